@@ -1,0 +1,177 @@
+"""A build: one run of a recipe, in a folder; and the steps it is made of.
+
+    recipe.yaml  documents/  quarantine/  ledgers/<stage>/  work/<step>/  models/  corpus/  tokenizers/  tokens/  report/
+
+A step is a map over items (mostly shards). Items are independent, their outputs carry fingerprints, and a step starts
+only when the one before it is done; so any runner may carry them out, in any order, and a killed build goes on where it
+was. Nothing here knows what runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.store import files, ledger, shards
+from pipeline.text import spans
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+
+#: Stages in the order in which documents pass them; a recipe runs those that it has a section for.
+STAGES = ("language", "heuristics", "perplexity", "toxicity", "exact", "minhash", "decontaminate", "balance")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one item of work came to. ``reused``: its output was there already, made by exactly the same inputs."""
+
+    documents: int = 0
+    bytes: int = 0
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a build: ``work(build, item)`` for each of ``items(build)``.
+
+    ``items`` is called when the step starts, after all earlier steps. ``work`` is a module-level function (it travels
+    to worker processes by name), atomic and idempotent: it returns at once when its output is current.
+    """
+
+    name: str
+    title: str
+    items: Callable[[Build], Sequence[str]]
+    work: Callable[[Build, str], Outcome]
+
+
+@dataclass(frozen=True)
+class View:
+    """The documents of a shard that are alive before a stage, with the cuts of earlier stages made.
+
+    ``alive`` is a boolean mask over the shard's rows; ``rows`` the positions of its true entries (int64);
+    ``texts``, ``documents`` and ``signals`` have one entry for each of ``rows``.
+    """
+
+    alive: np.ndarray
+    texts: pa.StringArray
+    documents: dict[str, pa.Array]
+    signals: dict[str, pa.Array]
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        return np.flatnonzero(self.alive)
+
+
+@dataclass(frozen=True)
+class Build:
+    """The folder ``root`` and the recipe that fills it. Small and picklable: it travels with every item of work."""
+
+    root: str
+    recipe: Recipe
+
+    def path(self, *names: str) -> str:
+        return files.join(self.root, *names)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this recipe runs, in order."""
+        return tuple(name for name in STAGES if getattr(self.recipe, name, None) is not None)
+
+    def stages_before(self, stage: str | None) -> tuple[str, ...]:
+        """The stages that run before ``stage``; all of them for None."""
+        if stage is None:
+            return self.stages
+        return tuple(name for name in self.stages if STAGES.index(name) < STAGES.index(stage))
+
+    def shards(self) -> list[str]:
+        """Names of the document shards, in the order of the documents."""
+        return list(files.read_json(self.path("documents", "manifest.json"))["shards"])
+
+    def documents(self, shard: str) -> pa.Table:
+        return shards.read_table(self.path("documents", shard))
+
+    def ledger_path(self, stage: str, shard: str) -> str:
+        return self.path("ledgers", stage, shard)
+
+    def ledger(self, stage: str, shard: str) -> pa.Table:
+        return shards.read_table(self.ledger_path(stage, shard))
+
+    def view(self, shard: str, before: str | None = None) -> View:
+        """What a stage sees of ``shard``: the survivors of the stages before ``before`` (None: of all)."""
+        table = self.documents(shard)
+        ledgers = [self.ledger(stage, shard) for stage in self.stages_before(before)]
+        mask = ledger.alive(ledgers, len(table))
+        kept = pa.array(mask)
+        cuts = [entry["spans"].combine_chunks().filter(kept) for entry in ledgers if "spans" in entry.column_names]
+        texts = table["text"].combine_chunks()
+        texts = texts if mask.all() else texts.filter(kept)
+        if cuts:
+            texts = spans.cut(texts, spans.merge(cuts))
+        signals = {
+            name: column.combine_chunks().filter(kept)
+            for entry in ledgers
+            for name, column in zip(entry.column_names, entry.columns, strict=True)
+            if name not in ledger.VERDICT_COLUMNS
+        }
+        documents = {
+            name: table[name].combine_chunks().filter(kept) for name in table.column_names if name != "text"
+        }
+        return View(mask, texts, documents, signals)
+
+    def view_fingerprint(self, shard: str, before: str | None = None) -> str:
+        """Names everything that ``view`` depends on. Raises FileNotFoundError if a part has not been made yet."""
+        paths = [self.path("documents", shard)]
+        paths += [self.ledger_path(stage, shard) for stage in self.stages_before(before)]
+        found = [shards.read_fingerprint(path) for path in paths]
+        for path, value in zip(paths, found, strict=True):
+            if value is None:
+                raise FileNotFoundError(f"{path}: not there, or not made by corpusmill; run the build again")
+        return files.fingerprint(found)
+
+    def write_ledger(
+        self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str
+    ) -> None:
+        """Write the ledger of ``stage`` for ``shard``; every array has one entry a row of the shard."""
+        shards.write_table(self.ledger_path(stage, shard), pa.table(columns), fingerprint)
+
+
+def measure_step(stage_module_name: str, title: str) -> Step:
+    """The step that runs a per-document stage over all shards."""
+    from functools import partial
+
+    return Step(stage_module_name, title, Build.shards, partial(_measure_shard, stage_module_name))
+
+
+def _measure_shard(name: str, build: Build, shard: str) -> Outcome:
+    from importlib import import_module
+
+    from pipeline import models
+    from pipeline.stage import Batch
+
+    stage = import_module(f"pipeline.stages.{name}").STAGE
+    config = getattr(build.recipe, name)
+    model_paths = {key: models.locate(value, build.root) for key, value in stage.models(config).items()}
+    made_by = files.fingerprint(
+        stage.name,
+        stage.version,
+        config,
+        {key: models.digest(path) for key, path in model_paths.items()},
+        build.view_fingerprint(shard, before=name),
+    )
+    path = build.ledger_path(name, shard)
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    view = build.view(shard, before=name)
+    measured = stage.measure(config, Batch(view.texts, view.documents, view.signals, model_paths))
+    verdicts = ledger.judge(stage.rules(config), {**view.signals, **measured.signals}, len(view.texts))
+    columns = {**measured.signals, **verdicts.columns()}
+    if measured.spans is not None:
+        columns["spans"] = measured.spans
+    build.write_ledger(name, shard, ledger.spread(view.alive, columns), made_by)
+    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)

@@ -1,0 +1,64 @@
+"""What a per-document stage is: facts measured on a batch of texts, and the rules that judge them.
+
+A stage file in ``pipeline/stages`` reads: config, signals, rules, one ``measure`` function, and a ``STAGE`` that names
+them. A stage never imports another; what an earlier one measured reaches it as ``Batch.signals``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.store.ledger import Rule
+
+
+class Config(BaseModel):
+    """Base of every part of a recipe: unknown fields are refused, values do not change after checking."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The documents of one shard that are still alive, as a stage sees them.
+
+    ``texts`` is one contiguous array without nulls, the cuts of earlier stages already made. ``documents`` holds the
+    other columns of the shard for the same rows, ``signals`` what earlier stages measured on them. ``models`` maps the
+    names that ``Stage.models`` asked for to local paths of checked files.
+    """
+
+    texts: pa.StringArray
+    documents: Mapping[str, pa.Array] = field(default_factory=dict)
+    signals: Mapping[str, pa.Array] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One array a signal, as long as the batch; ``spans`` (ledger.SPANS) are the byte ranges of each text to cut."""
+
+    signals: dict[str, pa.Array]
+    spans: pa.ListArray | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A per-document stage.
+
+    ``version`` is raised whenever the same text and config would give other signals; it is part of every fingerprint.
+    ``measure(config, batch)`` must be a pure function of its arguments and the model files.
+    ``rules(config)`` are tried in order; the first that fails is the verdict.
+    ``models(config)`` maps a name to the path, or to the name in ``data/models.lock``, of each model file needed.
+    """
+
+    name: str
+    title: str
+    version: int
+    signals: Mapping[str, pa.DataType]
+    rules: Callable[[Any], Sequence[Rule]]
+    measure: Callable[[Any, Batch], Measured]
+    models: Callable[[Any], Mapping[str, str]] = lambda _config: {}

@@ -1,0 +1,130 @@
+"""Paths, whole-file writes and fingerprints.
+
+A path is a string that fsspec understands (``/data/x``, ``s3://bucket/x``). No file is visible before it is
+complete: it is written aside, flushed and renamed; an object store gives the same on close.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+
+def is_local(path: str) -> bool:
+    """Whether ``path`` lies on a mounted file system, so that it can be memory-mapped and renamed."""
+    return "://" not in path or path.startswith("file://")
+
+
+def local(path: str) -> Path:
+    """The ``pathlib`` form of a local path; a remote one raises ValueError."""
+    if not is_local(path):
+        raise ValueError(f"{path}: this step needs a local path (mounted disk), not an object store")
+    return Path(path.removeprefix("file://"))
+
+
+def join(base: str, *names: str) -> str:
+    """``base/name/...`` with single slashes."""
+    return "/".join([base.rstrip("/"), *(name.strip("/") for name in names)])
+
+
+def exists(path: str) -> bool:
+    if is_local(path):
+        return local(path).exists()
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    return filesystem.exists(inner)
+
+
+def list_files(folder: str, suffix: str = "") -> list[str]:
+    """Names (not paths) of the files directly in ``folder`` that end in ``suffix``, sorted; [] if it is absent."""
+    if is_local(folder):
+        root = local(folder)
+        if not root.is_dir():
+            return []
+        names = [entry.name for entry in root.iterdir() if entry.is_file()]
+    else:
+        filesystem, inner = fsspec.core.url_to_fs(folder)
+        if not filesystem.exists(inner):
+            return []
+        names = [item["name"].rsplit("/", 1)[-1] for item in filesystem.ls(inner) if item["type"] == "file"]
+    return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing; it appears, complete and on disk, only if the block ends without an error."""
+    if not is_local(path):
+        with fsspec.transaction.Transaction(fsspec.core.url_to_fs(path)[0]), fsspec.open(path, "wb") as handle:
+            yield handle  # type: ignore[misc]
+        return
+    target = local(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with aside.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str) -> Iterator[Path]:
+    """A fresh local folder that takes the place of ``path`` only if the block ends without an error."""
+    import shutil
+
+    target = local(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    aside.mkdir()
+    try:
+        yield aside
+        if target.exists():
+            old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+            target.replace(old)
+            aside.replace(target)
+            shutil.rmtree(old)
+        else:
+            aside.replace(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: str, value: Any) -> None:
+    with replacing(path) as handle:
+        handle.write(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+
+
+def read_json(path: str) -> Any:
+    with fsspec.open(path, "rb") as handle:
+        return json.loads(handle.read())  # type: ignore[union-attr]
+
+
+def fingerprint(*parts: Any) -> str:
+    """32 hexadecimal digits that name what made an output: BLAKE2b-128 of the parts as canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} cannot be part of a fingerprint")
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with fsspec.open(path, "rb") as handle:
+        while block := handle.read(1 << 20):  # type: ignore[union-attr]
+            digest.update(block)
+    return digest.hexdigest()

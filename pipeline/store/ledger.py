@@ -1,0 +1,119 @@
+"""What was measured and decided about each document.
+
+For each stage and shard one Arrow file, row-aligned with the shard. Its columns are the stage's signals and
+
+- ``dropped_by``  the rule that dropped the document here, null where it was kept or no longer alive;
+- ``value``, ``threshold``  the signal's value and the rule's threshold at that verdict;
+- ``spans``  (stages that edit) byte ranges of the text to cut, in the coordinates of the shard's text.
+
+Signals of documents that an earlier stage dropped are null: they were not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Threshold = float | Mapping[str, float]
+SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+VERDICT_COLUMNS = ("dropped_by", "value", "threshold", "spans")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Keep a document whose ``signal`` lies in [minimum, maximum]; a null signal passes.
+
+    A bound may be a mapping from the values of the text signal ``by`` (a language, a domain) to numbers; the key
+    ``"*"`` is for all others, and where neither is given the rule does not apply.
+    """
+
+    name: str
+    signal: str
+    minimum: Threshold | None = None
+    maximum: Threshold | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One entry a document: index of the rule that dropped it (-1: kept), the value and the threshold (NaN: kept)."""
+
+    rule: np.ndarray  # int16
+    value: np.ndarray  # float64
+    threshold: np.ndarray  # float64
+    names: tuple[str, ...] = field(default=())
+
+    def columns(self) -> dict[str, pa.Array]:
+        dropped = self.rule >= 0
+        names = pa.array(list(self.names) or [""], pa.string())
+        index = pa.array(np.where(dropped, self.rule, 0).astype(np.int16), mask=~dropped)
+        return {
+            "dropped_by": pa.DictionaryArray.from_arrays(index, names),
+            "value": pa.array(self.value, mask=~dropped),
+            "threshold": pa.array(self.threshold, mask=~dropped),
+        }
+
+
+def judge(rules: Sequence[Rule], signals: Mapping[str, pa.Array], rows: int) -> Verdicts:
+    """The verdict of each of ``rows`` documents: the first rule in order that it fails decides.
+
+    ``signals`` holds arrays of length ``rows``; raises KeyError if a rule names one that is absent.
+    """
+    verdict = np.full(rows, -1, np.int16)
+    values = np.full(rows, np.nan)
+    thresholds = np.full(rows, np.nan)
+    for index, rule in enumerate(rules):
+        signal = numbers(signals[rule.signal])
+        groups = signals[rule.by] if rule.by else None
+        for bound, fails in ((rule.minimum, np.less), (rule.maximum, np.greater)):
+            if bound is None:
+                continue
+            limit = _limits(bound, groups, rows)
+            with np.errstate(invalid="ignore"):
+                failed = fails(signal, limit) & (verdict < 0)  # NaN compares false: a null passes
+            verdict[failed] = index
+            values[failed] = signal[failed]
+            thresholds[failed] = limit[failed]
+    return Verdicts(verdict, values, thresholds, tuple(rule.name for rule in rules))
+
+
+def numbers(signal: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A signal as float64, null as NaN."""
+    if isinstance(signal, pa.ChunkedArray):
+        signal = signal.combine_chunks()
+    return pc.cast(signal, pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def _limits(bound: Threshold, groups: pa.Array | None, rows: int) -> np.ndarray:
+    if not isinstance(bound, Mapping):
+        return np.full(rows, float(bound))
+    if groups is None:
+        raise ValueError("a rule with a threshold per group must say by which signal (`by`)")
+    encoded = groups.combine_chunks() if isinstance(groups, pa.ChunkedArray) else groups
+    if not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.dictionary_encode()
+    other = bound.get("*", np.nan)
+    table = np.array([bound.get(key, other) for key in encoded.dictionary.to_pylist()] + [other], np.float64)
+    return table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+
+
+def spread(alive: np.ndarray, measured: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    """Arrays over the alive documents, widened to all rows of the shard with nulls in between.
+
+    ``alive`` is a boolean mask over the shard; every array in ``measured`` has ``alive.sum()`` entries.
+    """
+    position = np.cumsum(alive) - 1
+    take = pa.array(position, mask=~alive)
+    return {name: array.take(take) for name, array in measured.items()}
+
+
+def alive(ledgers: Sequence[pa.Table], rows: int) -> np.ndarray:
+    """Boolean mask of the documents that none of ``ledgers`` dropped."""
+    mask = np.ones(rows, bool)
+    for ledger in ledgers:
+        mask &= ledger["dropped_by"].is_null().to_numpy()
+    return mask
