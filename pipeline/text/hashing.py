@@ -1,0 +1,92 @@
+"""XXH64 over Arrow strings: the hash that every sampling decision is keyed by.
+
+Equal to ``xxhash.xxh64_intdigest(text, seed)`` (Collet's specification, https://github.com/Cyan4973/xxHash), so that
+anyone can recompute which half of a split a document falls in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, uint64
+
+from pipeline.text.buffers import text_buffers
+
+_P1, _P2, _P3 = uint64(0x9E3779B185EBCA87), uint64(0xC2B2AE3D27D4EB4F), uint64(0x165667B19E3779F9)
+_P4, _P5 = uint64(0x85EBCA77C2B2AE63), uint64(0x27D4EB2F165667C5)
+
+
+def document_hash(ids: pa.StringArray, seed: int) -> np.ndarray:
+    """uint64 [n]: XXH64 of each string under ``seed`` (0 <= seed < 2**64)."""
+    data, offsets = text_buffers(ids)
+    return hash_spans(data, offsets[:-1], offsets[1:], np.uint64(seed))
+
+
+def unit_interval(hashes: np.ndarray) -> np.ndarray:
+    """float64 [n] in [0, 1): the top 53 bits of each uint64, so that ``u < p`` selects a share p of documents."""
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@njit(cache=True, nogil=True)
+def hash_spans(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: np.uint64) -> np.ndarray:
+    """uint64 [n]: XXH64 of ``data[starts[i]:ends[i]]`` for each i."""
+    hashes = np.empty(len(starts), np.uint64)
+    for i in range(len(starts)):
+        hashes[i] = xxh64(data, starts[i], ends[i], seed)
+    return hashes
+
+
+@njit(cache=True, nogil=True)
+def xxh64(data: np.ndarray, start: int, end: int, seed: np.uint64) -> np.uint64:
+    """XXH64 of the bytes ``data[start:end]``."""
+    at = start
+    seed = uint64(seed)
+    if end - start >= 32:
+        a, b, c, d = uint64(seed + _P1 + _P2), uint64(seed + _P2), seed, uint64(seed - _P1)
+        while at + 32 <= end:
+            a, b = _round(a, _load64(data, at)), _round(b, _load64(data, at + 8))
+            c, d = _round(c, _load64(data, at + 16)), _round(d, _load64(data, at + 24))
+            at += 32
+        h = uint64(_rotate(a, 1) + _rotate(b, 7) + _rotate(c, 12) + _rotate(d, 18))
+        for lane in (a, b, c, d):
+            h = uint64((h ^ _round(uint64(0), lane)) * _P1 + _P4)
+    else:
+        h = uint64(seed + _P5)
+    h = uint64(h + uint64(end - start))
+    while at + 8 <= end:
+        h = uint64(_rotate(h ^ _round(uint64(0), _load64(data, at)), 27) * _P1 + _P4)
+        at += 8
+    if at + 4 <= end:
+        h = uint64(_rotate(h ^ uint64(_load32(data, at) * _P1), 23) * _P2 + _P3)
+        at += 4
+    while at < end:
+        h = uint64(_rotate(h ^ uint64(uint64(data[at]) * _P5), 11) * _P1)
+        at += 1
+    h = uint64((h ^ (h >> uint64(33))) * _P2)
+    h = uint64((h ^ (h >> uint64(29))) * _P3)
+    return uint64(h ^ (h >> uint64(32)))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _rotate(x: np.uint64, bits: int) -> np.uint64:
+    return uint64((uint64(x) << uint64(bits)) | (uint64(x) >> uint64(64 - bits)))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _round(accumulator: np.uint64, lane: np.uint64) -> np.uint64:
+    return uint64(_rotate(uint64(accumulator + uint64(lane * _P2)), 31) * _P1)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _load32(data: np.ndarray, at: int) -> np.uint64:
+    return (
+        uint64(data[at])
+        | (uint64(data[at + 1]) << uint64(8))
+        | (uint64(data[at + 2]) << uint64(16))
+        | (uint64(data[at + 3]) << uint64(24))
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _load64(data: np.ndarray, at: int) -> np.uint64:
+    return _load32(data, at) | (_load32(data, at + 4) << uint64(32))
