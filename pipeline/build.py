@@ -1,6 +1,6 @@
 """A build: one run of a recipe, in a folder; and the steps it is made of.
 
-    recipe.yaml  documents/  quarantine/  ledgers/<stage>/  work/<step>/  models/  corpus/  tokenizers/  tokens/  report/
+    documents/  quarantine/  ledgers/<stage>/  work/<step>/  models/  corpus/  tokenizers/  tokens/  report/
 
 A step is a map over items (mostly shards). Items are independent, their outputs carry fingerprints, and a step starts
 only when the one before it is done; so any runner may carry them out, in any order, and a killed build goes on where it
@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline import models
+from pipeline.stage import Batch
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 
@@ -55,11 +58,13 @@ class View:
     """The documents of a shard that are alive before a stage, with the cuts of earlier stages made.
 
     ``alive`` is a boolean mask over the shard's rows; ``rows`` the positions of its true entries (int64);
-    ``texts``, ``documents`` and ``signals`` have one entry for each of ``rows``.
+    ``texts``, ``documents`` and ``signals`` have one entry for each of ``rows``. ``cuts`` are the byte ranges already
+    taken out of ``texts``, in the coordinates of the shard's text; None if no earlier stage edits.
     """
 
     alive: np.ndarray
     texts: pa.StringArray
+    cuts: pa.ListArray | None
     documents: dict[str, pa.Array]
     signals: dict[str, pa.Array]
 
@@ -111,18 +116,17 @@ class Build:
         cuts = [entry["spans"].combine_chunks().filter(kept) for entry in ledgers if "spans" in entry.column_names]
         texts = table["text"].combine_chunks()
         texts = texts if mask.all() else texts.filter(kept)
-        if cuts:
-            texts = spans.cut(texts, spans.merge(cuts))
+        merged = spans.merge(cuts) if cuts else None
+        if merged is not None:
+            texts = spans.cut(texts, merged)
         signals = {
             name: column.combine_chunks().filter(kept)
             for entry in ledgers
             for name, column in zip(entry.column_names, entry.columns, strict=True)
             if name not in ledger.VERDICT_COLUMNS
         }
-        documents = {
-            name: table[name].combine_chunks().filter(kept) for name in table.column_names if name != "text"
-        }
-        return View(mask, texts, documents, signals)
+        documents = {name: table[name].combine_chunks().filter(kept) for name in table.column_names if name != "text"}
+        return View(mask, texts, merged, documents, signals)
 
     def view_fingerprint(self, shard: str, before: str | None = None) -> str:
         """Names everything that ``view`` depends on. Raises FileNotFoundError if a part has not been made yet."""
@@ -134,26 +138,17 @@ class Build:
                 raise FileNotFoundError(f"{path}: not there, or not made by corpusmill; run the build again")
         return files.fingerprint(found)
 
-    def write_ledger(
-        self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str
-    ) -> None:
+    def write_ledger(self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str) -> None:
         """Write the ledger of ``stage`` for ``shard``; every array has one entry a row of the shard."""
         shards.write_table(self.ledger_path(stage, shard), pa.table(columns), fingerprint)
 
 
 def measure_step(stage_module_name: str, title: str) -> Step:
     """The step that runs a per-document stage over all shards."""
-    from functools import partial
-
     return Step(stage_module_name, title, Build.shards, partial(_measure_shard, stage_module_name))
 
 
 def _measure_shard(name: str, build: Build, shard: str) -> Outcome:
-    from importlib import import_module
-
-    from pipeline import models
-    from pipeline.stage import Batch
-
     stage = import_module(f"pipeline.stages.{name}").STAGE
     config = getattr(build.recipe, name)
     model_paths = {key: models.locate(value, build.root) for key, value in stage.models(config).items()}
@@ -172,6 +167,6 @@ def _measure_shard(name: str, build: Build, shard: str) -> Outcome:
     verdicts = ledger.judge(stage.rules(config), {**view.signals, **measured.signals}, len(view.texts))
     columns = {**measured.signals, **verdicts.columns()}
     if measured.spans is not None:
-        columns["spans"] = measured.spans
+        columns["spans"] = measured.spans if view.cuts is None else spans.lift(measured.spans, view.cuts)
     build.write_ledger(name, shard, ledger.spread(view.alive, columns), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)

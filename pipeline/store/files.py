@@ -35,6 +35,20 @@ def join(base: str, *names: str) -> str:
     return "/".join([base.rstrip("/"), *(name.strip("/") for name in names)])
 
 
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """``path`` open for reading bytes, wherever it lies."""
+    with fsspec.open(path, "rb") as handle:
+        yield handle  # type: ignore[misc]
+
+
+def remove(path: str) -> None:
+    """Delete one file; an absent one is no error."""
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.rm_file(inner)
+
+
 def exists(path: str) -> bool:
     if is_local(path):
         return local(path).exists()
@@ -61,8 +75,9 @@ def list_files(folder: str, suffix: str = "") -> list[str]:
 def replacing(path: str) -> Iterator[IO[bytes]]:
     """Open ``path`` for writing; it appears, complete and on disk, only if the block ends without an error."""
     if not is_local(path):
-        with fsspec.transaction.Transaction(fsspec.core.url_to_fs(path)[0]), fsspec.open(path, "wb") as handle:
-            yield handle  # type: ignore[misc]
+        filesystem, inner = fsspec.core.url_to_fs(path)
+        with filesystem.transaction, filesystem.open(inner, "wb") as handle:
+            yield handle
         return
     target = local(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +120,8 @@ def write_json(path: str, value: Any) -> None:
 
 
 def read_json(path: str) -> Any:
-    with fsspec.open(path, "rb") as handle:
-        return json.loads(handle.read())  # type: ignore[union-attr]
+    with opened(path) as handle:
+        return json.loads(handle.read())
 
 
 def fingerprint(*parts: Any) -> str:
@@ -124,7 +139,7 @@ def _plain(value: Any) -> Any:
 def file_digest(path: str) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
-    with fsspec.open(path, "rb") as handle:
-        while block := handle.read(1 << 20):  # type: ignore[union-attr]
+    with opened(path) as handle:
+        while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

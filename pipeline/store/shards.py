@@ -6,7 +6,6 @@ so every file states its row count and is refused when it holds another number.
 
 from __future__ import annotations
 
-import fsspec
 import pyarrow as pa
 
 from pipeline.store import files
@@ -22,8 +21,8 @@ DOCUMENT_SCHEMA = pa.schema(
     ]
 )
 
-_FINGERPRINT = b"corpusmill.fingerprint"
-_ROWS = b"corpusmill.rows"
+FINGERPRINT = b"corpusmill.fingerprint"
+ROWS = b"corpusmill.rows"
 
 
 class DamagedFile(ValueError):
@@ -32,7 +31,11 @@ class DamagedFile(ValueError):
 
 def write_table(path: str, table: pa.Table, fingerprint: str) -> None:
     """Write ``table`` as one record batch under ``path``, naming what made it. Atomic."""
-    metadata = {**(table.schema.metadata or {}), _FINGERPRINT: fingerprint.encode(), _ROWS: str(len(table)).encode()}
+    metadata = {
+        **(table.schema.metadata or {}),
+        FINGERPRINT: fingerprint.encode(),
+        ROWS: str(len(table)).encode(),
+    }
     table = table.combine_chunks().replace_schema_metadata(metadata)
     with files.replacing(path) as handle, pa.ipc.new_stream(handle, table.schema) as writer:
         writer.write_table(table)
@@ -48,13 +51,15 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
             with pa.memory_map(str(files.local(path))) as source:
                 table = pa.ipc.open_stream(source).read_all()
         else:
-            with fsspec.open(path, "rb") as handle:
-                table = pa.ipc.open_stream(handle.read()).read_all()  # type: ignore[union-attr]
+            with files.opened(path) as handle:
+                table = pa.ipc.open_stream(handle.read()).read_all()
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise DamagedFile(f"{path}: not a readable Arrow stream ({error}). Delete it and run the build again.") from error
-    stated = (table.schema.metadata or {}).get(_ROWS)
+        raise DamagedFile(
+            f"{path}: not a readable Arrow stream ({error}). Delete it and run the build again."
+        ) from error
+    stated = (table.schema.metadata or {}).get(ROWS)
     if stated is not None and int(stated) != len(table):
         raise DamagedFile(
             f"{path}: holds {len(table)} rows where {int(stated)} were written. Delete it and run the build again."
@@ -65,11 +70,11 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 def read_fingerprint(path: str) -> str | None:
     """The fingerprint that ``path`` was written with; None if the file is absent or not ours."""
     try:
-        with fsspec.open(path, "rb") as handle:
+        with files.opened(path) as handle:
             metadata = pa.ipc.open_stream(handle).schema.metadata or {}
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
-    value = metadata.get(_FINGERPRINT)
+    value = metadata.get(FINGERPRINT)
     return value.decode() if value else None
 
 

@@ -1,0 +1,114 @@
+"""The curated corpus: verdicts, span cuts and redactions applied; text is written a second and last time.
+
+The folder opens with ``datasets.load_from_disk``, each shard with ``datasets.Dataset.from_file``. Beside the document's
+columns stands ``repeats`` (int32): how many times training reads it per pass. Its text is stored once.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import stage
+from pipeline.build import Build, Outcome, Step
+from pipeline.store import files, shards
+
+VERSION = 1
+CORPUS_SCHEMA = shards.DOCUMENT_SCHEMA.append(pa.field("repeats", pa.int32(), nullable=False))
+
+
+class Config(stage.Config):
+    parquet: bool = False
+
+
+class NothingLeft(ValueError):
+    """No document survived the recipe."""
+
+
+def steps() -> list[Step]:
+    return [
+        Step("corpus", "Write the curated corpus", Build.shards, _write_shard),
+        Step("corpus.manifest", "Close the curated corpus", lambda _build: ["manifest.json"], _write_manifest),
+    ]
+
+
+def shard_name(build: Build, shard: str) -> str:
+    names = build.shards()
+    return f"data-{names.index(shard):05d}-of-{len(names):05d}.arrow"
+
+
+def _write_shard(build: Build, shard: str) -> Outcome:
+    name = shard_name(build, shard)
+    path = build.path("corpus", name)
+    parquet = build.path("parquet", name.removesuffix(".arrow") + ".parquet")
+    made_by = files.fingerprint("corpus", VERSION, build.view_fingerprint(shard))
+    current = shards.is_current(path, made_by)
+    if not current:
+        view = build.view(shard)
+        repeats = view.signals.get("repeats", pa.array([1] * len(view.texts), pa.int32()))
+        columns = {**view.documents, "text": view.texts, "repeats": repeats}
+        table = pa.table([columns[field.name] for field in CORPUS_SCHEMA], schema=CORPUS_SCHEMA)
+        shards.write_table(path, table, made_by)
+    if build.recipe.corpus.parquet and not _parquet_is_current(parquet, made_by):
+        with files.replacing(parquet) as handle:
+            pq.write_table(shards.read_table(path), handle, compression="zstd")
+        current = False
+    if current:
+        return Outcome(reused=True)
+    table = shards.read_table(path)
+    return Outcome(len(table), table["text"].nbytes)
+
+
+def _parquet_is_current(path: str, made_by: str) -> bool:
+    if not files.exists(path):
+        return False
+    with files.opened(path) as handle:
+        metadata = pq.read_schema(handle).metadata or {}
+    return metadata.get(shards.FINGERPRINT) == made_by.encode()
+
+
+def _write_manifest(build: Build, item: str) -> Outcome:
+    """Name the shards, drop those of an earlier layout, and add what ``datasets`` wants to see."""
+    names = [shard_name(build, shard) for shard in build.shards()]
+    made_by = [shards.read_fingerprint(build.path("corpus", name)) for name in names]
+    fingerprint = files.fingerprint("corpus.manifest", VERSION, made_by)
+    path = build.path("corpus", item)
+    if files.exists(path) and files.read_json(path)["fingerprint"] == fingerprint:
+        return Outcome(reused=True)
+    documents = text_bytes = 0
+    for name in names:
+        table = shards.read_table(build.path("corpus", name), ["text"])
+        documents += len(table)
+        text_bytes += pc.sum(pc.binary_length(table["text"]).cast(pa.int64())).as_py() or 0
+    if documents == 0:
+        raise NothingLeft(
+            f"recipe {build.recipe.name!r} drops every document. `mill report` shows which rules did; loosen them."
+        )
+    for folder, wanted in (
+        ("corpus", names),
+        ("parquet", [n.removesuffix(".arrow") + ".parquet" for n in names]),
+    ):
+        for stale in set(files.list_files(build.path(folder))) - set(wanted):
+            if stale.startswith("data-"):
+                files.remove(build.path(folder, stale))
+    features = {
+        field.name: {"dtype": "int32" if field.type == pa.int32() else "string", "_type": "Value"}
+        for field in CORPUS_SCHEMA
+    }
+    files.write_json(
+        build.path("corpus", "dataset_info.json"), {"features": features, "dataset_name": build.recipe.name}
+    )
+    state = {
+        "_data_files": [{"filename": name} for name in names],
+        "_fingerprint": fingerprint[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": "train",
+    }
+    files.write_json(build.path("corpus", "state.json"), state)
+    manifest = {"shards": names, "documents": documents, "bytes": text_bytes, "fingerprint": fingerprint}
+    files.write_json(path, manifest)
+    return Outcome(documents, text_bytes)

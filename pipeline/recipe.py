@@ -1,0 +1,175 @@
+"""The recipe: one YAML file that describes a build, checked before any work.
+
+``load`` refuses a wrong recipe with the line, the field and the remedy of every mistake in it at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError, model_validator
+
+from pipeline import balance as balance_stage
+from pipeline.dedup import exact as exact_stage
+from pipeline.dedup import minhash as minhash_stage
+from pipeline.materialise import Config as CorpusConfig
+from pipeline.sources import Source
+from pipeline.stage import Config
+from pipeline.stages import heuristics as heuristics_stage
+from pipeline.stages import language as language_stage
+from pipeline.stages import perplexity as perplexity_stage
+from pipeline.tokenization.config import PackConfig, TokenizerConfig
+
+#: The largest text a shard may hold: its offsets are 32-bit.
+MAX_SHARD_BYTES = 1 << 30
+
+
+def _within_shard(size: ByteSize) -> ByteSize:
+    if not 1 << 10 <= size <= MAX_SHARD_BYTES:
+        raise ValueError("a shard holds between 1 KiB and 1 GiB of text")
+    return size
+
+
+class Recipe(Config):
+    """A build from raw text to packed tokens. A stage runs if its section is there; ``{}`` takes its defaults."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="the build's folder and its runs' name")]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    sources: Annotated[list[Source], Field(min_length=1)]
+    shard_bytes: Annotated[ByteSize, AfterValidator(_within_shard)] = ByteSize(64 << 20)
+    error_budget: Annotated[float, Field(ge=0, le=1)] = 0.01
+    language: language_stage.Config | None = None
+    heuristics: heuristics_stage.Config | None = None
+    perplexity: perplexity_stage.Config | None = None
+    exact: exact_stage.Config | None = None
+    minhash: minhash_stage.Config | None = None
+    balance: balance_stage.Config | None = None
+    corpus: CorpusConfig = CorpusConfig()
+    tokenizers: list[TokenizerConfig] = []
+    pack: PackConfig = PackConfig()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Recipe:
+        require_unique("sources", [source.name for source in self.sources])
+        require_unique("tokenizers", [tokenizer.name for tokenizer in self.tokenizers])
+        return self
+
+    @model_validator(mode="after")
+    def _perplexity_needs_language(self) -> Recipe:
+        if self.perplexity is not None and self.language is None:
+            raise ValueError("`perplexity` scores each document with its language's model: add a `language` section")
+        return self
+
+
+def require_unique(section: str, names: list[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"`{section}` holds the name {repeated[0]!r} more than once; give each entry its own")
+
+
+class WrongRecipe(ValueError):
+    """A recipe that cannot be built; the message lists every mistake with line, field and remedy."""
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def load(path: str | Path, model: type[R]) -> R:
+    """The recipe in ``path`` checked as ``model``; raises WrongRecipe, or FileNotFoundError."""
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in Path("data/recipes").glob("*.yaml"))
+        hint = f" The recipes here: {', '.join(near)}." if near else ""
+        raise FileNotFoundError(f"{path}: no such recipe.{hint}")
+    return parse(path.read_text(encoding="utf-8"), model, str(path))
+
+
+def parse(text: str, model: type[R], name: str = "recipe") -> R:
+    """Like ``load`` for the text of a recipe; ``name`` stands for the file in messages."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_aliases(text, name)
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise WrongRecipe(f"{name}, line {line}: not valid YAML: {error.problem}") from error
+    if not isinstance(values, dict):
+        raise WrongRecipe(f"{name}: a recipe is a mapping of sections; see data/recipes/demo.yaml")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = [_explain(name, node, model, dict(item)) for item in error.errors()]
+        raise WrongRecipe("\n".join(dict.fromkeys(found))) from error
+
+
+def _refuse_aliases(text: str, name: str) -> None:
+    """Anchors let a few lines expand without bound, and no recipe needs them."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise WrongRecipe(
+                f"{name}, line {event.start_mark.line + 1}: YAML aliases (*{event.anchor}) are not allowed"
+            )
+
+
+def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: dict[str, Any]) -> str:
+    loc = list(error["loc"])
+    line, field = _locate(node, loc)
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        known = _known_fields(model, loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        remedy = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
+        message = f"unknown field; {remedy}"
+    elif error["type"] == "missing":
+        message = "this field is required"
+    elif "input" in error and not isinstance(error["input"], dict | list) and loc:
+        message = f"{message} (found {error['input']!r})"
+    return f"{name}, line {line}: {field or 'recipe'}: {message}"
+
+
+def _locate(node: yaml.Node | None, loc: list[Any]) -> tuple[int, str]:
+    """Line (from 1) and dotted name of the field at ``loc``; parts that name a union's branch are passed over."""
+    line, names = (node.start_mark.line + 1 if node else 1), ""
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, node = key.start_mark.line + 1, value
+                    names += f".{part}" if names else str(part)
+                    break
+            else:
+                if part == loc[-1]:
+                    names += f".{part}" if names else str(part)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            names += f"[{part}]"
+    return line, names
+
+
+def _known_fields(model: type[BaseModel], loc: list[Any]) -> list[str]:
+    """Field names of the part of ``model`` that ``loc`` leads to."""
+    from typing import get_args
+
+    def models(annotation: Any) -> list[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return [annotation]
+        return [found for argument in get_args(annotation) for found in models(argument)]
+
+    current = [model]
+    for part in loc:
+        fields = [m.model_fields[part] for m in current if isinstance(part, str) and part in m.model_fields]
+        if fields:
+            current = [found for field in fields for found in models(field.annotation)]
+        else:  # an index, or the tag of a union's branch
+            tagged = [
+                m
+                for m in current
+                if any(f.default == part or part in get_args(f.annotation) for f in m.model_fields.values())
+            ]
+            current = tagged or current
+    return sorted({name for m in current for name in m.model_fields})
