@@ -1,0 +1,90 @@
+"""The build that a recipe describes: checked, locked and on record while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline import recipe as recipes
+from pipeline.build import Build
+from pipeline.store import files
+from training.recipe import BuildRecipe
+
+BUILDS = Path("data/builds")
+
+
+class BuildBusy(RuntimeError):
+    """Another process is at work in the build's folder."""
+
+
+def open_build(recipe: Path, builds: Path = BUILDS) -> Build:
+    """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or FileNotFoundError before any work."""
+    loaded = recipes.load(recipe, BuildRecipe)
+    return Build(str((builds / loaded.name).resolve()), loaded)
+
+
+@contextlib.contextmanager
+def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[str, float]) -> Iterator[None]:
+    """Hold the build's lock, and note in its ``build.json`` when this run began, ended, and how.
+
+    ``seconds`` is read when the block ends: the time each step took. Raises BuildBusy if another process holds the lock.
+    """
+    root = files.local(build.root)
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BuildBusy(
+                f"{root}: process {lock.read().strip() or 'unknown'} is at work on this build; wait for it or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
+        entry: dict[str, Any] = {
+            "started": _now(),
+            "ended": None,
+            "state": "running",
+            "process": os.getpid(),
+            "recipe": files.fingerprint(build.recipe),
+            "flow_run": flow_run,
+            "steps": {},
+            "error": None,
+        }
+        earlier = _close_interrupted(_runs(build))
+        _write(build, recipe, [*earlier, entry])
+        try:
+            yield
+        except BaseException as error:
+            entry |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+            raise
+        else:
+            entry["state"] = "completed"
+        finally:
+            entry |= {"ended": _now(), "steps": {name: round(value, 3) for name, value in seconds.items()}}
+            _write(build, recipe, [*earlier, entry])
+
+
+def _runs(build: Build) -> list[dict[str, Any]]:
+    path = build.path("build.json")
+    return files.read_json(path)["runs"] if files.exists(path) else []
+
+
+def _close_interrupted(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A run still marked as running, while we hold the lock, was killed."""
+    return [{**run, "state": "killed"} if run["state"] == "running" else run for run in runs]
+
+
+def _write(build: Build, recipe: Path, runs: list[dict[str, Any]]) -> None:
+    files.write_json(build.path("build.json"), {"recipe": str(recipe.resolve()), "runs": runs})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,30 @@
+"""From packed tokens to pretrained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import artifacts
+from flows.opening import open_build
+from flows.progress import reporter
+from pipeline.build import Build
+from training import pretrain as pretraining
+
+
+@flow(name="pretrain", flow_run_name="pretrain {recipe.stem}", validate_parameters=False)
+def pretrain(recipe: Path, builds: Path) -> None:
+    """Train each model of the recipe's `pretrain` section; a killed run goes on from its last checkpoint."""
+    build = open_build(recipe, builds)
+    for config in build.recipe.pretrain:
+        pretrain_model.with_options(task_run_name=f"Pretrain {config.name}")(build, config.name)
+    artifacts.publish_training(build)
+
+
+@task(name="Pretrain", cache_policy=NO_CACHE, persist_result=False)
+def pretrain_model(build: Build, name: str) -> dict[str, Any]:
+    with reporter().training(f"pretrain.{name}", f"Pretrain {name}") as progress:
+        return pretraining.pretrain(build, name, progress)

@@ -1,0 +1,128 @@
+"""What a run shows while it goes on: bars with rate and remaining time in a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+Advance = Callable[[int, str], None]
+"""Called with how many of a step's items are done, and a short note such as ``12.3 MB/s``."""
+
+
+class Reporter:
+    """Times each step and writes a line to the run's log when it ends. ``seconds`` maps a step's name to its time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str, title: str, total: int) -> Iterator[Advance]:
+        last = ["", 0]
+
+        def advance(done: int, note: str) -> None:
+            last[:] = [note, done]
+            self._advance(done, note)
+
+        began = time.monotonic()
+        self._open(title, total)
+        try:
+            yield advance
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+            self._close(title, f"{last[1]} of {total}", str(last[0]), self.seconds[name])
+
+    @contextlib.contextmanager
+    def training(self, name: str, title: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+        """Like ``step`` for a training run, which says its length only once it runs: ``(step, steps, metrics)``."""
+        with self.step(name, title, 1) as advance:
+
+            def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+                self._resize(steps)
+                advance(step, _training_note(metrics))
+
+            yield progress
+
+    def _open(self, title: str, total: int) -> None: ...
+
+    def _resize(self, total: int) -> None: ...
+
+    def _advance(self, done: int, note: str) -> None: ...
+
+    def _close(self, title: str, done: str, note: str, seconds: float) -> None:
+        with contextlib.suppress(MissingContextError):
+            get_run_logger().info("%s: %s done in %.1f s%s", title, done, seconds, f", {note}" if note else "")
+
+
+class TerminalReporter(Reporter):
+    """Draws the running step as a bar and leaves one line for each finished one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TextColumn("remaining"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = None
+
+    def __enter__(self) -> TerminalReporter:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def _open(self, title: str, total: int) -> None:
+        self.task = self.bars.add_task(title, total=total, note="")
+
+    def _resize(self, total: int) -> None:
+        if self.task is not None:
+            self.bars.update(self.task, total=total)
+
+    def _advance(self, done: int, note: str) -> None:
+        if self.task is not None:
+            self.bars.update(self.task, completed=done, note=note)
+
+    def _close(self, title: str, done: str, note: str, seconds: float) -> None:
+        super()._close(title, done, note, seconds)
+        if self.task is not None:
+            self.bars.remove_task(self.task)
+            self.task = None
+        self.console.print(f"[green]✓[/] {title:<28} [dim]{done:>14}  {seconds:7.1f} s  {note}[/]", highlight=False)
+
+
+def _training_note(metrics: Mapping[str, float]) -> str:
+    loss, rate = metrics.get("loss"), metrics.get("tokens_per_second")
+    parts = [f"loss {loss:.3f}" if loss is not None else "", f"{rate:,.0f} tokens/s" if rate is not None else ""]
+    return ", ".join(part for part in parts if part)
+
+
+_current: list[Reporter] = [Reporter()]
+
+
+def reporter() -> Reporter:
+    """The reporter of the run in this process."""
+    return _current[-1]
+
+
+@contextlib.contextmanager
+def reporting(chosen: Reporter) -> Iterator[Reporter]:
+    """Use ``chosen`` for the flows run in the block."""
+    _current.append(chosen)
+    try:
+        yield chosen
+    finally:
+        _current.remove(chosen)

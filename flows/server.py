@@ -1,0 +1,118 @@
+"""The Prefect server that a build reports to: the one that is configured, the one that runs here, or one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 4200
+START_SECONDS = 120
+
+
+class ServerFailed(RuntimeError):
+    """The Prefect server could not be started or reached."""
+
+
+@contextlib.contextmanager
+def server(port: int | None = None) -> Iterator[str]:
+    """The API address of a Prefect server, in force for all flows run in the block.
+
+    ``PREFECT_API_URL`` is used where it is set (environment or profile); else a server already on 127.0.0.1:4200; else one is started on that
+    port, or on a free one, and stopped with the block (or when this process dies).
+    """
+    configured = PREFECT_API_URL.value()
+    if configured:
+        yield str(configured)
+        return
+    port = port or DEFAULT_PORT
+    url = f"http://{HOST}:{port}/api"
+    started = None
+    if not healthy(url):
+        if _taken(port):
+            port = _free_port()
+            url = f"http://{HOST}:{port}/api"
+        started = start(port)
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+    finally:
+        if started is not None:
+            started.terminate()
+            try:
+                started.wait(10)
+            except subprocess.TimeoutExpired:
+                started.kill()
+
+
+def start(port: int) -> subprocess.Popen[bytes]:
+    """Start a server on 127.0.0.1 and return when it answers; raises ServerFailed with what it printed."""
+    url = f"http://{HOST}:{port}"
+    environment = {
+        **os.environ,
+        "PREFECT_UI_API_URL": f"{url}/api",  # the UI takes port 4200 for granted otherwise
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "CORPUSMILL_PARENT": str(os.getpid()),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.server", str(port)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            printed = process.stderr.read().decode(errors="replace")[-2000:] if process.stderr else ""
+            raise ServerFailed(f"the Prefect server stopped while starting on {url}:\n{printed}")
+        if healthy(f"{url}/api"):
+            return process
+        time.sleep(0.2)
+    process.kill()
+    raise ServerFailed(f"the Prefect server on {url} did not answer within {START_SECONDS} s")
+
+
+def healthy(url: str) -> bool:
+    """Whether a Prefect API answers at ``url``."""
+    try:
+        return httpx.get(f"{url}/health", timeout=2).json() is True
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def main() -> None:
+    """Run a server in this process until it is stopped or the process that asked for it is gone."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    from flows.execution import end_with
+
+    parent = os.environ.get("CORPUSMILL_PARENT")
+    if parent:
+        end_with(int(parent))
+    uvicorn.run(create_app(final=True), host=HOST, port=int(sys.argv[1]), log_level="error")
+
+
+if __name__ == "__main__":
+    main()
