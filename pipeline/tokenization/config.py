@@ -1,0 +1,138 @@
+"""What a recipe says about tokenizers and packing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.stage import Config
+
+Algorithm = Literal["bpe", "wordpiece", "unigram"]
+PreTokenizer = Literal["gpt2", "gpt4", "bert", "whitespace", "metaspace"]
+Role = Literal["bos", "eos", "unk", "pad", "cls", "sep", "mask"]
+Template = Literal["none", "bert", "gpt2", "roberta", "t5"]
+
+#: Pre-tokenizers whose pieces are made of bytes (written in GPT-2's printable alphabet), not of characters.
+BYTE_LEVEL = ("gpt2", "gpt4")
+
+_PRE_TOKENIZERS: dict[str, tuple[PreTokenizer, ...]] = {
+    "bpe": ("gpt2", "gpt4", "whitespace", "bert", "metaspace"),
+    "wordpiece": ("bert", "whitespace"),
+    "unigram": ("metaspace",),
+}
+_SPECIAL: dict[str, dict[Role, str]] = {
+    "bytes": {"eos": "<|endoftext|>"},
+    "bpe": {"unk": "<unk>", "eos": "</s>", "pad": "<pad>"},
+    "wordpiece": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+    "unigram": {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
+}
+_TEMPLATES: dict[Template, tuple[Role, ...]] = {
+    "none": (),
+    "bert": ("cls", "sep"),
+    "gpt2": (),
+    "roberta": ("cls", "sep"),
+    "t5": ("eos",),
+}
+
+
+class TokenizerConfig(Config):
+    """One tokenizer of a build. What is left out follows from ``algorithm``, as in GPT-2, BERT and T5.
+
+    ``score`` chooses how WordPiece rates a pair: ``likelihood`` is freq(xy) / (freq(x) freq(y)) (Schuster 2012),
+    ``frequency`` is the variant of Hugging Face's trainer (plain counts, as in BPE). ``limit_alphabet`` keeps the most
+    frequent characters only; ``max_token_length`` counts characters (bytes where the tokenizer works on bytes).
+    ``split_digits`` makes every digit a piece of its own. ``byte_fallback`` writes unknown characters as <0xNN>.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    algorithm: Algorithm
+    vocab_size: Annotated[int, Field(ge=8, le=1 << 24)]
+    pre_tokenizer: PreTokenizer | None = None
+    normalizer: Literal["none", "nfc", "nfkc"] | None = None
+    lowercase: bool | None = None
+    strip_accents: bool | None = None
+    split_digits: bool = False
+    byte_fallback: bool = False
+    special_tokens: dict[Role, str] | None = None
+    added_tokens: list[str] = []
+    template: Template | None = None
+    score: Literal["likelihood", "frequency"] = "likelihood"
+    min_frequency: Annotated[int, Field(ge=1)] = 2
+    max_token_length: Annotated[int, Field(ge=1)] | None = None
+    limit_alphabet: Annotated[int, Field(ge=1)] | None = None
+    continuing_subword_prefix: str = "##"
+    end_of_word_suffix: str = "</w>"
+    model_max_length: Annotated[int, Field(ge=8)] = 1024
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: dict) -> dict:
+        if not isinstance(values, dict) or values.get("algorithm") not in _PRE_TOKENIZERS:
+            return values
+        algorithm = values["algorithm"]
+        filled = {name: value for name, value in values.items() if value is not None}
+        pre_tokenizer = filled.setdefault("pre_tokenizer", _PRE_TOKENIZERS[algorithm][0])
+        is_bert = pre_tokenizer == "bert"
+        filled.setdefault("normalizer", "nfkc" if algorithm == "unigram" else "none")
+        filled.setdefault("lowercase", is_bert)
+        filled.setdefault("strip_accents", is_bert and filled["lowercase"])
+        filled.setdefault("special_tokens", _SPECIAL["bytes" if pre_tokenizer in BYTE_LEVEL else algorithm])
+        template = {
+            "bpe": "gpt2" if pre_tokenizer in BYTE_LEVEL else "none",
+            "wordpiece": "bert",
+            "unigram": "t5",
+        }
+        filled.setdefault("template", template[algorithm])
+        return filled
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TokenizerConfig:
+        allowed = _PRE_TOKENIZERS[self.algorithm]
+        if self.pre_tokenizer not in allowed:
+            raise ValueError(
+                f"`pre_tokenizer` of a {self.algorithm} tokenizer is one of {', '.join(allowed)}"
+            )
+        for role in _TEMPLATES[self.template or "none"]:
+            if role not in self.special:
+                raise ValueError(f"template {self.template!r} needs a special token for {role!r}; add it")
+        if self.algorithm == "wordpiece" and "unk" not in self.special:
+            raise ValueError("a wordpiece tokenizer needs a special token for 'unk'")
+        if self.pre_tokenizer == "bert" and self.normalizer != "none":
+            raise ValueError(
+                "`normalizer` has no effect beside the bert pre-tokenizer; use lowercase and strip_accents"
+            )
+        if self.byte_fallback and (self.byte_level or self.algorithm == "wordpiece"):
+            raise ValueError(
+                "`byte_fallback` is for unigram and character BPE: byte-level BPE has no unknown bytes"
+            )
+        if len(set(self.reserved)) != len(self.reserved):
+            raise ValueError("special and added tokens must differ from each other")
+        if self.algorithm == "unigram" and not self.byte_fallback and "unk" not in self.special:
+            raise ValueError("a unigram tokenizer needs a special token for 'unk', or byte_fallback")
+        return self
+
+    @property
+    def byte_level(self) -> bool:
+        return self.pre_tokenizer in BYTE_LEVEL
+
+    @property
+    def special(self) -> dict[Role, str]:
+        return self.special_tokens or {}
+
+    @property
+    def reserved(self) -> list[str]:
+        """Special, then added tokens: the first entries of the vocabulary, in this order."""
+        return [*self.special.values(), *self.added_tokens]
+
+    @property
+    def word_suffix(self) -> str:
+        """What marks the end of a word in the pieces of a character BPE; empty where spaces are marked instead."""
+        is_suffixed = self.algorithm == "bpe" and self.pre_tokenizer in ("whitespace", "bert")
+        return self.end_of_word_suffix if is_suffixed else ""
+
+
+class PackConfig(Config):
+    """``heldout``: share of each domain's documents that no tokenizer and no model is trained on."""
+
+    heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
