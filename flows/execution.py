@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from prefect import task
@@ -79,7 +80,7 @@ def grouped(items: Sequence[str], groups: int) -> list[Sequence[str]]:
     if not count:
         return []
     edges = [len(items) * index // count for index in range(count + 1)]
-    return [items[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [items[low:high] for low, high in pairwise(edges)]
 
 
 def _run_name(step: Step, group: Sequence[str]) -> str:

@@ -28,11 +28,20 @@ def open_build(recipe: Path, builds: Path = BUILDS) -> Build:
     return Build(str((builds / loaded.name).resolve()), loaded)
 
 
+def latest_build(builds: Path = BUILDS) -> Build:
+    """The build that ran last in ``builds``, with the recipe it ran. Raises FileNotFoundError if there is none."""
+    records = sorted(builds.glob("*/build.json"), key=lambda path: path.stat().st_mtime)
+    if not records:
+        raise FileNotFoundError(f"{builds}: no build here yet; run `mill build data/recipes/demo.yaml`")
+    root = records[-1].parent
+    return Build(str(root.resolve()), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
+
+
 @contextlib.contextmanager
 def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[str, float]) -> Iterator[None]:
     """Hold the build's lock, and note in its ``build.json`` when this run began, ended, and how.
 
-    ``seconds`` is read when the block ends: the time each step took. Raises BuildBusy if another process holds the lock.
+    ``seconds`` is read when the block ends: the time each step took. Raises BuildBusy if another process is at work.
     """
     root = files.local(build.root)
     root.mkdir(parents=True, exist_ok=True)

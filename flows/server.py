@@ -26,8 +26,8 @@ class ServerFailed(RuntimeError):
 def server(port: int | None = None) -> Iterator[str]:
     """The API address of a Prefect server, in force for all flows run in the block.
 
-    ``PREFECT_API_URL`` is used where it is set (environment or profile); else a server already on 127.0.0.1:4200; else one is started on that
-    port, or on a free one, and stopped with the block (or when this process dies).
+    ``PREFECT_API_URL`` is used where it is set (environment or profile); else a server already on the port; else one is
+    started there, or on a free port, and stopped with the block (or when this process dies).
     """
     configured = PREFECT_API_URL.value()
     if configured:

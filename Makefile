@@ -1,0 +1,42 @@
+# make demo   the whole way on this machine's own documentation, in about ten minutes
+# make test   everything that must hold: lint, types, import rule, tests
+# make bench  the speed claims, side by side with peers
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RECIPE ?= data/recipes/demo.yaml
+
+.PHONY: demo test test-fast lint bench pictures clean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	$(BIN)/mill models pull
+	$(BIN)/mill build $(RECIPE)
+
+test: lint
+	$(BIN)/mill models pull
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --ignore tests/acceptance
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+# torch first and pinned: pip would otherwise take its newest build.
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) data/builds

@@ -1,0 +1,265 @@
+"""The command line, `mill`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="mill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    help="""Raw text in; a curated corpus, tokenizers, trained models and a token budget out.
+
+    Start with:  [bold]mill build data/recipes/demo.yaml[/]
+
+    Run the same command again after a stop or a change: what is still valid is not made twice.""",
+)
+models_app = typer.Typer(no_args_is_help=True, help="Model files that recipes name: language ID and others.")
+app.add_typer(models_app, name="models")
+
+terminal = Console()
+errors = Console(stderr=True)
+
+
+class Runner(StrEnum):
+    """Where tasks run."""
+
+    processes = "processes"
+    threads = "threads"
+    dask = "dask"
+    ray = "ray"
+
+
+Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file; see data/recipes.", show_default=False)]
+Builds = Annotated[Path, typer.Option(help="Folder that holds the builds, one folder a recipe.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Tasks at a time; all cores if absent. Never changes results.")
+]
+RunnerOption = Annotated[Runner, typer.Option(help="Where tasks run. dask and ray reach other machines.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log and whole tracebacks.")]
+Port = Annotated[int, typer.Option(min=1024, max=65535, help="Port of the Prefect server on 127.0.0.1.")]
+
+BUILDS = Path("data/builds")
+
+
+@app.command()
+def build(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build everything that RECIPE describes: corpus, tokenizers, models, report."""
+    _run(recipe, "report", workers, runner, builds, verbose)
+
+
+@app.command()
+def curate(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the curated corpus: ingest, filter, deduplicate, balance."""
+    _run(recipe, "curate", workers, runner, builds, verbose)
+
+
+@app.command()
+def tokenize(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the tokenizers and the packed tokens."""
+    _run(recipe, "tokenize", workers, runner, builds, verbose)
+
+
+@app.command()
+def pretrain(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the pretrained models."""
+    _run(recipe, "pretrain", workers, runner, builds, verbose)
+
+
+@app.command()
+def finetune(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the fine-tuned models."""
+    _run(recipe, "finetune", workers, runner, builds, verbose)
+
+
+@app.command()
+def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, verbose: Verbose = False) -> None:
+    """Write the HTML report of a build as it stands, without making anything else."""
+    with _telling_errors(verbose):
+        _quiet_prefect(verbose)
+        from flows import console, progress
+        from flows.build import cores
+        from flows.opening import open_build
+        from flows.report import report as report_flow
+        from flows.server import server
+
+        opened = open_build(recipe, builds)
+        with server(), progress.TerminalReporter(terminal) as shown, progress.reporting(shown):
+            report_flow(recipe, builds, workers or cores())
+        terminal.print(console.summary_view(opened))
+
+
+def _run(recipe: Path, until: str, workers: int | None, runner: Runner, builds: Path, verbose: bool) -> None:
+    with _telling_errors(verbose):
+        _quiet_prefect(verbose)
+        from flows.opening import open_build
+
+        opened = open_build(recipe, builds)  # a wrong recipe is refused before anything starts
+
+        from flows import console, progress
+        from flows.build import build as build_flow
+        from flows.server import server
+
+        with server() as url, progress.TerminalReporter(terminal) as shown, progress.reporting(shown):
+            terminal.print(f"[bold]{opened.recipe.name}[/] in {opened.root}  [dim]watch: {url.removesuffix('/api')}[/]")
+            build_flow(recipe, until=until, workers=workers, runner=runner.value, builds=builds)  # pyright: ignore
+        terminal.print(console.summary_view(opened))
+
+
+@models_app.command("pull")
+def models_pull(
+    names: Annotated[list[str] | None, typer.Argument(help="Names in data/models.lock; all if absent.")] = None,
+) -> None:
+    """Fetch the model files named in data/models.lock and check their hashes."""
+    with _telling_errors(False):
+        from pipeline import models
+
+        for name, path in models.pull(names).items():
+            terminal.print(f"[green]✓[/] {name}  [dim]{path}[/]", highlight=False)
+
+
+@app.command()
+def why(
+    document: Annotated[str, typer.Argument(help="A document's id, such as stdlib/json/decoder.py#JSONDecoder.")],
+    recipe: Annotated[Path | None, typer.Option(help="The recipe of the build; the latest build if absent.")] = None,
+    builds: Builds = BUILDS,
+) -> None:
+    """Say why a document is in the corpus or not: every signal, rule, value, threshold and margin."""
+    with _telling_errors(False):
+        from flows import console
+        from flows.opening import latest_build, open_build
+        from pipeline import inspect
+
+        opened = open_build(recipe, builds) if recipe else latest_build(builds)
+        terminal.print(console.explanation_view(inspect.why(opened, document)))
+
+
+@app.command()
+def runs(builds: Builds = BUILDS) -> None:
+    """List the builds in this folder: when they ran, how they ended, what they kept."""
+    with _telling_errors(False):
+        from flows import console
+        from pipeline import inspect
+
+        terminal.print(console.runs_view(inspect.runs(str(builds))))
+
+
+@app.command()
+def serve(
+    recipe: Recipe,
+    cron: Annotated[str, typer.Option(help='When to build, as cron: "0 2 * * *" is every night at two.')],
+    timezone: Annotated[str, typer.Option(help="Time zone of the schedule.")] = "UTC",
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    port: Port = 4200,
+) -> None:
+    """Build RECIPE on a schedule, from this process, until it is stopped."""
+    with _telling_errors(False):
+        _quiet_prefect(verbose=True)
+        from flows.opening import open_build
+        from flows.server import server
+        from flows.serving import serve as serve_build
+
+        opened = open_build(recipe, builds)
+        with server(port) as url:
+            terminal.print(
+                f"serving [bold]{opened.recipe.name}[/] at [bold]{cron}[/] ({timezone}); watch {url.removesuffix('/api')}"
+            )
+            serve_build(recipe, cron, timezone, workers, runner.value, builds)
+
+
+@app.command()
+def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser")] = False) -> None:
+    """Start the Prefect server on 127.0.0.1 (or find it running) and open its UI."""
+    with _telling_errors(False):
+        import time
+        import webbrowser
+
+        from flows.server import server
+
+        with server(port) as url:
+            address = url.removesuffix("/api")
+            terminal.print(f"Prefect UI: [bold]{address}[/]  [dim]Ctrl-C stops it[/]")
+            if not no_browser:
+                webbrowser.open(address)
+            while True:
+                time.sleep(3600)
+
+
+def _quiet_prefect(verbose: bool) -> None:
+    """Keep Prefect's log out of the terminal unless it is asked for; the server keeps it all. Telemetry stays off."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+@contextlib.contextmanager
+def _telling_errors(verbose: bool) -> Iterator[None]:
+    """Turn an error that names its remedy into one message; a fault of ours keeps its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here")
+        raise typer.Exit(130) from None
+    except (ValueError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        if verbose:
+            raise
+        message = str(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            message = f"the disk is full ({error}); free some space, then run the same command: it goes on from here"
+        errors.print("[bold red]error[/] ", end="")
+        errors.print(message, markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()
