@@ -29,7 +29,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@flow(name="build", flow_run_name="build {recipe}")
+@flow(name="build", flow_run_name="build {recipe.stem}")
 def build(
     recipe: Path,
     until: Stop = "report",

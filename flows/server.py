@@ -38,7 +38,7 @@ def server(port: int | None = None) -> Iterator[str]:
     started = None
     if not healthy(url):
         if _taken(port):
-            port = _free_port()
+            port = free_port()
             url = f"http://{HOST}:{port}/api"
         started = start(port)
     try:
@@ -95,7 +95,7 @@ def _taken(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]

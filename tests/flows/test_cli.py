@@ -1,0 +1,34 @@
+import pytest
+import yaml
+
+from tests.flows.conftest import mill
+
+
+@pytest.fixture
+def offline(environment, tmp_path):
+    """An environment in which any call to a server fails: what is refused must be refused before."""
+    return {**environment, "PREFECT_API_URL": "http://127.0.0.1:1/api"}
+
+
+def test_help_teaches_the_first_command_and_names_every_other(environment):
+    shown = mill("--help", environment=environment).stdout
+    assert "mill build data/recipes/demo.yaml" in shown
+    commands = ["build", "curate", "tokenize", "pretrain", "finetune", "report", "models", "why", "runs", "ui", "serve"]
+    assert [name for name in commands if f" {name} " not in shown] == []
+
+
+def test_a_wrong_recipe_is_refused_before_any_work(offline, topics_recipe, tmp_path):
+    recipe = yaml.safe_load(topics_recipe.read_text())
+    recipe["minhash"] = {"bnads": 3}
+    topics_recipe.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    line = 1 + topics_recipe.read_text().splitlines().index("  bnads: 3")
+    run = mill("build", topics_recipe, "--builds", tmp_path / "builds", environment=offline)
+    assert run.returncode == 1
+    assert f"line {line}: minhash.bnads: unknown field; did you mean `bands`?" in " ".join(run.stderr.split())
+    assert not (tmp_path / "builds").exists()
+
+
+def test_a_missing_recipe_names_those_that_are_there(offline):
+    run = mill("build", "data/recipes/dmo.yaml", environment=offline)
+    assert run.returncode == 1
+    assert "data/recipes/demo.yaml" in run.stderr

@@ -1,0 +1,40 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipeline.store import files
+
+pytestmark = pytest.mark.slow
+
+
+def flow_runs(url: str, deployment: str) -> list[dict]:
+    wanted = {"deployments": {"name": {"any_": [deployment]}}}
+    return httpx.post(f"{url}/flow_runs/filter", json=wanted, timeout=10).raise_for_status().json()
+
+
+def test_a_scheduled_build_starts_and_finishes_on_its_own(server_url, environment, topics_recipe, tmp_path):
+    builds = tmp_path / "builds"
+    command = [sys.executable, "-m", "flows.cli", "serve", str(topics_recipe), "--cron", "* * * * *"]
+    command += ["--builds", str(builds), "--runner", "threads", "--workers", "1"]
+    with (tmp_path / "serve.log").open("wb") as log:
+        served = subprocess.Popen(
+            command, env={**environment, "PREFECT_API_URL": server_url}, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 200
+        ended: list[dict] = []
+        while not ended and time.monotonic() < deadline:
+            assert served.poll() is None, (tmp_path / "serve.log").read_text()
+            ended = [run for run in flow_runs(server_url, "topics") if run["state_type"] in ("COMPLETED", "FAILED")]
+            time.sleep(1)
+    finally:
+        served.terminate()
+        served.wait(30)
+    assert [run["state_type"] for run in ended[:1]] == ["COMPLETED"], (tmp_path / "serve.log").read_text()[-3000:]
+    assert ended[0]["auto_scheduled"]
+    assert files.read_json(str(builds / "topics" / "corpus" / "manifest.json"))["documents"] > 0
+    assert Path(builds / "topics" / "report" / "index.html").is_file()
