@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pydoc_data.topics
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pydoc_data.topics
 import pytest
 import yaml
 

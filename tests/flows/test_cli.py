@@ -5,7 +5,7 @@ from tests.flows.conftest import mill
 
 
 @pytest.fixture
-def offline(environment, tmp_path):
+def offline(environment):
     """An environment in which any call to a server fails: what is refused must be refused before."""
     return {**environment, "PREFECT_API_URL": "http://127.0.0.1:1/api"}
 

@@ -1,0 +1,68 @@
+import textwrap
+
+import pytest
+
+from pipeline.recipe import Recipe, WrongRecipe, parse
+
+GOOD = """\
+name: mine
+sources:
+  - name: web
+    kind: jsonl
+    path: /data/*.jsonl
+    domain: web
+minhash:
+  bands: 14
+"""
+
+
+def refused(text: str) -> str:
+    with pytest.raises(WrongRecipe) as raised:
+        parse(textwrap.dedent(text), Recipe, "mine.yaml")
+    return str(raised.value)
+
+
+def test_a_good_recipe_takes_defaults_for_what_it_leaves_out():
+    recipe = parse(GOOD, Recipe)
+    assert recipe.name == "mine"
+    assert recipe.error_budget == 0.01
+    assert recipe.shard_bytes == 64 << 20
+    assert recipe.minhash is not None
+    assert recipe.language is None
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "message"),
+    [
+        ("bands: 14", "bnads: 14", "mine.yaml, line 8: minhash.bnads: unknown field; did you mean `bands`?"),
+        ("bands: 14", "bands: many", "mine.yaml, line 8: minhash.bands: "),
+        ("name: mine", "nmae: mine", "mine.yaml, line 1: nmae: unknown field; did you mean `name`?"),
+        ("name: mine", "name: My Recipe", "mine.yaml, line 1: name: "),
+        ("    kind: jsonl", "    kind: jsnol", "mine.yaml, line 3: sources[0]"),
+        ("    path: /data/*.jsonl", "    pth: /data/*.jsonl", "mine.yaml, line 5: sources[0].pth: unknown field; did you mean `path`?"),
+        ("minhash:", "perplexity: {}\nminhash:", "add a `language` section"),
+        ("minhash:", "minhash: [", "not valid YAML"),
+        ("minhash:", "heuristics: &a {}\nminhash: *a", "YAML aliases (*a) are not allowed"),
+        ("name: mine", "name: mine\nshard_bytes: 3GiB", "line 2: shard_bytes: a shard holds between 1 KiB and 1 GiB of text"),
+    ],
+)  # fmt: skip
+def test_a_wrong_recipe_is_refused_with_line_field_and_remedy(change, to, message):
+    assert change in GOOD
+    assert message in refused(GOOD.replace(change, to))
+
+
+def test_every_mistake_is_told_at_once():
+    told = refused(GOOD.replace("bands", "bnads").replace("path", "pth")).splitlines()
+    assert any("bnads" in line for line in told)
+    assert any("pth" in line for line in told)
+    assert any("path" in line and "required" in line for line in told)
+
+
+def test_two_sources_of_one_name_are_refused():
+    source = GOOD[GOOD.index("  - name") : GOOD.index("minhash")]
+    assert "the name 'web' more than once" in refused(GOOD.replace(source, source + source))
+
+
+def test_yaml_tags_never_make_objects():
+    told = refused(GOOD.replace("name: mine", "name: !!python/object/apply:os.system [echo]"))
+    assert "mine.yaml, line 1" in told
