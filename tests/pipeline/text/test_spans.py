@@ -62,9 +62,7 @@ def test_merge_is_the_union_sorted_disjoint_and_as_short_as_possible(
 
 
 @given(st.data(), st.lists(TEXTS, max_size=4))
-def test_lifted_ranges_cut_the_original_as_they_cut_the_edited_text(
-    data: st.DataObject, texts: list[str]
-) -> None:
+def test_lifted_ranges_cut_the_original_as_they_cut_the_edited_text(data: st.DataObject, texts: list[str]) -> None:
     cuts = [data.draw(ranges_of(text)) for text in texts]
     edited = spans.cut(as_texts(texts), as_spans(cuts))
     second = as_spans([data.draw(ranges_of(text)) for text in edited.to_pylist()])
@@ -89,9 +87,7 @@ def test_nothing_to_cut_leaves_the_texts_as_they_are() -> None:
     assert spans.cut(texts, pa.array([None, [], None], SPANS)) is texts
 
 
-@pytest.mark.parametrize(
-    "ranges", [[(0, 1)], [(0, 9)], [(-3, 3)], [(3, 6), (0, 3)], [(0, 6), (3, 6)], [(3, 0)]]
-)
+@pytest.mark.parametrize("ranges", [[(0, 1)], [(0, 9)], [(-3, 3)], [(3, 6), (0, 3)], [(0, 6), (3, 6)], [(3, 0)]])
 def test_ranges_that_are_not_whole_characters_in_order_are_refused(ranges: list[tuple[int, int]]) -> None:
     lists = [[], [{"start": start, "end": end} for start, end in ranges]]
     with pytest.raises(ValueError, match="text 1"):
@@ -111,6 +107,4 @@ def test_arrays_of_other_lengths_are_refused() -> None:
 
 def test_ranges_survive_the_way_through_arrow() -> None:
     array = as_spans([[{"start": 1, "end": 3}], None, [], [{"start": 0, "end": 2}, {"start": 4, "end": 5}]])
-    assert spans.from_ranges(*spans.to_ranges(array)).to_pylist() == [
-        ranges or [] for ranges in array.to_pylist()
-    ]
+    assert spans.from_ranges(*spans.to_ranges(array)).to_pylist() == [ranges or [] for ranges in array.to_pylist()]

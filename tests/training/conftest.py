@@ -1,0 +1,161 @@
+"""A small build for the training tests: packed bytes of made-up sentences, with a tokenizer to match."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+
+from pipeline.build import Build
+from pipeline.store import files
+from pipeline.tokenization import packed
+from training.models import Vocabulary
+from training.recipe import BuildRecipe
+
+NAMES = ("cat", "dog", "bird", "fish")
+VERBS = ("sees", "likes", "hears", "follows")
+SPECIAL = {"cls": 256, "sep": 257, "mask": 258, "pad": 259}
+END = {"eos": 256}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """The same sums whatever machine the tests run on, and no fight over its cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """``count`` documents of a few sentences each, from a small grammar."""
+    draw = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        lines = [
+            f"the {NAMES[draw.integers(4)]} {VERBS[draw.integers(4)]} the {NAMES[draw.integers(4)]}."
+            for _ in range(draw.integers(1, 6))
+        ]
+        made.append(" ".join(lines))
+    return made
+
+
+def pack(
+    folder: str, texts: list[str], special: dict[str, int], vocab_size: int = 260, repeats: int = 1
+) -> packed.PackedTokens:
+    """Packed bytes of ``texts`` in two shards, closed by the eos token where there is one."""
+    half = len(texts) // 2
+    for index, part in enumerate((texts[:half], texts[half:])):
+        end = [special["eos"]] if "eos" in special else []
+        ids = [[*text.encode(), *end] for text in part]
+        lengths = np.array([len(row) for row in ids])
+        table = pa.table(
+            {
+                "start": np.cumsum(lengths) - lengths,
+                "length": lengths.astype(np.int32),
+                "id": [f"{Path(folder).name}:{index}:{row}" for row in range(len(part))],
+                "domain": ["tales"] * len(part),
+                "bytes": np.array([len(text.encode()) for text in part]),
+                "repeats": np.full(len(part), repeats, np.int32),
+            },
+            schema=packed.DOCUMENTS_SCHEMA,
+        )
+        tokens = np.array([token for row in ids for token in row], packed.token_dtype(vocab_size))
+        packed.write_shard(folder, index, tokens, table, f"shard-{index}")
+    packed.write_manifest(folder, [0, 1], vocab_size, special, "test")
+    return packed.PackedTokens(folder)
+
+
+def write_tokenizer(folder: str, special: dict[str, int]) -> None:
+    """A byte tokenizer.json whose ids are the bytes' values, so that it fits ``pack``."""
+    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+    symbols = bytes_to_unicode()
+    names = {f"[{role.upper()}]": id_ for role, id_ in special.items()}
+    tokenizer = Tokenizer(BPE({symbol: byte for byte, symbol in symbols.items()}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(sorted(names, key=lambda name: names[name]))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    tokenizer.save(f"{folder}/tokenizer.json")
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{f"{role}_token": f"[{role.upper()}]" for role in special},
+    }
+    files.write_json(f"{folder}/tokenizer_config.json", config)
+
+
+@pytest.fixture(scope="session")
+def packed_build(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A build's folder with tokens of a ``bytes`` tokenizer (one end token) and of ``masked`` ([CLS], [SEP], [MASK])."""
+    root = str(tmp_path_factory.mktemp("build"))
+    for name, special in (("bytes", END), ("masked", SPECIAL)):
+        pack(f"{root}/tokens/{name}/train", sentences(120), special)
+        pack(f"{root}/tokens/{name}/heldout", sentences(12, seed=1), special)
+        write_tokenizer(f"{root}/tokenizers/{name}", special)
+    return root
+
+
+def recipe(**sections) -> BuildRecipe:
+    return BuildRecipe.model_validate(
+        {
+            "name": "test",
+            "sources": [{"kind": "text", "name": "none", "path": "none/*.txt", "domain": "tales"}],
+            "tokenizers": [
+                {"name": "bytes", "algorithm": "bpe", "vocab_size": 260},
+                {"name": "masked", "algorithm": "wordpiece", "vocab_size": 260},
+            ],
+            **sections,
+        }
+    )
+
+
+TINY = {
+    "gpt2": {"type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 2},
+    "llama": {
+        "type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+    },
+    "bert": {
+        "type": "bert",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+}
+
+
+def pretrain_section(objective: str = "causal", **fields) -> dict:
+    tokenizer, model = {"causal": ("bytes", TINY["gpt2"])}.get(objective, ("masked", TINY["bert"]))
+    return {
+        "name": objective,
+        "objective": objective,
+        "tokenizer": tokenizer,
+        "model": model,
+        "sequence_length": 32,
+        "batch_size": 8,
+        "steps": 12,
+        "checkpoint_every": 4,
+        "log_every": 2,
+        "precision": "fp32",
+        "optimiser": {"learning_rate": 3e-3},
+        **fields,
+    }
+
+
+def make_build(root: str, *sections: dict, **more) -> Build:
+    return Build(root, recipe(pretrain=list(sections), **more))
+
+
+def vocabulary(special: dict[str, int], size: int = 260) -> Vocabulary:
+    return Vocabulary(size, **special)
