@@ -1,0 +1,18 @@
+"""Where documents come from; one module a format, each as ``pipeline.sources.base`` says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.sources import environment, jsonl, parquet, text
+from pipeline.sources.environment import Environment
+from pipeline.sources.jsonl import Jsonl
+from pipeline.sources.parquet import Parquet
+from pipeline.sources.text import Text
+
+Source = Annotated[Environment | Jsonl | Parquet | Text, Field(discriminator="kind")]
+
+#: The module that reads each kind of source.
+READERS: dict[str, Any] = {"environment": environment, "jsonl": jsonl, "parquet": parquet, "text": text}

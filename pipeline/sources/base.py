@@ -1,0 +1,282 @@
+"""What a source is: files in, documents and rejected records out.
+
+A source module has a pydantic config with its ``kind``, a ``VERSION`` (raised whenever the same file would give other
+documents) and two functions:
+
+- ``list_files(config) -> list[File]``: what it reads, sorted by name, each name once. Raises NoFiles.
+- ``read(config, file) -> Iterator[Document | Rejected]``: every record of one file, in order, in memory bounded by
+  ``max_document_bytes``. A bad record is yielded as Rejected and never raised.
+
+Ids are ``<source>/<file's name>#<record's own id, or its number from 1>``; a file that is one document has no ``#``.
+They depend on nothing but the file's name and its content. Texts are given as they are in the file.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import fsspec
+import orjson
+import xxhash
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+
+from pipeline.stage import Config
+from pipeline.store import files
+
+
+class File(NamedTuple):
+    """One file of a source. ``path`` opens it; ``name`` is its path inside the source; ``size`` in bytes."""
+
+    path: str
+    name: str
+    size: int
+
+
+class Document(NamedTuple):
+    """A row of ``shards.DOCUMENT_SCHEMA``; ``metadata`` is a JSON object as text."""
+
+    id: str
+    text: str
+    source: str
+    domain: str
+    url: str | None = None
+    metadata: str | None = None
+
+
+class Rejected(NamedTuple):
+    """A record that is not a document.
+
+    ``record`` counts from 1; ``offset`` is the byte where the record starts in the uncompressed file (None where the
+    format has no such thing); ``reason`` is a short phrase that is the same for all records of its sort; ``excerpt``
+    the beginning of the raw record.
+    """
+
+    file: str
+    record: int
+    offset: int | None
+    reason: str
+    excerpt: str = ""
+
+
+class NoFiles(ValueError):
+    """A source matches no file at all."""
+
+
+def _document_size(size: ByteSize) -> ByteSize:
+    if not 1 <= size <= 1 << 30:
+        raise ValueError("a document holds between 1 byte and 1 GiB")
+    return size
+
+
+DocumentSize = Annotated[ByteSize, AfterValidator(_document_size)]
+
+
+class SourceConfig(Config):
+    """What all sources share. ``name`` begins every document's id; longer records are quarantined unread."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    max_document_bytes: DocumentSize = ByteSize(256 << 20)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class FileConfig(SourceConfig):
+    """A source over the files that fsspec globs match (``data/**/*.txt``, ``s3://bucket/x-*.jsonl.gz``)."""
+
+    files: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    domain: str | None = None  # the source's name if not given
+    max_compression_ratio: Annotated[float, Field(gt=1)] = 200.0  # text reaches 3 to 50; a bomb 1,000 and more
+
+
+class RecordConfig(FileConfig):
+    """A source whose files hold records with named fields.
+
+    A text in ``domain_field`` overrides ``domain``. Fields that do not become part of the document otherwise are its
+    metadata: all of them, or those in ``metadata_fields``.
+    """
+
+    text_field: str = "text"
+    id_field: str | None = "id"
+    url_field: str | None = "url"
+    domain_field: str | None = None
+    metadata_fields: list[str] | None = None
+
+
+def find_files(config: FileConfig) -> list[File]:
+    """The files that the globs of ``config`` match, sorted by name; raises NoFiles naming a glob that matches none.
+
+    A name is the path below the folder that all globs share, so it does not depend on what else matches.
+    """
+    resolved = [fsspec.core.url_to_fs(glob) for glob in config.files]
+    prefixes = [_literal_folder(filesystem.unstrip_protocol(pattern)) for filesystem, pattern in resolved]
+    root = posixpath.commonprefix([prefix.split("/") for prefix in prefixes])
+    found: dict[str, File] = {}
+    for glob, (filesystem, pattern) in zip(config.files, resolved, strict=True):
+        matches = filesystem.glob(pattern, detail=True)
+        entries = [(path, info) for path, info in matches.items() if info["type"] == "file"]  # type: ignore[union-attr]
+        if not entries:
+            hint = f" (it is a folder: write {glob.rstrip('/')}/**)" if matches else ""
+            raise NoFiles(f"source {config.name!r}: no file matches {glob!r}{hint}; correct `files` in the recipe")
+        for path, info in entries:
+            address = filesystem.unstrip_protocol(path)
+            name = file_name("/".join(address.split("/")[len(root) :]))
+            found[address] = File(address.removeprefix("file://"), name, info["size"] or 0)
+    return sorted(found.values(), key=lambda file: file.name)
+
+
+def file_name(path: str) -> str:
+    """``path`` as part of an id: a name that is not UTF-8 is escaped, in such a way that names stay distinct."""
+    return printable(path.replace("\\", "\\\\"))
+
+
+def _literal_folder(pattern: str) -> str:
+    """The deepest folder of ``pattern`` before its first wildcard."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+
+
+def identity(file: File) -> str:
+    """Changes whenever the file's content does: a hash of the content, or what an object store knows of it.
+
+    mtime alone misses what a copy or a checkout keeps; hashing runs at the disk's speed, far above parsing.
+    """
+    if not files.is_local(file.path):
+        filesystem, inner = fsspec.core.url_to_fs(file.path)
+        info = filesystem.info(inner)
+        keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
+        if known := {key: str(info[key]) for key in keys if info.get(key)}:
+            return files.fingerprint(known)
+    digest = xxhash.xxh3_128()
+    with fsspec.open(file.path, "rb", compression=None) as handle:
+        while block := handle.read(1 << 20):  # type: ignore[union-attr]
+            digest.update(block)
+    return digest.hexdigest()
+
+
+_EXCERPT = 500
+
+
+def printable(raw: str | bytes) -> str:
+    """``raw`` as text that UTF-8 can hold: bytes and surrogates that it cannot are written as escapes."""
+    data = raw.encode("utf-8", "backslashreplace") if isinstance(raw, str) else raw
+    return data.decode("utf-8", "backslashreplace")
+
+
+def excerpt(raw: str | bytes) -> str:
+    return printable(raw[:_EXCERPT])
+
+
+def dump_json(value: Any) -> str:
+    """Compact JSON; what JSON has no form for (dates, decimals, bytes) as text. Raises orjson.JSONEncodeError."""
+    return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _as_text(value: Any) -> str:
+    return printable(value) if isinstance(value, bytes) else str(value)
+
+
+#: Above this many records in a file every id carries its position, so that the ids seen need not be remembered.
+_REMEMBERED = 1_000_000
+_POSITION = re.compile(r"~\d+\Z")
+
+
+class Ids:
+    """Gives each record of one file an id of its own.
+
+    The first record with an own id gets it as it is; a later one gets ``~<position>`` appended. An own id that already
+    ends so gets it too; therefore no two records can share an id.
+    """
+
+    def __init__(self, source: str, file: File):
+        self._prefix = f"{source}/{file.name}#"
+        self._seen: set[int] = set()
+
+    def take(self, own: str | int | None, position: int) -> tuple[str, bool]:
+        """The id for the record at ``position`` (from 1), and whether its own id had been taken before."""
+        local = str(position if own is None else own)
+        key = xxhash.xxh3_64_intdigest(local.encode())
+        taken = key in self._seen
+        if len(self._seen) < _REMEMBERED:
+            self._seen.add(key)
+            if not taken and not _POSITION.search(local):
+                return self._prefix + local, False
+        return f"{self._prefix}{local}~{position}", taken
+
+
+def to_document(
+    config: RecordConfig,
+    file: File,
+    ids: Ids,
+    record: Mapping[str, Any],
+    position: int,
+    offset: int | None = None,
+    raw: bytes = b"",
+) -> Document | Rejected:
+    """The document in ``record``, the ``position``-th of ``file``; Rejected if its text is missing or not a text.
+
+    ``raw`` is the record as it stands in the file, where there is such a thing: for the excerpt.
+    """
+
+    def reject(reason: str) -> Rejected:
+        return Rejected(file.path, position, offset, reason, excerpt(raw or repr(record)))
+
+    text = record.get(config.text_field)
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError:
+            return reject("invalid UTF-8")
+    if not isinstance(text, str):
+        if config.text_field not in record:
+            return reject(f"no field {config.text_field!r}")
+        return reject(f"field {config.text_field!r} is {type(text).__name__}, not a text")
+    used = {config.text_field}
+    own = _own(record, config.id_field, used)
+    url = _text_of(record, config.url_field, used)
+    domain = _text_of(record, config.domain_field, used) or config.domain or config.name
+    chosen = record.keys() if config.metadata_fields is None else config.metadata_fields
+    metadata = {key: record[key] for key in chosen if key not in used and key in record}
+    identifier, taken = ids.take(own, position)
+    if taken and own is not None:
+        metadata["repeated_id"] = own
+    try:
+        packed = dump_json(metadata) if metadata else None
+    except orjson.JSONEncodeError as error:
+        return reject(f"metadata: {error}")
+    return Document(identifier, text, config.name, domain, url, packed)
+
+
+def _text_of(record: Mapping[str, Any], field: str | None, used: set[str]) -> str | None:
+    value = record.get(field) if field is not None else None
+    if not isinstance(value, str) or not value:
+        return None
+    used.add(field)  # type: ignore[arg-type]
+    return value
+
+
+def _own(record: Mapping[str, Any], field: str | None, used: set[str]) -> str | int | None:
+    """The record's own id if it can serve as one: a number, or a short text on one line."""
+    value = record.get(field) if field is not None else None
+    fits = isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
+    if not fits and (not isinstance(value, int) or isinstance(value, bool)):
+        return None
+    used.add(field)  # type: ignore[arg-type]
+    return value
+
+
+def group(found: Sequence[File], size: int) -> Iterator[list[File]]:
+    """``found`` in order, cut into runs of at most ``size`` bytes; a larger file is a run of its own."""
+    run: list[File] = []
+    total = 0
+    for file in found:
+        if run and total + file.size > size:
+            yield run
+            run, total = [], 0
+        run.append(file)
+        total += file.size
+    if run:
+        yield run

@@ -1,0 +1,105 @@
+"""Plain text and Markdown, plain or compressed: one document a file, or one for each run of paragraphs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ByteSize
+
+from pipeline.sources.base import Document, File, FileConfig, Ids, Rejected, excerpt, find_files
+from pipeline.sources.reading import Damaged, Line, open_file, read_lines
+
+VERSION = 1
+_BOM = b"\xef\xbb\xbf"
+
+
+def _positive(size: ByteSize) -> ByteSize:
+    if size < 1:
+        raise ValueError("a block holds at least 1 byte (1: every paragraph is a document)")
+    return size
+
+
+class Text(FileConfig):
+    """Documents from text files in UTF-8.
+
+    With ``block_bytes`` a file is cut at blank lines into documents of whole paragraphs, each ended by the first blank
+    line after that many bytes.
+    """
+
+    kind: Literal["text"] = "text"
+    block_bytes: Annotated[ByteSize, AfterValidator(_positive)] | None = None
+
+
+def list_files(config: Text) -> list[File]:
+    return find_files(config)
+
+
+def read(config: Text, file: File) -> Iterator[Document | Rejected]:
+    with open_file(file, config.max_compression_ratio) as stream:
+        if config.block_bytes is None:
+            yield _whole(config, file, stream)
+        else:
+            yield from _blocks(config, file, stream, config.block_bytes)
+
+
+def _whole(config: Text, file: File, stream: io.BufferedReader) -> Document | Rejected:
+    try:
+        data = stream.read(config.max_document_bytes + 1)
+    except Damaged as error:
+        return Rejected(file.path, 1, 0, str(error))
+    if len(data) > config.max_document_bytes:
+        return Rejected(file.path, 1, 0, "longer than max_document_bytes", excerpt(data))
+    return _document(config, file, f"{config.name}/{file.name}", data, 1, 0)
+
+
+def _blocks(config: Text, file: File, stream: io.BufferedReader, size: int) -> Iterator[Document | Rejected]:
+    ids = Ids(config.name, file)
+    lines = read_lines(stream, config.max_document_bytes)
+    for position, block in enumerate(_runs(lines, size, config.max_document_bytes), 1):
+        if block.fault is not None:
+            yield Rejected(file.path, position, block.offset, block.fault, excerpt(block.data))
+        else:
+            identifier, _ = ids.take(None, position)
+            yield _document(config, file, identifier, block.data, position, block.offset)
+
+
+def _runs(lines: Iterator[Line], size: int, limit: int) -> Iterator[Line]:
+    """Lines joined to blocks: each begins and ends with a line that is not blank, and blank lines lie between them."""
+    block: list[bytes] = []
+    start = length = 0
+    fault: str | None = None
+
+    def ended() -> Line:
+        while not block[-1].strip() and len(block) > 1:
+            block.pop()
+        return Line(0, start, b"\n".join(block).removesuffix(b"\r"), fault)
+
+    for _, offset, data, broken in lines:
+        blank = not broken and not data.strip()
+        if blank and (length >= size or fault):
+            yield ended()
+            block, length, fault = [], 0, None
+        if blank and not block:
+            continue
+        if not block:
+            start = offset
+        fault = fault or broken
+        length += len(data) + 1
+        if length > limit + 1:
+            fault = fault or "longer than max_document_bytes"
+        if fault is None or not block:
+            block.append(data)
+    if block:
+        yield ended()
+
+
+def _document(
+    config: Text, file: File, identifier: str, data: bytes, position: int, offset: int
+) -> Document | Rejected:
+    try:
+        text = data.removeprefix(_BOM if offset == 0 else b"").decode()
+    except UnicodeDecodeError as error:
+        return Rejected(file.path, position, offset + error.start, "invalid UTF-8", excerpt(data))
+    return Document(identifier, text, config.name, config.domain or config.name)
