@@ -73,7 +73,7 @@ def pack(
 
 def write_tokenizer(folder: str, special: dict[str, int]) -> None:
     """A byte tokenizer.json whose ids are the bytes' values, so that it fits ``pack``."""
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     symbols = bytes_to_unicode()
     names = {f"[{role.upper()}]": id_ for role, id_ in special.items()}
@@ -92,7 +92,7 @@ def write_tokenizer(folder: str, special: dict[str, int]) -> None:
 
 @pytest.fixture(scope="session")
 def packed_build(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A build's folder with tokens of a ``bytes`` tokenizer (one end token) and of ``masked`` ([CLS], [SEP], [MASK])."""
+    """A build's folder with tokens of two tokenizers: ``bytes`` (an end token), ``masked`` ([CLS], [SEP], [MASK])."""
     root = str(tmp_path_factory.mktemp("build"))
     for name, special in (("bytes", END), ("masked", SPECIAL)):
         pack(f"{root}/tokens/{name}/train", sentences(120), special)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from pipeline.store import files
+from tests.training.conftest import make_build, pretrain_section
+from training.pretrain import pretrain
+
+
+@pytest.fixture
+def root(packed_build: str, tmp_path: Path) -> str:
+    shutil.copytree(packed_build, tmp_path / "build")
+    return str(tmp_path / "build")
+
+
+@pytest.mark.parametrize("objective", ["causal", "mlm"])
+def test_loss_starts_at_a_uniform_guess_and_falls(root: str, objective: str) -> None:
+    summary = pretrain(make_build(root, pretrain_section(objective, steps=60)), objective)
+    log = [json.loads(line) for line in Path(root, "models", objective, "metrics.jsonl").read_text().splitlines()]
+    steps = [row for row in log if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 61))
+    assert steps[0]["loss"] == pytest.approx(math.log(320), abs=0.2)  # 260 padded to a multiple of 64
+    assert summary["evaluation"]["loss"] < 3.2
+    assert {"lr", "grad_norm", "tokens_per_second", "mfu"} <= set(steps[0])
+
+
+@pytest.mark.parametrize("objective", ["causal", "mlm"])
+def test_the_result_opens_with_transformers(root: str, objective: str) -> None:
+    summary = pretrain(make_build(root, pretrain_section(objective)), objective)
+    folder = f"{root}/models/{objective}"
+    model = AutoModel.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    output = model(**tokenizer("the cat sees the dog.", return_tensors="pt", return_token_type_ids=False))
+    assert output.last_hidden_state.shape == (1, 21, 32)
+    assert files.read_json(f"{folder}/summary.json") == summary
+
+
+def test_a_current_model_is_not_trained_again_and_a_changed_recipe_is(root: str) -> None:
+    calls: list[int] = []
+
+    def count(step: int, _total: int, _metrics: dict) -> None:
+        calls.append(step)
+
+    section = pretrain_section(steps=4)
+    first = pretrain(make_build(root, section), "causal", count)
+    assert calls == [2, 4]
+    assert pretrain(make_build(root, section), "causal", count) == first
+    assert calls == [2, 4]
+    changed = pretrain(make_build(root, pretrain_section(steps=6)), "causal", count)
+    assert changed["fingerprint"] != first["fingerprint"]
+    assert calls == [2, 4, 2, 4, 6]  # from the start: the stale checkpoint at step 4 is another run's
+
+
+def test_bits_per_byte_are_the_cost_of_every_token_over_the_bytes_of_the_text(root: str) -> None:
+    section = pretrain_section(steps=2, eval_tokens=200)
+    summary = pretrain(make_build(root, section), "causal")
+    found = summary["evaluation"]
+    assert 0 < found["tokens"] <= 200
+    assert found["bytes"] == found["tokens"] - found["documents"]  # one token a byte, and the end token of each
+    assert found["bits_per_byte"] == pytest.approx(found["loss"] * found["tokens"] / math.log(2) / found["bytes"])
+
+
+def test_held_out_loss_does_not_depend_on_the_micro_batch(root: str) -> None:
+    losses = []
+    for micro in (8, 2):
+        build = make_build(root, pretrain_section(steps=2, micro_batch=micro))
+        losses.append(pretrain(build, "causal")["evaluation"]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_an_unknown_run_is_named_with_those_there_are(root: str) -> None:
+    with pytest.raises(KeyError, match="no run 'gpt'; it has causal"):
+        pretrain(make_build(root, pretrain_section()), "gpt")
+
+
+def test_a_checkpoint_holds_no_pickle(root: str) -> None:
+    pretrain(make_build(root, pretrain_section(steps=4)), "causal")
+    names = {path.name for path in Path(root, "work/pretrain/causal").rglob("*") if path.is_file()}
+    assert names == {"model.safetensors", "optimiser.safetensors", "state.json", "metrics.jsonl"}
+    assert torch.get_default_dtype() == torch.float32

@@ -1,0 +1,160 @@
+"""The token budget of a model on a corpus: what it used, what would be best, and what is still missing.
+
+Every number names its convention: N ``total`` counts all parameters (Hoffmann's N, used for the law and for 6 N D).
+Pure functions of sizes; nothing here reads a file or needs torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from training import peaks, scaling
+from training.recipe import BudgetConfig
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sizes of a curated corpus under one tokenizer. ``raw_bytes`` is the text that curation started from."""
+
+    unique_tokens: int
+    unique_bytes: int
+    raw_bytes: int
+
+    @property
+    def bytes_per_token(self) -> float:
+        return self.unique_bytes / self.unique_tokens
+
+    @property
+    def keep_rate(self) -> float:
+        """Share of the raw bytes that curation kept."""
+        return self.unique_bytes / self.raw_bytes
+
+
+@dataclass(frozen=True)
+class Run:
+    """Sizes of a training run. ``tokens_per_second`` is None where it was not measured."""
+
+    total: int
+    non_embedding: int
+    matrices_and_head: int
+    layers: int
+    width: int
+    sequence_length: int
+    trained_tokens: int
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a scaling law says: losses in nats a token, N in parameters, D in tokens."""
+
+    law: str
+    loss: float
+    compute_optimal_parameters: float
+    compute_optimal_tokens: float
+    compute_optimal_loss: float
+    parameters_for_unique_tokens: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a larger model would need. Times and costs are None where they cannot be known."""
+
+    parameters: int
+    tokens: float
+    missing_tokens: float
+    missing_curated_bytes: float
+    missing_raw_bytes: float
+    compute: float
+    epochs_of_this_corpus: float
+    effective_tokens: float
+    gpu: str
+    gpu_hours: float | None
+    cost: float | None
+    hours_at_measured_speed: float | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The token budget; D is tokens trained, U unique tokens, N as named."""
+
+    total: int
+    non_embedding: int
+    matrices_and_head: int
+    unique_tokens: int
+    trained_tokens: int
+    epochs: float
+    tokens_per_parameter: float
+    tokens_per_non_embedding_parameter: float
+    effective_tokens: float
+    compute: float
+    compute_with_attention: float
+    predictions: tuple[Prediction, ...]
+    repeated_loss: float
+    hours: float | None
+    target: Target
+
+    def asdict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
+    """The budget of ``run`` on ``corpus``. Raises ValueError where the corpus or the run is empty."""
+    if corpus.unique_tokens < 1 or run.trained_tokens < 1:
+        raise ValueError("a token budget needs a corpus with tokens and a run that trained on some")
+    used = scaling.compute(run.total, run.trained_tokens)
+    attention = scaling.attention_compute(run.layers, run.width, run.sequence_length, run.trained_tokens)
+    return Budget(
+        total=run.total,
+        non_embedding=run.non_embedding,
+        matrices_and_head=run.matrices_and_head,
+        unique_tokens=corpus.unique_tokens,
+        trained_tokens=run.trained_tokens,
+        epochs=run.trained_tokens / corpus.unique_tokens,
+        tokens_per_parameter=run.trained_tokens / run.total,
+        tokens_per_non_embedding_parameter=run.trained_tokens / run.non_embedding,
+        effective_tokens=scaling.effective_tokens(corpus.unique_tokens, run.trained_tokens),
+        compute=used,
+        compute_with_attention=scaling.compute(run.matrices_and_head, run.trained_tokens) + attention,
+        predictions=tuple(predict(law, corpus, run) for law in (scaling.BESIROGLU, scaling.HOFFMANN)),
+        repeated_loss=scaling.repeated_loss(run.total, corpus.unique_tokens, run.trained_tokens),
+        hours=run.trained_tokens / run.tokens_per_second / 3600 if run.tokens_per_second else None,
+        target=target(corpus, run, config),
+    )
+
+
+def predict(law: scaling.Law, corpus: Corpus, run: Run) -> Prediction:
+    parameters, tokens = law.optimum(scaling.compute(run.total, run.trained_tokens))
+    return Prediction(
+        law=law.name,
+        loss=law.loss(run.total, run.trained_tokens),
+        compute_optimal_parameters=parameters,
+        compute_optimal_tokens=tokens,
+        compute_optimal_loss=law.loss(parameters, tokens),
+        parameters_for_unique_tokens=law.parameters_for(corpus.unique_tokens),
+    )
+
+
+def target(corpus: Corpus, run: Run, config: BudgetConfig) -> Target:
+    """What ``config.parameters`` parameters need beyond ``corpus``, at its bytes a token and its keep rate."""
+    wanted = config.parameters * config.tokens_per_parameter
+    missing = max(0.0, wanted - corpus.unique_tokens)
+    work = scaling.compute(config.parameters, wanted)
+    peak = peaks.peak_flops(config.gpu)
+    gpu_hours = work / (peak * config.utilisation) / 3600 if peak else None
+    speed = run.tokens_per_second
+    return Target(
+        parameters=config.parameters,
+        tokens=wanted,
+        missing_tokens=missing,
+        missing_curated_bytes=missing * corpus.bytes_per_token,
+        missing_raw_bytes=missing * corpus.bytes_per_token / corpus.keep_rate,
+        compute=work,
+        epochs_of_this_corpus=wanted / corpus.unique_tokens,
+        effective_tokens=scaling.effective_tokens(corpus.unique_tokens, wanted),
+        gpu=config.gpu,
+        gpu_hours=gpu_hours,
+        cost=gpu_hours * config.price_per_hour if gpu_hours is not None and config.price_per_hour is not None else None,
+        hours_at_measured_speed=wanted / (speed * run.total / config.parameters) / 3600 if speed else None,
+    )

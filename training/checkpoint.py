@@ -1,0 +1,152 @@
+"""Checkpoints: everything that a run needs to go on exactly as if it had not been stopped.
+
+One folder a step, ``step-00000100``, written aside and renamed:
+
+    model.safetensors      parameters (tied ones once) and persistent buffers
+    optimiser.safetensors  AdamW's moments, by parameter
+    state.json             step, fingerprint of what makes the run, and what the loop carries along
+
+There is no state of a random generator to keep: every draw is a function of the run's seed and the step. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.store import files
+
+_PREFIX = "step-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint on disk; ``extra`` is what the loop gave to ``save``."""
+
+    folder: Path
+    step: int
+    fingerprint: str
+    extra: dict[str, Any]
+
+
+class WrongCheckpoint(ValueError):
+    """A checkpoint does not fit the model or the optimiser it is restored into."""
+
+
+def save(
+    folder: str,
+    step: int,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    fingerprint: str,
+    extra: dict[str, Any],
+) -> Checkpoint:
+    """Write the checkpoint after ``step`` steps under ``folder``. Atomic; ``extra`` must be plain JSON."""
+    target = files.join(folder, f"{_PREFIX}{step:08d}")
+    with files.replacing_folder(target) as aside:
+        save_file(_on_cpu(model_tensors(model)), aside / "model.safetensors")
+        save_file(_on_cpu(_optimiser_tensors(model, optimiser)), aside / "optimiser.safetensors")
+        state = {"step": step, "fingerprint": fingerprint, "extra": extra}
+        (aside / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+        for path in aside.iterdir():
+            _flush(path)
+    return Checkpoint(files.local(target), step, fingerprint, extra)
+
+
+def found(folder: str, fingerprint: str) -> list[Checkpoint]:
+    """The complete checkpoints of the run that ``fingerprint`` names, oldest first; others are passed over."""
+    root = files.local(folder)
+    checkpoints = []
+    for path in sorted(root.glob(f"{_PREFIX}*")) if root.is_dir() else []:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        checkpoints.append(Checkpoint(path, state["step"], state["fingerprint"], state["extra"]))
+    return [checkpoint for checkpoint in checkpoints if checkpoint.fingerprint == fingerprint]
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Set ``model`` and ``optimiser`` to what they were; raises WrongCheckpoint if names or shapes differ."""
+    _copy(checkpoint, "model.safetensors", model_tensors(model))
+    stored = load_file(checkpoint.folder / "optimiser.safetensors")
+    expected = {f"{moment}/{name}" for name in _trained(model) for moment in ("exp_avg", "exp_avg_sq", "step")}
+    if set(stored) != expected:
+        raise WrongCheckpoint(f"{checkpoint.folder}/optimiser.safetensors: not of this model; delete the folder")
+    for name, parameter in _trained(model).items():
+        optimiser.state[parameter] = {
+            "step": stored[f"step/{name}"].to(parameter.device if _fused(optimiser) else "cpu"),
+            "exp_avg": stored[f"exp_avg/{name}"].to(parameter.device),
+            "exp_avg_sq": stored[f"exp_avg_sq/{name}"].to(parameter.device),
+        }
+
+
+def restore_model(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Set the weights of ``model`` only; raises WrongCheckpoint if names or shapes differ."""
+    _copy(checkpoint, "model.safetensors", model_tensors(model))
+
+
+def prune(checkpoints: list[Checkpoint], keep_last: int, best: int | None) -> list[Checkpoint]:
+    """Delete all but the last ``keep_last`` and the one of step ``best``; return what is left."""
+    kept = [c for c in checkpoints if c.step == best or c in checkpoints[-keep_last:]]
+    for checkpoint in checkpoints:
+        if checkpoint not in kept:
+            shutil.rmtree(checkpoint.folder)
+    return kept
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers of ``model`` by name, tied ones once."""
+    persistent = model.state_dict(keep_vars=True)
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    return {**{name: parameter.data for name, parameter in model.named_parameters()}, **buffers}
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{moment}/{name}": value
+        for name, parameter in _trained(model).items()
+        for moment, value in optimiser.state[parameter].items()
+    }
+
+
+def _fused(optimiser: torch.optim.Optimizer) -> bool:
+    return bool(optimiser.defaults.get("fused"))
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _copy(checkpoint: Checkpoint, name: str, into: dict[str, Tensor]) -> None:
+    stored = load_file(checkpoint.folder / name)
+    wrong = _differing(stored, into)
+    if wrong:
+        raise WrongCheckpoint(f"{checkpoint.folder}/{name}: {wrong[0]} does not fit the model; delete the folder")
+    with torch.no_grad():
+        for key, tensor in into.items():
+            tensor.copy_(stored[key])
+
+
+def _differing(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    names: Iterable[str] = sorted(set(stored) | set(expected))
+    return [
+        name
+        for name in names
+        if name not in stored or name not in expected or stored[name].shape != expected[name].shape
+    ]
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())

@@ -1,0 +1,33 @@
+"""What the hardware can do: its peak, and the precision that it multiplies fast."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(where: torch.device) -> str:
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return f"{model or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def autocast_dtype(precision: Literal["fp32", "bf16", "auto"], where: torch.device) -> torch.dtype | None:
+    """What matrix products are computed in; None is float32.
+
+    ``auto`` takes bf16 on a GPU and on a CPU with matrix tiles (AMX); AVX-512 bf16 gains too little on small models.
+    """
+    if precision == "auto":
+        fast = where.type == "cuda" or torch.cpu._is_amx_tile_supported()
+        precision = "bf16" if fast else "fp32"
+    return torch.bfloat16 if precision == "bf16" else None

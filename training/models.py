@@ -1,0 +1,195 @@
+"""Models by transformers' own classes, so that every checkpoint opens with ``AutoModel.from_pretrained``.
+
+A model's size N is counted by named conventions, because they differ by a factor of three on small models:
+
+- ``total``: every parameter once (Hoffmann 2022);
+- ``non_embedding``: without the tables that are looked up (Kaplan 2020);
+- ``matrices_and_head``: the matrices that tokens are multiplied with, and the output head even where its weights are
+  the embedding's; this is what compute is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
+
+from pipeline.tokenization.packed import PackedTokens
+from training.presets import Shape, dropout_fields
+
+#: What a vocabulary is padded to, so that the head's matrix fits the hardware's tiles.
+VOCABULARY_MULTIPLE = 64
+
+_AUTO = {
+    "causal": modeling_auto.AutoModelForCausalLM,
+    "masked": modeling_auto.AutoModelForMaskedLM,
+    "classifier": modeling_auto.AutoModelForSequenceClassification,
+}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model must know of its tokenizer: its size, and the ids of its special tokens by role (None: it has none).
+
+    Where there is an ``eos``, it closes every packed document.
+    """
+
+    size: int
+    bos: int | None = None
+    eos: int | None = None
+    cls: int | None = None
+    sep: int | None = None
+    pad: int | None = None
+    mask: int | None = None
+    unk: int | None = None
+
+    @classmethod
+    def of(cls, packed: PackedTokens) -> Vocabulary:
+        return cls(packed.vocab_size, **packed.special_ids)
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        roles = (self.bos, self.eos, self.cls, self.sep, self.pad, self.mask, self.unk)
+        return tuple(sorted({role for role in roles if role is not None}))
+
+    @property
+    def opening(self) -> int | None:
+        """What stands before a document: the begin token, or else what closes the one before."""
+        return next((role for role in (self.cls, self.bos, self.eos) if role is not None), None)
+
+    @property
+    def closing(self) -> int | None:
+        return self.sep if self.eos is None else self.eos
+
+    @property
+    def padded(self) -> int:
+        return -(-self.size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Sizes by the three conventions of the module's docstring."""
+
+    total: int
+    non_embedding: int
+    matrices_and_head: int
+
+    def asdict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def configuration(shape: Shape, vocabulary: Vocabulary, positions: int, **fields: Any) -> PreTrainedConfig:
+    """transformers' configuration of ``shape`` for sequences of up to ``positions`` tokens; no dropout unless set."""
+    settings = {name: value for name, value in shape.items() if name != "type"}
+    for name in dropout_fields(shape["type"]):
+        settings.setdefault(name, 0.0)
+    offset = _position_offset(shape["type"], vocabulary.pad)
+    settings |= {
+        "vocab_size": vocabulary.padded,
+        "max_position_embeddings": positions + offset,
+        "pad_token_id": vocabulary.pad,
+        "bos_token_id": vocabulary.opening,
+        "eos_token_id": vocabulary.closing,
+        **fields,
+    }
+    return AutoConfig.for_model(shape["type"], **settings)
+
+
+def create(kind: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """A model of ``kind`` (causal, masked, classifier) with weights drawn from ``seed``; float32, on the CPU."""
+    torch.manual_seed(seed)
+    model = _AUTO[kind].from_config(config, attn_implementation="sdpa")
+    return model.float().train()
+
+
+def count(model: PreTrainedModel) -> Parameters:
+    """N of ``model`` by the three conventions. Works on the meta device."""
+    parameters = dict(model.named_parameters())  # tied weights once
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = model.get_output_embeddings()
+    output = head.weight.numel() if head is not None else 0
+    matrices = sum(
+        parameter.numel()
+        for parameter in parameters.values()
+        if parameter.dim() >= 2 and id(parameter) not in tables and (head is None or parameter is not head.weight)
+    )
+    total = sum(parameter.numel() for parameter in parameters.values())
+    looked_up = sum(parameter.numel() for parameter in parameters.values() if id(parameter) in tables)
+    return Parameters(total, total - looked_up, matrices + output)
+
+
+def output_head(model: PreTrainedModel) -> nn.Module:
+    """The layer from hidden states to logits; raises ValueError for a model without one."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{type(model).__name__} has no output head")
+    return head
+
+
+def dimensions(config: PreTrainedConfig) -> tuple[int, int]:
+    """(layers, width) of a configuration, under transformers' common names."""
+    return int(config.num_hidden_layers), int(config.hidden_size)
+
+
+def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: float = 1.0) -> float:
+    """Floating-point operations of forward and backward for one input token (Chowdhery 2022, appendix B).
+
+    6 for each parameter that it is multiplied with, and 12 x layers x width x length for attention. ``head_share`` is
+    the share of the positions at which the output head is computed. Layers that share weights count each time they run.
+    """
+    config = model.config
+    layers, width = dimensions(config)
+    head = model.get_output_embeddings()
+    output = head.weight.numel() if head is not None else 0
+    matrices = count(model).matrices_and_head - output
+    repeats = layers // getattr(config, "num_hidden_groups", layers)
+    return 6 * (matrices * repeats + output * head_share) + 12 * layers * width * sequence_length
+
+
+def hidden_states(model: PreTrainedModel, tokens: Tensor, segments: Tensor, positions: Tensor, causal: bool) -> Tensor:
+    """Last hidden states [batch, length, width] of packed documents that do not see each other.
+
+    ``tokens``, ``segments`` and ``positions`` are int64 [batch, length]; tokens attend within their segment only.
+    """
+    offset = _position_offset(model.config.model_type, model.config.pad_token_id)
+    cache = {"use_cache": False} if causal else {}
+    mask = segment_mask(segments, causal)
+    outputs = model.base_model(tokens, attention_mask=mask, position_ids=positions + offset, **cache)
+    return outputs.last_hidden_state
+
+
+def _position_offset(model_type: str, pad: int | None) -> int:
+    """RoBERTa's positions start after the id of the padding."""
+    if model_type != "roberta":
+        return 0
+    if pad is None:
+        raise ValueError("roberta needs a tokenizer with a padding token")
+    return pad + 1
+
+
+def segment_mask(segments: Tensor, causal: bool) -> Tensor:
+    """Boolean [batch, 1, length, length]: true where a query (third axis) may see a key (last axis)."""
+    mask = segments[:, None, :, None] == segments[:, None, None, :]
+    return mask.tril() if causal else mask
+
+
+def _distilbert_head(model: Any, hidden: Tensor) -> Tensor:
+    return model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(hidden))))
+
+
+_MASKED_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "bert": lambda model, hidden: model.cls(hidden),
+    "roberta": lambda model, hidden: model.lm_head(hidden),
+    "albert": lambda model, hidden: model.predictions(hidden),
+    "distilbert": _distilbert_head,
+}
+
+
+def masked_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits [n, vocabulary] of the masked-LM head at chosen hidden states [n, width]."""
+    return _MASKED_HEADS[model.config.model_type](model, hidden)

@@ -1,0 +1,127 @@
+"""Model shapes by name: the published ones, and small ones for machines without a GPU. Torch-free.
+
+A shape is a dict: ``type`` is transformers' ``model_type``, the rest are fields of its configuration class.
+The vocabulary's size comes from the tokenizer, the number of positions from the sequence length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Shape = dict[str, Any]
+
+
+def _gpt2(layers: int, width: int, heads: int) -> Shape:
+    return {"type": "gpt2", "n_layer": layers, "n_embd": width, "n_head": heads}
+
+
+def _encoder(type_: str, layers: int, width: int, heads: int, inner: int | None = None, **more: Any) -> Shape:
+    shape = {"type": type_, "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads}
+    return {**shape, "intermediate_size": inner or 4 * width, **more}
+
+
+def _distilbert(layers: int, width: int, heads: int) -> Shape:
+    return {"type": "distilbert", "n_layers": layers, "dim": width, "n_heads": heads, "hidden_dim": 4 * width}
+
+
+def _t5(layers: int, width: int, heads: int, inner: int) -> Shape:
+    return {
+        "type": "t5",
+        "num_layers": layers,
+        "d_model": width,
+        "num_heads": heads,
+        "d_ff": inner,
+        "d_kv": 64,
+    }
+
+
+def _bart(layers: int, width: int, heads: int) -> Shape:
+    sides = {
+        f"{side}_{field}": value
+        for side in ("encoder", "decoder")
+        for field, value in (("layers", layers), ("attention_heads", heads), ("ffn_dim", 4 * width))
+    }
+    return {"type": "bart", "d_model": width, **sides}
+
+
+PRESETS: dict[str, Shape] = {
+    # Radford 2019
+    "gpt2": _gpt2(12, 768, 12),
+    "gpt2-medium": _gpt2(24, 1024, 16),
+    "gpt2-large": _gpt2(36, 1280, 20),
+    "gpt2-xl": _gpt2(48, 1600, 25),
+    # Touvron 2023 (blocks), at sizes that a scaling ladder starts from
+    "llama-30m": _encoder("llama", 6, 384, 6, 1024, num_key_value_heads=6),
+    "llama-125m": _encoder("llama", 12, 768, 12, 2048, num_key_value_heads=12),
+    # Devlin 2019; mini to medium: Turc 2019
+    "bert-mini": _encoder("bert", 4, 256, 4),
+    "bert-small": _encoder("bert", 4, 512, 8),
+    "bert-medium": _encoder("bert", 8, 512, 8),
+    "bert-base": _encoder("bert", 12, 768, 12),
+    "bert-large": _encoder("bert", 24, 1024, 16),
+    # Liu 2019
+    "roberta-base": _encoder("roberta", 12, 768, 12),
+    # Lan 2020, version 2
+    "albert-base": _encoder("albert", 12, 768, 12, embedding_size=128, num_hidden_groups=1),
+    # Sanh 2019
+    "distilbert": _distilbert(6, 768, 12),
+    # Clark 2020: the discriminator; the generator is derived from it
+    "electra-small": _encoder("electra", 12, 256, 4, 1024, embedding_size=128),
+    "electra-base": _encoder("electra", 12, 768, 12, embedding_size=768),
+    # Raffel 2020
+    "t5-small": _t5(6, 512, 8, 2048),
+    "t5-base": _t5(12, 768, 12, 3072),
+    # Lewis 2020
+    "bart-base": _bart(6, 768, 12),
+    # for two CPU cores
+    "gpt2-demo": _gpt2(4, 256, 4),
+    "llama-demo": _encoder("llama", 4, 256, 4, 688, num_key_value_heads=4),
+    "bert-demo": _encoder("bert", 4, 256, 4),
+    "roberta-demo": _encoder("roberta", 4, 256, 4),
+    "albert-demo": _encoder("albert", 4, 256, 4, embedding_size=128, num_hidden_groups=1),
+    "distilbert-demo": _distilbert(2, 256, 4),
+    "electra-demo": _encoder("electra", 4, 256, 4, embedding_size=128),
+    "t5-demo": _t5(2, 256, 4, 1024),
+    "bart-demo": _bart(2, 256, 4),
+}
+
+_DROPOUT = {
+    "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
+    "llama": ("attention_dropout",),
+    "distilbert": ("dropout", "attention_dropout"),
+    "t5": ("dropout_rate",),
+    "bart": ("dropout", "attention_dropout"),
+}
+_ENCODER_DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+#: Architectures that a recipe may name, with the fields that it may set.
+FIELDS: dict[str, frozenset[str]] = {
+    shape["type"]: frozenset(shape) - {"type"} | set(_DROPOUT.get(shape["type"], _ENCODER_DROPOUT))
+    for shape in PRESETS.values()
+}
+
+
+def dropout_fields(model_type: str) -> tuple[str, ...]:
+    """Names of the dropout probabilities in the configuration of ``model_type``."""
+    return _DROPOUT.get(model_type, _ENCODER_DROPOUT)
+
+
+def shape_of(model: str | Shape) -> Shape:
+    """The shape that a recipe names: a preset, a preset with some fields changed, or every field spelled out.
+
+    Raises ValueError naming the preset, type or field that is unknown and those that are known.
+    """
+    if isinstance(model, str):
+        model = {"preset": model}
+    fields = dict(model)
+    preset = fields.pop("preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    shape = {**(PRESETS[preset] if preset else {}), **fields}
+    known = FIELDS.get(str(shape.get("type")))
+    if known is None:
+        raise ValueError(f"a model needs a `preset` or a `type` of {', '.join(FIELDS)}")
+    unknown = sorted(set(shape) - known - {"type"})
+    if unknown:
+        raise ValueError(f"{shape['type']} has no field {unknown[0]!r} to set here; known: {', '.join(sorted(known))}")
+    return shape

@@ -1,0 +1,199 @@
+"""Pretraining: packed tokens in, a model that opens with ``AutoModel.from_pretrained`` out.
+
+work/pretrain/<name>/   checkpoints and metrics.jsonl while it runs
+models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from pipeline.build import Build
+from pipeline.store import files
+from pipeline.tokenization.packed import PackedTokens
+from training import hardware, loop, models, noise, objectives
+from training.models import Vocabulary
+from training.objective import Batch, Objective, Task
+from training.order import Order, Windows
+from training.recipe import PretrainConfig
+
+VERSION = 1
+Measure = Callable[[Mapping[str, np.ndarray]], dict[str, Tensor]]
+
+
+def pretrain(build: Build, name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
+    """Pretrain the run ``name`` of the recipe and return its summary; at once if its model is there and current.
+
+    A run that was killed goes on from its last checkpoint. Raises KeyError for a name that the recipe has not,
+    loop.Diverged when the loss is not finite, order.TooFewTokens when the corpus does not fill one sequence.
+    """
+    config = find(build.recipe.pretrain, name)  # type: ignore[attr-defined]
+    objective = objectives.load(config.objective)
+    train, heldout = (PackedTokens(build.path("tokens", config.tokenizer, split)) for split in ("train", "heldout"))
+    seed = build.recipe.seed if config.seed is None else config.seed
+    made_by = files.fingerprint(VERSION, objective.version, config, seed, train.fingerprint, heldout.fingerprint)
+    result = build.path("models", name)
+    current = current_summary(result, made_by)
+    if current is not None:
+        return current
+
+    task = Task(config, Vocabulary.of(train), seed)
+    order = Order(train, objective.layout(task.vocabulary), config.sequence_length, noise.seed("order", seed))
+    steps = count_steps(config, order.windows_per_epoch)
+    module = objective.create(task)
+    model = objective.checkpoint(module)
+    work = loop.Work(
+        batch=lambda step: objective.examples(task, order.read(positions(config.batch_size, step))),
+        loss=objective.loss,
+        weights=objective.weights,
+        evaluate=partial(evaluate, objective, task, *held_out(objective, task, heldout)),
+        documents=lambda step: document_ids(train, order.read(positions(config.batch_size, step))),
+        flops_per_token=models.flops_per_token(model, config.sequence_length, objective.head_share(task)),
+    )
+    plan = loop.Plan(
+        folder=build.path("work", "pretrain", name),
+        fingerprint=made_by,
+        steps=steps,
+        seed=seed,
+        micro_batch=config.micro_batch or config.batch_size,
+        optimiser=config.optimiser,
+        precision=config.precision,
+        compile=config.compile,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        checkpoint_every=config.checkpoint_every,
+        keep_last=config.keep_last,
+    )
+    state = loop.train(module, work, plan, progress)
+    summary = {
+        "name": name,
+        "kind": "pretrain",
+        "fingerprint": made_by,
+        "objective": config.objective,
+        "model_type": model.config.model_type,
+        "tokenizer": config.tokenizer,
+        "sequence_length": config.sequence_length,
+        "batch_size": config.batch_size,
+        "steps": steps,
+        "parameters": models.count(model).asdict(),
+        "layers": models.dimensions(model.config)[0],
+        "width": models.dimensions(model.config)[1],
+        "vocab_size": task.vocabulary.size,
+        "unique_tokens": len(train),
+        "unique_bytes": int(train.manifest["bytes"]),
+        "trained_tokens": state.tokens,
+        "epochs": steps * config.batch_size / order.windows_per_epoch,
+        **result_of(state, hardware.device()),
+    }
+    publish(result, model, build.path("tokenizers", config.tokenizer), plan.folder, summary)
+    return summary
+
+
+def positions(batch_size: int, step: int) -> np.ndarray:
+    """The windows of the run that ``step`` reads: int64 [batch_size]."""
+    return np.arange(step * batch_size, (step + 1) * batch_size)
+
+
+def count_steps(config: PretrainConfig, windows_per_epoch: int) -> int:
+    """Steps of the run, from whichever of steps, tokens and epochs the recipe gives."""
+    if config.steps is not None:
+        return config.steps
+    if config.tokens is not None:
+        return max(1, math.ceil(config.tokens / (config.batch_size * config.sequence_length)))
+    assert config.epochs is not None  # the recipe's check
+    return max(1, math.ceil(config.epochs * windows_per_epoch / config.batch_size))
+
+
+def held_out(objective: Objective, task: Task, packed: PackedTokens) -> tuple[Windows, dict[str, int]]:
+    """Windows of whole held-out documents, always the same ones, and how many documents, tokens and bytes they are."""
+    layout = objective.layout(task.vocabulary)
+    order = Order(packed, layout, task.config.sequence_length, noise.seed("held out"), repeat=False)
+    windows, rows = order.head(task.config.eval_tokens)
+    size = {
+        "documents": len(rows),
+        "tokens": int(np.diff(packed.starts)[rows].sum()),
+        "bytes": int(packed.documents["bytes"].to_numpy()[rows].sum()),
+    }
+    return windows, size
+
+
+def evaluate(
+    objective: Objective, task: Task, windows: Windows, size: dict[str, int], measure: Measure
+) -> loop.Metrics:
+    """Mean loss by part on held-out text, and what its text costs in bits per byte.
+
+    bits per byte = mean nats a token x tokens / ln 2 / bytes of the documents, end tokens included; it compares models
+    with different tokenizers. A masked model's mean is over masked tokens, which see both sides: that measure has its
+    own name, because it does not compare with a causal model's.
+    """
+    sums: dict[str, float] = dict.fromkeys(objective.weights, 0.0)
+    counts: dict[str, int] = dict.fromkeys(objective.weights, 0)
+    rows = task.config.micro_batch or task.config.batch_size
+    for start in range(0, len(windows.tokens), rows):
+        batch: Batch = objective.examples(task, windows.take(slice(start, start + rows)))
+        for name, nats in measure(batch.arrays).items():
+            sums[name] += float(nats)
+            counts[name] += batch.counts[name]
+    means = {name: sums[name] / max(1, counts[name]) for name in sums}
+    measure_name, part = objective.per_byte
+    return {
+        "loss": sum(objective.weights[name] * mean for name, mean in means.items()),
+        **(means if len(means) > 1 else {}),
+        measure_name: means[part] * size["tokens"] / math.log(2) / size["bytes"],
+        **size,
+    }
+
+
+def document_ids(packed: PackedTokens, windows: Windows) -> list[str]:
+    """Ids of the documents in ``windows``, in order of their rows."""
+    rows = np.unique(windows.documents)
+    return packed.documents["id"].take(rows[rows >= 0]).to_pylist()
+
+
+def find(configs: list[Any], name: str) -> Any:
+    """The config called ``name``; raises KeyError naming those that there are."""
+    known = {config.name: config for config in configs}
+    if name not in known:
+        raise KeyError(f"the recipe has no run {name!r}; it has {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def current_summary(result: str, made_by: str) -> dict[str, Any] | None:
+    """The summary in ``result`` if exactly ``made_by`` made it."""
+    path = files.join(result, "summary.json")
+    summary = files.read_json(path) if files.exists(path) else {}
+    return summary if summary.get("fingerprint") == made_by else None
+
+
+def result_of(state: loop.State, device: torch.device) -> dict[str, Any]:
+    """What every summary says about how a run went."""
+    return {
+        "evaluation": state.evaluation,
+        "best_step": state.best_step,
+        "best_loss": state.best_loss,
+        "seconds": state.seconds,
+        "tokens_per_second": state.tokens / state.seconds if state.seconds else None,
+        "device": hardware.device_name(device),
+    }
+
+
+def publish(result: str, model: Any, tokenizer: str, work: str, summary: dict[str, Any]) -> None:
+    """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic."""
+    transformers_logging.disable_progress_bar()  # ours is the one to watch
+    with files.replacing_folder(result) as aside:
+        model.cpu().eval().save_pretrained(aside)
+        for source in sorted(Path(tokenizer).glob("*.json")):
+            if source.name.startswith(("tokenizer", "special_tokens")):
+                shutil.copy(source, aside)
+        shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
+        files.write_json(str(aside / "summary.json"), summary)

@@ -1,0 +1,169 @@
+"""The training sections of a recipe. Torch-free, so that a wrong recipe is refused at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.recipe import Recipe, require_unique
+from pipeline.stage import Config
+from training import peaks, presets
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+#: Which architectures each objective trains.
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "causal": ("gpt2", "llama"),
+    "mlm": ("bert", "roberta", "albert", "distilbert"),
+}
+
+
+class OptimiserConfig(Config):
+    """AdamW, clipped, with linear warm-up and then linear or cosine decay."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["linear", "cosine"] = "cosine"
+    warmup: Annotated[Share, Field(description="share of the steps over which the rate rises from 0")] = 0.05
+    floor: Annotated[Share, Field(description="the last rate, as a share of learning_rate")] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    beta1: Share = 0.9
+    beta2: Share = 0.95
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
+
+
+class RunConfig(Config):
+    """How a run is carried out, for pretraining and fine-tuning alike."""
+
+    batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 32
+    micro_batch: Annotated[int | None, Field(ge=1, description="sequences a forward pass; all if absent")] = None
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"], Field(description="auto: bf16 where the hardware multiplies it")
+    ] = "auto"
+    compile: bool = False
+    seed: Annotated[int | None, Field(ge=0, lt=2**32, description="the recipe's seed if absent")] = None
+
+    @model_validator(mode="after")
+    def _micro_batches_fill_the_batch(self) -> RunConfig:
+        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch {self.micro_batch}")
+        return self
+
+
+class PretrainConfig(RunConfig):
+    """One model, pretrained on the packed tokens of one tokenizer. Say how long by one of steps, tokens, epochs."""
+
+    name: Name
+    objective: Literal["causal", "mlm"]
+    tokenizer: str
+    model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
+    sequence_length: Annotated[int, Field(ge=8)] = 256
+    steps: Annotated[int | None, Field(ge=1)] = None
+    tokens: Annotated[int | None, Field(ge=1)] = None
+    epochs: Annotated[float | None, Field(gt=0)] = None
+    optimiser: OptimiserConfig = OptimiserConfig()
+    mask_share: Annotated[float, Field(gt=0, lt=1, description="tokens that mlm picks")] = 0.15
+    log_every: Annotated[int, Field(ge=1)] = 10
+    eval_every: Annotated[int | None, Field(ge=1, description="steps; only at the end if absent")] = None
+    eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens that an evaluation reads")] = 100_000
+    checkpoint_every: Annotated[int, Field(ge=1)] = 100
+    keep_last: Annotated[int, Field(ge=1)] = 2
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_known(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
+        presets.shape_of(model)
+        return model
+
+    @model_validator(mode="after")
+    def _length_is_said_once(self) -> PretrainConfig:
+        if sum(value is not None for value in (self.steps, self.tokens, self.epochs)) != 1:
+            raise ValueError(f"pretrain {self.name!r}: say how long by exactly one of `steps`, `tokens`, `epochs`")
+        return self
+
+    @model_validator(mode="after")
+    def _objective_fits_model(self) -> PretrainConfig:
+        fitting = OBJECTIVES[self.objective]
+        if self.shape["type"] not in fitting:
+            raise ValueError(
+                f"pretrain {self.name!r}: objective {self.objective!r} trains {', '.join(fitting)},"
+                f" not {self.shape['type']!r}"
+            )
+        return self
+
+    @property
+    def shape(self) -> presets.Shape:
+        return presets.shape_of(self.model)
+
+
+class FinetuneConfig(RunConfig):
+    """A classifier on top of a pretrained encoder: it predicts a field of a document from the document's text."""
+
+    name: Name
+    base: Annotated[str, Field(description="the `pretrain` run to start from")]
+    label: Annotated[
+        str, Field(description="what to predict: `domain`, `source`, or a field of the document's metadata")
+    ] = "domain"
+    group: Annotated[str | None, Field(description="metadata field whose documents stay on one side of the split")] = (
+        "module"
+    )
+    hide: Annotated[
+        list[str],
+        Field(description="metadata fields whose words are cut from the text: they give the label away"),
+    ] = ["package", "module"]
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    documents: Annotated[int | None, Field(ge=1, description="at most so many, chosen by hash")] = None
+    smallest_class: Annotated[int, Field(ge=2, description="labels with fewer documents are left out")] = 50
+    sequence_length: Annotated[int, Field(ge=8)] = 128
+    epochs: Annotated[int, Field(ge=1)] = 2
+    optimiser: OptimiserConfig = OptimiserConfig(
+        learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
+    )
+
+
+class BudgetConfig(Config):
+    """What the token budget compares this build with."""
+
+    parameters: Annotated[int, Field(ge=1, description="size of the model one would like to train")] = 124_000_000
+    tokens_per_parameter: Annotated[float, Field(gt=0)] = 20.0
+    gpu: Annotated[str, Field(description="as its vendor names it")] = "H100"
+    utilisation: Annotated[float, Field(gt=0, le=1, description="share of the GPU's peak")] = 0.4
+    price_per_hour: Annotated[float | None, Field(ge=0, description="of one GPU, in your currency")] = None
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu_is_known(cls, gpu: str) -> str:
+        if peaks.peak_flops(gpu) is None:
+            raise ValueError(f"no peak is known for {gpu!r}; known: {', '.join(peaks.PEAKS)}")
+        return gpu
+
+
+class BuildRecipe(Recipe):
+    """A build from raw text to models."""
+
+    pretrain: list[PretrainConfig] = []
+    finetune: list[FinetuneConfig] = []
+    budget: BudgetConfig = BudgetConfig()
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> BuildRecipe:
+        require_unique("pretrain", [run.name for run in self.pretrain])
+        require_unique("finetune", [run.name for run in self.finetune])
+        tokenizers = [tokenizer.name for tokenizer in self.tokenizers]
+        encoders = [run.name for run in self.pretrain if run.objective != "causal"]
+        for run in self.pretrain:
+            _require("pretrain", run.name, "tokenizer", run.tokenizer, tokenizers)
+        for run in self.finetune:
+            _require("finetune", run.name, "base", run.base, encoders)
+            if run.name in {other.name for other in self.pretrain}:
+                raise ValueError(f"finetune {run.name!r}: a pretrain run has this name; models need their own")
+        return self
+
+
+def _require(section: str, name: str, field: str, value: str, known: list[str]) -> None:
+    if value not in known:
+        raise ValueError(
+            f"{section} {name!r}: {field} {value!r} is not in this recipe; there is {', '.join(known) or 'none'}"
+        )
