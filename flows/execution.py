@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -19,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.lifetime import end_with
 from flows.progress import reporter
 from pipeline.build import Build, Outcome, Step
 
@@ -97,30 +97,3 @@ def work_on(
     if host == socket.gethostname() and process != os.getpid():
         end_with(process)
     return [work(build, item) for item in items]
-
-
-_watched: set[int] = set()
-
-
-def end_with(parent: int) -> None:
-    """End this process soon after the process ``parent`` is gone, so that a killed build leaves nothing behind."""
-    if parent in _watched:
-        return
-    _watched.add(parent)
-
-    def watch() -> None:
-        while _alive(parent):
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

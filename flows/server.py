@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import httpx
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.lifetime import end_with
+
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
 START_SECONDS = 120
@@ -105,8 +107,6 @@ def main() -> None:
     """Run a server in this process until it is stopped or the process that asked for it is gone."""
     import uvicorn
     from prefect.server.api.server import create_app
-
-    from flows.execution import end_with
 
     parent = os.environ.get("CORPUSMILL_PARENT")
     if parent:
