@@ -206,9 +206,8 @@ def serve(
 
         opened = open_build(recipe, builds)
         with server(port) as url:
-            terminal.print(
-                f"serving [bold]{opened.recipe.name}[/] at [bold]{cron}[/] ({timezone}); watch {url.removesuffix('/api')}"
-            )
+            watch = url.removesuffix("/api")
+            terminal.print(f"serving [bold]{opened.recipe.name}[/] at [bold]{cron}[/] ({timezone}); watch {watch}")
             serve_build(recipe, cron, timezone, workers, runner.value, builds)
 
 
