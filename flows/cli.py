@@ -188,6 +188,31 @@ def runs(builds: Builds = BUILDS) -> None:
 
 
 @app.command()
+def fields(
+    section: Annotated[
+        str | None, typer.Argument(help="A section of a recipe; all sections are named if absent.")
+    ] = None,
+) -> None:
+    """Explain what a recipe may say: every field with its type, default and purpose."""
+    with _telling_errors(False):
+        from rich.table import Table
+
+        from flows import fields as reference
+
+        if section is None:
+            terminal.print("A recipe's sections; `mill fields SECTION` explains one:\n")
+            terminal.print("  " + "\n  ".join(reference.sections()))
+            return
+        table = Table("field", "type", "default", "", box=None, pad_edge=False, show_edge=False)
+        for field in reference.fields(section):
+            table.add_row(f"[bold]{field.name}[/]".replace("[]", r"\[]"), field.type, field.default, field.about)
+        if text := reference.about(section):
+            terminal.print(text, markup=False, highlight=False)
+            terminal.print()
+        terminal.print(table)
+
+
+@app.command()
 def serve(
     recipe: Recipe,
     cron: Annotated[str, typer.Option(help='When to build, as cron: "0 2 * * *" is every night at two.')],

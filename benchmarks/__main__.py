@@ -1,0 +1,30 @@
+"""`make bench`: every speed claim of this project, measured now, beside a peer in the same run where there is one.
+
+    python -m benchmarks [NAME ...]
+
+Each benchmark runs in a process of its own, on one core unless it says otherwise, over real documents of about 3 KB:
+those of the acceptance data where it lies beside the checkout, else this environment's own documentation.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BENCHMARKS = ("curation", "heuristics", "dedup", "language_perplexity", "tokenizers", "training")
+
+
+def main(names: list[str]) -> int:
+    unknown = sorted(set(names) - set(BENCHMARKS))
+    if unknown:
+        print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    failed = 0
+    for name in names or BENCHMARKS:
+        print(f"\n== {name}", flush=True)
+        failed |= subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""The documents that all benchmarks of curation measure: real English in pieces of about 3 KB."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "prose"
+PIECE = 3000
+
+
+def prose(megabytes: float = 30, domain: str = "*") -> pa.StringArray:
+    """About ``megabytes`` of prose, each document some ``PIECE`` characters cut at a line or space."""
+    budget, pieces = megabytes * 1e6, []
+    for text in _texts(domain):
+        for piece in split(text):
+            pieces.append(piece)
+            budget -= len(piece)
+        if budget <= 0:
+            break
+    return pa.array(pieces, pa.string())
+
+
+def split(text: str) -> Iterator[str]:
+    at = 0
+    while at < len(text):
+        end = min(len(text), at + PIECE)
+        if end < len(text):
+            end = max(text.rfind("\n", at + PIECE // 2, end), text.rfind(" ", at + PIECE // 2, end)) + 1 or end
+        yield text[at:end]
+        at = end
+
+
+def _texts(domain: str) -> Iterator[str]:
+    if not SHARED.is_dir():
+        yield from _environment()
+        return
+    files = sorted(SHARED.glob(f"{domain}/*.gz"))
+    streams = [_file(path) for path in files]
+    while streams:  # a text of each file in turn, so that any budget holds every domain
+        for stream in list(streams):
+            text = next(stream, None)
+            if text is None:
+                streams.remove(stream)
+            else:
+                yield text
+
+
+def _file(path: Path) -> Iterator[str]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
+        if ".jsonl" not in path.name:
+            yield lines.read()
+            return
+        gathered: list[str] = []
+        for line in lines:
+            gathered.append(json.loads(line)["text"])
+            if sum(map(len, gathered)) >= PIECE:  # short records (a paragraph, a forum line) together
+                yield "\n\n".join(gathered)
+                gathered = []
+        if gathered:
+            yield "\n\n".join(gathered)
+
+
+def _environment() -> Iterator[str]:
+    from pipeline.sources import READERS, environment
+    from pipeline.sources.base import Document
+
+    config = environment.Config(name="python", kind="environment")
+    for file in READERS["environment"].list_files(config):
+        for record in READERS["environment"].read(config, file):
+            if isinstance(record, Document):
+                yield record.text

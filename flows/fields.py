@@ -1,0 +1,87 @@
+"""Every field that a recipe may hold, read off the models that check it; so it is never out of date."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from training.recipe import BuildRecipe
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: its dotted name, type and default as a recipe would write them, and what it is for."""
+
+    name: str
+    type: str
+    default: str
+    about: str
+
+
+def sections() -> list[str]:
+    """The top-level fields of a recipe, in order."""
+    return list(BuildRecipe.model_fields)
+
+
+def fields(section: str) -> list[Field]:
+    """The fields of one section, those of nested models after their own; raises ValueError for an unknown section."""
+    if section not in BuildRecipe.model_fields:
+        raise ValueError(f"a recipe has no section {section!r}; there are: {', '.join(sections())}")
+    return list(_describe(section, BuildRecipe.model_fields[section].annotation, BuildRecipe.model_fields[section]))
+
+
+def about(section: str) -> str:
+    """What the section's model says of itself."""
+    models = _models(BuildRecipe.model_fields[section].annotation)
+    return "\n\n".join(inspect.getdoc(model) or "" for model in models if model.__doc__ != BaseModel.__doc__).strip()
+
+
+def _describe(name: str, annotation: Any, field: Any) -> Iterator[Field]:
+    models = _models(annotation)
+    listed = "list[" in str(annotation)
+    yield Field(name, _type(annotation), _default(field), field.description or "")
+    for model in models:
+        kind = model.model_fields["kind"].annotation if "kind" in model.model_fields else None
+        label = f"{name}[{get_args(kind)[0]}]" if kind and len(models) > 1 else f"{name}[]" if listed else name
+        for key, inner in model.model_fields.items():
+            yield from _describe(f"{label}.{key}", inner.annotation, inner)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return list(dict.fromkeys(model for argument in get_args(annotation) for model in _models(argument)))
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return " | ".join(str(value) for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " | ".join(dict.fromkeys(_type(argument) for argument in arguments if argument is not type(None)))
+    if origin in (list, tuple):
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"{_type(arguments[0])}: {_type(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return {"str": "text", "ByteSize": "size, such as 64MB"}.get(annotation.__name__, annotation.__name__)
+
+
+def _default(field: Any) -> str:
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        return "required"
+    if default is None:
+        return ""
+    if isinstance(default, BaseModel):
+        return "{}"
+    return str(default)
