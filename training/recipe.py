@@ -109,15 +109,18 @@ class FinetuneConfig(RunConfig):
     group: Annotated[str | None, Field(description="metadata field whose documents stay on one side of the split")] = (
         "module"
     )
+    only: Annotated[dict[str, str], Field(description="metadata that a document must have to take part")] = {
+        "kind": "docstring"
+    }
     hide: Annotated[
-        list[str],
-        Field(description="metadata fields whose words are cut from the text: they give the label away"),
-    ] = ["package", "module"]
+        list[str], Field(description="metadata fields whose words are cut from every text: they give the label away")
+    ] = ["package"]
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     documents: Annotated[int | None, Field(ge=1, description="at most so many, chosen by hash")] = None
     smallest_class: Annotated[int, Field(ge=2, description="labels with fewer documents are left out")] = 50
     sequence_length: Annotated[int, Field(ge=8)] = 128
     epochs: Annotated[int, Field(ge=1)] = 2
+    dropout: Share = 0.1
     optimiser: OptimiserConfig = OptimiserConfig(
         learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
     )

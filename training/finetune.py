@@ -1,0 +1,217 @@
+"""Fine-tuning: a pretrained encoder and the corpus' own labels in, a classifier beside its baselines out.
+
+    work/finetune/<name>/   checkpoints and metrics.jsonl while it runs
+    models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json
+
+Devlin et al. 2019, "BERT", section 4: a linear layer on the first token's pooled state, all weights trained. Texts
+are cut to the model's length, a batch is padded to its longest. The baselines read exactly the text that is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from pipeline.build import Build
+from pipeline.store import files
+from training import baselines, hardware, loop, models, noise, pretrain, scores, tasks
+from training.objective import Batch
+from training.presets import dropout_fields
+from training.recipe import FinetuneConfig
+from training.tasks import LabelledTask
+
+VERSION = 1
+
+
+def finetune(build: Build, name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
+    """Fine-tune the run ``name`` of the recipe and return its summary; at once if its model is there and current.
+
+    A run that was killed goes on from its last checkpoint. Raises FileNotFoundError when the base model is not there,
+    ValueError when it was pretrained on shorter sequences, tasks.TooFewDocuments when the corpus has too few labels.
+    """
+    config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)  # type: ignore[attr-defined]
+    base = build.path("models", config.base)
+    if not files.exists(files.join(base, "summary.json")):
+        raise FileNotFoundError(f"{base}: not there; run `mill pretrain` first")
+    base_summary = files.read_json(files.join(base, "summary.json"))
+    corpus = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
+    seed = build.recipe.seed if config.seed is None else config.seed
+    made_by = files.fingerprint(VERSION, config, seed, base_summary["fingerprint"], corpus)
+    result = build.path("models", name)
+    current = pretrain.current_summary(result, made_by)
+    if current is not None:
+        return current
+    if config.sequence_length > base_summary["sequence_length"]:
+        raise ValueError(
+            f"finetune {name!r}: sequence_length {config.sequence_length} is more than the"
+            f" {base_summary['sequence_length']} that {config.base!r} was pretrained on"
+        )
+
+    task = tasks.load(build, config, seed)
+    tokenizer = Tokenizer.from_file(str(files.local(files.join(base, "tokenizer.json"))))
+    tokenizer.enable_truncation(config.sequence_length)
+    train, test = (encode(tokenizer, side.texts) for side in (task.train, task.test))
+    model = classifier(base, task.labels, config.dropout, noise.seed("classifier", seed))
+    steps = math.ceil(len(train.tokens) * config.epochs / config.batch_size)
+    order = Shuffled(len(train.tokens), config.batch_size, seed)
+    work = loop.Work(
+        batch=lambda step: batch(train, task.train.labels, order.rows(step)),
+        loss=loss,
+        weights={"loss": 1.0, "accuracy": 0.0},
+        evaluate=lambda measure: evaluate(measure, test, task.test.labels, config.batch_size),
+        documents=lambda step: [task.train.ids[row] for row in order.rows(step)],
+        flops_per_token=models.flops_per_token(model, config.sequence_length),
+    )
+    plan = loop.Plan(
+        folder=build.path("work", "finetune", name),
+        fingerprint=made_by,
+        steps=steps,
+        seed=seed,
+        micro_batch=config.micro_batch or config.batch_size,
+        optimiser=config.optimiser,
+        precision=config.precision,
+        compile=config.compile,
+    )
+    state = loop.train(model, work, plan, progress)
+    predicted = predict(model, test, config.batch_size)
+    summary = {
+        "name": name,
+        "kind": "finetune",
+        "fingerprint": made_by,
+        "base": config.base,
+        "label": config.label,
+        "labels": task.labels,
+        "documents": {"train": len(task.train), "test": len(task.test)},
+        "groups": {"train": len(set(task.train.groups)), "test": len(set(task.test.groups))},
+        "hidden_words": task.hidden_words,
+        "sequence_length": config.sequence_length,
+        "steps": steps,
+        "epochs": config.epochs,
+        "parameters": models.count(model).asdict(),
+        **compare(task, predicted, train.texts, test.texts),
+        **pretrain.result_of(state, hardware.device()),
+    }
+    pretrain.publish(result, model, base, plan.folder, summary)
+    return summary
+
+
+class Encoded:
+    """Texts as token ids, and the part of each text that those tokens cover."""
+
+    def __init__(self, tokens: list[np.ndarray], texts: list[str]) -> None:
+        self.tokens, self.texts = tokens, texts
+
+
+def encode(tokenizer: Tokenizer, texts: list[str]) -> Encoded:
+    found = tokenizer.encode_batch(texts)
+    ends = [max((end for _, end in encoding.offsets), default=0) for encoding in found]
+    tokens = [np.array(encoding.ids, np.int64) for encoding in found]
+    return Encoded(tokens, [text[:end] for text, end in zip(texts, ends, strict=True)])
+
+
+class Shuffled:
+    """Rows of ``count`` examples in an order drawn anew in each epoch, as a pure function of (seed, step)."""
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+
+    def rows(self, step: int) -> np.ndarray:
+        """The rows that ``step`` reads, int64 [batch_size]."""
+        epochs, places = np.divmod(pretrain.positions(self.batch_size, step), self.count)
+        orders = {epoch: self._order(int(epoch)) for epoch in np.unique(epochs)}
+        return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.argsort(noise.generator("examples", self.seed, epoch=epoch).random(self.count), kind="stable")
+
+
+def batch(data: Encoded, labels: np.ndarray, rows: np.ndarray) -> Batch:
+    """``tokens`` and ``mask`` int64 [rows, longest], ``labels`` int64 [rows]."""
+    longest = max(len(data.tokens[row]) for row in rows)
+    tokens = np.zeros((len(rows), longest), np.int64)
+    mask = np.zeros_like(tokens)
+    for at, row in enumerate(rows):
+        size = len(data.tokens[row])
+        tokens[at, :size], mask[at, :size] = data.tokens[row], 1
+    arrays = {"tokens": tokens, "mask": mask, "labels": labels[rows]}
+    return Batch(arrays, {"loss": len(rows), "accuracy": len(rows)}, int(mask.sum()))
+
+
+def logits(model: nn.Module, arrays: Mapping[str, Tensor]) -> Tensor:
+    return cast(PreTrainedModel, model)(arrays["tokens"], attention_mask=arrays["mask"]).logits.float()
+
+
+def loss(model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums over the batch: cross-entropy in nats, and how many are right (which is watched, not trained)."""
+    found = logits(model, arrays)
+    right = (found.detach().argmax(1) == arrays["labels"]).float().sum()
+    return {"loss": F.cross_entropy(found, arrays["labels"], reduction="sum"), "accuracy": right}
+
+
+def evaluate(measure: pretrain.Measure, data: Encoded, labels: np.ndarray, batch_size: int) -> loop.Metrics:
+    """Mean loss and accuracy on ``data``."""
+    sums = {"loss": 0.0, "accuracy": 0.0}
+    for start in range(0, len(labels), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(labels)))
+        for name, value in measure(batch(data, labels, rows).arrays).items():
+            sums[name] += float(value)
+    return {name: value / len(labels) for name, value in sums.items()}
+
+
+@torch.no_grad()
+def predict(model: PreTrainedModel, data: Encoded, batch_size: int) -> np.ndarray:
+    """The most likely label of each text, int64 [n]."""
+    model.eval()
+    found = []
+    for start in range(0, len(data.tokens), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(data.tokens)))
+        arrays = batch(data, np.zeros(len(data.tokens), np.int64), rows).arrays
+        inputs = {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
+        found.append(logits(model, inputs).argmax(1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def classifier(base: str, labels: list[str], dropout: float, seed: int) -> PreTrainedModel:
+    """The encoder in ``base`` under a new classification layer drawn from ``seed``; float32."""
+    config = AutoConfig.from_pretrained(files.local(base), num_labels=len(labels))
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    for name in dropout_fields(config.model_type):
+        setattr(config, name, dropout)
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        files.local(base), config=config, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    return model.train()
+
+
+def compare(task: LabelledTask, predicted: np.ndarray, train: list[str], test: list[str]) -> dict[str, Any]:
+    """Accuracy and macro-F1 on the test part of the model and both baselines, and the model's lead over the better."""
+    classes, labels = len(task.labels), task.test.labels
+    predictions = {
+        "model": predicted,
+        "bag_of_words": baselines.bag_of_words(train, task.train.labels, classes, test),
+        "majority": baselines.majority(task.train.labels, len(labels)),
+    }
+    counts = {n: scores.confusion(labels, p, task.test.groups, classes) for n, p in predictions.items()}
+    measures = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
+    return {
+        "scores": {
+            name: {measure: asdict(scores.interval(score, found)) for measure, score in measures.items()}
+            for name, found in counts.items()
+        },
+        "lead_over_bag_of_words": {
+            measure: asdict(scores.interval(score, counts["model"], counts["bag_of_words"]))
+            for measure, score in measures.items()
+        },
+        "confusion": counts["model"].sum(0).tolist(),
+    }

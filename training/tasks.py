@@ -1,0 +1,124 @@
+"""A labelled task from the corpus itself: predict a field of a document from its text.
+
+What would make it too easy is taken out. Documents of one group (a Python module) stay on one side of the split, chosen
+by the group's hash. The words of the hidden fields of all documents (the package: its name in a docstring gives the
+label away) are cut from every text alike, so that neither a word nor its absence tells. Near-duplicates went at
+curation. What remains on purpose is how a field writes: its terms, its idioms (``np.``), its style.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.build import Build
+from pipeline.store import files, shards
+from training import noise
+from training.recipe import FinetuneConfig
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One side of the split: ``labels`` int64 [n] index ``LabelledTask.labels``; ``groups`` name each text's group."""
+
+    ids: list[str]
+    texts: list[str]
+    labels: np.ndarray
+    groups: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class LabelledTask:
+    """Labels in sorted order and the two sides of the split, each in order of document id."""
+
+    labels: list[str]
+    train: Examples
+    test: Examples
+    hidden_words: int
+
+
+class TooFewDocuments(ValueError):
+    """The corpus does not give two labels with documents on both sides of the split."""
+
+
+def load(build: Build, config: FinetuneConfig, seed: int) -> LabelledTask:
+    """The task that ``config`` describes, from the curated corpus of ``build``.
+
+    A pure function of the documents, the config and the seed. Raises TooFewDocuments with the counts that were found.
+    """
+    rows = _rows(build, config)
+    counts = Counter(row.label for row in rows)
+    labels = sorted(label for label, count in counts.items() if count >= config.smallest_class)
+    rows = [row for row in rows if row.label in labels]
+    if config.documents is not None and len(rows) > config.documents:
+        rows = sorted(rows, key=lambda row: _place(seed, "sample", row.id))[: config.documents]
+    rows.sort(key=lambda row: row.id)
+    hidden = frozenset(word for row in rows for word in row.hidden)
+    in_test = [_place(seed, "split", row.group) < config.test_share for row in rows]
+    sides = [
+        _examples([row for row, test in zip(rows, in_test, strict=True) if test == side], labels, hidden)
+        for side in (False, True)
+    ]
+    for name, side in zip(("training", "test"), sides, strict=True):
+        present = len(np.unique(side.labels))
+        if len(labels) < 2 or present < len(labels):
+            raise TooFewDocuments(
+                f"finetune {config.name!r}: {present} of the labels {labels} are in the {name} part, of {len(rows)}"
+                f" documents; counts of {config.label!r}: {dict(counts)}. Lower smallest_class or take a larger corpus."
+            )
+    return LabelledTask(labels, *sides, hidden_words=len(hidden))
+
+
+@dataclass(frozen=True)
+class _Row:
+    id: str
+    text: str
+    label: str
+    group: str
+    hidden: tuple[str, ...]
+
+
+def _rows(build: Build, config: FinetuneConfig) -> list[_Row]:
+    rows = []
+    for name in files.read_json(build.path("corpus", "manifest.json"))["shards"]:
+        table: pa.Table = shards.read_table(build.path("corpus", name))
+        columns = ("id", "text", "source", "domain", "metadata")
+        for id_, text, source, domain, metadata in zip(*(table[c].to_pylist() for c in columns), strict=True):
+            fields = {**json.loads(metadata or "{}"), "source": source, "domain": domain}
+            label = fields.get(config.label)
+            if label is None or any(str(fields.get(name)) != value for name, value in config.only.items()):
+                continue
+            words = {word.lower() for name in config.hide for word in _WORD.findall(str(fields.get(name, "")))}
+            group = str(fields.get(config.group, id_)) if config.group else id_
+            rows.append(_Row(id_, text, str(label), group, tuple(sorted(words))))
+    return rows
+
+
+def _examples(rows: list[_Row], labels: list[str], hidden: frozenset[str]) -> Examples:
+    index = {label: number for number, label in enumerate(labels)}
+    return Examples(
+        ids=[row.id for row in rows],
+        texts=[cut_words(row.text, hidden) for row in rows],
+        labels=np.array([index[row.label] for row in rows], np.int64),
+        groups=[row.group for row in rows],
+    )
+
+
+def cut_words(text: str, words: frozenset[str]) -> str:
+    """``text`` without the words (runs of letters, digits and _) that are in ``words`` in lower case."""
+    return _WORD.sub(lambda match: "" if match[0].lower() in words else match[0], text)
+
+
+def _place(seed: int, purpose: str, key: str) -> float:
+    """Where ``key`` falls in [0, 1)."""
+    return noise.seed("task", purpose, seed, key) / (1 << 63)
