@@ -1,0 +1,68 @@
+"""The report of a build: one HTML page that needs nothing but itself.
+
+What it says about documents is counted shard by shard (``collect``) and merged; the page of a thousand million
+documents is as small as that of a thousand. No script, no request, and a content policy that allows neither.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from pipeline import inspect
+from pipeline.build import Build, Step
+from pipeline.report import charts, collect, formats, models, sections
+from pipeline.store import files
+
+
+def steps() -> list[Step]:
+    return [Step("report.shards", "Look at signals and drops", Build.shards, collect.collect)]
+
+
+def render(build: Build, budget: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Write report/index.html from what the build holds so far, and return its path.
+
+    ``budget`` maps the name of each pretraining run to its training.budget.Budget as a dict. Needs ``steps`` done for
+    signals and samples; a section that the build has nothing for is left out.
+    """
+    rules = {stage: inspect.rules(build, stage) for stage in build.stages}
+    path = build.path("report", "index.html")
+    content = {
+        "funnel": sections.funnel(build),
+        "tokens": sections.tokens(build),
+        "signals": sections.signals(build, rules),
+        "dropped": sections.dropped(build),
+        "quarantine": sections.quarantine(build),
+        "tokenizers": sections.tokenizers(build),
+        "pretrained": models.pretrained(build),
+        "finetuned": models.finetuned(build),
+        "budgets": models.budgets(budget),
+        "name": build.recipe.name,
+        "recipe": yaml.safe_dump(build.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
+    }
+    page = _page(**content, figures=sections.figures(content))
+    with files.replacing(path) as handle:
+        handle.write(page.encode())
+    return path
+
+
+def _page(**values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    writers = (formats.count, formats.short, formats.size, formats.share, formats.number, formats.rule)
+    environment.filters |= {writer.__name__: writer for writer in writers}
+    environment.globals["meter"] = charts.meter
+    style = environment.get_template("style.css").render()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.get_template("page.html").render(style=Markup(style), style_hash=digest, **values)

@@ -1,0 +1,248 @@
+"""Charts as inline SVG, made by hand: bars, histograms with thresholds, lines.
+
+Colours and type come from the page's style sheet through class names, so a chart follows light and dark and prints.
+Each is named by its title and says what it shows in its description, for those who do not see it.
+They are drawn about as wide as they are shown, so that type keeps its size; text is escaped by markupsafe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from pipeline.report.formats import short
+
+WIDTH, NARROW = 460, 330  # of bars and lines, two beside each other on a page; of histograms, three
+_LABEL, _NOTE = 122, 74  # columns left and right of horizontal bars
+_ROW = 24
+_LINE = 13  # least distance of two labels above each other
+
+Scale = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a bar chart: ``parts`` are (class, value) drawn one after the other; ``note`` stands at its end."""
+
+    label: str
+    parts: Sequence[tuple[str, float]]
+    note: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A threshold in a histogram: documents on the ``drops`` side ("below" or "above") of ``at`` fail it."""
+
+    at: float
+    label: str
+    drops: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line: ``points`` as (x, y) in the order of x; ``kind`` is its class."""
+
+    name: str
+    kind: str
+    points: Sequence[tuple[float, float]]
+
+
+def bars(title: str, description: str, rows: Sequence[Bar], whole: float) -> Markup:
+    """Horizontal bars on a common scale where ``whole`` fills the width."""
+    room = WIDTH - _LABEL - _NOTE
+    parts = []
+    for index, row in enumerate(rows):
+        y = index * _ROW
+        parts.append(_text(_LABEL - 8, y + 16, row.label, "label end"))
+        x = float(_LABEL)
+        for kind, value in row.parts:
+            width = room * value / whole if whole else 0.0
+            if width > 0:
+                parts.append(_rect(x, y + 4, max(width, 0.75), _ROW - 9, kind))
+            x += width
+        parts.append(_text(WIDTH, y + 16, row.note, "note end"))
+    return _svg(title, description, len(rows) * _ROW, parts)
+
+
+def meter(parts: Sequence[tuple[str, float]], whole: float) -> Markup:
+    """A bar without text for a table's cell, as wide as the cell; the numbers beside it say the same."""
+    drawn, x = [], 0.0
+    for kind, value in parts:
+        width = 100 * value / whole if whole else 0.0
+        if width > 0:
+            drawn.append(_rect(x, 0, max(width, 0.5), 10, kind))
+        x += width
+    return Markup(
+        '<svg class="meter" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
+    ).format(Markup("").join(drawn))
+
+
+def histogram(
+    title: str,
+    description: str,
+    edges: Sequence[float],
+    layers: Sequence[tuple[str, Sequence[int]]],
+    marks: Sequence[Mark],
+    log: bool,
+) -> Markup:
+    """Stacked columns between ``edges`` (ascending; above 0 where ``log``), thresholds as lines through them.
+
+    ``layers`` are (class, height of each column), the lowest first.
+    """
+    left, right, height = 38, 8, 110
+    scale = _scale(edges[0], edges[-1], left, NARROW - right, log)
+    places = [scale(min(max(mark.at, edges[0]), edges[-1])) for mark in marks]
+    labels = [f"◂ {mark.label}" if mark.drops == "below" else f"{mark.label} ▸" for mark in marks]
+    rows = _stagger(places, labels)
+    bottom = 8 + _LINE * (max(rows, default=-1) + 1) + height
+    heights = [sum(column) for column in zip(*(values for _, values in layers), strict=True)]
+    ticks = nice_ticks(0, max(heights, default=0) or 1, 3)
+    peak = max(ticks[-1], max(heights, default=0))
+    parts = [_y_axis(ticks, lambda value: bottom - height * value / peak, left, NARROW - right)]
+    base = [0.0] * len(heights)
+    for kind, values in layers:
+        path = []
+        for index, value in enumerate(values):
+            if value:
+                x, x_end = scale(edges[index]), scale(edges[index + 1])
+                gap = 0.5 if x_end - x > 3 else 0.0
+                y = bottom - height * base[index] / peak
+                y_end = bottom - max(height * (base[index] + value) / peak, 0.8 if not base[index] else 0)
+                path.append(f"M{_n(x)} {_n(y)}V{_n(y_end)}H{_n(x_end - gap)}V{_n(y)}Z")
+            base[index] += value
+        if path:
+            parts.append(Markup('<path class="{}" d="{}"/>').format(kind, "".join(path)))
+    ticks_x = log_ticks(edges[0], edges[-1]) if log else nice_ticks(edges[0], edges[-1], 5)
+    parts += _x_axis(ticks_x, scale, bottom)
+    parts += [_line(x, 2 + _LINE * row, x, bottom, "mark") for x, row in zip(places, rows, strict=True)]
+    for x, label, row in zip(places, labels, rows, strict=True):
+        shift, side = (-4, "end") if _reads_left(x) else (4, "start")
+        parts.append(_text(x + shift, 11 + _LINE * row, label, f"marklabel {side}"))
+    return _svg(title, description, bottom + 22, parts, NARROW)
+
+
+def lines(title: str, description: str, series: Sequence[Series], x_label: str, y_label: str) -> Markup:
+    """Lines over a common pair of axes, each named at its end. Raises ValueError if there is no point at all."""
+    points = [point for entry in series for point in entry.points]
+    if not points:
+        raise ValueError(f"{title}: nothing to draw")
+    left, right, top, height = 44, 84, 22, 190
+    bottom = top + height
+    ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points), 5)
+    low, high = min(ticks[0], min(y for _, y in points)), max(ticks[-1], max(y for _, y in points))
+    x_scale = _scale(min(x for x, _ in points), max(x for x, _ in points), left, WIDTH - right, False)
+    y_scale = _scale(low, high, bottom, top, False)
+    parts = [_y_axis(ticks, y_scale, left, WIDTH - right), _text(0, 10, y_label, "axis")]
+    parts += _x_axis(nice_ticks(*_range(points), 5), x_scale, bottom)
+    parts.append(_text(WIDTH - right, bottom + 32, x_label, "axis end"))
+    ends: list[float] = []
+    for entry in sorted(series, key=lambda entry: entry.points[-1][1] if entry.points else 0.0, reverse=True):
+        if not entry.points:
+            continue
+        path = "L".join(f"{_n(x_scale(x))} {_n(y_scale(y))}" for x, y in entry.points)
+        parts.append(Markup('<path class="line {}" d="M{}"/>').format(entry.kind, path))
+        x, y = entry.points[-1]
+        label_y = max([y_scale(y) + 4, *(end + _LINE for end in ends)])
+        ends.append(label_y)
+        parts.append(Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(
+            entry.kind, _n(x_scale(x)), _n(y_scale(y))
+        ))  # fmt: skip
+        parts.append(_text(x_scale(x) + 7, label_y, f"{entry.name} {short(y)}", f"seriesname {entry.kind}"))
+    return _svg(title, description, bottom + 36, parts)
+
+
+def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
+    """About ``wanted`` round values (1, 2 or 5 times a power of ten apart) within [low, high]; at least one."""
+    span = (high - low) or abs(high) or 1.0
+    step = 10.0 ** math.floor(math.log10(span / wanted))
+    step = next((step * factor for factor in (1, 2, 5) if span / (step * factor) <= wanted), step * 10)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)] or [low]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten within [low, high], thinned to at most six; 1, 2 and 5 times them where there are few."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    stride = max(1, math.ceil((last - first + 1) / 6))
+    ticks = [10.0**power for power in range(first, last + 1, stride)]
+    if len(ticks) < 3:
+        ticks = [f * 10.0**p for p in range(first - 1, last + 1) for f in (1, 2, 5) if low <= f * 10.0**p <= high]
+    return ticks or [low]
+
+
+def _range(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(x for x, _ in points), max(x for x, _ in points)
+
+
+def _scale(low: float, high: float, start: float, end: float, log: bool) -> Scale:
+    """The function that carries [low, high] onto [start, end]."""
+    if log:
+        low, high = math.log(low), math.log(high)
+    span = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return start + (end - start) * ((math.log(value) if log else value) - low) / span
+
+    return place
+
+
+def _reads_left(x: float) -> bool:
+    """Whether the label of a line at ``x`` stands to its left, because there is little room to its right."""
+    return x > NARROW * 0.6
+
+
+def _stagger(places: Sequence[float], labels: Sequence[str]) -> list[int]:
+    """The row of each label, so that labels of neighbouring lines do not run into each other; labels go by place."""
+    taken: list[float] = []  # where the last label in each row ends
+    rows = []
+    for x, label in zip(places, labels, strict=True):
+        width = 7.0 * len(label) + 8
+        start = x - width if _reads_left(x) else x
+        row = next((row for row, end in enumerate(taken) if end <= start), len(taken))
+        taken[row : row + 1] = [start + width]
+        rows.append(row)
+    return rows
+
+
+def _y_axis(ticks: Sequence[float], scale: Scale, left: float, right: float) -> Markup:
+    parts = []
+    for tick in ticks:
+        y = scale(tick)
+        parts += [_line(left, y, right, y, "grid"), _text(left - 6, y + 4, short(tick), "axis end")]
+    return Markup("").join(parts)
+
+
+def _x_axis(ticks: Sequence[float], scale: Scale, bottom: float) -> list[Markup]:
+    parts = []
+    for tick in ticks:
+        x = scale(tick)
+        parts += [_line(x, bottom, x, bottom + 4, "tick"), _text(x, bottom + 17, short(tick), "axis middle")]
+    return parts
+
+
+def _svg(title: str, description: str, height: float, parts: Sequence[Markup], width: int = WIDTH) -> Markup:
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img"><title>{}</title><desc>{}</desc>{}</svg>').format(
+        width, _n(height), title, description, Markup("").join(parts)
+    )
+
+
+def _text(x: float, y: float, text: str, kind: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, _n(x), _n(y), text)
+
+
+def _line(x: float, y: float, x_end: float, y_end: float, kind: str) -> Markup:
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, _n(x), _n(y), _n(x_end), _n(y_end))
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str) -> Markup:
+    return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(
+        kind, _n(x), _n(y), _n(width), _n(height)
+    )
+
+
+def _n(value: float) -> str:
+    """A coordinate, to a tenth of a unit."""
+    return f"{value:.1f}".removesuffix(".0")

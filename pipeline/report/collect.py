@@ -1,0 +1,51 @@
+"""What the report needs of one shard, counted and chosen in one pass over its ledgers.
+
+One Arrow file a shard, one row: histogram counts, thresholds in use, candidates for samples. A few hundred kilobytes
+whatever the shard's size, so that the page of any corpus is made from these files alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipeline import inspect
+from pipeline.build import Build, Outcome
+from pipeline.report import histograms, samples
+from pipeline.store import files, shards
+
+VERSION = 1
+SCHEMA = pa.schema([("counts", histograms.COUNTS), ("thresholds", histograms.THRESHOLDS), ("samples", samples.SAMPLES)])
+
+
+def path(build: Build, shard: str) -> str:
+    return build.path("work", "report.shards", shard)
+
+
+def collect(build: Build, shard: str) -> Outcome:
+    """Write the report's part of ``shard``."""
+    rules = {stage: inspect.rules(build, stage) for stage in build.stages}
+    static = {stage: [vars(rule) for rule in entries] for stage, entries in rules.items()}
+    made_by = files.fingerprint("report.shards", VERSION, build.recipe.seed, static, build.view_fingerprint(shard))
+    if shards.is_current(path(build, shard), made_by):
+        return Outcome(reused=True)
+    documents = build.documents(shard)
+    languages: pa.Array = pa.nulls(len(documents), pa.string())
+    row: dict[str, list] = {name: [] for name in SCHEMA.names}
+    for stage in build.stages:
+        table = build.ledger(stage, shard)
+        if "language" in table.column_names:
+            languages = table["language"].combine_chunks().cast(pa.string())
+        counts, thresholds = histograms.count(stage, table, rules[stage], languages)
+        row["counts"] += counts
+        row["thresholds"] += thresholds
+        row["samples"] += samples.choose(build, shard, stage, table, documents, languages)
+    shards.write_table(path(build, shard), pa.Table.from_pylist([row], SCHEMA), made_by)
+    return Outcome(len(documents), documents["text"].nbytes)
+
+
+def collected(build: Build) -> Iterator[pa.Table]:
+    """The files of all shards, in order, one at a time."""
+    for shard in build.shards():
+        yield shards.read_table(path(build, shard))

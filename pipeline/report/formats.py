@@ -1,0 +1,93 @@
+"""How numbers, sizes and names are written for people: in the report, in artifacts and in the terminal."""
+
+from __future__ import annotations
+
+import math
+
+TITLES = {
+    "ingest": "Ingest",
+    "language": "Language ID",
+    "heuristics": "Heuristic filters",
+    "perplexity": "Perplexity",
+    "toxicity": "Toxicity",
+    "exact": "Exact duplicates",
+    "minhash": "Near-duplicates",
+    "decontaminate": "Decontamination",
+    "balance": "Domain balancing",
+    "corpus": "Curated corpus",
+}
+_STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+_SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def title(stage: str) -> str:
+    """The name of a stage for people."""
+    return TITLES.get(stage, words(stage).capitalize())
+
+
+def words(name: str) -> str:
+    """``duplicate_line_fraction`` as words."""
+    return name.replace("_", " ")
+
+
+def rule(name: str) -> str:
+    """The name of a rule without its stage: ``heuristics.gopher.mean_word_length`` is ``gopher: mean word length``."""
+    parts = name.split(".")
+    if parts[0] in TITLES and len(parts) > 1:
+        parts = parts[1:]
+    return ": ".join(words(part) for part in parts)
+
+
+def count(value: float) -> str:
+    """A whole number in groups of three: 1,234,567."""
+    return f"{round(value):,}"
+
+
+def short(value: float) -> str:
+    """Three significant digits with k, M, B, T for the powers of a thousand: 1.23M."""
+    for step, letter in _STEPS:
+        if abs(value) >= step * 0.9995:
+            return f"{_significant(value / step, 3)}{letter}"
+    return _significant(value, 3)
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units: 1.23 GB."""
+    for step, unit in _SIZES:
+        if abs(value) >= step * 0.9995:
+            return f"{_significant(value / step, 3)} {unit}"
+    return f"{round(value)} B"
+
+
+def share(part: float, whole: float) -> str:
+    """``part`` of ``whole`` in percent; a dash where there is no whole, and never 0 % or 100 % for almost."""
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    if 99.9 < percent < 100:
+        return ">99.9 %"
+    return f"{percent:.1f} %" if percent < 99.95 else f"{percent:.0f} %"
+
+
+def number(value: float | None) -> str:
+    """A measured value: whole numbers in full, others with four significant digits; a dash for none."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return count(value)
+    if abs(value) >= 1e15 or abs(value) < 1e-4:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else _significant(value, 4)
+
+
+def _significant(value: float, digits: int) -> str:
+    """``value`` with so many significant digits, without an exponent or trailing zeros."""
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

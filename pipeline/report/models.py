@@ -1,0 +1,182 @@
+"""What the report says about models: pretraining runs, fine-tuned models beside their baselines, the token budget.
+
+Summaries are read as training writes them (models/<name>/summary.json and metrics.jsonl); the budget comes from the
+caller, because the pipeline knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.build import Build
+from pipeline.report import charts
+from pipeline.report.formats import number, share, short, size, words
+from pipeline.store import files
+
+_POINTS = 300
+#: Names for people of what the fine-tuning summary names; the model first, then its baselines.
+PREDICTORS = {"model": "this model", "bag_of_words": "bag of words", "majority": "most frequent label"}
+MEASURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
+
+
+def summaries(build: Build, section: str) -> list[dict[str, Any]]:
+    """The summaries of the models that the recipe's ``section`` (pretrain, finetune) names and that are there."""
+    paths = [build.path("models", run.name, "summary.json") for run in getattr(build.recipe, section, [])]
+    return [files.read_json(path) for path in paths if files.exists(path)]
+
+
+def pretrained(build: Build) -> list[dict[str, Any]]:
+    """The summary of each pretraining run with its loss curve and its bits per byte on held-out documents."""
+    return [
+        {**run, "curve": _curve_of(build, run["name"]), "per_byte": bits_per_byte(run)}
+        for run in summaries(build, "pretrain")
+    ]
+
+
+def bits_per_byte(summary: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Name and value of what held-out text costs; a masked model's has its own name, it does not compare."""
+    found = [(name, value) for name, value in summary["evaluation"].items() if name.endswith("bits_per_byte")]
+    return (words(found[0][0]), found[0][1]) if found else None
+
+
+def finetuned(build: Build) -> list[dict[str, Any]]:
+    """Scores of each fine-tuned model beside its baselines, as rows and drawn on a scale from 0 to 1."""
+    found = []
+    for run in summaries(build, "finetune"):
+        measures = list(run["scores"]["model"])
+        rows = [
+            {"name": PREDICTORS.get(name, words(name)), "scores": [scores[measure] for measure in measures]}
+            for name, scores in run["scores"].items()
+        ]
+        found.append(
+            {
+                **run,
+                "curve": _curve_of(build, run["name"]),
+                "measures": [MEASURES.get(measure, words(measure)) for measure in measures],
+                "rows": sorted(rows, key=lambda row: list(PREDICTORS.values()).index(row["name"])),
+            }
+        )
+        found[-1]["charts"] = [_score_chart(found[-1], index) for index in range(len(measures))]
+    return found
+
+
+def _score_chart(run: Mapping[str, Any], index: int) -> dict[str, Any]:
+    drawn = [
+        charts.Bar(
+            row["name"],
+            (("kept" if row["name"] == PREDICTORS["model"] else "other", row["scores"][index]["value"]),),
+            share(row["scores"][index]["value"], 1),
+        )
+        for row in run["rows"]
+    ]
+    said = "; ".join(f"{bar.label}: {bar.note}" for bar in drawn)
+    name = run["measures"][index]
+    return {"name": name, "svg": charts.bars(f"{name} of {run['name']} on test documents", said, drawn, 1.0)}
+
+
+def _curve_of(build: Build, name: str) -> Markup | None:
+    path = build.path("models", name, "metrics.jsonl")
+    if not files.exists(path):
+        return None
+    with files.opened(path) as handle:
+        return loss_curve(name, handle)
+
+
+def loss_curve(name: str, lines: Iterable[bytes | str]) -> Markup | None:
+    """The chart of a run's ``metrics.jsonl``: training loss, averaged to at most _POINTS points, and held-out loss."""
+    train: list[tuple[float, float]] = []
+    held_out: list[tuple[float, float]] = []
+    for line in lines:
+        row = json.loads(line)
+        if "evaluation" in row:
+            held_out.append((row["step"], row["evaluation"]["loss"]))
+        elif "loss" in row:
+            train.append((row["step"], row["loss"]))
+    series = [charts.Series("train", "train", _thinned(train)), charts.Series("held out", "heldout", held_out)]
+    series = [entry for entry in series if entry.points]
+    if not series:
+        return None
+    said = ", ".join(f"{entry.name} ends at {entry.points[-1][1]:.3f}" for entry in series)
+    return charts.lines(f"Loss of {name} by step", said, series, "step", "loss (nats)")
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    piece = -(-len(points) // _POINTS) or 1
+    groups = [points[at : at + piece] for at in range(0, len(points), piece)]
+    return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
+
+
+Row = tuple[str, str, str]
+
+
+def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
+    """(name, value, where it comes from) of each number of a run's budget: training.budget.Budget as a dict."""
+    ratio = budget["tokens_per_parameter"]
+    rows = [
+        ("N, all parameters", short(budget["total"]), "every parameter once: the N of Hoffmann 2022, used below"),
+        ("N, without embeddings", short(budget["non_embedding"]), "without the tables that are looked up: Kaplan's N"),
+        ("U, unique tokens", short(budget["unique_tokens"]), "tokens of the training documents, each document once"),
+        ("D, tokens trained", short(budget["trained_tokens"]), "tokens that all steps read"),
+        ("Epochs", number(budget["epochs"]), "D / U"),
+        ("D / N", f"{number(ratio)} ({share(ratio, 20)} of 20)", "20 tokens a parameter are about compute-optimal"),
+        ("D / N without embeddings", number(budget["tokens_per_non_embedding_parameter"]), "the same with Kaplan's N"),
+        ("Effective tokens", short(budget["effective_tokens"]), "what D is worth in fresh tokens: Muennighoff 2023"),
+        ("Compute C", f"{budget['compute']:.3g} FLOP", "6 N D, with all parameters"),
+        (
+            "Compute with attention",
+            f"{budget['compute_with_attention']:.3g} FLOP",
+            "6 D for matrices and head, plus 12 x layers x width x length a token",
+        ),
+    ]
+    for law in budget["predictions"]:
+        name = law["law"]
+        rows += [
+            (
+                "Best N for this compute",
+                f"{short(law['compute_optimal_parameters'])} on {short(law['compute_optimal_tokens'])} tokens",
+                f"least loss at C: constants of {name}",
+            ),
+            ("Best N for U tokens", short(law["parameters_for_unique_tokens"]), f"U read once: constants of {name}"),
+        ]
+    return [
+        *rows,
+        ("Predicted loss", number(budget["repeated_loss"]), "nats a token on web text, repeats counted: Muennighoff"),
+        ("Hours", number(budget["hours"]), "D at the speed that was measured"),
+    ]
+
+
+def target_rows(target: Mapping[str, Any]) -> list[Row]:
+    """What is missing for the recipe's target model, in the form of ``budget_rows``."""
+    per_parameter = target["tokens"] / target["parameters"]
+    rows = [
+        ("Target model", f"{short(target['parameters'])} parameters", "`budget.parameters` of the recipe"),
+        ("Tokens wanted", short(target["tokens"]), f"{number(per_parameter)} a parameter"),
+        ("Tokens missing", short(target["missing_tokens"]), "wanted less U"),
+        ("Curated text missing", size(target["missing_curated_bytes"]), "at this corpus's bytes a token"),
+        ("Raw text missing", size(target["missing_raw_bytes"]), "at the share of raw bytes that this recipe keeps"),
+        ("Epochs of this corpus", number(target["epochs_of_this_corpus"]), "if nothing else were read"),
+        ("which are worth", f"{short(target['effective_tokens'])} tokens", "in fresh tokens: Muennighoff 2023"),
+        ("Compute", f"{target['compute']:.3g} FLOP", "6 N D"),
+        (f"Hours on one {target['gpu']}", number(target["gpu_hours"]), "at `budget.utilisation` of its peak"),
+        ("Cost", number(target["cost"]), "at `budget.price_per_hour`"),
+        ("Hours on this machine", number(target["hours_at_measured_speed"]), "the measured speed, scaled by N"),
+    ]
+    return [row for row in rows if row[1] != "–"]
+
+
+def budgets(budget: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any] | None:
+    """The budgets of all runs beside each other, and the target's; None if there is no run."""
+    if not budget:
+        return None
+    columns = [budget_rows(entry) for entry in budget.values()]
+    last = list(budget.values())[-1]
+    return {
+        "runs": list(budget),
+        "rows": [(row[0][0], [cell[1] for cell in row], row[0][2]) for row in zip(*columns, strict=True)],
+        "target": target_rows(last["target"]),
+        "target_run": list(budget)[-1],
+    }

@@ -1,0 +1,227 @@
+"""What each section of the report says, as plain values and drawn charts; the template only lays them out.
+
+Every section is None, and left out, where the build has not come that far.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.build import Build
+from pipeline.report import charts, collect, formats, histograms, samples
+from pipeline.store import files, ledger, shards
+
+BYTES_PER_TOKEN = 4.0
+"""Stands in until a tokenizer has been trained; about what byte-level BPE reaches on English prose."""
+ALL_DOMAINS = "*"
+_REASONS, _EXAMPLES = 20, 3
+
+
+def read_json(build: Build, *names: str) -> Any:
+    path = build.path(*names)
+    return files.read_json(path) if files.exists(path) else None
+
+
+def funnel(build: Build) -> dict[str, Any] | None:
+    """Documents and bytes by stage, by rule and by domain, with the charts of both units."""
+    account = read_json(build, "funnel.json")
+    if account is None:
+        return None
+    stages = account["stages"]
+    first, last = stages[0], stages[-1]
+    rows = []
+    for before, stage in zip([first, *stages], stages, strict=False):
+        gone = {unit: before[unit] - stage[unit] for unit in ("documents", "bytes")}
+        rows.append({**stage, "title": formats.title(stage["stage"]), "gone": gone})
+    rules = [
+        {"stage": stage["stage"], "title": formats.title(stage["stage"]), "rule": name, **entry}
+        for stage in stages
+        for name, entry in stage["dropped"].items()
+    ]
+    nothing = {"documents": 0, "bytes": 0}
+    domains = [
+        {"domain": name, "before": entry, "after": last["domains"].get(name, nothing)}
+        for name, entry in first["domains"].items()
+    ]
+    return {
+        "first": first,
+        "last": last,
+        "rows": rows,
+        "rules": sorted(rules, key=lambda row: (-row["documents"], row["rule"])),
+        "domains": sorted(domains, key=lambda row: (-row["before"]["bytes"], row["domain"])),
+        "quarantined": sum(account["quarantined"].values()),
+        "charts": [
+            _funnel_chart("Documents", "documents", rows, lambda n: formats.count(n) if n < 1e6 else formats.short(n)),
+            _funnel_chart("Bytes of text", "bytes", rows, formats.size),
+        ],
+    }
+
+
+def _funnel_chart(name: str, unit: str, rows: list[dict], write: Any) -> dict[str, Any]:
+    whole = rows[0][unit]
+    drawn = [
+        charts.Bar(row["title"], (("kept", row[unit]), ("dropped", row["gone"][unit])), write(row[unit]))
+        for row in rows
+        if row["stage"] != "corpus"
+    ]
+    description = "; ".join(f"{bar.label}: {bar.note} kept" for bar in drawn)
+    return {"name": name, "svg": charts.bars(f"{name} after each stage", description, drawn, whole)}
+
+
+def tokens(build: Build) -> dict[str, Any]:
+    """How bytes become tokens on this page: as the recipe's first tokenizer packed the corpus, or a common ratio."""
+    for tokenizer in getattr(build.recipe, "tokenizers", []):
+        packed = [read_json(build, "tokens", tokenizer.name, split, "manifest.json") for split in ("train", "heldout")]
+        if all(packed):
+            total = {unit: sum(part[unit] for part in packed) for unit in ("bytes", "tokens")}
+            ratio = total["bytes"] / max(1, total["tokens"])
+            return {"bytes_per_token": ratio, "origin": f"what {tokenizer.name} makes of the corpus", "exact": True}
+    return {
+        "bytes_per_token": BYTES_PER_TOKEN,
+        "origin": "a rule of thumb, until a tokenizer is trained",
+        "exact": False,
+    }
+
+
+def signals(build: Build, rules: Mapping[str, list[ledger.Rule]]) -> list[dict[str, Any]] | None:
+    """A histogram of each numeric signal, grouped by stage."""
+    if not _is_collected(build):
+        return None
+    tables = collect.collected(build)
+    found = histograms.merge(
+        tuple(table[name].combine_chunks().flatten() for name in ("counts", "thresholds")) for table in tables
+    )
+    by_stage: dict[str, list[histograms.Histogram]] = defaultdict(list)
+    for histogram in found:
+        for rule, side, threshold in histograms.static_marks(rules.get(histogram.stage, []), histogram.signal):
+            histogram.thresholds.setdefault((rule, side, threshold), {})
+        by_stage[histogram.stage].append(histogram)
+    return [
+        {
+            "title": formats.title(stage),
+            "signals": [_signal(entry) for entry in entries if entry.varies],
+            "constant": [formats.words(entry.signal) for entry in entries if not entry.varies],
+        }
+        for stage, entries in by_stage.items()
+    ]
+
+
+def _signal(histogram: histograms.Histogram) -> dict[str, Any]:
+    name = formats.words(histogram.signal)
+    edges, heights, log = histograms.columns_of(histogram)
+    marks, hidden = histograms.marks(histogram, edges[0], edges[-1])
+    layers = [(kind, row.tolist()) for kind, row in zip(histograms.GROUPS, heights, strict=True)]
+    thresholds = ", ".join(f"drops {mark.drops} {mark.label}" for mark in marks) or "no threshold"
+    description = f"{formats.count(histogram.documents)} documents; {thresholds}"
+    return {
+        "name": name,
+        "documents": histogram.documents,
+        "zero": histogram.zero,
+        "negative": histogram.negative,
+        "hidden_thresholds": hidden,
+        "log": log,
+        "svg": charts.histogram(f"Histogram of {name}", description, edges, layers, marks, log),
+    }
+
+
+def dropped(build: Build) -> list[dict[str, Any]] | None:
+    """Samples of what each rule dropped, grouped by stage; duplicates with the text they lost to."""
+    if not _is_collected(build):
+        return None
+    found = samples.merge(table["samples"][0].as_py() for table in collect.collected(build))
+    beside = samples.survivors(build, found)
+    by_stage: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in sorted(found, key=lambda entry: (-entry.documents, entry.rule)):
+        cards = [{**row, "close": True} for row in entry.closest] + [{**row, "close": False} for row in entry.by_hash]
+        for card in cards:
+            card["survivor_excerpt"] = beside.get(card["survivor"])
+        by_stage[entry.stage].append({"rule": entry.rule, "documents": entry.documents, "cards": cards})
+    order = [stage for stage in build.stages if stage in by_stage]
+    return [{"title": formats.title(stage), "rules": by_stage[stage]} for stage in order]
+
+
+def _is_collected(build: Build) -> bool:
+    return files.exists(build.path("documents", "manifest.json")) and all(
+        files.exists(collect.path(build, shard)) for shard in build.shards()
+    )
+
+
+def quarantine(build: Build) -> dict[str, Any] | None:
+    """Rejected records by source and reason, most first, with the first few of each; None if nothing was rejected."""
+    manifest = read_json(build, "documents", "manifest.json")
+    if manifest is None:
+        return None
+    rows = [
+        {"source": source, "reason": reason, "records": found["count"]}
+        for source, entry in manifest["sources"].items()
+        for reason, found in entry["reasons"].items()
+    ]
+    rows.sort(key=lambda row: (-row["records"], row["source"], row["reason"]))
+    for row in rows[:_REASONS]:
+        row["examples"] = list(islice(_quarantined(build, row["source"], row["reason"]), _EXAMPLES))
+    total = sum(row["records"] for row in rows)
+    return {"rows": rows[:_REASONS], "records": total, "hidden": len(rows[_REASONS:])} if rows else None
+
+
+def _quarantined(build: Build, source: str, reason: str) -> Iterator[dict[str, Any]]:
+    for name in files.list_files(build.path("quarantine"), ".arrow"):
+        if name.startswith(f"{source}-"):
+            table = shards.read_table(build.path("quarantine", name))
+            mine = pc.and_(pc.equal(table["source"], source), pc.equal(table["reason"], reason))
+            for row in table.filter(mine).slice(0, _EXAMPLES).to_pylist():
+                yield {**row, "excerpt": samples.excerpt(row["excerpt"])}
+
+
+def tokenizers(build: Build) -> dict[str, Any] | None:
+    """How each tokenizer does on held-out documents, and its bytes per token in each domain."""
+    report = read_json(build, "tokenizers", "report.json")
+    if not report or not report["rows"]:
+        return None
+    configs = {config.name: config for config in getattr(build.recipe, "tokenizers", [])}
+    rows = report["rows"]
+    domains: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        domains[row["domain"]][row["tokenizer"]] = row["bytes_per_token"]
+    whole = [{**row, "config": configs.get(row["tokenizer"])} for row in rows if row["domain"] == ALL_DOMAINS]
+    names = [row["tokenizer"] for row in whole]
+    return {
+        "rows": whole,
+        "names": names,
+        "best": max(row["bytes_per_token"] for row in rows),
+        "domains": [
+            (name, [found.get(tokenizer) for tokenizer in names])
+            for name, found in sorted(domains.items())
+            if name != ALL_DOMAINS
+        ],
+    }
+
+
+def figures(page: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The few numbers at the head of the page, from its other sections."""
+    found = []
+    if page["funnel"]:
+        first, last = page["funnel"]["first"], page["funnel"]["last"]
+        ratio = page["tokens"]["bytes_per_token"]
+        found += [
+            _figure("Documents kept", formats.short(last["documents"]), f"of {formats.count(first['documents'])}"),
+            _figure("Text kept", formats.size(last["bytes"]), f"of {formats.size(first['bytes'])}"),
+            _figure("Tokens in the corpus", formats.short(last["bytes"] / ratio), page["tokens"]["origin"]),
+        ]
+    for run in page["pretrained"]:
+        if run["per_byte"]:
+            name, value = run["per_byte"]
+            found.append(_figure(name.capitalize(), f"{value:.3f}", f"{run['name']}, on held-out documents"))
+    for run in page["finetuned"]:
+        model, baseline = (run["scores"][name]["accuracy"]["value"] for name in ("model", "bag_of_words"))
+        note = f"{run['name']}; a bag of words {formats.share(baseline, 1)}"
+        found.append(_figure("Accuracy", formats.share(model, 1), note))
+    return found
+
+
+def _figure(name: str, value: str, note: str) -> dict[str, str]:
+    return {"name": name, "value": value, "note": note}
