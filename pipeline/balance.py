@@ -31,6 +31,8 @@ BINS = 1 << 16
 
 
 class Config(stage.Config):
+    """Without ``tokens`` the budget is as many tokens as there are; the shares decide whose they are."""
+
     strategy: Literal["natural", "temperature", "weights", "unimax"] = "natural"
     temperature: Annotated[float, Field(gt=0)] = 1.0
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
@@ -90,8 +92,6 @@ def allocate(
     """
     limits = {domain: cap * size for domain, size in sizes.items()}
     open_domains = sorted(domain for domain in sizes if wanted[domain] > 0 and sizes[domain] > 0)
-    if budget is None:
-        budget = min((limits[domain] / wanted[domain] for domain in open_domains), default=0.0)
     given = dict.fromkeys(sorted(sizes), 0.0)
     left = float(budget)
     while open_domains and left > 0:
@@ -160,9 +160,8 @@ def make_plan(
 ) -> dict[str, DomainPlan]:
     """The plan from each domain's bytes by hash bin (int64 [BINS]) and its number of documents."""
     sizes = {domain: int(histograms[domain].sum()) for domain in sorted(histograms)}
-    budget = None if config.tokens is None else config.tokens * config.bytes_per_token
-    if budget is None and config.strategy == "natural":
-        budget = min(1.0, config.max_epochs) * sum(sizes.values())
+    there = min(1.0, config.max_epochs) * sum(sizes.values())
+    budget = there if config.tokens is None else config.tokens * config.bytes_per_token
     wanted = shares(sizes, config)
     taken = allocate(sizes, wanted, budget, config.max_epochs)
     plan = {}
