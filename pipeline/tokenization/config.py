@@ -18,7 +18,7 @@ BYTE_LEVEL = ("gpt2", "gpt4")
 
 _PRE_TOKENIZERS: dict[str, tuple[PreTokenizer, ...]] = {
     "bpe": ("gpt2", "gpt4", "whitespace", "bert", "metaspace"),
-    "wordpiece": ("bert", "whitespace"),
+    "wordpiece": ("bert",),
     "unigram": ("metaspace",),
 }
 _SPECIAL: dict[str, dict[Role, str]] = {

@@ -1,0 +1,107 @@
+"""Byte-pair encoding: over bytes (Radford 2019, GPT-2) and over characters (Sennrich 2016).
+
+The pair that occurs most often is merged, again and again. **Ties**: of equally frequent pairs the one whose left piece
+came first into the vocabulary, then whose right piece did; the alphabet comes first, in the order of its characters.
+That is Hugging Face's rule, whose merges for byte-level BPE ours equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from pipeline.tokenization import merges
+from pipeline.tokenization.merges import Pairs, Pieces, Symbols
+
+
+@njit(cache=True, nogil=True)
+def learn(
+    symbols: Symbols, pieces: Pieces, target: int, min_frequency: int, max_length: int
+) -> tuple[np.ndarray, Pieces]:
+    """Merge until there are ``target`` pieces or no pair occurs ``min_frequency`` times.
+
+    Returns the merges as int32 [n, 2] ids of pieces, in order, and all pieces; ``symbols`` is left as the training
+    text's segmentation. No piece longer than ``max_length`` characters is made.
+    """
+    pairs, slots = merges.index_pairs(symbols)
+    heap_count, heap_pair = np.empty(1024, np.int64), np.empty(1024, np.int32)
+    size = 0
+    for pair in range(pairs.size[0]):
+        if pieces.length[pairs.left[pair]] + pieces.length[pairs.right[pair]] <= max_length:
+            heap_count, heap_pair = _push(heap_count, heap_pair, size, pairs, pair)
+            size += 1
+    learned = np.empty((1024, 2), np.int32)
+    n = 0
+    while pieces.size[0] < target and size > 0:
+        pair = heap_pair[0]
+        count = pairs.count[pair]
+        if count != heap_count[0]:  # it has lost occurrences since: back to where it belongs now
+            heap_count[0] = count
+            _sink(heap_count, heap_pair, size, pairs)
+            continue
+        if count < min_frequency or count < 1:
+            break
+        size -= 1
+        heap_count[0], heap_pair[0] = heap_count[size], heap_pair[size]
+        _sink(heap_count, heap_pair, size, pairs)
+        left, right = pairs.left[pair], pairs.right[pair]
+        new, pieces = merges.join(pieces, left, right)
+        if n == len(learned):
+            learned = np.concatenate((learned, np.empty_like(learned)))
+        learned[n, 0], learned[n, 1] = left, right
+        gained, slots, _ = merges.apply(symbols, pairs, slots, pair, new, n)
+        n += 1
+        for pair in gained:
+            if pieces.length[pairs.left[pair]] + pieces.length[pairs.right[pair]] <= max_length:
+                heap_count, heap_pair = _push(heap_count, heap_pair, size, pairs, pair)
+                size += 1
+    return learned[:n], pieces
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _before(pairs: Pairs, count: int, pair: int, other_count: int, other: int) -> bool:
+    """Whether ``pair`` is merged before ``other``."""
+    if count != other_count:
+        return count > other_count
+    if pairs.left[pair] != pairs.left[other]:
+        return pairs.left[pair] < pairs.left[other]
+    return pairs.right[pair] < pairs.right[other]
+
+
+@njit(cache=True, nogil=True)
+def _push(
+    heap_count: np.ndarray, heap_pair: np.ndarray, size: int, pairs: Pairs, pair: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if size == len(heap_pair):
+        heap_count = np.concatenate((heap_count, np.empty_like(heap_count)))
+        heap_pair = np.concatenate((heap_pair, np.empty_like(heap_pair)))
+    count, at = pairs.count[pair], size
+    while at > 0:
+        parent = (at - 1) >> 1
+        if not _before(pairs, count, pair, heap_count[parent], heap_pair[parent]):
+            break
+        heap_count[at], heap_pair[at] = heap_count[parent], heap_pair[parent]
+        at = parent
+    heap_count[at], heap_pair[at] = count, pair
+    return heap_count, heap_pair
+
+
+@njit(cache=True, nogil=True)
+def _sink(heap_count: np.ndarray, heap_pair: np.ndarray, size: int, pairs: Pairs) -> None:
+    """Restore the heap of ``size`` entries after its top has changed."""
+    if size == 0:
+        return
+    count, pair, at = heap_count[0], heap_pair[0], 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and _before(
+            pairs, heap_count[child + 1], heap_pair[child + 1], heap_count[child], heap_pair[child]
+        ):
+            child += 1
+        if not _before(pairs, heap_count[child], heap_pair[child], count, pair):
+            break
+        heap_count[at], heap_pair[at] = heap_count[child], heap_pair[child]
+        at = child
+    heap_count[at], heap_pair[at] = count, pair

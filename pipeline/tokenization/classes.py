@@ -1,0 +1,86 @@
+"""Character classes, exactly as the engine that will read our tokenizers has them.
+
+``classes.json`` holds runs of code points per class, measured on Hugging Face ``tokenizers`` by ``measure`` (its
+regular expressions and its BERT code follow different Unicode versions, so no one table of Python's would do). A test
+compares the two; after an upgrade of that library ``python -m pipeline.tokenization.classes`` writes the file anew.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+LETTER, NUMBER, SPACE, PUNCTUATION, CONTROL, CJK, DIGIT = (np.uint8(1 << bit) for bit in range(7))
+_BITS = {
+    "letter": LETTER,  # \p{L}
+    "number": NUMBER,  # \p{N}
+    "space": SPACE,  # \s
+    "punctuation": PUNCTUATION,  # what BertPreTokenizer isolates
+    "control": CONTROL,  # what BertNormalizer removes
+    "cjk": CJK,  # what BertNormalizer sets apart
+    "digit": DIGIT,  # what Digits isolates
+}
+_FILE = Path(__file__).with_name("classes.json")
+
+
+@cache
+def table() -> np.ndarray:
+    """uint8 [0x110000]: the class bits of each code point."""
+    bits = np.zeros(0x110000, np.uint8)
+    for name, runs in json.loads(_FILE.read_text()).items():
+        for start, length in zip(runs[::2], runs[1::2], strict=True):
+            bits[start : start + length] |= _BITS[name]
+    bits.flags.writeable = False
+    return bits
+
+
+def measure() -> dict[str, list[int]]:
+    """Per class the runs of code points in it as [start, length, ...], asked of ``tokenizers`` (some seconds)."""
+    points = np.array([point for point in range(0x110000) if not 0xD800 <= point < 0xE000])
+    every = "".join(map(chr, points))
+
+    def removed(pattern: str) -> np.ndarray:
+        kept = pre_tokenizers.Split(Regex(pattern + "+"), "removed").pre_tokenize_str(every)
+        inside = np.ones(len(points), bool)
+        for _, (start, end) in kept:
+            inside[start:end] = False
+        return points[inside]
+
+    between = "a" + "a".join(every) + "a"  # character i stands at 2 i + 1
+
+    def alone(cutter: pre_tokenizers.PreTokenizer) -> np.ndarray:
+        cuts = (cut for _, cut in cutter.pre_tokenize_str(between))
+        return points[np.array([start for start, end in cuts if end - start == 1 and start % 2]) // 2]
+
+    options = {"strip_accents": False, "lowercase": False}
+    cleaned = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=False, **options)
+    spaced = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=True, **options)
+    kept = set(cleaned.normalize_str(every))
+    whitespace = set(removed(r"\s"))
+    gone = [
+        p for p in points if chr(p) not in kept and not (p in whitespace and cleaned.normalize_str(chr(p)))
+    ]
+    cjk = [p for p in points if p > 0x2000 and len(spaced.normalize_str(chr(p))) == 3]
+    found = {
+        "letter": removed(r"\p{L}"),
+        "number": removed(r"\p{N}"),
+        "space": removed(r"\s"),
+        "punctuation": alone(pre_tokenizers.BertPreTokenizer()),
+        "control": np.array(gone),
+        "cjk": np.array(cjk),
+        "digit": alone(pre_tokenizers.Digits(individual_digits=True)),
+    }
+    return {name: _runs(members) for name, members in found.items()}
+
+
+def _runs(points: np.ndarray) -> list[int]:
+    breaks = np.flatnonzero(np.diff(points) != 1) + 1
+    return [n for run in np.split(points, breaks) for n in (int(run[0]), len(run))]
+
+
+if __name__ == "__main__":
+    _FILE.write_text(json.dumps(measure(), separators=(",", ":")).replace('],"', '],\n"') + "\n")

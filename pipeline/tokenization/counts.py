@@ -1,0 +1,246 @@
+"""How often each pre-token occurs in the corpus: exact, 64-bit, and all that a trainer needs to know of the text.
+
+Counting is a map over shards; each table of counts is sorted by hash partition, so that partition p of the corpus is
+the sum of the shards' partitions p, made on its own. Memory grows with the distinct pre-tokens of one shard, or of one
+partition, never with the corpus. The result depends on the texts only: not on shards, order or workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import int64, njit, uint64
+from tokenizers.normalizers import Normalizer
+
+from pipeline.text.buffers import text_buffers
+from pipeline.tokenization import classes, export, pretokenize
+from pipeline.tokenization.config import TokenizerConfig
+
+VERSION = 1
+PARTITIONS = 16
+#: ``word`` is a pre-token after normalisation; its partition is the top of its hash.
+COUNTS_SCHEMA = pa.schema(
+    [
+        pa.field("partition", pa.uint8(), nullable=False),
+        pa.field("word", pa.large_string(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+    ]
+)
+_KINDS = {
+    "gpt2": pretokenize.GPT2,
+    "gpt4": pretokenize.GPT4,
+    "bert": pretokenize.BERT,
+    "whitespace": pretokenize.WORDS,
+    "metaspace": pretokenize.WORDS,
+}
+_BLOCK = 1 << 20  # bytes of text whose spans are held at once
+
+
+def counting_part(config: TokenizerConfig) -> dict[str, object]:
+    """What of a tokenizer's config its counts depend on; tokenizers that agree here share them."""
+    fields = {"pre_tokenizer", "normalizer", "lowercase", "strip_accents", "split_digits"}
+    return config.model_dump(mode="json", include=fields)
+
+
+def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) -> pa.Table:
+    """COUNTS_SCHEMA: the pre-tokens of ``texts``, sorted by partition and word.
+
+    Where words are cut at white space (BERT, Metaspace, whitespace), each distinct word is normalised once, because
+    normalisation never reaches across a space; GPT's patterns look at neighbours, so there each text is.
+    """
+    normalizer = export.normalizer(config)
+    kind = _KINDS[config.pre_tokenizer or ""]
+    if config.byte_level:
+        texts = _normalise(texts, normalizer, config)
+        return _table(*_tally(texts, None, kind, config.split_digits))
+    raw = pretokenize.BERT_WORDS if kind == pretokenize.BERT else pretokenize.WORDS
+    words, weights = _tally(texts, None, raw, False)
+    words = _normalise(words, normalizer, config)
+    if config.pre_tokenizer == "metaspace":
+        words = pc.replace_substring(words, "▁", " ")
+        words, weights = _tally(words, weights, kind, False)
+        mark, nothing = (pa.scalar(part, pa.large_string()) for part in ("▁", ""))
+        words = pc.binary_join_element_wise(mark, words, nothing)
+    return _table(*_tally(words, weights, kind, config.split_digits))
+
+
+def merge(tables: Iterable[pa.Table]) -> pa.Table:
+    """The sum of tables of counts, sorted by partition and word; held: the result and one of ``tables``."""
+    total = COUNTS_SCHEMA.empty_table()
+    pending: list[pa.Table] = []
+    for table in tables:
+        pending.append(table)
+        if sum(map(len, pending)) > max(len(total), 1 << 20):
+            total, pending = _sum([total, *pending]), []
+    return _sum([total, *pending])
+
+
+def partition(table: pa.Table, index: int) -> pa.Table:
+    """The rows of one partition of a sorted table of counts, without a copy."""
+    column = table["partition"].to_numpy()
+    start, end = np.searchsorted(column, [index, index + 1])
+    return table.slice(start, end - start)
+
+
+def _sum(tables: list[pa.Table]) -> pa.Table:
+    summed = pa.concat_tables(tables).group_by(["partition", "word"]).aggregate([("count", "sum")])
+    return _sorted(summed["partition"], summed["word"], summed["count_sum"])
+
+
+def _table(words: pa.Array, counts: np.ndarray) -> pa.Table:
+    data, offsets = text_buffers(words)
+    partitions = _partitions(data, offsets)
+    return _sorted(pa.array(partitions), words.cast(pa.large_string()), pa.array(counts))
+
+
+def _sorted(partitions: pa.Array, words: pa.Array, counts: pa.Array) -> pa.Table:
+    table = pa.Table.from_arrays([partitions, words, counts], schema=COUNTS_SCHEMA)
+    return table.sort_by([("partition", "ascending"), ("word", "ascending")]).combine_chunks()
+
+
+def _normalise(words: pa.Array, normalizer: Normalizer | None, config: TokenizerConfig) -> pa.Array:
+    """Each of ``words`` normalised by the engine itself; ASCII takes a short cut."""
+    if normalizer is None or len(words) == 0:
+        return words
+    ascii_only = pc.string_is_ascii(words)
+    lowered = pc.ascii_lower(words) if config.lowercase else words
+    if config.pre_tokenizer == "bert":  # cleaning also removes control characters
+        ascii_only = pc.and_(
+            ascii_only, pc.invert(pc.match_substring_regex(words, "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"))
+        )
+    rest = words.filter(pc.invert(ascii_only))
+    changed = pa.array([normalizer.normalize_str(word) for word in rest.to_pylist()], words.type)
+    return pc.replace_with_mask(lowered, pc.invert(ascii_only), changed)
+
+
+def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of texts that hold about ``_BLOCK`` bytes each."""
+    first, last = 0, len(offsets) - 1
+    while first < last:
+        stop = max(first + 1, int(np.searchsorted(offsets, offsets[first] + _BLOCK, "right")) - 1)
+        yield first, min(stop, last)
+        first = stop
+
+
+def _tally(
+    texts: pa.Array, weights: np.ndarray | None, kind: int, split_digits: bool
+) -> tuple[pa.LargeStringArray, np.ndarray]:
+    """The distinct pre-tokens of ``texts`` and int64 counts; text i counts ``weights[i]`` times (None: once)."""
+    data, offsets = text_buffers(texts)
+    table = empty_table(1 << 12)
+    for first, stop in _blocks(offsets):
+        starts, ends, bounds = pretokenize.cut_all(
+            data, offsets[first : stop + 1], classes.table(), kind, split_digits
+        )
+        if weights is None:
+            counts = np.ones(len(starts), np.int64)
+        else:
+            counts = np.repeat(weights[first:stop], np.diff(bounds))
+        table = add_spans(data, starts, ends, counts, table)
+    _, _, starts, lengths, counts, size = table
+    n = int(size[0])
+    joined, bounds = gather(data, starts[:n], lengths[:n])
+    return pa.LargeStringArray.from_buffers(n, pa.py_buffer(bounds), pa.py_buffer(joined)), counts[:n]
+
+
+@njit(cache=True, nogil=True)
+def empty_table(capacity: int):
+    """Open addressing: slots hold 1 + the index of an entry; entries are a hash, a span of the text and a count."""
+    return (
+        np.zeros(2 * capacity, np.int32),
+        np.empty(capacity, np.uint64),
+        np.empty(capacity, np.int64),
+        np.empty(capacity, np.int32),
+        np.empty(capacity, np.int64),
+        np.zeros(1, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _grown(table):
+    _, hashes, starts, lengths, counts, size = table
+    n = size[0]
+    bigger = empty_table(2 * len(hashes))
+    bigger[1][:n], bigger[2][:n], bigger[3][:n], bigger[4][:n] = (
+        hashes[:n],
+        starts[:n],
+        lengths[:n],
+        counts[:n],
+    )
+    bigger[5][0] = n
+    mask = len(bigger[0]) - 1
+    for entry in range(n):
+        slot = int64(hashes[entry] & uint64(mask))
+        while bigger[0][slot] != 0:
+            slot = (slot + 1) & mask
+        bigger[0][slot] = entry + 1
+    return bigger
+
+
+@njit(cache=True, nogil=True)
+def add_spans(data: np.ndarray, spans_start: np.ndarray, spans_end: np.ndarray, weights: np.ndarray, table):
+    """``table`` with ``weights[i]`` added for each span i; the table it returns takes the place of the given one."""
+    slots, hashes, starts, lengths, counts, size = table
+    for i in range(len(spans_start)):
+        start, length = spans_start[i], spans_end[i] - spans_start[i]
+        key = hash_span(data, start, start + length)
+        mask = len(slots) - 1
+        slot = int64(key & uint64(mask))
+        while True:
+            entry = slots[slot] - 1
+            if entry < 0:
+                n = size[0]
+                if n == len(hashes):
+                    table = _grown((slots, hashes, starts, lengths, counts, size))
+                    slots, hashes, starts, lengths, counts, size = table
+                    mask = len(slots) - 1
+                    slot = int64(key & uint64(mask))
+                    while slots[slot] != 0:
+                        slot = (slot + 1) & mask
+                slots[slot] = n + 1
+                hashes[n], starts[n], lengths[n], counts[n] = key, start, length, weights[i]
+                size[0] = n + 1
+                break
+            if hashes[entry] == key and lengths[entry] == length:
+                other, same = starts[entry], True
+                for k in range(length):
+                    if data[other + k] != data[start + k]:
+                        same = False
+                        break
+                if same:
+                    counts[entry] += weights[i]
+                    break
+            slot = (slot + 1) & mask
+    return slots, hashes, starts, lengths, counts, size
+
+
+@njit(cache=True, nogil=True, inline="always")
+def hash_span(data: np.ndarray, start: int, end: int) -> np.uint64:
+    """FNV-1a with a final mix (the low bits pick the slot, the top ones the partition)."""
+    h = uint64(0xCBF29CE484222325)
+    for at in range(start, end):
+        h = uint64((h ^ uint64(data[at])) * uint64(0x100000001B3))
+    h = uint64((h ^ (h >> uint64(32))) * uint64(0x9E3779B97F4A7C15))
+    return uint64(h ^ (h >> uint64(29)))
+
+
+@njit(cache=True, nogil=True)
+def _partitions(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    found = np.empty(len(offsets) - 1, np.uint8)
+    for i in range(len(found)):
+        found[i] = hash_span(data, offsets[i], offsets[i + 1]) >> uint64(60)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    bounds = np.zeros(len(starts) + 1, np.int64)
+    for i in range(len(starts)):
+        bounds[i + 1] = bounds[i] + lengths[i]
+    joined = np.empty(bounds[-1], np.uint8)
+    for i in range(len(starts)):
+        joined[bounds[i] : bounds[i + 1]] = data[starts[i] : starts[i] + lengths[i]]
+    return joined, bounds

@@ -1,0 +1,283 @@
+"""What all merging trainers share: words as linked symbols, and an index of their adjacent pairs.
+
+Symbols are ids of pieces. Each position of a word holds one, with links to its neighbours; merging two symbols keeps
+the left position and unlinks the right one. For every pair (left, right) ever adjacent the index knows how often it
+occurs now (words weighted by their counts, 64-bit) and a list of positions where it has occurred. So a merge touches
+only its own occurrences. Occurrences are adjacencies: "aaa" holds (a, a) twice, and merges from the left.
+
+Everything is allocated at its bound: n symbols allow n merges of occurrences, each of which makes two new adjacencies,
+so 3 n entries of the index suffice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import int64, njit, uint64
+
+
+class Symbols(NamedTuple):
+    """Linked symbols; positions of all words end to end. A position with ``symbol`` -1 holds none."""
+
+    symbol: np.ndarray  # int32 [n]
+    following: np.ndarray  # int32 [n], position of the right neighbour, -1 at an end
+    preceding: np.ndarray  # int32 [n], position of the left neighbour, -1 at a start
+    weight: np.ndarray  # int64 [n], how often the word occurs
+
+
+class Pairs(NamedTuple):
+    """The index of adjacent pairs; entries are added, never removed. ``size`` is [pairs, positions]."""
+
+    left: np.ndarray  # int32, per pair
+    right: np.ndarray  # int32, per pair
+    count: np.ndarray  # int64, per pair: occurrences now
+    head: np.ndarray  # int32, per pair: first of its list of positions, -1 for none
+    stamp: np.ndarray  # int32, per pair: the last merge that added to it
+    position: np.ndarray  # int32, per list entry
+    next_entry: np.ndarray  # int32, per list entry
+    size: np.ndarray  # int64 [2]
+
+
+class Pieces(NamedTuple):
+    """The bytes of all pieces end to end, and a hash table from bytes to piece. ``size`` is [pieces, bytes]."""
+
+    data: np.ndarray  # uint8
+    offsets: np.ndarray  # int64 [capacity + 1]
+    length: np.ndarray  # int32 [capacity], characters (for byte-level pieces: bytes)
+    inner: np.ndarray  # bool [capacity], continues a word: written with the continuing-subword prefix
+    slots: np.ndarray  # int32, 1 + piece
+    size: np.ndarray  # int64 [2]
+
+
+@njit(cache=True, nogil=True)
+def link(symbols: np.ndarray, bounds: np.ndarray, counts: np.ndarray) -> Symbols:
+    """``symbols`` int32 [n] of words ``bounds`` int64 [words + 1] with ``counts``; a -1 separates its neighbours."""
+    n = len(symbols)
+    following, preceding = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
+    weight = np.empty(n, np.int64)
+    for word in range(len(bounds) - 1):
+        for at in range(bounds[word], bounds[word + 1]):
+            weight[at] = counts[word]
+            if at > bounds[word] and symbols[at] >= 0 and symbols[at - 1] >= 0:
+                following[at - 1] = at
+                preceding[at] = at - 1
+    return Symbols(symbols, following, preceding, weight)
+
+
+@njit(cache=True, nogil=True)
+def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
+    """``(pairs, slots)``: the index of all adjacencies and its hash table, which ``add`` replaces when it grows."""
+    room = 3 * len(symbols.symbol) + 1
+    pairs = Pairs(
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int64),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.zeros(2, np.int64),
+    )
+    slots = np.zeros(1 << 12, np.int32)
+    for at in range(len(symbols.symbol)):
+        right = symbols.following[at]
+        if right >= 0:
+            pair, slots = find(pairs, slots, symbols.symbol[at], symbols.symbol[right])
+            add(pairs, pair, at, symbols.weight[at])
+    return pairs, slots
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _slot(left: int, right: int, mask: int) -> int:
+    key = (uint64(left) << uint64(32)) | uint64(right)
+    key = uint64(key * uint64(0x9E3779B97F4A7C15))
+    return int64((key >> uint64(32)) & uint64(mask))
+
+
+@njit(cache=True, nogil=True)
+def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, np.ndarray]:
+    """The index of a pair, made with count 0 if it is new; and the hash table, which may have been replaced."""
+    mask = len(slots) - 1
+    slot = _slot(left, right, mask)
+    while slots[slot] != 0:
+        pair = slots[slot] - 1
+        if pairs.left[pair] == left and pairs.right[pair] == right:
+            return int64(pair), slots
+        slot = (slot + 1) & mask
+    pair = pairs.size[0]
+    pairs.size[0] += 1
+    pairs.left[pair], pairs.right[pair] = left, right
+    pairs.count[pair], pairs.head[pair], pairs.stamp[pair] = 0, -1, -1
+    slots[slot] = pair + 1
+    if 2 * pair > mask:
+        mask = 2 * len(slots) - 1
+        slots = np.zeros(2 * len(slots), np.int32)
+        for known in range(pair + 1):
+            slot = _slot(pairs.left[known], pairs.right[known], mask)
+            while slots[slot] != 0:
+                slot = (slot + 1) & mask
+            slots[slot] = known + 1
+    return pair, slots
+
+
+@njit(cache=True, nogil=True, inline="always")
+def add(pairs: Pairs, pair: int, at: int, weight: int) -> None:
+    """One more occurrence of ``pair``, at position ``at``."""
+    entry = pairs.size[1]
+    pairs.size[1] += 1
+    pairs.position[entry] = at
+    pairs.next_entry[entry] = pairs.head[pair]
+    pairs.head[pair] = entry
+    pairs.count[pair] += weight
+
+
+@njit(cache=True, nogil=True)
+def occurrences(pairs: Pairs, pair: int) -> np.ndarray:
+    """int32: the positions in the list of ``pair``, ascending (some of them past), and empties the list."""
+    n, entry = 0, pairs.head[pair]
+    while entry >= 0:
+        n += 1
+        entry = pairs.next_entry[entry]
+    found = np.empty(n, np.int32)
+    entry = pairs.head[pair]
+    ascending = True
+    for k in range(n - 1, -1, -1):
+        found[k] = pairs.position[entry]
+        ascending = ascending and (k == n - 1 or found[k] < found[k + 1])
+        entry = pairs.next_entry[entry]
+    pairs.head[pair] = -1
+    if not ascending:
+        found.sort()
+    return found
+
+
+@njit(cache=True, nogil=True)
+def apply(
+    symbols: Symbols, pairs: Pairs, slots: np.ndarray, pair: int, new: int, merge: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Replace every occurrence of ``pair`` by the symbol ``new``.
+
+    Returns the pairs that gained occurrences (each once: ``stamp`` is set to ``merge``), the hash table, and the sum of
+    the weights of the occurrences replaced.
+    """
+    a, b = pairs.left[pair], pairs.right[pair]
+    positions = occurrences(pairs, pair)
+    gained = np.empty(2 * len(positions), np.int32)
+    n = replaced = 0
+    for at in positions:
+        if symbols.symbol[at] != a:
+            continue
+        right = symbols.following[at]
+        if right < 0 or symbols.symbol[right] != b:
+            continue
+        weight = symbols.weight[at]
+        before, after = symbols.preceding[at], symbols.following[right]
+        if before >= 0:
+            other = symbols.symbol[before]
+            lost, slots = find(pairs, slots, other, a)
+            pairs.count[lost] -= weight
+            gain, slots = find(pairs, slots, other, new)
+            add(pairs, gain, before, weight)
+            if pairs.stamp[gain] != merge:
+                pairs.stamp[gain] = merge
+                gained[n] = gain
+                n += 1
+        if after >= 0:
+            other = symbols.symbol[after]
+            lost, slots = find(pairs, slots, b, other)
+            pairs.count[lost] -= weight
+            gain, slots = find(pairs, slots, new, other)
+            add(pairs, gain, at, weight)
+            if pairs.stamp[gain] != merge:
+                pairs.stamp[gain] = merge
+                gained[n] = gain
+                n += 1
+            symbols.preceding[after] = at
+        symbols.symbol[at], symbols.symbol[right] = new, -1
+        symbols.following[at] = after
+        replaced += weight
+    pairs.count[pair] = 0
+    return gained[:n], slots, replaced
+
+
+@njit(cache=True, nogil=True)
+def collect_pieces(
+    data: np.ndarray, offsets: np.ndarray, length: np.ndarray, inner: np.ndarray, capacity: int
+) -> Pieces:
+    """The initial pieces (bytes ``data[offsets[i]:offsets[i + 1]]``), with room for ``capacity`` in all."""
+    n = len(length)
+    slots = 4
+    while slots < 2 * capacity:
+        slots *= 2
+    pieces = Pieces(
+        np.empty(max(len(data) * 2, 1 << 16), np.uint8),
+        np.zeros(capacity + 1, np.int64),
+        np.empty(capacity, np.int32),
+        np.empty(capacity, np.bool_),
+        np.zeros(slots, np.int32),
+        np.zeros(2, np.int64),
+    )
+    for i in range(n):
+        start, end = offsets[i], offsets[i + 1]
+        base = pieces.size[1]
+        for k in range(end - start):
+            pieces.data[base + k] = data[start + k]
+        _, slot = _piece_slot(pieces, base, base + end - start, inner[i])
+        _append(pieces, base + end - start, length[i], inner[i], slot)
+    return pieces
+
+
+@njit(cache=True, nogil=True)
+def join(pieces: Pieces, left: int, right: int) -> tuple[int, Pieces]:
+    """The piece that ``left`` and ``right`` make, an existing one if its bytes are known; and the (grown) pieces."""
+    base = pieces.size[1]
+    room = (pieces.offsets[left + 1] - pieces.offsets[left]) + (
+        pieces.offsets[right + 1] - pieces.offsets[right]
+    )
+    if base + room > len(pieces.data):
+        data = np.empty(2 * (base + room), np.uint8)
+        data[:base] = pieces.data[:base]
+        pieces = Pieces(data, pieces.offsets, pieces.length, pieces.inner, pieces.slots, pieces.size)
+    at = base
+    for part in (left, right):
+        for k in range(pieces.offsets[part], pieces.offsets[part + 1]):
+            pieces.data[at] = pieces.data[k]
+            at += 1
+    piece, slot = _piece_slot(pieces, base, at, pieces.inner[left])
+    if piece < 0:
+        piece = pieces.size[0]
+        _append(pieces, at, pieces.length[left] + pieces.length[right], pieces.inner[left], slot)
+    return int64(piece), pieces
+
+
+@njit(cache=True, nogil=True)
+def _append(pieces: Pieces, end: int, length: int, inner: bool, slot: int) -> None:
+    piece = pieces.size[0]
+    pieces.length[piece], pieces.inner[piece] = length, inner
+    pieces.offsets[piece + 1] = end
+    pieces.slots[slot] = piece + 1
+    pieces.size[0], pieces.size[1] = piece + 1, end
+
+
+@njit(cache=True, nogil=True)
+def _piece_slot(pieces: Pieces, start: int, end: int, inner: bool) -> tuple[int, int]:
+    """``(piece, slot)`` of the bytes ``pieces.data[start:end]``; piece -1 and a free slot if they are no piece yet."""
+    h = uint64(0xCBF29CE484222325) + uint64(inner)
+    for k in range(start, end):
+        h = uint64((h ^ uint64(pieces.data[k])) * uint64(0x100000001B3))
+    mask = len(pieces.slots) - 1
+    slot = int64((h ^ (h >> uint64(31))) & uint64(mask))
+    while pieces.slots[slot] != 0:
+        piece = pieces.slots[slot] - 1
+        first = pieces.offsets[piece]
+        if pieces.inner[piece] == inner and pieces.offsets[piece + 1] - first == end - start:
+            same = True
+            for k in range(end - start):
+                if pieces.data[first + k] != pieces.data[start + k]:
+                    same = False
+                    break
+            if same:
+                return int64(piece), slot
+        slot = (slot + 1) & mask
+    return int64(-1), slot

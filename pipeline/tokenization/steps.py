@@ -1,0 +1,275 @@
+"""The tokenizer wing as steps of a build: split, count, merge, train, report, pack.
+
+    tokenizers/split.json  tokenizers/<name>/tokenizer.json  tokenizers/report.json  tokens/<name>/{train,heldout}/
+    work/tokenizer.counts/<key>/<shard>  work/tokenizer.merge/<key>/part-00.arrow
+
+Tokenizers that cut texts alike share their counts; ``<key>`` names how. Held-out documents are counted nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tokenizers
+
+from pipeline.build import Build, Outcome, Step
+from pipeline.store import files, shards
+from pipeline.text.hashing import document_hash
+from pipeline.tokenization import counts, export, pack, packed, report, train
+
+if TYPE_CHECKING:
+    from pipeline.tokenization.config import TokenizerConfig
+
+SPLITS = ("train", "heldout")
+
+
+class NothingToTrainOn(ValueError):
+    """The train split of the corpus is empty."""
+
+
+def steps() -> list[Step]:
+    return [
+        Step("tokenizer.split", "Split off held-out documents", lambda _build: ["split"], _split),
+        Step("tokenizer.counts", "Count pre-tokens", _count_items, _count),
+        Step("tokenizer.merge", "Add up the counts", _merge_items, _merge),
+        Step("tokenizer.train", "Train tokenizers", _names, _train),
+        Step(
+            "tokenizer.report",
+            "Compare tokenizers",
+            lambda build: ["report"] if _names(build) else [],
+            _report,
+        ),
+        Step("pack", "Pack tokens", _pack_items, _pack),
+        Step("pack.manifest", "Close packed tokens", _manifest_items, _manifest),
+    ]
+
+
+def corpus_shards(build: Build) -> list[str]:
+    return list(files.read_json(build.path("corpus", "manifest.json"))["shards"])
+
+
+def _names(build: Build) -> list[str]:
+    return [config.name for config in build.recipe.tokenizers]
+
+
+def _config(build: Build, name: str) -> TokenizerConfig:
+    return next(config for config in build.recipe.tokenizers if config.name == name)
+
+
+def _shard_fingerprint(build: Build, shard: str) -> str:
+    path = build.path("corpus", shard)
+    found = shards.read_fingerprint(path)
+    if found is None:
+        raise FileNotFoundError(f"{path}: not there, or not made by corpusmill; run the build again")
+    return found
+
+
+# The split
+
+
+def _split(build: Build, _item: str) -> Outcome:
+    path = build.path("tokenizers", "split.json")
+    names = corpus_shards(build)
+    inputs = [_shard_fingerprint(build, shard) for shard in names]
+    made_by = files.fingerprint("split", pack.VERSION, build.recipe.seed, build.recipe.pack.heldout, inputs)
+    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+        return Outcome(reused=True)
+    hashes, domains = [np.zeros(0, np.uint64)], [pa.array([], pa.string())]
+    for shard in names:
+        table = shards.read_table(build.path("corpus", shard), ["id", "domain"]).combine_chunks()
+        hashes.append(document_hash(table["id"].combine_chunks(), build.recipe.seed))
+        domains.append(table["domain"].combine_chunks())
+    encoded = pa.concat_arrays(domains).dictionary_encode()
+    limits = pack.thresholds(np.concatenate(hashes), encoded, build.recipe.pack.heldout)
+    files.write_json(path, {"fingerprint": made_by, "thresholds": limits})
+    return Outcome(documents=len(encoded))
+
+
+def _limits(build: Build) -> dict[str, int]:
+    return files.read_json(build.path("tokenizers", "split.json"))["thresholds"]
+
+
+def _part(build: Build, table: pa.Table, split: str) -> pa.Table:
+    ids, domains = table["id"].combine_chunks(), table["domain"].combine_chunks()
+    held = pack.is_heldout(ids, domains, _limits(build), build.recipe.seed)
+    return table.filter(pa.array(held if split == "heldout" else ~held))
+
+
+# Counts
+
+
+def _key(config: TokenizerConfig) -> str:
+    return f"{config.pre_tokenizer}-{files.fingerprint(counts.counting_part(config))[:8]}"
+
+
+def _keys(build: Build) -> dict[str, TokenizerConfig]:
+    return {_key(config): config for config in build.recipe.tokenizers}
+
+
+def _count_items(build: Build) -> list[str]:
+    return [f"{key}/{shard}" for key in _keys(build) for shard in corpus_shards(build)]
+
+
+def _count(build: Build, item: str) -> Outcome:
+    key, shard = item.split("/")
+    path = build.path("work", "tokenizer.counts", key, shard)
+    made_by = files.fingerprint(
+        "counts",
+        counts.VERSION,
+        key,
+        tokenizers.__version__,
+        _limits(build),
+        build.recipe.seed,
+        _shard_fingerprint(build, shard),
+    )
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    table = _part(build, shards.read_table(build.path("corpus", shard), ["id", "text", "domain"]), "train")
+    texts = table["text"].combine_chunks()
+    shards.write_table(path, counts.count(texts, _keys(build)[key]), made_by)
+    return Outcome(len(table), _text_bytes(texts))
+
+
+def _merge_items(build: Build) -> list[str]:
+    return [f"{key}/part-{index:02d}.arrow" for key in _keys(build) for index in range(counts.PARTITIONS)]
+
+
+def _merge(build: Build, item: str) -> Outcome:
+    key, name = item.split("/")
+    path = build.path("work", "tokenizer.merge", key, name)
+    inputs = [build.path("work", "tokenizer.counts", key, shard) for shard in corpus_shards(build)]
+    made_by = files.fingerprint("merge", counts.VERSION, name, [shards.read_fingerprint(p) for p in inputs])
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    index = int(name.removeprefix("part-").removesuffix(".arrow"))
+    merged = counts.merge(counts.partition(shards.read_table(p), index) for p in inputs)
+    shards.write_table(path, merged, made_by)
+    return Outcome(bytes=merged.nbytes)
+
+
+# Training and its report
+
+
+def _merged_paths(build: Build, config: TokenizerConfig) -> list[str]:
+    folder = build.path("work", "tokenizer.merge", _key(config))
+    return [files.join(folder, f"part-{index:02d}.arrow") for index in range(counts.PARTITIONS)]
+
+
+def _train(build: Build, name: str) -> Outcome:
+    config = _config(build, name)
+    folder = build.path("tokenizers", name)
+    paths = _merged_paths(build, config)
+    content = [shards.read_fingerprint(path) for path in paths]
+    made_by = files.fingerprint(
+        "train", train.VERSION, export.VERSION, tokenizers.__version__, config, content
+    )
+    if files.exists(files.join(folder, "manifest.json")) and _manifest_of(build, name)["made_by"] == made_by:
+        return Outcome(reused=True)
+    table = pa.concat_tables([shards.read_table(path) for path in paths])
+    if len(table) == 0:
+        raise NothingToTrainOn(
+            f"{build.path('corpus')}: no text to train tokenizer {name!r} on; loosen the recipe's rules"
+        )
+    vocabulary = train.train(table, config)
+    digest = export.save(folder, vocabulary, config)
+    manifest = {
+        "made_by": made_by,
+        "sha256": digest,
+        "vocab_size": len(vocabulary.pieces),
+        "special_ids": export.special_ids(config),
+        "pre_tokens": pc.sum(table["count"]).as_py(),
+        "distinct_pre_tokens": len(table),
+    }
+    files.write_json(files.join(folder, "manifest.json"), manifest)
+    return Outcome(documents=1, bytes=table.nbytes)
+
+
+def _manifest_of(build: Build, name: str) -> dict:
+    return files.read_json(build.path("tokenizers", name, "manifest.json"))
+
+
+def _report(build: Build, _item: str) -> Outcome:
+    path = build.path("tokenizers", "report.json")
+    trained = {name: _manifest_of(build, name)["sha256"] for name in _names(build)}
+    inputs = [_shard_fingerprint(build, shard) for shard in corpus_shards(build)]
+    made_by = files.fingerprint(
+        "report", report.VERSION, tokenizers.__version__, trained, _limits(build), inputs
+    )
+    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+        return Outcome(reused=True)
+    rows = []
+    for config in build.recipe.tokenizers:
+        tokenizer = pack.load(build.path("tokenizers", config.name, "tokenizer.json"))
+        tables = (
+            _part(build, shards.read_table(build.path("corpus", shard), ["id", "text", "domain"]), "heldout")
+            for shard in corpus_shards(build)
+        )
+        rows += report.measure(tables, tokenizer, config)
+    files.write_json(path, {"fingerprint": made_by, "rows": report.as_rows(rows)})
+    return Outcome(documents=rows[0].documents, bytes=rows[0].bytes)
+
+
+# Packing
+
+
+def _pack_items(build: Build) -> list[str]:
+    return [f"{name}/{shard}" for name in _names(build) for shard in corpus_shards(build)]
+
+
+def _packed_by(build: Build, name: str, shard: str) -> str:
+    made_by = _manifest_of(build, name)["sha256"]
+    source = _shard_fingerprint(build, shard)
+    return files.fingerprint(
+        "pack", pack.VERSION, packed.FORMAT, made_by, _limits(build), build.recipe.seed, source
+    )
+
+
+def _pack(build: Build, item: str) -> Outcome:
+    name, shard = item.split("/")
+    index = corpus_shards(build).index(shard)
+    made_by = _packed_by(build, name, shard)
+    tokens_name, documents_name = packed.shard_names(index)
+    folders = [build.path("tokens", name, split) for split in SPLITS]
+    if all(
+        shards.is_current(files.join(folder, documents_name), made_by)
+        and files.exists(files.join(folder, tokens_name))
+        for folder in folders
+    ):
+        return Outcome(reused=True)
+    tokenizer = pack.load(build.path("tokenizers", name, "tokenizer.json"))
+    eos = export.special_ids(_config(build, name)).get("eos")
+    table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain", "repeats"])
+    for split, folder in zip(SPLITS, folders, strict=True):
+        pack.pack_shard(folder, index, _part(build, table, split), tokenizer, eos, made_by)
+    return Outcome(len(table), _text_bytes(table["text"].combine_chunks()))
+
+
+def _manifest_items(build: Build) -> list[str]:
+    return [f"{name}/{split}" for name in _names(build) for split in SPLITS]
+
+
+def _manifest(build: Build, item: str) -> Outcome:
+    name, split = item.split("/")
+    folder = build.path("tokens", name, split)
+    trained = _manifest_of(build, name)
+    indices = list(range(len(corpus_shards(build))))
+    path = files.join(folder, "manifest.json")
+    before = files.read_json(path)["fingerprint"] if files.exists(path) else None
+    manifest = packed.write_manifest(
+        folder, indices, trained["vocab_size"], trained["special_ids"], trained["sha256"]
+    )
+    for stale in files.list_files(folder):
+        if stale not in _wanted(indices):
+            files.remove(files.join(folder, stale))
+    return Outcome(manifest["documents"], manifest["bytes"], reused=manifest["fingerprint"] == before)
+
+
+def _wanted(indices: list[int]) -> set[str]:
+    return {name for index in indices for name in packed.shard_names(index)} | {"manifest.json"}
+
+
+def _text_bytes(texts: pa.StringArray) -> int:
+    return pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0

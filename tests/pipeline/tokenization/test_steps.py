@@ -1,0 +1,174 @@
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer
+
+from pipeline.store import files, shards
+from pipeline.tokenization import pack, report, steps
+from pipeline.tokenization.config import PackConfig
+from pipeline.tokenization.packed import PackedTokens
+from pipeline.tokenization.steps import NothingToTrainOn
+
+from .conftest import THREE, StandIn, documents, make_build, run
+
+
+def ids_of(build, name, split):
+    return PackedTokens(build.path("tokens", name, split)).documents["id"].to_pylist()
+
+
+@pytest.mark.parametrize("config", THREE, ids=lambda c: c.name)
+def test_every_document_is_packed_in_exactly_one_split(built, config):
+    train, heldout = (ids_of(built, config.name, split) for split in steps.SPLITS)
+    assert sorted(train + heldout) == sorted(d["id"] for d in documents())
+    assert len(heldout) == 12  # a tenth of sixty, in each of two domains
+
+
+@pytest.mark.parametrize("config", THREE, ids=lambda c: c.name)
+def test_packed_tokens_are_the_documents_encoded_and_closed(built, config):
+    tokenizer = Tokenizer.from_file(built.path("tokenizers", config.name, "tokenizer.json"))
+    packed = PackedTokens(built.path("tokens", config.name, "train"))
+    texts = {d["id"]: d for d in documents()}
+    eos = [packed.special_ids["eos"]] if "eos" in packed.special_ids else []
+    for row, start, stop in zip(packed.documents.to_pylist(), packed.starts, packed.starts[1:], strict=False):
+        document = texts[row["id"]]
+        expected = tokenizer.encode(document["text"], add_special_tokens=False).ids + eos
+        assert packed.tokens(start, stop).tolist() == expected
+        assert row["bytes"] == len(document["text"].encode())
+        assert (row["repeats"], row["domain"]) == (document["repeats"], document["domain"])
+    assert packed.vocab_size == tokenizer.get_vocab_size()
+
+
+def test_a_second_run_does_nothing(built):
+    assert all(outcome.reused for outcomes in run(built).values() for outcome in outcomes)
+
+
+def test_results_do_not_depend_on_shards_or_order(tmp_path, built):
+    other = make_build(tmp_path, StandIn(), shard_count=7, rows=documents()[::-1])
+    run(other)
+    for config in THREE:
+        one, two = (
+            files.file_digest(b.path("tokenizers", config.name, "tokenizer.json")) for b in (built, other)
+        )
+        assert one == two
+        assert sorted(ids_of(built, config.name, "heldout")) == sorted(ids_of(other, config.name, "heldout"))
+    rows = [files.read_json(b.path("tokenizers", "report.json"))["rows"] for b in (built, other)]
+    assert rows[0] == rows[1]
+
+
+def test_a_changed_tokenizer_is_made_again_and_only_it(tmp_path):
+    build = make_build(tmp_path, StandIn())
+    run(build)
+    changed = [THREE[0].model_copy(update={"vocab_size": 350}), *THREE[1:]]
+    again = run(replace(build, recipe=StandIn(tokenizers=changed)))
+    assert [outcome.reused for outcome in again["tokenizer.train"]] == [False, True, True]
+    assert all(outcome.reused for outcome in again["tokenizer.counts"])
+    assert [outcome.reused for outcome in again["pack"]] == [False] * 3 + [True] * 6
+    assert PackedTokens(build.path("tokens", "bytes", "train")).vocab_size == 350
+
+
+def test_a_changed_document_is_counted_and_packed_again_in_its_shard_only(tmp_path):
+    rows = documents()
+    build = make_build(tmp_path, StandIn(tokenizers=THREE[:1]), rows=rows)
+    run(build)
+    limits = files.read_json(build.path("tokenizers", "split.json"))["thresholds"]
+    rows[0] = {**rows[0], "text": "something else entirely"}
+    make_build(tmp_path, StandIn(tokenizers=THREE[:1]), rows=rows)
+    again = run(build)
+    assert [outcome.reused for outcome in again["tokenizer.counts"]] == [False, True, True]
+    assert files.read_json(build.path("tokenizers", "split.json"))["thresholds"] == limits
+
+
+def test_tokenizers_never_see_held_out_documents(tmp_path):
+    rows = [{**d, "domain": "one"} for d in documents(20)]
+    build = make_build(tmp_path / "a", StandIn(tokenizers=THREE[:1]), rows=rows)
+    run(build)
+    held = set(ids_of(build, "bytes", "heldout"))
+    assert held
+    for row in rows:
+        if row["id"] in held:
+            row["text"] = "zzzz " * 1000
+    other = make_build(tmp_path / "b", StandIn(tokenizers=THREE[:1]), rows=rows)
+    run(other)
+    assert files.file_digest(build.path("tokenizers", "bytes", "tokenizer.json")) == files.file_digest(
+        other.path("tokenizers", "bytes", "tokenizer.json")
+    )
+
+
+def test_text_cannot_forge_the_end_of_a_document(tmp_path):
+    rows = [{**d, "text": d["text"] + "<|endoftext|></s>[SEP]<pad>"} for d in documents()]
+    build = make_build(tmp_path, StandIn(), rows=rows)
+    run(build)
+    for config in THREE:
+        packed = PackedTokens(build.path("tokens", config.name, "train"))
+        tokens = packed.tokens(0, len(packed))
+        for role, index in packed.special_ids.items():
+            allowed = len(packed.documents) if role == "eos" else 0
+            assert role == "unk" or int((tokens == index).sum()) == allowed
+
+
+def test_packing_stops_at_nothing_and_says_so(tmp_path):
+    build = make_build(tmp_path, StandIn(tokenizers=THREE[:1]), rows=[], shard_count=1)
+    with pytest.raises(NothingToTrainOn, match="no text to train tokenizer 'bytes'"):
+        run(build)
+
+
+def test_a_recipe_without_tokenizers_has_nothing_to_do(tmp_path):
+    build = make_build(tmp_path, StandIn(tokenizers=[]))
+    assert sum(map(len, run(build).values())) == 1  # the split
+
+
+def test_each_domain_gives_its_share_of_held_out_documents():
+    ids = pa.array([f"d{i}" for i in range(1000)])
+    domains = pa.array(["big"] * 900 + ["small"] * 99 + ["single"])
+    hashes = pack.document_hash(ids, 3)
+    limits = pack.thresholds(hashes, domains.dictionary_encode(), 0.01)
+    held = pack.is_heldout(ids, domains, limits, 3)
+    assert held[:900].sum() == 9
+    assert held[900:999].sum() == 1
+    assert not held[999]
+    order = np.random.default_rng(0).permutation(1000)
+    assert pack.thresholds(hashes[order], domains.take(pa.array(order)).dictionary_encode(), 0.01) == limits
+
+
+def test_the_report_states_each_domain_and_their_sum(built):
+    rows = [report.Row(**row) for row in files.read_json(built.path("tokenizers", "report.json"))["rows"]]
+    assert [(row.tokenizer, row.domain) for row in rows] == [
+        (config.name, domain) for config in THREE for domain in ("*", "even", "odd")
+    ]
+    for config in THREE:
+        total, *parts = [row for row in rows if row.tokenizer == config.name]
+        assert total.tokens == sum(part.tokens for part in parts)
+        assert total.bytes == sum(part.bytes for part in parts)
+        packed = PackedTokens(built.path("tokens", config.name, "heldout"))
+        closing = len(packed.documents) if "eos" in packed.special_ids else 0
+        assert total.tokens == len(packed) - closing
+        assert total.bytes_per_token == pytest.approx(total.bytes / total.tokens)
+
+
+def test_four_worker_processes_make_the_same_tokenizers(tmp_path, built):
+    other = make_build(tmp_path, StandIn(), shard_count=5)
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        run(other, pool)
+    for config in THREE:
+        one, two = (
+            files.file_digest(b.path("tokenizers", config.name, "tokenizer.json")) for b in (built, other)
+        )
+        assert one == two
+
+
+def test_a_heldout_share_of_none_is_refused():
+    with pytest.raises(ValueError):
+        PackConfig(heldout=0)
+
+
+def test_pack_files_that_lost_their_fingerprint_are_made_again(tmp_path):
+    build = make_build(tmp_path, StandIn(tokenizers=THREE[:1]))
+    run(build)
+    path = build.path("tokens", "bytes", "train", "documents-00001.arrow")
+    shards.write_table(path, shards.read_table(path), "of another run")
+    again = run(build)
+    assert [outcome.reused for outcome in again["pack"]] == [True, False, True]
