@@ -24,7 +24,6 @@ import xxhash
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 
 from pipeline.stage import Config
-from pipeline.store import files
 
 
 class File(NamedTuple):
@@ -88,7 +87,7 @@ def _as_list(value: Any) -> Any:
 class FileConfig(SourceConfig):
     """A source over the files that fsspec globs match (``data/**/*.txt``, ``s3://bucket/x-*.jsonl.gz``)."""
 
-    files: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    path: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     domain: str | None = None  # the source's name if not given
     max_compression_ratio: Annotated[float, Field(gt=1)] = 200.0  # text reaches 3 to 50; a bomb 1,000 and more
 
@@ -112,16 +111,16 @@ def find_files(config: FileConfig) -> list[File]:
 
     A name is the path below the folder that all globs share, so it does not depend on what else matches.
     """
-    resolved = [fsspec.core.url_to_fs(glob) for glob in config.files]
+    resolved = [fsspec.core.url_to_fs(glob) for glob in config.path]
     prefixes = [_literal_folder(filesystem.unstrip_protocol(pattern)) for filesystem, pattern in resolved]
     root = posixpath.commonprefix([prefix.split("/") for prefix in prefixes])
     found: dict[str, File] = {}
-    for glob, (filesystem, pattern) in zip(config.files, resolved, strict=True):
+    for glob, (filesystem, pattern) in zip(config.path, resolved, strict=True):
         matches = filesystem.glob(pattern, detail=True)
         entries = [(path, info) for path, info in matches.items() if info["type"] == "file"]  # type: ignore[union-attr]
         if not entries:
             hint = f" (it is a folder: write {glob.rstrip('/')}/**)" if matches else ""
-            raise NoFiles(f"source {config.name!r}: no file matches {glob!r}{hint}; correct `files` in the recipe")
+            raise NoFiles(f"source {config.name!r}: no file matches {glob!r}{hint}; correct `path` in the recipe")
         for path, info in entries:
             address = filesystem.unstrip_protocol(path)
             name = file_name("/".join(address.split("/")[len(root) :]))
@@ -130,31 +129,13 @@ def find_files(config: FileConfig) -> list[File]:
 
 
 def file_name(path: str) -> str:
-    """``path`` as part of an id: a name that is not UTF-8 is escaped, in such a way that names stay distinct."""
-    return printable(path.replace("\\", "\\\\"))
+    """``path`` as part of an id: valid UTF-8 without a bare ``#``, and another path gives another name."""
+    return printable(path.replace("\\", "\\\\").replace("#", "\\#"))
 
 
 def _literal_folder(pattern: str) -> str:
     """The deepest folder of ``pattern`` before its first wildcard."""
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-
-
-def identity(file: File) -> str:
-    """Changes whenever the file's content does: a hash of the content, or what an object store knows of it.
-
-    mtime alone misses what a copy or a checkout keeps; hashing runs at the disk's speed, far above parsing.
-    """
-    if not files.is_local(file.path):
-        filesystem, inner = fsspec.core.url_to_fs(file.path)
-        info = filesystem.info(inner)
-        keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
-        if known := {key: str(info[key]) for key in keys if info.get(key)}:
-            return files.fingerprint(known)
-    digest = xxhash.xxh3_128()
-    with fsspec.open(file.path, "rb", compression=None) as handle:
-        while block := handle.read(1 << 20):  # type: ignore[union-attr]
-            digest.update(block)
-    return digest.hexdigest()
 
 
 _EXCERPT = 500

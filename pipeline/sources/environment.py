@@ -109,8 +109,8 @@ def list_files(config: Environment) -> list[File]:
             for name in names:
                 path = inside / name
                 package = _package(root_name, path)
-                if _kind(path) and (wanted is None or _normal(package) in wanted):
-                    full = Path(folder, name)
+                full = Path(folder, name)
+                if _kind(path) and (wanted is None or _normal(package) in wanted) and full.is_file():
                     found.append(File(str(full), file_name(f"{root_name}/{path}"), full.stat().st_size))
     if not found:
         raise NoFiles(f"source {config.name!r}: none of the packages {config.packages} is installed here")

@@ -1,4 +1,4 @@
-r"""JSON lines, plain or compressed (.gz, .zst, .bz2, .xz): one object a line, lines ending at ``\n`` only."""
+r"""JSON lines, plain or compressed (.gz, .zst): one object a line, lines ending at ``\n`` only."""
 
 from __future__ import annotations
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.sources.base import Document, File, Ids, RecordConfig, Rejected, find_files, to_document
-from pipeline.sources.reading import suffix
+from pipeline.sources.reading import open_raw
 
 VERSION = 1
 _BATCH_BYTES = 16 << 20
@@ -29,10 +28,10 @@ def list_files(config: Parquet) -> list[File]:
 def read(config: Parquet, file: File) -> Iterator[Document | Rejected]:
     ids = Ids(config.name, file)
     position = 0
-    batches = _arrow_batches if suffix(file.name) in (".arrow", ".feather") else _parquet_batches
-    with fsspec.open(file.path, "rb", compression=None) as handle:
+    batches = _arrow_batches if file.name.lower().endswith((".arrow", ".feather")) else _parquet_batches
+    with open_raw(file) as handle:
         try:
-            for batch in batches(handle, _columns(config)):  # type: ignore[arg-type]
+            for batch in batches(handle, _columns(config)):
                 for row in _rows(batch):
                     position += 1
                     if row is None:

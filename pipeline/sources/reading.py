@@ -6,18 +6,18 @@ decompressor in small steps, so that no input can make it hold more than some 64
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import io
-import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 import fsspec
+import xxhash
 import zstandard
 
 from pipeline.sources.base import File
+from pipeline.store import files
 
 #: Bytes fed to a decompressor at once. zstd makes 128 KiB of 4 bytes at most, so one step gives 64 MiB at most.
 _STEP = 2048
@@ -27,29 +27,44 @@ _FREE = 16 << 20
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(wbits=31),
     ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
-    ".bz2": bz2.BZ2Decompressor,
-    ".xz": lzma.LZMADecompressor,
 }
-_ERRORS = (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError)
 
 
 class Damaged(ValueError):
     """A compressed file cannot be read beyond some point; the message is a short reason."""
 
 
-def suffix(name: str) -> str:
-    """The format's ending of ``name`` in lower case, without that of a compression: ``.jsonl`` of ``a.JSONL.gz``."""
-    stem, dot, last = name.lower().rpartition(".")
-    if dot + last in _DECOMPRESSORS:
-        stem, dot, last = stem.rpartition(".")
-    return dot + last
+@contextlib.contextmanager
+def open_raw(file: File) -> Iterator[IO[bytes]]:
+    """The bytes of ``file`` as they are stored."""
+    opened = files.local(file.path).open("rb") if files.is_local(file.path) else fsspec.open(file.path, "rb")
+    with opened as handle:
+        yield handle  # type: ignore[misc]
+
+
+def identity(file: File) -> str:
+    """Changes whenever the file's content does: a hash of the content, or what an object store knows of it.
+
+    mtime alone misses what a copy or a checkout keeps; hashing runs at the disk's speed, far above parsing.
+    """
+    if not files.is_local(file.path):
+        filesystem, inner = fsspec.core.url_to_fs(file.path)
+        info = filesystem.info(inner)
+        keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
+        if known := {key: str(info[key]) for key in keys if info.get(key)}:
+            return files.fingerprint(known)
+    digest = xxhash.xxh3_128()
+    with open_raw(file) as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def open_file(file: File, max_ratio: float) -> Iterator[io.BufferedReader]:
     """The content of ``file``, decompressed by its ending. Reading raises Damaged where it is broken."""
     new = _DECOMPRESSORS.get("." + file.name.lower().rpartition(".")[2])
-    with fsspec.open(file.path, "rb", compression=None) as handle:
+    with open_raw(file) as handle:
         raw: Any = handle if new is None else _Decompressed(handle, new, max_ratio)  # type: ignore[arg-type]
         yield io.BufferedReader(raw, 1 << 18)
 
@@ -92,7 +107,7 @@ class _Decompressed(io.RawIOBase):
             self._member = self._new()
         try:
             data = self._member.decompress(chunk)
-        except _ERRORS as error:
+        except (zlib.error, zstandard.ZstdError) as error:
             raise Damaged(f"the compressed data is damaged ({type(error).__name__})") from error
         if self._member.eof:
             self._input = self._member.unused_data

@@ -66,33 +66,32 @@ def _blocks(config: Text, file: File, stream: io.BufferedReader, size: int) -> I
 
 
 def _runs(lines: Iterator[Line], size: int, limit: int) -> Iterator[Line]:
-    """Lines joined to blocks: each begins and ends with a line that is not blank, and blank lines lie between them."""
-    block: list[bytes] = []
-    start = length = 0
+    """Lines joined to blocks of at least ``size`` bytes that begin and end with a line that is not blank.
+
+    A block beyond ``limit`` bytes, or with a line that could not be read, comes as its beginning and a fault.
+    """
+    block, gap = bytearray(), bytearray()  # ``gap``: blank lines that join the block if it goes on
+    start = end = 0
     fault: str | None = None
-
-    def ended() -> Line:
-        while not block[-1].strip() and len(block) > 1:
-            block.pop()
-        return Line(0, start, b"\n".join(block).removesuffix(b"\r"), fault)
-
     for _, offset, data, broken in lines:
-        blank = not broken and not data.strip()
-        if blank and (length >= size or fault):
-            yield ended()
-            block, length, fault = [], 0, None
-        if blank and not block:
-            continue
-        if not block:
-            start = offset
-        fault = fault or broken
-        length += len(data) + 1
-        if length > limit + 1:
-            fault = fault or "longer than max_document_bytes"
-        if fault is None or not block:
-            block.append(data)
-    if block:
-        yield ended()
+        if broken or data.strip():
+            start = start if block or fault else offset
+            end = offset + len(data)
+            fault = fault or broken or ("longer than max_document_bytes" if end - start > limit else None)
+            if not block:
+                block += data
+            elif not fault:
+                block += b"\n" + gap + data
+            gap.clear()
+        elif fault or (block and end - start >= size):
+            yield Line(0, start, bytes(block).removesuffix(b"\r"), fault)
+            block.clear()
+            gap.clear()
+            fault = None
+        elif block and len(gap) <= limit:
+            gap += data + b"\n"
+    if block or fault:
+        yield Line(0, start, bytes(block).removesuffix(b"\r"), fault)
 
 
 def _document(

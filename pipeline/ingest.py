@@ -1,0 +1,233 @@
+"""Ingest: from the files of the sources to document shards, in the order recipe, file name, record.
+
+The files of a source are grouped into parts of about a shard of input, so that parts are units of work; each writes its
+documents in shards of at most ``shard_bytes`` of text, and what it could not read to quarantine. The order of the
+documents and their ids do not depend on either size. Memory is bounded by the shard.
+
+    documents/<source>-<part>-<shard>.arrow     documents/manifest.json     quarantine/<source>-<part>.arrow
+    work/ingest/<source>-<part>.files.json      work/ingest/<source>-<part>.json (what the part came to)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.build import Build, Outcome, Step
+from pipeline.sources import READERS, Source
+from pipeline.sources.base import Document, File, Rejected, excerpt, group, printable
+from pipeline.sources.reading import identity
+from pipeline.store import files, shards
+
+VERSION = 1
+#: A part keeps this many of its bad records for inspection; all are counted.
+MAX_QUARANTINED = 10_000
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("record", pa.int64(), nullable=False),
+        pa.field("offset", pa.int64()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("excerpt", pa.string(), nullable=False),
+    ]
+)
+
+
+class ErrorBudgetExceeded(RuntimeError):
+    """More of a source's records were bad than the recipe allows."""
+
+
+def steps() -> list[Step]:
+    return [
+        Step("ingest", "Read the sources", _plan, _read_part),
+        Step("ingest.manifest", "List the documents", lambda _build: ["manifest.json"], _write_manifest),
+    ]
+
+
+def _plan(build: Build) -> list[str]:
+    """Names of the parts, in the order of the documents; which files each consists of is written beside them."""
+    names = []
+    for source in build.recipe.sources:
+        found = READERS[source.kind].list_files(source)
+        for number, run in enumerate(group(found, build.recipe.shard_bytes)):
+            name = f"{source.name}-{number:05d}"
+            _write_ascii(_plan_path(build, name), {"source": source.name, "files": run})
+            names.append(name)
+    _write_ascii(build.path("work", "ingest", "plan.json"), names)
+    return names
+
+
+def _write_ascii(path: str, value: Any) -> None:
+    """JSON in ASCII: a local path may hold bytes that are not UTF-8."""
+    with files.replacing(path) as handle:
+        handle.write(json.dumps(value).encode())
+
+
+def _plan_path(build: Build, part: str) -> str:
+    return build.path("work", "ingest", f"{part}.files.json")
+
+
+def _report_path(build: Build, part: str) -> str:
+    return build.path("work", "ingest", f"{part}.json")
+
+
+def _quarantine_path(build: Build, part: str) -> str:
+    return build.path("quarantine", f"{part}.arrow")
+
+
+def _read_part(build: Build, part: str) -> Outcome:
+    plan = files.read_json(_plan_path(build, part))
+    source = next(source for source in build.recipe.sources if source.name == plan["source"])
+    reader = READERS[source.kind]
+    run = [File(*entry) for entry in plan["files"]]
+    content = [(printable(file.path), file.name, file.size, identity(file)) for file in run]
+    made_by = files.fingerprint("ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content)
+    if _is_current(build, part, made_by):
+        return Outcome(reused=True)
+
+    quarantine = Quarantine(source.name)
+    written = []
+    for number, table in enumerate(_tables(source, run, build.recipe.shard_bytes, quarantine)):
+        name = f"{part}-{number:03d}.arrow"
+        path, shard_made_by = build.path("documents", name), files.fingerprint(made_by, number)
+        if not shards.is_current(path, shard_made_by):  # it is where an earlier run was cut off in mid part
+            shards.write_table(path, table, shard_made_by)
+        size = pc.sum(pc.binary_length(table["text"])).as_py()
+        written.append({"name": name, "documents": len(table), "bytes": size})
+    shards.write_table(_quarantine_path(build, part), quarantine.table(), made_by)
+    report = {
+        "fingerprint": made_by,
+        "files": len(run),
+        "shards": written,
+        "documents": sum(shard["documents"] for shard in written),
+        "bytes": sum(shard["bytes"] for shard in written),
+        "quarantined": quarantine.count,
+        "reasons": quarantine.reasons,
+    }
+    files.write_json(_report_path(build, part), report)
+    return Outcome(report["documents"], report["bytes"])
+
+
+def _is_current(build: Build, part: str, made_by: str) -> bool:
+    if not files.exists(_report_path(build, part)):
+        return False
+    report = files.read_json(_report_path(build, part))
+    return (
+        report["fingerprint"] == made_by
+        and shards.is_current(_quarantine_path(build, part), made_by)
+        and all(
+            shards.is_current(build.path("documents", shard["name"]), files.fingerprint(made_by, number))
+            for number, shard in enumerate(report["shards"])
+        )
+    )
+
+
+def _tables(source: Source, run: list[File], shard_bytes: int, quarantine: Quarantine) -> Iterator[pa.Table]:
+    """The documents of ``run`` in tables of at most ``shard_bytes`` of text; a longer document has one to itself."""
+    rows: list[Document] = []
+    texts: list[bytes] = []
+    size = 0
+    for file in run:
+        for position, record in enumerate(READERS[source.kind].read(source, file), 1):
+            if isinstance(record, Rejected):
+                quarantine.add(record)
+                continue
+            try:
+                text = record.text.encode()
+            except UnicodeEncodeError:
+                quarantine.add(Rejected(file.path, position, None, "a lone surrogate", excerpt(record.text)))
+                continue
+            if len(text) > source.max_document_bytes:
+                reason = "longer than max_document_bytes"
+                quarantine.add(Rejected(file.path, position, None, reason, excerpt(text)))
+                continue
+            if rows and size + len(text) > shard_bytes:
+                yield _table(rows, texts)
+                rows, texts, size = [], [], 0
+            rows.append(record)
+            texts.append(text)
+            size += len(text)
+    if rows:
+        yield _table(rows, texts)
+
+
+def _table(rows: list[Document], texts: list[bytes]) -> pa.Table:
+    columns = dict(zip(Document._fields, zip(*rows, strict=True), strict=True))
+    columns["text"] = pa.array(texts, pa.binary()).view(pa.string())  # encoded by us, so it is valid
+    return pa.table(columns, schema=shards.DOCUMENT_SCHEMA)
+
+
+class Quarantine:
+    """The bad records of one part: all counted by reason, the first MAX_QUARANTINED kept."""
+
+    def __init__(self, source: str):
+        self.count = 0
+        self.reasons: dict[str, dict[str, Any]] = {}
+        self._source = source
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, record: Rejected) -> None:
+        record = record._replace(file=printable(record.file))
+        self.count += 1
+        example = {"count": 0, "file": record.file, "record": record.record}
+        self.reasons.setdefault(record.reason, example)["count"] += 1
+        if len(self._rows) < MAX_QUARANTINED:
+            self._rows.append({"source": self._source, **record._asdict()})
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pylist(self._rows, QUARANTINE_SCHEMA)
+
+
+def _write_manifest(build: Build, item: str) -> Outcome:
+    parts = files.read_json(build.path("work", "ingest", "plan.json"))
+    sources = {source.name: _empty(source.kind) for source in build.recipe.sources}
+    names = []
+    for part in parts:
+        report = files.read_json(_report_path(build, part))
+        total = sources[part.rpartition("-")[0]]
+        names += [shard["name"] for shard in report["shards"]]
+        for key in ("files", "documents", "bytes", "quarantined"):
+            total[key] += report[key]
+        for reason, found in report["reasons"].items():
+            total["reasons"].setdefault(reason, {**found, "count": 0})["count"] += found["count"]
+    for name, total in sources.items():
+        _check_budget(name, total, build.recipe.error_budget, build.path("quarantine"))
+    files.write_json(build.path("documents", item), {"shards": names, "sources": sources})
+    _remove_all_but(build.path("documents"), [item, *names])
+    _remove_all_but(build.path("quarantine"), [f"{part}.arrow" for part in parts])
+    kept = [f"{part}{ending}" for part in parts for ending in (".json", ".files.json")]
+    _remove_all_but(build.path("work", "ingest"), ["plan.json", *kept])
+    return Outcome(sum(total["documents"] for total in sources.values()), sum(t["bytes"] for t in sources.values()))
+
+
+def _empty(kind: str) -> dict[str, Any]:
+    return {"kind": kind, "files": 0, "documents": 0, "bytes": 0, "quarantined": 0, "reasons": {}}
+
+
+def _check_budget(name: str, total: dict[str, Any], budget: float, folder: str) -> None:
+    bad, all_records = total["quarantined"], total["documents"] + total["quarantined"]
+    if bad <= budget * all_records:
+        return
+    worst = sorted(total["reasons"].items(), key=lambda entry: (-entry[1]["count"], entry[0]))[:3]
+    reasons = "".join(
+        f"\n  {found['count']} x {reason} (first: {found['file']}, record {found['record']})" for reason, found in worst
+    )
+    raise ErrorBudgetExceeded(
+        f"source {name!r}: {bad} of {all_records} records are bad ({bad / all_records:.2%}), more than the error "
+        f"budget of {budget:.2%}:{reasons}\nThe records are in {folder}/{name}-*.arrow. Correct the files or the "
+        f"source's fields, or raise `error_budget` in the recipe, and run the build again."
+    )
+
+
+def _remove_all_but(folder: str, kept: Iterable[str]) -> None:
+    """Remove what earlier recipes left in ``folder``."""
+    for name in set(files.list_files(folder)).difference(kept):
+        filesystem, path = fsspec.core.url_to_fs(files.join(folder, name))
+        filesystem.rm_file(path)

@@ -1,0 +1,138 @@
+"""Parquet and Arrow files: the same documents as from the same records in JSON lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.sources import jsonl, parquet
+from pipeline.sources.base import Document, Rejected
+from pipeline.sources.jsonl import Jsonl
+from pipeline.sources.parquet import Parquet
+
+
+def write(path: Path, table: pa.Table) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=7)
+    elif path.suffix == ".feather":
+        pa.feather.write_feather(table, str(path))
+    else:
+        with path.open("wb") as handle, pa.ipc.new_stream(handle, table.schema) as writer:
+            writer.write_table(table, max_chunksize=5)
+
+
+def read(path: Path, **fields) -> list[Document | Rejected]:
+    config = Parquet(name="s", path=[str(path)], **fields)
+    (file,) = parquet.list_files(config)
+    return list(parquet.read(config, file))
+
+
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "text": st.text() | st.none() | st.sampled_from(["", "a\u2028\u0085b", "nul\0", "👩‍👧"]),
+            "id": st.sampled_from(["a", "b", "c"]) | st.none(),
+            "url": st.text() | st.none(),
+            "more": st.lists(st.integers(-5, 5)),
+        }
+    ),
+    max_size=25,
+)
+SCHEMA = pa.schema([("text", pa.string()), ("id", pa.string()), ("url", pa.string()), ("more", pa.list_(pa.int64()))])
+
+
+@given(RECORDS, st.sampled_from([".parquet", ".feather", ".arrow"]))
+def test_the_same_records_give_the_same_documents_as_json_lines(tmp_path_factory, records, ending):
+    folder = tmp_path_factory.mktemp("same")
+    write(folder / f"x{ending}", pa.Table.from_pylist(records, SCHEMA))
+    lines = folder / f"x{ending}.jsonl"
+    lines.write_bytes(
+        b"".join(orjson.dumps({name: record[name] for name in SCHEMA.names}) + b"\n" for record in records)
+    )
+    config = Jsonl(name="s", path=[str(lines)])
+    expected = jsonl.read(config, jsonl.list_files(config)[0])
+    found = read(folder / f"x{ending}")
+    assert len(found) == len(records)
+    for row, other in zip(found, expected, strict=True):
+        if isinstance(other, Document):
+            assert row == other._replace(id=other.id.replace(".jsonl#", "#"))
+        else:
+            assert isinstance(row, Rejected)
+            assert (row.record, row.reason) == (other.record, other.reason)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".feather", ".arrow"])
+def test_texts_as_bytes_are_decoded_and_what_is_not_utf8_is_rejected(tmp_path, ending):
+    texts = [b"good", "écrit".encode(), b"bad \xff", b"last"]
+    as_bytes = pa.table({"text": pa.array(texts, pa.binary())})
+    as_text = pa.table({"text": pa.array(texts, pa.binary()).view(pa.string()), "other": [1, 2, 3, 4]})
+    for table in (as_bytes, as_text):
+        write(tmp_path / f"x{ending}", table)
+        found = read(tmp_path / f"x{ending}")
+        assert [row.text if isinstance(row, Document) else row.reason for row in found] == [
+            "good",
+            "écrit",
+            "invalid UTF-8",
+            "last",
+        ]
+        assert [row.record for row in found if isinstance(row, Rejected)] == [3]
+
+
+def test_other_text_types_are_texts(tmp_path):
+    for kind in (pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
+        write(tmp_path / "x.arrow", pa.table({"text": pa.array(["a", "b", "a"], pa.string()).cast(kind)}))
+        assert [row.text for row in read(tmp_path / "x.arrow") if isinstance(row, Document)] == ["a", "b", "a"]
+
+
+def test_every_row_is_rejected_where_the_column_is_missing(tmp_path):
+    write(tmp_path / "x.parquet", pa.table({"body": ["a", "b"], "id": ["1", "2"]}))
+    found = read(tmp_path / "x.parquet")
+    assert [(row.record, row.reason) for row in found if isinstance(row, Rejected)] == [
+        (1, "no field 'text'"),
+        (2, "no field 'text'"),
+    ]
+    found = read(tmp_path / "x.parquet", text_field="body", metadata_fields=[])
+    assert found == [Document("s/x.parquet#1", "a", "s", "s"), Document("s/x.parquet#2", "b", "s", "s")]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".feather", ".arrow"])
+def test_a_damaged_file_is_rejected_and_never_fatal(tmp_path, ending):
+    path = tmp_path / f"x{ending}"
+    table = pa.table({"text": [f"text number {i}" for i in range(100)]})
+    write(path, table)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-5] + b"\xff" * 5, b"", b"hello"):
+        path.write_bytes(damaged)
+        found = read(path)
+        if damaged and ending == ".arrow" and len(damaged) > 100:
+            continue  # a stream that ends early is complete as far as it goes; its last bytes are padding
+        assert isinstance(found[-1], Rejected)
+        assert found[-1].reason == "the file is damaged"
+        assert found[-1].record == len(found)
+        assert [row.text for row in found[:-1] if isinstance(row, Document)] == table["text"].to_pylist()[
+            : len(found) - 1
+        ]
+
+
+def test_a_row_group_is_read_in_small_batches(tmp_path):
+    texts = [str(index) * 100_000 for index in range(1000, 1400)]
+    pages = {"use_dictionary": False, "write_batch_size": 1, "data_page_size": 1 << 20}
+    pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet", row_group_size=400, **pages)
+    before = pa.total_allocated_bytes()
+    config = Parquet(name="s", path=[str(tmp_path / "x.parquet")])
+    peak = 0
+    rows = 0
+    for row in parquet.read(config, parquet.list_files(config)[0]):
+        assert isinstance(row, Document)
+        assert row.text == texts[rows]
+        rows += 1
+        peak = max(peak, pa.total_allocated_bytes() - before)
+    assert rows == 400
+    assert peak < sum(map(len, texts)) / 2
