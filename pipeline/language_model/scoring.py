@@ -1,0 +1,46 @@
+"""Perplexity of texts under a KenLM model (Heafield 2011, "KenLM: faster and smaller language model queries")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import kenlm
+import numpy as np
+import pyarrow as pa
+
+from pipeline import models
+from pipeline.language_model.sentences import sentences
+
+#: Sentences that are Python strings at the same time.
+_BATCH = 1 << 16
+
+
+def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.ndarray]:
+    """``(perplexity float64 [n], tokens int64 [n])`` of each text, NaN and 0 for one without a sentence.
+
+    10 ** (-log10 P / tokens), where P is the product of the probabilities of the text's sentences, each with its end,
+    and the ends count as tokens: CCNet's definition. ``model_path`` is an ARPA file or a KenLM binary.
+    """
+    lines, words, first = sentences(texts)
+    model = _model(model_path, models.digest(model_path))
+    scores = np.fromiter(map(model.score, _strings(lines)), np.float64, len(lines))
+    text = np.repeat(np.arange(len(texts)), np.diff(first))
+    total = np.bincount(text, scores, len(texts))
+    tokens = np.bincount(text, words + 1, len(texts)).astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        return 10 ** (-total / tokens), tokens
+
+
+def _strings(lines: pa.StringArray) -> Iterator[str]:
+    for start in range(0, len(lines), _BATCH):
+        yield from lines.slice(start, _BATCH).to_pylist()
+
+
+@cache
+def _model(path: str, _digest: str) -> kenlm.Model:
+    """Loaded once a process."""
+    config = kenlm.Config()
+    config.show_progress = False
+    config.arpa_complain = kenlm.ARPALoadComplain.NONE
+    return kenlm.Model(path, config)

@@ -1,0 +1,208 @@
+"""Perplexity filter: how surprising a language model finds each document. Both tails are cut.
+
+CCNet (Wenzek et al. 2020): a KenLM model per language; documents fall into head, middle and tail at the 30th and 60th
+percentile of their language's perplexities. Very low is boilerplate, very high is noise.
+
+A model is a file, or is trained in the build on a reference part of the corpus. Then there are two, and a document is
+scored by the one that has not seen it nor an exact copy of it (see ``pipeline.language_model.reference``). Near-copies
+in the other half it has seen, and they look less surprising than they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import ceil, floor
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from pipeline import models, stage
+from pipeline.build import Build, Outcome, Step
+from pipeline.language_model import reference, scoring, training
+from pipeline.language_model.reference import TRAINED, Reference
+from pipeline.quantiles import order_statistics
+from pipeline.store import files, ledger, shards
+from pipeline.store.ledger import Rule
+
+VERSION = 1
+BUCKETS = ("head", "middle", "tail")
+#: Shares of a language's documents below the edges between buckets.
+EDGES = (0.3, 0.6)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Perplexity = Annotated[float, Field(gt=0)]
+
+
+class Drop(stage.Config):
+    """Shares of each language's documents to drop: those with the lowest and with the highest perplexity."""
+
+    lowest: Share = 0.02
+    highest: Share = 0.10
+
+
+class Config(stage.Config):
+    """``models``: for each language its KenLM model: a path, or ``build`` for one that is trained in this build, with
+    ``order`` and ``prune`` as in lmplz. Documents in other languages are not scored and stay.
+
+    ``minimum`` and ``maximum`` are perplexities by language; where given, they replace ``drop``'s percentiles.
+    """
+
+    models: Annotated[dict[str, str], Field(min_length=1)] = {"en": TRAINED}
+    order: Annotated[int, Field(ge=2, le=6)] = 5
+    prune: list[int] = [0, 0, 1]
+    estimator: training.Estimator = "auto"
+    reference: Reference = Reference()
+    drop: Drop = Drop()
+    minimum: dict[str, Perplexity] = {}
+    maximum: dict[str, Perplexity] = {}
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Config:
+        if self.prune[:1] not in ([], [0]) or self.prune != sorted(self.prune) or len(self.prune) > self.order:
+            raise ValueError(f"prune: at most {self.order} counts, the first 0, none smaller than the one before")
+        if self.drop.lowest + self.drop.highest >= 1:
+            raise ValueError("drop: lowest and highest together leave no document; they are shares, 0.02 is 2 %")
+        without = sorted({*self.minimum, *self.maximum} - set(self.models))
+        if without:
+            raise ValueError(f"a threshold for {without[0]!r}, but no model: add it to `models`")
+        return self
+
+
+def steps() -> list[Step]:
+    return [
+        *reference.steps(),
+        Step("perplexity.score", "Perplexity", Build.shards, _score),
+        Step("perplexity.cutoffs", "Perplexity cut-offs", lambda _build: ["cutoffs.json"], _find_cutoffs),
+        Step("perplexity", "Perplexity filter", Build.shards, _judge),
+    ]
+
+
+def _config(build: Build) -> Config:
+    config = build.recipe.perplexity
+    assert config is not None
+    return config
+
+
+def _scorers(build: Build) -> dict[str, tuple[str, str]]:
+    """For each language that has a model the paths of those for documents of half 0 and of half 1."""
+    found = {}
+    for language, model in sorted(_config(build).models.items()):
+        paths = reference.model_paths(build, language) if model == TRAINED else (models.locate(model, build.root),) * 2
+        if paths is not None:
+            found[language] = paths
+    return found
+
+
+def _score(build: Build, shard: str) -> Outcome:
+    """language, perplexity and tokens of the documents alive; null where there is no model or no sentence."""
+    scorers = _scorers(build)
+    made_by = files.fingerprint(
+        "perplexity.score",
+        VERSION,
+        build.recipe.seed,
+        {language: [models.digest(path) for path in paths] for language, paths in scorers.items()},
+        build.view_fingerprint(shard, "perplexity"),
+    )
+    path = _scores_path(build, shard)
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    view = build.view(shard, before="perplexity")
+    languages = view.signals["language"].cast(pa.string())
+    half = reference.halves(view.texts, build.recipe.seed)
+    found, tokens = np.full(len(half), np.nan), np.zeros(len(half), np.int64)
+    for language, paths in scorers.items():
+        mine = pc.equal(languages, language).to_numpy(zero_copy_only=False)
+        for model in sorted(set(paths)):
+            rows = np.flatnonzero(mine & (np.array(paths)[half] == model))
+            found[rows], tokens[rows] = scoring.perplexity(view.texts.take(pa.array(rows)), model)
+    unknown = np.isnan(found)
+    columns = {
+        "language": languages.dictionary_encode(),
+        "perplexity": pa.array(np.minimum(found, np.finfo(np.float32).max).astype(np.float32), mask=unknown),
+        "perplexity_tokens": pa.array(tokens, mask=unknown),
+    }
+    shards.write_table(path, pa.table(ledger.spread(view.alive, columns)), made_by)
+    return Outcome(len(view.texts), view.texts.nbytes)
+
+
+def _scores_path(build: Build, shard: str) -> str:
+    return build.path("work", "perplexity.score", shard)
+
+
+def _find_cutoffs(build: Build, item: str) -> Outcome:
+    """For each language the lowest and highest perplexity that stays, and the edges between its buckets."""
+    config = _config(build)
+    inputs = [_scores_path(build, shard) for shard in build.shards()]
+    made_by = files.fingerprint(
+        "perplexity.cutoffs",
+        VERSION,
+        [config.drop, config.minimum, config.maximum],
+        [shards.read_fingerprint(path) for path in inputs],
+    )
+    path = _cutoffs_path(build, item)
+    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+        return Outcome(reused=True)
+    found = {}
+    for language in sorted(config.models):
+        count = sum(map(len, _values(inputs, language)))
+        if not count:
+            continue
+        ranks = [floor(config.drop.lowest * count), count - 1 - floor(config.drop.highest * count)]
+        ranks += [ceil(edge * count) - 1 for edge in EDGES]
+        minimum, maximum, *edges = order_statistics(lambda name=language: _values(inputs, name), ranks)
+        found[language] = {
+            "documents": count,
+            "minimum": config.minimum.get(language, minimum),
+            "maximum": config.maximum.get(language, maximum),
+            "edges": edges,
+        }
+    files.write_json(path, {"fingerprint": made_by, "languages": found})
+    return Outcome(sum(entry["documents"] for entry in found.values()))
+
+
+def _values(paths: Iterable[str], language: str) -> Iterator[np.ndarray]:
+    """float32: the perplexities of the documents in ``language``, shard by shard."""
+    for path in paths:
+        table = shards.read_table(path, ["language", "perplexity"])
+        mine = pc.and_(pc.equal(table["language"].cast(pa.string()), language), pc.is_valid(table["perplexity"]))
+        yield table["perplexity"].filter(mine).to_numpy()
+
+
+def _cutoffs_path(build: Build, item: str = "cutoffs.json") -> str:
+    return build.path("work", "perplexity.cutoffs", item)
+
+
+def _judge(build: Build, shard: str) -> Outcome:
+    cutoffs = files.read_json(_cutoffs_path(build))["languages"]
+    source = _scores_path(build, shard)
+    made_by = files.fingerprint("perplexity", VERSION, cutoffs, shards.read_fingerprint(source))
+    if shards.is_current(build.ledger_path("perplexity", shard), made_by):
+        return Outcome(reused=True)
+    table = shards.read_table(source)
+    scores = {name: table[name].combine_chunks() for name in table.column_names}
+    rules = [
+        Rule("perplexity.too_low", "perplexity", minimum=_by_language(cutoffs, "minimum"), by="language"),
+        Rule("perplexity.too_high", "perplexity", maximum=_by_language(cutoffs, "maximum"), by="language"),
+    ]
+    language = scores.pop("language")
+    verdicts = ledger.judge(rules, {**scores, "language": language}, len(table))
+    bucket = _buckets(scores["perplexity"], language, cutoffs)
+    build.write_ledger("perplexity", shard, {**scores, "perplexity_bucket": bucket, **verdicts.columns()}, made_by)
+    return Outcome(len(table) - scores["perplexity"].null_count)
+
+
+def _by_language(cutoffs: dict[str, dict], bound: str) -> dict[str, float]:
+    return {language: entry[bound] for language, entry in cutoffs.items()}
+
+
+def _buckets(perplexity: pa.Array, languages: pa.Array, cutoffs: dict[str, dict]) -> pa.DictionaryArray:
+    """head, middle or tail of its language for each document that has a perplexity."""
+    values = ledger.numbers(perplexity)
+    found = np.zeros(len(values), np.int8)
+    for language, entry in cutoffs.items():
+        mine = pc.equal(languages.cast(pa.string()), language).fill_null(False).to_numpy(zero_copy_only=False)
+        found[mine] = np.searchsorted(entry["edges"], values[mine], side="left")
+    return pa.DictionaryArray.from_arrays(pa.array(found, mask=np.isnan(values)), pa.array(BUCKETS))
