@@ -1,0 +1,90 @@
+"""The readers on real files: every record of the shared prose and near-duplicates, whole and cut off."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+
+import pytest
+from pydantic import ByteSize
+
+from pipeline import ingest
+from pipeline.sources.jsonl import Jsonl
+from pipeline.sources.text import Text
+from pipeline.store import files
+from tests.pipeline.test_ingest import build_of, carry_out, documents, quarantined
+
+
+def expected(shared: Path, pattern: str, field: str = "text") -> list[str]:
+    """The texts as the standard library reads them, files in order of their names."""
+    found = []
+    for path in sorted(shared.glob(pattern)):
+        with gzip.open(path) as handle:
+            found += [json.loads(line)[field] for line in handle.read().split(b"\n") if line]
+    return found
+
+
+def test_every_record_of_the_shared_prose_becomes_one_document(shared, tmp_path):
+    sources = (
+        Jsonl(name="prose", path=[f"{shared}/prose/**/*.jsonl.gz"], domain_field="domain"),
+        Text(name="books", path=[f"{shared}/prose/books/*.txt.gz"]),
+    )
+    build = build_of(tmp_path, sources, shard_bytes=16 << 20, error_budget=0)
+    carry_out(build)
+    rows = documents(build)
+    texts = expected(shared, "prose/**/*.jsonl.gz")
+    assert len(texts) > 40_000
+    assert [row["text"] for row in rows if row["source"] == "prose"] == texts
+    assert [row["text"] for row in rows if row["source"] == "books"] == [
+        gzip.decompress((shared / f"prose/books/{name}.txt.gz").read_bytes()).decode("utf-8-sig")
+        for name in ("botchan", "tinyshakespeare")
+    ]
+    assert {row["domain"] for row in rows} >= {"encyclopedia", "science", "techdocs", "dialogue", "news", "legal"}
+    assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_every_record_of_the_near_duplicates_keeps_its_own_id(shared, tmp_path):
+    path = [f"{shared}/neardup/articles_minhash.jsonl.gz", f"{shared}/neardup/*_docs.jsonl.gz"]
+    build = build_of(tmp_path, (Jsonl(name="near", path=path),), shard_bytes=1 << 20, error_budget=0)
+    carry_out(build)
+    rows = documents(build)
+    names = ("articles_minhash", "britannica_1810_vs_1815_docs", "pep_revisions_docs")
+    own = [f"near/{name}.jsonl.gz#{i}" for name in names for i in expected(shared, f"neardup/{name}.jsonl.gz", "id")]
+    assert [row["id"] for row in rows] == own
+    assert [row["text"] for row in rows] == [
+        text for name in names for text in expected(shared, f"neardup/{name}.jsonl.gz")
+    ]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
+def test_of_a_real_file_cut_off_every_record_before_the_cut_is_kept(shared, tmp_path, part):
+    name = "us_presidents.jsonl.gz"
+    raw = (shared / "prose/speech" / name).read_bytes()
+    (tmp_path / name).write_bytes(raw[: int(len(raw) * part)])
+    source = Jsonl(name="speech", path=[f"{tmp_path}/{name}"])
+    build = build_of(tmp_path / "build", (source,), shard_bytes=1 << 20, error_budget=1)
+    carry_out(build)
+    texts = expected(shared, f"prose/speech/{name}")
+    kept = [row["text"] for row in documents(build)]
+    assert kept == texts[: len(kept)]
+    (bad,) = quarantined(build)
+    assert (bad["record"], bad["reason"]) == (len(kept) + 1, "the compressed file ends in mid stream")
+    assert gzip.decompress(raw)[bad["offset"] :].startswith(b"{"), "the offset is that of the first record lost"
+    stored = (tmp_path / name).read_bytes()
+    assert len(kept) == zlib.decompressobj(wbits=31).decompress(stored).count(b"\n")
+    with pytest.raises(ingest.ErrorBudgetExceeded, match="ends in mid stream"):
+        carry_out(build_of(tmp_path / "strict", (source,), error_budget=1e-6))
+
+
+def test_a_paragraph_source_of_real_text_loses_no_line(shared, tmp_path):
+    source = Text(name="wiki", path=[f"{shared}/prose/encyclopedia/wikitext2_valid.txt.gz"], block_bytes=ByteSize(2000))
+    build = build_of(tmp_path, (source,), shard_bytes=100_000, error_budget=0)
+    carry_out(build)
+    raw = gzip.decompress((shared / "prose/encyclopedia/wikitext2_valid.txt.gz").read_bytes()).decode()
+    rows = documents(build)
+    lines = [line for row in rows for line in row["text"].split("\n") if line.strip()]
+    assert lines == [line for line in raw.split("\n") if line.strip()]
+    assert len(rows) > 200
+    assert files.read_json(build.path("documents", "manifest.json"))["sources"]["wiki"]["documents"] == len(rows)
