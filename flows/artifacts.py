@@ -1,0 +1,212 @@
+"""What a run leaves in the Prefect UI: tables of what came of the documents and the models, and the way to the report.
+
+Every key begins with the build's name, so that the history of an artifact is the history of its build. The rows and
+texts are made by plain functions; the ``publish_`` functions, called inside a flow run, hand them to Prefect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from pipeline.build import Build
+from pipeline.report import formats, models, sections
+from pipeline.store import files
+
+Table = list[dict[str, Any]]
+
+
+def publish_curation(build: Build) -> None:
+    """The funnel by stage, by rule and by domain, as tables."""
+    account = sections.funnel(build)
+    if account is None:
+        return
+    _publish_table(build, "funnel", "What each stage let through", funnel_rows(account))
+    _publish_table(build, "dropped-by-rule", "What each rule dropped", rule_rows(account))
+    _publish_table(build, "domains", "Each domain before and after curation", domain_rows(account))
+
+
+def publish_tokenizers(build: Build) -> None:
+    """The comparison of the tokenizers on held-out documents."""
+    _publish_table(build, "tokenizers", "Tokenizers on held-out documents", tokenizer_rows(build))
+
+
+def publish_training(build: Build) -> None:
+    """Pretraining runs, and fine-tuned models beside their baselines."""
+    _publish_table(build, "pretraining", "Pretrained models", pretraining_rows(build))
+    _publish_table(build, "fine-tuning", "Fine-tuned models and their baselines", finetuning_rows(build))
+
+
+def publish_budget(build: Build, numbers: Mapping[str, Any]) -> None:
+    """The token budget of each run as text; ``numbers`` is what training.budget.of_build gives."""
+    if numbers["runs"]:
+        create_markdown_artifact(budget_markdown(numbers), key(build, "token-budget"), "Token budget")
+
+
+def publish_report(build: Build, path: str) -> None:
+    """A link to the HTML report in ``path``."""
+    create_link_artifact(
+        link(path), link_text=f"Report of {build.recipe.name}", key=key(build, "report"), description="The HTML report"
+    )
+
+
+@contextlib.contextmanager
+def progress(build: Build, title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress artifact named ``title`` while the block runs; call what it yields with (done, total).
+
+    The server is told only of whole percents.
+    """
+    identifier = create_progress_artifact(0.0, key(build, title), title)
+    told = [0]
+
+    def advance(done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent != told[0]:
+            told[0] = percent
+            update_progress_artifact(UUID(str(identifier)), float(percent))
+
+    yield advance
+
+
+def key(build: Build, name: str) -> str:
+    """A Prefect artifact key: lower-case letters, digits and dashes, the build's name first."""
+    words = f"{build.recipe.name}-{name}".lower()
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in words)
+    return "-".join(part for part in plain.split("-") if part)
+
+
+def link(path: str) -> str:
+    """``path`` as an address that a browser opens."""
+    return files.local(path).resolve().as_uri() if files.is_local(path) else path
+
+
+def funnel_rows(account: Mapping[str, Any]) -> Table:
+    """One row a stage; ``account`` is sections.funnel's."""
+    first = account["first"]
+    return [
+        {
+            "stage": row["title"],
+            "documents kept": formats.count(row["documents"]),
+            "documents dropped": formats.count(row["gone"]["documents"]),
+            "bytes kept": formats.size(row["bytes"]),
+            "bytes dropped": formats.size(row["gone"]["bytes"] - row["cut"]["bytes"]),
+            "bytes cut": formats.size(row["cut"]["bytes"]),
+            "bytes left": formats.share(row["bytes"], first["bytes"]),
+        }
+        for row in account["rows"]
+    ]
+
+
+def rule_rows(account: Mapping[str, Any]) -> Table:
+    """One row a rule, the one that dropped most first."""
+    return [
+        {
+            "rule": formats.rule(row["rule"]),
+            "stage": row["title"],
+            "documents dropped": formats.count(row["documents"]),
+            "bytes dropped": formats.size(row["bytes"]),
+            "of all documents": formats.share(row["documents"], account["first"]["documents"]),
+        }
+        for row in account["rules"]
+    ]
+
+
+def domain_rows(account: Mapping[str, Any]) -> Table:
+    """One row a domain, the largest first."""
+    return [
+        {
+            "domain": row["domain"],
+            "documents in": formats.count(row["before"]["documents"]),
+            "documents kept": formats.count(row["after"]["documents"]),
+            "bytes in": formats.size(row["before"]["bytes"]),
+            "bytes kept": formats.size(row["after"]["bytes"]),
+            "of the corpus": formats.share(row["after"]["bytes"], account["last"]["bytes"]),
+        }
+        for row in account["domains"]
+    ]
+
+
+def tokenizer_rows(build: Build) -> Table:
+    """One row a tokenizer; [] if there is none yet."""
+    found = sections.tokenizers(build)
+    return [
+        {
+            "tokenizer": row["tokenizer"],
+            "bytes per token": f"{row['bytes_per_token']:.2f}",
+            "tokens per word": f"{row['fertility']:.2f}",
+            "unknown": formats.share(row["unknown_rate"], 1),
+            "entries used": formats.share(row["vocabulary_used"], 1),
+            "Rényi efficiency": f"{row['renyi_efficiency']:.2f}",
+        }
+        for row in (found["rows"] if found else [])
+    ]
+
+
+def pretraining_rows(build: Build) -> Table:
+    """One row a pretrained model that is there."""
+    rows = []
+    for run in models.summaries(build, "pretrain"):
+        name, value = models.bits_per_byte(run) or ("bits per byte", None)
+        rows.append(
+            {
+                "model": run["name"],
+                "parameters": formats.short(run["parameters"]["total"]),
+                "tokens trained": formats.short(run["trained_tokens"]),
+                "epochs": formats.number(run["epochs"]),
+                "held-out loss": f"{run['evaluation']['loss']:.3f}",
+                "on held-out text": f"{formats.number(value)} {name}",
+                "tokens/s": formats.short(run["tokens_per_second"]) if run["tokens_per_second"] else "–",
+            }
+        )
+    return rows
+
+
+def finetuning_rows(build: Build) -> Table:
+    """One row a predictor of each fine-tuned model that is there: the model, then its baselines."""
+    return [
+        {
+            "task": run["name"],
+            "predictor": row["name"],
+            **{
+                name: f"{formats.share(score['value'], 1)} ({formats.share(score['low'], 1)} to"
+                f" {formats.share(score['high'], 1)})"
+                for name, score in zip(run["measures"], row["scores"], strict=True)
+            },
+        }
+        for run in models.finetuned(build)
+        for row in run["rows"]
+    ]
+
+
+def budget_markdown(numbers: Mapping[str, Any]) -> str:
+    """The token budget as Markdown tables: a column a run, and where each number comes from."""
+    found = models.budgets(numbers)
+    if found is None:
+        return "No model has been pretrained yet."
+    parts = []
+    for title, rows in found["tables"]:
+        parts.append(f"## {title}\n")
+        parts.append(_markdown_row(["", *found["runs"], "where it comes from"]))
+        parts.append(_markdown_row(["---", *["---:"] * len(found["runs"]), "---"]))
+        parts += [_markdown_row([name, *values, why]) for name, values, why in rows]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _publish_table(build: Build, name: str, title: str, rows: Table) -> None:
+    if rows:
+        create_table_artifact(rows, key(build, name), title)
