@@ -25,11 +25,11 @@ def steps() -> list[Step]:
     return [Step("report.shards", "Look at signals and drops", Build.shards, collect.collect)]
 
 
-def render(build: Build, budget: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
     """Write report/index.html from what the build holds so far, and return its path.
 
-    ``budget`` maps the name of each pretraining run to its training.budget.Budget as a dict. Needs ``steps`` done for
-    signals and samples; a section that the build has nothing for is left out.
+    ``budget`` is what training.budget.of_build gives. Signals and samples need ``steps`` done; a section that the build
+    has nothing for is left out.
     """
     rules = {stage: inspect.rules(build, stage) for stage in build.stages}
     path = build.path("report", "index.html")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report.formats import short
+from pipeline.report.formats import short, tick
 
 WIDTH, NARROW = 460, 330  # of bars and lines, two beside each other on a page; of histograms, three
-_LABEL, _NOTE = 122, 74  # columns left and right of horizontal bars
+_LABEL, _NOTE = 130, 70  # columns left and right of horizontal bars
 _ROW = 24
 _LINE = 13  # least distance of two labels above each other
 
@@ -209,17 +209,17 @@ def _stagger(places: Sequence[float], labels: Sequence[str]) -> list[int]:
 
 def _y_axis(ticks: Sequence[float], scale: Scale, left: float, right: float) -> Markup:
     parts = []
-    for tick in ticks:
-        y = scale(tick)
-        parts += [_line(left, y, right, y, "grid"), _text(left - 6, y + 4, short(tick), "axis end")]
+    for value in ticks:
+        y = scale(value)
+        parts += [_line(left, y, right, y, "grid"), _text(left - 6, y + 4, tick(value), "axis end")]
     return Markup("").join(parts)
 
 
 def _x_axis(ticks: Sequence[float], scale: Scale, bottom: float) -> list[Markup]:
     parts = []
-    for tick in ticks:
-        x = scale(tick)
-        parts += [_line(x, bottom, x, bottom + 4, "tick"), _text(x, bottom + 17, short(tick), "axis middle")]
+    for value in ticks:
+        x = scale(value)
+        parts += [_line(x, bottom, x, bottom + 4, "tick"), _text(x, bottom + 17, tick(value), "axis middle")]
     return parts
 
 

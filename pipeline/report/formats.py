@@ -17,6 +17,7 @@ TITLES = {
     "corpus": "Curated corpus",
 }
 _STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -44,15 +45,27 @@ def count(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """Three significant digits with k, M, B, T for the powers of a thousand: 1.23M."""
-    for step, letter in _STEPS:
-        if abs(value) >= step * 0.9995:
-            return f"{_significant(value / step, 3)}{letter}"
-    return _significant(value, 3)
+    """Whole numbers below 10,000 in full, larger ones with three digits and k, M, B, T: 1.20M."""
+    if abs(value) < 9_999.5:
+        return count(value) if float(value).is_integer() else _significant(value, 3)
+    step, letter = next((step, letter) for step, letter in _STEPS if abs(value) >= step * 0.9995)
+    return f"{_significant(value / step, 3)}{letter}"
+
+
+def tick(value: float) -> str:
+    """A round value on an axis: 0.05, 20, 5k."""
+    step, letter = next(((step, letter) for step, letter in _STEPS if abs(value) >= step), (1, ""))
+    return f"{value / step:.6g}{letter}"
+
+
+def power(value: float) -> str:
+    """A large number by its power of ten: 2.18 × 10¹⁴."""
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{digits} × 10{str(int(exponent)).translate(_RAISED)}"
 
 
 def size(value: float) -> str:
-    """Bytes in decimal units: 1.23 GB."""
+    """Bytes in decimal units with three digits: 1.20 GB."""
     for step, unit in _SIZES:
         if abs(value) >= step * 0.9995:
             return f"{_significant(value / step, 3)} {unit}"
@@ -81,13 +94,15 @@ def number(value: float | None) -> str:
         return count(value)
     if abs(value) >= 1e15 or abs(value) < 1e-4:
         return f"{value:.2e}"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else _significant(value, 4)
+    return f"{value:,.0f}" if abs(value) >= 10_000 else _stripped(_significant(value, 4))
 
 
 def _significant(value: float, digits: int) -> str:
-    """``value`` with so many significant digits, without an exponent or trailing zeros."""
+    """``value`` with so many significant digits and no exponent."""
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:.{decimals}f}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _stripped(text: str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text

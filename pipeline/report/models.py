@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from pipeline.build import Build
 from pipeline.report import charts
-from pipeline.report.formats import number, share, short, size, words
+from pipeline.report.formats import number, power, share, short, size, words
 from pipeline.store import files
 
 _POINTS = 300
@@ -125,10 +125,10 @@ def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
         ("D / N", f"{number(ratio)} ({share(ratio, 20)} of 20)", "20 tokens a parameter are about compute-optimal"),
         ("D / N without embeddings", number(budget["tokens_per_non_embedding_parameter"]), "the same with Kaplan's N"),
         ("Effective tokens", short(budget["effective_tokens"]), "what D is worth in fresh tokens: Muennighoff 2023"),
-        ("Compute C", f"{budget['compute']:.3g} FLOP", "6 N D, with all parameters"),
+        ("Compute C", f"{power(budget['compute'])} FLOP", "6 N D, with all parameters"),
         (
             "Compute with attention",
-            f"{budget['compute_with_attention']:.3g} FLOP",
+            f"{power(budget['compute_with_attention'])} FLOP",
             "6 D for matrices and head, plus 12 x layers x width x length a token",
         ),
     ]
@@ -160,23 +160,29 @@ def target_rows(target: Mapping[str, Any]) -> list[Row]:
         ("Raw text missing", size(target["missing_raw_bytes"]), "at the share of raw bytes that this recipe keeps"),
         ("Epochs of this corpus", number(target["epochs_of_this_corpus"]), "if nothing else were read"),
         ("which are worth", f"{short(target['effective_tokens'])} tokens", "in fresh tokens: Muennighoff 2023"),
-        ("Compute", f"{target['compute']:.3g} FLOP", "6 N D"),
+        ("Compute", f"{power(target['compute'])} FLOP", "6 N D"),
         (f"Hours on one {target['gpu']}", number(target["gpu_hours"]), "at `budget.utilisation` of its peak"),
         ("Cost", number(target["cost"]), "at `budget.price_per_hour`"),
         ("Hours on this machine", number(target["hours_at_measured_speed"]), "the measured speed, scaled by N"),
     ]
-    return [row for row in rows if row[1] != "–"]
+    return rows
 
 
-def budgets(budget: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any] | None:
-    """The budgets of all runs beside each other, and the target's; None if there is no run."""
-    if not budget:
+def budgets(budget: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The budgets of all runs beside each other, and what the target model misses; None if there is no run."""
+    runs = budget["runs"] if budget else []
+    if not runs:
         return None
-    columns = [budget_rows(entry) for entry in budget.values()]
-    last = list(budget.values())[-1]
     return {
-        "runs": list(budget),
-        "rows": [(row[0][0], [cell[1] for cell in row], row[0][2]) for row in zip(*columns, strict=True)],
-        "target": target_rows(last["target"]),
-        "target_run": list(budget)[-1],
+        "runs": [run["name"] for run in runs],
+        "tables": [
+            ("What was spent, and the scaling laws", _side_by_side([budget_rows(run) for run in runs])),
+            ("What is missing for the target model", _side_by_side([target_rows(run["target"]) for run in runs])),
+        ],
     }
+
+
+def _side_by_side(columns: list[list[Row]]) -> list[tuple[str, list[str], str]]:
+    """(name, value in each column, where it comes from), without rows that have no value at all."""
+    rows = [(cells[0][0], [value for _, value, _ in cells], cells[0][2]) for cells in zip(*columns, strict=True)]
+    return [row for row in rows if set(row[1]) != {"–"}]

@@ -57,6 +57,7 @@ def choose(
     verdict = dropped.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     value, threshold = ledger.numbers(table["value"]), ledger.numbers(table["threshold"])
     margins = relative_margin(value, threshold)
+    survivor = table["duplicate_of"] if "duplicate_of" in table.column_names else pa.nulls(len(table), pa.string())
     chosen: list[dict] = []
     for index, rule in enumerate(dropped.dictionary.to_pylist()):
         rows = np.flatnonzero(verdict == index)
@@ -68,11 +69,17 @@ def choose(
         for at in np.union1d(by_hash, closest):
             row = int(rows[at])
             chosen.append(
-                {"stage": stage, "rule": rule, "id": documents["id"][row].as_py(),
-                 "domain": documents["domain"][row].as_py(), "language": languages[row].as_py(), "value": value[row], "threshold": threshold[row],
-                 "margin": margins[row], "hash": int(hashes[at]), "documents": len(rows), "row": row,
-                 "survivor": table["duplicate_of"][row].as_py() if "duplicate_of" in table.column_names else None}
-            )  # fmt: skip
+                {
+                    **{"stage": stage, "rule": rule, "documents": len(rows), "row": row},
+                    **{name: documents[name][row].as_py() for name in ("id", "domain")},
+                    "language": languages[row].as_py(),
+                    "survivor": survivor[row].as_py(),
+                    "value": value[row],
+                    "threshold": threshold[row],
+                    "margin": margins[row],
+                    "hash": int(hashes[at]),
+                }
+            )
     rows = [entry.pop("row") for entry in chosen]
     for entry, text in zip(chosen, excerpts(inspect.texts_before(build, shard, rows, stage)), strict=True):
         entry["excerpt"] = text
@@ -93,7 +100,7 @@ def merge(shards: Iterable[Sequence[dict]]) -> list[Samples]:
             by_hash[key] = heapq.nsmallest(CLOSEST + BY_HASH, by_hash[key] + mine, key=lambda row: row["hash"])
     found = []
     for key in documents:
-        near = [row for row in closest[key] if math.isfinite(row["margin"])]
+        near = [row for row in closest[key] if 0 < row["margin"] < math.inf]
         seen = {row["id"] for row in near}
         others = [row for row in by_hash[key] if row["id"] not in seen]
         found.append(Samples(*key, documents[key], near, others[:BY_HASH]))

@@ -56,10 +56,14 @@ def funnel(build: Build) -> dict[str, Any] | None:
         "domains": sorted(domains, key=lambda row: (-row["before"]["bytes"], row["domain"])),
         "quarantined": sum(account["quarantined"].values()),
         "charts": [
-            _funnel_chart("Documents", "documents", rows, lambda n: formats.count(n) if n < 1e6 else formats.short(n)),
+            _funnel_chart("Documents", "documents", rows, _documents),
             _funnel_chart("Bytes of text", "bytes", rows, formats.size),
         ],
     }
+
+
+def _documents(number: int) -> str:
+    return formats.count(number) if number < 1_000_000 else formats.short(number)
 
 
 def _funnel_chart(name: str, unit: str, rows: list[dict], write: Any) -> dict[str, Any]:
@@ -208,7 +212,7 @@ def figures(page: Mapping[str, Any]) -> list[dict[str, str]]:
         first, last = page["funnel"]["first"], page["funnel"]["last"]
         ratio = page["tokens"]["bytes_per_token"]
         found += [
-            _figure("Documents kept", formats.short(last["documents"]), f"of {formats.count(first['documents'])}"),
+            _figure("Documents kept", _documents(last["documents"]), f"of {formats.count(first['documents'])}"),
             _figure("Text kept", formats.size(last["bytes"]), f"of {formats.size(first['bytes'])}"),
             _figure("Tokens in the corpus", formats.short(last["bytes"] / ratio), page["tokens"]["origin"]),
         ]
