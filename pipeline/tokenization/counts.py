@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import int64, njit, uint64
+from numba import njit, uint64
 from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import classes, export, pretokenize
+from pipeline.tokenization import classes, export, pretokenize, spantable
 from pipeline.tokenization.config import TokenizerConfig
 
 VERSION = 1
@@ -130,7 +130,7 @@ def _tally(
 ) -> tuple[pa.LargeStringArray, np.ndarray]:
     """The distinct pre-tokens of ``texts`` and int64 counts; text i counts ``weights[i]`` times (None: once)."""
     data, offsets = text_buffers(texts)
-    table = empty_table(1 << 12)
+    table = spantable.empty(1 << 12)
     for first, stop in _blocks(offsets):
         starts, ends, bounds = pretokenize.cut_all(
             data, offsets[first : stop + 1], classes.table(), kind, split_digits
@@ -139,104 +139,22 @@ def _tally(
             counts = np.ones(len(starts), np.int64)
         else:
             counts = np.repeat(weights[first:stop], np.diff(bounds))
-        table = add_spans(data, starts, ends, counts, table)
-    _, _, starts, lengths, counts, size = table
-    n = int(size[0])
-    joined, bounds = gather(data, starts[:n], lengths[:n])
-    return pa.LargeStringArray.from_buffers(n, pa.py_buffer(bounds), pa.py_buffer(joined)), counts[:n]
-
-
-@njit(cache=True, nogil=True)
-def empty_table(capacity: int):
-    """Open addressing: slots hold 1 + the index of an entry; entries are a hash, a span of the text and a count."""
-    return (
-        np.zeros(2 * capacity, np.int32),
-        np.empty(capacity, np.uint64),
-        np.empty(capacity, np.int64),
-        np.empty(capacity, np.int32),
-        np.empty(capacity, np.int64),
-        np.zeros(1, np.int64),
-    )
-
-
-@njit(cache=True, nogil=True)
-def _grown(table):
-    _, hashes, starts, lengths, counts, size = table
-    n = size[0]
-    bigger = empty_table(2 * len(hashes))
-    bigger[1][:n], bigger[2][:n], bigger[3][:n], bigger[4][:n] = (
-        hashes[:n],
-        starts[:n],
-        lengths[:n],
-        counts[:n],
-    )
-    bigger[5][0] = n
-    mask = len(bigger[0]) - 1
-    for entry in range(n):
-        slot = int64(hashes[entry] & uint64(mask))
-        while bigger[0][slot] != 0:
-            slot = (slot + 1) & mask
-        bigger[0][slot] = entry + 1
-    return bigger
-
-
-@njit(cache=True, nogil=True)
-def add_spans(data: np.ndarray, spans_start: np.ndarray, spans_end: np.ndarray, weights: np.ndarray, table):
-    """``table`` with ``weights[i]`` added for each span i; the table it returns takes the place of the given one."""
-    slots, hashes, starts, lengths, counts, size = table
-    for i in range(len(spans_start)):
-        start, length = spans_start[i], spans_end[i] - spans_start[i]
-        key = hash_span(data, start, start + length)
-        mask = len(slots) - 1
-        slot = int64(key & uint64(mask))
-        while True:
-            entry = slots[slot] - 1
-            if entry < 0:
-                n = size[0]
-                if n == len(hashes):
-                    table = _grown((slots, hashes, starts, lengths, counts, size))
-                    slots, hashes, starts, lengths, counts, size = table
-                    mask = len(slots) - 1
-                    slot = int64(key & uint64(mask))
-                    while slots[slot] != 0:
-                        slot = (slot + 1) & mask
-                slots[slot] = n + 1
-                hashes[n], starts[n], lengths[n], counts[n] = key, start, length, weights[i]
-                size[0] = n + 1
-                break
-            if hashes[entry] == key and lengths[entry] == length:
-                other, same = starts[entry], True
-                for k in range(length):
-                    if data[other + k] != data[start + k]:
-                        same = False
-                        break
-                if same:
-                    counts[entry] += weights[i]
-                    break
-            slot = (slot + 1) & mask
-    return slots, hashes, starts, lengths, counts, size
-
-
-@njit(cache=True, nogil=True, inline="always")
-def hash_span(data: np.ndarray, start: int, end: int) -> np.uint64:
-    """FNV-1a with a final mix (the low bits pick the slot, the top ones the partition)."""
-    h = uint64(0xCBF29CE484222325)
-    for at in range(start, end):
-        h = uint64((h ^ uint64(data[at])) * uint64(0x100000001B3))
-    h = uint64((h ^ (h >> uint64(32))) * uint64(0x9E3779B97F4A7C15))
-    return uint64(h ^ (h >> uint64(29)))
+        table = spantable.add_spans(data, starts, ends, counts, table)
+    n = int(table.size[0])
+    joined, bounds = _gather(data, table.starts[:n], table.lengths[:n])
+    return pa.LargeStringArray.from_buffers(n, pa.py_buffer(bounds), pa.py_buffer(joined)), table.counts[:n]
 
 
 @njit(cache=True, nogil=True)
 def _partitions(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     found = np.empty(len(offsets) - 1, np.uint8)
     for i in range(len(found)):
-        found[i] = hash_span(data, offsets[i], offsets[i + 1]) >> uint64(60)
+        found[i] = spantable.hash_span(data, offsets[i], offsets[i + 1]) >> uint64(60)
     return found
 
 
 @njit(cache=True, nogil=True)
-def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     bounds = np.zeros(len(starts) + 1, np.int64)
     for i in range(len(starts)):
         bounds[i + 1] = bounds[i] + lengths[i]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import int64, njit, uint64
+from numba import njit, uint64
 
 
 class Symbols(NamedTuple):
@@ -81,7 +81,7 @@ def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
     )
     slots = np.zeros(1 << 12, np.int32)
     for at in range(len(symbols.symbol)):
-        right = symbols.following[at]
+        right = int(symbols.following[at])
         if right >= 0:
             pair, slots = find(pairs, slots, symbols.symbol[at], symbols.symbol[right])
             add(pairs, pair, at, symbols.weight[at])
@@ -92,7 +92,7 @@ def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
 def _slot(left: int, right: int, mask: int) -> int:
     key = (uint64(left) << uint64(32)) | uint64(right)
     key = uint64(key * uint64(0x9E3779B97F4A7C15))
-    return int64((key >> uint64(32)) & uint64(mask))
+    return int(np.int64((key >> uint64(32)) & uint64(mask)))
 
 
 @njit(cache=True, nogil=True)
@@ -103,7 +103,7 @@ def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, n
     while slots[slot] != 0:
         pair = slots[slot] - 1
         if pairs.left[pair] == left and pairs.right[pair] == right:
-            return int64(pair), slots
+            return int(pair), slots
         slot = (slot + 1) & mask
     pair = pairs.size[0]
     pairs.size[0] += 1
@@ -161,20 +161,21 @@ def apply(
     Returns the pairs that gained occurrences (each once: ``stamp`` is set to ``merge``), the hash table, and the sum of
     the weights of the occurrences replaced.
     """
-    a, b = pairs.left[pair], pairs.right[pair]
+    a, b = int(pairs.left[pair]), int(pairs.right[pair])
     positions = occurrences(pairs, pair)
     gained = np.empty(2 * len(positions), np.int32)
     n = replaced = 0
-    for at in positions:
+    for k in range(len(positions)):
+        at = int(positions[k])
         if symbols.symbol[at] != a:
             continue
-        right = symbols.following[at]
+        right = int(symbols.following[at])
         if right < 0 or symbols.symbol[right] != b:
             continue
-        weight = symbols.weight[at]
-        before, after = symbols.preceding[at], symbols.following[right]
+        weight = int(symbols.weight[at])
+        before, after = int(symbols.preceding[at]), int(symbols.following[right])
         if before >= 0:
-            other = symbols.symbol[before]
+            other = int(symbols.symbol[before])
             lost, slots = find(pairs, slots, other, a)
             pairs.count[lost] -= weight
             gain, slots = find(pairs, slots, other, new)
@@ -184,7 +185,7 @@ def apply(
                 gained[n] = gain
                 n += 1
         if after >= 0:
-            other = symbols.symbol[after]
+            other = int(symbols.symbol[after])
             lost, slots = find(pairs, slots, b, other)
             pairs.count[lost] -= weight
             gain, slots = find(pairs, slots, new, other)
@@ -248,7 +249,7 @@ def join(pieces: Pieces, left: int, right: int) -> tuple[int, Pieces]:
     if piece < 0:
         piece = pieces.size[0]
         _append(pieces, at, pieces.length[left] + pieces.length[right], pieces.inner[left], slot)
-    return int64(piece), pieces
+    return int(piece), pieces
 
 
 @njit(cache=True, nogil=True)
@@ -267,7 +268,7 @@ def _piece_slot(pieces: Pieces, start: int, end: int, inner: bool) -> tuple[int,
     for k in range(start, end):
         h = uint64((h ^ uint64(pieces.data[k])) * uint64(0x100000001B3))
     mask = len(pieces.slots) - 1
-    slot = int64((h ^ (h >> uint64(31))) & uint64(mask))
+    slot = int(np.int64((h ^ (h >> uint64(31))) & uint64(mask)))
     while pieces.slots[slot] != 0:
         piece = pieces.slots[slot] - 1
         first = pieces.offsets[piece]
@@ -278,6 +279,6 @@ def _piece_slot(pieces: Pieces, start: int, end: int, inner: bool) -> tuple[int,
                     same = False
                     break
             if same:
-                return int64(piece), slot
+                return int(piece), slot
         slot = (slot + 1) & mask
-    return int64(-1), slot
+    return -1, slot

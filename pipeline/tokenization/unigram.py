@@ -14,10 +14,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numba import njit
 
-from pipeline.tokenization.counts import add_spans, empty_table, hash_span
+from pipeline.tokenization import spantable
 from pipeline.tokenization.pretokenize import decode
+from pipeline.tokenization.spantable import SpanTable
 
 #: Seeds to start from, at most.
 SEEDS = 1_000_000
@@ -30,7 +31,6 @@ _SURPLUS = 1.1  # pruning stops at this multiple of the wanted size; the rest go
 _LEAST_EXPECTED = 0.5  # pieces expected less often are dropped after each M step
 _FLOOR = 1e-12  # probability of a character that EM has no use for
 _PLAIN = 24  # words up to this many characters cannot underflow: _FLOOR ** 24 > 1e-300
-_SPANS = 1 << 21  # substrings enumerated at once
 
 
 class Lattices(NamedTuple):
@@ -64,34 +64,29 @@ def learn(
     order = np.argsort(-weights, kind="stable")
     order = np.sort(order[: np.searchsorted(np.cumsum((ends - starts)[order]), MOST_CHARACTERS) + 1])
     starts, ends, weights = starts[order], ends[order], weights[order]
-    pieces, seen = _seeds(data, at, starts, ends, weights, max_length)
-    lattices = Lattices(
-        starts, ends, weights, *_edges(data, at, starts, ends, max_length, *_lookup(data, pieces))
-    )
-    kept, probability = _fit(lattices, pieces, seen, size)
-    names = [data[pieces[i, 0] : pieces[i, 1]].tobytes() for i in kept]
-    lengths = pieces[kept, 2]
-    scores = np.log(probability)
+    table, entries = _count_substrings(data, at, starts, ends, weights, max_length)
+    spans, lengths, seen, number = _seeds(at, table)
+    edges = _edges(starts, ends, max_length, entries, number, len(at) - 1)
+    lattices = Lattices(starts, ends, weights, *edges)
+    del table, entries, number, edges
+    kept, probability = _fit(lattices, lengths, seen, size)
+    names = [data[start:end].tobytes() for start, end in spans[kept].tolist()]
+    lengths, scores = lengths[kept], np.log(probability)
     scores[lengths == 1] = np.maximum(scores[lengths == 1], scores[lengths > 1].min(initial=0.0) - 1.0)
-    ranked = sorted(range(len(kept)), key=lambda i: (-scores[i], names[i]))
-    chosen = set(
-        [i for i in ranked if lengths[i] == 1] + [i for i in ranked if lengths[i] > 1][: _rest(size, lengths)]
-    )
-    final = [i for i in ranked if i in chosen]
+    order = sorted(range(len(kept)), key=lambda i: (-scores[i], names[i]))
+    longer = [i for i in order if lengths[i] > 1]
+    dropped = set(longer[max(0, size - (len(order) - len(longer))) :])
+    final = [i for i in order if i not in dropped]
     return [names[i].decode() for i in final], [round(float(scores[i]), 8) for i in final]
 
 
-def _rest(size: int, lengths: np.ndarray) -> int:
-    return max(0, size - int((lengths == 1).sum()))
-
-
 def _fit(
-    lattices: Lattices, pieces: np.ndarray, seen: np.ndarray, size: int
+    lattices: Lattices, lengths: np.ndarray, seen: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """``(kept, probability)``: the indices of the pieces that survive and what EM gives them."""
-    kept = np.arange(len(pieces))
-    is_character = pieces[:, 2] == 1
-    probability = seen * pieces[:, 2] / (seen * pieces[:, 2]).sum()
+    kept = np.arange(len(lengths))
+    is_character = lengths == 1
+    probability = seen * lengths / (seen * lengths).sum()
     wanted = int(size * _SURPLUS)
     while True:
         for _ in range(2):
@@ -112,42 +107,23 @@ def _fit(
         kept, lattices = kept[stays], _without(lattices, stays)
 
 
-def _seeds(
-    data: np.ndarray,
-    at: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    weights: np.ndarray,
-    max_length: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """``(pieces, seen)``: int64 [n, 3] byte start, byte end and characters of each seed, and its frequency, by bytes.
+def _seeds(at: np.ndarray, table: SpanTable) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """``(spans, lengths, seen, number)``: byte spans int64 [n, 2] of the seeds, their characters and frequencies, and
+    per entry of ``table`` the number of its seed (-1: none).
 
-    All single characters, and at most SEEDS substrings that occur twice, by frequency x length."""
-    table = empty_table(1 << 16)
-    sizes = np.cumsum((ends - starts) * max_length)
-    first = 0
-    while first < len(starts):
-        base = sizes[first - 1] if first else 0
-        stop = max(first + 1, int(np.searchsorted(sizes, base + _SPANS)))
-        table = add_spans(
-            data,
-            *_substrings(at, starts[first:stop], ends[first:stop], weights[first:stop], max_length),
-            table,
-        )
-        first = stop
-    _, _, where, widths, totals, n = table
-    where, widths, totals = where[: n[0]], widths[: n[0]].astype(np.int64), totals[: n[0]]
-    pieces = np.column_stack((where, where + widths, _characters(data, where, where + widths)))
-    lengths = pieces[:, 2]
-    multiple = np.flatnonzero((lengths > 1) & (totals > 1))
-    weight = totals[multiple] * lengths[multiple]
-    if len(multiple) > SEEDS:
+    All single characters, and of the longer substrings that occur twice the SEEDS with the highest frequency x length.
+    """
+    n = int(table.size[0])
+    spans = np.column_stack((table.starts[:n], table.starts[:n] + table.lengths[:n]))
+    lengths = np.searchsorted(at, spans[:, 1]) - np.searchsorted(at, spans[:, 0])
+    totals = table.counts[:n]
+    is_seed = (lengths == 1) | (totals > 1)
+    weight = totals[is_seed & (lengths > 1)] * lengths[is_seed & (lengths > 1)]
+    if len(weight) > SEEDS:
         bar = np.partition(weight, len(weight) - SEEDS)[len(weight) - SEEDS]
-        multiple = multiple[weight >= bar]
-    chosen = np.concatenate((np.flatnonzero(lengths == 1), multiple))
-    names = [data[start:end].tobytes() for start, end in pieces[chosen, :2].tolist()]
-    order = chosen[np.array(sorted(range(len(chosen)), key=names.__getitem__), np.int64)]
-    return pieces[order], totals[order].astype(np.float64)
+        is_seed &= (lengths == 1) | (totals * lengths >= bar)
+    number = np.where(is_seed, np.cumsum(is_seed) - 1, -1).astype(np.int32)
+    return spans[is_seed], lengths[is_seed], totals[is_seed].astype(np.float64), number
 
 
 def _maximise(expected: np.ndarray) -> np.ndarray:
@@ -202,90 +178,65 @@ def _segments(
 
 
 @njit(cache=True, nogil=True)
-def _substrings(
-    at: np.ndarray, starts: np.ndarray, ends: np.ndarray, weights: np.ndarray, max_length: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Byte spans of all substrings of up to ``max_length`` characters of words, and the weights of their words."""
-    room = 0
-    for word in range(len(starts)):
-        room += (ends[word] - starts[word]) * max_length
-    left, right, weight = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
-    n = 0
-    for word in range(len(starts)):
-        for start in range(starts[word], ends[word]):
-            for end in range(start + 1, min(start + max_length, ends[word]) + 1):
-                left[n], right[n], weight[n] = at[start], at[end], weights[word]
-                n += 1
-    return left[:n], right[:n], weight[:n]
-
-
-@njit(cache=True, nogil=True)
-def _characters(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    found = np.zeros(len(starts), np.int64)
-    for i in range(len(starts)):
-        for k in range(starts[i], ends[i]):
-            found[i] += (data[k] & 0xC0) != 0x80
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _lookup(data: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A hash table over the pieces: slots (1 + piece), and the pieces' hashes and byte spans."""
-    size = 4
-    while size < 2 * len(pieces):
-        size *= 2
-    slots, hashes = np.zeros(size, np.int32), np.empty(len(pieces), np.uint64)
-    for piece in range(len(pieces)):
-        hashes[piece] = hash_span(data, pieces[piece, 0], pieces[piece, 1])
-        slot = np.int64(hashes[piece] & uint64(size - 1))
-        while slots[slot] != 0:
-            slot = (slot + 1) & (size - 1)
-        slots[slot] = piece + 1
-    return slots, hashes, pieces
-
-
-@njit(cache=True, nogil=True)
-def _edges(
+def _count_substrings(
     data: np.ndarray,
     at: np.ndarray,
     starts: np.ndarray,
     ends: np.ndarray,
+    weights: np.ndarray,
     max_length: int,
-    slots: np.ndarray,
-    hashes: np.ndarray,
-    pieces: np.ndarray,
+) -> tuple[SpanTable, np.ndarray]:
+    """All substrings of up to ``max_length`` characters of the words, with the summed weights of their words; and the
+    entry (int32) of every one as it comes: by word, then start, then end."""
+    table = spantable.empty(1 << 16)
+    entries, n = np.empty(1 << 16, np.int32), 0
+    for word in range(len(starts)):
+        for start in range(starts[word], ends[word]):
+            if n + max_length > len(entries):
+                entries = np.concatenate((entries, np.empty_like(entries)))
+            h, first = spantable.START, at[start]
+            for end in range(start, min(start + max_length, ends[word])):
+                for byte in range(at[end], at[end + 1]):
+                    h = spantable.step(h, data[byte])
+                key, length = spantable.finish(h), at[end + 1] - first
+                entry, slot = spantable.find(data, table, key, first, length)
+                if entry < 0:
+                    entry, table = spantable.insert(table, slot, key, first, length)
+                table.counts[entry] += weights[word]
+                entries[n] = entry
+                n += 1
+    return table, entries[:n]
+
+
+@njit(cache=True, nogil=True)
+def _edges(
+    starts: np.ndarray,
+    ends: np.ndarray,
+    max_length: int,
+    entries: np.ndarray,
+    number: np.ndarray,
+    characters: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(bounds, piece, length)`` of Lattices."""
-    bounds = np.zeros(len(at), np.int64)
-    piece, length = np.empty(1 << 16, np.int32), np.empty(1 << 16, np.uint8)
-    n, mask, done = 0, len(slots) - 1, 0
+    """``(bounds, piece, length)`` of Lattices from the entries of all substrings; that of entry e is ``number[e]``."""
+    total = 0
+    for entry in entries:
+        total += number[entry] >= 0
+    bounds = np.zeros(characters + 1, np.int64)
+    piece, length = np.empty(total, np.int32), np.empty(total, np.uint8)
+    n = done = at = 0
     for word in range(len(starts)):
         bounds[done : starts[word]] = n
         for start in range(starts[word], ends[word]):
             bounds[start] = n
-            if n + max_length > len(piece):
-                piece = np.concatenate((piece, np.empty_like(piece)))
-                length = np.concatenate((length, np.empty_like(length)))
-            for end in range(start + 1, min(start + max_length, ends[word]) + 1):
-                key = hash_span(data, at[start], at[end])
-                slot = np.int64(key & uint64(mask))
-                while slots[slot] != 0:
-                    found = slots[slot] - 1
-                    first = pieces[found, 0]
-                    if hashes[found] == key and pieces[found, 1] - first == at[end] - at[start]:
-                        same = True
-                        for k in range(at[end] - at[start]):
-                            if data[first + k] != data[at[start] + k]:
-                                same = False
-                                break
-                        if same:
-                            piece[n], length[n] = found, end - start
-                            n += 1
-                            break
-                    slot = (slot + 1) & mask
+            for width in range(1, min(max_length, ends[word] - start) + 1):
+                found = number[entries[at]]
+                at += 1
+                if found >= 0:
+                    piece[n], length[n] = found, width
+                    n += 1
         done = ends[word]
     bounds[done:] = n
-    return bounds, piece[:n], length[:n]
+    return bounds, piece, length
 
 
 @njit(cache=True, nogil=True)
