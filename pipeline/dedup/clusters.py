@@ -1,0 +1,261 @@
+"""Clusters: the connected components of verified edges, and which document of each survives.
+
+The union of edges is the one step that sees the whole corpus: 8 bytes a document, 16 an edge (one file of
+edges at a time) and no text. Everything after it goes over some millions of documents at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+
+from pipeline.build import Build, Outcome
+from pipeline.dedup import rows, verify
+from pipeline.dedup.keep import survivors_first
+from pipeline.dedup.verdicts import FINDINGS
+from pipeline.dedup.verify import Candidates, compare, find
+from pipeline.store import files, shards
+
+if TYPE_CHECKING:
+    from pipeline.dedup.minhash import Config
+
+VERSION = 1
+
+#: At most about this many documents of clusters are in memory together (a larger cluster still is).
+CHUNK = 1 << 21
+
+#: So many of the largest clusters above the cap are named in the report.
+NAMED = 100
+
+
+def items(_build: Build) -> list[str]:
+    return ["all"]
+
+
+def findings(build: Build) -> list[str]:
+    """The paths of what was found about duplicates, see ``verdicts``."""
+    report = files.read_json(report_path(build))
+    return [build.path("work", "minhash.clusters", name) for name in report["parts"]]
+
+
+def report_path(build: Build) -> str:
+    return build.path("work", "minhash.clusters", "report.json")
+
+
+def cluster(build: Build, _item: str) -> Outcome:
+    """Write the findings in parts and, last, ``report.json`` that names them."""
+    config = build.recipe.minhash
+    assert config is not None
+    edge_paths = verify.edge_paths(build)
+    made_by = files.fingerprint(
+        "minhash.clusters",
+        VERSION,
+        [config.threshold, config.max_cluster_size, config.max_comparisons, config.source_alarm],
+        rows.fingerprints([*edge_paths, *verify.set_paths(build)]),
+    )
+    path = report_path(build)
+    if files.exists(path) and _is_current(build, files.read_json(path), made_by):
+        return Outcome(reused=True)
+    candidates = verify.open_candidates(build)
+    tables = [shards.read_table(edges) for edges in edge_paths]
+    row = candidates.row
+    pairs = (tuple(np.searchsorted(row, rows.array(table, end)) for end in ("a", "b")) for table in tables)
+    roots = components(len(row), pairs)
+    tally = Tally(curtailed=sum(int((t.schema.metadata or {})[verify.CURTAILED]) for t in tables))
+    parts = []
+    for members in _chunks(roots):
+        parts.append(f"part-{len(parts):05d}")
+        found = resolve(candidates, row[members], roots[members], config, tally)
+        shards.write_table(build.path("work", "minhash.clusters", parts[-1]), found, made_by)
+    report = tally.report(_documents_by_source(build), config)
+    files.write_json(path, {"fingerprint": made_by, "parts": parts, **report})
+    return Outcome(documents=tally.documents)
+
+
+def _is_current(build: Build, report: dict[str, Any], made_by: str) -> bool:
+    parts = [build.path("work", "minhash.clusters", name) for name in report["parts"]]
+    return report["fingerprint"] == made_by and all(shards.is_current(part, made_by) for part in parts)
+
+
+def components(documents: int, edges: Iterable[tuple[np.ndarray, ...]]) -> np.ndarray:
+    """int64 [documents]: the smallest document of the connected component of each, for any order of the
+    edges.
+    """
+    parent = np.arange(documents)
+    for a, b in edges:
+        _union(parent, a, b)
+    return _roots(parent)
+
+
+@njit(cache=True, nogil=True)
+def _union(parent, a, b):
+    for i in range(len(a)):
+        x, y = find(parent, a[i]), find(parent, b[i])
+        parent[max(x, y)] = min(x, y)
+
+
+@njit(cache=True, nogil=True)
+def _roots(parent):
+    for x in range(len(parent)):  # a parent is smaller than its child: it has its root already
+        parent[x] = parent[parent[x]]
+    return parent
+
+
+def _chunks(roots: np.ndarray) -> Iterator[np.ndarray]:
+    """The documents that have duplicates, ascending, in parts that no cluster crosses."""
+    sizes = np.bincount(roots)
+    ends = np.cumsum(np.where(sizes > 1, sizes, 0), dtype=np.int64)  # of the clusters up to and with each root
+    part = np.where(ends > 0, (ends - 1) // CHUNK, 0)
+    members = np.flatnonzero(sizes[roots] > 1)
+    part_of_member = part[roots[members]]
+    for number in np.unique(part_of_member):
+        yield members[part_of_member == number]
+
+
+@dataclass
+class Tally:
+    """What goes into the report, summed over parts."""
+
+    curtailed: int = 0
+    documents: int = 0
+    clusters: int = 0
+    dropped: int = 0
+    chained: int = 0
+    largest: int = 0
+    capped: list[dict[str, Any]] = field(default_factory=list)
+    dropped_by_source: Counter[str] = field(default_factory=Counter)
+
+    def report(self, documents_by_source: Counter[str], config: Config) -> dict[str, Any]:
+        sources = {
+            source: {"documents": count, "dropped": self.dropped_by_source[source]}
+            for source, count in sorted(documents_by_source.items())
+        }
+        warnings = [
+            f"source {source!r} lost {entry['dropped']:,} of {entry['documents']:,} documents as near duplicates, "
+            f"more than source_alarm = {config.source_alarm:.0%}: look at its largest clusters before you trust this"
+            for source, entry in sources.items()
+            if entry["dropped"] > config.source_alarm * entry["documents"]
+        ]
+        if self.curtailed:
+            warnings.append(
+                f"{self.curtailed:,} times a document was compared with only {config.max_comparisons:,} of those that "
+                "share its band; raise max_comparisons to compare it with all"
+            )
+        capped = sorted(self.capped, key=lambda entry: (-entry["size"], entry["cluster"]))
+        return {
+            "clusters": self.clusters,
+            "clustered_documents": self.documents,
+            "dropped": self.dropped,
+            "dropped_by_chain": self.chained,
+            "largest_cluster": self.largest,
+            "clusters_above_cap": len(capped),
+            "largest_above_cap": capped[:NAMED],
+            "sources": sources,
+            "warnings": warnings,
+        }
+
+
+def _documents_by_source(build: Build) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for shard in build.shards():
+        source = shards.read_table(build.path("work", "minhash.signatures", shard), ["source"])["source"]
+        for entry in pc.value_counts(source).to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    return counts
+
+
+def resolve(candidates: Candidates, row: np.ndarray, root: np.ndarray, config: Config, tally: Tally) -> pa.Table:
+    """The findings on whole clusters: documents ``row`` (int64 [n], ascending) of the components ``root``
+    (int64 [n]).
+    """
+    documents = candidates.facts(row)
+    order = survivors_first(root, documents)
+    row, root, documents = row[order], root[order], documents.take(pa.array(order))
+    starts = np.flatnonzero(np.diff(root, prepend=-1, append=-1))
+    sizes = np.diff(starts)
+    survivor, value = _choose(
+        candidates.sets,
+        candidates.places(row),
+        starts,
+        config.threshold,
+        config.max_cluster_size,
+        config.max_comparisons,
+    )
+    name = np.minimum.reduceat(rows.array(documents, "name"), starts[:-1])  # no policy or order changes it
+    kept = survivor == np.arange(len(row))
+    ids = rows.column(documents, "id")
+    _count(tally, documents, name, starts, kept, value, config)
+    found = {
+        "row": pa.array(row),
+        "duplicate_of": ids.take(pa.array(survivor, mask=kept)),
+        "cluster": pa.array(np.repeat(name, sizes)),
+        "size": pa.array(np.repeat(sizes, sizes).astype(np.int32)),
+        "value": pa.array(value, mask=kept),
+    }
+    return pa.table(found, FINDINGS).sort_by("row")
+
+
+def _count(
+    tally: Tally,
+    documents: pa.Table,
+    name: np.ndarray,
+    starts: np.ndarray,
+    kept: np.ndarray,
+    value: np.ndarray,
+    config: Config,
+) -> None:
+    sizes = np.diff(starts)
+    tally.documents += len(kept)
+    tally.clusters += len(sizes)
+    tally.dropped += int((~kept).sum())
+    tally.chained += int((~kept & (value < config.threshold)).sum())
+    tally.largest = max(tally.largest, int(sizes.max()))
+    for i in np.flatnonzero(sizes > config.max_cluster_size):
+        members = slice(starts[i], starts[i + 1])
+        entry = {
+            "cluster": int(name[i]),
+            "size": int(sizes[i]),
+            "kept": int(kept[members].sum()),
+            "survivor": documents["id"][int(starts[i])].as_py(),
+        }
+        tally.capped.append(entry)
+    for entry in pc.value_counts(documents["source"].filter(pa.array(~kept))).to_pylist():
+        tally.dropped_by_source[entry["values"]] += entry["counts"]
+
+
+@njit(cache=True, nogil=True)
+def _choose(sets, places, starts, threshold, max_cluster_size, max_comparisons):
+    """For each document, in the order of preference inside its cluster, its survivor and the similarity
+    with it.
+
+    Up to ``max_cluster_size`` documents the first of a cluster survives. In a larger one a document goes
+    only if it is itself similar to one that stays; it is compared with the first ``max_comparisons`` of
+    them.
+    """
+    n = len(places)
+    survivor, value = np.arange(n), np.ones(n)
+    stars = np.empty(n, np.int64)
+    for c in range(len(starts) - 1):
+        first, end = starts[c], starts[c + 1]
+        if end - first <= max_cluster_size:
+            for x in range(first + 1, end):
+                survivor[x], value[x] = first, compare(sets, places, x, first, 0.0)
+            continue
+        stars[0], kept = first, 1
+        for x in range(first + 1, end):
+            for star in range(min(kept, max_comparisons)):
+                close = compare(sets, places, x, stars[star], threshold)
+                if close >= threshold:
+                    survivor[x], value[x] = stars[star], close
+                    break
+            if survivor[x] == x:
+                stars[kept] = x
+                kept += 1
+    return survivor, value

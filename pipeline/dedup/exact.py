@@ -1,0 +1,148 @@
+"""Exact deduplication: of documents with the same text, one survives.
+
+Out of core: every shard writes the hashes of its texts in ascending order, every partition of the hash
+space reads its slice of each and finds the hashes that occur twice, every shard reads what was found about
+its rows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, uint64
+
+from pipeline.build import Build, Outcome, Step
+from pipeline.dedup import folding, rows
+from pipeline.dedup.folding import SPACE, decode, encode
+from pipeline.dedup.keep import Keep, facts, survivors_first
+from pipeline.dedup.verdicts import FINDINGS, write_verdicts
+from pipeline.stage import Config as StageConfig
+from pipeline.store import files, shards
+from pipeline.text.buffers import text_buffers
+from pipeline.text.hashing import hash_spans, xxh64
+
+VERSION = 1
+
+
+class Config(StageConfig):
+    """``normalise``: what two equal texts may differ in. ``whitespace``: runs of it count as one space, at
+    the ends as nothing, as ``" ".join(text.split())``; ``case``: each character counts in lower case.
+    ``keep``: which one survives.
+    """
+
+    normalise: list[Literal["whitespace", "case"]] = []
+    keep: Keep = "longest"
+
+
+def steps() -> list[Step]:
+    return [
+        Step("exact.hashes", "Content hashes", Build.shards, _hash_shard),
+        Step("exact.duplicates", "Exact duplicates", rows.partitions, _find_duplicates),
+        Step("exact", "Exact deduplication", Build.shards, _judge_shard),
+    ]
+
+
+def content_hashes(texts: pa.StringArray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """The 128-bit hash of each text as two uint64 [n]: XXH64 of its normalised UTF-8 under the seeds 0 and
+    1.
+    """
+    data, offsets = text_buffers(texts)
+    if not config.normalise:
+        return tuple(hash_spans(data, offsets[:-1], offsets[1:], np.uint64(seed)) for seed in (0, 1))  # type: ignore[return-value]
+    table = folding.text_table("case" in config.normalise, "whitespace" in config.normalise)
+    return _hash_folded(data, offsets, table)
+
+
+@njit(cache=True, nogil=True)
+def _hash_folded(data, offsets, table):
+    first, second = np.empty(len(offsets) - 1, np.uint64), np.empty(len(offsets) - 1, np.uint64)
+    longest = 0
+    for i in range(len(first)):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    folded = np.empty(2 * longest + 4, np.uint8)  # the lower case of some characters of two bytes has three
+    for i in range(len(first)):
+        size = _fold(data, offsets[i], offsets[i + 1], table, folded)
+        first[i], second[i] = xxh64(folded, 0, size, uint64(0)), xxh64(folded, 0, size, uint64(1))
+    return first, second
+
+
+@njit(cache=True, nogil=True)
+def _fold(data, start, end, table, out):
+    """Write ``data[start:end]`` through ``table`` to ``out``; returns the number of bytes written."""
+    size, at, gap = 0, start, False
+    while at < end:
+        code, at = decode(data, at)
+        entry = table[code]
+        if entry == SPACE:
+            gap = size > 0
+            continue
+        if gap:
+            out[size] = 32
+            size, gap = size + 1, False
+        size = encode(np.int64(entry), out, size)
+    return size
+
+
+def _hash_shard(build: Build, shard: str) -> Outcome:
+    config: Config = build.recipe.exact  # type: ignore[assignment]
+    made_by = files.fingerprint(
+        "exact.hashes", VERSION, config, folding.UNICODE_VERSION, build.view_fingerprint(shard, "exact")
+    )
+    path = build.path("work", "exact.hashes", shard)
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    view = build.view(shard, before="exact")
+    high, low = content_hashes(view.texts, config)
+    table = pa.table({"high": high, "low": low, "row": view.rows, **facts(config.keep, view)})
+    shards.write_table(path, table.take(pa.array(np.lexsort((low, high)))), made_by)
+    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def _find_duplicates(build: Build, partition: str) -> Outcome:
+    names = build.shards()
+    paths = [build.path("work", "exact.hashes", shard) for shard in names]
+    made_by = files.fingerprint("exact.duplicates", VERSION, partition, rows.fingerprints(paths))
+    path = build.path("work", "exact.duplicates", partition)
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    slices = []
+    for number, file in enumerate(paths):
+        table = shards.read_table(file)
+        here = rows.part_of(rows.array(table, "high"), partition)
+        table = table.slice(here.start, here.stop - here.start)
+        place = table.schema.get_field_index("row")
+        slices.append(table.set_column(place, "row", pa.array(rows.array(table, "row") + number * rows.SHARD)))
+    table = pa.concat_tables(slices)
+    shards.write_table(path, _findings(table), made_by)
+    return Outcome(documents=len(table))
+
+
+def _findings(table: pa.Table) -> pa.Table:
+    """What is known of those documents of ``table`` (the columns of a shard's hashes) that have duplicates."""
+    high, low = rows.array(table, "high"), rows.array(table, "low")
+    order = np.lexsort((low, high))
+    starts_group = np.ones(len(order) + 1, bool)
+    starts_group[1:-1] = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
+    group = np.cumsum(starts_group[:-1]) - 1
+    sizes = np.bincount(group, minlength=1)
+    repeated = sizes[group] > 1
+    table, group = table.take(pa.array(order[repeated])), group[repeated]
+    order = survivors_first(group, table)
+    table, group = table.take(pa.array(order)), group[order]
+    survivor = np.searchsorted(group, group)
+    found = {
+        "row": rows.column(table, "row"),
+        "duplicate_of": rows.column(table, "id").take(pa.array(survivor, mask=survivor == np.arange(len(group)))),
+        "cluster": rows.column(table, "high"),
+        "size": pa.array(sizes[group].astype(np.int32)),
+        "value": pa.array(sizes[group].astype(np.float64)),
+    }
+    return pa.table(found, FINDINGS).sort_by("row")
+
+
+def _judge_shard(build: Build, shard: str) -> Outcome:
+    """A dropped document's ``value`` is the number of copies found, its threshold the one that may stay."""
+    findings = [build.path("work", "exact.duplicates", partition) for partition in rows.partitions(build)]
+    return write_verdicts(build, "exact", shard, findings, "exact_duplicate", threshold=1.0, size="copies")

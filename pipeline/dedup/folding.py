@@ -1,0 +1,123 @@
+"""Characters as deduplication compares them: lower-cased, and told apart into words and gaps.
+
+The tables are indexed by code point and built on first use from Python's Unicode database; its version is
+part of the fingerprint of everything that was made with them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+
+import numpy as np
+from numba import njit
+
+UNICODE_VERSION = unicodedata.unidata_version
+
+#: Set in an entry of ``word_table``: the character is a word of its own.
+ALONE = np.uint32(1 << 31)
+
+#: The entry of a whitespace character in ``text_table``.
+SPACE = np.uint32(0xFFFFFFFF)
+
+#: Scripts written without spaces between words. A whole sentence of them would be one word, and long texts would be
+#: left with a handful of shingles; so each of their characters counts as a word.
+_UNSPACED = (
+    (0x0E00, 0x0FFF),  # Thai, Lao, Tibetan
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19FF),  # Tai Le, New Tai Lue, Khmer symbols
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x3005, 0x3007),  # ideographic iteration mark, closing mark and zero
+    (0x3021, 0x312F),  # Hangzhou numerals, Hiragana, Katakana, Bopomofo
+    (0x31A0, 0x31FF),  # extensions of Bopomofo and Katakana
+    (0x3400, 0x9FFF),  # Han
+    (0xA000, 0xA4CF),  # Yi
+    (0xA980, 0xA9FF),  # Javanese, Myanmar extended
+    (0xAA60, 0xAADF),  # Myanmar extended, Tai Viet
+    (0xF900, 0xFAFF),  # Han compatibility characters
+    (0xFF66, 0xFF9F),  # half-width Katakana
+    (0x1AFF0, 0x1B16F),  # extensions of Kana
+    (0x20000, 0x3FFFF),  # Han beyond the basic plane
+)
+
+_CODE_POINTS = 0x110000
+#: The planes that hold letters, marks, numbers and spaces; the others are private or empty.
+_ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE1000))
+
+
+def lower(character: str) -> str:
+    """Lower case, one character for one and without context: Σ gives σ everywhere, İ gives i."""
+    return character.lower()[0]
+
+
+def stands_alone(character: str) -> bool:
+    """Whether the character belongs to a script without spaces between words."""
+    return any(first <= ord(character) <= last for first, last in _UNSPACED)
+
+
+def in_word(character: str) -> bool:
+    """Whether the character is a letter, a mark, a number or ``_``."""
+    return character == "_" or unicodedata.category(character)[0] in "LMN"
+
+
+@cache
+def word_table() -> np.ndarray:
+    """uint32 [0x110000]: 0 for a gap between words, else the character in lower case, perhaps with
+    ``ALONE``.
+    """
+    table = np.zeros(_CODE_POINTS, np.uint32)
+    for code in _ASSIGNED:
+        character = chr(code)
+        if in_word(character):
+            table[code] = ord(lower(character))
+    for first, last in _UNSPACED:
+        block = table[first : last + 1]
+        block[block > 0] |= ALONE
+    return table
+
+
+@cache
+def text_table(case: bool, whitespace: bool) -> np.ndarray:
+    """uint32 [0x110000]: each character, in lower case where ``case`` folds; where ``whitespace`` folds,
+    ``SPACE`` for those that ``str.isspace`` names.
+    """
+    table = np.arange(_CODE_POINTS, dtype=np.uint32)
+    for code in _ASSIGNED:
+        character = chr(code)
+        if whitespace and character.isspace():
+            table[code] = SPACE
+        elif case:
+            table[code] = ord(lower(character))
+    return table
+
+
+@njit(cache=True, nogil=True)
+def decode(data, at):
+    """The code point at byte ``at`` of valid UTF-8, and the place after it."""
+    first = np.int64(data[at])
+    if first < 0x80:
+        return first, at + 1
+    if first < 0xE0:
+        return (first & 0x1F) << 6 | (data[at + 1] & 0x3F), at + 2
+    if first < 0xF0:
+        return (first & 0x0F) << 12 | (data[at + 1] & 0x3F) << 6 | (data[at + 2] & 0x3F), at + 3
+    high = (first & 0x07) << 18 | (data[at + 1] & 0x3F) << 12
+    return high | (data[at + 2] & 0x3F) << 6 | (data[at + 3] & 0x3F), at + 4
+
+
+@njit(cache=True, nogil=True)
+def encode(code, out, at):
+    """Write the code point as UTF-8 at ``out[at]``; returns the place after it."""
+    if code < 0x80:
+        out[at] = code
+        return at + 1
+    if code < 0x800:
+        out[at], out[at + 1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
+        return at + 2
+    if code < 0x10000:
+        out[at], out[at + 1], out[at + 2] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
+        return at + 3
+    out[at], out[at + 1] = 0xF0 | code >> 18, 0x80 | code >> 12 & 0x3F
+    out[at + 2], out[at + 3] = 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
+    return at + 4

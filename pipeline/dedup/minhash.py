@@ -1,0 +1,161 @@
+"""Near-duplicate removal by MinHash: signatures, bands, verified candidates, clusters, verdicts.
+
+Broder (1997) for the signature; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3, for
+the bands. Unlike most, nothing is dropped on the word of a sketch: every pair that shares a band is
+compared by the exact Jaccard similarity of its shingle sets. A pair of similarity s becomes a candidate
+with probability 1 - (1 - s**rows)**bands.
+
+The signature of a text is datasketch's (2.0.0, scheme "affine32") over our shingles:
+
+    from datasketch import MinHash
+    from pipeline.dedup.shingles import shingle_hash, shingles
+
+    sketch = MinHash(num_perm=config.permutations, seed=config.seed, hashfunc=lambda s: shingle_hash(s) >> 32)
+    sketch.update_batch(shingles(text, config.ngram))
+    assert (sketch.hashvalues == signatures(pa.array([text]), config)[0]).all()
+
+A text without words (empty, only emoji, only punctuation) has no shingles: it is similar to nothing and
+always kept here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, uint32, uint64
+from pydantic import Field
+
+from pipeline.build import Build, Outcome, Step
+from pipeline.dedup import clusters, folding, lsh, verify
+from pipeline.dedup.keep import Keep
+from pipeline.dedup.shingles import hash_shingles, scratch
+from pipeline.dedup.verdicts import write_verdicts
+from pipeline.stage import Config as StageConfig
+from pipeline.store import files, shards
+from pipeline.text.buffers import text_buffers
+from pipeline.text.hashing import document_hash
+
+VERSION = 1
+
+
+class Config(StageConfig):
+    """The defaults are datatrove's (FineWeb): word 5-grams, 14 bands of 8 rows.
+
+    ``threshold``: the exact Jaccard similarity from which on two documents are duplicates.
+    ``max_cluster_size``: in a larger cluster chains are cut, so that a document goes only if it is itself
+    similar to one that stays. ``max_comparisons``: with so many members of one band's group a document is
+    compared at most; what this left out is reported. ``source_alarm``: a source that loses a larger share
+    of its documents is reported.
+    """
+
+    ngram: Annotated[int, Field(ge=1, le=100)] = 5
+    bands: Annotated[int, Field(ge=1, le=100)] = 14
+    rows: Annotated[int, Field(ge=1, le=100)] = 8
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.72
+    keep: Keep = "longest"
+    max_cluster_size: Annotated[int, Field(ge=2)] = 1000
+    max_comparisons: Annotated[int, Field(ge=1)] = 1000
+    source_alarm: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @property
+    def permutations(self) -> int:
+        return self.bands * self.rows
+
+
+def steps() -> list[Step]:
+    return [
+        Step("minhash.signatures", "MinHash signatures", Build.shards, _sign_shard),
+        Step("minhash.candidates", "Candidates by band", lsh.items, lsh.find_candidates),
+        Step("minhash.shingles", "Shingle sets of candidates", Build.shards, verify.write_sets),
+        Step("minhash.edges", "Verified near duplicates", lsh.items, verify.find_edges),
+        Step("minhash.clusters", "Clusters and survivors", clusters.items, clusters.cluster),
+        Step("minhash", "Near-duplicate removal", Build.shards, _judge_shard),
+    ]
+
+
+def signatures(texts: pa.StringArray, config: Config) -> np.ndarray:
+    """uint32 [n, permutations]: the MinHash of each text; 2**32 - 1 throughout for a text without words."""
+    return _sign(texts, config)[0]
+
+
+def permutations(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint32 ``(a, b)`` of the maps h -> a h + b mod 2**32, a odd: the draws that datasketch makes for
+    ``seed``.
+    """
+    random = np.random.RandomState(seed)
+    halves = random.randint(0, 2**31, count, dtype=np.uint32)
+    return 2 * halves + np.uint32(1), random.randint(0, 2**32, count, dtype=np.uint32)
+
+
+def _sign(texts: pa.StringArray, config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signatures; uint64 [n] hashes of the bags of shingles (equal bags, equal sets); int64 [n] numbers of
+    shingles.
+    """
+    data, offsets = text_buffers(texts)
+    a, b = permutations(config.permutations, config.seed)
+    return _signature_kernel(data, offsets, folding.word_table(), config.ngram, a, b)
+
+
+@njit(cache=True, nogil=True)
+def _signature_kernel(data, offsets, table, ngram, a, b):
+    texts = len(offsets) - 1
+    signatures = np.full((texts, len(a)), uint32(0xFFFFFFFF), np.uint32)
+    bags, counts = np.zeros(texts, np.uint64), np.zeros(texts, np.int64)
+    hashes = scratch(offsets)
+    for i in range(texts):
+        counts[i] = hash_shingles(data, offsets[i], offsets[i + 1], table, ngram, hashes)
+        signature = signatures[i]
+        for j in range(counts[i]):
+            bags[i] += hashes[j]
+            h = _finalize(uint32(hashes[j] >> uint64(32)))
+            for k in range(len(a)):
+                # numba widens uint32 arithmetic to uint64: each result is cut back to 32 bits
+                signature[k] = min(signature[k], uint32(uint32(a[k] * h) + b[k]))
+    return signatures, bags, counts
+
+
+@njit(cache=True, nogil=True)
+def _finalize(h):
+    """The 32-bit finalizer of MurmurHash3 (Appleby), which datasketch applies to a hash before the
+    permutations.
+    """
+    h = uint32((h ^ (h >> uint32(16))) * uint32(0x85EBCA6B))
+    h = uint32((h ^ (h >> uint32(13))) * uint32(0xC2B2AE35))
+    return uint32(h ^ (h >> uint32(16)))
+
+
+def _sign_shard(build: Build, shard: str) -> Outcome:
+    """Of each document that has words: row, source, the hash of its id, its bag, and its keys in ascending
+    order by band.
+    """
+    config: Config = build.recipe.minhash  # type: ignore[assignment]
+    drawn = [config.ngram, config.bands, config.rows, config.seed, folding.UNICODE_VERSION]
+    made_by = files.fingerprint("minhash.signatures", VERSION, drawn, build.view_fingerprint(shard, "minhash"))
+    path = build.path("work", "minhash.signatures", shard)
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    view = build.view(shard, before="minhash")
+    signed, bags, counts = _sign(view.texts, config)
+    worded = np.flatnonzero(counts)
+    columns = {
+        "row": view.rows[worded],
+        "source": view.documents["source"].take(pa.array(worded)).dictionary_encode(),
+        "tie": document_hash(view.documents["id"], seed=0)[worded],
+        "bag": bags[worded],
+        **lsh.sorted_keys(lsh.band_keys(signed[worded], config.bands)),
+    }
+    shards.write_table(path, pa.table(columns), made_by)
+    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def _judge_shard(build: Build, shard: str) -> Outcome:
+    """A dropped document's ``value`` is its Jaccard similarity with its survivor.
+
+    It is below the threshold where only a chain of similar documents joins the two.
+    """
+    config: Config = build.recipe.minhash  # type: ignore[assignment]
+    findings = clusters.findings(build)
+    return write_verdicts(build, "minhash", shard, findings, "near_duplicate", config.threshold, "cluster_size")

@@ -1,0 +1,77 @@
+"""Global row numbers, and the partitions that keep the memory of a global question bounded.
+
+A document's global row number is its shard's place in the build times 2**32 plus its row there. It names a document in
+tables that go over many shards, and nothing that a user sees depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.build import Build
+from pipeline.store import files, shards
+
+#: At most about this many documents are looked at together; 16 to 64 bytes each.
+PARTITION_ROWS = 1 << 23
+
+
+#: The global row number of the first document of shard ``n`` is ``n * SHARD``.
+SHARD = 1 << 32
+
+
+def partitions(build: Build) -> list[str]:
+    """Names ``<number>-of-<count>`` of the parts into which 64-bit hashes are split; the count is a power of two."""
+    sources = files.read_json(build.path("documents", "manifest.json"))["sources"]
+    documents, count = sum(source["documents"] for source in sources.values()), 1
+    while count * PARTITION_ROWS < documents:
+        count *= 2
+    return [f"{number:05d}-of-{count:05d}" for number in range(count)]
+
+
+def part_of(hashes: np.ndarray, name: str) -> slice:
+    """Where in the ascending uint64 ``hashes`` the partition ``name`` lies."""
+    number, count = (int(field) for field in name.split("-of-"))
+    edges = [number * (2**64 // count), (number + 1) * (2**64 // count)]
+    first = np.searchsorted(hashes, np.uint64(edges[0]))
+    last = len(hashes) if edges[1] == 2**64 else np.searchsorted(hashes, np.uint64(edges[1]))
+    return slice(int(first), int(last))
+
+
+def of_shard(table: pa.Table, number: int) -> pa.Table:
+    """The entries of ``table``, ascending in its column ``row`` (global), that lie in shard ``number``; no copy."""
+    first, last = np.searchsorted(array(table, "row"), [number * SHARD, (number + 1) * SHARD])
+    return table.slice(int(first), int(last - first))
+
+
+def column(table: pa.Table, name: str) -> pa.Array:
+    """A column as one array; not copied where the table is one batch, as all of ours are."""
+    chunks = table[name].chunks
+    return chunks[0] if len(chunks) == 1 else table[name].combine_chunks()
+
+
+def array(table: pa.Table, name: str) -> np.ndarray:
+    """A numeric column without nulls, as numpy."""
+    return column(table, name).to_numpy(zero_copy_only=False)
+
+
+def fingerprints(paths: Sequence[str]) -> list[str]:
+    """What each file was made by. Raises FileNotFoundError, naming the remedy, if one is not there."""
+    found = []
+    for path in paths:
+        made_by = shards.read_fingerprint(path)
+        if made_by is None:
+            raise FileNotFoundError(f"{path}: not there, or not made by corpusmill; run the build again")
+        found.append(made_by)
+    return found
+
+
+def digest(table: pa.Table) -> str:
+    """Names the content of a small table."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.take(pa.array(np.arange(len(table)))).combine_chunks())
+    return hashlib.blake2b(sink.getvalue(), digest_size=16).hexdigest()
