@@ -1,7 +1,7 @@
 """The token budget of a model on a corpus: what it used, what would be best, and what is still missing.
 
 Every number names its convention: N ``total`` counts all parameters (Hoffmann's N, used for the law and for 6 N D).
-Pure functions of sizes; nothing here reads a file or needs torch.
+Torch-free; ``of_build`` reads the sizes, the rest are pure functions of them.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.build import Build
+from pipeline.store import files
 from training import peaks, scaling
 from training.recipe import BudgetConfig
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sizes of a curated corpus under one tokenizer. ``raw_bytes`` is the text that curation started from."""
+    """Sizes of a corpus: what one tokenizer made of its training part, and the text before and after curation."""
 
     unique_tokens: int
     unique_bytes: int
     raw_bytes: int
+    curated_bytes: int
 
     @property
     def bytes_per_token(self) -> float:
@@ -28,7 +31,7 @@ class Corpus:
     @property
     def keep_rate(self) -> float:
         """Share of the raw bytes that curation kept."""
-        return self.unique_bytes / self.raw_bytes
+        return self.curated_bytes / self.raw_bytes
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,33 @@ class Budget:
 
     def asdict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def of_build(build: Build) -> dict[str, Any]:
+    """The budget of every pretrained model of ``build``, as plain values: ``runs``, in the recipe's order.
+
+    Each holds ``name``, ``tokenizer``, ``corpus`` (Corpus) and the fields of Budget. Runs without a model are left out.
+    """
+    runs = []
+    for config in build.recipe.pretrain:  # type: ignore[attr-defined]
+        path = build.path("models", config.name, "summary.json")
+        if not files.exists(path):
+            continue
+        summary = files.read_json(path)
+        stages = files.read_json(build.path("funnel.json"))["stages"]
+        corpus = Corpus(summary["unique_tokens"], summary["unique_bytes"], stages[0]["bytes"], stages[-1]["bytes"])
+        sizes = ("layers", "width", "sequence_length", "trained_tokens", "tokens_per_second")
+        run = Run(**summary["parameters"], **{name: summary[name] for name in sizes})
+        found = budget(corpus, run, build.recipe.budget)  # type: ignore[attr-defined]
+        runs.append(
+            {
+                "name": config.name,
+                "tokenizer": config.tokenizer,
+                "corpus": {**asdict(corpus), "bytes_per_token": corpus.bytes_per_token, "keep_rate": corpus.keep_rate},
+                **found.asdict(),
+            }
+        )
+    return {"runs": runs}
 
 
 def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.training.conftest import make_build, pretrain_section
+from training import checkpoint, loop
+from training.objective import Batch
+from training.pretrain import pretrain
+from training.recipe import OBJECTIVES, OptimiserConfig
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_accumulation_is_the_whole_batch(packed_build: str, tmp_path: Path, objective: str) -> None:
+    """1 x 32 = 4 x 8 = 32 x 1, though the micro-batches hold different numbers of targets."""
+    found = {}
+    for micro in (32, 8, 1):
+        root = str(tmp_path / str(micro))
+        shutil.copytree(packed_build, root)
+        section = pretrain_section(objective, batch_size=32, micro_batch=micro, steps=3, sequence_length=24)
+        # AdamW's first steps go by the sign of the gradient, which rounding may turn where it is 1e-9: hence epsilon.
+        section["optimiser"] = {"learning_rate": 1e-3, "epsilon": 1e-4}
+        pretrain(make_build(root, section), objective)
+        found[micro] = load_file(f"{root}/models/{objective}/model.safetensors")
+    for micro in (8, 1):
+        for name, tensor in found[32].items():
+            torch.testing.assert_close(found[micro][name], tensor, rtol=0, atol=1e-6)
+
+
+def test_the_rate_rises_and_falls_as_stated() -> None:
+    linear = OptimiserConfig(learning_rate=1.0, schedule="linear", warmup=0.1, floor=0.2)
+    rates = [loop.learning_rate(linear, step, 100) for step in range(100)]
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
+    np.testing.assert_allclose(rates[10:], 0.2 + 0.8 * (1 - np.arange(90) / 90))
+    cosine = OptimiserConfig(learning_rate=1.0, schedule="cosine", warmup=0.0)
+    assert loop.learning_rate(cosine, 0, 100) == 1.0
+    assert loop.learning_rate(cosine, 50, 100) == pytest.approx(0.5)
+    assert loop.learning_rate(cosine, 99, 100) < 1e-3
+
+
+class Line(nn.Module):
+    """y = w x + b, to follow the loop by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1, 1))
+        self.b = nn.Parameter(torch.zeros(1))
+
+
+def work(**changed) -> loop.Work:
+    def batch(step: int) -> Batch:
+        x = np.full((4, 1), 1.0 + step, np.float32)
+        return Batch({"x": x}, {"square": 4}, 4)
+
+    def loss(model: nn.Module, arrays) -> dict[str, torch.Tensor]:
+        assert isinstance(model, Line)
+        return {"square": (arrays["x"] @ model.w + model.b - 3).square().sum()}
+
+    values = {
+        "batch": batch,
+        "loss": loss,
+        "weights": {"square": 1.0},
+        "evaluate": lambda _measure: {"loss": 1.0},
+        "documents": lambda step: [f"document {step}"],
+        "flops_per_token": 1.0,
+        **changed,
+    }
+    return loop.Work(**values)
+
+
+def plan(folder: Path, **changed) -> loop.Plan:
+    values = {"steps": 3, "seed": 0, "micro_batch": 2, "optimiser": OptimiserConfig(), "precision": "fp32", **changed}
+    return loop.Plan(folder=str(folder), fingerprint="line", **values)
+
+
+def test_the_step_is_adamw_on_the_clipped_gradient(tmp_path: Path) -> None:
+    config = OptimiserConfig(learning_rate=0.1, warmup=0.0, clip=0.5, weight_decay=0.3)
+    model, reference = Line(), Line()
+    loop.train(model, work(), plan(tmp_path, optimiser=config))
+    optimiser = torch.optim.AdamW(
+        [{"params": [reference.w], "weight_decay": 0.3}, {"params": [reference.b], "weight_decay": 0.0}],
+        betas=(config.beta1, config.beta2),
+    )
+    for step in range(3):
+        for group in optimiser.param_groups:
+            group["lr"] = loop.learning_rate(config, step, 3)
+        optimiser.zero_grad()
+        (torch.full((4, 1), 1.0 + step) @ reference.w + reference.b - 3).square().mean().backward()
+        nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
+        optimiser.step()
+    torch.testing.assert_close(model.w, reference.w)
+    torch.testing.assert_close(model.b, reference.b)
+
+
+def test_the_best_checkpoint_outlives_later_ones(tmp_path: Path) -> None:
+    losses = iter([3.0, 1.0, 2.0, 2.5, 2.4, 2.3])
+    changed = work(evaluate=lambda _measure: {"loss": next(losses)})
+    state = loop.train(Line(), changed, plan(tmp_path, steps=6, eval_every=1, checkpoint_every=1, keep_last=2))
+    assert (state.best_step, state.best_loss) == (2, 1.0)
+    assert [c.step for c in checkpoint.found(str(tmp_path), "line")] == [2, 5, 6]
+
+
+def test_checkpoints_of_another_run_are_passed_over(tmp_path: Path) -> None:
+    loop.train(Line(), work(), plan(tmp_path))
+    assert checkpoint.found(str(tmp_path), "line")
+    assert checkpoint.found(str(tmp_path), "another") == []
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
+    loop.train(Line(), work(), plan(tmp_path))
+    last = checkpoint.found(str(tmp_path), "line")[-1]
+    other = nn.Linear(3, 3)
+    with pytest.raises(checkpoint.WrongCheckpoint, match=r"model\.safetensors: b does not fit"):
+        checkpoint.restore(last, other, loop.make_optimiser(other, OptimiserConfig()))
+
+
+def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
+    table, head = nn.Embedding(4, 2), nn.Linear(2, 4, bias=False)
+    head.weight = table.weight
+    model = nn.Sequential(table, head)
+    optimiser = loop.make_optimiser(model, OptimiserConfig())
+    model(torch.arange(4)).sum().backward()
+    optimiser.step()
+    saved = checkpoint.save(str(tmp_path), 1, model, optimiser, "tied", {})
+    assert set(load_file(saved.folder / "model.safetensors")) == {"0.weight"}
+    before = table.weight.detach().clone()
+    table.weight.data.zero_()
+    checkpoint.restore(saved, model, optimiser)
+    assert torch.equal(head.weight, before)
+    assert head.weight is table.weight
+
+
+def test_the_gradient_norm_that_is_logged_is_the_one_before_clipping(tmp_path: Path) -> None:
+    seen: list[dict] = []
+    config = OptimiserConfig(clip=1e-3)
+    loop.train(Line(), work(), plan(tmp_path, steps=1, optimiser=config), lambda *at: seen.append(at[2]))
+    # loss = (w x + b - 3)^2 at w = b = 0, x = 1: both partial derivatives are -6
+    assert seen[0]["grad_norm"] == pytest.approx(np.sqrt(72))
+    assert seen[0]["loss"] == pytest.approx(9.0)

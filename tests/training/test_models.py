@@ -1,0 +1,113 @@
+"""Published parameter counts, from the published configurations, on the meta device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import (
+    AlbertModel,
+    AutoModelForCausalLM,
+    BartModel,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertModel,
+    DistilBertModel,
+    ElectraModel,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    RobertaModel,
+    T5ForConditionalGeneration,
+)
+
+from tests.training.conftest import SPECIAL, TINY, vocabulary
+from training import models
+from training.presets import PRESETS, shape_of
+
+PUBLISHED = [
+    (GPT2LMHeadModel, "gpt2", 50257, 1024, 124_439_808),
+    (BertModel, "bert-base", 30522, 512, 109_482_240),
+    (BertForMaskedLM, "bert-base", 30522, 512, 109_514_298),
+    (BertForPreTraining, "bert-base", 30522, 512, 110_106_428),
+    (BertModel, "bert-large", 30522, 512, 335_141_888),
+    (RobertaModel, "roberta-base", 50265, 514, 124_645_632),
+    (AlbertModel, "albert-base", 30000, 512, 11_683_584),
+    (DistilBertModel, "distilbert", 30522, 512, 66_362_880),
+    (ElectraModel, "electra-small", 30522, 512, 13_483_008),
+    (T5ForConditionalGeneration, "t5-small", 32128, 512, 60_506_624),
+    (T5ForConditionalGeneration, "t5-base", 32128, 512, 222_903_552),
+    (BartModel, "bart-base", 50265, 1024, 139_420_416),
+]
+
+
+@pytest.mark.parametrize(("kind", "preset", "size", "positions", "parameters"), PUBLISHED)
+def test_published_parameter_counts(
+    kind: type[PreTrainedModel], preset: str, size: int, positions: int, parameters: int
+) -> None:
+    known = models.Vocabulary(size, bos=0, eos=1, pad=1)
+    fields = {"vocab_size": size, "max_position_embeddings": positions}
+    if preset.startswith("roberta"):
+        fields["type_vocab_size"] = 1
+    config = models.configuration(PRESETS[preset], known, positions, **fields)
+    with torch.device("meta"):
+        assert models.count(kind(config)).total == parameters
+
+
+def test_conventions_differ_by_the_tables_and_the_head() -> None:
+    config = models.configuration(PRESETS["gpt2"], models.Vocabulary(50257), 1024, vocab_size=50257)
+    with torch.device("meta"):
+        found = models.count(AutoModelForCausalLM.from_config(config))
+    tables = (50257 + 1024) * 768
+    assert found.non_embedding == found.total - tables
+    assert found.matrices_and_head == 12 * 12 * 768 * 768 + 50257 * 768
+
+
+def test_an_untied_head_is_no_embedding() -> None:
+    config = models.configuration(TINY["llama"], vocabulary({"eos": 256}), 64)
+    model = models.create("causal", config, seed=0)
+    found = models.count(model)
+    assert found.total - found.non_embedding == 320 * 32
+    assert found.matrices_and_head == sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2) - 320 * 32
+
+
+def test_the_vocabulary_is_padded_to_a_multiple_of_64() -> None:
+    assert [models.Vocabulary(size).padded for size in (1, 64, 65, 50257)] == [64, 64, 128, 50304]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:
+    config = models.configuration(TINY["bert"], vocabulary(SPECIAL), 32)
+    first, again, other = (dict(models.create("masked", config, seed).named_parameters()) for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_shared_layers_count_each_time_they_run() -> None:
+    shape = {
+        "type": "albert",
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "embedding_size": 16,
+    }
+    known = vocabulary(SPECIAL)
+    flops = [
+        models.flops_per_token(
+            models.create("masked", models.configuration({**shape, "num_hidden_layers": n}, known, 32), 0), 32
+        )
+        for n in (1, 2, 3)
+    ]
+    assert flops[1] - flops[0] == flops[2] - flops[1]
+    assert flops[1] - flops[0] >= 6 * (4 * 32 * 32 + 2 * 32 * 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("gpt3", "unknown preset 'gpt3'; known: gpt2,"),
+        ({"n_layer": 2}, "needs a `preset` or a `type` of"),
+        ({"preset": "gpt2", "hidden_size": 3}, "gpt2 has no field 'hidden_size' to set here; known: attn_pdrop"),
+        ({"preset": "gpt2", "vocab_size": 3}, "has no field 'vocab_size'"),
+    ],
+)
+def test_a_wrong_shape_is_refused_with_what_is_known(model: str | dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        shape_of(model)

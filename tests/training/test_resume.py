@@ -1,0 +1,133 @@
+"""Kill it anywhere: a run that goes on from a checkpoint ends with the same bits as one that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.build import Build
+from tests.training.conftest import make_build, pretrain_section
+from training import loop
+from training.pretrain import pretrain
+from training.recipe import OBJECTIVES
+
+
+class Killed(BaseException):
+    """Stands for the end of the process at a moment of the test's choice."""
+
+
+def copy(packed_build: str, to: Path) -> str:
+    shutil.copytree(packed_build, to)
+    return str(to)
+
+
+def weights(root: str, name: str) -> dict[str, torch.Tensor]:
+    return load_file(f"{root}/models/{name}/model.safetensors")
+
+
+def run_until(build: Build, name: str, step: int) -> None:
+    def stop(at: int, _steps: int, _metrics: dict) -> None:
+        if at >= step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(build, name, stop)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("killed_at", [6, 10])
+def test_a_resumed_run_has_equal_weights(packed_build: str, tmp_path: Path, objective: str, killed_at: int) -> None:
+    section = pretrain_section(objective, eval_every=3)
+    whole, stopped = copy(packed_build, tmp_path / "whole"), copy(packed_build, tmp_path / "stopped")
+    summary = pretrain(make_build(whole, section), objective)
+    run_until(make_build(stopped, section), objective, killed_at)
+    resumed = pretrain(make_build(stopped, section), objective)
+    expected, found = weights(whole, objective), weights(stopped, objective)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert resumed["evaluation"] == summary["evaluation"]
+    assert resumed["trained_tokens"] == summary["trained_tokens"]
+
+
+def test_the_log_of_a_resumed_run_names_every_step_once(packed_build: str, tmp_path: Path) -> None:
+    root = copy(packed_build, tmp_path / "build")
+    build = make_build(root, pretrain_section())
+    run_until(build, "causal", 10)
+    pretrain(build, "causal")
+    rows = [json.loads(line) for line in Path(root, "models/causal/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
+
+
+def test_dropout_is_drawn_again_alike(packed_build: str, tmp_path: Path) -> None:
+    section = pretrain_section("mlm")
+    section["model"] = {**section["model"], "hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
+    whole, stopped = copy(packed_build, tmp_path / "whole"), copy(packed_build, tmp_path / "stopped")
+    pretrain(make_build(whole, section), "mlm")
+    run_until(make_build(stopped, section), "mlm", 10)
+    pretrain(make_build(stopped, section), "mlm")
+    expected, found = weights(whole, "mlm"), weights(stopped, "mlm")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_only_the_last_checkpoints_and_the_best_are_kept(packed_build: str, tmp_path: Path) -> None:
+    root = copy(packed_build, tmp_path / "build")
+    pretrain(make_build(root, pretrain_section(steps=20, keep_last=2, eval_every=20)), "causal")
+    kept = sorted(path.name for path in Path(root, "work/pretrain/causal").glob("step-*"))
+    assert kept == ["step-00000016", "step-00000020"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_documents_and_checkpoint(
+    packed_build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy(packed_build, tmp_path / "build")
+    rate = loop.learning_rate
+    monkeypatch.setattr(loop, "learning_rate", lambda c, step, n: float("inf") if step == 6 else rate(c, step, n))
+    with pytest.raises(loop.Diverged) as caught:
+        pretrain(make_build(root, pretrain_section()), "causal")
+    message = str(caught.value)
+    assert message.startswith("step 8: loss nan")  # the step after the one that spoiled the weights
+    assert "train:" in message
+    assert f"{root}/work/pretrain/causal/step-00000004" in message
+    assert not Path(root, "models/causal").exists()
+
+
+CHILD = """
+import sys, torch
+torch.set_num_threads(1)
+from tests.training.conftest import make_build, pretrain_section
+from training.pretrain import pretrain
+section = pretrain_section(steps=40, checkpoint_every=4)
+pretrain(make_build(sys.argv[1], section), "causal", lambda *at: print(at[0], flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.02, 0.15])
+def test_sigkill_and_the_same_command_again(packed_build: str, tmp_path: Path, after: float) -> None:
+    whole, killed = copy(packed_build, tmp_path / "whole"), copy(packed_build, tmp_path / "killed")
+    section = pretrain_section(steps=40, checkpoint_every=4)
+    pretrain(make_build(whole, section), "causal")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", CHILD, killed], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    process.stdout.readline()  # it trains
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path(killed, "models/causal").exists()
+    seen: list[int] = []
+    pretrain(make_build(killed, section), "causal", lambda *at: seen.append(at[0]))
+    assert 2 < seen[0] < 40 or after < 0.1  # finished steps are not made again
+    expected, found = weights(whole, "causal"), weights(killed, "causal")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
