@@ -6,13 +6,20 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.sources import environment, jsonl, parquet, text
+from pipeline.sources import csv, environment, jsonl, parquet, text
+from pipeline.sources.csv import Csv
 from pipeline.sources.environment import Environment
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
 
-Source = Annotated[Environment | Jsonl | Parquet | Text, Field(discriminator="kind")]
+Source = Annotated[Csv | Environment | Jsonl | Parquet | Text, Field(discriminator="kind")]
 
 #: The module that reads each kind of source.
-READERS: dict[str, Any] = {"environment": environment, "jsonl": jsonl, "parquet": parquet, "text": text}
+READERS: dict[str, Any] = {
+    "csv": csv,
+    "environment": environment,
+    "jsonl": jsonl,
+    "parquet": parquet,
+    "text": text,
+}
