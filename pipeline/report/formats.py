@@ -101,7 +101,8 @@ def _significant(value: float, digits: int) -> str:
     """``value`` with so many significant digits and no exponent."""
     if value == 0:
         return "0"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # after rounding
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
 
 
 def _stripped(text: str) -> str:

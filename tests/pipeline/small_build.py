@@ -13,6 +13,7 @@ from pipeline import funnel, materialise
 from pipeline.build import Build
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards
+from pipeline.tokenization.config import TokenizerConfig
 
 Documents = list[dict[str, Any]]
 
@@ -30,13 +31,19 @@ class SmallRecipe(BaseModel):
     toxicity: dict | None = None
     minhash: dict | None = None
     corpus: materialise.Config = materialise.Config()
-    tokenizers: list[Named] = []
+    tokenizers: list[TokenizerConfig] = []
     pretrain: list[Named] = []
     finetune: list[Named] = []
 
 
 def document(number: int, text: str, **more: Any) -> dict[str, Any]:
-    identity = {"id": f"web/page.jsonl#{number}", "source": "web", "domain": "news", "url": None, "metadata": None}
+    identity: dict[str, Any] = {
+        "id": f"web/page.jsonl#{number}",
+        "source": "web",
+        "domain": "news",
+        "url": None,
+        "metadata": None,
+    }
     return {**identity, "text": text, **more}
 
 
@@ -78,8 +85,8 @@ def write_ledger(
     for shard in build.shards():
         rows = len(build.documents(shard))
         mask = ledger.alive([build.ledger(name, shard) for name in build.stages_before(stage)], rows)
-        part = {name: values.slice(start, rows) for name, values in signals.items()}
-        verdicts = ledger.judge(rules, part, rows).columns()
+        part: dict[str, pa.Array] = {name: values.slice(start, rows) for name, values in signals.items()}
+        verdicts: dict[str, pa.Array] = ledger.judge(rules, part, rows).columns()
         if dropped is not None:
             mine = [dropped.get(start + row) for row in range(rows)]
             fields = [pa.array([entry and entry[at] for entry in mine]) for at in range(3)]
