@@ -1,0 +1,110 @@
+"""The compiled scanners against the engine that will read our tokenizers."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+from pipeline.text.buffers import text_buffers
+from pipeline.tokenization import classes, export, pretokenize
+
+ENGINES = {
+    pretokenize.GPT2: pre_tokenizers.Split(Regex(export.GPT2_PATTERN), "isolated"),
+    pretokenize.GPT4: pre_tokenizers.Split(Regex(export.GPT4_PATTERN), "isolated"),
+    pretokenize.WORDS: pre_tokenizers.WhitespaceSplit(),
+    pretokenize.BERT: pre_tokenizers.BertPreTokenizer(),
+}
+DIGITS = pre_tokenizers.Digits(individual_digits=True)
+TRICKY = [
+    "'",
+    "s",
+    "'S",
+    "'ſ",
+    "re",
+    "VE",
+    "ll",
+    " ",
+    "  ",
+    "\n",
+    "\r",
+    "\t",
+    "\u00a0",
+    "\u3000",
+    "\x85",
+    "\x0b",
+    "é",
+]
+TRICKY += [
+    "e\u0301",
+    "1",
+    "23",
+    "½",
+    "٣",
+    "中",
+    "한",
+    ".",
+    "!",
+    "😉",
+    "▁",
+    "_",
+    "\u200d",
+    "\x1c",
+    "\ufffd",
+    "\u2028",
+    "a",
+]
+texts = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(TRICKY), max_size=16).map("".join))
+
+
+def cut(texts: list[str], kind: int, split_digits: bool) -> list[list[str]]:
+    data, offsets = text_buffers(pa.array(texts, pa.string()))
+    starts, ends, bounds = pretokenize.cut_all(data, offsets, classes.table(), kind, split_digits)
+    spans = [data[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
+    return [spans[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+@pytest.mark.parametrize("split_digits", [False, True])
+@pytest.mark.parametrize("kind", list(ENGINES))
+@given(st.lists(texts, min_size=1, max_size=8))
+def test_cuts_equal_the_engines(kind, split_digits, found):
+    engine = ENGINES[kind]
+    if kind == pretokenize.BERT:  # ours reads cleaned text, as the engine does after its normaliser
+        clean = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+        found = [clean.normalize_str(text) for text in found]
+    if split_digits:
+        steps = [engine, DIGITS] if kind == pretokenize.BERT else [DIGITS, engine]
+        engine = pre_tokenizers.Sequence(steps)
+    expected = [[piece for piece, _ in engine.pre_tokenize_str(text)] for text in found]
+    assert cut(found, kind, split_digits) == expected
+
+
+def test_gpt2_cuts_known_text():
+    assert cut(["I'll go,  they'RE 12's"], pretokenize.GPT2, False) == [
+        ["I", "'ll", " go", ",", " ", " they", "'", "RE", " 12", "'s"]
+    ]
+
+
+def test_gpt4_cuts_known_text():
+    assert cut(["hello123!!!? (안녕하세요!) 😉"], pretokenize.GPT4, False) == [
+        ["hello", "123", "!!!?", " (", "안녕하세요", "!)", " 😉"]
+    ]
+    assert cut(["a.\n\n  b 12345"], pretokenize.GPT4, False) == [["a", ".\n\n", " ", " b", " ", "123", "45"]]
+
+
+def test_byte_patterns_lose_nothing():
+    sample = ["".join(chr(point) for point in range(start, start + 400)) for start in range(0, 0xD000, 400)]
+    for kind in (pretokenize.GPT2, pretokenize.GPT4):
+        assert ["".join(pieces) for pieces in cut(sample, kind, False)] == sample
+
+
+@pytest.mark.slow
+def test_classes_are_those_of_the_installed_engine():
+    measured = np.zeros(0x110000, np.uint8)
+    for bit, (_, runs) in enumerate(classes.measure().items()):
+        for start, length in zip(runs[::2], runs[1::2], strict=True):
+            measured[start : start + length] |= np.uint8(1 << bit)
+    assert np.array_equal(measured, classes.table()), "run python -m pipeline.tokenization.classes"
