@@ -64,7 +64,7 @@ def publish_report(build: Build, path: str) -> None:
 def progress(build: Build, title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress artifact named ``title`` while the block runs; call what it yields with (done, total).
 
-    The server is told only of whole percents.
+    The server is told of whole percents only, and of the end if the block ends without an error.
     """
     identifier = create_progress_artifact(0.0, key(build, title), title)
     told = [0]
@@ -76,6 +76,7 @@ def progress(build: Build, title: str) -> Iterator[Callable[[int, int], None]]:
             update_progress_artifact(UUID(str(identifier)), float(percent))
 
     yield advance
+    advance(1, 1)
 
 
 def key(build: Build, name: str) -> str:
