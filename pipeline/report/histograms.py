@@ -111,18 +111,28 @@ def merge(shards: Iterable[tuple[pa.StructArray, pa.StructArray]]) -> list[Histo
     """Histograms over all shards, in the order in which stages and signals first appear."""
     found: dict[tuple[str, str], Histogram] = {}
     for counts, thresholds in shards:
-        columns = dict(zip(counts.type.names, counts.flatten(), strict=True)) if len(counts) else {}
-        for row in _distinct(columns, ("stage", "signal", "integer")):
-            key = (row["stage"], row["signal"])
-            entry = found.setdefault(key, Histogram(*key, row["integer"]))
-            mine = pc.and_(pc.equal(columns["stage"], key[0]), pc.equal(columns["signal"], key[1]))
-            at = [columns[name].filter(mine).to_numpy() for name in ("group", "bin")]
-            np.add.at(entry.counts, tuple(at), columns["documents"].filter(mine).to_numpy())
+        if not len(counts):
+            continue
+        columns = dict(zip(counts.type.names, counts.flatten(), strict=True))
+        names = pa.table([columns["stage"], columns["signal"]], names=["stage", "signal"])
+        group, position, documents = (columns[name].to_numpy() for name in ("group", "bin", "documents"))
+        first = _runs(names)
+        for start, end in zip(first, [*first[1:], len(names)], strict=True):
+            key = (names["stage"][start].as_py(), names["signal"][start].as_py())
+            entry = found.setdefault(key, Histogram(*key, columns["integer"][start].as_py()))
+            np.add.at(entry.counts, (group[start:end], position[start:end]), documents[start:end])
         for row in thresholds.to_pylist():
-            entry = found[row["stage"], row["signal"]]
-            groups = entry.thresholds.setdefault((row["rule"], row["drops"], row["threshold"]), defaultdict(int))
-            groups[row["group"] or ""] += row["documents"]
+            groups = found[row["stage"], row["signal"]].thresholds
+            dropped = groups.setdefault((row["rule"], row["drops"], row["threshold"]), defaultdict(int))
+            dropped[row["group"] or ""] += row["documents"]
     return list(found.values())
+
+
+def _runs(names: pa.Table) -> list[int]:
+    """Where each run of equal rows begins: a signal's counts are written one after the other."""
+    codes = [column.combine_chunks().dictionary_encode().indices.to_numpy() for column in names.columns]
+    changed = np.any([np.diff(code) != 0 for code in codes], axis=0)
+    return [0, *(np.flatnonzero(changed) + 1).tolist()]
 
 
 def columns_of(histogram: Histogram) -> tuple[list[float], list[np.ndarray], bool]:
@@ -226,13 +236,6 @@ def _thresholds(stage: str, table: pa.Table, judged: Mapping[str, str], groups: 
         for row in rows
         if row["rule"] in judged and len(distinct[row["rule"]]) <= MOST_THRESHOLDS
     ]  # fmt: skip
-
-
-def _distinct(columns: Mapping[str, pa.Array], names: Sequence[str]) -> list[dict]:
-    if not columns:
-        return []
-    table = pa.table({name: columns[name] for name in names})
-    return table.group_by(list(names), use_threads=False).aggregate([]).to_pylist()
 
 
 def _linear_columns(part: np.ndarray, marks: Sequence[float]) -> tuple[list[float], list[np.ndarray]]:

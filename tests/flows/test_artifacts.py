@@ -103,7 +103,9 @@ def test_a_budget_is_told_as_tables_with_a_column_for_each_run():
     from training import budget
     from training.recipe import BudgetConfig
 
-    corpus = budget.Corpus(unique_tokens=1_000_000, unique_bytes=4_000_000, raw_bytes=8_000_000)
+    corpus = budget.Corpus(
+        unique_tokens=1_000_000, unique_bytes=4_000_000, raw_bytes=8_000_000, curated_bytes=4_000_000
+    )
     run = budget.Run(7_400_000, 3_200_000, 7_000_000, 4, 256, 256, 5_000_000, tokens_per_second=10_000.0)
     runs = [
         budget.budget(corpus, each, BudgetConfig()).asdict() for each in (run, replace(run, tokens_per_second=None))
