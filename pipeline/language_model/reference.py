@@ -129,7 +129,7 @@ def _train(build: Build, item: str) -> Outcome:
         "perplexity.model",
         VERSION,
         item,
-        [config.order, config.prune, training.choose(config.estimator)],
+        [config.order, config.prune[: config.order], training.choose(config.estimator)],
         [shards.read_fingerprint(path) for path in sizes],
     )
     path, note = _model_path(build, item), _note_path(build, item)
@@ -138,7 +138,7 @@ def _train(build: Build, item: str) -> Outcome:
     texts = _gather(build, language, int(half), _end(sizes, language, config.reference.max_bytes))
     lines = sentences(texts).lines
     if len(lines):
-        training.train(lines, path, config.order, config.prune, config.estimator)
+        training.train(lines, path, config.order, config.prune[: config.order], config.estimator)
     facts = {"fingerprint": made_by, "documents": len(texts), "bytes": texts.nbytes, "sentences": len(lines)}
     files.write_json(note, {**facts, "sha256": models.digest(path) if len(lines) else None})
     return Outcome(len(texts), texts.nbytes)

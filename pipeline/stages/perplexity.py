@@ -61,8 +61,8 @@ class Config(stage.Config):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Config:
-        if self.prune[:1] not in ([], [0]) or self.prune != sorted(self.prune) or len(self.prune) > self.order:
-            raise ValueError(f"prune: at most {self.order} counts, the first 0, none smaller than the one before")
+        if self.prune[:1] not in ([], [0]) or self.prune != sorted(self.prune):
+            raise ValueError("prune: a count for each order, the first 0, none smaller than the one before")
         if self.drop.lowest + self.drop.highest >= 1:
             raise ValueError("drop: lowest and highest together leave no document; they are shares, 0.02 is 2 %")
         without = sorted({*self.minimum, *self.maximum} - set(self.models))

@@ -1,0 +1,156 @@
+import warnings
+from pathlib import Path
+from typing import Any
+
+import fasttext
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.stage import Batch
+from pipeline.stages.language import STAGE, Config, measure, rules
+from pipeline.store import ledger
+
+ENGLISH_TEXT = "the cat and the dog are sleeping in the house of my mother while it rains outside"
+GERMAN_TEXT = "die katze und der hund schlafen im haus meiner mutter während es draußen regnet"
+ENGLISH, GERMAN = ENGLISH_TEXT.split(), GERMAN_TEXT.split()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A fastText model that knows two languages, trained here: lid.176 may not be on this machine.
+
+    Ten threads, because with fewer fastText leaves weights uninitialised (each sets a tenth of them).
+    """
+    folder = tmp_path_factory.mktemp("model")
+    rng = np.random.default_rng(1)
+    lines = [
+        f"__label__{label} " + " ".join(rng.choice(words, 5))
+        for _ in range(300)
+        for label, words in (("en", ENGLISH), ("de", GERMAN))
+    ]
+    (folder / "train.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    trained = fasttext.train_supervised(
+        str(folder / "train.txt"), dim=8, minn=2, maxn=4, bucket=5000, epoch=20, thread=10, verbose=0
+    )
+    trained.save_model(str(folder / "two.bin"))
+    return str(folder / "two.bin")
+
+
+def measured(model: str, texts: list[str], **config) -> dict[str, list]:
+    batch = Batch(pa.array(texts, pa.string()), models={"language": model})
+    found = measure(Config(model=model, **config), batch).signals
+    assert all(len(array) == len(texts) for array in found.values())
+    assert all(STAGE.signals[name] == array.type for name, array in found.items())
+    return {name: array.to_pylist() for name, array in found.items()}
+
+
+def test_a_text_in_each_language_is_named(model: str):
+    found = measured(model, [ENGLISH_TEXT, GERMAN_TEXT])
+    assert found["language"] == ["en", "de"]
+    assert min(found["language_score"]) > 0.9
+    assert max(found["language_score"]) <= 1
+
+
+@given(st.lists(st.lists(st.sampled_from(ENGLISH + GERMAN), max_size=60).map(" ".join), max_size=6))
+def test_a_whole_text_gets_what_fasttext_says_of_it(model: str, texts: list[str]):
+    found = measured(model, texts, max_bytes=None)
+    direct: Any = fasttext.load_model(model)
+    for text, language, score in zip(texts, *found.values(), strict=True):
+        if text:
+            names, values = direct.predict([text])
+            assert f"__label__{language}" == names[0][0]
+            assert score == pytest.approx(min(values[0][0], 1), rel=1e-6)
+        else:
+            assert (language, score) == ("und", 0)
+
+
+def test_lines_and_end_marks_do_not_end_the_text(model: str):
+    german = " ".join(GERMAN * 3)
+    found = measured(model, [f"the\n{german}", f"the </s> {german}", f"\n\r\n{german}\n"])
+    assert found["language"] == ["de"] * 3
+
+
+def test_a_text_is_judged_alike_in_any_company(model: str):
+    texts = [" ".join(ENGLISH * n) for n in range(1, 40)] + [" ".join(GERMAN * n) for n in range(1, 40)]
+    together = measured(model, texts, max_bytes=200)
+    alone = [measured(model, [text], max_bytes=200) for text in texts]
+    assert together["language"] == [found["language"][0] for found in alone]
+    assert together["language_score"] == [found["language_score"][0] for found in alone]
+
+
+def test_an_excerpt_sees_the_end_of_a_long_text(model: str):
+    text = "the " * 200 + " ".join(GERMAN * 60)
+    assert measured(model, [text], max_bytes=1000)["language"] == ["de"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t\u00a0\u3000\u2028", "\x00\x01", "\ufeff\u200b"])
+def test_a_text_without_a_visible_character_has_no_language(model: str, text: str):
+    found = measured(model, [text, "the cat"], top_k=2)
+    assert (found["language"][0], found["language_score"][0], found["languages"][0]) == ("und", 0, [])
+    assert found["language"][1] == "en"
+
+
+def test_no_documents_give_no_signals(model: str):
+    assert measured(model, [], top_k=3) == {"language": [], "language_score": [], "languages": []}
+
+
+def test_the_top_languages_are_stored_best_first(model: str):
+    text = " ".join(ENGLISH + GERMAN)
+    found = measured(model, [text], top_k=2)
+    guesses = found["languages"][0]
+    assert sorted(guess["language"] for guess in guesses) == ["de", "en"]
+    assert guesses[0]["score"] >= guesses[1]["score"]
+    assert (found["language"][0], found["language_score"][0]) == (guesses[0]["language"], guesses[0]["score"])
+    assert "languages" not in measured(model, [text])
+
+
+def test_measuring_warns_of_nothing(model: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measured(model, ["the cat", ""], top_k=2)
+
+
+def verdicts(keep: dict[str, float], language: str, score: float) -> tuple[str | None, float | None]:
+    signals = {"language": pa.array([language]), "language_score": pa.array([score], pa.float32())}
+    columns = ledger.judge(rules(Config(keep=keep)), signals, 1).columns()
+    return columns["dropped_by"][0].as_py(), columns["threshold"][0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("language", "score", "verdict"),
+    [
+        ("en", 0.66, (None, None)),
+        ("en", 0.64, ("language.low_score", 0.65)),
+        ("de", 0.5, (None, None)),
+        ("de", 0.49, ("language.low_score", 0.5)),
+        ("fr", 1.0, ("language.not_wanted", float("inf"))),
+        ("und", 0.0, ("language.not_wanted", float("inf"))),
+    ],
+)
+def test_each_language_has_its_threshold_and_others_are_not_wanted(language: str, score: float, verdict):
+    assert verdicts({"en": 0.65, "de": 0.5}, language, score) == verdict
+
+
+def test_a_star_wants_all_others_from_its_score_on():
+    keep = {"en": 0.65, "*": 0.9}
+    assert verdicts(keep, "fr", 0.95) == (None, None)
+    assert verdicts(keep, "fr", 0.85) == ("language.low_score", 0.9)
+    assert verdicts(keep, "en", 0.7) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"keep": {}}, {"keep": {"en": 1.5}}, {"top_k": 0}, {"max_bytes": 10}, {"langs": 1}], ids=str
+)
+def test_a_wrong_configuration_is_refused(wrong: dict):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Config(**wrong)
+
+
+def test_the_default_model_is_in_the_lock():
+    from pipeline import models
+
+    assert Config().model in models.lock()
+    assert Path(models.lock()[Config().model].file).suffix == ".ftz"

