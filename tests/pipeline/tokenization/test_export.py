@@ -1,0 +1,149 @@
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from pipeline.tokenization import counts, export, train
+from pipeline.tokenization.config import TokenizerConfig
+
+from .conftest import documents
+
+ROLES = {"cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
+CONFIGS = {
+    "gpt2": {"algorithm": "bpe"},
+    "gpt4": {"algorithm": "bpe", "pre_tokenizer": "gpt4", "split_digits": True},
+    "roberta": {"algorithm": "bpe", "template": "roberta", "special_tokens": ROLES},
+    "sennrich": {"algorithm": "bpe", "pre_tokenizer": "whitespace"},
+    "fallback": {"algorithm": "bpe", "pre_tokenizer": "metaspace", "byte_fallback": True, "vocab_size": 700},
+    "bert": {"algorithm": "wordpiece", "added_tokens": ["[NEW]"]},
+    "t5": {"algorithm": "unigram", "added_tokens": ["<extra_id_0>"]},
+    "bytes": {"algorithm": "unigram", "byte_fallback": True, "vocab_size": 700},
+}
+
+
+def made(name: str):
+    config = TokenizerConfig.model_validate({"name": name, "vocab_size": 500, **CONFIGS[name]})
+    texts = pa.array([d["text"] for d in documents()])
+    return train.train(counts.count(texts, config), config), config
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizers")
+    return {name: (str(folder / name), export.save(str(folder / name), *made(name))) for name in CONFIGS}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_both_libraries_load_it_and_agree(saved, name):
+    folder, digest = saved[name]
+    engine = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    auto = AutoTokenizer.from_pretrained(folder)
+    _, config = made(name)
+    for document in documents()[:20]:
+        assert auto(document["text"])["input_ids"] == engine.encode(document["text"]).ids
+    for role, token in config.special.items():
+        assert getattr(auto, f"{role}_token") == token
+        assert (
+            getattr(auto, f"{role}_token_id") == export.special_ids(config)[role] == engine.token_to_id(token)
+        )
+    assert auto.model_max_length == 1024
+    assert len(auto) == engine.get_vocab_size() <= config.vocab_size
+    assert len(digest) == 64
+
+
+@given(text=st.text(max_size=60))
+@pytest.mark.parametrize("name", ["gpt2", "gpt4", "roberta"])
+def test_byte_level_round_trip_is_exact(saved, name, text):
+    engine = Tokenizer.from_file(f"{saved[name][0]}/tokenizer.json")
+    assert engine.decode(engine.encode(text, add_special_tokens=False).ids) == text
+
+
+@pytest.mark.parametrize("name", ["fallback", "bytes"])
+def test_byte_fallback_writes_what_the_alphabet_lacks(saved, name):
+    engine = Tokenizer.from_file(f"{saved[name][0]}/tokenizer.json")
+    text = "new 🦜 Ω <0x41>"
+    encoded = engine.encode(text, add_special_tokens=False)
+    assert "<unk>" not in encoded.tokens
+    assert "<0xF0>" in encoded.tokens
+    assert "<0x41>" not in encoded.tokens
+    assert engine.decode(encoded.ids) == text
+
+
+def test_templates_frame_one_text_and_two(saved):
+    def framed(name: str) -> list[str]:
+        encoded = Tokenizer.from_file(f"{saved[name][0]}/tokenizer.json").encode("new", "fast")
+        marks = {*ROLES.values(), "[CLS]", "[SEP]"}
+        return [token if token in marks else "x" for token in encoded.tokens]
+
+    def once(tokens: list[str]) -> list[str]:
+        return [token for i, token in enumerate(tokens) if token != "x" or tokens[i - 1 : i] != ["x"]]
+
+    assert once(framed("bert")) == ["[CLS]", "x", "[SEP]", "x", "[SEP]"]
+    assert once(framed("roberta")) == ["<s>", "x", "</s>", "</s>", "x", "</s>"]
+    assert once(framed("t5")) == ["x", "</s>", "x", "</s>"]
+    assert once(framed("gpt2")) == ["x"]
+    engine = Tokenizer.from_file(f"{saved['bert'][0]}/tokenizer.json")
+    encoded = engine.encode("new", "fast")
+    ids, tokens = encoded.type_ids, encoded.tokens
+    assert ids == [0] * (tokens.index("[SEP]") + 1) + [1] * (len(tokens) - tokens.index("[SEP]") - 1)
+
+
+def test_added_tokens_follow_the_special_ones(saved):
+    engine = Tokenizer.from_file(f"{saved['t5'][0]}/tokenizer.json")
+    assert [engine.id_to_token(i) for i in range(4)] == ["<pad>", "</s>", "<unk>", "<extra_id_0>"]
+    assert "<extra_id_0>" in engine.encode("new <extra_id_0> fast").tokens
+
+
+def test_decoding_joins_the_pieces_of_words(saved):
+    for name in ("sennrich", "t5", "fallback"):
+        engine = Tokenizer.from_file(f"{saved[name][0]}/tokenizer.json")
+        assert engine.decode(engine.encode("newest fast widing").ids) == "newest fast widing"
+    engine = Tokenizer.from_file(f"{saved['bert'][0]}/tokenizer.json")
+    assert engine.decode(engine.encode("newest fast").ids) == "newest fast"
+
+
+@pytest.mark.slow
+def test_other_processes_write_the_same_bytes(saved):
+    code = (
+        "import sys, tempfile; from tests.pipeline.tokenization.test_export import *\n"
+        "print([export.save(tempfile.mkdtemp(), *made(name)) for name in CONFIGS])"
+    )
+    expected = str([digest for _, digest in saved.values()])
+    for seed in ("1", "2"):
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"algorithm": "unigram", "pre_tokenizer": "gpt2"},
+            "`pre_tokenizer` of a unigram tokenizer is one of",
+        ),
+        ({"algorithm": "bpe", "byte_fallback": True}, "byte-level BPE has no unknown bytes"),
+        (
+            {"algorithm": "wordpiece", "special_tokens": {"unk": "[UNK]"}},
+            "template 'bert' needs a special token",
+        ),
+        ({"algorithm": "wordpiece", "special_tokens": {"pad": "x"}, "template": "none"}, "token for 'unk'"),
+        ({"algorithm": "bpe", "added_tokens": ["<|endoftext|>"]}, "must differ from each other"),
+        ({"algorithm": "bpe", "vocab_sise": 3}, "vocab_sise"),
+    ],
+)
+def test_a_wrong_config_is_refused_with_the_reason(options, message):
+    with pytest.raises(ValidationError, match=message):
+        TokenizerConfig.model_validate({"name": "x", "vocab_size": 500, **options})
