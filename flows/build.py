@@ -43,7 +43,7 @@ def build(
     """
     opened = open_build(recipe, builds)
     count = workers or cores()
-    with on_record(opened, recipe, flow_run.get_flow_run_url(), reporter().seconds):
+    with on_record(opened, recipe, flow_run.ui_url, reporter().seconds):
         parts: dict[Stop, Callable[[], object]] = {
             "curate": lambda: curate.with_options(task_runner=task_runner(runner, count))(recipe, builds, count),
             "tokenize": lambda: tokenize.with_options(task_runner=task_runner(runner, count))(recipe, builds, count),

@@ -9,7 +9,7 @@ from prefect import flow
 from flows import artifacts
 from flows.execution import run_steps
 from flows.opening import open_build
-from pipeline import tokenization
+from pipeline.tokenization import steps as tokenization
 
 
 @flow(name="tokenize", flow_run_name="tokenize {recipe.stem}", validate_parameters=False)

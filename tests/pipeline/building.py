@@ -18,10 +18,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from pipeline import curate, tokenization
+from pipeline import curate
 from pipeline import recipe as recipes
 from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, shards
+from pipeline.tokenization import steps as tokenization
 
 
 def steps(build: Build) -> list[Step]:

@@ -1,0 +1,174 @@
+"""The account of a build: where every document and every byte went, checked against what is on disk.
+
+For each stage: documents and bytes in = out + dropped by each rule + (bytes only) cut by the stage's edits. The first
+stage takes in what ingest wrote, the last gives out what the corpus holds; a difference anywhere fails the build.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.build import Build, Outcome, Step
+from pipeline.materialise import shard_name
+from pipeline.store import files, shards
+from pipeline.text import spans
+
+VERSION = 1
+KEPT = "kept"
+CUT = "cut"
+"""Pseudo-rules beside the names of real ones: what left a stage alive, and the bytes its edits took from that."""
+
+
+class DocumentsLost(RuntimeError):
+    """The account does not balance."""
+
+
+def steps() -> list[Step]:
+    return [
+        Step("funnel.shards", "Count every document", Build.shards, _count_shard),
+        Step("funnel", "Account for every document", lambda _build: ["funnel.json"], _close_account),
+    ]
+
+
+def _count_shard(build: Build, shard: str) -> Outcome:
+    path = build.path("work", "funnel.shards", shard)
+    corpus = build.path("corpus", shard_name(build, shard))
+    made_by = files.fingerprint("funnel", VERSION, build.view_fingerprint(shard), shards.read_fingerprint(corpus))
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    documents = build.documents(shard)
+    rows = list(_flows(build, shard, documents))
+    curated = shards.read_table(corpus)
+    rows += _grouped("corpus", KEPT, curated, pc.binary_length(curated["text"]).to_numpy(), np.ones(len(curated), bool))
+    table = pa.Table.from_pylist(
+        [dict(zip(("stage", "rule", "source", "domain", "documents", "bytes"), row, strict=True)) for row in rows],
+        pa.schema(
+            [(name, pa.string()) for name in ("stage", "rule", "source", "domain")]
+            + [("documents", pa.int64()), ("bytes", pa.int64())]
+        ),
+    )
+    shards.write_table(path, table, made_by)
+    return Outcome(documents=len(documents))
+
+
+Row = tuple[str, str, str, str, int, int]
+
+
+def _flows(build: Build, shard: str, documents: pa.Table) -> Iterator[Row]:
+    """Rows (stage, rule, source, domain, documents, bytes) of one shard, ingest first."""
+    lengths = pc.binary_length(documents["text"]).to_numpy().astype(np.int64)
+    alive = np.ones(len(documents), bool)
+    cuts: list[pa.ListArray] = []
+    cut_before = np.zeros(len(documents), np.int64)
+    yield from _grouped("ingest", KEPT, documents, lengths, alive)
+    for stage in build.stages:
+        table = build.ledger(stage, shard)
+        dropped = table["dropped_by"].combine_chunks()
+        names = dropped.dictionary.to_pylist()
+        rule = dropped.indices.fill_null(-1).to_numpy()
+        for index, name in enumerate(names):
+            yield from _grouped(stage, name, documents, lengths, rule == index)
+        if lost := int(((rule >= 0) & ~alive).sum()):
+            raise DocumentsLost(f"{shard}: {stage} dropped {lost} documents that an earlier stage had dropped")
+        alive &= rule < 0
+        if "spans" in table.column_names:
+            cuts.append(table["spans"].combine_chunks())
+            cut_by_now = _span_bytes(spans.merge(cuts))
+            removed, cut_before = cut_by_now - cut_before, cut_by_now
+            yield from _grouped(stage, CUT, documents, removed, alive & (removed > 0))
+            lengths = lengths - removed
+        yield from _grouped(stage, KEPT, documents, lengths, alive)
+
+
+def _span_bytes(ranges: pa.ListArray) -> np.ndarray:
+    """int64 [n]: how many bytes the spans of each row cover."""
+    flat = ranges.flatten()
+    covered = flat.field("end").to_numpy().astype(np.int64) - flat.field("start").to_numpy()
+    parent = pc.list_parent_indices(ranges).to_numpy()
+    return np.bincount(parent, covered, minlength=len(ranges)).astype(np.int64)
+
+
+def _grouped(stage: str, rule: str, documents: pa.Table, lengths: np.ndarray, chosen: np.ndarray) -> Iterator[Row]:
+    part = documents.select(["source", "domain"]).append_column("bytes", pa.array(lengths.astype(np.int64)))
+    counts = (
+        part.filter(pa.array(chosen)).group_by(["source", "domain"]).aggregate([("bytes", "sum"), ("bytes", "count")])
+    )
+    for row in counts.sort_by([("source", "ascending"), ("domain", "ascending")]).to_pylist():
+        yield stage, rule, row["source"], row["domain"], row["bytes_count"], row["bytes_sum"]
+
+
+def _close_account(build: Build, item: str) -> Outcome:
+    paths = [build.path("work", "funnel.shards", shard) for shard in build.shards()]
+    table = pa.concat_tables([shards.read_table(path) for path in paths])
+    keys = ["stage", "rule", "source", "domain"]
+    total = table.group_by(keys).aggregate([("documents", "sum"), ("bytes", "sum")])
+    manifest = files.read_json(build.path("documents", "manifest.json"))
+    funnel = summarise(total.to_pylist(), build.stages)
+    funnel["quarantined"] = {name: entry["quarantined"] for name, entry in manifest["sources"].items()}
+    check(funnel, manifest, files.read_json(build.path("corpus", "manifest.json")))
+    files.write_json(build.path(item), funnel)
+    return Outcome(funnel["stages"][0]["documents"], funnel["stages"][0]["bytes"])
+
+
+def summarise(rows: list[dict], stages: tuple[str, ...]) -> dict:
+    """The funnel as JSON: a list of stages, each with documents and bytes out, drops per rule, and both by domain."""
+
+    def empty() -> dict[str, int]:
+        return {"documents": 0, "bytes": 0}
+
+    def add(into: dict[str, int], row: dict) -> None:
+        into["documents"] += row["documents_sum"]
+        into["bytes"] += row["bytes_sum"]
+
+    entries = []
+    for stage in ("ingest", *stages, "corpus"):
+        kept, cut = empty(), empty()
+        dropped: dict[str, dict[str, int]] = defaultdict(empty)
+        domains: dict[str, dict[str, int]] = defaultdict(empty)
+        sources: dict[str, dict[str, int]] = defaultdict(empty)
+        for row in rows:
+            if row["stage"] != stage:
+                continue
+            if row["rule"] == KEPT:
+                add(kept, row)
+                add(domains[row["domain"]], row)
+                add(sources[row["source"]], row)
+            else:
+                add(cut if row["rule"] == CUT else dropped[row["rule"]], row)
+        entries.append(
+            {
+                "stage": stage,
+                **kept,
+                "cut": cut,
+                "dropped": {name: entry for name, entry in sorted(dropped.items()) if entry["documents"]},
+                "domains": dict(sorted(domains.items())),
+                "sources": dict(sorted(sources.items())),
+            }
+        )
+    return {"stages": entries}
+
+
+def check(funnel: dict, ingested: dict, corpus: dict) -> None:
+    """Raise DocumentsLost, naming stage and amount, unless documents and bytes add up from ingest to corpus."""
+    first, last = funnel["stages"][0], funnel["stages"][-1]
+    sources = ingested["sources"].values()
+    for unit in ("documents", "bytes"):
+        _equal("ingest", unit, sum(entry[unit] for entry in sources), first[unit])
+        for before, stage in zip(funnel["stages"], funnel["stages"][1:], strict=False):
+            gone = sum(entry[unit] for entry in stage["dropped"].values())
+            gone += stage["cut"]["bytes"] if unit == "bytes" else 0
+            _equal(stage["stage"], unit, before[unit], stage[unit] + gone)
+        _equal("corpus manifest", unit, last[unit], corpus[unit])
+
+
+def _equal(stage: str, unit: str, expected: int, found: int) -> None:
+    if expected != found:
+        raise DocumentsLost(
+            f"{stage}: {expected:,} {unit} went in and {found:,} are accounted for. Delete the build's `ledgers` and"
+            " `corpus` folders and run it again; if that does not help, please report it with the recipe."
+        )
