@@ -30,7 +30,7 @@ CONFIGS = {
 
 def made(name: str):
     config = TokenizerConfig.model_validate({"name": name, "vocab_size": 500, **CONFIGS[name]})
-    texts = pa.array([d["text"] for d in documents()])
+    texts = pa.array([d["text"] for d in documents()] + ["<0x41>"])
     return train.train(counts.count(texts, config), config), config
 
 
