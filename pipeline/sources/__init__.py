@@ -6,14 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.sources import csv, environment, jsonl, parquet, text
+from pipeline.sources import csv, environment, jsonl, parquet, text, warc
 from pipeline.sources.csv import Csv
 from pipeline.sources.environment import Environment
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
+from pipeline.sources.warc import Warc
 
-Source = Annotated[Csv | Environment | Jsonl | Parquet | Text, Field(discriminator="kind")]
+Source = Annotated[Csv | Environment | Jsonl | Parquet | Text | Warc, Field(discriminator="kind")]
 
 #: The module that reads each kind of source.
 READERS: dict[str, Any] = {
@@ -22,4 +23,5 @@ READERS: dict[str, Any] = {
     "jsonl": jsonl,
     "parquet": parquet,
     "text": text,
+    "warc": warc,
 }

@@ -79,6 +79,10 @@ class _Decompressed(io.RawIOBase):
         self._member: Any = None
         self._input = b""
         self._output = memoryview(b"")
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
 
     def readable(self) -> bool:
         return True
@@ -97,6 +101,7 @@ class _Decompressed(io.RawIOBase):
         size = min(len(buffer), len(self._output))
         buffer[:size] = self._output[:size]
         self._output = self._output[size:]
+        self._position += size
         return size
 
     def _decompress(self, chunk: bytes) -> bytes:

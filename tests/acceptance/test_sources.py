@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ByteSize
+from warcio.archiveiterator import ArchiveIterator
 
 from pipeline import ingest
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.text import Text
+from pipeline.sources.warc import Warc
 from pipeline.store import files
 from tests.pipeline.test_ingest import build_of, carry_out, documents, quarantined
 
@@ -88,3 +90,52 @@ def test_a_paragraph_source_of_real_text_loses_no_line(shared, tmp_path):
     assert lines == [line for line in raw.split("\n") if line.strip()]
     assert len(rows) > 200
     assert files.read_json(build.path("documents", "manifest.json"))["sources"]["wiki"]["documents"] == len(rows)
+
+
+def test_one_crawl_stored_as_warc_and_as_arc_gives_the_same_documents(shared, tmp_path):
+    found = []
+    for name in ("example.warc.gz", "example.arc.gz"):
+        source = Warc(name="crawl", path=[f"{shared}/web/warc_aut/{name}"])
+        build = build_of(tmp_path / name, (source,), shard_bytes=1 << 20, error_budget=0)
+        carry_out(build)
+        found.append([(row["url"], row["text"]) for row in documents(build)])
+    assert found[0] == found[1]
+    with (shared / "web/warc_aut/example.warc.gz").open("rb") as handle:
+        records = [
+            record.rec_headers.get_header("WARC-Target-URI")
+            for record in ArchiveIterator(handle)
+            if record.rec_type == "response"
+            and record.http_headers
+            and record.http_headers.get_statuscode() == "200"
+            and (record.http_headers.get_header("Content-Type") or "").startswith("text/html")
+        ]
+    assert [url for url, _ in found[0]] == records
+
+
+def test_a_page_is_the_same_document_in_a_plain_and_in_a_compressed_archive(shared, tmp_path):
+    source = Warc(name="cc", path=[f"{shared}/web/warc_commoncrawl/whirlwind.warc*"])
+    build = build_of(tmp_path, (source,), shard_bytes=1 << 20, error_budget=0)
+    carry_out(build)
+    rows = {row["id"].split("/")[1].split("#")[0]: row for row in documents(build)}
+    assert rows.keys() == {"whirlwind.warc", "whirlwind.warc.gz", "whirlwind.warc.wet", "whirlwind.warc.wet.gz"}
+    assert rows["whirlwind.warc"]["text"] == rows["whirlwind.warc.gz"]["text"]
+    assert rows["whirlwind.warc.wet"]["text"] == rows["whirlwind.warc.wet.gz"]["text"]
+    assert {row["url"] for row in rows.values()} == {"https://an.wikipedia.org/wiki/Escopete"}
+
+
+def test_the_deliberately_broken_archives_are_read_as_far_as_they_go(shared, tmp_path):
+    source = Warc(name="odd", path=[f"{shared}/web/warc_warcio/*arc*", f"{shared}/web/warc_aut/bad*"])
+    build = build_of(tmp_path, (source,), shard_bytes=1 << 20, error_budget=1)
+    carry_out(build)
+    pages = {row["id"].split("#")[0].rpartition("/")[2]: row for row in documents(build)}
+    for name in ("example.warc", "example.arc", "example-bad-non-chunked.warc.gz", "example-wrong-chunks.warc.gz"):
+        assert pages[name]["url"] == "http://example.com/"
+        assert "established to be used for" in pages[name]["text"]
+    bad = {(Path(row["file"]).name, row["reason"]) for row in quarantined(build)}
+    assert bad == {
+        ("bad.arc", "not a WARC or ARC record"),  # lengths of -1 and abc
+        ("badexample.arc.gz", "not a WARC or ARC record"),
+        ("example-bad.warc.gz.bad", "not a WARC or ARC record"),
+        ("example-space-in-url.arc", "the file ends in mid record"),
+        ("example-trunc.warc", "not a WARC or ARC record"),
+    }
