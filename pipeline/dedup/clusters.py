@@ -18,9 +18,10 @@ from numba import njit
 
 from pipeline.build import Build, Outcome
 from pipeline.dedup import rows, verify
+from pipeline.dedup.join import compare, find
 from pipeline.dedup.keep import survivors_first
 from pipeline.dedup.verdicts import FINDINGS
-from pipeline.dedup.verify import Candidates, compare, find
+from pipeline.dedup.verify import Candidates
 from pipeline.store import files, shards
 
 if TYPE_CHECKING:

@@ -43,11 +43,10 @@ VERSION = 1
 class Config(StageConfig):
     """The defaults are datatrove's (FineWeb): word 5-grams, 14 bands of 8 rows.
 
-    ``threshold``: the exact Jaccard similarity from which on two documents are duplicates.
-    ``max_cluster_size``: in a larger cluster chains are cut, so that a document goes only if it is itself
-    similar to one that stays. ``max_comparisons``: with so many members of one band's group a document is
-    compared at most; what this left out is reported. ``source_alarm``: a source that loses a larger share
-    of its documents is reported.
+    ``threshold``: the exact Jaccard similarity from which on two documents are duplicates. ``max_cluster_size``: in a
+    larger cluster chains are cut, so that a document goes only if it is itself similar to one that stays.
+    ``max_comparisons``: with so many unlike documents of one band's group the others are compared at most; how often
+    this left one out is reported. ``source_alarm``: a source that loses a larger share of its documents is reported.
     """
 
     ngram: Annotated[int, Field(ge=1, le=100)] = 5

@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numba.typed import List  # type: ignore[attr-defined]
 
 from pipeline.build import Build, Outcome
 from pipeline.dedup import folding, lsh, rows
+from pipeline.dedup.join import join_groups
 from pipeline.dedup.keep import facts
 from pipeline.dedup.shingles import shingle_sets
 from pipeline.store import files, shards
@@ -25,9 +25,6 @@ VERSION = 1
 
 #: Key of the table metadata of edges: how many documents were not compared with the whole of a group.
 CURTAILED = b"corpusmill.curtailed"
-
-#: Slack for the rounding of similarities in the triangle inequality.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -160,106 +157,5 @@ def edges(
     repeat = rows.array(table, "repeat")[order]
     group_starts = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     places = candidates.places(row)
-    a, b, curtailed = _join_groups(candidates.sets, places, group_starts, repeat, threshold, max_comparisons)
+    a, b, curtailed = join_groups(candidates.sets, places, group_starts, repeat, threshold, max_comparisons)
     return row[a], row[b], curtailed
-
-
-@njit(cache=True, nogil=True)
-def similarity(x, y, at_least):
-    """The Jaccard similarity of two ascending arrays of distinct values, or -1 as soon as it must be under
-    ``at_least``.
-    """
-    required = 0
-    if at_least > 0:
-        required = int(np.ceil(at_least / (1 + at_least) * (len(x) + len(y)) - _ROUNDING))
-    spare_x, spare_y = len(x) - required, len(y) - required
-    i, j, common = 0, 0, 0
-    while i < len(x) and j < len(y):
-        if i - common > spare_x or j - common > spare_y:
-            return -1.0
-        left, right = x[i], y[j]
-        i += left <= right
-        j += right <= left
-        common += left == right
-    jaccard = common / (len(x) + len(y) - common)
-    return jaccard if jaccard >= at_least else -1.0
-
-
-@njit(cache=True, nogil=True)
-def find(parent, x):
-    """The root of ``x`` in the forest ``parent`` (int64), halving the path to it."""
-    while parent[x] != x:
-        parent[x] = parent[parent[x]]
-        x = parent[x]
-    return x
-
-
-@njit(cache=True, nogil=True)
-def _join_groups(sets, places, group_starts, repeat, threshold, max_comparisons):
-    """Edges as positions in ``places`` [n, 3]; group g is ``group_starts[g]:group_starts[g + 1]``.
-
-    Each group is covered by balls: a leader, and members that are similar to it, at a known distance (1 -
-    similarity). A ball is connected, so a document that is similar to its leader needs no other member of
-    it; and by the triangle inequality, which the Jaccard distance obeys, a document far from the leader
-    cannot be similar to a member near it. So a group of near copies costs one comparison a document.
-    Comparing all pairs would come to the same components.
-    """
-    n = len(places)
-    a, b = np.empty(n, np.int64), np.empty(n, np.int64)
-    parent = np.arange(n)
-    leaders, radius = np.empty(n, np.int64), np.zeros(n)  # one entry a ball, anew for each group
-    next_member, distance = np.full(n, -1), np.zeros(n)  # a ball's members: a list that starts at its leader
-    found, curtailed, first = 0, 0, 0
-    for g in range(len(group_starts) - 1):
-        balls = 0
-        for x in range(group_starts[g], group_starts[g + 1]):
-            if repeat[x]:
-                a[found], b[found] = first, x
-                found += 1
-                continue
-            first = x
-            left, complete, placed = max_comparisons, True, False
-            for ball in range(balls):
-                leader = leaders[ball]
-                if find(parent, leader) == find(parent, x):
-                    continue
-                if left == 0:
-                    complete = False
-                    break
-                left -= 1
-                close = compare(sets, places, x, leader, threshold - radius[ball] - _ROUNDING)
-                partner = -1
-                if close >= threshold:
-                    partner = leader
-                    if not placed:
-                        placed, distance[x] = True, 1 - close
-                        radius[ball] = max(radius[ball], distance[x])
-                        next_member[x], next_member[leader] = next_member[leader], x
-                elif close >= 0:
-                    member = next_member[leader]
-                    while member >= 0 and partner < 0:
-                        if close + distance[member] >= threshold - _ROUNDING:
-                            if left == 0:
-                                complete = False
-                                break
-                            left -= 1
-                            if compare(sets, places, x, member, threshold) >= threshold:
-                                partner = member
-                        member = next_member[member]
-                if partner >= 0:
-                    a[found], b[found] = partner, x
-                    found += 1
-                    parent[find(parent, x)] = find(parent, partner)
-            if not placed:
-                leaders[balls], radius[balls] = x, 0.0
-                balls += 1
-            curtailed += not complete
-    return a[:found].copy(), b[:found].copy(), curtailed
-
-
-@njit(cache=True, nogil=True)
-def compare(sets, places, x, y, at_least):
-    """The similarity of two rows of ``places``, or -1 if it is under ``at_least``."""
-    set_x = sets[places[x, 0]][places[x, 1] : places[x, 2]]
-    set_y = sets[places[y, 0]][places[y, 1] : places[y, 2]]
-    return similarity(set_x, set_y, at_least)
