@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 PENALTIES = (1.0, 0.1, 0.01)  # on half the squared weights, beside the loss summed over all documents
 MOST_FEATURES = 50_000
 _WORD = re.compile(r"\w+")
+_Vector = tuple[np.ndarray, np.ndarray]  # columns int64, values float64
 
 
 def majority(train_labels: np.ndarray, count: int) -> np.ndarray:
@@ -30,15 +32,17 @@ def bag_of_words(train: list[str], labels: np.ndarray, classes: int, test: list[
     seen = Counter(feature for bag in bags for feature in bag)
     frequent = sorted((f for f, n in seen.items() if n > 1), key=lambda f: (-seen[f], f))[:MOST_FEATURES]
     vocabulary = {feature: number for number, feature in enumerate(frequent)}
-    weights = np.array([np.log((1 + len(train)) / (1 + seen[feature])) + 1 for feature in frequent])
-    fitted = _Matrix(bags, vocabulary, weights)
-    target = torch.from_numpy(labels)
+    idf = np.array([np.log((1 + len(train)) / (1 + seen[feature])) + 1 for feature in frequent])
+    vectors = [_vector(bag, vocabulary, idf) for bag in bags]
     rows = np.arange(len(train))
     held, kept = rows[rows % 10 == 0], rows[rows % 10 != 0]
-    best = max(PENALTIES, key=lambda p: _accuracy(fitted, target, held, _fit(fitted, target, kept, classes, p)))
-    coefficients = _fit(fitted, target, rows, classes, best)
-    unseen = _Matrix([_features(text) for text in test], vocabulary, weights)
-    return unseen.times(coefficients, np.arange(len(test))).argmax(1).numpy()
+
+    def accuracy(penalty: float) -> float:
+        fitted = _fit([vectors[row] for row in kept], labels[kept], len(frequent) + 1, classes, penalty)
+        return float((_predict([vectors[row] for row in held], fitted) == labels[held]).mean())
+
+    fitted = _fit(vectors, labels, len(frequent) + 1, classes, max(PENALTIES, key=accuracy))
+    return _predict([_vector(_features(text), vocabulary, idf) for text in test], fitted)
 
 
 def _features(text: str) -> Counter[str]:
@@ -46,48 +50,57 @@ def _features(text: str) -> Counter[str]:
     return Counter(words) + Counter(f"{a} {b}" for a, b in itertools.pairwise(words))
 
 
-class _Matrix:
-    """Sparse TF-IDF rows of unit length, and a last column of ones for the intercept."""
-
-    def __init__(self, bags: list[Counter[str]], vocabulary: dict[str, int], idf: np.ndarray) -> None:
-        self.columns = len(vocabulary) + 1
-        self.indices: list[np.ndarray] = []
-        self.values: list[np.ndarray] = []
-        for bag in bags:
-            index = np.array([vocabulary[f] for f in bag if f in vocabulary], np.int64)
-            counts = np.array([n for f, n in bag.items() if f in vocabulary], np.float64)
-            value = (1 + np.log(counts)) * idf[index]
-            length = np.linalg.norm(value)
-            self.indices.append(np.append(index, len(vocabulary)))
-            self.values.append(np.append(value / length if length else value, 1.0))
-
-    def times(self, matrix: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        """Product of the chosen rows with ``matrix`` [columns, classes]: [rows, classes]."""
-        return self.select(rows)(matrix)
-
-    def select(self, rows: np.ndarray):
-        sizes = [len(self.indices[row]) for row in rows]
-        offsets = torch.from_numpy(np.cumsum([0, *sizes[:-1]]))
-        index = torch.from_numpy(np.concatenate([self.indices[row] for row in rows]))
-        value = torch.from_numpy(np.concatenate([self.values[row] for row in rows]).astype(np.float32))
-        return lambda matrix: F.embedding_bag(index, matrix, offsets, mode="sum", per_sample_weights=value)
+def _vector(bag: Counter[str], vocabulary: dict[str, int], idf: np.ndarray) -> _Vector:
+    """Columns and values of a text's TF-IDF of unit length, and a last column of one for the intercept."""
+    counts = {vocabulary[feature]: n for feature, n in bag.items() if feature in vocabulary}
+    columns = np.array(sorted(counts), np.int64)
+    values = (1 + np.log([counts[column] for column in columns])) * idf[columns]
+    length = np.linalg.norm(values)
+    return np.append(columns, len(vocabulary)), np.append(values / length if length else values, 1.0)
 
 
-def _fit(data: _Matrix, target: torch.Tensor, rows: np.ndarray, classes: int, penalty: float) -> torch.Tensor:
-    product, wanted = data.select(rows), target[rows]
-    coefficients = torch.zeros(data.columns, classes, requires_grad=True)
-    optimiser = torch.optim.LBFGS([coefficients], max_iter=100, line_search_fn="strong_wolfe")
+def _fit(vectors: list[_Vector], labels: np.ndarray, columns: int, classes: int, penalty: float) -> torch.Tensor:
+    """Coefficients [columns, classes]; the intercept is not penalised."""
+    matrix, transposed = _sparse(vectors, columns), _sparse(_transpose(vectors, columns), len(vectors))
+    wanted = F.one_hot(torch.from_numpy(labels), classes).double()
+    shrink = torch.full((columns, 1), penalty / len(vectors), dtype=torch.float64)
+    shrink[-1] = 0
+    coefficients = torch.zeros(columns, classes, dtype=torch.float64)
+    optimiser = torch.optim.LBFGS(
+        [coefficients], max_iter=100, history_size=8, tolerance_change=1e-6, line_search_fn="strong_wolfe"
+    )
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        fit = F.cross_entropy(product(coefficients), wanted)
-        loss = fit + 0.5 * penalty / len(rows) * coefficients[:-1].square().sum()
-        loss.backward()
-        return loss
+    def closure() -> float:
+        log_shares = torch.log_softmax(matrix @ coefficients, 1)
+        coefficients.grad = transposed @ (log_shares.exp() - wanted) / len(vectors) + shrink * coefficients
+        fit = -(log_shares * wanted).sum() / len(vectors)
+        return float(fit + 0.5 * (shrink * coefficients.square()).sum())
 
     optimiser.step(closure)
-    return coefficients.detach()
+    return coefficients
 
 
-def _accuracy(data: _Matrix, target: torch.Tensor, rows: np.ndarray, coefficients: torch.Tensor) -> float:
-    return float((data.times(coefficients, rows).argmax(1) == target[rows]).float().mean())
+def _predict(vectors: list[_Vector], coefficients: torch.Tensor) -> np.ndarray:
+    return (_sparse(vectors, len(coefficients)) @ coefficients).argmax(1).numpy()
+
+
+def _transpose(vectors: list[_Vector], columns: int) -> list[_Vector]:
+    rows = np.repeat(np.arange(len(vectors)), [len(columns_of) for columns_of, _ in vectors])
+    column, value = (np.concatenate([vector[part] for vector in vectors]) for part in (0, 1))
+    order = np.argsort(column, kind="stable")
+    bounds = np.searchsorted(column[order], np.arange(1, columns))
+    return list(zip(np.split(rows[order], bounds), np.split(value[order], bounds), strict=True))
+
+
+def _sparse(vectors: list[_Vector], columns: int) -> torch.Tensor:
+    bounds = np.cumsum([0, *(len(columns_of) for columns_of, _ in vectors)])
+    column, value = (np.concatenate([vector[part] for vector in vectors]) for part in (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that its interface may change
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(bounds),
+            torch.from_numpy(column),
+            torch.from_numpy(value),
+            (len(vectors), columns),
+            check_invariants=False,
+        )

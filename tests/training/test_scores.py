@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training import baselines, scores
+
+
+def test_accuracy_and_macro_f1_by_hand() -> None:
+    counts = np.array([[3, 1, 0], [0, 2, 0], [1, 1, 0]])
+    assert scores.accuracy(counts) == pytest.approx(5 / 8)
+    # F1 = 2 TP / (labelled + predicted): 6 / (4 + 4), 4 / (2 + 4), 0 / (2 + 0)
+    assert scores.macro_f1(counts) == pytest.approx((6 / 8 + 4 / 6 + 0) / 3)
+
+
+def test_the_confusion_keeps_groups_apart() -> None:
+    found = scores.confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), ["b", "a", "b"], 2)
+    assert found.tolist() == [[[0, 0], [1, 0]], [[1, 0], [0, 1]]]
+
+
+def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+    draw = np.random.default_rng(0)
+    right = draw.random(2000) < 0.7
+    labels = np.zeros(2000, np.int64)
+    counts = scores.confusion(labels, (~right).astype(np.int64), [str(row) for row in range(2000)], 2)
+    found = scores.interval(scores.accuracy, counts)
+    error = 1.96 * np.sqrt(0.7 * 0.3 / 2000)
+    assert found.value == right.mean()
+    assert (found.low, found.high) == pytest.approx((right.mean() - error, right.mean() + error), abs=0.003)
+
+
+def test_documents_of_one_group_widen_the_interval() -> None:
+    draw = np.random.default_rng(0)
+    predicted = np.repeat((draw.random(50) < 0.3).astype(np.int64), 40)
+    labels = np.zeros(2000, np.int64)
+    apart, together = (
+        scores.interval(scores.accuracy, scores.confusion(labels, predicted, groups, 2))
+        for groups in ([str(n) for n in range(2000)], [str(n // 40) for n in range(2000)])
+    )
+    assert together.high - together.low > 3 * (apart.high - apart.low)
+
+
+def test_the_lead_over_oneself_is_nothing() -> None:
+    counts = np.random.default_rng(0).integers(0, 5, (30, 3, 3))
+    assert scores.interval(scores.macro_f1, counts, counts) == scores.Interval(0.0, 0.0, 0.0)
+
+
+def test_the_bag_of_words_finds_words_and_pairs_and_ignores_order_of_rows() -> None:
+    texts = [f"filler {n} the cat sees" if n % 2 else f"filler {n} sees the cat" for n in range(60)]
+    labels = np.arange(60) % 2
+    assert baselines.bag_of_words(texts, labels, 2, ["the cat sees", "sees the cat"]).tolist() == [1, 0]
+    assert baselines.majority(np.array([2, 1, 2]), 2).tolist() == [2, 2]
