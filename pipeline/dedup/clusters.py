@@ -36,8 +36,8 @@ CHUNK = 1 << 21
 NAMED = 100
 
 
-def items(_build: Build) -> list[str]:
-    return ["all"]
+def items(build: Build) -> list[str]:
+    return ["all"] if build.shards() else []
 
 
 def findings(build: Build) -> list[str]:

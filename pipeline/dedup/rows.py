@@ -24,12 +24,15 @@ SHARD = 1 << 32
 
 
 def partitions(build: Build) -> list[str]:
-    """Names ``<number>-of-<count>`` of the parts into which 64-bit hashes are split; the count is a power of two."""
+    """Names ``<number>-of-<count>`` of the parts into which 64-bit hashes are split; without documents there are none.
+
+    The count is a power of two.
+    """
     sources = files.read_json(build.path("documents", "manifest.json"))["sources"]
     documents, count = sum(source["documents"] for source in sources.values()), 1
     while count * PARTITION_ROWS < documents:
         count *= 2
-    return [f"{number:05d}-of-{count:05d}" for number in range(count)]
+    return [f"{number:05d}-of-{count:05d}" for number in range(count)] if documents else []
 
 
 def part_of(hashes: np.ndarray, name: str) -> slice:

@@ -94,7 +94,7 @@ def write_sets(build: Build, shard: str) -> Outcome:
     number = build.shards().index(shard)
     tables = (shards.read_table(build.path("work", "minhash.candidates", item)) for item in lsh.items(build))
     found = [rows.array(rows.of_shard(table, number), "row") for table in tables]
-    wanted = np.unique(np.concatenate(found)) - number * rows.SHARD
+    wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found])) - number * rows.SHARD
     made_by = files.fingerprint(
         "minhash.shingles",
         VERSION,

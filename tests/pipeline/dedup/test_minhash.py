@@ -328,10 +328,12 @@ def test_a_changed_threshold_keeps_the_signatures_and_changed_documents_keep_oth
     assert found_clusters(changed) == brute_force(documents, changed.recipe.minhash)  # type: ignore[arg-type]
 
 
-def test_an_empty_corpus_has_no_duplicates(tmp_path):
+def test_a_corpus_without_documents_or_without_shards_has_no_duplicates(tmp_path):
     build = build_of(tmp_path, [], exact=exact.Config(), minhash=Config())
     run(build, [*exact.steps(), *minhash.steps()])
     assert decisions(build, "minhash") == {}
+    files.write_json(build.path("documents", "manifest.json"), {"shards": [], "sources": {}})
+    assert run(build, [*exact.steps(), *minhash.steps()]) == (0, 0)
 
 
 def test_damaged_signatures_are_refused_by_name(tmp_path):
