@@ -140,10 +140,18 @@ def _passages_table(passages: Sequence[Passage]) -> Table:
             if name not in judged and value is not None:
                 table.add_row(_signal(name), Text(_value(value)))
         if passage.dropped_by and passage.dropped_by not in {check.rule for check in passage.checks}:
-            threshold = "–" if passage.threshold is None else formats.number(passage.threshold)
-            cells = (formats.number(passage.value), Text(formats.rule(passage.dropped_by)), threshold)
-            table.add_row("", *cells, "", Text("failed", "bold red"))
+            table.add_row("", *_verdict_cells(passage, passage.dropped_by))
     return table
+
+
+def _verdict_cells(passage: Passage, rule: str) -> tuple[RenderableType, ...]:
+    """The verdict of a stage whose thresholds were found in the data; a duplicate has no margin, it has a survivor."""
+    value, threshold = passage.value, passage.threshold
+    shown, margin = formats.number(threshold), ""
+    if value is not None and threshold is not None and "duplicate_of" not in passage.signals:
+        shown = f"{'≤' if value > threshold else '≥'} {shown}"
+        margin = formats.number(-abs(value - threshold))
+    return formats.number(value), Text(formats.rule(rule)), shown, margin, Text("failed", "bold red")
 
 
 def _signal(name: str) -> Text:

@@ -37,7 +37,8 @@ def collect(build: Build, shard: str) -> Outcome:
         table = build.ledger(stage, shard)
         if "language" in table.column_names:
             languages = table["language"].combine_chunks().cast(pa.string())
-        counts, thresholds = histograms.count(stage, table, rules[stage], languages)
+        groups = documents["domain"].combine_chunks() if stage == "balance" else languages
+        counts, thresholds = histograms.count(stage, table, rules[stage], groups)
         row["counts"] += counts
         row["thresholds"] += thresholds
         row["samples"] += samples.choose(build, shard, stage, table, documents, languages)

@@ -82,8 +82,11 @@ def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(positive, linear, special), np.where(positive, logarithmic, -1)
 
 
-def count(stage: str, table: pa.Table, rules: Sequence[ledger.Rule], languages: pa.Array) -> tuple[list, list]:
-    """The rows of COUNTS and of THRESHOLDS for one ledger; ``languages`` names the group of each of its rows."""
+def count(stage: str, table: pa.Table, rules: Sequence[ledger.Rule], groups: pa.Array) -> tuple[list, list]:
+    """The rows of COUNTS and of THRESHOLDS for one ledger.
+
+    ``groups`` names, for each row of it, what may have chosen its threshold: its language or domain.
+    """
     dropped = table["dropped_by"].combine_chunks()
     names = dropped.dictionary.to_pylist()
     verdict = dropped.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -104,7 +107,7 @@ def count(stage: str, table: pa.Table, rules: Sequence[ledger.Rule], languages: 
                  "bin": int(at % BINS), "documents": int(flat[at])}
                 for at in np.flatnonzero(flat)
             ]  # fmt: skip
-    return counts, _thresholds(stage, table, judged, languages)
+    return counts, _thresholds(stage, table, judged, groups)
 
 
 def merge(shards: Iterable[tuple[pa.StructArray, pa.StructArray]]) -> list[Histogram]:
@@ -180,7 +183,9 @@ def marks(histogram: Histogram, low: float, high: float) -> tuple[list[Mark], in
     inside = [key for key in groups if low <= key[0] <= high]
     shown = sorted(inside, key=lambda key: (-drops[key], key))[:SHOWN_THRESHOLDS]
     named = {key: _some(sorted(groups[key])) if key in split else "" for key in shown}
-    marks = [Mark(key[0], f"{named[key]} {key[0]:.4g}".strip(), key[1]) for key in sorted(shown)]
+    # A line through whole numbers stands between those that it parts.
+    shift = {"above": 0.5, "below": -0.5} if histogram.integer else {"above": 0.0, "below": 0.0}
+    marks = [Mark(at + shift[side], f"{named[at, side]} {at:.4g}".strip(), side) for at, side in sorted(shown)]
     return marks, len(inside) - len(shown)
 
 

@@ -24,6 +24,8 @@ from pipeline.store import ledger
 from pipeline.text.hashing import document_hash
 
 CLOSEST, BY_HASH = 2, 2
+CLOSE = 0.1
+"""A value within this share of its threshold is called a close call."""
 LENGTH = 600
 """Characters that are shown of a text."""
 

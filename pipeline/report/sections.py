@@ -141,9 +141,10 @@ def dropped(build: Build) -> list[dict[str, Any]] | None:
     beside = samples.survivors(build, found)
     by_stage: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in sorted(found, key=lambda entry: (-entry.documents, entry.rule)):
-        cards = [{**row, "close": True} for row in entry.closest] + [{**row, "close": False} for row in entry.by_hash]
-        for card in cards:
-            card["survivor_excerpt"] = beside.get(card["survivor"])
+        cards = [
+            {**row, "close": row["margin"] < samples.CLOSE, "survivor_excerpt": beside.get(row["survivor"])}
+            for row in entry.closest + entry.by_hash
+        ]
         by_stage[entry.stage].append({"rule": entry.rule, "documents": entry.documents, "cards": cards})
     order = [stage for stage in build.stages if stage in by_stage]
     return [{"title": formats.title(stage), "rules": by_stage[stage]} for stage in order]

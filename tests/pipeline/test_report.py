@@ -256,6 +256,15 @@ def test_a_threshold_that_no_document_met_is_drawn_from_the_rules():
     assert histograms.static_marks(rules, "score") == [("r", "below", 0.2), ("r", "above", 0.9)]
 
 
+def test_a_line_through_whole_numbers_stands_between_those_it_parts():
+    values = pa.array([1, 1, 2, 3, 8], pa.int64())
+    verdicts = ledger.judge([ledger.Rule("r", "copies", maximum=1)], {"copies": values}, len(values))
+    found = histogram_of(pa.table({"copies": values, **verdicts.columns()}))
+    assert found is not None
+    edges, _, _ = histograms.columns_of(found)
+    assert histograms.marks(found, edges[0], edges[-1]) == ([charts.Mark(1.5, "1", "above")], 0)
+
+
 CLUSTERS = st.text(st.sampled_from("aé\u0301\u0308👩\u200d🚒🇩🇪한\r\n "), max_size=900)
 
 
