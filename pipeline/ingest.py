@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 from pipeline.build import Build, Outcome, Step
 from pipeline.sources import READERS, Source
 from pipeline.sources.base import Document, File, Rejected, excerpt, group, printable
-from pipeline.sources.reading import identity
 from pipeline.store import files, shards
 
 VERSION = 1
@@ -87,7 +86,7 @@ def _read_part(build: Build, part: str) -> Outcome:
     source = next(source for source in build.recipe.sources if source.name == plan["source"])
     reader = READERS[source.kind]
     run = [File(*entry) for entry in plan["files"]]
-    content = [(printable(file.path), file.name, file.size, identity(file)) for file in run]
+    content = [(printable(file.path), file.name, file.size, reader.identity(source, file)) for file in run]
     made_by = files.fingerprint("ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content)
     if _is_current(build, part, made_by):
         return Outcome(reused=True)

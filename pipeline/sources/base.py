@@ -1,9 +1,10 @@
 """What a source is: files in, documents and rejected records out.
 
 A source module has a pydantic config with its ``kind``, a ``VERSION`` (raised whenever the same file would give other
-documents) and two functions:
+documents) and three functions:
 
 - ``list_files(config) -> list[File]``: what it reads, sorted by name, each name once. Raises NoFiles.
+- ``identity(config, file) -> str``: changes whenever the file's content does.
 - ``read(config, file) -> Iterator[Document | Rejected]``: every record of one file, in order, in memory bounded by
   ``max_document_bytes``. A bad record is yielded as Rejected and never raised.
 
@@ -77,6 +78,7 @@ class SourceConfig(Config):
     """What all sources share. ``name`` begins every document's id; longer records are quarantined unread."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    domain: str | None = None  # of all its documents; if not given, the source's name
     max_document_bytes: DocumentSize = ByteSize(256 << 20)
 
 
@@ -88,12 +90,11 @@ class FileConfig(SourceConfig):
     """A source over the files that fsspec globs match (``data/**/*.txt``, ``s3://bucket/x-*.jsonl.gz``)."""
 
     path: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-    domain: str | None = None  # the source's name if not given
     max_compression_ratio: Annotated[float, Field(gt=1)] = 200.0  # text reaches 3 to 50; a bomb 1,000 and more
 
 
-class RecordConfig(FileConfig):
-    """A source whose files hold records with named fields.
+class RecordConfig(SourceConfig):
+    """A source of records with named fields.
 
     A text in ``domain_field`` overrides ``domain``. Fields that do not become part of the document otherwise are its
     metadata: all of them, or those in ``metadata_fields``.

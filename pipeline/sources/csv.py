@@ -8,14 +8,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.sources.base import Document, File, Ids, RecordConfig, Rejected, excerpt, find_files, to_document
+from pipeline.sources.base import (
+    Document,
+    File,
+    FileConfig,
+    Ids,
+    RecordConfig,
+    Rejected,
+    excerpt,
+    find_files,
+    to_document,
+)
 from pipeline.sources.reading import Line, open_file, read_lines
+from pipeline.sources.reading import identity as identity
 
 VERSION = 1
 _BOM = "\ufeff"
 
 
-class Csv(RecordConfig):
+class Csv(FileConfig, RecordConfig):
     r"""Documents from tables as text. The first row names the columns, unless ``columns`` does.
 
     ``delimiter: "\t"`` with ``quote: null`` reads tab-separated values in which quotes are ordinary characters.

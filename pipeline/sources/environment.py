@@ -40,6 +40,7 @@ from pipeline.sources.base import (
     file_name,
     printable,
 )
+from pipeline.sources.reading import identity as identity
 
 VERSION = 1
 #: A docstring shorter than this goes to its module's document; a module's document shorter than this is left out.
@@ -122,7 +123,7 @@ def read(config: Environment, file: File) -> Iterator[Document | Rejected]:
     path = Path(inside)
     kind = _kind(path) or "documentation"
     package = _package(root_name, path)
-    domain = _DOMAIN_BY_KIND.get(kind) or _DOMAIN_OF.get(_normal(package), "tools")
+    domain = config.domain or _DOMAIN_BY_KIND.get(kind) or _DOMAIN_OF.get(_normal(package), "tools")
     raw = Path(file.path).read_bytes()
     if len(raw) > config.max_document_bytes:
         yield Rejected(file.path, 1, 0, "longer than max_document_bytes", excerpt(raw))

@@ -114,8 +114,8 @@ def _by_trafilatura() -> Callable[[bytes, str], str]:
 
 
 def _by_resiliparse() -> Callable[[bytes, str], str]:
-    from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+    from resiliparse.extract.html2text import extract_plain_text  # pyright: ignore[reportMissingModuleSource]
+    from resiliparse.parse.encoding import bytes_to_str, detect_encoding  # pyright: ignore[reportMissingModuleSource]
 
     def extract(page: bytes, charset: str) -> str:
         text = _decoded(page, charset)
@@ -136,13 +136,18 @@ def _decoded(page: bytes, charset: str) -> str | None:
 
 def _decompressed(page: bytes, compression: str) -> bytes:
     """``page`` without its ``Content-Encoding``; as it is where that is not true, as in many archives."""
-    import brotli
-
     try:
         if compression in ("gzip", "x-gzip", "deflate"):
             return zlib.decompressobj(wbits=47).decompress(page)
-        return brotli.decompress(page) if compression == "br" else page
-    except (zlib.error, brotli.error):
+    except zlib.error:
+        return page
+    if compression != "br":
+        return page
+    import brotli
+
+    try:
+        return brotli.decompress(page)
+    except brotli.error:
         return page
 
 

@@ -7,14 +7,25 @@ from typing import Literal
 
 import orjson
 
-from pipeline.sources.base import Document, File, Ids, RecordConfig, Rejected, excerpt, find_files, to_document
+from pipeline.sources.base import (
+    Document,
+    File,
+    FileConfig,
+    Ids,
+    RecordConfig,
+    Rejected,
+    excerpt,
+    find_files,
+    to_document,
+)
+from pipeline.sources.reading import identity as identity
 from pipeline.sources.reading import open_file, read_lines
 
 VERSION = 1
 _BOM = b"\xef\xbb\xbf"
 
 
-class Jsonl(RecordConfig):
+class Jsonl(FileConfig, RecordConfig):
     """Documents from JSON lines. Blank lines are passed over; numbers of records are numbers of lines."""
 
     kind: Literal["jsonl"] = "jsonl"

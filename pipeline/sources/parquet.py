@@ -8,14 +8,15 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.sources.base import Document, File, Ids, RecordConfig, Rejected, find_files, to_document
+from pipeline.sources.base import Document, File, FileConfig, Ids, RecordConfig, Rejected, find_files, to_document
+from pipeline.sources.reading import identity as identity
 from pipeline.sources.reading import open_raw
 
 VERSION = 1
 _BATCH_BYTES = 16 << 20
 
 
-class Parquet(RecordConfig):
+class Parquet(FileConfig, RecordConfig):
     """Documents from columnar files. Only the columns that the recipe needs are read."""
 
     kind: Literal["parquet"] = "parquet"
@@ -25,13 +26,13 @@ def list_files(config: Parquet) -> list[File]:
     return find_files(config)
 
 
-def read(config: Parquet, file: File) -> Iterator[Document | Rejected]:
+def read(config: RecordConfig, file: File) -> Iterator[Document | Rejected]:
     ids = Ids(config.name, file)
     position = 0
     batches = _arrow_batches if file.name.lower().endswith((".arrow", ".feather")) else _parquet_batches
     with open_raw(file) as handle:
         try:
-            for batch in batches(handle, _columns(config)):
+            for batch in batches(handle, columns(config)):
                 for row in _rows(batch):
                     position += 1
                     if row is None:
@@ -44,7 +45,7 @@ def read(config: Parquet, file: File) -> Iterator[Document | Rejected]:
             yield Rejected(file.path, position + 1, None, "the file is damaged", str(error)[:500])
 
 
-def _columns(config: RecordConfig) -> set[str] | None:
+def columns(config: RecordConfig) -> set[str] | None:
     """Names of the columns to read; None for all."""
     if config.metadata_fields is None:
         return None
@@ -54,10 +55,10 @@ def _columns(config: RecordConfig) -> set[str] | None:
 
 def _parquet_batches(handle: IO[bytes], wanted: set[str] | None) -> Iterator[pa.RecordBatch]:
     table = pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
-    columns = [name for name in table.schema_arrow.names if wanted is None or name in wanted]
+    chosen = [name for name in table.schema_arrow.names if wanted is None or name in wanted]
     for group in range(table.metadata.num_row_groups):
         about = table.metadata.row_group(group)
-        yield from table.iter_batches(_batch_rows(about.total_byte_size, about.num_rows), [group], columns)
+        yield from table.iter_batches(_batch_rows(about.total_byte_size, about.num_rows), [group], chosen)
 
 
 def _arrow_batches(handle: IO[bytes], wanted: set[str] | None) -> Iterator[pa.RecordBatch]:

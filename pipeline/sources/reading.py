@@ -16,7 +16,7 @@ import fsspec
 import xxhash
 import zstandard
 
-from pipeline.sources.base import File
+from pipeline.sources.base import File, SourceConfig
 from pipeline.store import files
 
 #: Bytes fed to a decompressor at once. zstd makes 128 KiB of 4 bytes at most, so one step gives 64 MiB at most.
@@ -42,7 +42,7 @@ def open_raw(file: File) -> Iterator[IO[bytes]]:
         yield handle  # type: ignore[misc]
 
 
-def identity(file: File) -> str:
+def identity(_config: SourceConfig, file: File) -> str:
     """Changes whenever the file's content does: a hash of the content, or what an object store knows of it.
 
     mtime alone misses what a copy or a checkout keeps; hashing runs at the disk's speed, far above parsing.

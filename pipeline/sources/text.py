@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ByteSize
 
 from pipeline.sources.base import Document, File, FileConfig, Ids, Rejected, excerpt, find_files
 from pipeline.sources.reading import Damaged, Line, open_file, read_lines
+from pipeline.sources.reading import identity as identity
 
 VERSION = 1
 _BOM = b"\xef\xbb\xbf"

@@ -20,6 +20,7 @@ from warcio.statusandheaders import StatusAndHeadersParserException
 from pipeline.sources.base import Document, File, FileConfig, Ids, Rejected, dump_json, excerpt, find_files
 from pipeline.sources.extract import ExtractionFailed, Extractor
 from pipeline.sources.reading import Damaged, open_file
+from pipeline.sources.reading import identity as identity
 
 VERSION = 1
 _LINE = 1 << 20

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from pipeline.sources.base import File
 from pipeline.sources.reading import Damaged, Line, identity, open_file, read_lines
+from pipeline.sources.text import Text
 
 COMPRESS = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+
+CONFIG = Text(name="s", path=["x"])
 
 
 def stored(folder, name: str, data: bytes) -> File:
@@ -131,9 +134,9 @@ def test_an_oversized_line_is_never_held(tmp_path):
 
 def test_the_identity_of_a_file_is_its_content(tmp_path):
     one, same = stored(tmp_path, "one", b"content"), stored(tmp_path, "same", b"content")
-    assert identity(one) == identity(same)
-    before = identity(one)
+    assert identity(CONFIG, one) == identity(CONFIG, same)
+    before = identity(CONFIG, one)
     stat = (tmp_path / "one").stat()
     (tmp_path / "one").write_bytes(b"CONTENT")
     os.utime(tmp_path / "one", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert identity(one) != before, "equal size and time, other content"
+    assert identity(CONFIG, one) != before, "equal size and time, other content"

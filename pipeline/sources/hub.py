@@ -1,0 +1,109 @@
+"""Datasets of the Hugging Face hub, streamed; and local ones as ``save_to_disk`` or ``load_dataset`` know them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import xxhash
+
+from pipeline.sources import parquet, reading
+from pipeline.sources.base import Document, File, Ids, NoFiles, RecordConfig, Rejected, file_name, to_document
+from pipeline.store import files
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+VERSION = 1
+#: Stands for the size of a shard that the hub does not tell: a part of its own.
+_UNKNOWN_SIZE = 1 << 30
+
+
+class Hub(RecordConfig):
+    """Documents from one split of a dataset: its id on the hub, or a local folder.
+
+    A hub id is resolved to a commit when the build starts, so that all its documents are of one version; a new commit
+    of ``revision`` is read again.
+    """
+
+    kind: Literal["hub"] = "hub"
+    dataset: str
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
+def list_files(config: Hub) -> list[File]:
+    """The Arrow files of a saved dataset; else one entry a shard of the stream, its path naming the commit."""
+    folder = Path(config.dataset)
+    if (folder / "dataset_dict.json").exists():
+        splits = files.read_json(str(folder / "dataset_dict.json"))["splits"]
+        if config.split not in splits:
+            raise NoFiles(f"source {config.name!r}: {folder} has no split {config.split!r}, but {', '.join(splits)}")
+        folder /= config.split
+    if (folder / "state.json").exists():
+        names = [entry["filename"] for entry in files.read_json(str(folder / "state.json"))["_data_files"]]
+        found = [
+            File(str(folder / name), file_name(f"{config.split}/{name}"), (folder / name).stat().st_size)
+            for name in names
+        ]
+        return sorted(found, key=lambda file: file.name)
+    commit = "local" if folder.is_dir() else _commit(config)
+    stream = _open(config, commit)
+    size = (stream.info.download_size or 0) // stream.num_shards or _UNKNOWN_SIZE
+    return [
+        File(f"{config.dataset}@{commit}", f"{config.split}-{index:05d}", size) for index in range(stream.num_shards)
+    ]
+
+
+def identity(config: Hub, file: File) -> str:
+    """The content of local files; of a hub dataset the commit."""
+    if _is_saved(file):
+        return reading.identity(config, file)
+    folder = Path(config.dataset)
+    if not folder.is_dir():
+        return file.path
+    digest = xxhash.xxh3_128()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0{reading.identity(config, File(str(path), '', 0))}\0".encode())
+    return digest.hexdigest()
+
+
+def read(config: Hub, file: File) -> Iterator[Document | Rejected]:
+    if _is_saved(file):
+        yield from parquet.read(config, file)
+        return
+    ids = Ids(config.name, file)
+    stream = _open(config, file.path.rpartition("@")[2])
+    shard = stream.shard(stream.num_shards, int(file.name.rpartition("-")[2]))
+    position = 0
+    try:
+        for position, record in enumerate(shard, 1):
+            yield to_document(config, file, ids, record, position)
+    except (pa.ArrowException, ValueError) as error:
+        yield Rejected(file.path, position + 1, None, "the dataset is damaged", str(error)[:500])
+
+
+def _is_saved(file: File) -> bool:
+    return file.name.endswith(".arrow")
+
+
+def _commit(config: Hub) -> str:
+    from huggingface_hub import HfApi
+
+    commit = HfApi().dataset_info(config.dataset, revision=config.revision).sha
+    assert commit is not None
+    return commit
+
+
+def _open(config: Hub, commit: str) -> IterableDataset:
+    from datasets import load_dataset
+
+    revision = None if commit == "local" else commit
+    stream = load_dataset(config.dataset, config.subset, split=config.split, revision=revision, streaming=True)
+    if config.metadata_fields is not None and stream.column_names is not None:
+        wanted = parquet.columns(config) or set()
+        stream = stream.select_columns([name for name in stream.column_names if name in wanted])
+    return stream
