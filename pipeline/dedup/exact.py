@@ -27,12 +27,12 @@ VERSION = 1
 
 
 class Config(StageConfig):
-    """``normalise``: what two equal texts may differ in. ``whitespace``: runs of it count as one space, at
-    the ends as nothing, as ``" ".join(text.split())``; ``case``: each character counts in lower case.
-    ``keep``: which one survives.
+    """``normalise``: what two equal texts may differ in. ``whitespace``: runs of it count as one space, at the ends as
+    nothing, as ``" ".join(text.split())``; ``whitespace_and_case``: each character counts in lower case, too; ``none``:
+    in no byte. ``keep``: which one survives.
     """
 
-    normalise: list[Literal["whitespace", "case"]] = []
+    normalise: Literal["none", "whitespace", "whitespace_and_case"] = "whitespace"
     keep: Keep = "longest"
 
 
@@ -49,9 +49,9 @@ def content_hashes(texts: pa.StringArray, config: Config) -> tuple[np.ndarray, n
     1.
     """
     data, offsets = text_buffers(texts)
-    if not config.normalise:
+    if config.normalise == "none":
         return tuple(hash_spans(data, offsets[:-1], offsets[1:], np.uint64(seed)) for seed in (0, 1))  # type: ignore[return-value]
-    table = folding.text_table("case" in config.normalise, "whitespace" in config.normalise)
+    table = folding.text_table(case=config.normalise == "whitespace_and_case")
     return _hash_folded(data, offsets, table)
 
 

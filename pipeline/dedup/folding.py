@@ -78,14 +78,12 @@ def word_table() -> np.ndarray:
 
 
 @cache
-def text_table(case: bool, whitespace: bool) -> np.ndarray:
-    """uint32 [0x110000]: each character, in lower case where ``case`` folds; where ``whitespace`` folds,
-    ``SPACE`` for those that ``str.isspace`` names.
-    """
+def text_table(case: bool) -> np.ndarray:
+    """uint32 [0x110000]: each character, in lower case if ``case`` folds; ``SPACE`` for what ``str.isspace`` names."""
     table = np.arange(_CODE_POINTS, dtype=np.uint32)
     for code in _ASSIGNED:
         character = chr(code)
-        if whitespace and character.isspace():
+        if character.isspace():
             table[code] = SPACE
         elif case:
             table[code] = ord(lower(character))
