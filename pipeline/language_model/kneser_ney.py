@@ -20,7 +20,7 @@ their bytes: the result does not depend on the order of the sentences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class NoDiscounts(ValueError):
 class Grams(NamedTuple):
     """The n-grams of one order.
 
-    ``words`` int64 [n, order]; ``probability`` and ``backoff`` float64 [n], not logarithms. The backoff of what is the
+    ``words`` int32 [n, order]; ``probability`` and ``backoff`` float64 [n], not logarithms. The backoff of what is the
     context of nothing is 1, and so by convention is the probability of <s>.
     """
 
@@ -60,8 +60,8 @@ class Model(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """Of each n-gram of one order, sorted by (context, suffix): the numbers of its first and of its last words in the
-    order below, and how often it was seen (int64 [n] each)."""
+    """The n-grams of one order, sorted by (context, suffix): the numbers that their first and their last words have in
+    the order below (int32 [n]), and how often each was seen (int64 [n])."""
 
     context: np.ndarray
     suffix: np.ndarray
@@ -77,7 +77,7 @@ def estimate(
     the first is 0, none is smaller than the one before. Raises NoDiscounts unless there are ``fallback`` discounts, and
     ValueError for wrong arguments, no sentence, or a text that holds <unk>, <s> or </s> as a word.
 
-    Takes about 1 s and 100 MB a million tokens for order 5.
+    For order 5 a million tokens (4.5 MB of English) take about 1.5 s and 170 MB.
     """
     limits = [*prune, *[prune[-1] if prune else 0] * (order - len(prune))]
     if order < 2 or len(limits) != order or limits[0] != 0 or limits != sorted(limits):
@@ -87,22 +87,22 @@ def estimate(
     if not len(sentences):
         raise ValueError("a language model needs at least one sentence")
     tokens, depth, vocabulary = _number_words(sentences)
-    counts = _count(tokens, depth, len(vocabulary), order)
+    levels = _count(tokens, depth, len(vocabulary), order)
 
-    words = np.arange(len(vocabulary))[:, None]
+    words = np.arange(len(vocabulary), dtype=np.int32)[:, None]
     lower = np.full(len(vocabulary), 1 / (len(vocabulary) - 1))  # uniform over all but <s>
-    kept = np.ones(len(vocabulary), bool)
+    kept = stays = np.ones(len(vocabulary), bool)
     grams: list[Grams] = []
+    following: _Counts | None = next(levels)
     for k in range(1, order + 1):
-        context, suffix, count = counts[k - 1]
+        assert following is not None
+        (context, suffix, count), following = following, next(levels, None)
         if k > 1:
             words = np.hstack([words[context], words[suffix, -1:]])
             stays = count > limits[k - 1]
-        else:
-            stays = kept
         adjusted = count
-        if k < order:
-            adjusted = np.bincount(counts[k].suffix, minlength=len(count))
+        if following is not None:
+            adjusted = np.bincount(following.suffix, minlength=len(count))
             if k > 1:
                 adjusted = np.where(words[:, 0] == BOS, count, adjusted)
         discounts = _discounts(adjusted, k, fallback)
@@ -123,41 +123,41 @@ def estimate(
 
 def _number_words(sentences: pa.StringArray) -> tuple[np.ndarray, np.ndarray, pa.StringArray]:
     """``(tokens, depth, vocabulary)``: the sentences as numbers of words, <s> before and </s> after each, one after
-    another; how many tokens of its sentence stand before each; and the words by number. Both arrays are int64."""
+    another; how many tokens of its sentence stand before each; and the words by number. Both arrays are int32."""
     lists = pc.split_pattern(sentences, " ")
     encoded = lists.flatten().dictionary_encode()
     words = encoded.dictionary
     order = pc.sort_indices(words)
     if pc.any(pc.is_in(words, pa.array(SPECIAL))).as_py():
         raise ValueError(f"a word of the text is one of {', '.join(SPECIAL)}; take them out first")
-    rank = np.empty(len(words), np.int64)
+    rank = np.empty(len(words), np.int32)
     rank[order.to_numpy()] = np.arange(len(SPECIAL), len(SPECIAL) + len(words))
     sizes = lists.value_lengths().to_numpy() + 2
     ends = np.cumsum(sizes)
     starts = ends - sizes
-    tokens = np.full(ends[-1], -1)
+    tokens = np.full(ends[-1], -1, np.int32)
     tokens[starts], tokens[ends - 1] = BOS, EOS
     tokens[tokens < 0] = rank[encoded.indices.to_numpy()]
     vocabulary = pa.concat_arrays([pa.array(SPECIAL), words.take(order)])
-    return tokens, np.arange(len(tokens)) - np.repeat(starts, sizes), vocabulary
+    return tokens, (np.arange(len(tokens)) - np.repeat(starts, sizes)).astype(np.int32), vocabulary
 
 
-def _count(tokens: np.ndarray, depth: np.ndarray, vocabulary: int, order: int) -> list[_Counts]:
+def _count(tokens: np.ndarray, depth: np.ndarray, vocabulary: int, order: int) -> Iterator[_Counts]:
     """The n-grams of each order up to ``order``; of those that reach over the start of a sentence only the ones
     whose first word is <s>."""
-    unigrams = np.arange(vocabulary)
-    levels = [_Counts(np.zeros(vocabulary, np.int64), unigrams, np.bincount(tokens, minlength=vocabulary))]
+    unigrams = np.arange(vocabulary, dtype=np.int32)
+    yield _Counts(np.zeros(vocabulary, np.int32), unigrams, np.bincount(tokens, minlength=vocabulary))
     numbers = tokens  # of the n-gram that ends at each place
     for k in range(2, order + 1):
         places = np.flatnonzero(depth >= k - 1)
-        keys = numbers[places - 1] << 32 | numbers[places]
+        keys = numbers[places - 1].astype(np.int64) << 32 | numbers[places]
         by_key = np.argsort(keys)
         keys = keys[by_key]
         first = np.flatnonzero(np.diff(keys, prepend=-1))
-        levels.append(_Counts(keys[first] >> 32, keys[first] & 0xFFFFFFFF, np.diff(first, append=len(keys))))
+        count = np.diff(first, append=len(keys))
+        yield _Counts((keys[first] >> 32).astype(np.int32), (keys[first] & 0xFFFFFFFF).astype(np.int32), count)
         numbers = numbers.copy()
-        numbers[places[by_key]] = np.repeat(np.arange(len(first)), levels[-1].count)
-    return levels
+        numbers[places[by_key]] = np.repeat(np.arange(len(first), dtype=np.int32), count)
 
 
 def _discounts(adjusted: np.ndarray, order: int, fallback: Discounts | None) -> Discounts:

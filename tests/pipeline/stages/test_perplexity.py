@@ -143,6 +143,7 @@ def test_the_model_that_scores_a_document_has_not_seen_its_text_even_in_a_copy(t
         assert found[i] == pytest.approx(fair, rel=1e-6)
         if i < 15:
             assert found[len(texts) + i] == found[i]
+    assert sorted(gathered(build)) == sorted(text.encode() for text in texts), "a copy is trained on twice"
 
 
 @pytest.mark.parametrize("shard_size", [41, 1000])

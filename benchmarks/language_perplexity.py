@@ -1,0 +1,111 @@
+"""Language identification and perplexity on one core: models trained, loaded and applied.
+
+Rates are over processor time, all of it on one thread; training is timed by the clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks.documents import prose
+from pipeline import models
+from pipeline.language_model import scoring, training
+from pipeline.language_model.sentences import sentences
+from pipeline.stage import Batch
+from pipeline.stages import language
+
+TRAINING_MB = 10
+REPEATS = 5
+
+
+def main() -> None:
+    texts = prose(20)
+    measure_language(texts.slice(0, len(texts) // 3))
+    with tempfile.TemporaryDirectory() as folder:
+        measure_perplexity(texts, Path(folder))
+
+
+def measure_language(texts: pa.StringArray) -> None:
+    batch = Batch(texts, models={"language": models.pull(["lid.176"])["lid.176"]})
+    whole = language.measure(language.Config(max_bytes=None), batch).signals
+    for size in (None, 2000, language.Config().max_bytes, 500):
+        config = language.Config(max_bytes=size)
+        seconds = best(lambda config=config: language.measure(config, batch))
+        found = language.measure(config, batch).signals
+        same = np.mean(np.array(found["language"].to_pylist()) == np.array(whole["language"].to_pylist()))
+        verdict = np.mean(kept(found["language_score"]) == kept(whole["language_score"]))
+        title = "whole documents" if size is None else f"excerpts of {size:,} bytes"
+        print(f"language, {title}: {rate(texts, seconds):.0f} MB/s; as the whole: {same:.1%}, verdict {verdict:.1%}")
+
+
+def kept(scores: pa.Array) -> np.ndarray:
+    return scores.to_numpy() >= 0.65
+
+
+def measure_perplexity(texts: pa.StringArray, folder: Path) -> None:
+    sizes = np.cumsum(pc.binary_length(texts).to_numpy())
+    split = int(np.searchsorted(sizes, TRAINING_MB * 1e6))
+    reference, documents = texts.slice(0, split), texts.slice(split)
+    sentences(texts.slice(0, 1))
+    print(f"sentences of folded words: {rate(texts, best(lambda: sentences(texts))):.0f} MB/s")
+    lines = sentences(reference).lines
+    estimators: list[training.Estimator] = ["own", "lmplz"] if shutil.which("lmplz") else ["own"]
+    for estimator, prune in itertools.product(estimators, ([], [0, 0, 1])):
+        path = str(folder / f"{estimator}-{len(prune)}.arpa")
+        training.train(lines.slice(0, 10), path, 5, prune, "own")  # compiles
+        started = time.perf_counter()
+        training.train(lines, path, 5, prune, estimator)
+        seconds, size = time.perf_counter() - started, Path(path).stat().st_size / 1e6
+        print(f"5-gram model of {TRAINING_MB} MB, prune {prune}, by {estimator}: {seconds:.1f} s, {size:.0f} MB")
+    for prune in ([], [0, 0, 1]):
+        path = str(folder / f"own-{len(prune)}.arpa")
+        loading = cpu(lambda path=path: scoring.perplexity(documents.slice(0, 1), path))
+        seconds = best(lambda path=path: scoring.perplexity(documents, path))
+        print(f"perplexity, prune {prune}: {rate(documents, seconds):.0f} MB/s, loaded in {loading:.1f} s")
+    print(f"memory to train unpruned: {training_memory(lines, folder):.0f} MB beside the text")
+
+
+def training_memory(lines: pa.StringArray, folder: Path) -> float:
+    """Peak memory in MB of a process that trains on ``lines``, less that of one that only reads them."""
+    text = folder / "lines"
+    text.write_text("\n".join(lines.to_pylist()), encoding="utf-8", newline="\n")
+    program = (
+        "import sys, pyarrow as pa; from pathlib import Path; from pipeline.language_model import training\n"
+        "lines = pa.array(Path(sys.argv[1]).read_text('utf-8').split('\\n'))\n"
+        "training.train(lines.slice(0, int(sys.argv[2]) or len(lines)), sys.argv[1] + '.arpa', 5, [], 'own')\n"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    )
+    full, idle = (
+        int(subprocess.check_output([sys.executable, "-c", program, str(text), part])) for part in ("0", "100")
+    )
+    return (full - idle) / 1e3
+
+
+def rate(texts: pa.StringArray, seconds: float) -> float:
+    return pc.sum(pc.binary_length(texts)).as_py() / 1e6 / seconds
+
+
+def best(work: Callable[[], Any]) -> float:
+    return min(cpu(work) for _ in range(REPEATS))
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Perplexity on real text: it must tell noise from prose, and our models must be lmplz's."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks.documents import prose
+from pipeline.language_model import scoring, training
+from pipeline.language_model.sentences import sentences
+from tests.pipeline.language_model.reading import read
+
+
+@pytest.fixture(scope="module")
+def english(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A 5-gram model of 8 MB of prose from all domains but the news."""
+    assert shared.is_dir()
+    path = str(tmp_path_factory.mktemp("model") / "en.arpa")
+    training.train(sentences(prose(8, "[!n]*")).lines, path, 5, [0, 0, 1], "own")
+    return path
+
+
+def test_a_page_read_wrongly_by_a_machine_is_more_surprising_than_the_page(shared: Path, english: str):
+    """105 pages of a book on birds (1907) with the errors of OCR, and corrected by hand."""
+    with gzip.open(shared / "quality" / "ocr_mibio.jsonl.gz", "rt", encoding="utf-8", newline="\n") as lines:
+        pages = [json.loads(line) for line in lines]
+    read_by_machine, _ = scoring.perplexity(pa.array([page["ocr"] for page in pages]), english)
+    corrected, _ = scoring.perplexity(pa.array([page["gt"] for page in pages]), english)
+    worse = np.mean(read_by_machine > corrected)
+    print(f"\nOCR worse on {worse:.1%} of {len(pages)} pages; medians {np.median(read_by_machine):.0f}", end="")
+    print(f" against {np.median(corrected):.0f}")
+    assert worse >= 0.95
+
+
+def test_words_in_another_order_are_more_surprising(english: str):
+    texts = [text for text in prose(0.5, "news").to_pylist() if len(text) > 1000]
+    rng = np.random.default_rng(5)
+    shuffled = ["\n".join(" ".join(rng.permutation(line.split())) for line in text.split("\n")) for text in texts]
+    before, _ = scoring.perplexity(pa.array(texts), english)
+    after, _ = scoring.perplexity(pa.array(shuffled), english)
+    assert (after > before).all()
+
+
+def test_another_language_is_more_surprising_than_nearly_all_english(shared: Path, english: str):
+    with gzip.open(shared / "langid" / "lingua_sentences.tsv.gz", "rt", encoding="utf-8", newline="\n") as lines:
+        german = [line.split("\t", 1)[1] for line in lines if line.startswith("de\t")]
+    documents = ["".join(german[at : at + 20]) for at in range(0, len(german), 20)]
+    foreign, _ = scoring.perplexity(pa.array(documents), english)
+    native, _ = scoring.perplexity(prose(1, "news"), english)
+    assert np.quantile(foreign, 0.1) > np.quantile(native, 0.99)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("lmplz") is None, reason="lmplz is not on the PATH")
+def test_the_model_of_megabytes_of_prose_is_that_of_lmplz(tmp_path: Path):
+    lines = sentences(pa.array([*prose(5).to_pylist(), "zzzlast"])).lines  # lmplz miscounts the last word's n-grams
+    for estimator in ("own", "lmplz"):
+        training.train(lines, str(tmp_path / estimator), 5, [0, 0, 1], estimator)
+    own, lmplz = read(tmp_path / "own").grams, read(tmp_path / "lmplz").grams
+    assert own.keys() == lmplz.keys()
+    grams = list(own)
+    difference = np.array([own[gram] for gram in grams]) - np.array([lmplz[gram] for gram in grams])
+    print(f"\n{len(grams)} n-grams, largest difference {np.abs(difference).max():.1e}")
+    assert np.abs(difference).max() < 1e-5
