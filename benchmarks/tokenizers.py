@@ -1,0 +1,184 @@
+"""Tokenizers: counting, training and packing beside Hugging Face tokenizers and SentencePiece, on the same text.
+
+Every run is a process of its own; its time leaves out imports and kernel loading, its memory is the peak above what the
+process held with the text loaded. Both sides may use two cores; ours trains on one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+
+from benchmarks.documents import prose
+from pipeline.tokenization import counts, pack, train
+from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.export import Vocabulary, save
+
+CORES = "2"
+ALGORITHMS = ("bpe", "wordpiece", "unigram")
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: float
+    memory: int  # MiB
+    note: str = ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=30)
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[16_000, 64_000])
+    options = parser.parse_args()
+    texts = prose(options.megabytes).to_pylist()
+    size = sum(len(text.encode()) for text in texts)
+    print(f"{size / 1e6:.1f} MB, {len(texts)} documents")
+    for config in map(_config, ALGORITHMS, [16_000] * 3):
+        found = _alone(_count, texts, config)
+        print(
+            f"count for {config.name:18} {size / found.seconds / 1e6:7.1f} MB/s on one core, {found.memory} MiB"
+        )
+    for vocabulary in options.vocabulary:
+        runs: list[tuple[str, Callable[..., Measured], tuple[Any, ...]]] = []
+        for algorithm in ALGORITHMS:
+            runs.append((f"{algorithm}, ours", _ours, (_config(algorithm, vocabulary),)))
+        likelihood = _config("wordpiece", vocabulary).model_copy(update={"score": "likelihood"})
+        runs.append(("wordpiece by likelihood, ours", _ours, (likelihood,)))
+        runs += [
+            (f"{name}, Hugging Face", _hugging_face, (name, vocabulary)) for name in ("bpe", "wordpiece")
+        ]
+        runs += [
+            (f"{name}, sentencepiece", _sentencepiece, (name, vocabulary)) for name in ("bpe", "unigram")
+        ]
+        for name, work, arguments in runs:
+            found = _alone(work, texts, *arguments)
+            print(
+                f"train {vocabulary:6} {name:30} {found.seconds:7.2f} s {found.memory:6} MiB {found.note}",
+                flush=True,
+            )
+    for name, work in (
+        ("ours, Arrow to packed tokens", _pack),
+        ("Hugging Face encode_batch alone", _encode_batch),
+    ):
+        found = _alone(work, texts)
+        print(f"encode {name:34} {size / found.seconds / 1e6:6.1f} MB/s on {CORES} cores {found.note}")
+
+
+def _config(algorithm: str, vocabulary: int) -> TokenizerConfig:
+    values = {"name": algorithm, "algorithm": algorithm, "vocab_size": vocabulary, "score": "frequency"}
+    return TokenizerConfig.model_validate(values)
+
+
+def _alone(work: Callable[..., Measured], *arguments: Any) -> Measured:
+    os.environ.update(RAYON_NUM_THREADS=CORES, TOKENIZERS_PARALLELISM="true")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Measured, Any]:
+    before = psutil.Process().memory_info().rss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew from here
+    start = time.perf_counter()
+    made = work()
+    seconds = time.perf_counter() - start
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak
+    return Measured(seconds, (int(peak[1]) * 1024 - before) >> 20), made
+
+
+def _count(texts: list[str], config: TokenizerConfig) -> Measured:
+    array = pa.array(texts)
+    counts.count(array.slice(0, 1), config)
+    return _timed(lambda: counts.count(array, config))[0]
+
+
+def _learn(texts: list[str], config: TokenizerConfig) -> tuple[Measured, Vocabulary]:
+    array = pa.array(texts)
+    train.train(counts.count(array.slice(0, 20), config), config)
+    return _timed(lambda: train.train(counts.count(array, config), config))
+
+
+def _ours(texts: list[str], config: TokenizerConfig) -> Measured:
+    return _learn(texts, config)[0]
+
+
+def _hugging_face(texts: list[str], algorithm: str, vocabulary: int) -> Measured:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    if algorithm == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer: Any = trainers.BpeTrainer(
+            vocab_size=vocabulary, min_frequency=2, initial_alphabet=alphabet, show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer()  # type: ignore[assignment]
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+        trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=2, show_progress=False)
+    return _timed(lambda: tokenizer.train_from_iterator(texts, trainer))[0]
+
+
+def _sentencepiece(texts: list[str], algorithm: str, vocabulary: int) -> Measured:
+    import sentencepiece
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "text.txt")
+        path.write_text("\n".join(texts), encoding="utf-8")
+        trainer = sentencepiece.SentencePieceTrainer.train
+        return _timed(
+            lambda: trainer(
+                input=str(path),
+                model_prefix=str(Path(folder, "model")),
+                model_type=algorithm,
+                vocab_size=vocabulary,
+                num_threads=int(CORES),
+                max_sentence_length=1 << 20,
+                minloglevel=2,
+            )
+        )[0]
+
+
+def _tokenizer_file(texts: list[str], folder: str) -> str:
+    config = _config("bpe", 16_000)
+    save(folder, _learn(texts[:: max(1, len(texts) // 2000)], config)[1], config)
+    return f"{folder}/tokenizer.json"
+
+
+def _pack(texts: list[str]) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = pack.load(_tokenizer_file(texts, folder))
+        table = pa.table(
+            {
+                "id": [f"d{i}" for i in range(len(texts))],
+                "text": texts,
+                "domain": ["all"] * len(texts),
+                "repeats": np.ones(len(texts), np.int32),
+            }
+        )
+        found, tokens = _timed(lambda: pack.pack_shard(folder, 0, table, tokenizer, 0, "benchmark"))
+        return Measured(found.seconds, found.memory, f"({tokens} tokens)")
+
+
+def _encode_batch(texts: list[str]) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = pack.load(_tokenizer_file(texts, folder))
+        return _timed(lambda: tokenizer.encode_batch(texts))[0]
+
+
+if __name__ == "__main__":
+    main()

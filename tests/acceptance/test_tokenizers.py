@@ -1,0 +1,127 @@
+"""Tokenizers on real text: our merges beside Hugging Face's, our likelihood beside SentencePiece's, equal files."""
+
+import gzip
+import hashlib
+import itertools
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sentencepiece
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from pipeline.tokenization import counts, export, pack, train
+from pipeline.tokenization.config import TokenizerConfig
+
+BYTES = TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=16_000)
+EACH = [
+    BYTES,
+    TokenizerConfig(name="pieces", algorithm="wordpiece", vocab_size=8_000),
+    TokenizerConfig(name="unigram", algorithm="unigram", vocab_size=8_000),
+]
+
+
+def prose(shared: Path, size: int) -> list[str]:
+    """About ``size`` bytes of documents, every file of the collection in turn."""
+
+    def lines(path: Path) -> Iterator[str]:
+        with gzip.open(path, "rt", encoding="utf-8", newline="\n") as stream:
+            yield from (json.loads(line)["text"] for line in stream)
+
+    streams = [lines(path) for path in sorted(shared.glob("prose/*/*.jsonl.gz"))]
+    found = [text for text in itertools.chain.from_iterable(itertools.zip_longest(*streams)) if text]
+    sizes = np.cumsum([len(text.encode()) for text in found])
+    return found[: int(np.searchsorted(sizes, size)) + 1]
+
+
+@pytest.mark.slow
+def test_byte_bpe_equals_hugging_faces_merges_on_30_mb(shared):
+    texts = prose(shared, 30_000_000)
+    learned = train.train(counts.count(pa.array(texts), BYTES), BYTES)
+    reference = Tokenizer(models.BPE())
+    reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=16_000,
+        min_frequency=2,
+        show_progress=False,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    reference.train_from_iterator(texts, trainer)
+    model = json.loads(reference.to_str())["model"]
+    assert learned.merges == [tuple(pair) for pair in model["merges"]]
+    assert learned.pieces == sorted(model["vocab"], key=model["vocab"].get)
+
+
+def file_hashes(texts: list[str], shard_count: int) -> list[str]:
+    """SHA-256 of each tokenizer.json from counts made shard by shard, partition by partition."""
+    found = []
+    for config in EACH:
+        tables = [counts.count(pa.array(texts[i::shard_count]), config) for i in range(shard_count)]
+        parts = [counts.merge(counts.partition(t, p) for t in tables) for p in range(counts.PARTITIONS)]
+        made = export.to_json(train.train(pa.concat_tables(parts), config), config)
+        found.append(hashlib.sha256(made).hexdigest())
+    return found
+
+
+@pytest.mark.slow
+def test_five_processes_and_three_shard_sizes_write_the_same_files(shared):
+    texts = prose(shared, 2_000_000)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        runs = [pool.submit(file_hashes, texts, shard_count) for shard_count in (1, 3, 3, 7, 7)]
+        first, *others = [run.result() for run in runs]
+    assert others == [first] * 4
+
+
+@pytest.mark.slow
+def test_unigram_is_as_likely_as_sentencepieces_on_held_out_text(shared, tmp_path):
+    lines = [line for text in prose(shared, 4_000_000) for line in text.split("\n") if line.strip()]
+    learn_from, held_out = [line for i, line in enumerate(lines) if i % 20], lines[::20]
+    config = EACH[2]
+    vocabulary = train.train(counts.count(pa.array(learn_from), config), config)
+    (tmp_path / "text.txt").write_text("\n".join(learn_from), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text.txt"),
+        model_prefix=str(tmp_path / "model"),
+        vocab_size=config.vocab_size,
+        model_type="unigram",
+        character_coverage=1.0,
+        normalization_rule_name="nfkc",
+        max_sentence_length=1 << 20,
+        minloglevel=2,
+    )
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "model.model"))
+    ours = export.to_tokenizer(vocabulary, config)
+    unknown = min(vocabulary.scores[3:]) - 10  # for either model, as both engines have it
+    our_scores = np.array(vocabulary.scores)
+    our_scores[ours.token_to_id("<unk>")] = unknown
+    their_scores = np.array([theirs.get_score(i) for i in range(theirs.get_piece_size())])
+    their_scores[theirs.unk_id()] = unknown
+    our_total = sum(our_scores[e.ids].sum() for e in ours.encode_batch(held_out, add_special_tokens=False))
+    their_total = sum(their_scores[ids].sum() for ids in theirs.encode(held_out) if ids)
+    assert our_total >= their_total * 1.01  # both are negative: at most 1 % less likely
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", EACH, ids=lambda c: c.name)
+def test_real_text_of_every_kind_trains_and_encodes(shared, config):
+    texts = prose(shared, 1_000_000)
+    texts += [line for path in sorted(shared.glob("langid/*"))[:3] for line in _head(path)]
+    tokenizer = export.to_tokenizer(train.train(counts.count(pa.array(texts), config), config), config)
+    tokens = sum(len(tokens) for tokens, _ in pack.encode(pa.array(texts), tokenizer, None))
+    size = sum(len(text.encode()) for text in texts)
+    assert 1.0 < size / tokens < 8.0
+    if config.byte_level:
+        assert all(tokenizer.decode(tokenizer.encode(text).ids) == text for text in texts[:500])
+
+
+def _head(path: Path) -> list[str]:
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="\n") as stream:
+            return list(itertools.islice(stream, 2000))
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:2000] if path.is_file() else []
