@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
 #: Stages in the order in which documents pass them; a recipe runs those that it has a section for.
-STAGES = ("language", "heuristics", "perplexity", "toxicity", "exact", "minhash", "decontaminate", "balance")
+STAGES = ("urls", "language", "heuristics", "perplexity", "toxicity", "exact", "minhash", "decontaminate", "balance")
 
 
 @dataclass(frozen=True)

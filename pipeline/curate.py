@@ -9,6 +9,7 @@ from pipeline.recipe import Recipe
 from pipeline.stages import perplexity
 
 _STEPS = {
+    "urls": lambda: [measure_step("urls", "URL rules")],
     "language": lambda: [measure_step("language", "Language ID")],
     "heuristics": lambda: [measure_step("heuristics", "Heuristic filters")],
     "perplexity": perplexity.steps,

@@ -22,6 +22,7 @@ from pipeline.stage import Config
 from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import perplexity as perplexity_stage
+from pipeline.stages import urls as urls_stage
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
 
 #: The largest text a shard may hold: its offsets are 32-bit.
@@ -42,6 +43,7 @@ class Recipe(Config):
     sources: Annotated[list[Source], Field(min_length=1)]
     shard_bytes: Annotated[ByteSize, AfterValidator(_within_shard)] = ByteSize(64 << 20)
     error_budget: Annotated[float, Field(ge=0, le=1)] = 0.01
+    urls: urls_stage.Config | None = None
     language: language_stage.Config | None = None
     heuristics: heuristics_stage.Config | None = None
     perplexity: perplexity_stage.Config | None = None

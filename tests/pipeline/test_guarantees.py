@@ -64,8 +64,8 @@ def recipe_over(inputs: Path, **changes) -> recipes.Recipe:
 
 def recipe_values(inputs: Path, **changes) -> dict:
     sources = [
-        {"name": "json", "kind": "jsonl", "path": f"{inputs}/*.jsonl*", "domain": "docs"},
-        {"name": "tree", "kind": "text", "path": f"{inputs}/tree/*.txt", "domain": "shouting"},
+        {"name": "json", "kind": "jsonl", "files": f"{inputs}/*.jsonl*", "domain": "docs"},
+        {"name": "tree", "kind": "text", "files": f"{inputs}/tree/*.txt", "domain": "shouting"},
     ]
     return {**RECIPE, "sources": sources, **changes}
 

@@ -1,0 +1,245 @@
+"""The line rules of C4 (Raffel et al. 2020, section 2.2) in datatrove's order, and what they leave of a text."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from pipeline.text.characters import SPACE, kind, previous, width
+from pipeline.text.lines import count_characters, find_byte
+
+
+class LineRules(NamedTuple):
+    """Which lines are dropped."""
+
+    end_punctuation: bool  # lines that do not end in . ? ! " ' or that end in an ellipsis
+    fewest_words: int  # lines with fewer words (runs without whitespace)
+    longest_word: int  # lines with a word of more characters
+    citations: bool  # marks such as [12], [edit], [citation needed] are cut out
+    javascript: bool  # lines with that word
+    policies: bool  # lines that name cookies, terms of use or a privacy policy
+
+
+#: What is found in a line, as bits.
+KEPT, LOREM_IPSUM, CURLY_BRACKET, _JAVASCRIPT, _POLICY = 1, 2, 4, 8, 16
+
+
+def _bytes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _rare_letters() -> np.ndarray:
+    flags = np.zeros(256, np.bool_)
+    flags[[ord(letter) for letter in "jJkKvVfFpP{"]] = True
+    return flags
+
+
+_RARE = _rare_letters()
+_PHRASE_JAVASCRIPT, _PHRASE_LOREM_IPSUM = _bytes("javascript"), _bytes("lorem ipsum")
+_PHRASE_PRIVACY, _PHRASE_TERMS = _bytes("privacy policy"), _bytes("terms of use")
+_PHRASE_COOKIE = _bytes("cookie policy")
+_PHRASES_COOKIES = (_bytes("uses cookies"), _bytes("use cookies"), _bytes("use of cookies"))
+_EDIT, _NEEDED = _bytes("[edit]"), _bytes("[citation needed]")
+
+
+@njit(cache=True, nogil=True)
+def judge_line(
+    data: np.ndarray, start: int, end: int, rules: LineRules, table: np.ndarray, scratch: np.ndarray
+) -> tuple:
+    """``(found, size)`` for the line ``data[start:end]``, whitespace at both ends excluded.
+
+    ``found`` has KEPT if the line stays, and LOREM_IPSUM and CURLY_BRACKET where the page is to be dropped: a line that
+    an earlier rule drops is not looked at for them. If the line holds citation marks, ``size`` is its length without
+    them and ``scratch[:size]`` (uint8 [>= end - start]) its text; otherwise ``size`` is -1.
+    """
+    if _has_long_word(data, start, end, rules.longest_word, table):
+        return 0, -1
+    few = _has_few_words(data, start, end, rules.fewest_words, table)
+    if rules.citations:
+        mark, _ = next_citation(data, start, end)
+        if mark < end:
+            size = _clean(data, start, end, scratch)
+            return _judge(scratch, 0, size, few, rules), size
+    return _judge(data, start, end, few, rules), -1
+
+
+@njit(cache=True, nogil=True)
+def _judge(data, start, end, few, rules):
+    if rules.end_punctuation and not _is_sentence_end(data, start, end):
+        return 0
+    if few:
+        return 0
+    found = _phrases(data, start, end)
+    if rules.javascript and found & _JAVASCRIPT:
+        return found & LOREM_IPSUM
+    if rules.policies and found & _POLICY:
+        return found & (LOREM_IPSUM | CURLY_BRACKET)
+    return found & (LOREM_IPSUM | CURLY_BRACKET) | KEPT
+
+
+@njit(cache=True, nogil=True)
+def _is_sentence_end(data, start, end):
+    if start == end:
+        return False
+    last = data[end - 1]
+    if last == ord("."):
+        return not (end - start > 2 and data[end - 2] == ord(".") and data[end - 3] == ord("."))
+    return last == ord("?") or last == ord("!") or last == ord('"') or last == ord("'")
+
+
+@njit(cache=True, nogil=True)
+def _has_few_words(data, start, end, fewest, table):
+    words, at = 0, start
+    while at < end and words < fewest:
+        words += 1
+        while at < end and not kind(data, at, table) & SPACE:
+            at += width(data[at])
+        while at < end and kind(data, at, table) & SPACE:
+            at += width(data[at])
+    return words < fewest
+
+
+@njit(cache=True, nogil=True)
+def _has_long_word(data, start, end, longest, table):
+    at = start
+    while end - at > longest:  # else no word has room
+        begin = at
+        while at < end and not kind(data, at, table) & SPACE:
+            at += width(data[at])
+        if at - begin > longest and count_characters(data, begin, at) > longest:
+            return True
+        at += width(data[at]) if at < end else 0
+    return False
+
+
+@njit(cache=True, nogil=True)
+def next_citation(data: np.ndarray, start: int, end: int) -> tuple[int, int]:
+    """The first of ``[12]``, ``[]``, ``[edit]``, ``[citation needed]`` in ``data[start:end]``; (end, end) if none."""
+    at = find_byte(data, start, end, ord("["))
+    while at < end:
+        stop = at + 1
+        while stop < end and ord("0") <= data[stop] <= ord("9"):
+            stop += 1
+        if stop < end and data[stop] == ord("]"):
+            return at, stop + 1
+        for phrase in (_EDIT, _NEEDED):
+            if at + len(phrase) <= end and _equal(data, at, phrase):
+                return at, at + len(phrase)
+        at = find_byte(data, at + 1, end, ord("["))
+    return end, end
+
+
+@njit(cache=True, nogil=True)
+def _clean(data, start, end, scratch):
+    size = 0
+    while start < end:
+        mark, resume = next_citation(data, start, end)
+        scratch[size : size + mark - start] = data[start:mark]
+        size += mark - start
+        start = resume
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _phrases(data, start, end):
+    """The phrases in the line, in any case; each is looked for at its rarest letter."""
+    found = 0
+    for at in range(start, end):
+        byte = data[at]
+        if not _RARE[byte]:
+            continue
+        letter = byte | 32
+        if byte == ord("{"):
+            found |= CURLY_BRACKET
+        elif letter == ord("j"):
+            found |= _JAVASCRIPT * _spells(data, start, end, at, _PHRASE_JAVASCRIPT)
+        elif letter == ord("p"):
+            found |= LOREM_IPSUM * _spells(data, start, end, at - 7, _PHRASE_LOREM_IPSUM)
+        elif letter == ord("v"):
+            found |= _POLICY * _spells(data, start, end, at - 3, _PHRASE_PRIVACY)
+        elif letter == ord("f"):
+            found |= _POLICY * _spells(data, start, end, at - 7, _PHRASE_TERMS)
+        elif letter == ord("k"):
+            found |= _POLICY * _spells(data, start, end, at - 3, _PHRASE_COOKIE)
+            for phrase in _PHRASES_COOKIES:
+                found |= _POLICY * _spells(data, start, end, at + 4 - len(phrase), phrase)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _spells(data, start, end, at, phrase):
+    """Whether ``data[at:]``, within ``start..end``, begins with the lower-case ``phrase`` in any case."""
+    if at < start or at + len(phrase) > end:
+        return False
+    for k in range(len(phrase)):
+        byte = data[at + k]
+        if (byte | 32 if ord("A") <= byte <= ord("Z") else byte) != phrase[k]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _equal(data, at, phrase):
+    for k in range(len(phrase)):
+        if data[at + k] != phrase[k]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def keep(
+    data: np.ndarray, start: int, end: int, begin: int, cursor: int, cuts: np.ndarray, count: int, table: np.ndarray
+) -> tuple[int, int]:
+    """``(cursor, count)`` after keeping ``data[start:end]`` of a text that starts at ``begin``.
+
+    ``cursor`` is the end of what is kept so far (``begin``: nothing), ``cuts[:count]`` int64 [.., 2] the ranges cut
+    before it. What lies between cursor and start is cut; a text does not start with whitespace.
+    """
+    if cursor == begin:
+        while start < end and kind(data, start, table) & SPACE:
+            start += width(data[start])
+    if start == end:
+        return cursor, count
+    if start > cursor:
+        cuts[count, 0], cuts[count, 1] = cursor, start
+        count += 1
+    return end, count
+
+
+@njit(cache=True, nogil=True)
+def keep_line(
+    data: np.ndarray,
+    start: int,
+    end: int,
+    citations: bool,
+    begin: int,
+    cursor: int,
+    cuts: np.ndarray,
+    count: int,
+    table: np.ndarray,
+) -> tuple[int, int]:
+    """Keeps the line ``data[start:end]``, without its citation marks if ``citations``; see ``keep``."""
+    while start < end:
+        mark, resume = next_citation(data, start, end) if citations else (end, end)
+        cursor, count = keep(data, start, mark, begin, cursor, cuts, count, table)
+        start = resume
+    return cursor, count
+
+
+@njit(cache=True, nogil=True)
+def finish(data: np.ndarray, begin: int, end: int, cursor: int, cuts: np.ndarray, count: int, table: np.ndarray) -> int:
+    """Cuts what follows ``cursor`` up to the text's ``end``, and whitespace before it; the number of cuts."""
+    while cursor > begin:
+        kept = cuts[count - 1, 1] if count else begin  # start of the last range that is kept
+        while cursor > kept and kind(data, previous(data, cursor), table) & SPACE:
+            cursor = previous(data, cursor)
+        if cursor > kept or count == 0:
+            break
+        count -= 1
+        cursor = cuts[count, 0]
+    if cursor < end:
+        cuts[count, 0], cuts[count, 1] = cursor, end
+        count += 1
+    return count

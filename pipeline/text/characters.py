@@ -1,0 +1,138 @@
+"""What kind a character is: one table over Unicode, as the kernels look it up.
+
+The class of a character is a sum of the bits below. ``table()[c]`` is that of the ASCII character ``c``, ``kind`` looks
+up any. The properties are those of Python's ``unicodedata`` and of ``regex``; the planes from U+20000 hold ideographs only.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+
+import numpy as np
+import regex
+from numba import njit
+
+SPACE = 1  # str.isspace
+LETTER = 2  # general category L*, as str.isalpha
+LOWER = 4  # letters that are not upper-case; those of scripts without case are both
+UPPER = 8
+DIGIT = 16  # 0 to 9
+OPENING = 32  # split off the front of a word
+CLOSING = 64  # split off the end of a word
+QUOTE = 128
+ICON = 256  # category So: symbols, emoji
+PUNCTUATION = 512  # category P*
+SYMBOL = 1024  # no word by itself: the characters that datatrove does not count as a word
+TERMINAL = 2048  # ends a sentence: Unicode's Sentence_Terminal
+BEFORE_STOP = 4096  # a full stop after it ends the sentence and is no part of the word
+CURRENCY = 8192
+ALONE = 16384  # Han, Kana: a word by itself
+CLUSTER = 32768  # Thai, Lao, Khmer, Myanmar: starts an orthographic syllable
+JOINING = 65536  # a mark or vowel that continues one
+LEADING = 131072  # a vowel written before the consonant that it belongs to (Thai, Lao)
+STACKING = 262144  # a virama: the next consonant is written below (Khmer, Myanmar)
+SILENT = 524288  # an asat: the consonant before it closes the syllable (Myanmar)
+BREAK = 1 << 20  # ends a line for str.splitlines
+
+_IDEOGRAPHS, _END = 0x20000, 0x40000  # planes 2 and 3 hold ideographs only; what lies above has no class
+_MARKS = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
+_QUOTES = ",'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
+_SYMBOLS = "—”％１〈、━【「」，】；“《„’∶´．（–？！：～«〉》）。…►»"  # the １ is datatrove's
+
+
+@cache
+def table() -> np.ndarray:
+    """uint32 [about 40,000]: the class of every character, for ``kind``; made on the first call (about 0.1 s)."""
+    rows: dict[bytes, int] = {}  # in order of first appearance, so ASCII's block is the first
+    ideographs = np.full(256, LETTER | LOWER | UPPER | ALONE | BEFORE_STOP, np.uint32)
+    blocks = [*_flat().reshape(-1, 256), *[ideographs] * ((_END - _IDEOGRAPHS) >> 8)]
+    index = np.array([rows.setdefault(block.tobytes(), len(rows)) for block in blocks])
+    places = np.where(index == 0, 0, 256 * (index - 1) + 256 + len(index)).astype(np.uint32)
+    classes = np.frombuffer(b"".join(rows), np.uint32)
+    return np.concatenate([classes[:256], places, classes[256:]])
+
+
+def _flat() -> np.ndarray:
+    """uint32 [_IDEOGRAPHS]: the class of each code point."""
+    text = "".join(map(chr, range(_IDEOGRAPHS)))
+    category = np.array([unicodedata.category(char) for char in text])
+    major = category.astype("U1")
+    flat = np.zeros(_IDEOGRAPHS, np.uint32)
+
+    def add(bits: int, where: str | np.ndarray | list[int]) -> None:
+        flat[[ord(char) for char in where] if isinstance(where, str) else where] |= np.uint32(bits)
+
+    add(SPACE, np.array([char.isspace() for char in text]))
+    add(BREAK, "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
+    add(LETTER, major == "L")
+    add(LOWER | BEFORE_STOP, (major == "L") & (category != "Lu") & (category != "Lt"))
+    add(UPPER, (major == "L") & (category != "Ll"))
+    add(DIGIT | BEFORE_STOP, "0123456789")
+    add(PUNCTUATION, major == "P")
+    add(ICON | OPENING | CLOSING, category == "So")
+    add(CURRENCY | OPENING, category == "Sc")
+    add(OPENING | CLOSING, _MARKS + _QUOTES + "—–")
+    add(OPENING, "§%=")
+    add(QUOTE, _QUOTES)
+    add(BEFORE_STOP, _MARKS + _QUOTES + "%²-+|")
+    add(TERMINAL | SYMBOL, _matches(r"[\p{Sentence_Terminal}\u17D6\u17D9\u17DA]", text))
+    add(SYMBOL, _matches(r"[\x00-\x08\x0B-\x1F\x7F-\x9F]|[!-~--[0-9A-Za-z]]", text))
+    add(SYMBOL, _SYMBOLS)
+    add(JOINING, major == "M")
+    for scripts, bit in (("Han Hiragana Katakana", ALONE), ("Thai Lao Khmer Myanmar", CLUSTER)):
+        for script in scripts.split():
+            add(bit, _matches(rf"[\p{{Script={script}}}&&\p{{L}}]", text))
+    vowels_after = _matches("[\u0e30\u0e32\u0e33\u0e45\u0e46\u0eb0\u0eb2\u0eb3\u0ebd\u0ec6]", text)
+    add(JOINING, vowels_after + _matches("[\u30fc\uff70\uff9e\uff9f]", text))
+    flat[vowels_after] &= np.uint32(~CLUSTER & 0xFFFFFFFF)
+    add(LEADING, _matches("[\u0e40-\u0e44\u0ec0-\u0ec4]", text))
+    add(STACKING, "\u17d2\u1039")
+    add(SILENT, "\u103a")
+    return flat
+
+
+def _matches(pattern: str, text: str) -> list[int]:
+    return [match.start() for match in regex.finditer(pattern, text, regex.V1)]
+
+
+@njit(cache=True, nogil=True)
+def width(byte: int) -> int:
+    """Bytes of the UTF-8 character that starts with ``byte``."""
+    return 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+
+
+@njit(cache=True, nogil=True)
+def previous(data: np.ndarray, at: int) -> int:
+    """Where the character before ``data[at]`` starts; there must be one."""
+    at -= 1
+    while data[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def code_point(data: np.ndarray, at: int) -> int:
+    """The code point of the character that starts at ``data[at]`` (valid UTF-8)."""
+    first = np.int64(data[at])
+    if first < 0x80:
+        return first
+    if first < 0xE0:
+        return (first & 0x1F) << 6 | np.int64(data[at + 1]) & 0x3F
+    if first < 0xF0:
+        return (first & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F
+    return (
+        (first & 0x07) << 18
+        | (np.int64(data[at + 1]) & 0x3F) << 12
+        | (np.int64(data[at + 2]) & 0x3F) << 6
+        | np.int64(data[at + 3]) & 0x3F
+    )
+
+
+@njit(cache=True, nogil=True)
+def kind(data: np.ndarray, at: int, table: np.ndarray) -> int:
+    """The class of the character that starts at ``data[at]``; ``table`` as ``table()`` gives it."""
+    if data[at] < 0x80:
+        return np.int64(table[data[at]])
+    point = code_point(data, at)
+    return np.int64(table[np.int64(table[256 + (point >> 8)]) + (point & 255)]) if point < _END else 0

@@ -1,0 +1,290 @@
+"""What the filters of datatrove 0.10.1 count: Gopher quality, Gopher repetition, C4 and FineWeb quality in one pass.
+
+The kernels count; ratios are made of the counts where the rules are. Words are those of ``pipeline.text.words``.
+Documents of any size are read in linear time; repeated n-grams and lines are looked for among the first
+``ngrams.MOST_WORDS`` words and ``lines.MOST_LINES`` lines.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, uint64
+
+from pipeline.text import c4, characters, english, ngrams, spans
+from pipeline.text.buffers import text_buffers
+from pipeline.text.characters import ALONE, CLUSTER, LETTER, SYMBOL, TERMINAL, kind, previous
+from pipeline.text.english import text_hash
+from pipeline.text.kernels import borrow
+from pipeline.text.lines import (
+    MOST_LINES,
+    clear_set,
+    count_byte,
+    count_characters,
+    find_byte,
+    line_end,
+    set_size,
+    strip,
+    times_met,
+)
+from pipeline.text.words import CAPACITY, WORD, next_sentence, split
+
+#: One record a document. ``words`` counts punctuation marks too, ``real_words`` does not, ``spaced_words`` only those in
+#: scripts that separate words; ``lines`` end at any line break, ``split_lines`` at newlines, empty ones left out.
+COUNTS = np.dtype(
+    [
+        (name, np.int64)
+        for name in """
+            characters words real_words spaced_words spaced_characters letter_words stop_words
+            hashes ellipses lines bullet_lines ellipsis_lines
+            paragraphs repeated_paragraphs repeated_paragraph_characters
+            split_lines repeated_lines repeated_line_characters compared_characters
+            full_lines ended_lines short_lines repeated_full_characters newlines
+            kept_lines sentences lorem_ipsum curly_bracket
+        """.split()
+    ]
+)
+
+
+class Counted(NamedTuple):
+    """``counts`` COUNTS [n]; ``top`` int64 [n, 9, 2] and ``twice`` int64 [n, 9, 2] as ``ngrams.repeats`` fills them, zeros
+    if n-grams were not asked for; ``spans`` what C4's line rules cut, None without line rules."""
+
+    counts: np.ndarray
+    top: np.ndarray
+    twice: np.ndarray
+    spans: pa.ListArray | None
+
+
+def count(
+    texts: pa.StringArray,
+    stop_words: tuple[str, ...] = (),
+    short_line: int = 30,
+    repetition: bool = True,
+    line_rules: c4.LineRules | None = None,
+) -> Counted:
+    """Counts the documents ``texts``. ``stop_words`` (at most 64) are told apart by case, short lines have up to
+    ``short_line`` characters; n-grams are counted if ``repetition``, C4's lines if there are ``line_rules``."""
+    data, offsets = text_buffers(texts)
+    counts = np.zeros(len(texts), COUNTS)
+    top = np.zeros((len(texts), 9, 2), np.int64)
+    twice = np.zeros((len(texts), 9, 2), np.int64)
+    cut_offsets, cuts = _count(
+        data,
+        offsets,
+        characters.table(),
+        english.lookup(),
+        _word_table(stop_words),
+        short_line,
+        repetition,
+        line_rules or c4.LineRules(False, 0, 0, False, False, False),
+        line_rules is not None,
+        _workspace(int(np.diff(offsets).max(initial=1))),
+        counts,
+        top,
+        twice,
+    )
+    cut_spans = None if line_rules is None else spans.from_ranges(cut_offsets, cuts[:, 0], cuts[:, 1])
+    return Counted(counts, top, twice, cut_spans)
+
+
+class _Workspace(NamedTuple):
+    words: np.ndarray  # WORD: the words of a line
+    keys: np.ndarray  # uint64: the words of a document
+    sizes: np.ndarray  # int32: their characters
+    lines: np.ndarray  # uint64: a set of lines
+    stops_met: np.ndarray  # int64: the text that a stop word was met in last
+    scratch: np.ndarray  # uint8: a line without its citation marks
+
+
+def _workspace(longest: int) -> tuple[_Workspace, ngrams.Workspace]:
+    """For texts of up to ``longest`` bytes. Memory is touched only as it is used."""
+    most = min(longest, ngrams.MOST_WORDS)
+    return _Workspace(
+        np.empty(CAPACITY, WORD),
+        np.empty(most, np.uint64),
+        np.empty(most, np.int32),
+        np.empty(set_size(longest), np.uint64),
+        np.full(256, -1, np.int64),
+        np.empty(longest, np.uint8),
+    ), ngrams.workspace(longest)
+
+
+def _word_table(words: tuple[str, ...]) -> np.ndarray:
+    """uint64 [256]: ``text_hash`` of each word at the slot of its lowest byte, or the next free one."""
+    if len(words) > 64:
+        raise ValueError(f"{len(words)} stop words; at most 64 can be looked for")
+    slots = np.zeros(256, np.uint64)
+    for word in sorted(set(words)):
+        raw = np.frombuffer(word.encode(), np.uint8)
+        key = text_hash(raw, 0, len(raw))
+        slot = int(key) & 255
+        while slots[slot]:
+            slot = slot + 1 & 255
+        slots[slot] = key
+    return slots
+
+
+@njit(cache=True, nogil=True)
+def _count(data, offsets, table, slots, stops, short_line, repetition, rules, with_c4, spaces, counts, top, twice):
+    data, table, slots, stops = borrow(data), borrow(table), borrow(slots), borrow(stops)
+    words, hashes, sizes = borrow(spaces[0].words), borrow(spaces[0].keys), borrow(spaces[0].sizes)
+    members, scratch = borrow(spaces[0].lines), borrow(spaces[0].scratch)
+    stop_met = borrow(spaces[0].stops_met)
+    cuts, total_cuts = np.empty((1024, 2), np.int64), 0
+    cut_offsets = np.zeros(len(offsets), np.int64)
+    for text in range(len(offsets) - 1):
+        begin, end = offsets[text], offsets[text + 1]
+        row = counts[text]
+        row.characters = count_characters(data, begin, end)
+        row.hashes = count_byte(data, begin, end, ord("#"))
+        row.newlines = count_byte(data, begin, end, ord("\n"))
+        row.ellipses = _count_ellipses(data, begin, end)
+        compared, compared_end = 0, begin
+        at, cursor, newline, newline_end, cut = begin, begin, begin, begin, 0
+        mine = cuts[total_cuts:]
+        while at < end:
+            stop, resume = line_end(data, at, end, table)
+            first, last = strip(data, at, stop, table)
+            row.lines += 1
+            row.bullet_lines += _starts_with_bullet(data, first, last)
+            row.ellipsis_lines += _ends_with_ellipsis(data, first, last)
+            sentences, ended = 0, False
+            at = first
+            while at < last:
+                many, at = split(data, at, last, table, slots, words)
+                for k in range(many):
+                    word = words[k]
+                    sentences, ended = next_sentence(sentences, ended, word)
+                    row.words += 1
+                    row.letter_words += word.some & LETTER > 0
+                    if not word.every & SYMBOL:
+                        row.real_words += 1
+                        if not word.some & (ALONE | CLUSTER):
+                            row.spaced_words += 1
+                            row.spaced_characters += word.characters
+                    slot = np.int64(word.key & uint64(255))
+                    while stops[slot] and stops[slot] != word.key:
+                        slot = (slot + 1) & 255
+                    if stops[slot] and stop_met[slot] != text:
+                        stop_met[slot] = text
+                        row.stop_words += 1
+                    if compared < len(hashes):
+                        hashes[compared], sizes[compared] = word.key, word.characters
+                        compared, compared_end = compared + 1, word.end
+            if with_c4:
+                found, size = c4.judge_line(data, first, last, rules, table, scratch)
+                row.lorem_ipsum |= found & c4.LOREM_IPSUM > 0
+                row.curly_bracket |= found & c4.CURLY_BRACKET > 0
+                if found & c4.KEPT:
+                    if size >= 0:
+                        sentences = _count_sentences(scratch, size, table, slots, words)
+                    row.kept_lines += 1
+                    row.sentences += max(1, sentences)
+                    if cut + last - first + 4 > len(mine):
+                        cuts = np.concatenate((cuts, np.empty((len(cuts) + last - first, 2), np.int64)))
+                        mine = cuts[total_cuts:]
+                    if cursor > begin:
+                        cursor, cut = c4.keep(data, newline, newline_end, begin, cursor, mine, cut, table)
+                    cursor, cut = c4.keep_line(data, first, last, size >= 0, begin, cursor, mine, cut, table)
+                    paired = resume - stop == 2 and data[stop] == ord("\r")
+                    newline, newline_end = stop + paired, resume
+            at = resume
+        if with_c4:
+            cut = c4.finish(data, begin, end, cursor, mine, cut, table)
+            mine[:cut] -= begin
+        total_cuts += cut
+        cut_offsets[text + 1] = total_cuts
+        _count_newline_lines(data, begin, end, short_line, table, members, row)
+        if repetition:
+            _count_paragraphs(data, begin, end, table, members, row)
+            whole = compared < len(hashes)
+            row.compared_characters = row.characters if whole else count_characters(data, begin, compared_end)
+            ngrams.repeats(hashes, sizes, compared, spaces[1], top[text], twice[text])
+    return cut_offsets, cuts[:total_cuts]
+
+
+@njit(cache=True, nogil=True)
+def _count_sentences(data, end, table, slots, words):
+    sentences, ended, at = 0, False, 0
+    while at < end:
+        many, at = split(data, at, end, table, slots, words)
+        for k in range(many):
+            sentences, ended = next_sentence(sentences, ended, words[k])
+    return sentences
+
+
+@njit(cache=True, nogil=True)
+def _count_newline_lines(data, begin, end, short_line, table, members, row):
+    """The lines of FineWeb and of Gopher repetition: what lies between newlines, empty lines left out."""
+    members = clear_set(members, row.newlines + 1)
+    at = begin
+    while at < end:
+        stop = find_byte(data, at, end, ord("\n"))
+        if stop > at:
+            row.split_lines += 1
+            met = row.split_lines <= MOST_LINES and times_met(data, at, stop, members) > 0
+            size = count_characters(data, at, stop)
+            row.repeated_lines += met
+            row.repeated_line_characters += met * size
+            first, last = strip(data, at, stop, table)
+            if first < last:
+                row.full_lines += 1
+                row.ended_lines += kind(data, previous(data, stop), table) & TERMINAL > 0
+                row.short_lines += size <= short_line
+                row.repeated_full_characters += met * size
+        at = stop + 1
+    if begin < end:  # splitting at newlines leaves an empty line before a leading and after a trailing one
+        row.split_lines += (data[begin] == ord("\n")) + (data[end - 1] == ord("\n"))
+        row.repeated_lines += data[begin] == ord("\n") and data[end - 1] == ord("\n")
+
+
+@njit(cache=True, nogil=True)
+def _count_paragraphs(data, begin, end, table, members, row):
+    """What lies between two newlines or more, in the text without whitespace at both ends."""
+    members = clear_set(members, row.newlines // 2 + 1)
+    at, end = strip(data, begin, end, table)
+    row.paragraphs = at == end
+    while at < end:
+        stop = find_byte(data, at, end, ord("\n"))
+        while stop < end and data[stop + 1] != ord("\n"):
+            stop = find_byte(data, stop + 1, end, ord("\n"))
+        row.paragraphs += 1
+        if row.paragraphs <= MOST_LINES and times_met(data, at, stop, members) > 0:
+            row.repeated_paragraphs += 1
+            row.repeated_paragraph_characters += count_characters(data, at, stop)
+        at = stop
+        while at < end and data[at] == ord("\n"):
+            at += 1
+
+
+@njit(cache=True, nogil=True)
+def _count_ellipses(data, begin, end):
+    """``...`` (without overlap) and U+2026."""
+    count, dotted = 0, 0
+    for first, second, third in zip(data[begin:end], data[begin + 1 : end], data[begin + 2 : end]):
+        dotted += (first == ord(".")) & (second == ord(".")) & (third == ord("."))
+        count += (first == 0xE2) & (second == 0x80) & (third == 0xA6)
+    if dotted:
+        dots = 0
+        for byte in data[begin:end]:
+            dots = dots + 1 if byte == ord(".") and dots < 3 else np.int64(byte == ord("."))
+            count += dots == 3
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _starts_with_bullet(data, start, end):
+    if start == end:
+        return False
+    return data[start] == ord("-") or data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2
+
+
+@njit(cache=True, nogil=True)
+def _ends_with_ellipsis(data, start, end):
+    if end - start < 3:
+        return False
+    last = data[end - 3 : end]
+    return (last[0] == last[1] == last[2] == ord(".")) or (last[0] == 0xE2 and last[1] == 0x80 and last[2] == 0xA6)

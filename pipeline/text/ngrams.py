@@ -1,0 +1,141 @@
+"""How much of a text its repeated word n-grams make up, for n from 2 to 10 (Rae et al. 2021, table A1).
+
+An (n+1)-gram can occur twice only where both n-grams in it do. So each length looks only at the places that the one
+before left over, and names an (n+1)-gram by the pair of its n-grams: in prose the work is little more than one table
+look-up a word. N-grams are compared by the 64-bit hashes of their words.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, uint64
+
+from pipeline.text.kernels import borrow
+
+SHORTEST, LONGEST = 2, 10
+#: Words of a document that are compared; in a longer one those after are not. Bounds the memory (about 200 MB).
+MOST_WORDS = 1 << 22
+
+
+class Workspace(NamedTuple):
+    """Arrays for ``repeats`` over up to ``len(keys)`` words; contents do not matter between calls."""
+
+    keys: np.ndarray  # uint64: what n-gram starts at each place
+    table: np.ndarray  # int32: open addressing, place of the first n-gram of a kind + 1
+    first: np.ndarray  # int32: place where the n-gram at this place occurs first
+    times: np.ndarray  # int32: how often the n-gram occurs that has its first place here
+    places: np.ndarray  # int32: places whose n-gram occurs more than once, in order
+    ahead: np.ndarray  # int64: characters of the words before each place
+
+
+def workspace(words: int) -> Workspace:
+    """For documents of up to ``words`` words (no more than MOST_WORDS). Memory is touched only as it is used."""
+    words = min(words, MOST_WORDS)
+    small = [np.empty(words, np.int32) for _ in range(3)]
+    return Workspace(
+        np.empty(words, np.uint64), np.empty(2 * _table_size(words), np.int32), *small, np.empty(words + 1, np.int64)
+    )
+
+
+@njit(cache=True, nogil=True)
+def repeats(
+    hashes: np.ndarray, sizes: np.ndarray, words: int, space: Workspace, top: np.ndarray, twice: np.ndarray
+) -> None:
+    """Counts the characters (of words, not of what separates them) in repeated n-grams of the first ``words`` words.
+
+    ``hashes`` uint64 and ``sizes`` int32 (characters) of the words. For each n fills row n - 2 of
+    ``top`` int64 [9, 2]: how often the most frequent n-gram occurs (the earliest of several) and its characters; and of
+    ``twice`` int64 [9, 2]: characters of n-grams that were met before, reading on after each one that was (datatrove);
+    of all n-grams that occur more than once, overlapping (dolma).
+    """
+    keys, table, first = borrow(space.keys), borrow(space.table), borrow(space.first)
+    times, places, ahead = borrow(space.times), borrow(space.places), borrow(space.ahead)
+    top[:] = 0
+    twice[:] = 0
+    ahead[0] = 0
+    for k in range(words):
+        ahead[k + 1] = ahead[k] + sizes[k]
+    for k in range(words - 1):
+        keys[k] = uint64(hashes[k] * uint64(0x9E3779B97F4A7C15)) ^ hashes[k + 1]
+        places[k] = k
+    left = words - 1  # places that are still looked at
+    for n in range(SHORTEST, min(LONGEST, words) + 1):
+        row = n - SHORTEST
+        top[row, 0], top[row, 1] = 1, ahead[n]
+        if left < 2:
+            continue
+        _name(keys, table, first, times, places, left)
+        left = _keep_repeated(first, times, places, left)
+        for k in range(left):
+            place = places[k]
+            if times[first[place]] > top[row, 0]:  # the places come in order, so the earliest of several wins
+                top[row, 0], top[row, 1] = times[first[place]], ahead[place + n] - ahead[place]
+        twice[row, 0], twice[row, 1] = _count(first, times, places, ahead, left, n)
+        left = _lengthen(keys, first, places, left)
+
+
+@njit(cache=True, nogil=True)
+def _name(keys, table, first, times, places, left):
+    """Sets ``first`` and ``times`` of the n-grams at ``places[:left]`` by their ``keys``."""
+    mask = _table_size(left) - 1
+    table[: mask + 1] = 0
+    for place in places[:left]:
+        key = keys[place]
+        slot = np.int64(uint64(key * uint64(0xD6E8FEB86659FD93)) >> uint64(32)) & mask
+        while table[slot] and keys[table[slot] - 1] != key:
+            slot = (slot + 1) & mask
+        if table[slot] == 0:
+            table[slot] = place + 1
+            times[place] = 0
+        first[place] = table[slot] - 1
+        times[first[place]] += 1
+
+
+@njit(cache=True, nogil=True)
+def _keep_repeated(first, times, places, left):
+    """Keeps the places whose n-gram occurs more than once; how many they are."""
+    kept = 0
+    for place in places[:left]:
+        places[kept] = place
+        kept += times[first[place]] > 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _count(first, times, places, ahead, left, n):
+    """Characters in n-grams met before, without overlap; and in all that are left, with it."""
+    met, every, resume = 0, 0, 0
+    for place in places[:left]:
+        times[first[place]] = 0  # from here on: whether it was met
+    for place in places[:left]:
+        size = ahead[place + n] - ahead[place]
+        every += size
+        if place >= resume:
+            if times[first[place]]:
+                met += size
+                resume = place + n
+            times[first[place]] = 1
+    return met, every
+
+
+@njit(cache=True, nogil=True)
+def _lengthen(keys, first, places, left):
+    """The places where an (n+1)-gram may be repeated, with its key: the first places of its two n-grams."""
+    kept = 0
+    for k in range(left - 1):
+        place = places[k]
+        if places[k + 1] == place + 1:
+            keys[place] = uint64(first[place]) << uint64(32) | uint64(first[place + 1])
+            places[kept] = place
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _table_size(entries):
+    size = 16
+    while size < 2 * entries:
+        size *= 2
+    return size
