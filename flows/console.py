@@ -104,7 +104,9 @@ def explanation_view(explanation: Explanation) -> RenderableType:
     for passage in explanation.passages:
         if passage.cuts:
             cut = Text("\n⋯\n").join(Text(excerpt(piece)) for piece in passage.cuts[:5])
-            parts.append(_text_panel(f"{formats.title(passage.stage)} cut {len(passage.cuts)} pieces", cut))
+            parts.append(
+                _text_panel(f"{formats.title(passage.stage)} cut {formats.several(len(passage.cuts), 'piece')}", cut)
+            )
     if explanation.missing:
         parts.append(Text(f"not run on it yet: {', '.join(map(formats.title, explanation.missing))}", "yellow"))
     if explanation.survivor:

@@ -60,8 +60,8 @@ def _page(**values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    writers = (formats.count, formats.short, formats.size, formats.share, formats.number, formats.rule)
-    environment.filters |= {writer.__name__: writer for writer in writers}
+    writers = ("count", "several", "short", "size", "share", "number", "rule")
+    environment.filters |= {name: getattr(formats, name) for name in writers}
     environment.globals["meter"] = charts.meter
     style = environment.get_template("style.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -47,7 +47,7 @@ def count(value: float) -> str:
 def short(value: float) -> str:
     """Whole numbers below 10,000 in full, larger ones with three digits and k, M, B, T: 1.20M."""
     if abs(value) < 9_999.5:
-        return count(value) if float(value).is_integer() else _significant(value, 3)
+        return count(value) if float(value).is_integer() or abs(value) >= 1000 else _significant(value, 3)
     step, letter = next((step, letter) for step, letter in _STEPS if abs(value) >= step * 0.9995)
     return f"{_significant(value / step, 3)}{letter}"
 
@@ -56,6 +56,11 @@ def tick(value: float) -> str:
     """A round value on an axis: 0.05, 20, 5k."""
     step, letter = next(((step, letter) for step, letter in _STEPS if abs(value) >= step), (1, ""))
     return f"{value / step:.6g}{letter}"
+
+
+def several(number: int, noun: str) -> str:
+    """1 record, 2 records."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def power(value: float) -> str:

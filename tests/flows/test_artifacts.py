@@ -150,7 +150,7 @@ def test_an_explanation_shows_verdict_survivor_and_text_as_it_is(build: Build):
 def test_an_explanation_of_an_edited_document_shows_what_was_cut(build: Build):
     text = shown(console.explanation_view(inspect.why(build, "web/page.jsonl#0")))
     assert "in the corpus" in text
-    assert "Toxicity cut 1 pieces" in text
+    assert "Toxicity cut 1 piece" in text
     assert "│ text of 22 bytes.." in text
 
 
