@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +71,7 @@ def encode(
             for ids in encoded:
                 ids.append(eos)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        tokens = np.fromiter((token for ids in encoded for token in ids), np.uint32, int(lengths.sum()))
+        tokens = np.fromiter(chain.from_iterable(encoded), np.uint32, int(lengths.sum()))
         yield tokens, lengths
         first = stop
 
