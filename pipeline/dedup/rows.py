@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +25,23 @@ SHARD = 1 << 32
 
 
 def partitions(build: Build) -> list[str]:
-    """Names ``<number>-of-<count>`` of the parts into which 64-bit hashes are split; without documents there are none.
+    """Names of the parts into which the hashes of documents are split, see ``partition_names``."""
+    return partition_names(corpus_size(build, "documents"), PARTITION_ROWS)
 
-    The count is a power of two.
-    """
+
+def corpus_size(build: Build, measure: Literal["documents", "bytes"]) -> int:
     sources = files.read_json(build.path("documents", "manifest.json"))["sources"]
-    documents, count = sum(source["documents"] for source in sources.values()), 1
-    while count * PARTITION_ROWS < documents:
+    return sum(source[measure] for source in sources.values())
+
+
+def partition_names(total: int, at_most: int) -> list[str]:
+    """``<number>-of-<count>`` for each part of the 64-bit hashes: a power of two of them, so that of ``total`` each has
+    about ``at_most`` or less; none if there is nothing.
+    """
+    count = 1
+    while count * at_most < total:
         count *= 2
-    return [f"{number:05d}-of-{count:05d}" for number in range(count)] if documents else []
+    return [f"{number:05d}-of-{count:05d}" for number in range(count)] if total else []
 
 
 def part_of(hashes: np.ndarray, name: str) -> slice:

@@ -97,18 +97,23 @@ def hash_shingles(data, start, end, table, ngram, out):
     ``out`` is uint64 with room for half the bytes and one more, rounded down.
     """
     count = _hash_words(data, start, end, table, out)
-    width = min(ngram, count)
-    if width == 0:
+    return roll(out, count, min(ngram, count))
+
+
+@njit(cache=True, nogil=True)
+def roll(hashes, count, width):
+    """Turn ``hashes[:count]`` in place into those of all runs of ``width`` of them; returns the number of runs."""
+    if width == 0 or width > count:
         return 0
     total, highest = uint64(0), uint64(1)
     for i in range(width):
-        total = uint64((total + out[i]) * _STEP)
+        total = uint64((total + hashes[i]) * _STEP)
         highest = uint64(highest * _STEP)
     for i in range(width, count):
-        leaving = out[i - width]
-        out[i - width] = _mix(total)
-        total = uint64((uint64(total - uint64(leaving * highest)) + out[i]) * _STEP)
-    out[count - width] = _mix(total)
+        leaving = hashes[i - width]
+        hashes[i - width] = mix(total)
+        total = uint64((uint64(total - uint64(leaving * highest)) + hashes[i]) * _STEP)
+    hashes[count - width] = mix(total)
     return count - width + 1
 
 
@@ -119,24 +124,25 @@ def _hash_words(data, start, end, table, out):
         code, at = decode(data, at)
         entry = table[code]
         if inside and (entry == 0 or entry & ALONE):
-            out[count] = _mix(h)
+            out[count] = mix(h)
             count, inside, h = count + 1, False, _FNV_OFFSET
         if entry == 0:
             continue
         h = uint64((h ^ uint64(entry & ~ALONE)) * _FNV_PRIME)
         if entry & ALONE:
-            out[count] = _mix(h)
+            out[count] = mix(h)
             count, h = count + 1, _FNV_OFFSET
         else:
             inside = True
     if inside:
-        out[count] = _mix(h)
+        out[count] = mix(h)
         count += 1
     return count
 
 
 @njit(cache=True, nogil=True)
-def _mix(h):
+def mix(h):
+    """A bijection of 64 bits in which all bits of ``h`` reach the low half."""
     h = uint64((h ^ (h >> uint64(32))) * _MIX)
     return uint64(h ^ (h >> uint64(32)))
 

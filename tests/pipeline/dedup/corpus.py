@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.build import Build, Step
-from pipeline.dedup import exact, minhash
+from pipeline.dedup import exact, minhash, passages, substring
 from pipeline.store import files, shards
 
 
@@ -22,13 +22,15 @@ class Recipe:
     name: str = "test"
     exact: exact.Config | None = None
     minhash: minhash.Config | None = None
+    passages: passages.Config | None = None
+    substring: substring.Config | None = None
 
 
 Document = Mapping[str, Any]
 
 
 def build_of(root: Path, documents: Sequence[Document | str], shard_size: int = 7, **sections: Any) -> Build:
-    """A build in ``root`` with these documents in shards, and the recipe's sections ``exact`` or ``minhash``."""
+    """A build in ``root`` with these documents in shards, and these sections in the recipe."""
     build = Build(str(root), Recipe(**sections))  # type: ignore[arg-type]
     write_documents(build, documents, shard_size)
     return build
@@ -49,9 +51,8 @@ def write_documents(build: Build, documents: Sequence[Document | str], shard_siz
         table = pa.Table.from_pylist(here, schema=shards.DOCUMENT_SCHEMA)
         names.append(f"{first // shard_size:05d}.arrow")
         shards.write_table(build.path("documents", names[-1]), table, files.fingerprint(here))
-    files.write_json(
-        build.path("documents", "manifest.json"), {"shards": names, "sources": {"all": {"documents": len(entries)}}}
-    )
+    sizes = {"documents": len(entries), "bytes": sum(len(entry["text"].encode()) for entry in entries)}
+    files.write_json(build.path("documents", "manifest.json"), {"shards": names, "sources": {"all": sizes}})
 
 
 def run(build: Build, steps: Sequence[Step], seed: int = 0) -> tuple[int, int]:

@@ -1,0 +1,294 @@
+"""Passages that occur more than once, cut everywhere but once; what ``passages`` and ``substring`` have in common.
+
+A passage is a run of a given number of units (tokens, sentences, lines, paragraphs). All documents stand in one order,
+the one to keep first (``keep``). A passage that has occurred before, in an earlier document or earlier in its own
+without overlap, is cut. So every unit that is cut stands in an earlier passage, too: there it is kept, or cut again for
+one yet earlier, and nothing is lost altogether.
+
+Out of core: every shard writes the hashes of its passages in ascending order, every partition of the hash space finds
+those that occur again, every shard unites what was found into byte ranges. Two different passages are taken for one
+with a probability of 2**-64.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+from pydantic import Field
+
+from pipeline.build import Build, Outcome, Step
+from pipeline.dedup import folding, rows
+from pipeline.dedup.keep import Keep, facts, survivors_first
+from pipeline.dedup.shingles import roll
+from pipeline.dedup.units import Unit, code_of, split_units
+from pipeline.stage import Config
+from pipeline.store import files, ledger, shards
+from pipeline.text import spans
+from pipeline.text.buffers import text_buffers
+
+VERSION = 1
+
+#: A partition holds the passages of about this much text: at most some hundred million bytes of hashes.
+PARTITION_BYTES = 1 << 28
+
+
+Length = Annotated[int, Field(ge=1, le=10_000)]
+Minimum = Annotated[int, Field(ge=0)]
+
+
+class Repeats(Config):
+    """``length`` units make a passage; one with fewer than ``minimum`` characters (whitespace aside) is never cut."""
+
+    unit: Unit
+    length: Length
+    minimum: Minimum
+    keep: Keep = "longest"
+
+
+def steps(stage: str, title: str) -> list[Step]:
+    return [
+        Step(f"{stage}.hashes", f"{title}: hashes", Build.shards, partial(_hash_shard, stage)),
+        Step(f"{stage}.repeats", f"{title}: repeats", _partitions, partial(_find_repeats, stage)),
+        Step(stage, title, Build.shards, partial(_judge_shard, stage)),
+    ]
+
+
+def _config(build: Build, stage: str) -> Repeats:
+    return getattr(build.recipe, stage)
+
+
+def _partitions(build: Build) -> list[str]:
+    return rows.partition_names(rows.corpus_size(build, "bytes"), PARTITION_BYTES)
+
+
+def _hash_shard(stage: str, build: Build, shard: str) -> Outcome:
+    """Two tables: of each document its row, first unit and ``keep.facts``; of each passage its hash and first unit."""
+    config = _config(build, stage)
+    documents = build.path("work", f"{stage}.documents", shard)
+    hashes = build.path("work", f"{stage}.hashes", shard)
+    made_by = files.fingerprint(stage, VERSION, config, folding.UNICODE_VERSION, build.view_fingerprint(shard, stage))
+    if shards.is_current(documents, made_by) and shards.is_current(hashes, made_by):
+        return Outcome(reused=True)
+    view = build.view(shard, before=stage)
+    found, units, first = passages(view.texts, config)
+    columns = {"row": pa.array(view.rows), "unit": pa.array(first[:-1]), **facts(config.keep, view)}
+    shards.write_table(documents, pa.table(columns), made_by)
+    order = np.argsort(found, kind="stable")
+    shards.write_table(hashes, pa.table({"hash": found[order], "unit": units[order]}), made_by)
+    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def passages(texts: pa.StringArray, config: Repeats) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(hashes, units, first)``: of each passage its hash (uint64) and the number of its first unit (int32), counted
+    over all texts; and of each text the number of its first unit (int32 [n + 1]).
+    """
+    data, offsets = text_buffers(texts)
+    tables = folding.word_table(), folding.text_table(case=False)
+    return _passages(data, offsets, *tables, code_of(config.unit), config.length, config.minimum)
+
+
+@njit(cache=True, nogil=True)
+def _passages(data, offsets, words, spaces, unit, length, minimum):
+    hashes, starts, ends, sizes = _room(offsets)
+    first = np.zeros(len(offsets), np.int32)
+    found, units, size = np.empty(1024, np.uint64), np.empty(1024, np.int32), 0
+    for text in range(len(offsets) - 1):
+        count = split_units(data, offsets[text], offsets[text + 1], unit, words, spaces, hashes, starts, ends, sizes)
+        first[text + 1] = first[text] + count
+        runs = roll(hashes, count, length)
+        if runs == 0:
+            continue
+        if size + runs > len(found):
+            more = np.empty(2 * (size + runs), np.uint64)
+            more[:size] = found[:size]
+            found = more
+            more_units = np.empty(2 * (size + runs), np.int32)
+            more_units[:size] = units[:size]
+            units = more_units
+        characters = sizes[:length].sum()
+        for i in range(runs):
+            if characters >= minimum:
+                found[size], units[size] = hashes[i], first[text] + i
+                size += 1
+            if i + 1 < runs:
+                characters += sizes[i + length] - sizes[i]
+    return found[:size].copy(), units[:size].copy(), first
+
+
+@njit(cache=True, nogil=True)
+def _room(offsets):
+    longest = 0
+    for text in range(len(offsets) - 1):
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    return (
+        np.empty(longest, np.uint64),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+    )
+
+
+def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
+    """Of each passage to cut: ``row``, its first unit (shard times ``rows.SHARD`` plus number, ascending), and
+    ``survivor``, the document that has it first (shard times ``rows.SHARD`` plus place among its documents).
+    """
+    names = build.shards()
+    paths = [build.path("work", f"{stage}.hashes", shard) for shard in names]
+    made_by = files.fingerprint(f"{stage}.repeats", VERSION, partition, rows.fingerprints(paths))
+    path = build.path("work", f"{stage}.repeats", partition)
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    parts = []
+    for number, file in enumerate(paths):
+        table = shards.read_table(file)
+        hashes = rows.array(table, "hash")
+        here = rows.part_of(hashes, partition)
+        parts.append((hashes[here], rows.array(table, "unit")[here] + np.int64(number * rows.SHARD)))
+    hashes, units = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(hashes, kind="stable")
+    hashes, units = hashes[order], units[order]
+    again = np.zeros(len(hashes), bool)
+    again[1:] = hashes[1:] == hashes[:-1]
+    shared = again.copy()
+    shared[:-1] |= again[1:]
+    group, units = np.cumsum(~again[shared]), units[shared]
+    document, place = _in_order_of_preference([_documents(stage, build, shard) for shard in names], units)
+    order = np.lexsort((units, place, group))
+    group, units, document = group[order], units[order], document[order]
+    first = np.searchsorted(group, group)
+    overlaps = (document == document[first]) & (units < units[first] + _config(build, stage).length)
+    cut = ~overlaps  # a passage overlaps with itself
+    found = pa.table({"row": units[cut], "survivor": document[first[cut]]}).sort_by("row")
+    shards.write_table(path, found, made_by)
+    return Outcome(documents=len(np.unique(document)))
+
+
+def _documents(stage: str, build: Build, shard: str) -> pa.Table:
+    return shards.read_table(build.path("work", f"{stage}.documents", shard))
+
+
+def _in_order_of_preference(tables: list[pa.Table], units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each of ``units`` its document, and the place of that document in the order of all documents of ``units``."""
+    document = np.empty(len(units), np.int64)
+    shard = units // rows.SHARD
+    for number in np.unique(shard).tolist():
+        here = np.flatnonzero(shard == number)
+        first = rows.array(tables[number], "unit")
+        in_shard = np.searchsorted(first, units[here] - number * rows.SHARD, side="right") - 1
+        document[here] = in_shard + number * rows.SHARD
+    distinct, inverse = np.unique(document, return_inverse=True)
+    place = np.empty(len(distinct), np.int64)
+    place[survivors_first(np.zeros(len(distinct), np.int64), _take(tables, distinct))] = np.arange(len(distinct))
+    return document, place[inverse]
+
+
+def _take(tables: list[pa.Table], documents: np.ndarray) -> pa.Table:
+    """The ``keep.facts`` of ``documents``, which ascend."""
+    edges = np.searchsorted(documents, np.arange(len(tables) + 1) * rows.SHARD)
+    parts = []
+    for number, table in enumerate(tables):
+        entry = documents[edges[number] : edges[number + 1]] - number * rows.SHARD
+        parts.append(table.select(["rank", "tie", "id"]).take(pa.array(entry)))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
+    """The ledger: ``spans``; as signals the share of a document's units that is cut, ``<stage>_fraction``, and the ids
+    of the documents that keep them, ``<stage>_survivors``. A document of which nothing would be left is dropped.
+    """
+    config, number = _config(build, stage), build.shards().index(shard)
+    paths = [build.path("work", f"{stage}.repeats", partition) for partition in _partitions(build)]
+    empty = pa.table({"row": pa.array([], pa.int64()), "survivor": pa.array([], pa.int64())})
+    here = [rows.of_shard(shards.read_table(path), number) for path in paths]
+    found = pa.concat_tables([empty, *here]).sort_by("row").combine_chunks()
+    units, survivors = rows.array(found, "row") - number * rows.SHARD, rows.array(found, "survivor")
+    names = [build.shards()[i] for i in np.unique(survivors // rows.SHARD).tolist()]
+    made_by = files.fingerprint(
+        [stage, VERSION, config, folding.UNICODE_VERSION],
+        build.view_fingerprint(shard, stage),
+        rows.digest(found),
+        rows.fingerprints([build.path("work", f"{stage}.documents", name) for name in names]),
+    )
+    if shards.is_current(build.ledger_path(stage, shard), made_by):
+        return Outcome(reused=True)
+    view = build.view(shard, before=stage)
+    ranges, fraction = cut_units(view.texts, config, units)
+    whole = fraction == 1
+    if view.cuts is not None:
+        ranges = spans.lift(ranges, view.cuts)
+    verdicts = ledger.Verdicts(
+        np.where(whole, 0, -1).astype(np.int16), fraction, np.ones(len(whole)), (f"{stage}_repeated",)
+    )
+    columns = {
+        **verdicts.columns(),
+        "spans": ranges,
+        f"{stage}_fraction": pa.array(fraction),
+        f"{stage}_survivors": _survivors(stage, build, shard, units, survivors),
+    }
+    build.write_ledger(stage, shard, ledger.spread(view.alive, columns), made_by)
+    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def cut_units(texts: pa.StringArray, config: Repeats, passages: np.ndarray) -> tuple[pa.ListArray, np.ndarray]:
+    """What to cut where passages start at the units ``passages`` (int64, ascending, counted over all texts).
+
+    Returns byte ranges (``ledger.SPANS``), none for a text that would be cut whole; and the share of each text's units
+    in the passages (float64 [n]; 0 for a text without units).
+    """
+    data, offsets = text_buffers(texts)
+    tables = folding.word_table(), folding.text_table(case=False)
+    span_offsets, starts, ends, fraction = _cut_units(
+        data, offsets, *tables, code_of(config.unit), config.length, passages
+    )
+    return spans.from_ranges(span_offsets, starts, ends), fraction
+
+
+@njit(cache=True, nogil=True)
+def _cut_units(data, offsets, words, spaces, unit, length, passages):
+    texts = len(offsets) - 1
+    hashes, starts, ends, sizes = _room(offsets)
+    span_offsets, fraction = np.zeros(texts + 1, np.int64), np.zeros(texts)
+    out_starts, out_ends = np.empty(len(passages), np.int64), np.empty(len(passages), np.int64)
+    found, first, k = 0, 0, 0
+    for text in range(texts):
+        count = split_units(data, offsets[text], offsets[text + 1], unit, words, spaces, hashes, starts, ends, sizes)
+        covered, end = 0, 0  # units cut so far, and the first one after them
+        while k < len(passages) and passages[k] < first + count:
+            start = passages[k] - first
+            if found > span_offsets[text] and start <= end:
+                covered += start + length - end
+            else:
+                covered += length
+                out_starts[found] = starts[start]
+                found += 1
+            end = start + length
+            out_ends[found - 1] = ends[end - 1]
+            k += 1
+        first += count
+        if count:
+            fraction[text] = covered / count
+        if count and covered == count:
+            found = span_offsets[text]
+        span_offsets[text + 1] = found
+    return span_offsets, out_starts[:found], out_ends[:found], fraction
+
+
+def _survivors(stage: str, build: Build, shard: str, units: np.ndarray, survivors: np.ndarray) -> pa.ListArray:
+    """For each document of ``shard`` the ids of those that keep what is cut from it, in the order of the cuts."""
+    names = build.shards()
+    tables = [_documents(stage, build, name) for name in names]
+    own = tables[names.index(shard)]
+    document = np.searchsorted(rows.array(own, "unit"), units, side="right") - 1
+    pairs = np.stack([document, survivors], axis=1)
+    changed = np.ones(len(pairs), bool)
+    changed[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+    _, place = np.unique(pairs[changed], axis=0, return_index=True)
+    pairs = pairs[changed][np.sort(place)]
+    distinct, entry = np.unique(pairs[:, 1], return_inverse=True)
+    ids = rows.column(_take(tables, distinct), "id").take(pa.array(entry))
+    offsets = np.searchsorted(pairs[:, 0], np.arange(len(own) + 1))
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), ids)

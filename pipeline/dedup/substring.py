@@ -1,0 +1,24 @@
+"""Exact substring deduplication (Lee et al. 2022): what stands twice, however long the texts around it, stays once.
+
+Every run of ``length`` tokens that occurs again, in the same document or another, is cut: at the places where a suffix
+array over the tokens shows a common prefix of ``length`` or more with an earlier one. Tokens are whole characters, so
+no cut splits one; the whitespace between two tokens takes no part in the comparison.
+"""
+
+from __future__ import annotations
+
+from pipeline.build import Step
+from pipeline.dedup import repeats
+from pipeline.dedup.units import Unit
+
+
+class Config(repeats.Repeats):
+    """The default length is the paper's, 50 tokens; its are byte pairs, ours words and signs, a little longer."""
+
+    unit: Unit = "token"
+    length: repeats.Length = 50
+    minimum: repeats.Minimum = 0
+
+
+def steps() -> list[Step]:
+    return repeats.steps("substring", "Exact substring deduplication")
