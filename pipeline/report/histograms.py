@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report.charts import Mark
+from pipeline.report.formats import number
 from pipeline.store import ledger
 
 LINEAR = 200
@@ -185,7 +186,7 @@ def marks(histogram: Histogram, low: float, high: float) -> tuple[list[Mark], in
     named = {key: _some(sorted(groups[key])) if key in split else "" for key in shown}
     # A line through whole numbers stands between those that it parts.
     shift = {"above": 0.5, "below": -0.5} if histogram.integer else {"above": 0.0, "below": 0.0}
-    marks = [Mark(at + shift[side], f"{named[at, side]} {at:.4g}".strip(), side) for at, side in sorted(shown)]
+    marks = [Mark(at + shift[side], f"{named[at, side]} {number(at)}".strip(), side) for at, side in sorted(shown)]
     return marks, len(inside) - len(shown)
 
 
