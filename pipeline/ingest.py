@@ -10,7 +10,6 @@ documents and their ids do not depend on either size. Memory is bounded by the s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -57,16 +56,10 @@ def _plan(build: Build) -> list[str]:
         found = READERS[source.kind].list_files(source)
         for number, run in enumerate(group(found, build.recipe.shard_bytes)):
             name = f"{source.name}-{number:05d}"
-            _write_ascii(_plan_path(build, name), {"source": source.name, "files": run})
+            files.write_json(_plan_path(build, name), {"source": source.name, "files": run})
             names.append(name)
-    _write_ascii(build.path("work", "ingest", "plan.json"), names)
+    files.write_json(build.path("work", "ingest", "plan.json"), names)
     return names
-
-
-def _write_ascii(path: str, value: Any) -> None:
-    """JSON in ASCII: a local path may hold bytes that are not UTF-8."""
-    with files.replacing(path) as handle:
-        handle.write(json.dumps(value).encode())
 
 
 def _plan_path(build: Build, part: str) -> str:

@@ -115,8 +115,17 @@ def replacing_folder(path: str) -> Iterator[Path]:
 
 
 def write_json(path: str, value: Any) -> None:
+    """Write ``value`` with sorted keys; a file that holds just this already is left as it is.
+
+    In ASCII, because a path among the values may hold bytes that are not UTF-8.
+    """
+    content = json.dumps(value, indent=2, sort_keys=True).encode("ascii") + b"\n"
+    if exists(path):
+        with opened(path) as handle:
+            if handle.read() == content:
+                return
     with replacing(path) as handle:
-        handle.write(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+        handle.write(content)
 
 
 def read_json(path: str) -> Any:

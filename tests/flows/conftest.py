@@ -53,7 +53,7 @@ def topics_recipe(tmp_path: Path) -> Path:
     (tmp_path / "topics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     recipe = {
         "name": "topics",
-        "sources": [{"name": "topics", "kind": "jsonl", "files": str(tmp_path / "topics.jsonl"), "domain": "docs"}],
+        "sources": [{"name": "topics", "kind": "jsonl", "path": str(tmp_path / "topics.jsonl"), "domain": "docs"}],
         "exact": {},
         "minhash": {},
         "balance": {},

@@ -9,7 +9,7 @@ name: mine
 sources:
   - name: web
     kind: jsonl
-    files: /data/*.jsonl
+    path: /data/*.jsonl
     domain: web
 minhash:
   bands: 14
@@ -39,10 +39,10 @@ def test_a_good_recipe_takes_defaults_for_what_it_leaves_out():
         ("name: mine", "nmae: mine", "mine.yaml, line 1: nmae: unknown field; did you mean `name`?"),
         ("name: mine", "name: My Recipe", "mine.yaml, line 1: name: "),
         ("    kind: jsonl", "    kind: jsnol", "mine.yaml, line 3: sources[0]"),
-        ("    files: ", "    flies: ", "mine.yaml, line 5: sources[0].flies: unknown field; did you mean `files`?"),
+        ("    path: ", "    ptah: ", "mine.yaml, line 5: sources[0].ptah: unknown field; did you mean `path`?"),
         ("minhash:", "perplexity: {}\nminhash:", "add a `language` section"),
         ("minhash:", "minhash: [", "not valid YAML"),
-        ("minhash:", "heuristics: &a {}\nminhash: *a", "YAML aliases (*a) are not allowed"),
+        ("minhash:", "exact: &a {}\nheuristics: *a\nminhash:", "YAML aliases (*a) are not allowed"),
         ("name: mine", "name: mine\nshard_bytes: 3GiB", "line 2: shard_bytes: a shard holds between 1 KiB and 1 GiB"),
     ],
 )  # fmt: skip
@@ -52,10 +52,10 @@ def test_a_wrong_recipe_is_refused_with_line_field_and_remedy(change, to, messag
 
 
 def test_every_mistake_is_told_at_once():
-    told = refused(GOOD.replace("bands", "bnads").replace("files", "flies")).splitlines()
+    told = refused(GOOD.replace("bands", "bnads").replace("path", "ptah")).splitlines()
     assert any("bnads" in line for line in told)
-    assert any("flies" in line for line in told)
-    assert any("files" in line and "required" in line for line in told)
+    assert any("ptah" in line for line in told)
+    assert any("path" in line and "required" in line for line in told)
 
 
 def test_two_sources_of_one_name_are_refused():
