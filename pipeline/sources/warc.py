@@ -123,14 +123,17 @@ def _entries(raw: io.BufferedReader, limit: int) -> Iterator[_Entry]:
                 if record.rec_type != "warcinfo" and not _length(record).isdecimal():
                     raise ArchiveLoadFailed("no length")
                 own = record.rec_headers.get_header("WARC-Record-ID") if line.startswith(b"WARC/") else None
-                own = own and own.strip("<>").removeprefix("urn:uuid:")  # of ARC the loader makes a random one
-                entry = _load(record, limit)._replace(offset=offset, own_id=own)
+                own = (own or "").strip("<>").removeprefix("urn:uuid:")  # of ARC the loader makes a random one
+                entry = _load(record, limit)._replace(offset=offset, own_id=own or None)
+                next_line = _next_line
             except (ArchiveLoadFailed, StatusAndHeadersParserException, EOFError, ValueError) as error:
                 if isinstance(error, Damaged):
                     raise
                 entry = _Entry(offset, content=line, fault="not a WARC or ARC record")
+                next_line = _next_start
             yield entry
-            line = _next_line(stream) if entry.fault is None else _next_start(stream)
+            offset = stream.tell()
+            line = next_line(stream)
     except Damaged as error:
         yield _Entry(offset, fault=str(error))
 
