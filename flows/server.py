@@ -28,21 +28,22 @@ class ServerFailed(RuntimeError):
 def server(port: int | None = None) -> Iterator[str]:
     """The API address of a Prefect server, in force for all flows run in the block.
 
-    ``PREFECT_API_URL`` is used where it is set (environment or profile); else a server already on the port; else one is
-    started there, or on a free port, and stopped with the block (or when this process dies).
+    ``PREFECT_API_URL`` is used where it is set (environment or profile); else a server that runs on ``port`` (4200);
+    else one is started and stopped with the block, or when this process dies: on ``port`` if it is given, otherwise on
+    a free one, so that no other build comes to lean on a server that ends with this one.
     """
     configured = PREFECT_API_URL.value()
     if configured:
         yield str(configured)
         return
-    port = port or DEFAULT_PORT
-    url = f"http://{HOST}:{port}/api"
+    url = f"http://{HOST}:{port or DEFAULT_PORT}/api"
     started = None
     if not healthy(url):
-        if _taken(port):
-            port = free_port()
-            url = f"http://{HOST}:{port}/api"
-        started = start(port)
+        chosen = port or free_port()
+        if _taken(chosen):
+            raise ServerFailed(f"port {chosen} of {HOST} is taken by something else; choose another with --port")
+        url = f"http://{HOST}:{chosen}/api"
+        started = start(chosen)
     try:
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
