@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,7 @@ def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[st
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        _sweep(root)
         files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
         entry: dict[str, Any] = {
             "started": _now(),
@@ -79,6 +81,15 @@ def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[st
         finally:
             entry |= {"ended": _now(), "steps": {name: round(value, 3) for name, value in seconds.items()}}
             _write(build, recipe, [*earlier, entry])
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a killed run was about to write: nobody else is at work here."""
+    for remains in root.rglob(".*.partial"):
+        if remains.is_dir():
+            shutil.rmtree(remains)
+        else:
+            remains.unlink()
 
 
 def _runs(build: Build) -> list[dict[str, Any]]:
