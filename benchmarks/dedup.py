@@ -1,22 +1,28 @@
-"""Deduplication: signatures against datasketch on one core; bands, verification and clusters of two million on two."""
+"""Deduplication: signatures against datasketch on one core; two million documents clustered, 200 MB searched for
+repeated substrings, on two.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import resource
+import string
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasketch import MinHash
 
 from benchmarks.documents import prose
 from pipeline.build import Build, Step
-from pipeline.dedup import exact, minhash
+from pipeline.dedup import exact, minhash, substring
 from pipeline.dedup.clusters import report_path
 from pipeline.dedup.shingles import shingles
 from pipeline.store import files, shards
@@ -31,17 +37,22 @@ TEMPLATE_SHARE, FAMILY_SHARE = 0.05, 0.3
 @dataclass(frozen=True)
 class Recipe:
     name: str = "benchmark"
-    exact: exact.Config | None = None
     minhash: minhash.Config | None = None
+    substring: substring.Config | None = None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=2_000_000, help="synthetic documents to cluster")
+    parser.add_argument("--megabytes", type=int, default=200, help="text to search for repeated substrings")
     arguments = parser.parse_args()
     measure_kernels()
-    with tempfile.TemporaryDirectory() as folder:
-        measure_steps(folder, arguments.documents)
+    for measure, size in ((measure_clusters, arguments.documents), (measure_substring, arguments.megabytes)):
+        with tempfile.TemporaryDirectory() as folder:
+            # in a process of its own, so that the peak of its children is its own
+            process = get_context("spawn").Process(target=measure, args=(folder, size))
+            process.start()
+            process.join()
 
 
 def measure_kernels() -> None:
@@ -70,22 +81,12 @@ def _datasketch(encoded: list[bytes], config: minhash.Config) -> MinHash:
     return sketch
 
 
-def measure_steps(folder: str, documents: int) -> None:
+def measure_clusters(folder: str, documents: int) -> None:
     build = Build(folder, Recipe(minhash=minhash.Config()))  # type: ignore[arg-type]
-    size = write_documents(build, documents)
+    size = write_documents(build, synthetic(documents))
     print(f"{documents:,} synthetic documents, {size / 1e6:,.0f} MB; {WORKERS} processes:")
-    seconds: dict[str, float] = {}
-    context = get_context("spawn")
-    os.environ["NUMBA_NUM_THREADS"] = "1"
-    with context.Pool(WORKERS) as pool:
-        pool.map(_warm_up, range(WORKERS), chunksize=1)
-        for step in minhash.steps():
-            seconds[step.name] = _timed(lambda step=step: _carry_out(pool, build, step))
-            print(f"  {step.name:20} {seconds[step.name]:6.1f} s")
-        pool.close()
-        pool.join()
+    seconds, peak = carry_out(build, minhash.steps())
     after = sum(value for name, value in seconds.items() if name != "minhash.signatures")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * WORKERS / 1e6
     report = files.read_json(report_path(build))
     print(
         f"  all after the signatures {after:.1f} s; at most {peak:.2f} GB in {WORKERS} processes, mapped files included"
@@ -93,37 +94,82 @@ def measure_steps(folder: str, documents: int) -> None:
     print(
         f"  {report['clusters']:,} clusters, {report['dropped']:,} dropped, the largest {report['largest_cluster']:,}"
     )
+    for warning in report["warnings"]:
+        print(f"  warning: {warning}")
 
 
-def _warm_up(_number: int) -> None:
+def measure_substring(folder: str, megabytes: int) -> None:
+    build = Build(folder, Recipe(substring=substring.Config()))  # type: ignore[arg-type]
+    size = write_documents(build, rotated_prose(megabytes))
+    print(f"{size / 1e6:,.0f} MB of prose; {WORKERS} processes:")
+    seconds, peak = carry_out(build, substring.steps())
+    cut = sum(pc.sum(build.ledger("substring", shard)["substring_fraction"]).as_py() for shard in build.shards())
+    print(
+        f"  in all {sum(seconds.values()):.1f} s; at most {peak:.2f} GB in {WORKERS} processes, mapped files included"
+    )
+    print(f"  cut: text worth {cut:,.0f} documents")
+
+
+def carry_out(build: Build, steps: list[Step]) -> tuple[dict[str, float], float]:
+    """Seconds of each step, and the peak memory in GB: the largest process times their number."""
+    seconds = {}
+    os.environ["NUMBA_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_warm_up, [build.recipe] * WORKERS))
+        for step in steps:
+            items = list(step.items(build))
+            start = time.perf_counter()
+            list(pool.map(step.work, [build] * len(items), items))
+            seconds[step.name] = time.perf_counter() - start
+            print(f"  {step.name:20} {seconds[step.name]:6.1f} s", flush=True)
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * WORKERS / 1e6
+
+
+def _warm_up(recipe: Recipe) -> None:
     """Load or compile the kernels, which is not what is measured."""
     with tempfile.TemporaryDirectory() as folder:
-        build = Build(folder, Recipe(minhash=minhash.Config()))  # type: ignore[arg-type]
-        write_documents(build, 1000)
-        for step in minhash.steps():
+        build = Build(folder, recipe)  # type: ignore[arg-type]
+        write_documents(build, synthetic(1000))
+        for step in minhash.steps() if recipe.minhash else substring.steps():
             for item in step.items(build):
                 step.work(build, item)
 
 
-def _carry_out(pool, build: Build, step: Step) -> None:
-    pool.starmap(step.work, [(build, item) for item in step.items(build)], chunksize=1)
-
-
-def write_documents(build: Build, documents: int) -> int:
+def synthetic(documents: int) -> Iterator[pa.StringArray]:
     """Texts of ``WORDS`` words: one family of near copies (a template), families of a few, and texts by themselves."""
-    names, size = [], 0
     for first in range(0, documents, SHARD_ROWS):
-        number = np.arange(first, min(first + SHARD_ROWS, documents))
-        texts = _texts(number, documents)
-        ids = [f"synthetic#{i}" for i in number.tolist()]
-        same = pa.array(["synthetic"] * len(number))
-        none = pa.nulls(len(number), pa.string())
+        yield _texts(np.arange(first, min(first + SHARD_ROWS, documents)), documents)
+
+
+def rotated_prose(megabytes: int) -> Iterator[pa.StringArray]:
+    """The prose, again with every letter moved on by one, by two, and so on: as much text as is asked for, and new."""
+    texts, letters = prose(megabytes).to_pylist(), string.ascii_lowercase
+    done, rotation = 0.0, 0
+    while done < megabytes:
+        table = str.maketrans(letters, letters[rotation:] + letters[:rotation])
+        for first in range(0, len(texts), SHARD_ROWS):
+            part = pa.array([text.translate(table) for text in texts[first : first + SHARD_ROWS]])
+            done += part.nbytes / 1e6
+            yield part
+            if done >= megabytes:
+                return
+        rotation += 1
+
+
+def write_documents(build: Build, parts: Iterable[pa.StringArray]) -> int:
+    """Each of ``parts`` as a shard; returns the bytes of text."""
+    names, documents, size = [], 0, 0
+    for texts in parts:
+        ids = [f"synthetic#{documents + i}" for i in range(len(texts))]
+        same = pa.array(["synthetic"] * len(texts))
+        none = pa.nulls(len(texts), pa.string())
         columns = {"id": ids, "text": texts, "source": same, "domain": same, "url": none, "metadata": none}
         names.append(f"{len(names):05d}.arrow")
         shards.write_table(build.path("documents", names[-1]), pa.table(columns, shards.DOCUMENT_SCHEMA), names[-1])
+        documents += len(texts)
         size += texts.nbytes
-    manifest = {"shards": names, "sources": {"synthetic": {"documents": documents}}}
-    files.write_json(build.path("documents", "manifest.json"), manifest)
+    totals = {"synthetic": {"documents": documents, "bytes": size}}
+    files.write_json(build.path("documents", "manifest.json"), {"shards": names, "sources": totals})
     return size
 
 

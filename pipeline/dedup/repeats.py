@@ -33,7 +33,7 @@ from pipeline.text.buffers import text_buffers
 VERSION = 1
 
 #: A partition holds the passages of about this much text: at most some hundred million bytes of hashes.
-PARTITION_BYTES = 1 << 28
+PARTITION_BYTES = 1 << 27
 
 
 Length = Annotated[int, Field(ge=1, le=10_000)]
