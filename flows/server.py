@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 
 import httpx
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_API_URL
 
 from flows.lifetime import end_with
 
@@ -44,10 +45,13 @@ def server(port: int | None = None) -> Iterator[str]:
             raise ServerFailed(f"port {chosen} of {HOST} is taken by something else; choose another with --port")
         url = f"http://{HOST}:{chosen}/api"
         started = start(chosen)
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()  # Prefect's own threads see no other; they would start a server each
     try:
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield url
+        yield url
     finally:
+        del os.environ["PREFECT_API_URL"]
+        refresh_global_settings_context()
         if started is not None:
             started.terminate()
             try:
