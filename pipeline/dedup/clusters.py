@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from pipeline.build import Build, Outcome
-from pipeline.dedup import rows, verify
+from pipeline.dedup import earlier, rows, verify
 from pipeline.dedup.join import compare, find
 from pipeline.dedup.keep import survivors_first
 from pipeline.dedup.verdicts import FINDINGS
@@ -69,7 +69,8 @@ def cluster(build: Build, _item: str) -> Outcome:
     row = candidates.row
     pairs = (tuple(np.searchsorted(row, rows.array(table, end)) for end in ("a", "b")) for table in tables)
     roots = components(len(row), pairs)
-    tally = Tally(curtailed=sum(int((t.schema.metadata or {})[verify.CURTAILED]) for t in tables))
+    own = earlier.shards_before(build) * rows.SHARD
+    tally = Tally(first=own, curtailed=sum(int((t.schema.metadata or {})[verify.CURTAILED]) for t in tables))
     parts = []
     for members in _chunks(roots):
         parts.append(f"part-{len(parts):05d}")
@@ -122,8 +123,9 @@ def _chunks(roots: np.ndarray) -> Iterator[np.ndarray]:
 
 @dataclass
 class Tally:
-    """What goes into the report, summed over parts."""
+    """What goes into the report, summed over parts; ``first`` is the first row of this build, after earlier ones'."""
 
+    first: int = 0
     curtailed: int = 0
     documents: int = 0
     clusters: int = 0
@@ -192,7 +194,7 @@ def resolve(candidates: Candidates, row: np.ndarray, root: np.ndarray, config: C
     name = np.minimum.reduceat(rows.array(documents, "name"), starts[:-1])  # no policy or order changes it
     kept = survivor == np.arange(len(row))
     ids = rows.column(documents, "id")
-    _count(tally, documents, name, starts, kept, value, config)
+    _count(tally, row, documents, name, starts, kept, value, config)
     found = {
         "row": pa.array(row),
         "duplicate_of": ids.take(pa.array(survivor, mask=kept)),
@@ -205,6 +207,7 @@ def resolve(candidates: Candidates, row: np.ndarray, root: np.ndarray, config: C
 
 def _count(
     tally: Tally,
+    row: np.ndarray,
     documents: pa.Table,
     name: np.ndarray,
     starts: np.ndarray,
@@ -227,7 +230,7 @@ def _count(
             "survivor": documents["id"][int(starts[i])].as_py(),
         }
         tally.capped.append(entry)
-    for entry in pc.value_counts(documents["source"].filter(pa.array(~kept))).to_pylist():
+    for entry in pc.value_counts(documents["source"].filter(pa.array(~kept & (row >= tally.first)))).to_pylist():
         tally.dropped_by_source[entry["values"]] += entry["counts"]
 
 

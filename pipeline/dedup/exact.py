@@ -14,7 +14,7 @@ import pyarrow as pa
 from numba import njit, uint64
 
 from pipeline.build import Build, Outcome, Step
-from pipeline.dedup import folding, rows
+from pipeline.dedup import earlier, folding, rows
 from pipeline.dedup.folding import SPACE, decode, encode
 from pipeline.dedup.keep import Keep, facts, survivors_first
 from pipeline.dedup.verdicts import FINDINGS, write_verdicts
@@ -39,7 +39,7 @@ class Config(StageConfig):
 def steps() -> list[Step]:
     return [
         Step("exact.hashes", "Content hashes", Build.shards, _hash_shard),
-        Step("exact.duplicates", "Exact duplicates", rows.partitions, _find_duplicates),
+        Step("exact.duplicates", "Exact duplicates", earlier.partitions, _find_duplicates),
         Step("exact", "Exact deduplication", Build.shards, _judge_shard),
     ]
 
@@ -101,8 +101,7 @@ def _hash_shard(build: Build, shard: str) -> Outcome:
 
 
 def _find_duplicates(build: Build, partition: str) -> Outcome:
-    names = build.shards()
-    paths = [build.path("work", "exact.hashes", shard) for shard in names]
+    paths = earlier.inputs(build, "exact.hashes")
     made_by = files.fingerprint("exact.duplicates", VERSION, partition, rows.fingerprints(paths))
     path = build.path("work", "exact.duplicates", partition)
     if shards.is_current(path, made_by):
@@ -112,8 +111,8 @@ def _find_duplicates(build: Build, partition: str) -> Outcome:
         table = shards.read_table(file)
         here = rows.part_of(rows.array(table, "high"), partition)
         table = table.slice(here.start, here.stop - here.start)
-        place = table.schema.get_field_index("row")
-        slices.append(table.set_column(place, "row", pa.array(rows.array(table, "row") + number * rows.SHARD)))
+        table = table.select(["row", "high", "low", "rank", "tie", "id"])
+        slices.append(table.set_column(0, "row", pa.array(rows.array(table, "row") + number * rows.SHARD)))
     table = pa.concat_tables(slices)
     shards.write_table(path, _findings(table), made_by)
     return Outcome(documents=len(table))
@@ -144,5 +143,5 @@ def _findings(table: pa.Table) -> pa.Table:
 
 def _judge_shard(build: Build, shard: str) -> Outcome:
     """A dropped document's ``value`` is the number of copies found, its threshold the one that may stay."""
-    findings = [build.path("work", "exact.duplicates", partition) for partition in rows.partitions(build)]
+    findings = earlier.exact_findings(build)
     return write_verdicts(build, "exact", shard, findings, "exact_duplicate", threshold=1.0, size="copies")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numba import njit, uint64
 
 from pipeline.build import Build, Outcome
-from pipeline.dedup import rows
+from pipeline.dedup import earlier, rows
 from pipeline.store import files, shards
 
 VERSION = 1
@@ -19,7 +19,7 @@ VERSION = 1
 
 def items(build: Build) -> list[str]:
     """One a band and partition: ``band-03.00000-of-00001``."""
-    bands, partitions = range(build.recipe.minhash.bands), rows.partitions(build)  # type: ignore[union-attr]
+    bands, partitions = range(build.recipe.minhash.bands), earlier.partitions(build)  # type: ignore[union-attr]
     return [f"band-{band:02d}.{partition}" for band in bands for partition in partitions]
 
 
@@ -61,8 +61,11 @@ def find_candidates(build: Build, item: str) -> Outcome:
     """The documents that share a key of one band with another: columns of ``candidates``, ascending in
     ``row``.
     """
-    paths = [build.path("work", "minhash.signatures", shard) for shard in build.shards()]
-    made_by = files.fingerprint("minhash.candidates", VERSION, item, rows.fingerprints(paths))
+    paths = earlier.inputs(build, "minhash.signatures")
+    copies = earlier.dropped_as_copies(build)
+    made_by = files.fingerprint(
+        "minhash.candidates", VERSION, item, rows.fingerprints(paths), rows.digest(pa.table({"row": copies}))
+    )
     path = build.path("work", "minhash.candidates", item)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
@@ -74,7 +77,9 @@ def find_candidates(build: Build, item: str) -> Outcome:
         here = rows.part_of(keys, partition)
         place = rows.array(table, f"place_{band}")[here]
         row, bag, tie = (rows.array(table, name)[place] for name in ("row", "bag", "tie"))
-        parts.append((keys[here], row + number * rows.SHARD, bag, tie))
+        row = row + number * rows.SHARD
+        alive = ~np.isin(row, copies)
+        parts.append((keys[here][alive], row[alive], bag[alive], tie[alive]))
     keys, row, bag, tie = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     shards.write_table(path, candidates(keys, row, bag, tie, repeats=int(band) == 0), made_by)
     return Outcome(documents=len(keys))

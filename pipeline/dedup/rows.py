@@ -19,17 +19,12 @@ from pipeline.store import files, shards
 #: At most about this many documents are looked at together; 16 to 64 bytes each.
 PARTITION_ROWS = 1 << 23
 
-
 #: The global row number of the first document of shard ``n`` is ``n * SHARD``.
 SHARD = 1 << 32
 
 
-def partitions(build: Build) -> list[str]:
-    """Names of the parts into which the hashes of documents are split, see ``partition_names``."""
-    return partition_names(corpus_size(build, "documents"), PARTITION_ROWS)
-
-
 def corpus_size(build: Build, measure: Literal["documents", "bytes"]) -> int:
+    """How many documents, or bytes of text, the build has ingested."""
     sources = files.read_json(build.path("documents", "manifest.json"))["sources"]
     return sum(source[measure] for source in sources.values())
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.build import Build, Outcome
-from pipeline.dedup import rows
+from pipeline.dedup import earlier, rows
 from pipeline.store import files, ledger, shards
 
 VERSION = 1
@@ -37,7 +37,7 @@ def write_verdicts(
     Its signals are ``duplicate_of``, ``cluster`` and, under the name ``size``, the number of documents in
     the cluster (1 for a document by itself).
     """
-    number = build.shards().index(shard)
+    number = earlier.number(build, shard)
     here = [rows.of_shard(shards.read_table(path), number) for path in findings]
     found = pa.concat_tables([FINDINGS.empty_table(), *here]).sort_by("row").combine_chunks()
     made_by = files.fingerprint(

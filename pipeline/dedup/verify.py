@@ -14,7 +14,7 @@ import pyarrow as pa
 from numba.typed import List  # type: ignore[attr-defined]
 
 from pipeline.build import Build, Outcome
-from pipeline.dedup import folding, lsh, rows
+from pipeline.dedup import earlier, folding, lsh, rows
 from pipeline.dedup.join import join_groups
 from pipeline.dedup.keep import facts
 from pipeline.dedup.shingles import shingle_sets
@@ -78,7 +78,7 @@ def open_candidates(build: Build) -> Candidates:
 
 
 def set_paths(build: Build) -> list[str]:
-    return [build.path("work", "minhash.shingles", shard) for shard in build.shards()]
+    return earlier.inputs(build, "minhash.shingles")
 
 
 def edge_paths(build: Build) -> list[str]:
@@ -91,7 +91,7 @@ def write_sets(build: Build, shard: str) -> Outcome:
     """
     config = build.recipe.minhash
     assert config is not None
-    number = build.shards().index(shard)
+    number = earlier.number(build, shard)
     tables = (shards.read_table(build.path("work", "minhash.candidates", item)) for item in lsh.items(build))
     found = [rows.array(rows.of_shard(table, number), "row") for table in tables]
     wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found])) - number * rows.SHARD
@@ -105,19 +105,26 @@ def write_sets(build: Build, shard: str) -> Outcome:
     path = build.path("work", "minhash.shingles", shard)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
+    table = describe(build, shard, wanted)
+    shards.write_table(path, table, made_by)
+    return Outcome(documents=len(table))
+
+
+def describe(build: Build, shard: str, row: np.ndarray) -> pa.Table:
+    """What verification and the keep policy need of the documents ``row`` (int64, ascending) of ``shard``."""
+    config = build.recipe.minhash
+    assert config is not None
     view = build.view(shard, before="minhash")
-    entry = pa.array(np.searchsorted(view.rows, wanted))
-    texts = view.texts.take(entry)
-    hashes, offsets = shingle_sets(texts, config.ngram)
+    entry = pa.array(np.searchsorted(view.rows, row))
+    hashes, offsets = shingle_sets(view.texts.take(entry), config.ngram)
     columns = {
-        "row": pa.array(wanted),
+        "row": pa.array(row),
         "source": view.documents["source"].take(entry),
         "name": document_hash(view.documents["id"].take(entry), seed=0),
         "shingles": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(hashes)),
         **{name: values.take(entry) for name, values in facts(config.keep, view).items()},
     }
-    shards.write_table(path, pa.table(columns), made_by)
-    return Outcome(documents=len(texts), bytes=texts.nbytes)
+    return pa.table(columns)
 
 
 def find_edges(build: Build, item: str) -> Outcome:

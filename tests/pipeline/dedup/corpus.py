@@ -24,6 +24,7 @@ class Recipe:
     minhash: minhash.Config | None = None
     passages: passages.Config | None = None
     substring: substring.Config | None = None
+    against: tuple[str, ...] = ()
 
 
 Document = Mapping[str, Any]

@@ -1,0 +1,88 @@
+"""The documents of earlier builds, as their indexes (see ``index``) hand them to this one.
+
+Where a recipe names indexes in ``against``, their shards stand before the build's own in all that goes over many
+shards, and in the numbering of rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline.build import Build
+from pipeline.dedup import folding, rows
+from pipeline.store import files, shards
+
+#: Raised whenever the same text and recipe would give other content hashes, band keys or shingle sets.
+VERSION = 1
+
+
+class WrongIndex(ValueError):
+    """An index that this recipe cannot be deduplicated against; the message says why and what to do."""
+
+
+def settings(build: Build) -> dict[str, Any]:
+    """What a build must have in common with the indexes that it uses."""
+    found: dict[str, Any] = {"version": VERSION, "unicode": folding.UNICODE_VERSION, "exact": None, "minhash": None}
+    if (config := build.recipe.exact) is not None:
+        found["exact"] = config.model_dump(mode="json")
+    if (config := build.recipe.minhash) is not None:
+        found["minhash"] = config.model_dump(mode="json", include={"ngram", "bands", "rows", "seed", "keep"})
+    return found
+
+
+def indexes(build: Build) -> dict[str, dict[str, Any]]:
+    """The manifest of each index in ``against``, by its folder. Raises WrongIndex."""
+    found, own = {}, settings(build)
+    for folder in getattr(build.recipe, "against", None) or ():
+        path = files.join(folder, "manifest.json")
+        if not files.exists(path):
+            raise WrongIndex(f"against: {folder} is not a finished index (no manifest.json); finish it or leave it out")
+        found[folder] = manifest = files.read_json(path)
+        for name, value in own.items():
+            if (made := manifest["settings"].get(name)) != value:
+                raise WrongIndex(
+                    f"against: {folder} was made with {name} = {made}, this recipe has {value}; use the same settings, "
+                    "or make the index again"
+                )
+    return found
+
+
+def inputs(build: Build, table: str) -> list[str]:
+    """The paths of ``table`` (``exact.hashes``, ...) of all shards, those of earlier builds first."""
+    before = [files.join(folder, table, shard) for folder, index in indexes(build).items() for shard in index["shards"]]
+    return before + [build.path("work", table, shard) for shard in build.shards()]
+
+
+def shards_before(build: Build) -> int:
+    """How many shards of earlier builds stand before the first of this one."""
+    return sum(len(index["shards"]) for index in indexes(build).values())
+
+
+def number(build: Build, shard: str) -> int:
+    """The place of ``shard`` among all, which global row numbers begin with."""
+    return shards_before(build) + build.shards().index(shard)
+
+
+def partitions(build: Build) -> list[str]:
+    """Names of the parts into which the hashes of all documents are split, see ``rows.partition_names``."""
+    documents = rows.corpus_size(build, "documents") + sum(index["documents"] for index in indexes(build).values())
+    return rows.partition_names(documents, rows.PARTITION_ROWS)
+
+
+def dropped_as_copies(build: Build) -> np.ndarray:
+    """int64, ascending: the global row numbers of those documents of earlier builds that are exact duplicates."""
+    end, found = shards_before(build) * rows.SHARD, [np.empty(0, np.int64)]
+    if end and build.recipe.exact is not None:
+        for path in exact_findings(build):
+            table = shards.read_table(path)
+            table = table.slice(0, int(np.searchsorted(rows.array(table, "row"), end)))
+            found.append(rows.array(table.filter(pc.is_valid(table["duplicate_of"])), "row"))
+    return np.sort(np.concatenate(found))
+
+
+def exact_findings(build: Build) -> list[str]:
+    """The paths of what the exact stage found, see ``verdicts``."""
+    return [build.path("work", "exact.duplicates", partition) for partition in partitions(build)]

@@ -1,0 +1,123 @@
+"""Incremental deduplication: a new crawl against earlier ones, with the result of curating all at once.
+
+A build's index holds what the exact and MinHash stages need to know of its documents: content hashes, band keys,
+shingle sets, ids and what the keep policy asks. A later recipe names such folders in ``against``; their documents then
+take part in both stages, and duplicates name survivors among them.
+
+What was published cannot be edited from here. Where new documents change the verdict on an earlier one (a longer copy
+arrives, or a document that joins two clusters), ``changes.arrow`` says so: take it out of the corpus, or put it back.
+
+    index/manifest.json  index/changes.arrow  index/exact.hashes/  index/minhash.signatures/  index/minhash.shingles/
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.build import Build, Outcome, Step
+from pipeline.dedup import clusters, earlier, rows, verify
+from pipeline.dedup.verdicts import FINDINGS
+from pipeline.store import files, shards
+
+VERSION = 1
+
+#: The tables of an index, each one file a shard. The last column of those with ids is ``kept``: the stage's verdict.
+_TABLES = {"exact": ("exact.hashes",), "minhash": ("minhash.signatures", "minhash.shingles")}
+
+#: Documents of earlier builds whose verdict changed: whether they are kept now, and if not, because of which document.
+CHANGES = pa.schema([("id", pa.string()), ("kept", pa.bool_()), ("duplicate_of", pa.string())])
+
+
+def steps() -> list[Step]:
+    """To be carried out after those of the exact and MinHash stages."""
+    return [
+        Step("index", "Index for later builds", Build.shards, _write_shard),
+        Step("index.changes", "Changes to earlier builds", lambda _build: ["changes.arrow"], _write_changes),
+        Step("index.manifest", "Close the index", lambda _build: ["manifest.json"], _write_manifest),
+    ]
+
+
+def _stages(build: Build) -> list[str]:
+    return [stage for stage in _TABLES if getattr(build.recipe, stage) is not None]
+
+
+def _write_shard(build: Build, shard: str) -> Outcome:
+    worked, documents = False, 0
+    for stage in _stages(build):
+        ledger = build.ledger_path(stage, shard)
+        for name in _TABLES[stage]:
+            source = build.path("work", name, shard)
+            view = build.view_fingerprint(shard, stage)
+            made_by = files.fingerprint("index", VERSION, name, view, rows.fingerprints([source, ledger]))
+            path = build.path("index", name, shard)
+            if shards.is_current(path, made_by):
+                continue
+            worked = True
+            if name == "minhash.shingles":
+                signed = shards.read_table(build.path("work", "minhash.signatures", shard))
+                table = verify.describe(build, shard, rows.array(signed, "row"))
+            else:
+                table = shards.read_table(source)
+            if "id" in table.column_names:
+                dropped = build.ledger(stage, shard)["dropped_by"].take(table["row"])
+                table = table.append_column("kept", dropped.is_null())
+            shards.write_table(path, table, made_by)
+            documents = max(documents, len(table))
+    return Outcome(documents=documents, reused=not worked)
+
+
+def _write_manifest(build: Build, item: str) -> Outcome:
+    manifest = {
+        "settings": earlier.settings(build),
+        "shards": build.shards(),
+        "documents": rows.corpus_size(build, "documents"),
+    }
+    path = build.path("index", item)
+    if files.exists(path) and files.read_json(path) == manifest:
+        return Outcome(reused=True)
+    files.write_json(path, manifest)
+    return Outcome(documents=manifest["documents"])
+
+
+def _write_changes(build: Build, item: str) -> Outcome:
+    findings = _findings(build)
+    folders = list(earlier.indexes(build))
+    before = [files.join(folder, "changes.arrow") for folder in folders]
+    tables = [path for stage in _stages(build) for path in earlier.inputs(build, _TABLES[stage][-1])]
+    used = [path for path in tables if not path.startswith(build.path("work"))]
+    paths = [path for found in findings.values() for path in found]
+    made_by = files.fingerprint("index.changes", VERSION, rows.fingerprints([*before, *used, *paths]))
+    path = build.path("index", item)
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    known = pa.concat_tables([*(shards.read_table(path) for path in reversed(before)), CHANGES.empty_table()])
+    parts = [_changes(build, number, findings, known) for number in range(earlier.shards_before(build))]
+    changes = pa.concat_tables([CHANGES.empty_table(), *parts])
+    shards.write_table(path, changes.sort_by("id"), made_by)
+    return Outcome(documents=len(changes))
+
+
+def _findings(build: Build) -> dict[str, list[str]]:
+    found = {"exact": earlier.exact_findings, "minhash": clusters.findings}
+    return {stage: found[stage](build) for stage in _stages(build)}
+
+
+def _changes(build: Build, number: int, findings: dict[str, list[str]], known: pa.Table) -> pa.Table:
+    """What changed in the shard ``number`` of the earlier ones since ``known``, the changes so far, latest first."""
+    tables = [shards.read_table(earlier.inputs(build, _TABLES[stage][-1])[number]) for stage in findings]
+    first = tables[0].select(["row", "id", "kept"]).sort_by("row")  # a later stage's documents are among these
+    row, ids, kept = rows.array(first, "row"), rows.column(first, "id"), rows.array(first, "kept").copy()
+    for table in tables[1:]:
+        kept[np.searchsorted(row, rows.array(table, "row"))] &= rows.array(table, "kept")
+    told = rows.column(known, "kept").take(pc.index_in(ids, value_set=rows.column(known, "id")))
+    kept = pc.coalesce(told, pa.array(kept)).to_numpy(zero_copy_only=False)
+    here = [rows.of_shard(shards.read_table(path), number) for paths in findings.values() for path in paths]
+    duplicates = pa.concat_tables([FINDINGS.empty_table(), *here])
+    duplicates = duplicates.filter(pc.is_valid(duplicates["duplicate_of"])).combine_chunks()
+    entry = np.full(len(row), -1)
+    entry[np.searchsorted(row, rows.array(duplicates, "row") - number * rows.SHARD)] = np.arange(len(duplicates))
+    survivor = rows.column(duplicates, "duplicate_of").take(pa.array(entry, mask=entry < 0))
+    now = pa.table({"id": ids, "kept": entry < 0, "duplicate_of": survivor}, CHANGES)
+    return now.filter(pa.array(kept != (entry < 0)))
