@@ -20,22 +20,25 @@ class Reporter:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._total = 0
 
     @contextlib.contextmanager
     def step(self, name: str, title: str, total: int) -> Iterator[Advance]:
-        last = ["", 0]
+        done, note = 0, ""
 
-        def advance(done: int, note: str) -> None:
-            last[:] = [note, done]
+        def advance(now: int, told: str) -> None:
+            nonlocal done, note
+            done, note = now, told
             self._advance(done, note)
 
         began = time.monotonic()
+        self._total = total
         self._open(title, total)
         try:
             yield advance
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
-            self._close(title, f"{last[1]} of {total}", str(last[0]), self.seconds[name])
+            self._close(title, f"{done} of {self._total}", note, self.seconds[name])
 
     @contextlib.contextmanager
     def training(self, name: str, title: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
@@ -43,6 +46,7 @@ class Reporter:
         with self.step(name, title, 1) as advance:
 
             def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+                self._total = steps
                 self._resize(steps)
                 advance(step, _training_note(metrics))
 
