@@ -37,12 +37,12 @@ def task_runner(runner: Runner, workers: int) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner(max_workers=workers)
     if runner == "dask":
         try:
-            from prefect_dask import DaskTaskRunner
+            from prefect_dask.task_runners import DaskTaskRunner
         except ImportError as error:
             raise ValueError("the dask runner needs prefect-dask: pip install 'corpusmill[dask]'") from error
         return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None})
     try:
-        from prefect_ray import RayTaskRunner
+        from prefect_ray.task_runners import RayTaskRunner
     except ImportError as error:
         raise ValueError("the ray runner needs prefect-ray: pip install 'corpusmill[ray]'") from error
     return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})

@@ -13,6 +13,7 @@ from flows.opening import open_build
 from flows.progress import reporter
 from pipeline.build import Build
 from training import finetune as finetuning
+from training.recipe import BuildRecipe
 
 
 @flow(name="finetune", flow_run_name="finetune {recipe.stem}", validate_parameters=False)
@@ -25,6 +26,6 @@ def finetune(recipe: Path, builds: Path) -> None:
 
 
 @task(name="Fine-tune", cache_policy=NO_CACHE, persist_result=False)
-def finetune_model(build: Build, name: str) -> dict[str, Any]:
+def finetune_model(build: Build[BuildRecipe], name: str) -> dict[str, Any]:
     with reporter().training(f"finetune.{name}", f"Fine-tune {name}") as progress:
         return finetuning.finetune(build, name, progress)

@@ -23,13 +23,13 @@ class BuildBusy(RuntimeError):
     """Another process is at work in the build's folder."""
 
 
-def open_build(recipe: Path, builds: Path = BUILDS) -> Build:
+def open_build(recipe: Path, builds: Path = BUILDS) -> Build[BuildRecipe]:
     """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or FileNotFoundError before any work."""
     loaded = recipes.load(recipe, BuildRecipe)
     return Build(str((builds / loaded.name).resolve()), loaded)
 
 
-def latest_build(builds: Path = BUILDS) -> Build:
+def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
     """The build that ran last in ``builds``, with the recipe it ran. Raises FileNotFoundError if there is none."""
     records = sorted(builds.glob("*/build.json"), key=lambda path: path.stat().st_mtime)
     if not records:

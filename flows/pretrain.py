@@ -13,6 +13,7 @@ from flows.opening import open_build
 from flows.progress import reporter
 from pipeline.build import Build
 from training import pretrain as pretraining
+from training.recipe import BuildRecipe
 
 
 @flow(name="pretrain", flow_run_name="pretrain {recipe.stem}", validate_parameters=False)
@@ -25,6 +26,6 @@ def pretrain(recipe: Path, builds: Path) -> None:
 
 
 @task(name="Pretrain", cache_policy=NO_CACHE, persist_result=False)
-def pretrain_model(build: Build, name: str) -> dict[str, Any]:
+def pretrain_model(build: Build[BuildRecipe], name: str) -> dict[str, Any]:
     with reporter().training(f"pretrain.{name}", f"Pretrain {name}") as progress:
         return pretraining.pretrain(build, name, progress)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 import pyarrow as pa
+from typing_extensions import TypeVar
 
 from pipeline import models
 from pipeline.stage import Batch
@@ -73,12 +74,15 @@ class View:
         return np.flatnonzero(self.alive)
 
 
+R_co = TypeVar("R_co", bound="Recipe", default="Recipe", covariant=True)
+
+
 @dataclass(frozen=True)
-class Build:
+class Build(Generic[R_co]):
     """The folder ``root`` and the recipe that fills it. Small and picklable: it travels with every item of work."""
 
     root: str
-    recipe: Recipe
+    recipe: R_co
 
     def path(self, *names: str) -> str:
         return files.join(self.root, *names)

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.build import Build
 from pipeline.store import files
 from training import peaks, scaling
-from training.recipe import BudgetConfig
+from training.recipe import BudgetConfig, BuildRecipe
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class Budget:
         return asdict(self)
 
 
-def of_build(build: Build) -> dict[str, Any]:
+def of_build(build: Build[BuildRecipe]) -> dict[str, Any]:
     """The budget of every pretrained model of ``build``, as plain values: ``runs``, in the recipe's order.
 
     Each holds ``name``, ``tokenizer``, ``corpus`` (Corpus) and the fields of Budget. Runs without a model are left out.
     """
     runs = []
-    for config in build.recipe.pretrain:  # type: ignore[attr-defined]
+    for config in build.recipe.pretrain:
         path = build.path("models", config.name, "summary.json")
         if not files.exists(path):
             continue
@@ -117,7 +117,7 @@ def of_build(build: Build) -> dict[str, Any]:
         corpus = Corpus(summary["unique_tokens"], summary["unique_bytes"], stages[0]["bytes"], stages[-1]["bytes"])
         sizes = ("layers", "width", "sequence_length", "trained_tokens", "tokens_per_second")
         run = Run(**summary["parameters"], **{name: summary[name] for name in sizes})
-        found = budget(corpus, run, build.recipe.budget)  # type: ignore[attr-defined]
+        found = budget(corpus, run, build.recipe.budget)
         runs.append(
             {
                 "name": config.name,

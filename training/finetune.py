@@ -26,19 +26,19 @@ from pipeline.store import files
 from training import baselines, hardware, loop, models, noise, pretrain, scores, tasks
 from training.objective import Batch
 from training.presets import dropout_fields
-from training.recipe import FinetuneConfig
+from training.recipe import BuildRecipe, FinetuneConfig
 from training.tasks import LabelledTask
 
 VERSION = 1
 
 
-def finetune(build: Build, name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
+def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
     """Fine-tune the run ``name`` of the recipe and return its summary; at once if its model is there and current.
 
     A run that was killed goes on from its last checkpoint. Raises FileNotFoundError when the base model is not there,
     ValueError when it was pretrained on shorter sequences, tasks.TooFewDocuments when the corpus has too few labels.
     """
-    config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)  # type: ignore[attr-defined]
+    config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)
     base = build.path("models", config.base)
     if not files.exists(files.join(base, "summary.json")):
         raise FileNotFoundError(f"{base}: not there; run `mill pretrain` first")

@@ -25,19 +25,19 @@ from training import hardware, loop, models, noise, objectives
 from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
 from training.order import Order, Windows
-from training.recipe import PretrainConfig
+from training.recipe import BuildRecipe, PretrainConfig
 
 VERSION = 1
 Measure = Callable[[Mapping[str, np.ndarray]], dict[str, Tensor]]
 
 
-def pretrain(build: Build, name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
+def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
     """Pretrain the run ``name`` of the recipe and return its summary; at once if its model is there and current.
 
     A run that was killed goes on from its last checkpoint. Raises KeyError for a name that the recipe has not,
     loop.Diverged when the loss is not finite, order.TooFewTokens when the corpus does not fill one sequence.
     """
-    config = find(build.recipe.pretrain, name)  # type: ignore[attr-defined]
+    config = find(build.recipe.pretrain, name)
     objective = objectives.load(config.objective)
     train, heldout = (PackedTokens(build.path("tokens", config.tokenizer, split)) for split in ("train", "heldout"))
     seed = build.recipe.seed if config.seed is None else config.seed

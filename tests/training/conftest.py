@@ -153,7 +153,7 @@ def pretrain_section(objective: str = "causal", **fields) -> dict:
     }
 
 
-def make_build(root: str, *sections: dict, **more) -> Build:
+def make_build(root: str, *sections: dict, **more) -> Build[BuildRecipe]:
     return Build(root, recipe(pretrain=list(sections), **more))
 
 

@@ -17,7 +17,7 @@ from tests.training.conftest import make_build, pretrain_section
 from training import tasks
 from training.finetune import finetune
 from training.pretrain import pretrain
-from training.recipe import FinetuneConfig
+from training.recipe import BuildRecipe, FinetuneConfig
 
 SETTINGS = {"name": "family", "base": "mlm", "smallest_class": 10, "sequence_length": 32, "precision": "fp32"}
 
@@ -50,7 +50,7 @@ def pretrained(packed_build: str, tmp_path_factory: pytest.TempPathFactory) -> s
     return root
 
 
-def build_of(root: str, **changed) -> Build:
+def build_of(root: str, **changed) -> Build[BuildRecipe]:
     run = {**SETTINGS, "epochs": 4, "optimiser": {"learning_rate": 3e-3}, **changed}
     return make_build(root, pretrain_section("mlm", steps=20), finetune=[run])
 

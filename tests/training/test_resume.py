@@ -19,7 +19,7 @@ from pipeline.build import Build
 from tests.training.conftest import make_build, pretrain_section
 from training import loop
 from training.pretrain import pretrain
-from training.recipe import OBJECTIVES
+from training.recipe import OBJECTIVES, BuildRecipe
 
 
 class Killed(BaseException):
@@ -35,7 +35,7 @@ def weights(root: str, name: str) -> dict[str, torch.Tensor]:
     return load_file(f"{root}/models/{name}/model.safetensors")
 
 
-def run_until(build: Build, name: str, step: int) -> None:
+def run_until(build: Build[BuildRecipe], name: str, step: int) -> None:
     def stop(at: int, _steps: int, _metrics: dict) -> None:
         if at >= step:
             raise Killed
