@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from pipeline.build import Build
 from pipeline.store import files
@@ -188,9 +189,12 @@ def classifier(base: str, labels: list[str], dropout: float, seed: int) -> PreTr
     for name in dropout_fields(config.model_type):
         setattr(config, name, dropout)
     torch.manual_seed(seed)
+    told = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it would list the new layer's weights as missing
     model = AutoModelForSequenceClassification.from_pretrained(
         files.local(base), config=config, dtype=torch.float32, attn_implementation="sdpa"
     )
+    transformers_logging.set_verbosity(told)
     return model.train()
 
 
