@@ -41,9 +41,11 @@ def split_run(
     words: np.ndarray,
     count: int,
 ) -> int:
-    """Appends the words of ``data[start:end]`` at ``starts[count]``, ``ends[count]``; returns the new count.
+    """Puts the words of ``data[start:end]`` (not empty) at ``words[count]`` and after; returns the new count.
 
-    ``table`` and ``slots`` as ``characters.table()`` and ``english.lookup()`` give them. The arrays need room for 2 x (end - start) more entries: the far end of ``starts`` holds the closing marks for a while.
+    ``words`` is a WORD array of which ``start`` and ``end`` are set; it needs room for 2 x (end - start) more entries,
+    as its far end holds the closing marks for a while. ``table`` and ``slots`` as ``characters.table()`` and
+    ``english.lookup()`` give them.
     """
     first, last_end, spare, closings = count, end, len(words) - 1, 0
     found = 0
@@ -81,7 +83,7 @@ def split_run(
     return count if count - first < 2 else _unite(data, slots, words, first, count)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _append_parts(data, start, end, slots, words, count):
     """Appends the words that the exception ``data[start:end]`` stands for."""
     sizes = find(data, start, end, slots)
@@ -93,7 +95,7 @@ def _append_parts(data, start, end, slots, words, count):
     return count + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _unite(data, slots, words, first, count):
     """Replaces neighbours in ``first..count`` that spell an exception by its words.
 
@@ -115,7 +117,7 @@ def _unite(data, slots, words, first, count):
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _unites(data, slots, start, end, parts):
     if end - start > LONGEST:
         return False
@@ -123,7 +125,7 @@ def _unites(data, slots, start, end, parts):
     return found & EXCEPTION > 0 and 1 + (found & 0xFF > 0) + (found & 0xFF00 > 0) <= parts
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _opening(data, at, end, table):
     """Bytes of the mark at the front of ``data[at:end]`` that is a word by itself, 0 if there is none."""
     byte = data[at]
@@ -139,7 +141,7 @@ def _opening(data, at, end, table):
     return width(byte) if kind(data, at, table) & OPENING else 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _closing(data, start, end, table, slots):
     """Bytes of the mark, possessive or unit at the end of ``data[start:end]``, 0 if there is none."""
     if start >= end:
@@ -174,7 +176,7 @@ def _closing(data, start, end, table, slots):
     return 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _closing_dots(data, start, end, before, table):
     """Two dots or more come off together, one only if no abbreviation ends in it."""
     at = end
@@ -257,10 +259,11 @@ def _is_address(data, start, end, table):
         start = at + 3
     if _is_host(data, start, end, table):
         return True
-    for place in range(start + 1, end - 1):
-        if data[place] == ord("@") and _is_host(data, place + 1, end, table):
-            return True
-    return False
+    found, at = False, start + 1
+    while at < end - 1 and not found:
+        found = data[at] == ord("@") and _is_host(data, at + 1, end, table)
+        at += 1
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -299,7 +302,7 @@ def _is_host_letter(data, at):
     return 0xA1 <= code_point(data, at) <= 0xFFFF
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _is_ellipsis(data, at):
     return data[at] == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == 0xA6
 

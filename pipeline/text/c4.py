@@ -23,7 +23,7 @@ class LineRules(NamedTuple):
 
 
 #: What is found in a line, as bits.
-KEPT, LOREM_IPSUM, CURLY_BRACKET, _JAVASCRIPT, _POLICY = 1, 2, 4, 8, 16
+KEPT, LOREM_IPSUM, CURLY_BRACKET, _JAVASCRIPT, _POLICY, _BRACKET = 1, 2, 4, 8, 16, 32
 
 
 def _bytes(text: str) -> np.ndarray:
@@ -32,7 +32,7 @@ def _bytes(text: str) -> np.ndarray:
 
 def _rare_letters() -> np.ndarray:
     flags = np.zeros(256, np.bool_)
-    flags[[ord(letter) for letter in "jJkKvVfFpP{"]] = True
+    flags[[ord(letter) for letter in "jJkKvVfFpP{["]] = True
     return flags
 
 
@@ -54,29 +54,35 @@ def judge_line(
     an earlier rule drops is not looked at for them. If the line holds citation marks, ``size`` is its length without
     them and ``scratch[:size]`` (uint8 [>= end - start]) its text; otherwise ``size`` is -1.
     """
+    if rules.end_punctuation and not _may_end_sentence(data, start, end):
+        return 0, -1
     if _has_long_word(data, start, end, rules.longest_word, table):
         return 0, -1
-    few = _has_few_words(data, start, end, rules.fewest_words, table)
-    if rules.citations:
-        mark, _ = next_citation(data, start, end)
-        if mark < end:
-            size = _clean(data, start, end, scratch)
-            return _judge(scratch, 0, size, few, rules), size
-    return _judge(data, start, end, few, rules), -1
+    if _has_few_words(data, start, end, rules.fewest_words, table):
+        return 0, -1
+    found = _phrases(data, start, end)
+    if rules.citations and found & _BRACKET:
+        size = _clean(data, start, end, scratch)
+        if size < end - start:
+            return _judge(scratch, 0, size, _phrases(scratch, 0, size), rules), size
+    return _judge(data, start, end, found, rules), -1
 
 
 @njit(cache=True, nogil=True)
-def _judge(data, start, end, few, rules):
+def _judge(data, start, end, found, rules):
     if rules.end_punctuation and not _is_sentence_end(data, start, end):
         return 0
-    if few:
-        return 0
-    found = _phrases(data, start, end)
     if rules.javascript and found & _JAVASCRIPT:
         return found & LOREM_IPSUM
     if rules.policies and found & _POLICY:
         return found & (LOREM_IPSUM | CURLY_BRACKET)
     return found & (LOREM_IPSUM | CURLY_BRACKET) | KEPT
+
+
+@njit(cache=True, nogil=True)
+def _may_end_sentence(data, start, end):
+    """False for most lines that are dropped for their end; citation marks may hide the end of others."""
+    return start < end and (data[end - 1] == ord("]") or _is_sentence_end(data, start, end))
 
 
 @njit(cache=True, nogil=True)
@@ -145,14 +151,16 @@ def _clean(data, start, end, scratch):
 @njit(cache=True, nogil=True)
 def _phrases(data, start, end):
     """The phrases in the line, in any case; each is looked for at its rarest letter."""
-    found = 0
-    for at in range(start, end):
-        byte = data[at]
+    found, at = 0, start - 1
+    for byte in data[start:end]:
+        at += 1
         if not _RARE[byte]:
             continue
         letter = byte | 32
         if byte == ord("{"):
             found |= CURLY_BRACKET
+        elif byte == ord("["):
+            found |= _BRACKET
         elif letter == ord("j"):
             found |= _JAVASCRIPT * _spells(data, start, end, at, _PHRASE_JAVASCRIPT)
         elif letter == ord("p"):
@@ -182,10 +190,10 @@ def _spells(data, start, end, at, phrase):
 
 @njit(cache=True, nogil=True)
 def _equal(data, at, phrase):
-    for k in range(len(phrase)):
-        if data[at + k] != phrase[k]:
-            return False
-    return True
+    k = 0
+    while k < len(phrase) and data[at + k] == phrase[k]:
+        k += 1
+    return k == len(phrase)
 
 
 @njit(cache=True, nogil=True)

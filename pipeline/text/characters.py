@@ -1,7 +1,8 @@
 """What kind a character is: one table over Unicode, as the kernels look it up.
 
-The class of a character is a sum of the bits below. ``table()[c]`` is that of the ASCII character ``c``, ``kind`` looks
-up any. The properties are those of Python's ``unicodedata`` and of ``regex``; the planes from U+20000 hold ideographs only.
+The class of a character is a sum of the bits below. ``table()[c]`` is that of the ASCII character ``c``, ``kind``
+looks up any. The properties are those of Python's ``unicodedata`` and of ``regex``; the planes from U+20000 hold
+ideographs only.
 """
 
 from __future__ import annotations
@@ -96,13 +97,13 @@ def _matches(pattern: str, text: str) -> list[int]:
     return [match.start() for match in regex.finditer(pattern, text, regex.V1)]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def width(byte: int) -> int:
     """Bytes of the UTF-8 character that starts with ``byte``."""
     return 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def previous(data: np.ndarray, at: int) -> int:
     """Where the character before ``data[at]`` starts; there must be one."""
     at -= 1
@@ -112,7 +113,7 @@ def previous(data: np.ndarray, at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def code_point(data: np.ndarray, at: int) -> int:
+def code_point(data: np.ndarray, at: int) -> np.int64 | int:
     """The code point of the character that starts at ``data[at]`` (valid UTF-8)."""
     first = np.int64(data[at])
     if first < 0x80:
@@ -129,10 +130,13 @@ def code_point(data: np.ndarray, at: int) -> int:
     )
 
 
-@njit(cache=True, nogil=True)
-def kind(data: np.ndarray, at: int, table: np.ndarray) -> int:
+@njit(cache=True, nogil=True, forceinline=True)
+def kind(data: np.ndarray, at: int, table: np.ndarray) -> np.int64 | int:
     """The class of the character that starts at ``data[at]``; ``table`` as ``table()`` gives it."""
-    if data[at] < 0x80:
-        return np.int64(table[data[at]])
+    return np.int64(table[data[at]]) if data[at] < 0x80 else _wide_kind(data, at, table)
+
+
+@njit(cache=True, nogil=True)
+def _wide_kind(data, at, table):
     point = code_point(data, at)
     return np.int64(table[np.int64(table[256 + (point >> 8)]) + (point & 255)]) if point < _END else 0

@@ -31,26 +31,24 @@ from pipeline.text.lines import (
 )
 from pipeline.text.words import CAPACITY, WORD, next_sentence, split
 
-#: One record a document. ``words`` counts punctuation marks too, ``real_words`` does not, ``spaced_words`` only those in
-#: scripts that separate words; ``lines`` end at any line break, ``split_lines`` at newlines, empty ones left out.
-COUNTS = np.dtype(
-    [
-        (name, np.int64)
-        for name in """
-            characters words real_words spaced_words spaced_characters letter_words stop_words
-            hashes ellipses lines bullet_lines ellipsis_lines
-            paragraphs repeated_paragraphs repeated_paragraph_characters
-            split_lines repeated_lines repeated_line_characters compared_characters
-            full_lines ended_lines short_lines repeated_full_characters newlines
-            kept_lines sentences lorem_ipsum curly_bracket
-        """.split()
-    ]
-)
+_FIELDS = """
+    characters words real_words spaced_words spaced_characters letter_words stop_words
+    hashes ellipses lines bullet_lines ellipsis_lines
+    paragraphs repeated_paragraphs repeated_paragraph_characters
+    split_lines repeated_lines repeated_line_characters compared_characters
+    full_lines ended_lines short_lines repeated_full_characters newlines
+    kept_lines sentences lorem_ipsum curly_bracket
+"""
+#: One record a document. ``words`` counts punctuation marks too, ``real_words`` does not, ``spaced_words`` only those
+#: in scripts that separate words; ``lines`` end at any line break, ``split_lines`` at newlines, empty ones left out,
+#: of which ``full_lines`` are not all whitespace.
+COUNTS = np.dtype([(name, np.int64) for name in _FIELDS.split()])
 
 
 class Counted(NamedTuple):
-    """``counts`` COUNTS [n]; ``top`` int64 [n, 9, 2] and ``twice`` int64 [n, 9, 2] as ``ngrams.repeats`` fills them, zeros
-    if n-grams were not asked for; ``spans`` what C4's line rules cut, None without line rules."""
+    """What was counted in n documents: ``counts`` COUNTS [n]; ``top`` and ``twice`` int64 [n, 9, 2] as
+    ``ngrams.repeats`` fills them, zeros if n-grams were not asked for; ``spans`` what C4's line rules cut, None without
+    line rules."""
 
     counts: np.ndarray
     top: np.ndarray
@@ -92,24 +90,21 @@ def count(
 
 class _Workspace(NamedTuple):
     words: np.ndarray  # WORD: the words of a line
-    keys: np.ndarray  # uint64: the words of a document
-    sizes: np.ndarray  # int32: their characters
     lines: np.ndarray  # uint64: a set of lines
     stops_met: np.ndarray  # int64: the text that a stop word was met in last
     scratch: np.ndarray  # uint8: a line without its citation marks
+    grams: ngrams.Workspace
 
 
-def _workspace(longest: int) -> tuple[_Workspace, ngrams.Workspace]:
+def _workspace(longest: int) -> _Workspace:
     """For texts of up to ``longest`` bytes. Memory is touched only as it is used."""
-    most = min(longest, ngrams.MOST_WORDS)
     return _Workspace(
         np.empty(CAPACITY, WORD),
-        np.empty(most, np.uint64),
-        np.empty(most, np.int32),
         np.empty(set_size(longest), np.uint64),
         np.full(256, -1, np.int64),
         np.empty(longest, np.uint8),
-    ), ngrams.workspace(longest)
+        ngrams.workspace(longest),
+    )
 
 
 def _word_table(words: tuple[str, ...]) -> np.ndarray:
@@ -128,11 +123,11 @@ def _word_table(words: tuple[str, ...]) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _count(data, offsets, table, slots, stops, short_line, repetition, rules, with_c4, spaces, counts, top, twice):
+def _count(data, offsets, table, slots, stops, short_line, repetition, rules, with_c4, space, counts, top, twice):
     data, table, slots, stops = borrow(data), borrow(table), borrow(slots), borrow(stops)
-    words, hashes, sizes = borrow(spaces[0].words), borrow(spaces[0].keys), borrow(spaces[0].sizes)
-    members, scratch = borrow(spaces[0].lines), borrow(spaces[0].scratch)
-    stop_met = borrow(spaces[0].stops_met)
+    words, stop_met, members = borrow(space.words), borrow(space.stops_met), borrow(space.lines)
+    keys, ahead, scratch = borrow(space.grams.keys), borrow(space.grams.ahead), borrow(space.scratch)
+    ahead[0] = 0
     cuts, total_cuts = np.empty((1024, 2), np.int64), 0
     cut_offsets = np.zeros(len(offsets), np.int64)
     for text in range(len(offsets) - 1):
@@ -155,25 +150,30 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
             at = first
             while at < last:
                 many, at = split(data, at, last, table, slots, words)
+                real, spaced, spaced_characters, lettered = 0, 0, 0, 0
                 for k in range(many):
                     word = words[k]
                     sentences, ended = next_sentence(sentences, ended, word)
-                    row.words += 1
-                    row.letter_words += word.some & LETTER > 0
-                    if not word.every & SYMBOL:
-                        row.real_words += 1
-                        if not word.some & (ALONE | CLUSTER):
-                            row.spaced_words += 1
-                            row.spaced_characters += word.characters
+                    is_real = not word.every & SYMBOL
+                    is_spaced = is_real and not word.some & (ALONE | CLUSTER)
+                    real += is_real
+                    spaced += is_spaced
+                    spaced_characters += is_spaced * word.characters
+                    lettered += word.some & LETTER > 0
                     slot = np.int64(word.key & uint64(255))
                     while stops[slot] and stops[slot] != word.key:
                         slot = (slot + 1) & 255
                     if stops[slot] and stop_met[slot] != text:
                         stop_met[slot] = text
                         row.stop_words += 1
-                    if compared < len(hashes):
-                        hashes[compared], sizes[compared] = word.key, word.characters
+                    if compared < len(keys):
+                        keys[compared], ahead[compared + 1] = word.key, ahead[compared] + word.characters
                         compared, compared_end = compared + 1, word.end
+                row.words += many
+                row.real_words += real
+                row.spaced_words += spaced
+                row.spaced_characters += spaced_characters
+                row.letter_words += lettered
             if with_c4:
                 found, size = c4.judge_line(data, first, last, rules, table, scratch)
                 row.lorem_ipsum |= found & c4.LOREM_IPSUM > 0
@@ -200,9 +200,9 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
         _count_newline_lines(data, begin, end, short_line, table, members, row)
         if repetition:
             _count_paragraphs(data, begin, end, table, members, row)
-            whole = compared < len(hashes)
+            whole = compared < len(keys)
             row.compared_characters = row.characters if whole else count_characters(data, begin, compared_end)
-            ngrams.repeats(hashes, sizes, compared, spaces[1], top[text], twice[text])
+            ngrams.repeats(space.grams, compared, top[text], twice[text])
     return cut_offsets, cuts[:total_cuts]
 
 
@@ -263,13 +263,13 @@ def _count_paragraphs(data, begin, end, table, members, row):
 @njit(cache=True, nogil=True)
 def _count_ellipses(data, begin, end):
     """``...`` (without overlap) and U+2026."""
-    count, dotted = 0, 0
-    for first, second, third in zip(data[begin:end], data[begin + 1 : end], data[begin + 2 : end]):
-        dotted += (first == ord(".")) & (second == ord(".")) & (third == ord("."))
-        count += (first == 0xE2) & (second == 0x80) & (third == 0xA6)
+    text, count, dotted = data[begin:end], 0, 0
+    for k in range(len(text) - 2):
+        dotted += (text[k] == ord(".")) & (text[k + 1] == ord(".")) & (text[k + 2] == ord("."))
+        count += (text[k] == 0xE2) & (text[k + 1] == 0x80) & (text[k + 2] == 0xA6)
     if dotted:
         dots = 0
-        for byte in data[begin:end]:
+        for byte in text:
             dots = dots + 1 if byte == ord(".") and dots < 3 else np.int64(byte == ord("."))
             count += dots == 3
     return count
@@ -279,7 +279,7 @@ def _count_ellipses(data, begin, end):
 def _starts_with_bullet(data, start, end):
     if start == end:
         return False
-    return data[start] == ord("-") or data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2
+    return data[start] == ord("-") or (data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2)
 
 
 @njit(cache=True, nogil=True)

@@ -22,123 +22,82 @@ _ABBREVIATIONS = """
     Mr. Mrs. Ms. Messrs. Dr. Prof. Rev. Gov. Gen. Adm. Sen. Rep. St. Mt. Jr. Bros. Co. co. Corp. Inc. Ltd. vs. v.s.
     Ph.D. D.C. a.m. p.m. e.g. E.g. E.G. i.e. I.e. I.E.
     Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec.
-    Ak. Ala. Ariz. Ark. Calif. Colo. Conn. Del. Fla. Ga. Ia. Id. Ill. Ind. Kan. Kans. Ky. La. Mass. Md. Mich. Minn. Miss.
-    Mo. Mont. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Okla. Ore. Pa. S.C. Tenn. Va. Wash. Wis.
+    Ak. Ala. Ariz. Ark. Calif. Colo. Conn. Del. Fla. Ga. Ia. Id. Ill. Ind. Kan. Kans. Ky. La. Mass. Md. Mich. Minn.
+    Miss. Mo. Mont. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Okla. Ore. Pa. S.C. Tenn. Va. Wash. Wis.
+    a. b. c. d. e. f. g. h. i. j. k. l. m. n. o. p. q. r. s. t. u. v. w. x. y. z. ä. ö. ü.
 """
 _WHOLE = """
     ' '' 'S 's ‘S ‘s 'd 're 'em em 'll ll 'nuff nuff 'cause 'Cause 'cos 'Cos 'coz 'Coz 'cuz 'Cuz 'bout and/or w/o C++
-    ma'am Ma'am o'clock O'clock lovin' Lovin' havin' Havin' doin' Doin' goin' Goin' nothin' Nothin' nuthin' Nuthin' ol' Ol'
-    somethin' Somethin' <space> \\t \\n \\") —
+    ma'am Ma'am o'clock O'clock lovin' Lovin' havin' Havin' doin' Doin' goin' Goin' nothin' Nothin' nuthin' Nuthin'
+    ol' Ol' somethin' Somethin' <space> \\t \\n \\") —
 """
 _IN_PARTS = """
-    y'|all y|all how|'d|'y How|'d|'y not|'ve Not|'ve not|ve Not|ve can|not Can|not gon|na Gon|na got|ta Got|ta let|'s Let|'s
-    c'm|on C'm|on
+    y'|all y|all how|'d|'y How|'d|'y not|'ve Not|'ve not|ve Not|ve can|not Can|not gon|na Gon|na got|ta Got|ta
+    let|'s Let|'s c'm|on C'm|on
 """
-#: Contractions that are also words of their own, and so are left whole.
-_WORDS = set(
-    [
-        "ill",
-        "its",
-        "hell",
-        "shell",
-        "shed",
-        "were",
-        "well",
-        "whore",
-        "Ill",
-        "Its",
-        "Hell",
-        "Shell",
-        "Shed",
-        "Were",
-        "Well",
-        "Whore",
-    ]
-)
 _UNITS = """
-    km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa Pa mbar
-    mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па мбар
+    km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph
+    hPa Pa mbar mb MB kb KB gb GB tb TB T G M K %
+    км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па мбар
     Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тб
 """
 _FACES = """
     (: (-: (= (; (-; [: [-: [= ): )-: ]= (o: :o) :1 :() >:( >:o :') :'-) :'( :'-( (-8 8) 8-) 8D 8-D xD XD xDD XDD
-    ^_^ ^__^ ^___^ -_- -__- ._. ;_; >.< >.> <.< v.v V.V v_v V_V o_o o_O O_o O_O 0_o o_0 0_0 o.o o.O O.o O.O 0.0 o.0 0.o @_@
-    <3 <33 <333 </3 (^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) ¯\\(ツ)/¯ (╯°□°）╯︵┻━┻ ><(((*>
+    ^_^ ^__^ ^___^ -_- -__- ._. ;_; >.< >.> <.< v.v V.V v_v V_V o_o o_O O_o O_O 0_o o_0 0_0 o.o o.O O.o O.O 0.0 o.0
+    0.o @_@ <3 <33 <333 </3 (^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) ¯\\(ツ)/¯ (╯°□°）╯︵┻━┻ ><(((*>
 """
+_SMILES = (  # eyes, noses, mouths
+    (":", ("", "-"), (*")(]}/|PpOo03*>XxD", "))", ")))", "((", "(((")),
+    (";", ("", "-"), ")D"),
+    ("=", ("",), ")(/|][D3"),
+)
+_PERSONS = ("i", "you", "he", "she", "it", "we", "they")
+_ASKING = ("who", "what", "when", "where", "why", "how", "there", "these", "those")
+_POINTING = ("that", "this")
+_MODALS = "ca could do does did had may might must need ought sha should wo would"
+_OTHER_VERBS = "ai are is was were have has dare"
+#: Contractions without their apostrophe that are words of their own, and so are left whole.
+_OWN_WORDS = "ill its hell shell shed were well whore Ill Its Hell Shell Shed Were Well Whore"
 
 
 def exceptions() -> dict[str, tuple[str, ...]]:
     """Each exception with the words (one to three) that it stands for."""
     found: dict[str, tuple[str, ...]] = {}
+    own_words = set(_OWN_WORDS.split())
     for stem, clitics in _contractions():
         for head in (stem, stem.title()):
             for parts in ((head, *clitics), (head, *(part.replace("'", "") for part in clitics))):
-                if "".join(parts) not in _WORDS:
+                if "".join(parts) not in own_words:
                     found["".join(parts)] = parts
     for hour, half in product(range(1, 13), ("am", "pm", "a.m.", "p.m.")):
         found[f"{hour}{half}"] = (str(hour), half)
     for text in _IN_PARTS.split():
         found[text.replace("|", "")] = tuple(text.split("|"))
-    whole = [
-        *_ABBREVIATIONS.split(),
-        *_WHOLE.split(),
-        *_FACES.split(),
-        *(f"{letter}." for letter in _ALPHABET),
-    ]
-    whole += [eyes + nose + mouth for eyes, noses, mouths in _SMILES for nose, mouth in product(noses, mouths)]
-    found |= {text: (text,) for text in whole}
+    smiles = [eyes + nose + mouth for eyes, noses, mouths in _SMILES for nose, mouth in product(noses, mouths)]
+    found |= {text: (text,) for text in f"{_ABBREVIATIONS} {_WHOLE} {_FACES}".split() + smiles}
     found |= {f"°{scale}.": ("°", scale, ".") for scale in "CFKcfk"}
     curly = {text.replace("'", "’"): tuple(part.replace("'", "’") for part in parts) for text, parts in found.items()}
     return found | curly
 
 
-_ALPHABET = "abcdefghijklmnopqrstuvwxyzäöü"
-_SMILES = (
-    (":", ("", "-"), (*")(]}/|PpOo03*>XxD", "))", ")))", "((", "(((")),
-    (";", ("", "-"), ")D"),
-    ("=", ("",), ")(/|][D3"),
-)
-
-
 def _contractions() -> list[tuple[str, tuple[str, ...]]]:
-    persons = ["i", "you", "he", "she", "it", "we", "they"]
-    asking = ["who", "what", "when", "where", "why", "how", "there", "these", "those"]
-    pointing = ["that", "this"]
-    found = [("i", ("'m",)), ("i", ("'m", "a"))]
+    found: list[tuple[str, tuple[str, ...]]] = [("i", ("'m",)), ("i", ("'m", "a"))]
     for clitics in (("'ll",), ("'ll", "'ve"), ("'d",), ("'d", "'ve")):
-        found += [(stem, clitics) for stem in persons + asking + pointing]
-    found += [(stem, ("'ve",)) for stem in ["i", "you", "we", "they", *asking]]
-    found += [(stem, ("'re",)) for stem in ["you", "we", "they", *asking]]
-    found += [(stem, ("'s",)) for stem in ["he", "she", "it", *asking[:-2], *pointing]]
-    modal = [
-        "ca",
-        "could",
-        "do",
-        "does",
-        "did",
-        "had",
-        "may",
-        "might",
-        "must",
-        "need",
-        "ought",
-        "sha",
-        "should",
-        "wo",
-        "would",
-    ]
-    found += [(stem, ("n't",)) for stem in [*modal, *["ai", "are", "is", "was", "were", "have", "has", "dare"]]]
-    found += [(stem, ("n't", "'ve")) for stem in modal]
-    found += [(stem, ("'ve",)) for stem in ("could", "might", "must", "should", "would")]
-    return found
+        found += [(stem, clitics) for stem in (*_PERSONS, *_ASKING, *_POINTING)]
+    found += [(stem, ("'ve",)) for stem in ("i", "you", "we", "they", *_ASKING)]
+    found += [(stem, ("'re",)) for stem in ("you", "we", "they", *_ASKING)]
+    found += [(stem, ("'s",)) for stem in ("he", "she", "it", *_ASKING[:-2], *_POINTING)]
+    found += [(stem, ("n't",)) for stem in f"{_MODALS} {_OTHER_VERBS}".split()]
+    found += [(stem, ("n't", "'ve")) for stem in _MODALS.split()]
+    return found + [(stem, ("'ve",)) for stem in ("could", "might", "must", "should", "would")]
 
 
 @cache
 def lookup() -> np.ndarray:
     """uint64 [_PAIRS + 2 * _SLOTS]: the exceptions and units as ``find`` looks them up.
 
-    Two sets of bits turn most words away: one for each ``_shape`` that occurs, one for a part of each ``text_hash``. Then
-    follow pairs of ``text_hash`` and value by open addressing, where the hash of an empty slot is 0.
+    Two sets of bits turn most words away: one for each ``_shape`` that occurs, one for a part of each ``text_hash``.
+    Then follow pairs of ``text_hash`` and value by open addressing, where the hash of an empty slot is 0.
     """
     entries: dict[str, int] = dict.fromkeys(_UNITS.split(), UNIT)
     for text, parts in exceptions().items():
@@ -172,15 +131,15 @@ def text_hash(data: np.ndarray, start: int, end: int) -> np.uint64:
     return key
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _shape(data, start, end):
     """A number below 64 * _SHAPES made of the first and last byte and the length of a text."""
     return (np.int64(data[start]) * 37 + np.int64(data[end - 1]) * 1031 + (end - start) * 5441) & (64 * _SHAPES - 1)
 
 
-@njit(cache=True, nogil=True)
-def find(data: np.ndarray, start: int, end: int, slots: np.ndarray) -> int:
-    """The value of the non-empty ``data[start:end]`` in ``slots`` (as ``lookup()`` gives them), 0 if it is not there."""
+@njit(cache=True, nogil=True, forceinline=True)
+def find(data: np.ndarray, start: int, end: int, slots: np.ndarray) -> np.int64 | int:
+    """The value of the non-empty ``data[start:end]`` in ``slots`` (as ``lookup()`` gives them), 0 if it has none."""
     if end - start > LONGEST:
         return 0
     shape = _shape(data, start, end)
@@ -190,7 +149,7 @@ def find(data: np.ndarray, start: int, end: int, slots: np.ndarray) -> int:
 
 
 @njit(cache=True, nogil=True)
-def find_key(key: np.uint64, slots: np.ndarray) -> int:
+def find_key(key: np.uint64, slots: np.ndarray) -> np.int64 | int:
     """``find`` for a text whose ``text_hash`` is ``key``."""
     if not slots[_SHAPES + (np.int64(key >> uint64(6)) & (_BITS - 1))] >> (key & uint64(63)) & uint64(1):
         return 0

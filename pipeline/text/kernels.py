@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 
-@intrinsic
-def borrow(typing_context, array):  # noqa: ARG001
-    """The array without its reference count, for use inside a kernel that was handed the array.
-
-    numba counts references with an atomic operation at every call that passes an array on, which costs more than the
-    small functions of a text kernel themselves. Not for arrays made in the kernel: nothing would keep them alive.
-    """
-
+def _borrow(_context, array):
     def build(context, builder, signature, arguments):
         value = context.make_array(signature.args[0])(context, builder, arguments[0])
         value.meminfo = context.get_constant_null(types.MemInfoPointer(array.dtype))
@@ -21,3 +17,22 @@ def borrow(typing_context, array):  # noqa: ARG001
         return value._getvalue()
 
     return array(array), build
+
+
+def _load64(_context, data, at):
+    def build(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(64).as_pointer())
+        return builder.load(place, align=1)
+
+    return types.uint64(data, at), build
+
+
+#: ``borrow(array)``: the array without its reference count, for use inside a kernel that was handed the array. numba
+#: counts references with an atomic operation at every call that passes an array on, which costs more than the small
+#: functions of a text kernel themselves. Not for arrays made in the kernel: nothing would keep them alive.
+borrow: Any = intrinsic(_borrow)
+
+#: ``load64(data, at)``: the eight bytes of the uint8 array from ``at`` on, all inside it, as one uint64 in the
+#: machine's byte order.
+load64: Any = intrinsic(_load64)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit, uint64
 
 from pipeline.text.characters import BREAK, SPACE, kind, previous, width
-from pipeline.text.hashing import xxh64
+from pipeline.text.kernels import load64
 
 #: Lines of a document that are compared with each other; in a longer one those after are not. Bounds the memory.
 MOST_LINES = 1 << 22
@@ -16,19 +16,14 @@ MOST_LINES = 1 << 22
 def line_end(data: np.ndarray, start: int, end: int, table: np.ndarray) -> tuple[int, int]:
     """``(stop, next)`` of the line that starts at ``start``, as ``str.splitlines`` has it: the content is
     ``data[start:stop]``, the next line starts at ``next``."""
-    at = start
-    while at < end:
-        byte = data[at]
-        if byte < 0x80:
-            if table[byte] & BREAK:
-                paired = byte == ord("\r") and at + 1 < end and data[at + 1] == ord("\n")
-                return at, at + 2 if paired else at + 1
-            at += 1
-        else:
-            size = width(byte)
-            if (byte == 0xC2 or byte == 0xE2) and kind(data, at, table) & BREAK:
-                return at, at + size
-            at += size
+    at = start - 1
+    for byte in data[start:end]:
+        at += 1
+        if 0x1E < byte < 0xC2 or (byte > 0xC2 and byte != 0xE2):  # most characters: surely no line break
+            continue
+        if kind(data, at, table) & BREAK:
+            paired = byte == ord("\r") and at + 1 < end and data[at + 1] == ord("\n")
+            return at, at + width(byte) + paired
     return end, end
 
 
@@ -88,9 +83,24 @@ def set_size(lines: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _line_hash(data, start, end):
+    """A hash of 64 bits for comparing lines of one document; it depends on the machine's byte order."""
+    key = uint64(end - start)
+    if end - start < 8:
+        for byte in data[start:end]:
+            key = uint64((key ^ uint64(byte)) * uint64(0x9E3779B97F4A7C15))
+        return key ^ (key >> uint64(32))
+    for at in range(start, end - 7, 8):
+        key = uint64((key ^ load64(data, at)) * uint64(0x9E3779B97F4A7C15))
+        key ^= key >> uint64(32)
+    key = uint64((key ^ load64(data, end - 8)) * uint64(0xD6E8FEB86659FD93))
+    return key ^ (key >> uint64(32))
+
+
+@njit(cache=True, nogil=True)
 def times_met(data: np.ndarray, start: int, end: int, members: np.ndarray) -> int:
     """How often ``data[start:end]`` was asked for before: 0, 1, or 2 for more; adds it to the set ``members``."""
-    key = xxh64(data, start, end, uint64(0)) | uint64(3)
+    key = _line_hash(data, start, end) | uint64(3)
     slot = np.int64(key >> uint64(32)) & (len(members) - 1)
     while members[slot]:
         if members[slot] | uint64(3) == key:

@@ -20,45 +20,38 @@ MOST_WORDS = 1 << 22
 
 
 class Workspace(NamedTuple):
-    """Arrays for ``repeats`` over up to ``len(keys)`` words; contents do not matter between calls."""
+    """The words of a document of up to ``len(keys)`` words, and room to work in."""
 
-    keys: np.ndarray  # uint64: what n-gram starts at each place
+    keys: np.ndarray  # uint64: in: a hash of each word; then what n-gram starts there
+    ahead: np.ndarray  # int32: in: characters of the words before each word, and at last of all words
     table: np.ndarray  # int32: open addressing, place of the first n-gram of a kind + 1
     first: np.ndarray  # int32: place where the n-gram at this place occurs first
     times: np.ndarray  # int32: how often the n-gram occurs that has its first place here
     places: np.ndarray  # int32: places whose n-gram occurs more than once, in order
-    ahead: np.ndarray  # int64: characters of the words before each place
 
 
-def workspace(words: int) -> Workspace:
-    """For documents of up to ``words`` words (no more than MOST_WORDS). Memory is touched only as it is used."""
-    words = min(words, MOST_WORDS)
-    small = [np.empty(words, np.int32) for _ in range(3)]
-    return Workspace(
-        np.empty(words, np.uint64), np.empty(2 * _table_size(words), np.int32), *small, np.empty(words + 1, np.int64)
-    )
+def workspace(longest: int) -> Workspace:
+    """For documents of up to ``longest`` bytes or words. Memory is touched only as it is used."""
+    words = min(longest, MOST_WORDS)
+    table = np.empty(_table_size(words), np.int32)
+    first, times, places = (np.empty(words, np.int32) for _ in range(3))
+    return Workspace(np.empty(words, np.uint64), np.empty(words + 1, np.int32), table, first, times, places)
 
 
 @njit(cache=True, nogil=True)
-def repeats(
-    hashes: np.ndarray, sizes: np.ndarray, words: int, space: Workspace, top: np.ndarray, twice: np.ndarray
-) -> None:
-    """Counts the characters (of words, not of what separates them) in repeated n-grams of the first ``words`` words.
+def repeats(space: Workspace, words: int, top: np.ndarray, twice: np.ndarray) -> None:
+    """Counts the characters in repeated n-grams of the ``words`` words in ``space``, those between words left out.
 
-    ``hashes`` uint64 and ``sizes`` int32 (characters) of the words. For each n fills row n - 2 of
-    ``top`` int64 [9, 2]: how often the most frequent n-gram occurs (the earliest of several) and its characters; and of
-    ``twice`` int64 [9, 2]: characters of n-grams that were met before, reading on after each one that was (datatrove);
-    of all n-grams that occur more than once, overlapping (dolma).
+    For each n fills row n - 2 of ``top`` int64 [9, 2]: how often the most frequent n-gram occurs (the earliest of
+    several) and its characters; and of ``twice`` int64 [9, 2]: characters of n-grams that were met before, reading on
+    after each one that was (datatrove); of all n-grams that occur more than once, overlapping (dolma).
     """
     keys, table, first = borrow(space.keys), borrow(space.table), borrow(space.first)
     times, places, ahead = borrow(space.times), borrow(space.places), borrow(space.ahead)
     top[:] = 0
     twice[:] = 0
-    ahead[0] = 0
-    for k in range(words):
-        ahead[k + 1] = ahead[k] + sizes[k]
     for k in range(words - 1):
-        keys[k] = uint64(hashes[k] * uint64(0x9E3779B97F4A7C15)) ^ hashes[k + 1]
+        keys[k] = uint64(keys[k] * uint64(0x9E3779B97F4A7C15)) ^ keys[k + 1]
         places[k] = k
     left = words - 1  # places that are still looked at
     for n in range(SHORTEST, min(LONGEST, words) + 1):
@@ -68,8 +61,7 @@ def repeats(
             continue
         _name(keys, table, first, times, places, left)
         left = _keep_repeated(first, times, places, left)
-        for k in range(left):
-            place = places[k]
+        for place in places[:left]:
             if times[first[place]] > top[row, 0]:  # the places come in order, so the earliest of several wins
                 top[row, 0], top[row, 1] = times[first[place]], ahead[place + n] - ahead[place]
         twice[row, 0], twice[row, 1] = _count(first, times, places, ahead, left, n)

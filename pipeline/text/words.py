@@ -12,6 +12,8 @@ vowels and marks around it and what is stacked below it).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, uint64
 
@@ -210,9 +212,12 @@ def _unit_end(data, at, end, table):
 
 
 @njit(cache=True, nogil=True)
-def next_sentence(sentences: int, ended: bool, word: np.ndarray) -> tuple[int, bool]:
-    """``(sentences, ended)`` after one more word (a WORD): a sentence ends at a word that is a single terminal mark, and
-    the next begins at the first word after it that is no punctuation (spaCy's sentencizer)."""
+def next_sentence(sentences: int, ended: bool, word: Any) -> tuple[int, bool]:
+    """``(sentences, ended)`` after one more word (a WORD).
+
+    A sentence ends at a word that is a single terminal mark, and the next begins at the first word after it that is no
+    punctuation (spaCy's sentencizer).
+    """
     mark = word.characters == 1 and word.every & TERMINAL > 0
     if sentences == 0:
         return 1, mark
