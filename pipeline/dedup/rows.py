@@ -16,8 +16,8 @@ import pyarrow as pa
 from pipeline.build import Build
 from pipeline.store import files, shards
 
-#: At most about this many documents are looked at together; 16 to 64 bytes each.
-PARTITION_ROWS = 1 << 23
+#: At most about this many documents are looked at together; 16 to 100 bytes each.
+PARTITION_ROWS = 1 << 22
 
 #: The global row number of the first document of shard ``n`` is ``n * SHARD``.
 SHARD = 1 << 32
