@@ -37,6 +37,7 @@ TEMPLATE_SHARE, FAMILY_SHARE = 0.05, 0.3
 @dataclass(frozen=True)
 class Recipe:
     name: str = "benchmark"
+    exact: exact.Config | None = None
     minhash: minhash.Config | None = None
     substring: substring.Config | None = None
 
@@ -53,6 +54,8 @@ def main() -> None:
             process = get_context("spawn").Process(target=measure, args=(folder, size))
             process.start()
             process.join()
+            if process.exitcode:
+                raise SystemExit(process.exitcode)
 
 
 def measure_kernels() -> None:
