@@ -69,7 +69,7 @@ def _environment() -> Iterator[str]:
     from pipeline.sources import READERS, environment
     from pipeline.sources.base import Document
 
-    config = environment.Config(name="python", kind="environment")
+    config = environment.Environment(name="python", kind="environment")
     for file in READERS["environment"].list_files(config):
         for record in READERS["environment"].read(config, file):
             if isinstance(record, Document):

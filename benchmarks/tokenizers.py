@@ -48,21 +48,15 @@ def main() -> None:
     print(f"{size / 1e6:.1f} MB, {len(texts)} documents")
     for config in map(_config, ALGORITHMS, [16_000] * 3):
         found = _alone(_count, texts, config)
-        print(
-            f"count for {config.name:18} {size / found.seconds / 1e6:7.1f} MB/s on one core, {found.memory} MiB"
-        )
+        print(f"count for {config.name:18} {size / found.seconds / 1e6:7.1f} MB/s on one core, {found.memory} MiB")
     for vocabulary in options.vocabulary:
         runs: list[tuple[str, Callable[..., Measured], tuple[Any, ...]]] = []
         for algorithm in ALGORITHMS:
             runs.append((f"{algorithm}, ours", _ours, (_config(algorithm, vocabulary),)))
         likelihood = _config("wordpiece", vocabulary).model_copy(update={"score": "likelihood"})
         runs.append(("wordpiece by likelihood, ours", _ours, (likelihood,)))
-        runs += [
-            (f"{name}, Hugging Face", _hugging_face, (name, vocabulary)) for name in ("bpe", "wordpiece")
-        ]
-        runs += [
-            (f"{name}, sentencepiece", _sentencepiece, (name, vocabulary)) for name in ("bpe", "unigram")
-        ]
+        runs += [(f"{name}, Hugging Face", _hugging_face, (name, vocabulary)) for name in ("bpe", "wordpiece")]
+        runs += [(f"{name}, sentencepiece", _sentencepiece, (name, vocabulary)) for name in ("bpe", "unigram")]
         for name, work, arguments in runs:
             found = _alone(work, texts, *arguments)
             print(

@@ -82,13 +82,11 @@ def shares(sizes: Mapping[str, int], config: Config) -> dict[str, float]:
     return {domain: raw[domain] / total for domain in sorted(raw)}
 
 
-def allocate(
-    sizes: Mapping[str, int], wanted: Mapping[str, float], budget: float | None, cap: float
-) -> dict[str, float]:
+def allocate(sizes: Mapping[str, int], wanted: Mapping[str, float], budget: float, cap: float) -> dict[str, float]:
     """Bytes to take from each domain: ``wanted`` shares of ``budget``, at most ``cap`` times a domain's size.
 
-    Without a budget it is the largest that keeps the shares exact under the cap. With one, what capped domains cannot
-    give is divided among the rest by their shares; the sum falls short of the budget only when all are capped.
+    What capped domains cannot give is divided among the rest by their shares; the sum falls short of the budget only
+    when all that have a share are capped.
     """
     limits = {domain: cap * size for domain, size in sizes.items()}
     open_domains = sorted(domain for domain in sizes if wanted[domain] > 0 and sizes[domain] > 0)

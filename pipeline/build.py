@@ -28,7 +28,19 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
 #: Stages in the order in which documents pass them; a recipe runs those that it has a section for.
-STAGES = ("urls", "language", "heuristics", "perplexity", "toxicity", "exact", "minhash", "decontaminate", "balance")
+STAGES = (
+    "urls",
+    "language",
+    "heuristics",
+    "perplexity",
+    "toxicity",
+    "exact",
+    "minhash",
+    "passages",
+    "substring",
+    "decontaminate",
+    "balance",
+)
 
 
 @dataclass(frozen=True)
@@ -117,19 +129,19 @@ class Build(Generic[R_co]):
         ledgers = [self.ledger(stage, shard) for stage in self.stages_before(before)]
         mask = ledger.alive(ledgers, len(table))
         kept = pa.array(mask)
-        cuts = [entry["spans"].combine_chunks().filter(kept) for entry in ledgers if "spans" in entry.column_names]
-        texts = table["text"].combine_chunks()
+        cuts = [_one(entry["spans"]).filter(kept) for entry in ledgers if "spans" in entry.column_names]
+        texts = _one(table["text"])
         texts = texts if mask.all() else texts.filter(kept)
         merged = spans.merge(cuts) if cuts else None
         if merged is not None:
             texts = spans.cut(texts, merged)
         signals = {
-            name: column.combine_chunks().filter(kept)
+            name: _one(column).filter(kept)
             for entry in ledgers
             for name, column in zip(entry.column_names, entry.columns, strict=True)
             if name not in ledger.VERDICT_COLUMNS
         }
-        documents = {name: table[name].combine_chunks().filter(kept) for name in table.column_names if name != "text"}
+        documents = {name: _one(table[name]).filter(kept) for name in table.column_names if name != "text"}
         return View(mask, texts, merged, documents, signals)
 
     def view_fingerprint(self, shard: str, before: str | None = None) -> str:
@@ -145,6 +157,11 @@ class Build(Generic[R_co]):
     def write_ledger(self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str) -> None:
         """Write the ledger of ``stage`` for ``shard``; every array has one entry a row of the shard."""
         shards.write_table(self.ledger_path(stage, shard), pa.table(columns), fingerprint)
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array: our files hold one batch, and `combine_chunks` would copy even that."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def measure_step(stage_module_name: str, title: str) -> Step:

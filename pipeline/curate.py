@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline import balance, funnel, ingest, materialise
 from pipeline.build import STAGES, Step, measure_step
-from pipeline.dedup import exact, minhash
+from pipeline.dedup import exact, index, minhash, passages, substring
 from pipeline.recipe import Recipe
 from pipeline.stages import perplexity
 
@@ -15,6 +15,8 @@ _STEPS = {
     "perplexity": perplexity.steps,
     "exact": exact.steps,
     "minhash": minhash.steps,
+    "passages": passages.steps,
+    "substring": substring.steps,
     "balance": balance.steps,
 }
 
@@ -22,4 +24,5 @@ _STEPS = {
 def steps(recipe: Recipe) -> list[Step]:
     """Every step from the sources to the curated corpus that ``recipe`` asks for, in order."""
     chosen = [step for stage in STAGES if getattr(recipe, stage, None) is not None for step in _STEPS[stage]()]
-    return [*ingest.steps(), *chosen, *materialise.steps(), *funnel.steps()]
+    indexed = index.steps() if recipe.index else []
+    return [*ingest.steps(), *chosen, *indexed, *materialise.steps(), *funnel.steps()]

@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError
 from pipeline import balance as balance_stage
 from pipeline.dedup import exact as exact_stage
 from pipeline.dedup import minhash as minhash_stage
+from pipeline.dedup import passages as passages_stage
+from pipeline.dedup import substring as substring_stage
 from pipeline.materialise import Config as CorpusConfig
 from pipeline.sources import Source
 from pipeline.stage import Config
@@ -49,6 +51,12 @@ class Recipe(Config):
     perplexity: perplexity_stage.Config | None = None
     exact: exact_stage.Config | None = None
     minhash: minhash_stage.Config | None = None
+    passages: passages_stage.Config | None = None
+    substring: substring_stage.Config | None = None
+    index: Annotated[bool, Field(description="keep an index, so that later builds can be deduplicated against it")] = (
+        False
+    )
+    against: Annotated[list[str], Field(description="`index` folders of earlier builds to deduplicate against")] = []
     balance: balance_stage.Config | None = None
     corpus: CorpusConfig = CorpusConfig()
     tokenizers: list[TokenizerConfig] = []
@@ -58,6 +66,12 @@ class Recipe(Config):
     def _names_are_unique(self) -> Recipe:
         require_unique("sources", [source.name for source in self.sources])
         require_unique("tokenizers", [tokenizer.name for tokenizer in self.tokenizers])
+        return self
+
+    @model_validator(mode="after")
+    def _an_index_is_of_something(self) -> Recipe:
+        if (self.index or self.against) and self.exact is None and self.minhash is None:
+            raise ValueError("`index` and `against` are for deduplication: add an `exact` or a `minhash` section")
         return self
 
     @model_validator(mode="after")
@@ -135,7 +149,7 @@ def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: d
 
 def _locate(node: yaml.Node | None, loc: list[Any]) -> tuple[int, str]:
     """Line (from 1) and dotted name of the field at ``loc``; parts that name a union's branch are passed over."""
-    line, names = (node.start_mark.line + 1 if node else 1), ""
+    line, names = (node.start_mark.line + 1 if node is not None else 1), ""
     for part in loc:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
@@ -147,8 +161,8 @@ def _locate(node: yaml.Node | None, loc: list[Any]) -> tuple[int, str]:
                 if part == loc[-1]:
                     names += f".{part}" if names else str(part)
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
+            inner: yaml.Node = node.value[part]
+            line, node = inner.start_mark.line + 1, inner
             names += f"[{part}]"
     return line, names
 

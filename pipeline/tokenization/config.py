@@ -90,9 +90,7 @@ class TokenizerConfig(Config):
     def _fits_together(self) -> TokenizerConfig:
         allowed = _PRE_TOKENIZERS[self.algorithm]
         if self.pre_tokenizer not in allowed:
-            raise ValueError(
-                f"`pre_tokenizer` of a {self.algorithm} tokenizer is one of {', '.join(allowed)}"
-            )
+            raise ValueError(f"`pre_tokenizer` of a {self.algorithm} tokenizer is one of {', '.join(allowed)}")
         for role in _TEMPLATES[self.template or "none"]:
             if role not in self.special:
                 raise ValueError(f"template {self.template!r} needs a special token for {role!r}; add it")
@@ -103,9 +101,7 @@ class TokenizerConfig(Config):
                 "`normalizer` has no effect beside the bert pre-tokenizer; use lowercase and strip_accents"
             )
         if self.byte_fallback and (self.byte_level or self.algorithm == "wordpiece"):
-            raise ValueError(
-                "`byte_fallback` is for unigram and character BPE: byte-level BPE has no unknown bytes"
-            )
+            raise ValueError("`byte_fallback` is for unigram and character BPE: byte-level BPE has no unknown bytes")
         if len(set(self.reserved)) != len(self.reserved):
             raise ValueError("special and added tokens must differ from each other")
         if self.algorithm == "unigram" and not self.byte_fallback and "unk" not in self.special:

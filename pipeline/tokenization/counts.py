@@ -108,9 +108,7 @@ def _normalise(words: pa.Array, normalizer: Normalizer | None, config: Tokenizer
     ascii_only = pc.string_is_ascii(words)
     lowered = pc.ascii_lower(words) if config.lowercase else words
     if config.pre_tokenizer == "bert":  # cleaning also removes control characters
-        ascii_only = pc.and_(
-            ascii_only, pc.invert(pc.match_substring_regex(words, "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"))
-        )
+        ascii_only = pc.and_(ascii_only, pc.invert(pc.match_substring_regex(words, "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")))
     rest = words.filter(pc.invert(ascii_only))
     changed = pa.array([normalizer.normalize_str(word) for word in rest.to_pylist()], words.type)
     return pc.replace_with_mask(lowered, pc.invert(ascii_only), changed)
@@ -132,9 +130,7 @@ def _tally(
     data, offsets = text_buffers(texts)
     table = spantable.empty(1 << 12)
     for first, stop in _blocks(offsets):
-        starts, ends, bounds = pretokenize.cut_all(
-            data, offsets[first : stop + 1], classes.table(), kind, split_digits
-        )
+        starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], classes.table(), kind, split_digits)
         if weights is None:
             counts = np.ones(len(starts), np.int64)
         else:

@@ -125,9 +125,7 @@ def _post_processor(vocabulary: Vocabulary, config: TokenizerConfig) -> processo
                 special_tokens=[pair["cls"], pair["sep"]],
             )
         case "roberta":
-            return processors.RobertaProcessing(
-                pair["sep"], pair["cls"], trim_offsets=True, add_prefix_space=False
-            )
+            return processors.RobertaProcessing(pair["sep"], pair["cls"], trim_offsets=True, add_prefix_space=False)
         case "t5":
             eos = special["eos"]
             return processors.TemplateProcessing(
@@ -151,9 +149,7 @@ def to_tokenizer(vocabulary: Vocabulary, config: TokenizerConfig) -> Tokenizer:
     post_processor = _post_processor(vocabulary, config)
     if post_processor is not None:
         tokenizer.post_processor = post_processor  # type: ignore[assignment]
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in config.reserved]
-    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in config.reserved])
     return tokenizer
 
 

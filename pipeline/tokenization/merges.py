@@ -233,9 +233,7 @@ def collect_pieces(
 def join(pieces: Pieces, left: int, right: int) -> tuple[int, Pieces]:
     """The piece that ``left`` and ``right`` make, an existing one if its bytes are known; and the (grown) pieces."""
     base = pieces.size[1]
-    room = (pieces.offsets[left + 1] - pieces.offsets[left]) + (
-        pieces.offsets[right + 1] - pieces.offsets[right]
-    )
+    room = (pieces.offsets[left + 1] - pieces.offsets[left]) + (pieces.offsets[right + 1] - pieces.offsets[right])
     if base + room > len(pieces.data):
         data = np.empty(2 * (base + room), np.uint8)
         data[:base] = pieces.data[:base]

@@ -56,9 +56,7 @@ def load(path: str) -> Tokenizer:
     return tokenizer
 
 
-def encode(
-    texts: pa.StringArray, tokenizer: Tokenizer, eos: int | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def encode(texts: pa.StringArray, tokenizer: Tokenizer, eos: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Blocks of ``(tokens uint32, lengths int64)`` in the order of ``texts``; ``eos``, if any, closes every text."""
     _, offsets = text_buffers(texts)
     first = 0

@@ -86,9 +86,7 @@ def write_manifest(
         groups = encoded.indices.to_numpy(zero_copy_only=False)
         for group, domain in enumerate(encoded.dictionary.to_pylist()):
             chosen = groups == group
-            found = domains.setdefault(
-                domain, dict.fromkeys(("documents", "bytes", "tokens", "repeated_tokens"), 0)
-            )
+            found = domains.setdefault(domain, dict.fromkeys(("documents", "bytes", "tokens", "repeated_tokens"), 0))
             found["documents"] += int(chosen.sum())
             found["bytes"] += int(sizes[chosen].sum())
             found["tokens"] += int(lengths[chosen].sum())
@@ -161,19 +159,13 @@ class PackedTokens:
     def documents(self) -> pa.Table:
         """DOCUMENTS_SCHEMA, one row a document, with ``start`` counted over the whole folder."""
         tables = []
-        for entry, base, end in zip(
-            self.manifest["shards"], self._bounds[:-1], self._bounds[1:], strict=True
-        ):
+        for entry, base, end in zip(self.manifest["shards"], self._bounds[:-1], self._bounds[1:], strict=True):
             path = files.join(self.folder, entry["documents_file"])
             if not files.exists(path):
-                raise DamagedTokens(
-                    f"{path}: not there. Delete manifest.json beside it and run the build again."
-                )
+                raise DamagedTokens(f"{path}: not there. Delete manifest.json beside it and run the build again.")
             table = shards.read_table(path)
             if shards.read_fingerprint(path) != entry["fingerprint"] or len(table) != entry["documents"]:
-                raise DamagedTokens(
-                    f"{path}: not the file that the manifest names. Delete it and run the build again."
-                )
+                raise DamagedTokens(f"{path}: not the file that the manifest names. Delete it and run the build again.")
             lengths = _numbers(table, "length")
             starts = base + np.cumsum(lengths) - lengths
             if not np.array_equal(starts, base + _numbers(table, "start")) or base + lengths.sum() != end:
@@ -181,9 +173,7 @@ class PackedTokens:
                     f"{path}: its documents do not cover {entry['tokens_file']}. Delete both and run the build again."
                 )
             tables.append(table.set_column(0, DOCUMENTS_SCHEMA.field("start"), pa.array(starts)))
-        return pa.concat_tables(
-            [DOCUMENTS_SCHEMA.empty_table(), *(t.replace_schema_metadata() for t in tables)]
-        )
+        return pa.concat_tables([DOCUMENTS_SCHEMA.empty_table(), *(t.replace_schema_metadata() for t in tables)])
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -199,7 +189,5 @@ class PackedTokens:
         found = path.stat().st_size if path.exists() else None
         if found != expected:
             state = "not there" if found is None else f"{found} bytes where {expected} were written"
-            raise DamagedTokens(
-                f"{path}: {state}. Delete {entry['documents_file']} beside it and run the build again."
-            )
+            raise DamagedTokens(f"{path}: {state}. Delete {entry['documents_file']} beside it and run the build again.")
         return np.memmap(path, self.dtype, "r") if expected else np.zeros(0, self.dtype)

@@ -85,10 +85,7 @@ def measure(tables: Iterable[pa.Table], tokenizer: Tokenizer, config: TokenizerC
     short = _at_most_one_character(tokenizer, config)
     unk = tokenizer.token_to_id(config.special["unk"]) if "unk" in config.special else None
     total = sum(found.values(), Tally(0, 0, 0, np.zeros(tokenizer.get_vocab_size(), np.int64)))
-    return [
-        _row(config.name, domain, value, short, unk)
-        for domain, value in [(ALL, total), *sorted(found.items())]
-    ]
+    return [_row(config.name, domain, value, short, unk) for domain, value in [(ALL, total), *sorted(found.items())]]
 
 
 def as_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -129,8 +126,6 @@ def _at_most_one_character(tokenizer: Tokenizer, config: TokenizerConfig) -> np.
     for piece, index in tokenizer.get_vocab().items():
         for mark in filter(None, marks):
             piece = piece.removeprefix(mark).removesuffix(mark)
-        short[index] = len(piece) <= 1 or (
-            config.byte_fallback and piece.startswith("<0x") and len(piece) == 6
-        )
+        short[index] = len(piece) <= 1 or (config.byte_fallback and piece.startswith("<0x") and len(piece) == 6)
     short[: len(config.reserved)] = False
     return short

@@ -163,9 +163,7 @@ def _train(build: Build, name: str) -> Outcome:
     folder = build.path("tokenizers", name)
     paths = _merged_paths(build, config)
     content = [shards.read_fingerprint(path) for path in paths]
-    made_by = files.fingerprint(
-        "train", train.VERSION, export.VERSION, tokenizers.__version__, config, content
-    )
+    made_by = files.fingerprint("train", train.VERSION, export.VERSION, tokenizers.__version__, config, content)
     if files.exists(files.join(folder, "manifest.json")) and _manifest_of(build, name)["made_by"] == made_by:
         return Outcome(reused=True)
     table = pa.concat_tables([shards.read_table(path) for path in paths])
@@ -195,9 +193,7 @@ def _report(build: Build, _item: str) -> Outcome:
     path = build.path("tokenizers", "report.json")
     trained = {name: _manifest_of(build, name)["sha256"] for name in _names(build)}
     inputs = [_shard_fingerprint(build, shard) for shard in corpus_shards(build)]
-    made_by = files.fingerprint(
-        "report", report.VERSION, tokenizers.__version__, trained, _limits(build), inputs
-    )
+    made_by = files.fingerprint("report", report.VERSION, tokenizers.__version__, trained, _limits(build), inputs)
     if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
         return Outcome(reused=True)
     rows = []
@@ -222,9 +218,7 @@ def _pack_items(build: Build) -> list[str]:
 def _packed_by(build: Build, name: str, shard: str) -> str:
     made_by = _manifest_of(build, name)["sha256"]
     source = _shard_fingerprint(build, shard)
-    return files.fingerprint(
-        "pack", pack.VERSION, packed.FORMAT, made_by, _limits(build), build.recipe.seed, source
-    )
+    return files.fingerprint("pack", pack.VERSION, packed.FORMAT, made_by, _limits(build), build.recipe.seed, source)
 
 
 def _pack(build: Build, item: str) -> Outcome:
@@ -234,8 +228,7 @@ def _pack(build: Build, item: str) -> Outcome:
     tokens_name, documents_name = packed.shard_names(index)
     folders = [build.path("tokens", name, split) for split in SPLITS]
     if all(
-        shards.is_current(files.join(folder, documents_name), made_by)
-        and files.exists(files.join(folder, tokens_name))
+        shards.is_current(files.join(folder, documents_name), made_by) and files.exists(files.join(folder, tokens_name))
         for folder in folders
     ):
         return Outcome(reused=True)
@@ -258,9 +251,7 @@ def _manifest(build: Build, item: str) -> Outcome:
     indices = list(range(len(corpus_shards(build))))
     path = files.join(folder, "manifest.json")
     before = files.read_json(path)["fingerprint"] if files.exists(path) else None
-    manifest = packed.write_manifest(
-        folder, indices, trained["vocab_size"], trained["special_ids"], trained["sha256"]
-    )
+    manifest = packed.write_manifest(folder, indices, trained["vocab_size"], trained["special_ids"], trained["sha256"])
     for stale in files.list_files(folder):
         if stale not in _wanted(indices):
             files.remove(files.join(folder, stale))

@@ -36,9 +36,7 @@ def train(counts: pa.Table, config: TokenizerConfig) -> Vocabulary:
     words, frequency = counts["word"].combine_chunks(), counts["count"].to_numpy()
     data, offsets = text_buffers(words)
     if len(data) > 700_000_000:
-        raise OverflowError(
-            f"{len(data)} characters of distinct pre-tokens; train on counts of fewer documents"
-        )
+        raise OverflowError(f"{len(data)} characters of distinct pre-tokens; train on counts of fewer documents")
     if config.byte_level:
         return _train_bytes(data, offsets, frequency, config)
     if config.algorithm == "unigram":
@@ -46,17 +44,13 @@ def train(counts: pa.Table, config: TokenizerConfig) -> Vocabulary:
     return _train_characters(data, offsets, frequency, config)
 
 
-def _train_bytes(
-    data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig
-) -> Vocabulary:
+def _train_bytes(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig) -> Vocabulary:
     letters = byte_alphabet()
     order = sorted(range(256), key=letters.__getitem__)
     rank = np.empty(256, np.int32)
     rank[order] = np.arange(256)
     symbols, bounds = rank[data[offsets[0] : offsets[-1]]], offsets - offsets[0]
-    learned, pieces, _ = learn(
-        symbols, bounds, frequency, [bytes([b]) for b in order], np.zeros(256, bool), config
-    )
+    learned, pieces, _ = learn(symbols, bounds, frequency, [bytes([b]) for b in order], np.zeros(256, bool), config)
     written = ["".join(letters[byte] for byte in piece) for piece in pieces]
     return Vocabulary([*config.reserved, *written], _named(learned, written))
 
@@ -77,21 +71,16 @@ def _train_characters(
         inner = np.repeat([False, bool(prefix)], len(points))
     learned, pieces, inner = learn(symbols, bounds, frequency, alphabet, inner, config)
     written = [
-        prefix + piece.decode() if inside else piece.decode()
-        for piece, inside in zip(pieces, inner, strict=True)
+        prefix + piece.decode() if inside else piece.decode() for piece, inside in zip(pieces, inner, strict=True)
     ]
     fallback = BYTE_PIECES if config.byte_fallback else []
     named = _named(learned, written) if config.algorithm == "bpe" else []
     return Vocabulary([*config.reserved, *fallback, *written], named)
 
 
-def _train_unigram(
-    data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig
-) -> Vocabulary:
+def _train_unigram(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig) -> Vocabulary:
     points = choose_alphabet(data, offsets, frequency, config, forms=1)
-    pieces, scores = unigram.learn(
-        data, offsets, frequency, points, room(config), config.max_token_length or 16
-    )
+    pieces, scores = unigram.learn(data, offsets, frequency, points, room(config), config.max_token_length or 16)
     fallback = BYTE_PIECES if config.byte_fallback else []
     fixed = [*config.reserved, *fallback]
     return Vocabulary([*fixed, *pieces], scores=[NEVER] * len(fixed) + scores)

@@ -80,9 +80,7 @@ def learn(
     return [names[i].decode() for i in final], [round(float(scores[i]), 8) for i in final]
 
 
-def _fit(
-    lattices: Lattices, lengths: np.ndarray, seen: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _fit(lattices: Lattices, lengths: np.ndarray, seen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """``(kept, probability)``: the indices of the pieces that survive and what EM gives them."""
     kept = np.arange(len(lengths))
     is_character = lengths == 1
@@ -129,9 +127,7 @@ def _seeds(at: np.ndarray, table: SpanTable) -> tuple[np.ndarray, np.ndarray, np
 def _maximise(expected: np.ndarray) -> np.ndarray:
     """The M step: exp(digamma(c)) / exp(digamma(sum c)), never below _FLOOR."""
     total = expected[expected >= _LEAST_EXPECTED].sum()
-    return np.maximum(
-        np.exp(_digamma(np.maximum(expected, 1e-3)) - _digamma(np.array([max(total, 1.0)]))), _FLOOR
-    )
+    return np.maximum(np.exp(_digamma(np.maximum(expected, 1e-3)) - _digamma(np.array([max(total, 1.0)]))), _FLOOR)
 
 
 def _digamma(x: np.ndarray) -> np.ndarray:
@@ -254,9 +250,7 @@ def _without(lattices: Lattices, stays: np.ndarray) -> Lattices:
                 piece[n], length[n] = number[lattices.piece[edge]], lattices.length[edge]
                 n += 1
     bounds[-1] = n
-    return Lattices(
-        lattices.starts, lattices.ends, lattices.weights, bounds, piece[:n].copy(), length[:n].copy()
-    )
+    return Lattices(lattices.starts, lattices.ends, lattices.weights, bounds, piece[:n].copy(), length[:n].copy())
 
 
 @njit(cache=True, nogil=True)

@@ -109,9 +109,5 @@ def _offer(
     if count < min_frequency or count < 1 or pieces.length[left] + pieces.length[right] > max_length:
         return
     score = float(count) / (float(frequency[left]) * float(frequency[right]))
-    if (
-        best == pair
-        or score > bests.score[left]
-        or (score == bests.score[left] and right < pairs.right[best])
-    ):
+    if best == pair or score > bests.score[left] or (score == bests.score[left] and right < pairs.right[best]):
         bests.pair[left], bests.count[left], bests.score[left] = pair, count, score

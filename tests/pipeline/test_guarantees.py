@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline.ingest import ErrorBudgetExceeded
 
 from pipeline import recipe as recipes
+from pipeline.ingest import ErrorBudgetExceeded
 from pipeline.store import files, shards
 from tests.pipeline import building
 
@@ -31,6 +31,8 @@ RECIPE = {
     "perplexity": {"order": 3},
     "exact": {},
     "minhash": {},
+    "substring": {},
+    "index": True,
     "balance": {"strategy": "temperature", "temperature": 2, "tokens": 20_000, "max_epochs": 2},
 }
 

@@ -58,9 +58,7 @@ def documents(count: int = 120) -> list[dict]:
         words = [source.choice(stems) + source.choice(ends) for _ in range(source.randint(1, 60))]
         text = " ".join(words)
         domain = "odd" if index % 2 else "even"
-        found.append(
-            {"id": f"doc{index}", "text": text, "source": "s", "domain": domain, "repeats": 1 + index % 3}
-        )
+        found.append({"id": f"doc{index}", "text": text, "source": "s", "domain": domain, "repeats": 1 + index % 3})
     return found
 
 

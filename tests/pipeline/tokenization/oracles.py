@@ -22,9 +22,7 @@ def table(words: dict[str, int]) -> pa.Table:
     )
 
 
-def merge_all(
-    words: dict[tuple[str, ...], int], vocabulary: list[str], size: int, likelihood: bool, prefix: str = ""
-):
+def merge_all(words: dict[tuple[str, ...], int], vocabulary: list[str], size: int, likelihood: bool, prefix: str = ""):
     """``(merges, vocabulary, words)``: the best pair of each step by count or likelihood; ties by vocabulary order."""
     vocabulary, merges = list(vocabulary), []
     while len(vocabulary) < size:

@@ -67,9 +67,7 @@ def as_counter(table: pa.Table) -> Counter:
     return Counter(dict(zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True)))
 
 
-@pytest.mark.parametrize(
-    "config", CONFIGS, ids=lambda c: c.model_dump_json(include=set(counts.counting_part(c)))
-)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.model_dump_json(include=set(counts.counting_part(c))))
 @given(texts)
 def test_counts_are_what_the_exported_tokenizer_cuts(config, found):
     assert as_counter(counts.count(pa.array(found, pa.string()), config)) == by_engine(found, config)

@@ -50,9 +50,7 @@ def test_both_libraries_load_it_and_agree(saved, name):
         assert auto(document["text"])["input_ids"] == engine.encode(document["text"]).ids
     for role, token in config.special.items():
         assert getattr(auto, f"{role}_token") == token
-        assert (
-            getattr(auto, f"{role}_token_id") == export.special_ids(config)[role] == engine.token_to_id(token)
-        )
+        assert getattr(auto, f"{role}_token_id") == export.special_ids(config)[role] == engine.token_to_id(token)
     assert auto.model_max_length == 1024
     assert len(auto) == engine.get_vocab_size() <= config.vocab_size
     assert len(digest) == 64

@@ -21,9 +21,7 @@ def write(folder, shards, vocab_size=100):
                 "repeats": np.where(rows % 3 == 0, 2, 1).astype(np.int32),
             }
         )
-        tokens = np.concatenate([np.zeros(0, int), *map(np.array, documents)]).astype(
-            packed.token_dtype(vocab_size)
-        )
+        tokens = np.concatenate([np.zeros(0, int), *map(np.array, documents)]).astype(packed.token_dtype(vocab_size))
         packed.write_shard(str(folder), index, tokens, table, f"made-by-{index}")
         count += len(documents)
     return packed.write_manifest(str(folder), list(range(len(shards))), vocab_size, {"eos": 0}, "tokenizer")
@@ -74,9 +72,7 @@ def test_a_truncated_file_is_refused_with_its_name_and_the_remedy(tmp_path):
     write(tmp_path, SHARDS)
     path = tmp_path / "tokens-00002.bin"
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(
-        packed.DamagedTokens, match=r"tokens-00002\.bin: 16 bytes where 18 .* run the build again"
-    ):
+    with pytest.raises(packed.DamagedTokens, match=r"tokens-00002\.bin: 16 bytes where 18 .* run the build again"):
         packed.PackedTokens(str(tmp_path))
     path.unlink()
     with pytest.raises(packed.DamagedTokens, match="not there"):

@@ -50,9 +50,7 @@ def test_results_do_not_depend_on_shards_or_order(tmp_path, built):
     other = make_build(tmp_path, StandIn(), shard_count=7, rows=documents()[::-1])
     run(other)
     for config in THREE:
-        one, two = (
-            files.file_digest(b.path("tokenizers", config.name, "tokenizer.json")) for b in (built, other)
-        )
+        one, two = (files.file_digest(b.path("tokenizers", config.name, "tokenizer.json")) for b in (built, other))
         assert one == two
         assert sorted(ids_of(built, config.name, "heldout")) == sorted(ids_of(other, config.name, "heldout"))
     rows = [files.read_json(b.path("tokenizers", "report.json"))["rows"] for b in (built, other)]
@@ -154,9 +152,7 @@ def test_four_worker_processes_make_the_same_tokenizers(tmp_path, built):
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
         run(other, pool)
     for config in THREE:
-        one, two = (
-            files.file_digest(b.path("tokenizers", config.name, "tokenizer.json")) for b in (built, other)
-        )
+        one, two = (files.file_digest(b.path("tokenizers", config.name, "tokenizer.json")) for b in (built, other))
         assert one == two
 
 

@@ -78,10 +78,7 @@ def test_hug_example():
     at, starts, ends, weights = unigram._segments(data, offsets, np.array(list(HUG.values())), known, 256)
     counted, _ = unigram._count_substrings(data, at, starts, ends, weights, 16)
     n = counted.size[0]
-    names = [
-        data[a : a + b].tobytes().decode()
-        for a, b in zip(counted.starts[:n], counted.lengths[:n], strict=True)
-    ]
+    names = [data[a : a + b].tobytes().decode() for a, b in zip(counted.starts[:n], counted.lengths[:n], strict=True)]
     frequency = dict(zip(names, counted.counts[:n].tolist(), strict=True))
     assert {piece: frequency[piece] for piece in COURSE} == COURSE
     assert sum(COURSE.values()) == 210
@@ -143,9 +140,7 @@ def test_losses_follow_the_formula_of_sentencepiece(found, extra, weights):
         values = []
         for way in candidates:
             moved = math.log(total + n * (len(way) - 1))
-            values.append(
-                n / total * (math.log(n / total) - sum(math.log(occurrences[p] + n) - moved for p in way))
-            )
+            values.append(n / total * (math.log(n / total) - sum(math.log(occurrences[p] + n) - moved for p in way)))
         assert any(loss == pytest.approx(value) for value in values)
 
 
@@ -154,9 +149,7 @@ def test_digamma_equals_scipys():
     assert unigram._digamma(x) == pytest.approx(scipy.special.digamma(x), rel=1e-9)
 
 
-@given(
-    st.dictionaries(st.text("▁abcdé中", min_size=1, max_size=9), st.integers(1, 40), min_size=3, max_size=30)
-)
+@given(st.dictionaries(st.text("▁abcdé中", min_size=1, max_size=9), st.integers(1, 40), min_size=3, max_size=30))
 def test_the_engine_finds_the_best_segmentation_by_our_scores(found):
     config = TokenizerConfig(name="x", algorithm="unigram", vocab_size=40, normalizer="none")
     vocabulary = train.train(table(found), config)
@@ -172,9 +165,7 @@ def test_the_engine_finds_the_best_segmentation_by_our_scores(found):
 
 
 def test_frequent_words_become_pieces():
-    found = {
-        "▁" + word: count for word, count in {"house": 900, "mouse": 700, "xyzzy": 2, "horse": 5}.items()
-    }
+    found = {"▁" + word: count for word, count in {"house": 900, "mouse": 700, "xyzzy": 2, "horse": 5}.items()}
     vocabulary = train.train(table(found), TokenizerConfig(name="x", algorithm="unigram", vocab_size=24))
     assert {"▁house", "▁mouse"} <= set(vocabulary.pieces)
     assert "▁xyzzy" not in vocabulary.pieces
