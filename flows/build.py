@@ -1,6 +1,6 @@
 """The whole way: raw text to a trained model and its report."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Prefect checks a deployment's parameters by the types themselves.
 
 import os
 from collections.abc import Callable

