@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pydoc_data.topics
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +14,15 @@ from pipeline import recipe as recipes
 from pipeline import whatif
 from pipeline.build import Build, measure_view
 from pipeline.store import files
-from tests.pipeline import building
-
-TOPICS: dict[str, str] = pydoc_data.topics.topics
+from tests.pipeline import building, questions
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, dict[str, Any]]:
     """A finished build of topics, halves of them (near-duplicates of the whole), copies, and a few other languages."""
     root = tmp_path_factory.mktemp("whatif")
-    texts = [text[:6000] for _, text in sorted(TOPICS.items())]
-    texts += [text[: len(text) * 9 // 10] for text in texts[::4]] + texts[::7]
-    texts += ["Dies ist ein kurzer Satz in deutscher Sprache. " * 3, "Ceci est une phrase en français. " * 5, "", "…"]
-    lines = [json.dumps({"text": text, "url": f"https://site{i % 3}.org/{i}"}) for i, text in enumerate(texts)]
-    (root / "topics.jsonl").write_text("\n".join(lines), "utf-8")
-    values = {
-        "name": "base",
-        "seed": 5,
-        "shard_bytes": "100KiB",
-        "sources": [{"name": "topics", "kind": "jsonl", "path": str(root / "topics.jsonl"), "domain": "docs"}],
-        "urls": {"banned_words": ["site1"], "max_banned_words": 1},
-        "language": {"keep": {"en": 0.5}},
-        "heuristics": {"gopher_quality": {}, "gopher_repetition": {}, "c4": {"end_punctuation": False}, "fineweb": {}},
-        "exact": {},
-        "minhash": {"threshold": 0.7},
-        "balance": {"max_epochs": 0.9},
-    }
-    build, _ = building.make(recipes.Recipe.model_validate(values), root / "base")
-    return build, values
+    values = questions.values(root)
+    return questions.make(values, root / "base"), values
 
 
 def kept(build: Build) -> dict[str, tuple[str, int]]:
