@@ -196,7 +196,7 @@ def whatif(
         opened = open_build(recipe, builds)
         wanted = question.with_settings(opened.recipe, parse(settings))
         answer = question.ask(finished_build(opened.root), wanted)
-        budget = wanted.budget
+        budget = wanted.budget  # type: ignore[attr-defined]
         size = sections.tokens(opened)["bytes_per_token"]
         terminal.print(console.whatif_view(answer, size, budget.parameters, budget.tokens_per_parameter))
 

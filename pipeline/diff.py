@@ -133,10 +133,10 @@ class _Causes:
 
     def _editor(self) -> tuple[str, None, str]:
         for stage in dict.fromkeys(name for build in self.builds for name in build.stages):
-            sections = [getattr(build.recipe, stage, None) for build in self.builds]
+            sections = tuple(getattr(build.recipe, stage, None) for build in self.builds)
             edits = any(self._edits(build, stage) for build in self.builds)
             if edits and sections[0] != sections[1]:
-                return stage, None, f"cuts other text: {', '.join(settings(*sections))}"
+                return stage, None, f"cuts other text: {', '.join(settings(sections[0], sections[1]))}"
         return "text", None, "cut otherwise, as other documents are there"
 
     def _edits(self, build: Build, stage: str) -> bool:
