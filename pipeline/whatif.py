@@ -168,10 +168,8 @@ class Trial:
         if step.name == "perplexity.score" and self._same("perplexity", "models") and self._scores_stay:
             return self._score
         if step.name == "exact.hashes" and self._same("exact", "normalise", "keep"):
-            ranked = isinstance(
-                getattr(self.new.recipe.exact, "keep", None), Highest
-            )  # by a signal, which may be another now
-            return None if ranked else self._hash
+            keep = getattr(self.new.recipe.exact, "keep", None)
+            return None if isinstance(keep, Highest) else self._hash  # that signal may be another now
         if step.name == "minhash.signatures" and self._same("minhash", "ngram", "bands", "rows", "seed"):
             return self._sign
         return None
