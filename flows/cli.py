@@ -178,6 +178,78 @@ def why(
 
 
 @app.command()
+def whatif(
+    recipe: Recipe,
+    settings: Annotated[
+        list[str], typer.Option("--set", help="field=value or rule=value, such as gopher_quality.min_words=80.")
+    ],
+    builds: Builds = BUILDS,
+) -> None:
+    """Say what a changed RECIPE would make of its build, without measuring again what is measured."""
+    with _telling_errors(False):
+        from flows import console
+        from flows.opening import finished_build, open_build
+        from flows.settings import parse
+        from pipeline import whatif as question
+        from pipeline.report import sections
+
+        opened = open_build(recipe, builds)
+        wanted = question.with_settings(opened.recipe, parse(settings))
+        answer = question.ask(finished_build(opened.root), wanted)
+        budget = wanted.budget  # type: ignore[attr-defined]
+        size = sections.tokens(opened)["bytes_per_token"]
+        terminal.print(console.whatif_view(answer, size, budget.parameters, budget.tokens_per_parameter))
+
+
+@app.command()
+def sample(
+    recipe: Recipe,
+    rule: Annotated[str, typer.Option(help="The rule, such as gopher_quality.min_words or near_duplicate.")],
+    number: Annotated[int, typer.Option("-n", min=1, help="How many documents.")] = 5,
+    near_threshold: Annotated[
+        bool, typer.Option("--near-threshold", help="The closest calls, dropped and kept, of each so many.")
+    ] = False,
+    builds: Builds = BUILDS,
+) -> None:
+    """Show documents that a rule dropped, or nearly did: always the same ones."""
+    with _telling_errors(False):
+        from flows import console
+        from flows.opening import finished_build, open_build
+        from pipeline.sample import sample as choose
+
+        opened = finished_build(open_build(recipe, builds).root)
+        terminal.print(console.sample_view(rule, choose(opened, rule, number, near_threshold)))
+
+
+@app.command()
+def overlap(recipe: Recipe, builds: Builds = BUILDS) -> None:
+    """Say which rules drop the same documents, and what each one adds to the others."""
+    with _telling_errors(False):
+        from flows import console
+        from flows.opening import finished_build, open_build
+        from pipeline.overlap import overlap as compare
+
+        terminal.print(console.overlap_view(compare(finished_build(open_build(recipe, builds).root))))
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="A build: its name in the folder of builds, or its path.")],
+    second: Annotated[str, typer.Argument(help="The build to compare it with.")],
+    builds: Builds = BUILDS,
+) -> None:
+    """Say which documents differ between two builds, and because of which change."""
+    with _telling_errors(False):
+        from flows import console
+        from flows.opening import finished_build
+        from pipeline.diff import diff as compare
+
+        # a name stands for the folder in BUILDS, and a path for itself
+        opened = [finished_build(str(builds / name if (builds / name).is_dir() else name)) for name in (first, second)]
+        terminal.print(console.diff_view(compare(*opened)))
+
+
+@app.command()
 def runs(builds: Builds = BUILDS) -> None:
     """List the builds in this folder: when they ran, how they ended, what they kept."""
     with _telling_errors(False):

@@ -12,10 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.build import Build
+from pipeline.diff import Difference
 from pipeline.inspect import BuildRow, Check, Explanation, Passage
+from pipeline.overlap import Overlap
 from pipeline.report import formats, models, sections
 from pipeline.report.samples import excerpt
+from pipeline.sample import Sampled
 from pipeline.store import files
+from pipeline.whatif import Answer
 
 _STATES = {"completed": "green", "failed": "red", "killed": "red", "running": "yellow"}
 
@@ -202,3 +206,114 @@ def _duration(seconds: float | None) -> str:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def whatif_view(answer: Answer, bytes_per_token: float, parameters: int, tokens_per_parameter: float) -> RenderableType:
+    """What a changed policy would make of a build: size, domains, rules and token budget, before and after."""
+    first, last = (account["stages"][-1] for account in (answer.before, answer.after))
+    size = _table("Corpus", "now|", "then|", "")
+    tokens = [entry["bytes"] / bytes_per_token for entry in (first, last)]
+    rows = [
+        ("documents", formats.count, first["documents"], last["documents"]),
+        ("text", formats.size, first["bytes"], last["bytes"]),
+        (f"tokens, at {bytes_per_token:.2f} bytes each", formats.short, *tokens),
+    ]
+    for name, write, now, then in rows:
+        size.add_row(name, write(now), write(then), _change(now, then))
+    parts: list[RenderableType] = [size, _domains_table(first, last), _rules_table(answer.before, answer.after)]
+    wanted = parameters * tokens_per_parameter
+    shares = [formats.share(value, wanted) for value in tokens]
+    told = f"{formats.short(wanted)} tokens for {formats.short(parameters)} parameters"
+    parts.append(_line("Budget", f"{told} at {tokens_per_parameter:g} each: {shares[0]} now, {shares[1]} then"))
+    count = sum(answer.measured.values())
+    told = f"{formats.several(count, 'measurement')} made on documents that come alive; the rest is judged again"
+    parts.append(_line("Measured", told if count else "nothing; what is stored was judged again"))
+    parts.append(_line("Duplicates", "found again among the documents that are then alive"))
+    parts += [Text(note, "yellow") for note in answer.notes]
+    return Group(*(Padding(part, (0, 0, 1, 0)) if isinstance(part, Table) else part for part in parts))
+
+
+def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> Table:
+    table = _table("Domain", "now|", "share|", "then|", "share|")
+    for name in sorted({*first["domains"], *last["domains"]}):
+        cells: list[str] = []
+        for entry in (first, last):
+            held = entry["domains"].get(name, {"bytes": 0})["bytes"]
+            cells += [formats.size(held), formats.share(held, entry["bytes"])]
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _rules_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
+    table = _table("Dropped by", "now|", "then|", "")
+    dropped = [
+        {
+            (stage["stage"], rule): entry["documents"]
+            for stage in side["stages"]
+            for rule, entry in stage["dropped"].items()
+        }
+        for side in (before, after)
+    ]
+    for stage, rule in dict.fromkeys([*dropped[1], *dropped[0]]):
+        now, then = (side.get((stage, rule), 0) for side in dropped)
+        name = f"{formats.title(stage)}: {formats.rule(rule)}"
+        table.add_row(Text(name), formats.count(now), formats.count(then), _change(now, then))
+    return table
+
+
+def _change(now: float, then: float) -> Text:
+    if now == then:
+        return Text("same", "dim")
+    share = formats.share(abs(then - now), now) if now else "new"
+    return Text(f"{'+' if then > now else '−'}{share}" if now else share, "green" if then > now else "red")
+
+
+def sample_view(rule: str, documents: Sequence[Sampled]) -> RenderableType:
+    """Documents that a rule dropped, or nearly did, with value and threshold."""
+    if not documents:
+        return Text(f"{rule} dropped no document")
+    panels = []
+    for entry in documents:
+        state = "kept" if entry.kept else "dropped"
+        numbers = f"value {formats.number(entry.value)}, threshold {formats.number(entry.threshold)}"
+        panels.append(_text_panel(f"{entry.id}  {state}: {numbers}", Text(entry.text)))
+    return Group(*panels)
+
+
+def overlap_view(found: Overlap) -> RenderableType:
+    """What each rule drops and adds, and which pairs drop the same documents."""
+    rules = _table("Rule", "Documents that fail it|", "dropped first|", "fail no other|")
+    for entry in found.rules:
+        if entry.documents:
+            counts = (entry.documents, entry.dropped, entry.alone)
+            rules.add_row(
+                Text(f"{formats.title(entry.stage)}: {formats.rule(entry.rule)}"), *map(formats.count, counts)
+            )
+    pairs = _table("Rule", "and rule", "Documents|", "Jaccard|")
+    for pair in found.pairs:
+        names = (Text(formats.rule(name)) for name in pair.rules)
+        pairs.add_row(*names, formats.count(pair.both), f"{pair.jaccard:.2f}")
+    idle = [formats.rule(entry.rule) for entry in found.rules if not entry.documents]
+    parts: list[RenderableType] = [Padding(rules, (0, 0, 1, 0)), Padding(pairs, (0, 0, 1, 0))]
+    if idle:
+        parts.append(Text(f"no document fails: {', '.join(idle)}", "dim"))
+    return Group(*parts, Text("Rules are compared within a stage: what one drops, the next does not measure.", "dim"))
+
+
+def diff_view(found: Sequence[Difference]) -> RenderableType:
+    """What differs between two corpora, by cause, with a few ids of each."""
+    if not found:
+        return Text("both corpora hold the same documents and texts")
+    colours = {"added": "green", "removed": "red", "edited": "yellow"}
+    table = _table("Documents|", "", "Stage", "Rule", "Because", "For example")
+    for entry in found:
+        table.add_row(
+            formats.count(entry.documents),
+            Text(entry.state, colours[entry.state]),
+            Text(formats.title(entry.stage)),
+            Text(formats.rule(entry.rule) if entry.rule else "–"),
+            Text(entry.cause),
+            Text("\n".join(entry.examples)),
+        )
+    totals = {state: sum(entry.documents for entry in found if entry.state == state) for state in colours}
+    return Group(table, Text(", ".join(f"{formats.count(count)} {state}" for state, count in totals.items()), "bold"))

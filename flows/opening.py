@@ -38,6 +38,14 @@ def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
     return Build(str(root.resolve()), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
 
 
+def finished_build(root: str) -> Build:
+    """The build in the folder ``root`` with the recipe it ran. Raises FileNotFoundError unless it is finished."""
+    build = Path(root)
+    if not (build / "recipe.json").is_file() or not (build / "funnel.json").is_file():
+        raise FileNotFoundError(f"{root}: no finished build here; run `mill build` first")
+    return Build(str(build.resolve()), BuildRecipe.model_validate(files.read_json(str(build / "recipe.json"))))
+
+
 @contextlib.contextmanager
 def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[str, float]) -> Iterator[None]:
     """Hold the build's lock, and note in its ``build.json`` when this run began, ended, and how.

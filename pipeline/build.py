@@ -20,7 +20,7 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from pipeline import models
-from pipeline.stage import Batch
+from pipeline.stage import Batch, Stage
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 
@@ -169,25 +169,40 @@ def measure_step(stage_module_name: str, title: str) -> Step:
     return Step(stage_module_name, title, Build.shards, partial(_measure_shard, stage_module_name))
 
 
+def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
+    """Names everything that the ledger of a per-document stage depends on."""
+    config = getattr(build.recipe, stage.name)
+    digests = {key: models.digest(path) for key, path in _model_paths(stage, build).items()}
+    view = build.view_fingerprint(shard, before=stage.name)
+    return files.fingerprint(stage.name, stage.version, config, digests, view)
+
+
+def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
+    """The signals of the documents of ``view``, and under ``spans``, if the stage edits, what it cuts of the shard's
+    texts.
+    """
+    config = getattr(build.recipe, stage.name)
+    measured = stage.measure(config, Batch(view.texts, view.documents, view.signals, _model_paths(stage, build)))
+    columns: dict[str, pa.Array] = dict(measured.signals)
+    if measured.spans is not None:
+        columns["spans"] = measured.spans if view.cuts is None else spans.lift(measured.spans, view.cuts)
+    return columns
+
+
+def _model_paths(stage: Stage, build: Build) -> dict[str, str]:
+    config = getattr(build.recipe, stage.name)
+    return {key: models.locate(value, build.root) for key, value in stage.models(config).items()}
+
+
 def _measure_shard(name: str, build: Build, shard: str) -> Outcome:
-    stage = import_module(f"pipeline.stages.{name}").STAGE
-    config = getattr(build.recipe, name)
-    model_paths = {key: models.locate(value, build.root) for key, value in stage.models(config).items()}
-    made_by = files.fingerprint(
-        stage.name,
-        stage.version,
-        config,
-        {key: models.digest(path) for key, path in model_paths.items()},
-        build.view_fingerprint(shard, before=name),
-    )
+    stage: Stage = import_module(f"pipeline.stages.{name}").STAGE
+    made_by = ledger_fingerprint(stage, build, shard)
     path = build.ledger_path(name, shard)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     view = build.view(shard, before=name)
-    measured = stage.measure(config, Batch(view.texts, view.documents, view.signals, model_paths))
-    verdicts = ledger.judge(stage.rules(config), {**view.signals, **measured.signals}, len(view.texts))
-    columns = {**measured.signals, **verdicts.columns()}
-    if measured.spans is not None:
-        columns["spans"] = measured.spans if view.cuts is None else spans.lift(measured.spans, view.cuts)
+    measured = measure_view(stage, build, view)
+    verdicts = ledger.judge(stage.rules(getattr(build.recipe, name)), {**view.signals, **measured}, len(view.texts))
+    columns = {**measured, **verdicts.columns()}
     build.write_ledger(name, shard, ledger.spread(view.alive, columns), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)

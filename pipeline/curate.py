@@ -23,6 +23,10 @@ _STEPS = {
 
 def steps(recipe: Recipe) -> list[Step]:
     """Every step from the sources to the curated corpus that ``recipe`` asks for, in order."""
-    chosen = [step for stage in STAGES if getattr(recipe, stage, None) is not None for step in _STEPS[stage]()]
     indexed = index.steps() if recipe.index else []
-    return [*ingest.steps(), *chosen, *indexed, *materialise.steps(), *funnel.steps()]
+    return [*ingest.steps(), *stage_steps(recipe), *indexed, *materialise.steps(), *funnel.steps()]
+
+
+def stage_steps(recipe: Recipe) -> list[Step]:
+    """The steps of the stages alone: those that write ledgers."""
+    return [step for stage in STAGES if getattr(recipe, stage, None) is not None for step in _STEPS[stage]()]

@@ -42,7 +42,7 @@ def _count_shard(build: Build, shard: str) -> Outcome:
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     documents = build.documents(shard)
-    rows = list(_flows(build, shard, documents))
+    rows = list(flows(build, shard, documents))
     curated = shards.read_table(corpus)
     rows += _grouped("corpus", KEPT, curated, pc.binary_length(curated["text"]).to_numpy(), np.ones(len(curated), bool))
     table = pa.Table.from_pylist(
@@ -59,7 +59,7 @@ def _count_shard(build: Build, shard: str) -> Outcome:
 Row = tuple[str, str, str, str, int, int]
 
 
-def _flows(build: Build, shard: str, documents: pa.Table) -> Iterator[Row]:
+def flows(build: Build, shard: str, documents: pa.Table) -> Iterator[Row]:
     """Rows (stage, rule, source, domain, documents, bytes) of one shard, ingest first."""
     lengths = pc.binary_length(documents["text"]).to_numpy().astype(np.int64)
     alive = np.ones(len(documents), bool)

@@ -105,7 +105,7 @@ def load(path: str | Path, model: type[R]) -> R:
 
 
 def parse(text: str, model: type[R], name: str = "recipe") -> R:
-    """Like ``load`` for the text of a recipe; ``name`` stands for the file in messages."""
+    """Like ``load`` for the text of a recipe; ``name`` stands for the file in messages, "" for none."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_aliases(text, name)
@@ -144,7 +144,8 @@ def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: d
         message = "this field is required"
     elif "input" in error and not isinstance(error["input"], dict | list) and loc:
         message = f"{message} (found {error['input']!r})"
-    return f"{name}, line {line}: {field or 'recipe'}: {message}"
+    place = f"{name}, line {line}: " if name else ""
+    return f"{place}{field or 'recipe'}: {message}"
 
 
 def _locate(node: yaml.Node | None, loc: list[Any]) -> tuple[int, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint64
 
-from pipeline.build import Build, Outcome, Step
+from pipeline.build import Build, Outcome, Step, View
 from pipeline.dedup import earlier, folding, rows
 from pipeline.dedup.folding import SPACE, decode, encode
 from pipeline.dedup.keep import Keep, facts, survivors_first
@@ -90,14 +90,28 @@ def _hash_shard(build: Build, shard: str) -> Outcome:
     made_by = files.fingerprint(
         "exact.hashes", VERSION, config, folding.UNICODE_VERSION, build.view_fingerprint(shard, "exact")
     )
-    path = build.path("work", "exact.hashes", shard)
+    path = hashes_path(build, shard)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     view = build.view(shard, before="exact")
-    high, low = content_hashes(view.texts, config)
-    table = pa.table({"high": high, "low": low, "row": view.rows, **facts(config.keep, view)})
-    shards.write_table(path, table.take(pa.array(np.lexsort((low, high)))), made_by)
+    shards.write_table(path, hash_view(config, view), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def hash_view(config: Config, view: View) -> pa.Table:
+    """The hashes of the documents of ``view`` in ascending order, with row and what decides which one survives."""
+    high, low = content_hashes(view.texts, config)
+    return sorted_by_hash(pa.table({"high": high, "low": low, "row": view.rows, **facts(config.keep, view)}))
+
+
+def sorted_by_hash(table: pa.Table) -> pa.Table:
+    """Hashes of documents in ascending order."""
+    return table.take(pa.array(np.lexsort((rows.array(table, "low"), rows.array(table, "high")))))
+
+
+def hashes_path(build: Build, shard: str) -> str:
+    """Where the hashes of a shard's documents are."""
+    return build.path("work", "exact.hashes", shard)
 
 
 def _find_duplicates(build: Build, partition: str) -> Outcome:

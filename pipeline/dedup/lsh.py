@@ -57,6 +57,25 @@ def sorted_keys(keys: np.ndarray) -> dict[str, np.ndarray]:
     return columns
 
 
+def unsorted(table: pa.Table, bands: int) -> pa.Table:
+    """A shard's documents with their keys one list (uint64) a document, in the column ``keys``."""
+    keys = np.empty((len(table), bands), np.uint64)
+    for band in range(bands):
+        keys[rows.array(table, f"place_{band:02d}"), band] = rows.array(table, f"key_{band:02d}")
+    others = [name for name in table.column_names if not name.startswith(("key_", "place_"))]
+    listed = pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), bands)
+    return table.select(others).append_column("keys", listed)
+
+
+def resorted(table: pa.Table, bands: int) -> pa.Table:
+    """The inverse of ``unsorted``."""
+    keys = rows.column(table, "keys").flatten().to_numpy().reshape(-1, bands)
+    table = table.drop_columns("keys")
+    for name, column in sorted_keys(keys).items():
+        table = table.append_column(name, pa.array(column))
+    return table
+
+
 def find_candidates(build: Build, item: str) -> Outcome:
     """The documents that share a key of one band with another: columns of ``candidates``, ascending in
     ``row``.

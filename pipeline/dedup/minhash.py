@@ -20,14 +20,14 @@ always kept here.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numba import njit, uint32, uint64
 from pydantic import Field
 
-from pipeline.build import Build, Outcome, Step
+from pipeline.build import Build, Outcome, Step, View
 from pipeline.dedup import clusters, folding, lsh, verify
 from pipeline.dedup.keep import Keep
 from pipeline.dedup.shingles import hash_shingles, scratch
@@ -133,21 +133,31 @@ def _sign_shard(build: Build, shard: str) -> Outcome:
     config: Config = build.recipe.minhash  # type: ignore[assignment]
     drawn = [config.ngram, config.bands, config.rows, config.seed, folding.UNICODE_VERSION]
     made_by = files.fingerprint("minhash.signatures", VERSION, drawn, build.view_fingerprint(shard, "minhash"))
-    path = build.path("work", "minhash.signatures", shard)
+    path = signatures_path(build, shard)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     view = build.view(shard, before="minhash")
+    shards.write_table(path, sign_view(config, view), made_by)
+    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def signatures_path(build: Build, shard: str) -> str:
+    """Where the signatures of a shard's documents are."""
+    return build.path("work", "minhash.signatures", shard)
+
+
+def sign_view(config: Config, view: View) -> pa.Table:
+    """Of each document of ``view`` that has words what ``_sign_shard`` writes."""
     signed, bags, counts = _sign(view.texts, config)
     worded = np.flatnonzero(counts)
-    columns = {
+    columns: dict[str, Any] = {
         "row": view.rows[worded],
         "source": view.documents["source"].take(pa.array(worded)).dictionary_encode(),
         "tie": document_hash(view.documents["id"], seed=0)[worded],
         "bag": bags[worded],
         **lsh.sorted_keys(lsh.band_keys(signed[worded], config.bands)),
     }
-    shards.write_table(path, pa.table(columns), made_by)
-    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+    return pa.table(columns)
 
 
 def _judge_shard(build: Build, shard: str) -> Outcome:

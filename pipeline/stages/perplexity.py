@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from pipeline import models, stage
-from pipeline.build import Build, Outcome, Step
+from pipeline.build import Build, Outcome, Step, View
 from pipeline.language_model import reference, scoring, training
 from pipeline.language_model.reference import TRAINED, Reference
 from pipeline.quantiles import order_statistics
@@ -106,10 +106,17 @@ def _score(build: Build, shard: str) -> Outcome:
         {language: [models.digest(path) for path in paths] for language, paths in scorers.items()},
         build.view_fingerprint(shard, "perplexity"),
     )
-    path = _scores_path(build, shard)
+    path = scores_path(build, shard)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     view = build.view(shard, before="perplexity")
+    shards.write_table(path, pa.table(ledger.spread(view.alive, score_view(build, view))), made_by)
+    return Outcome(len(view.texts), view.texts.nbytes)
+
+
+def score_view(build: Build, view: View) -> dict[str, pa.Array]:
+    """language, perplexity (float32) and tokens of the documents of ``view``, by the models that are there."""
+    scorers = _scorers(build)
     languages = view.signals["language"].cast(pa.string())
     half = reference.halves(view.texts, build.recipe.seed)
     found, tokens = np.full(len(half), np.nan), np.zeros(len(half), np.int64)
@@ -119,23 +126,22 @@ def _score(build: Build, shard: str) -> Outcome:
             rows = np.flatnonzero(mine & (np.array(paths)[half] == model))
             found[rows], tokens[rows] = scoring.perplexity(view.texts.take(pa.array(rows)), model)
     unknown = np.isnan(found)
-    columns = {
+    return {
         "language": languages.dictionary_encode(),
         "perplexity": pa.array(np.minimum(found, np.finfo(np.float32).max).astype(np.float32), mask=unknown),
         "perplexity_tokens": pa.array(tokens, mask=unknown),
     }
-    shards.write_table(path, pa.table(ledger.spread(view.alive, columns)), made_by)
-    return Outcome(len(view.texts), view.texts.nbytes)
 
 
-def _scores_path(build: Build, shard: str) -> str:
+def scores_path(build: Build, shard: str) -> str:
+    """Where the perplexities of a shard are, before any cut-off."""
     return build.path("work", "perplexity.score", shard)
 
 
 def _find_cutoffs(build: Build, item: str) -> Outcome:
     """For each language the lowest and highest perplexity that stays, and the edges between its buckets."""
     config = _config(build)
-    inputs = [_scores_path(build, shard) for shard in build.shards()]
+    inputs = [scores_path(build, shard) for shard in build.shards()]
     made_by = files.fingerprint(
         "perplexity.cutoffs",
         VERSION,
@@ -177,7 +183,7 @@ def _cutoffs_path(build: Build, item: str = "cutoffs.json") -> str:
 
 def _judge(build: Build, shard: str) -> Outcome:
     cutoffs = files.read_json(_cutoffs_path(build))["languages"]
-    source = _scores_path(build, shard)
+    source = scores_path(build, shard)
     made_by = files.fingerprint("perplexity", VERSION, cutoffs, shards.read_fingerprint(source))
     if shards.is_current(build.ledger_path("perplexity", shard), made_by):
         return Outcome(reused=True)

@@ -72,7 +72,7 @@ def judge(rules: Sequence[Rule], signals: Mapping[str, pa.Array], rows: int) -> 
         for bound, fails in ((rule.minimum, np.less), (rule.maximum, np.greater)):
             if bound is None:
                 continue
-            limit = _limits(bound, groups, rows)
+            limit = limits(bound, groups, rows)
             with np.errstate(invalid="ignore"):
                 failed = fails(signal, limit) & (verdict < 0)  # NaN compares false: a null passes
             verdict[failed] = index
@@ -88,7 +88,8 @@ def numbers(signal: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return pc.cast(signal, pa.float64()).to_numpy(zero_copy_only=False)
 
 
-def _limits(bound: Threshold, groups: pa.Array | None, rows: int) -> np.ndarray:
+def limits(bound: Threshold, groups: pa.Array | None, rows: int) -> np.ndarray:
+    """float64 [rows]: the threshold that holds for each document; NaN where none does."""
     if not isinstance(bound, Mapping):
         return np.full(rows, float(bound))
     if groups is None:

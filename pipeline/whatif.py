@@ -1,0 +1,398 @@
+"""What a changed policy would make of a build, answered from what the build has stored.
+
+A trial is a folder of links to a build's files in which the steps of the changed recipe run. What they would write
+anew is first filled from the build, document by document: a text that was measured, and that no change touches, is
+judged again and not measured again; only documents that come alive where they had not been are. So the answer is a
+real run's, with one exception, which ``Answer.notes`` tells: language models that a build trained stay as they are.
+Nothing of the build itself is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+from pydantic import BaseModel
+
+from pipeline import curate, funnel
+from pipeline.build import STAGES, Build, Step, View, ledger_fingerprint, measure_view
+from pipeline.dedup import exact, lsh, minhash, rows
+from pipeline.dedup.keep import Highest
+from pipeline.recipe import Recipe, parse
+from pipeline.stage import Stage
+from pipeline.stages import perplexity
+from pipeline.store import files, ledger, shards
+
+LINKED = ("documents", "ledgers", "work", "models")
+
+
+class CannotAnswer(ValueError):
+    """The build does not hold what the question needs; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Funnels (as ``funnel.summarise`` gives) of the build and of the trial, the trial's last entry ``corpus``.
+
+    ``measured`` counts for each step the documents that had to be measured; ``notes`` say what a real run would do
+    otherwise.
+    """
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+    measured: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def ask(build: Build, recipe: Recipe) -> Answer:
+    """What ``recipe`` would make of the documents of ``build``, a finished build with the recipe that it ran.
+
+    Raises CannotAnswer if the build is not finished, or ``recipe`` reads other documents.
+    """
+    with trial(build, recipe) as made:
+        measured = made.run()
+        return Answer(_account(build), _account(made.new), measured, tuple(made.notes()))
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def with_settings(recipe: R, settings: Mapping[str, Any]) -> R:
+    """``recipe`` with other values of the fields that ``settings`` names, dotted: ``language.keep.en``.
+
+    The name of a rule (``gopher_quality.min_words``) may stand for the field of that name. Raises WrongRecipe, for an
+    unknown field with the nearest.
+    """
+    values = recipe.model_dump(mode="json")
+    for name, value in settings.items():
+        head, *rest = name.split(".")
+        homes = [stage for stage in STAGES if isinstance(values.get(stage), dict) and head in values[stage]]
+        path = [homes[0], head, *rest] if head not in values and len(homes) == 1 else [head, *rest]
+        section = values
+        for key in path[:-1]:
+            if not isinstance(section.setdefault(key, {}), dict):
+                section[key] = {}
+            section = section[key]
+        section[path[-1]] = value
+    return parse(yaml.safe_dump(values), type(recipe), name="")
+
+
+@contextlib.contextmanager
+def trial(build: Build, recipe: Recipe) -> Iterator[Trial]:
+    """A trial of ``recipe`` on ``build``, in a hidden folder of the build that goes when the block ends."""
+    if not files.exists(build.path("funnel.json")):
+        raise CannotAnswer(f"{build.root}: this build is not finished; run `mill build` first")
+    for name in ("sources", "shard_bytes", "seed"):
+        if getattr(build.recipe, name) != getattr(recipe, name):
+            raise CannotAnswer(f"{name}: the build has other documents than this recipe; run `mill build` instead")
+    with tempfile.TemporaryDirectory(prefix=".whatif-", dir=files.local(build.root)) as folder:
+        for name in LINKED:
+            _link(files.local(build.path(name)), Path(folder, name))
+        yield Trial(build, Build(folder, recipe))
+
+
+def _link(source: Path, target: Path) -> None:
+    """The tree ``source`` as folders of links; a step that writes a file puts it in the place of the link."""
+    for folder, _, names in os.walk(source):
+        into = target / Path(folder).relative_to(source)
+        into.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if not name.startswith("."):
+                (into / name).symlink_to(Path(folder, name).resolve())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The build ``old``, and the trial ``new`` beside it."""
+
+    old: Build
+    new: Build
+
+    def run(self) -> dict[str, int]:
+        """Run the stages; returns the number of documents measured, by step."""
+        measured: dict[str, int] = {}
+        for step in curate.stage_steps(self.new.recipe):
+            if self.keeps_models and step.name in ("perplexity.sizes", "perplexity.model"):
+                continue
+            work = self._filling(step)
+            for item in step.items(self.new):
+                if work is None:
+                    step.work(self.new, item)
+                    if step.name == "perplexity.score":
+                        self._touch(item, np.ones(len(self.new.documents(item)), bool))
+                else:
+                    measured[step.title] = measured.get(step.title, 0) + work(item)
+        return measured
+
+    def notes(self) -> Iterator[str]:
+        """What a real run would do otherwise."""
+        if self.keeps_models and any(
+            self.old.view_fingerprint(shard, "perplexity") != self.new.view_fingerprint(shard, "perplexity")
+            for shard in self.new.shards()
+        ):
+            yield (
+                "Perplexity is that of the language models as this build trained them; a run trains them again on the "
+                "documents that then reach this stage."
+            )
+
+    @cached_property
+    def keeps_models(self) -> bool:
+        """Whether perplexity is scored by models that the old build trained and nothing asks for others."""
+        old, new = self.old.recipe.perplexity, self.new.recipe.perplexity
+        return (
+            old is not None
+            and new is not None
+            and perplexity.TRAINED in new.models.values()
+            and all(
+                getattr(old, name) == getattr(new, name)
+                for name in ("models", "order", "prune", "estimator", "reference")
+            )
+        )
+
+    def _filling(self, step: Step) -> Callable[[str], int] | None:
+        """What does the work of ``step`` with the old build's measurements; None where it is run as it is."""
+        if stage := stage_of(step.name):
+            return partial(self._judge, stage)
+        if step.name == "perplexity.score" and self._same("perplexity", "models") and self._scores_stay:
+            return self._score
+        if step.name == "exact.hashes" and self._same("exact", "normalise", "keep"):
+            keep = getattr(self.new.recipe.exact, "keep", None)
+            return None if isinstance(keep, Highest) else self._hash  # that signal may be another now
+        if step.name == "minhash.signatures" and self._same("minhash", "ngram", "bands", "rows", "seed"):
+            return self._sign
+        return None
+
+    @cached_property
+    def _scores_stay(self) -> bool:
+        trained = perplexity.TRAINED in self.new.recipe.perplexity.models.values()  # type: ignore[union-attr]
+        return self.keeps_models or not trained
+
+    def _same(self, section: str, *fields: str) -> bool:
+        """Whether both recipes have the section, and in it these fields alike."""
+        old, new = getattr(self.old.recipe, section), getattr(self.new.recipe, section)
+        return None not in (old, new) and all(getattr(old, name) == getattr(new, name) for name in fields)
+
+    def _judge(self, stage: Stage, shard: str) -> int:
+        """The ledger of a per-document stage; returns the number of documents that had to be measured."""
+        made_by = ledger_fingerprint(stage, self.new, shard)
+        path = self.new.ledger_path(stage.name, shard)
+        if shards.is_current(path, made_by):
+            return 0
+        view = self.new.view(shard, stage.name)
+        rules = stage.rules(getattr(self.new.recipe, stage.name))
+        known = self._known(stage.name, shard) if self._facts_stay(stage, shard) else np.zeros(len(view.alive), bool)
+        stored = self.old.ledger(stage.name, shard) if known.any() else None
+        fresh = view.alive & ~known
+        signals = self._combined(stored, fresh, view, partial(measure_view, stage, self.new))
+        alive = pa.array(view.alive)
+        measured = {name: column.filter(alive) for name, column in signals.items()}
+        verdicts = ledger.judge(rules, {**view.signals, **measured}, len(view.texts))
+        columns = {**measured, **verdicts.columns()}
+        self.new.write_ledger(stage.name, shard, ledger.spread(view.alive, columns), made_by)
+        self._touch(shard, fresh)
+        return int(fresh.sum())
+
+    def _facts_stay(self, stage: Stage, shard: str) -> bool:
+        """Whether what the old build measured is what the new recipe would measure on the same texts.
+
+        It is if fields were changed that only rules read: those whose change changes the rules, and that switch no
+        family of rules on or off; and if all that the rules read was measured.
+        """
+        old, new = getattr(self.old.recipe, stage.name, None), getattr(self.new.recipe, stage.name)
+        path = self.old.ledger_path(stage.name, shard)
+        if old is None or not shards.is_current(path, ledger_fingerprint(stage, self.old, shard)):
+            return False
+        if not all(only_judges(stage, old, change) for change in changes(old, new)):
+            return False
+        there = set(self.old.ledger(stage.name, shard).column_names)
+        there |= {name for before in self.new.stages_before(stage.name) for name in self._columns(before, shard)}
+        return all(name in there for rule in stage.rules(new) for name in (rule.signal, rule.by) if name)
+
+    def _columns(self, stage: str, shard: str) -> list[str]:
+        return self.new.ledger(stage, shard).column_names
+
+    def _score(self, shard: str) -> int:
+        path = perplexity.scores_path(self.new, shard)
+        view = self.new.view(shard, "perplexity")
+        known = self._known("perplexity", shard)
+        fresh = view.alive & ~known
+        stored = shards.read_table(perplexity.scores_path(self.old, shard)) if known.any() else None
+        columns = self._combined(stored, fresh, view, partial(perplexity.score_view, self.new))
+        made_by = files.fingerprint("whatif.score", self.new.view_fingerprint(shard, "perplexity"))
+        shards.write_table(path, pa.table(columns), made_by)
+        self._touch(shard, fresh)
+        return int(fresh.sum())
+
+    def _hash(self, shard: str) -> int:
+        view, known, fresh = self._split("exact", shard)
+        config: exact.Config = self.new.recipe.exact  # type: ignore[assignment]
+        stored = shards.read_table(exact.hashes_path(self.old, shard))
+        stored = stored.filter(pa.array(known[rows.array(stored, "row")]))
+        table = pa.concat_tables([stored, exact.hash_view(config, part(view, fresh))]).combine_chunks()
+        made_by = files.fingerprint("whatif.hashes", self.new.view_fingerprint(shard, "exact"))
+        shards.write_table(exact.hashes_path(self.new, shard), exact.sorted_by_hash(table), made_by)
+        return int(fresh.sum())
+
+    def _sign(self, shard: str) -> int:
+        view, known, fresh = self._split("minhash", shard)
+        config: minhash.Config = self.new.recipe.minhash  # type: ignore[assignment]
+        stored = lsh.unsorted(shards.read_table(minhash.signatures_path(self.old, shard)), config.bands)
+        stored = stored.filter(pa.array(known[rows.array(stored, "row")]))
+        added = lsh.unsorted(minhash.sign_view(config, part(view, fresh)), config.bands)
+        table = pa.concat_tables([stored, added]).unify_dictionaries().combine_chunks().sort_by("row")
+        made_by = files.fingerprint("whatif.signatures", self.new.view_fingerprint(shard, "minhash"))
+        shards.write_table(minhash.signatures_path(self.new, shard), lsh.resorted(table, config.bands), made_by)
+        return int(fresh.sum())
+
+    def _split(self, stage: str, shard: str) -> tuple[View, np.ndarray, np.ndarray]:
+        """What ``stage`` sees, and over the shard's rows which of it the old build measured and which it did not."""
+        view, known = self.new.view(shard, stage), self._known(stage, shard)
+        return view, known, view.alive & ~known
+
+    def _known(self, stage: str, shard: str) -> np.ndarray:
+        """Boolean mask over the shard: documents that the old build's ``stage`` saw just as the new one does."""
+        count = len(self.new.documents(shard))
+        before = self.old.stages_before(stage)
+        if set(before) - set(self.new.stages):
+            return np.zeros(count, bool)
+        known = ledger.alive([self.old.ledger(name, shard) for name in before], count)
+        known &= ledger.alive([self.new.ledger(name, shard) for name in self.new.stages_before(stage)], count)
+        for name in before:
+            if not stage_of(name):  # what one document loses there hangs on others
+                known &= _same_spans(self.old.ledger(name, shard), self.new.ledger(name, shard))
+        path = self._touched_path(shard)
+        if files.exists(path):
+            known &= ~shards.read_table(path)["touched"].to_numpy()
+        return known
+
+    def _touch(self, shard: str, fresh: np.ndarray) -> None:
+        """Note the documents that have been measured: later stages may see them otherwise than in the old build."""
+        path = self._touched_path(shard)
+        if files.exists(path):
+            fresh = fresh | shards.read_table(path)["touched"].to_numpy()
+        shards.write_table(path, pa.table({"touched": fresh}), "whatif.touched")
+
+    def _touched_path(self, shard: str) -> str:
+        return self.new.path("work", "whatif.touched", shard)
+
+    @staticmethod
+    def _combined(
+        stored: pa.Table | None, fresh: np.ndarray, view: View, measure: Callable[[View], dict[str, pa.Array]]
+    ) -> dict[str, pa.Array]:
+        """Columns over the shard's rows: those of ``fresh`` measured, the others of the view as they are stored."""
+        if stored is None or fresh.any():
+            measured = pa.table(measure(part(view, fresh)))
+            if stored is None:
+                return ledger.spread(fresh, dict(zip(measured.column_names, measured.columns, strict=True)))  # type: ignore[arg-type]
+        else:
+            measured = stored.slice(0, 0)
+        names = [name for name in stored.column_names if name == "spans" or name not in ledger.VERDICT_COLUMNS]
+        both = pa.concat_tables([stored.select(names), measured.select(names).cast(stored.select(names).schema)])
+        row = np.arange(len(fresh))
+        row[fresh] = len(fresh) + np.arange(fresh.sum())
+        both = both.unify_dictionaries().combine_chunks().take(pa.array(row, mask=~view.alive))
+        return {name: both[name].combine_chunks() for name in names}
+
+
+def part(view: View, rows_of_shard: np.ndarray) -> View:
+    """Those documents of ``view`` that stand in the mask ``rows_of_shard``."""
+    chosen = pa.array(rows_of_shard[view.alive])
+    return View(
+        rows_of_shard & view.alive,
+        view.texts.filter(chosen),
+        None if view.cuts is None else view.cuts.filter(chosen),
+        {name: column.filter(chosen) for name, column in view.documents.items()},
+        {name: column.filter(chosen) for name, column in view.signals.items()},
+    )
+
+
+Change = tuple[tuple[str, ...], Any]
+
+
+def changes(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[Change]:
+    """Where two configurations of one model differ: path and new value of each field, or of a section that only one
+    has.
+    """
+    found: list[Change] = []
+    for name in type(new).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if type(before) is type(after) and isinstance(after, BaseModel):
+            found += changes(before, after, (*path, name))
+        elif before != after:
+            found.append(((*path, name), after))
+    return found
+
+
+def only_judges(stage: Stage, config: Any, change: Change) -> bool:
+    """Whether ``change`` of ``config`` concerns a field that only the rules of ``stage`` read."""
+    path, value = change
+    changed = replaced(config, path, value)
+    switched = isinstance(value, BaseModel) or isinstance(_at(config, path), BaseModel)
+    return not switched and list(stage.rules(changed)) != list(stage.rules(config))
+
+
+def _at(config: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        config = getattr(config, name)
+    return config
+
+
+def replaced(config: Any, path: tuple[str, ...], value: Any) -> Any:
+    """``config`` with ``value`` at ``path``, unchecked."""
+    head, rest = path[0], path[1:]
+    return config.model_copy(update={head: replaced(getattr(config, head), rest, value) if rest else value})
+
+
+def _same_spans(old: pa.Table, new: pa.Table) -> np.ndarray:
+    """Boolean mask of the rows in which two ledgers of a shard cut the same."""
+    if "spans" not in old.column_names and "spans" not in new.column_names:
+        return np.ones(len(new), bool)
+    if "spans" not in old.column_names or "spans" not in new.column_names:
+        return np.zeros(len(new), bool)
+    one, other = (table["spans"].combine_chunks() for table in (old, new))
+    counts = [pc.list_value_length(spans).fill_null(0).to_numpy() for spans in (one, other)]
+    same = counts[0] == counts[1]
+    one, other = (spans.filter(pa.array(same)) for spans in (one, other))
+    parents, flat = pc.list_parent_indices(one).to_numpy(), (one.flatten(), other.flatten())
+    differ = np.zeros(len(parents), bool)
+    for edge in ("start", "end"):
+        differ |= flat[0].field(edge).to_numpy() != flat[1].field(edge).to_numpy()
+    same[np.flatnonzero(same)[parents[differ]]] = False
+    return same
+
+
+def stage_of(step: str) -> Stage | None:
+    """The per-document stage that ``step`` runs, if it is one."""
+    module = f"pipeline.stages.{step}"
+    return getattr(import_module(module), "STAGE", None) if step in STAGES and find_spec(module) else None
+
+
+def _account(build: Build) -> dict[str, Any]:
+    """The funnel of a build from its ledgers."""
+    total: dict[tuple[str, str, str, str], list[int]] = {}
+    last = build.stages[-1] if build.stages else "ingest"
+    for shard in build.shards():
+        for stage, rule, source, domain, documents, size in funnel.flows(build, shard, build.documents(shard)):
+            names = [stage, "corpus"] if (stage, rule) == (last, funnel.KEPT) else [stage]
+            for name in names:
+                entry = total.setdefault((name, rule, source, domain), [0, 0])
+                entry[0] += documents
+                entry[1] += size
+    keys = ("stage", "rule", "source", "domain")
+    found = [
+        {**dict(zip(keys, key, strict=True)), "documents_sum": documents, "bytes_sum": size}
+        for key, (documents, size) in sorted(total.items())
+    ]
+    return funnel.summarise(found, build.stages)

@@ -1,0 +1,52 @@
+"""The questions to a finished build, asked on the command line without any server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.store import files
+from tests.flows.conftest import mill
+from tests.pipeline import questions
+from training.recipe import BuildRecipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose build is done in the folder ``builds`` beside it."""
+    root = tmp_path_factory.mktemp("questions")
+    values = questions.values(root)
+    build = questions.make(values, root / "builds" / "base")
+    files.write_json(build.path("recipe.json"), BuildRecipe.model_validate(values).model_dump(mode="json"))
+    (root / "base.yaml").write_text(yaml.safe_dump(values))
+    return root / "base.yaml"
+
+
+@pytest.fixture
+def ask(recipe, environment):
+    def ask(command: str, *arguments: str) -> str:
+        offline = {**environment, "PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "160"}
+        run = mill(command, *arguments, "--builds", recipe.parent / "builds", environment=offline)
+        return run.stdout if run.returncode == 0 else run.stderr
+
+    return ask
+
+
+def test_whatif_shows_size_domains_rules_and_budget(ask, recipe):
+    shown = ask("whatif", str(recipe), "--set", "gopher_quality.min_words=300", "--set", "language.keep={en: 0.9}")
+    for part in ("documents", "docs", "gopher quality: min words", "for 124M parameters", "Duplicates"):
+        assert part in shown
+    wrong = " ".join(ask("whatif", str(recipe), "--set", "minhash.treshold=0.8").split())
+    assert wrong == "error minhash.treshold: unknown field; did you mean `threshold`?"
+    assert "give field=value" in ask("whatif", str(recipe), "--set", "minhash.threshold")
+
+
+def test_sample_overlap_and_diff_answer(ask, recipe):
+    assert "dropped: value" in ask("sample", str(recipe), "--rule", "near_duplicate", "-n", "2")
+    assert "kept: value" in ask("sample", str(recipe), "--rule", "gopher_quality.min_words", "--near-threshold")
+    assert "did you mean near_duplicate?" in ask("sample", str(recipe), "--rule", "near_duplicat")
+    assert "Jaccard" in ask("overlap", str(recipe))
+    assert "the same documents and texts" in ask("diff", "base", "base")
+    assert "no finished build here" in ask("diff", "base", "other")
