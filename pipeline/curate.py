@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline import balance, funnel, ingest, materialise
 from pipeline.build import STAGES, Step, measure_step
+from pipeline.decontaminate import stage as decontaminate
 from pipeline.dedup import exact, minhash
 from pipeline.recipe import Recipe
 from pipeline.stages import perplexity
@@ -15,6 +16,7 @@ _STEPS = {
     "perplexity": perplexity.steps,
     "exact": exact.steps,
     "minhash": minhash.steps,
+    "decontaminate": decontaminate.steps,
     "balance": balance.steps,
 }
 

@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import balance as balance_stage
+from pipeline.decontaminate import stage as decontaminate_stage
 from pipeline.dedup import exact as exact_stage
 from pipeline.dedup import minhash as minhash_stage
 from pipeline.materialise import Config as CorpusConfig
@@ -49,6 +50,7 @@ class Recipe(Config):
     perplexity: perplexity_stage.Config | None = None
     exact: exact_stage.Config | None = None
     minhash: minhash_stage.Config | None = None
+    decontaminate: decontaminate_stage.Config | None = None
     balance: balance_stage.Config | None = None
     corpus: CorpusConfig = CorpusConfig()
     tokenizers: list[TokenizerConfig] = []
