@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline import balance, funnel, ingest, materialise
 from pipeline.build import STAGES, Step, measure_step
 from pipeline.dedup import exact, index, minhash, passages, substring
+from pipeline.decontaminate import stage as decontaminate
 from pipeline.recipe import Recipe
 from pipeline.stages import perplexity
 
@@ -17,6 +18,7 @@ _STEPS = {
     "minhash": minhash.steps,
     "passages": passages.steps,
     "substring": substring.steps,
+    "decontaminate": decontaminate.steps,
     "balance": balance.steps,
 }
 

@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import balance as balance_stage
+from pipeline.decontaminate import stage as decontaminate_stage
 from pipeline.dedup import exact as exact_stage
 from pipeline.dedup import minhash as minhash_stage
 from pipeline.dedup import passages as passages_stage
@@ -57,6 +58,7 @@ class Recipe(Config):
         False
     )
     against: Annotated[list[str], Field(description="`index` folders of earlier builds to deduplicate against")] = []
+    decontaminate: decontaminate_stage.Config | None = None
     balance: balance_stage.Config | None = None
     corpus: CorpusConfig = CorpusConfig()
     tokenizers: list[TokenizerConfig] = []

@@ -1,0 +1,244 @@
+"""Runs of words that evaluation items are recognised by, and where a text holds them.
+
+Words are those of ``dedup.shingles``: lower case, without punctuation, each character of a script without spaces by
+itself. An item of at least n words has all its n-grams; a shorter one of at least k words has one gram, itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, uint64
+
+from pipeline.dedup import folding
+from pipeline.dedup.folding import ALONE, decode
+from pipeline.dedup.shingles import mix
+from pipeline.text.buffers import text_buffers
+
+_FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
+_STEP = uint64(0x9E3779B97F4A7C15)
+#: Bits of the filter for each gram, at least: about one place in 16 that holds none has to be looked up.
+_FILTER_BITS = 16
+
+
+class Grams(NamedTuple):
+    """Distinct grams, in ascending order of ``key``.
+
+    ``key`` uint64: hash of the words; ``anchor`` uint64: hash of its last k words; ``item``, ``start``, ``end`` int64:
+    the item that has it first and its bytes there; ``width`` int64: its words.
+    """
+
+    key: np.ndarray
+    anchor: np.ndarray
+    item: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    width: np.ndarray
+
+
+def item_grams(texts: pa.StringArray, ngram: int, least: int) -> tuple[Grams, np.ndarray, np.ndarray, np.ndarray]:
+    """``(grams, words, offsets, members)`` of the items ``texts``; ``least`` is k, at most ``ngram``.
+
+    ``words`` int64 [n] counts each item's words. Item ``i`` has the distinct grams
+    ``members[offsets[i]:offsets[i + 1]]`` (ascending; none if it has fewer than k words).
+    """
+    data, offsets = text_buffers(texts)
+    words, *columns = _item_grams(data, offsets, folding.word_table(), ngram, least)
+    every = Grams(*columns)
+    _, first, inverse = np.unique(every.key, return_index=True, return_inverse=True)
+    pairs = np.unique(every.item * max(len(first), 1) + inverse)
+    member_of, members = np.divmod(pairs, max(len(first), 1))
+    item_offsets = np.searchsorted(member_of, np.arange(len(texts) + 1))
+    return Grams(*(column[first] for column in every)), words, item_offsets, members
+
+
+def find(
+    texts: pa.StringArray, grams: Grams, items: pa.StringArray, ngram: int, least: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """``(text, gram, start, end)`` int64: every place where one of ``grams`` stands in ``texts``, in order of its end.
+
+    ``start`` and ``end`` are bytes in the text. A place is found by hash and then compared word by word.
+    """
+    data, offsets = text_buffers(texts)
+    item_data, item_offsets = text_buffers(items)
+    widths = np.unique(grams.width)
+    slots = _slots(grams.key)
+    bits = _filter(grams.anchor)
+    return _find(
+        data, offsets, folding.word_table(), *grams, item_data, item_offsets, widths, slots, bits, ngram, least
+    )
+
+
+@njit(cache=True, nogil=True)
+def _next_word(data, at, end, table):
+    """``(hash, start, end)`` of the first word in ``data[at:end]``; start is -1 if there is none."""
+    h, start = _FNV_OFFSET, -1
+    while at < end:
+        code, after = decode(data, at)
+        entry = table[code]
+        if entry == 0 or entry & ALONE:
+            if start >= 0:
+                break
+            if entry:
+                return mix(uint64((h ^ uint64(entry & ~ALONE)) * _FNV_PRIME)), at, after
+        else:
+            if start < 0:
+                start = at
+            h = uint64((h ^ uint64(entry)) * _FNV_PRIME)
+        at = after
+    return mix(h), start, at
+
+
+@njit(cache=True, nogil=True)
+def _key(ring, last, width):
+    """Hash of the ``width`` words up to number ``last``; ``ring`` holds the hash of word i at i modulo its length."""
+    total = uint64(0)
+    for word in range(last - width + 1, last + 1):
+        total = uint64((total + ring[word % len(ring)]) * _STEP)
+    return mix(total)
+
+
+@njit(cache=True, nogil=True)
+def _item_grams(data, offsets, table, ngram, least):
+    items = len(offsets) - 1
+    words = np.zeros(items, np.int64)
+    total = 0
+    for item in range(items):
+        at = offsets[item]
+        while True:
+            _, start, at = _next_word(data, at, offsets[item + 1], table)
+            if start < 0:
+                break
+            words[item] += 1
+        if words[item] >= least:
+            total += words[item] - min(words[item], ngram) + 1
+    keys, anchors = np.empty(total, np.uint64), np.empty(total, np.uint64)
+    owner, starts, ends = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total, np.int64)
+    widths = np.empty(total, np.int64)
+    ring, ring_starts, count = np.empty(ngram, np.uint64), np.empty(ngram, np.int64), 0
+    for item in range(items):
+        if words[item] < least:
+            continue
+        at, width = offsets[item], min(words[item], ngram)
+        for word in range(words[item]):
+            h, start, at = _next_word(data, at, offsets[item + 1], table)
+            ring[word % ngram], ring_starts[word % ngram] = h, start - offsets[item]
+            if word + 1 >= width:
+                keys[count], anchors[count] = _key(ring, word, width), _key(ring, word, least)
+                owner[count], widths[count] = item, width
+                starts[count], ends[count] = ring_starts[(word - width + 1) % ngram], at - offsets[item]
+                count += 1
+    return words, keys, anchors, owner, starts, ends, widths
+
+
+@njit(cache=True, nogil=True)
+def _slots(keys):
+    """Open addressing: each key's place plus one, at its own slot or the next free one."""
+    size = 16
+    while size < 2 * len(keys):
+        size *= 2
+    slots = np.zeros(size, np.int64)
+    for place in range(len(keys)):
+        slot = np.int64(keys[place] & uint64(size - 1))
+        while slots[slot]:
+            slot = (slot + 1) & (size - 1)
+        slots[slot] = place + 1
+    return slots
+
+
+@njit(cache=True, nogil=True)
+def _filter(anchors):
+    size = 1
+    while size * 64 < _FILTER_BITS * len(anchors):
+        size *= 2
+    bits = np.zeros(size, np.uint64)
+    for anchor in anchors:
+        bits[np.int64((anchor >> uint64(6)) & uint64(size - 1))] |= uint64(1) << (anchor & uint64(63))
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def _find(
+    data,
+    offsets,
+    table,
+    keys,
+    _anchors,
+    owner,
+    gram_starts,
+    gram_ends,
+    gram_widths,
+    item_data,
+    item_offsets,
+    widths,
+    slots,
+    bits,
+    ngram,
+    least,
+):
+    found = np.empty((4, 1024), np.int64)
+    count, filter_mask, slot_mask = 0, uint64(len(bits) - 1), len(slots) - 1
+    # a ring as long as a power of two: the words' numbers are masked, not divided
+    size = 1
+    while size < ngram:
+        size *= 2
+    ring, ring_starts = np.empty(size, np.uint64), np.empty(size, np.int64)
+    highest = uint64(1)
+    for _ in range(least):
+        highest = uint64(highest * _STEP)
+    for text in range(len(offsets) - 1):
+        at, end, word, total = offsets[text], offsets[text + 1], 0, uint64(0)
+        while True:
+            h, start, at = _next_word(data, at, end, table)
+            if start < 0:
+                break
+            if word >= least:
+                total = uint64(total - uint64(ring[(word - least) & (size - 1)] * highest))
+            total = uint64((total + h) * _STEP)
+            ring[word & (size - 1)], ring_starts[word & (size - 1)] = h, start
+            word += 1
+            if word < least:
+                continue
+            anchor = mix(total)
+            if not (bits[np.int64((anchor >> uint64(6)) & filter_mask)] >> (anchor & uint64(63))) & uint64(1):
+                continue
+            for width in widths:
+                if width > word:
+                    break
+                key = _key(ring, word - 1, width)
+                slot = np.int64(key & uint64(slot_mask))
+                while slots[slot] and keys[slots[slot] - 1] != key:
+                    slot = (slot + 1) & slot_mask
+                gram = slots[slot] - 1
+                if gram < 0 or gram_widths[gram] != width:
+                    continue
+                first, base = ring_starts[(word - width) & (size - 1)], item_offsets[owner[gram]]
+                if not _same(data, first, at, item_data, base + gram_starts[gram], base + gram_ends[gram], table):
+                    continue
+                if count == found.shape[1]:
+                    more = np.empty((4, 2 * count), np.int64)
+                    more[:, :count] = found
+                    found = more
+                found[0, count], found[1, count] = text, gram
+                found[2, count], found[3, count] = first - offsets[text], at - offsets[text]
+                count += 1
+    return found[0, :count], found[1, :count], found[2, :count], found[3, :count]
+
+
+@njit(cache=True, nogil=True)
+def _same(data, at, end, other, other_at, other_end, table):
+    """Whether ``data[at:end]`` and ``other[other_at:other_end]`` hold the same words."""
+    while True:
+        _, start, at = _next_word(data, at, end, table)
+        _, other_start, other_at = _next_word(other, other_at, other_end, table)
+        if start < 0 or other_start < 0:
+            return start < 0 and other_start < 0
+        while start < at and other_start < other_at:
+            code, start = decode(data, start)
+            other_code, other_start = decode(other, other_start)
+            if table[code] != table[other_code]:
+                return False
+        if start < at or other_start < other_at:
+            return False
