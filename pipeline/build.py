@@ -27,7 +27,18 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
 #: Stages in the order in which documents pass them; a recipe runs those that it has a section for.
-STAGES = ("urls", "language", "heuristics", "perplexity", "toxicity", "exact", "minhash", "decontaminate", "balance")
+STAGES = (
+    "urls",
+    "language",
+    "heuristics",
+    "perplexity",
+    "toxicity",
+    "pii",
+    "exact",
+    "minhash",
+    "decontaminate",
+    "balance",
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Step:
 
 @dataclass(frozen=True)
 class View:
-    """The documents of a shard that are alive before a stage, with the cuts of earlier stages made.
+    """The documents of a shard that are alive before a stage, with the edits of earlier stages made.
 
     ``alive`` is a boolean mask over the shard's rows; ``rows`` the positions of its true entries (int64);
     ``texts``, ``documents`` and ``signals`` have one entry for each of ``rows``. ``cuts`` are the byte ranges already
@@ -113,12 +124,9 @@ class Build:
         ledgers = [self.ledger(stage, shard) for stage in self.stages_before(before)]
         mask = ledger.alive(ledgers, len(table))
         kept = pa.array(mask)
-        cuts = [entry["spans"].combine_chunks().filter(kept) for entry in ledgers if "spans" in entry.column_names]
         texts = table["text"].combine_chunks()
         texts = texts if mask.all() else texts.filter(kept)
-        merged = spans.merge(cuts) if cuts else None
-        if merged is not None:
-            texts = spans.cut(texts, merged)
+        texts, cuts = edited(texts, [_edits(entry).filter(kept) for entry in ledgers])
         signals = {
             name: column.combine_chunks().filter(kept)
             for entry in ledgers
@@ -126,7 +134,7 @@ class Build:
             if name not in ledger.VERDICT_COLUMNS
         }
         documents = {name: table[name].combine_chunks().filter(kept) for name in table.column_names if name != "text"}
-        return View(mask, texts, merged, documents, signals)
+        return View(mask, texts, cuts, documents, signals)
 
     def view_fingerprint(self, shard: str, before: str | None = None) -> str:
         """Names everything that ``view`` depends on. Raises FileNotFoundError if a part has not been made yet."""
@@ -141,6 +149,27 @@ class Build:
     def write_ledger(self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str) -> None:
         """Write the ledger of ``stage`` for ``shard``; every array has one entry a row of the shard."""
         shards.write_table(self.ledger_path(stage, shard), pa.table(columns), fingerprint)
+
+
+def edited(texts: pa.StringArray, ledgers: Sequence[pa.Table]) -> tuple[pa.StringArray, pa.ListArray | None]:
+    """``texts`` after the edits of some stages, and what these cut of them (None: no stage cuts).
+
+    ``ledgers`` are those of the stages, in order, their rows the texts'. Ranges lie in the coordinates of ``texts``,
+    and overwriting moves nothing: so all of it is done before the cuts.
+    """
+    for entry in ledgers:
+        if "overwrites" in entry.column_names:
+            ranges, fill = (entry[name].combine_chunks() for name in ("overwrites", "overwritten_with"))
+            texts = spans.overwrite(texts, ranges, fill)
+    cuts = [entry["spans"].combine_chunks() for entry in ledgers if "spans" in entry.column_names]
+    if not cuts:
+        return texts, None
+    merged = spans.merge(cuts)
+    return spans.cut(texts, merged), merged
+
+
+def _edits(entry: pa.Table) -> pa.Table:
+    return entry.select([name for name in ("dropped_by", *ledger.EDIT_COLUMNS) if name in entry.column_names])
 
 
 def measure_step(stage_module_name: str, title: str) -> Step:
@@ -168,5 +197,8 @@ def _measure_shard(name: str, build: Build, shard: str) -> Outcome:
     columns = {**measured.signals, **verdicts.columns()}
     if measured.spans is not None:
         columns["spans"] = measured.spans if view.cuts is None else spans.lift(measured.spans, view.cuts)
+    if measured.overwrites is not None:
+        ranges, columns["overwritten_with"] = measured.overwrites
+        columns["overwrites"] = ranges if view.cuts is None else spans.lift(ranges, view.cuts)
     build.write_ledger(name, shard, ledger.spread(view.alive, columns), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
