@@ -34,6 +34,7 @@ STAGES = (
     "heuristics",
     "perplexity",
     "toxicity",
+    "pii",
     "exact",
     "minhash",
     "passages",
@@ -68,7 +69,7 @@ class Step:
 
 @dataclass(frozen=True)
 class View:
-    """The documents of a shard that are alive before a stage, with the cuts of earlier stages made.
+    """The documents of a shard that are alive before a stage, with the edits of earlier stages made.
 
     ``alive`` is a boolean mask over the shard's rows; ``rows`` the positions of its true entries (int64);
     ``texts``, ``documents`` and ``signals`` have one entry for each of ``rows``. ``cuts`` are the byte ranges already
@@ -129,12 +130,9 @@ class Build(Generic[R_co]):
         ledgers = [self.ledger(stage, shard) for stage in self.stages_before(before)]
         mask = ledger.alive(ledgers, len(table))
         kept = pa.array(mask)
-        cuts = [_one(entry["spans"]).filter(kept) for entry in ledgers if "spans" in entry.column_names]
         texts = _one(table["text"])
         texts = texts if mask.all() else texts.filter(kept)
-        merged = spans.merge(cuts) if cuts else None
-        if merged is not None:
-            texts = spans.cut(texts, merged)
+        texts, cuts = edited(texts, [_edits(entry).filter(kept) for entry in ledgers])
         signals = {
             name: _one(column).filter(kept)
             for entry in ledgers
@@ -142,7 +140,7 @@ class Build(Generic[R_co]):
             if name not in ledger.VERDICT_COLUMNS
         }
         documents = {name: _one(table[name]).filter(kept) for name in table.column_names if name != "text"}
-        return View(mask, texts, merged, documents, signals)
+        return View(mask, texts, cuts, documents, signals)
 
     def view_fingerprint(self, shard: str, before: str | None = None) -> str:
         """Names everything that ``view`` depends on. Raises FileNotFoundError if a part has not been made yet."""
@@ -164,6 +162,27 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
+def edited(texts: pa.StringArray, ledgers: Sequence[pa.Table]) -> tuple[pa.StringArray, pa.ListArray | None]:
+    """``texts`` after the edits of some stages, and what these cut of them (None: no stage cuts).
+
+    ``ledgers`` are those of the stages, in order, their rows the texts'. Ranges lie in the coordinates of ``texts``,
+    and overwriting moves nothing: so all of it is done before the cuts.
+    """
+    for entry in ledgers:
+        if "overwrites" in entry.column_names:
+            ranges, fill = (_one(entry[name]) for name in ("overwrites", "overwritten_with"))
+            texts = spans.overwrite(texts, ranges, fill)
+    cuts = [_one(entry["spans"]) for entry in ledgers if "spans" in entry.column_names]
+    if not cuts:
+        return texts, None
+    merged = spans.merge(cuts)
+    return spans.cut(texts, merged), merged
+
+
+def _edits(entry: pa.Table) -> pa.Table:
+    return entry.select([name for name in ("dropped_by", *ledger.EDIT_COLUMNS) if name in entry.column_names])
+
+
 def measure_step(stage_module_name: str, title: str) -> Step:
     """The step that runs a per-document stage over all shards."""
     return Step(stage_module_name, title, Build.shards, partial(_measure_shard, stage_module_name))
@@ -178,14 +197,15 @@ def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
 
 
 def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
-    """The signals of the documents of ``view``, and under ``spans``, if the stage edits, what it cuts of the shard's
-    texts.
-    """
+    """The signals of the documents of ``view``, and the columns of its edits, if it edits, in the shard's coordinates."""
     config = getattr(build.recipe, stage.name)
     measured = stage.measure(config, Batch(view.texts, view.documents, view.signals, _model_paths(stage, build)))
     columns: dict[str, pa.Array] = dict(measured.signals)
     if measured.spans is not None:
         columns["spans"] = measured.spans if view.cuts is None else spans.lift(measured.spans, view.cuts)
+    if measured.overwrites is not None:
+        ranges, columns["overwritten_with"] = measured.overwrites
+        columns["overwrites"] = ranges if view.cuts is None else spans.lift(ranges, view.cuts)
     return columns
 
 

@@ -14,6 +14,7 @@ _STEPS = {
     "language": lambda: [measure_step("language", "Language ID")],
     "heuristics": lambda: [measure_step("heuristics", "Heuristic filters")],
     "perplexity": perplexity.steps,
+    "pii": lambda: [measure_step("pii", "Personal data")],
     "exact": exact.steps,
     "minhash": minhash.steps,
     "passages": passages.steps,

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.build import Build
+from pipeline.build import Build, edited
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 
@@ -121,7 +121,7 @@ def why(build: Build, document_id: str) -> Explanation:
         measured = {name: value for name, value in entry.items() if name not in ledger.VERDICT_COLUMNS}
         signals |= measured
         checks = [check for rule in rules(build, stage) for check in _checks(rule, signals)]
-        cuts = _cuts(document["text"], entry.get("spans"))
+        cuts = _cuts(document["text"], entry)
         verdict = (entry["dropped_by"], entry["value"], entry["threshold"])
         passages.append(Passage(stage, measured, checks, *verdict, cuts))
     kept = not missing and not (passages and passages[-1].dropped_by)
@@ -167,9 +167,7 @@ def texts_before(build: Build, shard: str, rows: Sequence[int], stage: str | Non
     """The texts of ``rows`` as ``stage`` sees them (None: as the corpus holds them): edits of earlier stages made."""
     take = pa.array(rows, pa.int64())
     texts = build.documents(shard)["text"].take(take).combine_chunks()
-    ledgers = [build.ledger(name, shard) for name in build.stages_before(stage)]
-    cuts = [entry["spans"].take(take).combine_chunks() for entry in ledgers if "spans" in entry.column_names]
-    return spans.cut(texts, spans.merge(cuts)) if cuts else texts
+    return edited(texts, [build.ledger(name, shard).take(take) for name in build.stages_before(stage)])[0]
 
 
 def _row(path: str, row: int) -> dict[str, pa.ChunkedArray]:
@@ -197,9 +195,11 @@ def _limit(bound: ledger.Threshold, group: str | None) -> float | None:
     return None if limit is None or math.isnan(limit) else float(limit)
 
 
-def _cuts(text: str, ranges: list[dict[str, int]] | None) -> list[str]:
+def _cuts(text: str, entry: Mapping[str, Any]) -> list[str]:
+    """The pieces of the ingested text that a stage took out or wrote something else for."""
+    both = [pa.array([entry.get(name)], ledger.SPANS) for name in ("spans", "overwrites")]
     data = text.encode()
-    return [data[part["start"] : part["end"]].decode() for part in ranges or []]
+    return [data[part["start"] : part["end"]].decode() for part in spans.merge(both)[0].as_py()]
 
 
 def _survivor(build: Build, last: Passage) -> Survivor | None:

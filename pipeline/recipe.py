@@ -25,6 +25,7 @@ from pipeline.stage import Config
 from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import perplexity as perplexity_stage
+from pipeline.stages import pii as pii_stage
 from pipeline.stages import urls as urls_stage
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
 
@@ -50,6 +51,7 @@ class Recipe(Config):
     language: language_stage.Config | None = None
     heuristics: heuristics_stage.Config | None = None
     perplexity: perplexity_stage.Config | None = None
+    pii: pii_stage.Config | None = None
     exact: exact_stage.Config | None = None
     minhash: minhash_stage.Config | None = None
     passages: passages_stage.Config | None = None

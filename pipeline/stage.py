@@ -39,10 +39,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Measured:
-    """One array a signal, as long as the batch; ``spans`` (ledger.SPANS) are the byte ranges of each text to cut."""
+    """One array a signal, as long as the batch; ``spans`` (ledger.SPANS) are the byte ranges of each text to cut.
+
+    ``overwrites`` are ranges of each text, none of them in ``spans``, and the ASCII string that they shall hold
+    instead, as ``spans.overwrite`` takes them.
+    """
 
     signals: dict[str, pa.Array]
     spans: pa.ListArray | None = None
+    overwrites: tuple[pa.ListArray, pa.StringArray] | None = None
 
 
 @dataclass(frozen=True)

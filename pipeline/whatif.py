@@ -298,7 +298,9 @@ class Trial:
                 return ledger.spread(fresh, dict(zip(measured.column_names, measured.columns, strict=True)))  # type: ignore[arg-type]
         else:
             measured = stored.slice(0, 0)
-        names = [name for name in stored.column_names if name == "spans" or name not in ledger.VERDICT_COLUMNS]
+        names = [
+            name for name in stored.column_names if name in ledger.EDIT_COLUMNS or name not in ledger.VERDICT_COLUMNS
+        ]
         both = pa.concat_tables([stored.select(names), measured.select(names).cast(stored.select(names).schema)])
         row = np.arange(len(fresh))
         row[fresh] = len(fresh) + np.arange(fresh.sum())

@@ -10,6 +10,7 @@ TITLES = {
     "heuristics": "Heuristic filters",
     "perplexity": "Perplexity",
     "toxicity": "Toxicity",
+    "pii": "Personal data",
     "exact": "Exact duplicates",
     "minhash": "Near-duplicates",
     "decontaminate": "Decontamination",

@@ -4,7 +4,9 @@ For each stage and shard one Arrow file, row-aligned with the shard. Its columns
 
 - ``dropped_by``  the rule that dropped the document here, null where it was kept or no longer alive;
 - ``value``, ``threshold``  the signal's value and the rule's threshold at that verdict;
-- ``spans``  (stages that edit) byte ranges of the text to cut, in the coordinates of the shard's text.
+- ``spans``  (stages that edit) byte ranges of the text to cut, in the coordinates of the shard's text;
+- ``overwrites``, ``overwritten_with``  (stages that replace) byte ranges of the text that stay but hold other bytes:
+  those of the string, one range after the other. The length of a text does not change by it.
 
 Signals of documents that an earlier stage dropped are null: they were not measured.
 """
@@ -20,7 +22,8 @@ import pyarrow.compute as pc
 
 Threshold = float | Mapping[str, float]
 SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
-VERDICT_COLUMNS = ("dropped_by", "value", "threshold", "spans")
+EDIT_COLUMNS = ("spans", "overwrites", "overwritten_with")
+VERDICT_COLUMNS = ("dropped_by", "value", "threshold", *EDIT_COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Byte ranges of texts: cut them out, unite them, and carry them from an edited text back to the original.
+"""Byte ranges of texts: cut out, overwritten, united, and carried from an edited text back to the original.
 
 Ranges are arrays of type ``ledger.SPANS``: for each text a list of ``{start, end}`` in bytes of its UTF-8, sorted and
 disjoint; a null list says the same as an empty one. The functions return lists without nulls.
@@ -30,9 +30,7 @@ def to_ranges(spans: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The inverse of ``from_ranges``: int64 ``(offsets [n + 1], starts, ends)``; a null list has no ranges."""
     offsets = np.zeros(len(spans) + 1, np.int64)
     np.cumsum(spans.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), out=offsets[1:])
-    starts, ends = (
-        column.to_numpy(zero_copy_only=False).astype(np.int64) for column in spans.flatten().flatten()
-    )
+    starts, ends = (column.to_numpy(zero_copy_only=False).astype(np.int64) for column in spans.flatten().flatten())
     return offsets, starts, ends
 
 
@@ -59,14 +57,39 @@ def cut(texts: pa.StringArray, spans: pa.ListArray) -> pa.StringArray:
     return string_array(out, kept)
 
 
+def overwrite(texts: pa.StringArray, ranges: pa.ListArray, fill: pa.StringArray) -> pa.StringArray:
+    """``texts`` with other bytes in ``ranges``: those of the ASCII string ``fill`` of each, one range after the other.
+
+    Raises ValueError, naming the row, unless the ranges are sorted, disjoint, of whole characters and together as long
+    as the string, and for a string that is not ASCII. A null string is an empty one.
+    """
+    _same_length(texts, ranges)
+    _same_length(texts, fill)
+    places = to_ranges(ranges)
+    if len(places[1]) == 0:
+        return texts
+    data, offsets = text_buffers(texts)
+    fill_data, fill_offsets = text_buffers(fill)
+    rest = np.zeros(len(texts), np.int64)
+    bad = _sizes_after_cut(data, offsets, *places, rest)
+    if bad < 0:
+        wrong = np.diff(offsets) - rest != np.diff(fill_offsets)
+        foreign = fill_offsets[0] + np.flatnonzero(fill_data[fill_offsets[0] : fill_offsets[-1]] >= 0x80)
+        wrong[np.searchsorted(fill_offsets, foreign, "right") - 1] = True
+        bad = int(np.argmax(wrong)) if wrong.any() else -1
+    if bad >= 0:
+        raise ValueError(f"text {bad}: {ranges[bad].as_py()} are no place for the ASCII string {fill[bad].as_py()!r}")
+    out = data[offsets[0] : offsets[-1]].copy()
+    _fill(out, offsets - offsets[0], *places, fill_data, fill_offsets)
+    return string_array(out, offsets - offsets[0])
+
+
 def merge(many: Sequence[pa.ListArray]) -> pa.ListArray:
     """For each text the union of its ranges in all of ``many`` (at least one array): touching ranges become one."""
     for spans in many[1:]:
         _same_length(many[0], spans)
     parts = [to_ranges(spans) for spans in many]
-    text = np.concatenate(
-        [np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) for offsets, _, _ in parts]
-    )
+    text = np.concatenate([np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) for offsets, _, _ in parts])
     starts = np.concatenate([starts for _, starts, _ in parts])
     ends = np.concatenate([ends for _, _, ends in parts])
     order = np.lexsort((ends, starts, text))
@@ -116,6 +139,16 @@ def _copy_after_cut(data, offsets, span_offsets, starts, ends, kept, out):
             at += size
             source = offsets[text] + ends[k]
         out[at : kept[text + 1]] = data[source : offsets[text + 1]]
+
+
+@njit(cache=True, nogil=True)
+def _fill(out, offsets, span_offsets, starts, ends, fill, fill_offsets):
+    for text in range(len(offsets) - 1):
+        source = fill_offsets[text]
+        for k in range(span_offsets[text], span_offsets[text + 1]):
+            size = ends[k] - starts[k]
+            out[offsets[text] + starts[k] : offsets[text] + ends[k]] = fill[source : source + size]
+            source += size
 
 
 @njit(cache=True, nogil=True)

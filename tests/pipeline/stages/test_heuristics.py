@@ -77,11 +77,31 @@ FIVE = "One is here. Two is here. Three is here. Four is here. Five is here."
         (QUALITY, text_of(50), text_of(49, *",.!?"), "gopher_quality.min_words"),
         (QUALITY, text_of(100_000), text_of(100_001), "gopher_quality.max_words"),
         (QUALITY, "the and " + "abc " * 50, "the and " + "abc " * 50 + "ab", "gopher_quality.min_mean_word_length"),
-        (QUALITY, "to of " + "abcdefghij " * 48 + "a" * 26, "to of " + "abcdefghij " * 48 + "a" * 27, "gopher_quality.max_mean_word_length"),
+        (
+            QUALITY,
+            "to of " + "abcdefghij " * 48 + "a" * 26,
+            "to of " + "abcdefghij " * 48 + "a" * 27,
+            "gopher_quality.max_mean_word_length",
+        ),
         (QUALITY, text_of(90, *["#"] * 10), text_of(89, *["#"] * 10), "gopher_quality.max_hashes_per_word"),
-        (QUALITY, text_of(90, *["...", "…"] * 5), text_of(89, *["…", "..."] * 5), "gopher_quality.max_ellipses_per_word"),
-        (QUALITY, text_of(60) + "\n- a\n • b" * 9 + "\n- c" * 0, text_of(60, joint="\n- ") and "- " + lines_of(60).replace("\n", "\n• "), "gopher_quality.max_bullet_lines"),
-        (QUALITY, lines_of(70).replace("w10\n", "w10...\n", 1) and _ellipsis_lines(21), _ellipsis_lines(22), "gopher_quality.max_ellipsis_lines"),
+        (
+            QUALITY,
+            text_of(90, *["...", "…"] * 5),
+            text_of(89, *["…", "..."] * 5),
+            "gopher_quality.max_ellipses_per_word",
+        ),
+        (
+            QUALITY,
+            text_of(60) + "\n- a\n • b" * 9 + "\n- c" * 0,
+            text_of(60, joint="\n- ") and "- " + lines_of(60).replace("\n", "\n• "),
+            "gopher_quality.max_bullet_lines",
+        ),
+        (
+            QUALITY,
+            lines_of(70).replace("w10\n", "w10...\n", 1) and _ellipsis_lines(21),
+            _ellipsis_lines(22),
+            "gopher_quality.max_ellipsis_lines",
+        ),
     ],
 )
 def test_placeholder(families: Any, kept: str, dropped: str, rule: str) -> None: ...

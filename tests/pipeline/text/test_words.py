@@ -36,7 +36,10 @@ def split(*texts: str) -> list[list[str]]:
         ("and/or this/that 1/2", "and/or|this|/|that|1/2"),
         ("50% $20 20$ 5km 5 km +1 1+", "50|%|$|20|20|$|5|km|5|km|+1|1|+"),
         ("10am 9:30 12,000 1.5", "10|am|9:30|12,000|1.5"),
-        ("http://a.org/x-y?z=1 me@b.com www.c.de/d_e, one.Two", "http://a.org/x-y?z=1|me@b.com|www.c.de/d_e|,|one|.|Two"),
+        (
+            "http://a.org/x-y?z=1 me@b.com www.c.de/d_e, one.Two",
+            "http://a.org/x-y?z=1|me@b.com|www.c.de/d_e|,|one|.|Two",
+        ),
         (":-) <3 (a): x. (b)", ":-)|<3|(|a|):|x.|(|b|)"),
         ("25°C 😀😀 a😀b", "25|°|C|😀|😀|a|😀|b"),
         ("漢字カナ。한국어 단어", "漢|字|カ|ナ|。|한국어|단어"),

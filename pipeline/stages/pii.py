@@ -1,0 +1,78 @@
+"""Personal data: e-mail addresses, public IP addresses, phone numbers, IBANs and credit cards, found by their form.
+
+What is found and what is not say ``pipeline.text.addresses`` and ``pipeline.text.numbers``. What is replaced is gone
+for all later stages and the corpus; ``<MAIL>``, ``<IP>``, ``<PHONE>``, ``<IBAN>`` or ``<CARD>`` stands in its place.
+No placeholder is longer than the shortest thing of its kind, so it is written over the first bytes of that and the rest
+is cut: no place in a text moves, and the account of bytes holds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import stage
+from pipeline.stage import Batch, Measured, Stage
+from pipeline.store.ledger import Rule
+from pipeline.text import pii, spans
+from pipeline.text.buffers import string_array
+
+VERSION = 1
+PLACEHOLDERS = {"email": "<MAIL>", "ip": "<IP>", "phone": "<PHONE>", "iban": "<IBAN>", "card": "<CARD>"}
+SIGNALS = {f"pii_{kind}": pa.int32() for kind in pii.KINDS}
+
+Action = Literal["replace", "drop", "keep"]
+
+
+class Config(stage.Config):
+    """For each kind: ``replace`` it by its placeholder, ``drop`` the document, or ``keep`` it. All are counted.
+
+    ``reserved_ips``: also IP addresses that are not public (private networks, loopback, documentation).
+    """
+
+    email: Action = "replace"
+    ip: Action = "replace"
+    phone: Action = "replace"
+    iban: Action = "replace"
+    card: Action = "replace"
+    reserved_ips: bool = False
+
+
+def rules(config: Config) -> list[Rule]:
+    return [Rule(f"pii.{kind}", f"pii_{kind}", maximum=0) for kind in pii.KINDS if getattr(config, kind) == "drop"]
+
+
+def measure(config: Config, batch: Batch) -> Measured:
+    """How many there are of each kind (``pii_email``, ...); what is replaced, as overwritten and cut ranges."""
+    found = pii.find(batch.texts, config.reserved_ips)
+    text = np.repeat(np.arange(len(batch.texts)), np.diff(found.offsets))
+    counts = np.bincount(text * len(pii.KINDS) + found.kinds, minlength=len(batch.texts) * len(pii.KINDS))
+    signals = dict(
+        zip(SIGNALS, map(pa.array, counts.astype(np.int32).reshape(-1, len(pii.KINDS)).T.copy()), strict=True)
+    )
+    replaced = np.array([getattr(config, kind) == "replace" for kind in pii.KINDS])[found.kinds]
+    text, starts, ends, kinds = (values[replaced] for values in (text, found.starts, found.ends, found.kinds))
+    size = _SIZES[kinds]
+    shorter = starts + size < ends
+    cut = spans.from_ranges(_offsets(text[shorter], batch), (starts + size)[shorter], ends[shorter])
+    written = spans.from_ranges(_offsets(text, batch), starts, starts + size)
+    return Measured(signals, cut, (written, _fill(text, kinds, batch)))
+
+
+def _offsets(text: np.ndarray, batch: Batch, weights: np.ndarray | None = None) -> np.ndarray:
+    """int64 [n + 1]: where the entries of each of n texts begin; ``text`` is the sorted number of each entry's."""
+    return np.concatenate([[0], np.cumsum(np.bincount(text, weights, len(batch.texts)))]).astype(np.int64)
+
+
+def _fill(text: np.ndarray, kinds: np.ndarray, batch: Batch) -> pa.StringArray:
+    """The placeholders of each text, one after another."""
+    data = _PADDED[kinds][np.arange(_PADDED.shape[1]) < _SIZES[kinds, None]]
+    return string_array(data, _offsets(text, batch, _SIZES[kinds]))
+
+
+_SIZES = np.array([len(PLACEHOLDERS[kind]) for kind in pii.KINDS])
+_PADDED = np.array([list(PLACEHOLDERS[kind].ljust(_SIZES.max()).encode()) for kind in pii.KINDS], np.uint8)
+
+STAGE = Stage("pii", "Personal data", VERSION, SIGNALS, rules, measure)
