@@ -21,9 +21,7 @@ def text_buffers(texts: pa.StringArray | pa.LargeStringArray) -> tuple[np.ndarra
     _, offset_buffer, data_buffer = texts.buffers()
     if len(texts) == 0 or offset_buffer is None:
         return np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)
-    offsets = np.frombuffer(offset_buffer, width)[texts.offset : texts.offset + len(texts) + 1].astype(
-        np.int64
-    )
+    offsets = np.frombuffer(offset_buffer, width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
     return data, offsets
 

@@ -30,9 +30,7 @@ def to_ranges(spans: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The inverse of ``from_ranges``: int64 ``(offsets [n + 1], starts, ends)``; a null list has no ranges."""
     offsets = np.zeros(len(spans) + 1, np.int64)
     np.cumsum(spans.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), out=offsets[1:])
-    starts, ends = (
-        column.to_numpy(zero_copy_only=False).astype(np.int64) for column in spans.flatten().flatten()
-    )
+    starts, ends = (column.to_numpy(zero_copy_only=False).astype(np.int64) for column in spans.flatten().flatten())
     return offsets, starts, ends
 
 
@@ -64,9 +62,7 @@ def merge(many: Sequence[pa.ListArray]) -> pa.ListArray:
     for spans in many[1:]:
         _same_length(many[0], spans)
     parts = [to_ranges(spans) for spans in many]
-    text = np.concatenate(
-        [np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) for offsets, _, _ in parts]
-    )
+    text = np.concatenate([np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) for offsets, _, _ in parts])
     starts = np.concatenate([starts for _, starts, _ in parts])
     ends = np.concatenate([ends for _, _, ends in parts])
     order = np.lexsort((ends, starts, text))

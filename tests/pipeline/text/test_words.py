@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,7 +20,7 @@ def split(*texts: str) -> list[list[str]]:
     data, offsets = text_buffers(pa.array(["before", *texts], pa.string()).slice(1))
     word_offsets, starts, ends = words.word_spans(data, offsets)
     found = [data[start:end].tobytes().decode() for start, end in zip(starts, ends, strict=True)]
-    return [found[first:last] for first, last in zip(word_offsets, word_offsets[1:], strict=False)]
+    return [found[first:last] for first, last in pairwise(word_offsets)]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,10 @@ def split(*texts: str) -> list[list[str]]:
         ("and/or this/that 1/2", "and/or|this|/|that|1/2"),
         ("50% $20 20$ 5km 5 km +1 1+", "50|%|$|20|20|$|5|km|5|km|+1|1|+"),
         ("10am 9:30 12,000 1.5", "10|am|9:30|12,000|1.5"),
-        ("http://a.org/x-y?z=1 me@b.com www.c.de/d_e, one.Two", "http://a.org/x-y?z=1|me@b.com|www.c.de/d_e|,|one|.|Two"),
+        (
+            "http://a.org/x-y?z=1 me@b.com www.c.de/d_e, one.Two",
+            "http://a.org/x-y?z=1|me@b.com|www.c.de/d_e|,|one|.|Two",
+        ),
         (":-) <3 (a): x. (b)", ":-)|<3|(|a|):|x.|(|b|)"),
         ("25°C 😀😀 a😀b", "25|°|C|😀|😀|a|😀|b"),
         ("漢字カナ。한국어 단어", "漢|字|カ|ナ|。|한국어|단어"),
