@@ -197,7 +197,7 @@ def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
 
 
 def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
-    """The signals of the documents of ``view``, and the columns of its edits, if it edits, in the shard's coordinates."""
+    """The signals of the documents of ``view``, and its edits, if any, in the coordinates of the shard's texts."""
     config = getattr(build.recipe, stage.name)
     measured = stage.measure(config, Batch(view.texts, view.documents, view.signals, _model_paths(stage, build)))
     columns: dict[str, pa.Array] = dict(measured.signals)

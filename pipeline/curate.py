@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline import balance, funnel, ingest, materialise
 from pipeline.build import STAGES, Step, measure_step
-from pipeline.dedup import exact, index, minhash, passages, substring
 from pipeline.decontaminate import stage as decontaminate
+from pipeline.dedup import exact, index, minhash, passages, substring
 from pipeline.recipe import Recipe
 from pipeline.stages import perplexity
 

@@ -85,8 +85,9 @@ def read(chosen: EvaluationSet) -> Iterator[Item]:
 
 def _texts(record: dict[str, Any], field: str, where: str) -> list[str]:
     value = record.get(field)
-    texts = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in texts):
+    given = value if isinstance(value, list) else [value]
+    texts = [text for text in given if isinstance(text, str)]
+    if len(texts) < len(given):
         raise WrongEvaluationSet(
             f"{where}, field {field!r}: neither a text nor a list of texts; it has {', '.join(sorted(record))}"
         )

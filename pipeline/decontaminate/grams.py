@@ -16,6 +16,7 @@ from pipeline.dedup import folding
 from pipeline.dedup.folding import ALONE, decode
 from pipeline.dedup.shingles import mix
 from pipeline.text.buffers import text_buffers
+from pipeline.text.kernels import borrow
 
 _FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
 _STEP = uint64(0x9E3779B97F4A7C15)
@@ -178,6 +179,7 @@ def _find(
     ngram,
     least,
 ):
+    data, table, item_data = borrow(data), borrow(table), borrow(item_data)
     found = np.empty((4, 1024), np.int64)
     count, filter_mask, slot_mask = 0, uint64(len(bits) - 1), len(slots) - 1
     # a ring as long as a power of two: the words' numbers are masked, not divided

@@ -27,6 +27,7 @@ from pipeline.text.characters import (
     width,
 )
 from pipeline.text.english import EXCEPTION, LONGEST, UNIT, find
+from pipeline.text.kernels import ZERO
 
 _UNITED = 4  # words that are united to one exception at most
 
@@ -195,7 +196,7 @@ def _closing_dots(data, start, end, before, table):
 
 @njit(cache=True, nogil=True)
 def _split_inside(data, start, end, table, words, count):
-    begin, at, before = start, start, 0
+    begin, at, before = start, start, ZERO
     while at < end:
         this = kind(data, at, table)
         size = 0 if this & (LETTER | DIGIT) else _inner(data, at, end, before, this, table)

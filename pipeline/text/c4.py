@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.text.characters import SPACE, kind, previous, width
-from pipeline.text.lines import count_characters, find_byte
+from pipeline.text.kernels import ZERO, frozen
+from pipeline.text.lines import count_characters, find_byte, spells
 
 
 class LineRules(NamedTuple):
@@ -64,7 +65,8 @@ def judge_line(
     if rules.citations and found & _BRACKET:
         size = _clean(data, start, end, scratch)
         if size < end - start:
-            return _judge(scratch, 0, size, _phrases(scratch, 0, size), rules), size
+            cleaned = frozen(scratch)
+            return _judge(cleaned, ZERO, size, _phrases(cleaned, ZERO, size), rules), size
     return _judge(data, start, end, found, rules), -1
 
 
@@ -142,8 +144,9 @@ def _clean(data, start, end, scratch):
     size = 0
     while start < end:
         mark, resume = next_citation(data, start, end)
-        scratch[size : size + mark - start] = data[start:mark]
-        size += mark - start
+        for byte in data[start:mark]:
+            scratch[size] = byte
+            size += 1
         start = resume
     return size
 
@@ -162,30 +165,18 @@ def _phrases(data, start, end):
         elif byte == ord("["):
             found |= _BRACKET
         elif letter == ord("j"):
-            found |= _JAVASCRIPT * _spells(data, start, end, at, _PHRASE_JAVASCRIPT)
+            found |= _JAVASCRIPT * spells(data, start, end, at, _PHRASE_JAVASCRIPT)
         elif letter == ord("p"):
-            found |= LOREM_IPSUM * _spells(data, start, end, at - 7, _PHRASE_LOREM_IPSUM)
+            found |= LOREM_IPSUM * spells(data, start, end, at - 7, _PHRASE_LOREM_IPSUM)
         elif letter == ord("v"):
-            found |= _POLICY * _spells(data, start, end, at - 3, _PHRASE_PRIVACY)
+            found |= _POLICY * spells(data, start, end, at - 3, _PHRASE_PRIVACY)
         elif letter == ord("f"):
-            found |= _POLICY * _spells(data, start, end, at - 7, _PHRASE_TERMS)
+            found |= _POLICY * spells(data, start, end, at - 7, _PHRASE_TERMS)
         elif letter == ord("k"):
-            found |= _POLICY * _spells(data, start, end, at - 3, _PHRASE_COOKIE)
+            found |= _POLICY * spells(data, start, end, at - 3, _PHRASE_COOKIE)
             for phrase in _PHRASES_COOKIES:
-                found |= _POLICY * _spells(data, start, end, at + 4 - len(phrase), phrase)
+                found |= _POLICY * spells(data, start, end, at + 4 - len(phrase), phrase)
     return found
-
-
-@njit(cache=True, nogil=True)
-def _spells(data, start, end, at, phrase):
-    """Whether ``data[at:]``, within ``start..end``, begins with the lower-case ``phrase`` in any case."""
-    if at < start or at + len(phrase) > end:
-        return False
-    for k in range(len(phrase)):
-        byte = data[at + k]
-        if (byte | 32 if ord("A") <= byte <= ord("Z") else byte) != phrase[k]:
-            return False
-    return True
 
 
 @njit(cache=True, nogil=True)
@@ -194,6 +185,15 @@ def _equal(data, at, phrase):
     while k < len(phrase) and data[at + k] == phrase[k]:
         k += 1
     return k == len(phrase)
+
+
+@njit(cache=True, nogil=True)
+def with_room(cuts: np.ndarray, count: int | np.int64, more: int) -> np.ndarray:
+    """``cuts`` int64 [.., 2] with the first ``count`` rows, and room for at least ``more``."""
+    larger = np.empty((2 * count + more, 2), np.int64)
+    for k in range(count):
+        larger[k, 0], larger[k, 1] = cuts[k, 0], cuts[k, 1]
+    return larger
 
 
 @njit(cache=True, nogil=True)

@@ -35,6 +35,7 @@ LEADING = 131072  # a vowel written before the consonant that it belongs to (Tha
 STACKING = 262144  # a virama: the next consonant is written below (Khmer, Myanmar)
 SILENT = 524288  # an asat: the consonant before it closes the syllable (Myanmar)
 BREAK = 1 << 20  # ends a line for str.splitlines
+NUMERAL = 1 << 21  # str.isdigit, in any script
 
 _IDEOGRAPHS, _END = 0x20000, 0x40000  # planes 2 and 3 hold ideographs only; what lies above has no class
 _MARKS = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
@@ -70,6 +71,7 @@ def _flat() -> np.ndarray:
     add(LOWER | BEFORE_STOP, (major == "L") & (category != "Lu") & (category != "Lt"))
     add(UPPER, (major == "L") & (category != "Ll"))
     add(DIGIT | BEFORE_STOP, "0123456789")
+    add(NUMERAL, np.array([char.isdigit() for char in text]))
     add(PUNCTUATION, major == "P")
     add(ICON | OPENING | CLOSING, category == "So")
     add(CURRENCY | OPENING, category == "Sc")

@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numba import njit
 
 from pipeline.text import c4, characters, english, ngrams, spans
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import ALONE, CLUSTER, LETTER, SYMBOL, TERMINAL, kind, previous
-from pipeline.text.english import text_hash
-from pipeline.text.kernels import borrow
+from pipeline.text.kernels import ZERO, borrow, frozen, text_data
 from pipeline.text.lines import (
     MOST_LINES,
     clear_set,
@@ -29,7 +28,7 @@ from pipeline.text.lines import (
     strip,
     times_met,
 )
-from pipeline.text.words import CAPACITY, WORD, next_sentence, split
+from pipeline.text.words import CAPACITY, WORD, next_sentence, split, word_slot, word_table
 
 _FIELDS = """
     characters words real_words spaced_words spaced_characters letter_words stop_words
@@ -70,11 +69,11 @@ def count(
     top = np.zeros((len(texts), 9, 2), np.int64)
     twice = np.zeros((len(texts), 9, 2), np.int64)
     cut_offsets, cuts = _count(
-        data,
+        text_data(data),
         offsets,
         characters.table(),
         english.lookup(),
-        _word_table(stop_words),
+        word_table(stop_words),
         short_line,
         repetition,
         line_rules or c4.LineRules(False, 0, 0, False, False, False),
@@ -107,28 +106,13 @@ def _workspace(longest: int) -> _Workspace:
     )
 
 
-def _word_table(words: tuple[str, ...]) -> np.ndarray:
-    """uint64 [256]: ``text_hash`` of each word at the slot of its lowest byte, or the next free one."""
-    if len(words) > 64:
-        raise ValueError(f"{len(words)} stop words; at most 64 can be looked for")
-    slots = np.zeros(256, np.uint64)
-    for word in sorted(set(words)):
-        raw = np.frombuffer(word.encode(), np.uint8)
-        key = text_hash(raw, 0, len(raw))
-        slot = int(key) & 255
-        while slots[slot]:
-            slot = slot + 1 & 255
-        slots[slot] = key
-    return slots
-
-
 @njit(cache=True, nogil=True)
 def _count(data, offsets, table, slots, stops, short_line, repetition, rules, with_c4, space, counts, top, twice):
     data, table, slots, stops = borrow(data), borrow(table), borrow(slots), borrow(stops)
     words, stop_met, members = borrow(space.words), borrow(space.stops_met), borrow(space.lines)
     keys, ahead, scratch = borrow(space.grams.keys), borrow(space.grams.ahead), borrow(space.scratch)
     ahead[0] = 0
-    cuts, total_cuts = np.empty((1024, 2), np.int64), 0
+    cuts, total_cuts = np.empty((1024, 2), np.int64), ZERO
     cut_offsets = np.zeros(len(offsets), np.int64)
     for text in range(len(offsets) - 1):
         begin, end = offsets[text], offsets[text + 1]
@@ -138,7 +122,7 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
         row.newlines = count_byte(data, begin, end, ord("\n"))
         row.ellipses = _count_ellipses(data, begin, end)
         compared, compared_end = 0, begin
-        at, cursor, newline, newline_end, cut = begin, begin, begin, begin, 0
+        at, cursor, newline, newline_end, cut = begin, begin, begin, begin, ZERO
         mine = cuts[total_cuts:]
         while at < end:
             stop, resume = line_end(data, at, end, table)
@@ -160,10 +144,8 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
                     spaced += is_spaced
                     spaced_characters += is_spaced * word.characters
                     lettered += word.some & LETTER > 0
-                    slot = np.int64(word.key & uint64(255))
-                    while stops[slot] and stops[slot] != word.key:
-                        slot = (slot + 1) & 255
-                    if stops[slot] and stop_met[slot] != text:
+                    slot = word_slot(word.key, stops)
+                    if slot >= 0 and stop_met[slot] != text:
                         stop_met[slot] = text
                         row.stop_words += 1
                     if compared < len(keys):
@@ -180,11 +162,11 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
                 row.curly_bracket |= found & c4.CURLY_BRACKET > 0
                 if found & c4.KEPT:
                     if size >= 0:
-                        sentences = _count_sentences(scratch, size, table, slots, words)
+                        sentences = _count_sentences(frozen(scratch), ZERO, size, table, slots, words)
                     row.kept_lines += 1
                     row.sentences += max(1, sentences)
                     if cut + last - first + 4 > len(mine):
-                        cuts = np.concatenate((cuts, np.empty((len(cuts) + last - first, 2), np.int64)))
+                        cuts = c4.with_room(cuts, total_cuts + cut, last - first + 4)
                         mine = cuts[total_cuts:]
                     if cursor > begin:
                         cursor, cut = c4.keep(data, newline, newline_end, begin, cursor, mine, cut, table)
@@ -194,7 +176,8 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
             at = resume
         if with_c4:
             cut = c4.finish(data, begin, end, cursor, mine, cut, table)
-            mine[:cut] -= begin
+            for k in range(cut):
+                mine[k, 0], mine[k, 1] = mine[k, 0] - begin, mine[k, 1] - begin
         total_cuts += cut
         cut_offsets[text + 1] = total_cuts
         _count_newline_lines(data, begin, end, short_line, table, members, row)
@@ -207,8 +190,8 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
 
 
 @njit(cache=True, nogil=True)
-def _count_sentences(data, end, table, slots, words):
-    sentences, ended, at = 0, False, 0
+def _count_sentences(data, at, end, table, slots, words):
+    sentences, ended = 0, False
     while at < end:
         many, at = split(data, at, end, table, slots, words)
         for k in range(many):

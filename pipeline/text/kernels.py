@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -19,6 +20,13 @@ def _borrow(_context, array):
     return array(array), build
 
 
+def _frozen(_context, array):
+    def build(_context, _builder, _signature, arguments):
+        return arguments[0]
+
+    return array.copy(readonly=True)(array), build
+
+
 def _load64(_context, data, at):
     def build(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -28,11 +36,25 @@ def _load64(_context, data, at):
     return types.uint64(data, at), build
 
 
+#: A zero that numba does not take for a constant: for each constant argument it compiles the callee once more.
+ZERO = np.int64(0)
+
 #: ``borrow(array)``: the array without its reference count, for use inside a kernel that was handed the array. numba
 #: counts references with an atomic operation at every call that passes an array on, which costs more than the small
 #: functions of a text kernel themselves. Not for arrays made in the kernel: nothing would keep them alive.
 borrow: Any = intrinsic(_borrow)
 
+#: ``frozen(array)``: the array as one that cannot be written to. Texts come as such arrays; a kernel called with both
+#: kinds would be compiled twice.
+frozen: Any = intrinsic(_frozen)
+
 #: ``load64(data, at)``: the eight bytes of the uint8 array from ``at`` on, all inside it, as one uint64 in the
 #: machine's byte order.
 load64: Any = intrinsic(_load64)
+
+
+def text_data(data: np.ndarray) -> np.ndarray:
+    """``data`` as the kernels take texts: read-only whatever it was, for the reason that ``frozen`` has."""
+    view = data.view()
+    view.flags.writeable = False
+    return view

@@ -66,6 +66,20 @@ def count_characters(data: np.ndarray, start: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def spells(data: np.ndarray, start: int, end: int, at: int, phrase: np.ndarray) -> bool:
+    """Whether ``data[at:]``, within ``start..end``, begins with the lower-case ASCII ``phrase``, in any case."""
+    if at < start or at + len(phrase) > end:
+        return False
+    k = 0
+    while k < len(phrase):
+        byte = data[at + k]
+        if (byte | 32 if ord("A") <= byte <= ord("Z") else byte) != phrase[k]:
+            return False
+        k += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
 def clear_set(members: np.ndarray, lines: int) -> np.ndarray:
     """An empty set for up to ``lines`` hashes, taken from the front of ``members`` (uint64, see ``set_size``)."""
     chosen = members[: set_size(lines)]

@@ -36,7 +36,8 @@ from pipeline.text.characters import (
     kind,
     width,
 )
-from pipeline.text.english import EXCEPTION, HASH_START, HASH_STEP, find_key
+from pipeline.text.english import EXCEPTION, HASH_START, HASH_STEP, find_key, text_hash
+from pipeline.text.kernels import ZERO, text_data
 
 #: A word: its bytes in the data; its ``text_hash``; its length in code points; the class bits that some and that all of
 #: its characters have.
@@ -62,19 +63,22 @@ def word_spans(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.nd
     ``data`` and ``offsets`` as ``text_buffers`` gives them. Word k of text i is
     ``data[starts[word_offsets[i] + k]:ends[word_offsets[i] + k]]``.
     """
-    word_offsets, words = _all_words(data, offsets, characters.table(), english.lookup())
+    word_offsets, words = _all_words(text_data(data), offsets, characters.table(), english.lookup())
     return word_offsets, words["start"].copy(), words["end"].copy()
 
 
 @njit(cache=True, nogil=True)
 def _all_words(data, offsets, table, slots):
-    words, total = np.empty(2 * CAPACITY, WORD), 0
+    words, total = np.empty(2 * CAPACITY, WORD), ZERO
     word_offsets = np.zeros(len(offsets), np.int64)
     for text in range(len(offsets) - 1):
         at = offsets[text]
         while at < offsets[text + 1]:
             if len(words) - total < CAPACITY:
-                words = np.concatenate((words, np.empty(len(words), WORD)))
+                larger = np.empty(2 * len(words), WORD)
+                for k in range(total):
+                    larger[k] = words[k]
+                words = larger
             count, at = split(data, at, offsets[text + 1], table, slots, words[total:])
             total += count
         word_offsets[text + 1] = total
@@ -84,13 +88,13 @@ def _all_words(data, offsets, table, slots):
 @njit(cache=True, nogil=True)
 def split(
     data: np.ndarray, start: int, end: int, table: np.ndarray, slots: np.ndarray, words: np.ndarray
-) -> tuple[int, int]:
+) -> tuple[Any, int]:
     """``(count, at)``: fills ``words`` (WORD [>= CAPACITY]) with the words of ``data[start:end]``.
 
     It stops at ``at``, between two words, when the array is nearly full; call again from there until ``at == end``.
     ``table`` and ``slots`` as ``characters.table()`` and ``english.lookup()`` give them.
     """
-    count, at = 0, start
+    count, at = ZERO, start
     while at < end and count + 2 * RUN < len(words):
         if kind(data, at, table) & SPACE:
             at += width(data[at])
@@ -120,27 +124,29 @@ def split(
             some |= this
             every &= this
             size += 1
+        first = count
+        exception = find_key(key, slots) & EXCEPTION
+        closed = marks == 1 and begin < mark == at - 1 and _closes(data, mark, table)
         if some & (ALONE | CLUSTER):
             count = _split_unspaced(data, begin, at, table, slots, words, count)
-        elif find_key(key, slots) & EXCEPTION:
-            count = _split_run(data, begin, at, table, slots, words, count)
-        elif marks == 0 or size == 1 or some == DIGIT | BEFORE_STOP:
-            word = words[count]
-            word.start, word.end, word.key = begin, at, key
-            word.characters, word.some, word.every = size, some, every
-            count += 1
-        elif marks == 1 and begin < mark == at - 1 and _closes(data, mark, table):
-            if find_key(key_before, slots) & EXCEPTION:
-                count = _split_run(data, begin, at, table, slots, words, count)
-            else:
-                word = words[count]
-                word.start, word.end, word.key = begin, mark, key_before
-                word.characters, word.some, word.every = size - 1, LETTER, LETTER
-                _describe(data, mark, at, table, words[count + 1])
-                count += 2
+        elif (marks == 0 or size == 1 or some == DIGIT | BEFORE_STOP) and not exception:
+            _set(words[count], begin, at, key, size, some, every)
+            count, first = count + 1, count + 1
+        elif closed and not exception and not find_key(key_before, slots) & EXCEPTION:
+            _set(words[count], begin, mark, key_before, size - 1, LETTER, LETTER)
+            words[count + 1].start, words[count + 1].end = mark, at
+            count, first = count + 2, count + 1
         else:
-            count = _split_run(data, begin, at, table, slots, words, count)
+            count = split_run(data, begin, at, table, slots, words, count)
+        for k in range(first, count):
+            _describe(data, table, words[k])
     return count, at
+
+
+@njit(cache=True, nogil=True)
+def _set(word, start, end, key, characters, some, every):
+    word.start, word.end, word.key = start, end, key
+    word.characters, word.some, word.every = characters, some, every
 
 
 @njit(cache=True, nogil=True)
@@ -152,27 +158,17 @@ def _closes(data, mark, table):
 
 
 @njit(cache=True, nogil=True)
-def _split_run(data, start, end, table, slots, words, count):
-    first = count
-    count = split_run(data, start, end, table, slots, words, count)
-    for k in range(first, count):
-        _describe(data, words[k].start, words[k].end, table, words[k])
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _describe(data, start, end, table, word):
+def _describe(data, table, word):
     key, size, some, every = uint64(HASH_START), 0, 0, -1
-    for at in range(start, end):
+    for at in range(word.start, word.end):
         byte = data[at]
         key = uint64((key ^ uint64(byte)) * uint64(HASH_STEP))
         if byte & 0xC0 != 0x80:
-            this = np.int64(table[byte]) if byte < 0x80 else kind(data, at, table)
+            this = kind(data, at, table)
             some |= this
             every &= this
             size += 1
-    word.start, word.end, word.key = start, end, key
-    word.characters, word.some, word.every = size, some, every
+    word.key, word.characters, word.some, word.every = key, size, some, every
 
 
 @njit(cache=True, nogil=True)
@@ -184,10 +180,11 @@ def _split_unspaced(data, start, end, table, slots, words, count):
         while at < end and not kind(data, at, table) & (ALONE | CLUSTER):
             at += width(data[at])
         if at > begin:
-            count = _split_run(data, begin, at, table, slots, words, count)
+            count = split_run(data, begin, at, table, slots, words, count)
         if at < end:
-            begin, at = at, _unit_end(data, at, end, table)
-            _describe(data, begin, at, table, words[count])
+            words[count].start = at
+            at = _unit_end(data, at, end, table)
+            words[count].end = at
             count += 1
     return count
 
@@ -224,3 +221,27 @@ def next_sentence(sentences: int, ended: bool, word: Any) -> tuple[int, bool]:
     if ended and not mark and not word.every & PUNCTUATION:
         return sentences + 1, False
     return sentences, ended or mark
+
+
+def word_table(words: tuple[str, ...]) -> np.ndarray:
+    """uint64 [256]: a set of words for ``word_slot``. Raises ValueError for more than 64 words."""
+    if len(words) > 64:
+        raise ValueError(f"{len(words)} words to look for; at most 64 can be given")
+    slots = np.zeros(256, np.uint64)
+    for word in sorted(set(words)):
+        raw = np.frombuffer(word.encode(), np.uint8)
+        key = text_hash(raw, 0, len(raw))
+        slot = int(key) & 255
+        while slots[slot]:
+            slot = slot + 1 & 255
+        slots[slot] = key
+    return slots
+
+
+@njit(cache=True, nogil=True)
+def word_slot(key: np.uint64, slots: np.ndarray) -> np.int64 | int:
+    """Where the word whose ``text_hash`` is ``key`` is in ``slots``, -1 if it is not there."""
+    slot = np.int64(key & uint64(255))
+    while slots[slot] and slots[slot] != key:
+        slot = (slot + 1) & 255
+    return slot if slots[slot] else -1

@@ -108,18 +108,3 @@ def test_arrays_of_other_lengths_are_refused() -> None:
 def test_ranges_survive_the_way_through_arrow() -> None:
     array = as_spans([[{"start": 1, "end": 3}], None, [], [{"start": 0, "end": 2}, {"start": 4, "end": 5}]])
     assert spans.from_ranges(*spans.to_ranges(array)).to_pylist() == [ranges or [] for ranges in array.to_pylist()]
-
-
-def test_overwriting_fills_the_ranges_one_after_the_other_and_moves_nothing():
-    texts = pa.array(["skipped", "ab漢cd", "", "xyz"]).slice(1)
-    ranges = pa.array([[{"start": 0, "end": 1}, {"start": 2, "end": 5}], None, []], SPANS)
-    assert spans.overwrite(texts, ranges, pa.array(["<12>", None, ""])).to_pylist() == ["<b12>cd", "", "xyz"]
-
-
-@pytest.mark.parametrize("fill", ["123", "12345", "<é>"])
-def test_overwriting_names_the_text_whose_string_does_not_fit(fill: str):
-    ranges = pa.array([[], [{"start": 0, "end": 1}, {"start": 2, "end": 5}]], SPANS)
-    with pytest.raises(ValueError, match="text 1"):
-        spans.overwrite(pa.array(["", "ab漢cd"]), ranges, pa.array(["", fill]))
-    with pytest.raises(ValueError, match="text 0"):
-        spans.overwrite(pa.array(["漢"]), pa.array([[{"start": 0, "end": 1}]], SPANS), pa.array(["x"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,7 +20,7 @@ def split(*texts: str) -> list[list[str]]:
     data, offsets = text_buffers(pa.array(["before", *texts], pa.string()).slice(1))
     word_offsets, starts, ends = words.word_spans(data, offsets)
     found = [data[start:end].tobytes().decode() for start, end in zip(starts, ends, strict=True)]
-    return [found[first:last] for first, last in zip(word_offsets, word_offsets[1:], strict=False)]
+    return [found[first:last] for first, last in pairwise(word_offsets)]
 
 
 @pytest.mark.parametrize(
