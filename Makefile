@@ -38,5 +38,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+# The README's pictures, of the demo build and of its run in the Prefect UI; needs Chromium.
+pictures: $(INSTALLED)
+	$(BIN)/python docs/pictures/take.py data/builds/demo
+
 clean:
 	rm -rf $(VENV) data/builds

@@ -23,7 +23,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, 
 from pipeline import stage
 from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
-from pipeline.text import datatrove, dolma, refinedweb, spans
+from pipeline.text import datatrove, dolma, ngrams, refinedweb, spans
 from pipeline.text.c4 import LineRules
 
 VERSION = 2
@@ -271,7 +271,7 @@ def _measure_datatrove(
         texts,
         quality.stop_words if quality else (),
         fineweb.short_line_characters if fineweb else 0,
-        repetition is not None,
+        _shortest_duplicate(repetition),
         _line_rules(c4) if c4 else None,
     )
     counts = found.counts
@@ -314,7 +314,7 @@ def _measure_datatrove(
 
 def _measure_dolma(config: Config, texts: pa.StringArray, signals: dict[str, pa.Array]) -> None:
     quality, repetition = config.gopher_quality_dolma, config.gopher_repetition_dolma
-    found = dolma.count(texts, quality.stop_words if quality else (), repetition is not None)
+    found = dolma.count(texts, quality.stop_words if quality else (), _shortest_duplicate(repetition))
     counts = found.counts
     words, lines, characters = counts["words"], counts["lines"], counts["word_characters"]
     if quality:
@@ -334,6 +334,10 @@ def _measure_dolma(config: Config, texts: pa.StringArray, signals: dict[str, pa.
         for n in sorted(repetition.max_duplicate_ngram_characters):
             shares = _ratio(found.repeated[:, n - 2], found.every[:, n - 2])
             signals[f"duplicate_{n}gram_character_fraction_dolma"] = shares
+
+
+def _shortest_duplicate(repetition: GopherRepetition | DolmaRepetition | None) -> int | None:
+    return min(repetition.max_duplicate_ngram_characters, default=ngrams.LONGEST) if repetition else None
 
 
 def _line_rules(c4: C4) -> LineRules:

@@ -59,11 +59,12 @@ def count(
     texts: pa.StringArray,
     stop_words: tuple[str, ...] = (),
     short_line: int = 30,
-    repetition: bool = True,
+    duplicates_from: int | None = 2,
     line_rules: c4.LineRules | None = None,
 ) -> Counted:
     """Counts the documents ``texts``. ``stop_words`` (at most 64) are told apart by case, short lines have up to
-    ``short_line`` characters; n-grams are counted if ``repetition``, C4's lines if there are ``line_rules``."""
+    ``short_line`` characters; n-grams are counted unless ``duplicates_from`` is None, repeated ones from that length
+    on; C4's lines if there are ``line_rules``."""
     data, offsets = text_buffers(texts)
     counts = np.zeros(len(texts), COUNTS)
     top = np.zeros((len(texts), 9, 2), np.int64)
@@ -75,7 +76,7 @@ def count(
         english.lookup(),
         word_table(stop_words),
         short_line,
-        repetition,
+        duplicates_from or 0,
         line_rules or c4.LineRules(False, 0, 0, False, False, False),
         line_rules is not None,
         _workspace(int(np.diff(offsets).max(initial=1))),
@@ -107,7 +108,7 @@ def _workspace(longest: int) -> _Workspace:
 
 
 @njit(cache=True, nogil=True)
-def _count(data, offsets, table, slots, stops, short_line, repetition, rules, with_c4, space, counts, top, twice):
+def _count(data, offsets, table, slots, stops, short_line, duplicates_from, rules, with_c4, space, counts, top, twice):
     data, table, slots, stops = borrow(data), borrow(table), borrow(slots), borrow(stops)
     words, stop_met, members = borrow(space.words), borrow(space.stops_met), borrow(space.lines)
     keys, ahead, scratch = borrow(space.grams.keys), borrow(space.grams.ahead), borrow(space.scratch)
@@ -181,11 +182,11 @@ def _count(data, offsets, table, slots, stops, short_line, repetition, rules, wi
         total_cuts += cut
         cut_offsets[text + 1] = total_cuts
         _count_newline_lines(data, begin, end, short_line, table, members, row)
-        if repetition:
+        if duplicates_from:
             _count_paragraphs(data, begin, end, table, members, row)
             whole = compared < len(keys)
             row.compared_characters = row.characters if whole else count_characters(data, begin, compared_end)
-            ngrams.repeats(space.grams, compared, top[text], twice[text])
+            ngrams.repeats(space.grams, compared, duplicates_from, top[text], twice[text])
     return cut_offsets, cuts[:total_cuts]
 
 

@@ -34,8 +34,7 @@ COUNTS = np.dtype([(name, np.int64) for name in _FIELDS.split()])
 class Counted(NamedTuple):
     """What was counted in n documents: ``counts`` COUNTS [n], and for n-grams of 2 to 10 words: ``top`` int64
     [n, 9, 2] as ``ngrams.repeats`` fills it, ``repeated`` and ``every`` int64 [n, 9], the characters in repeated and
-    in all n-grams;
-    zeros if n-grams were not asked for."""
+    in all n-grams; zeros if n-grams were not asked for."""
 
     counts: np.ndarray
     top: np.ndarray
@@ -43,8 +42,9 @@ class Counted(NamedTuple):
     every: np.ndarray
 
 
-def count(texts: pa.StringArray, stop_words: tuple[str, ...] = (), repetition: bool = True) -> Counted:
-    """Counts the documents ``texts``; n-grams only if ``repetition``. Stop words count each time that they occur."""
+def count(texts: pa.StringArray, stop_words: tuple[str, ...] = (), duplicates_from: int | None = 2) -> Counted:
+    """Counts the documents ``texts``. Stop words count each time that they occur; n-grams are counted unless
+    ``duplicates_from`` is None, repeated ones from that length on."""
     data, offsets = text_buffers(texts)
     counts = np.zeros(len(texts), COUNTS)
     top, twice = np.zeros((2, len(texts), 9, 2), np.int64)
@@ -52,12 +52,13 @@ def count(texts: pa.StringArray, stop_words: tuple[str, ...] = (), repetition: b
     longest = int(np.diff(offsets).max(initial=1))
     grams, lines = ngrams.workspace(longest), np.empty(set_size(longest + 1), np.uint64)
     stops = word_table(stop_words)
-    _count(text_data(data), offsets, characters.table(), stops, repetition, grams, lines, counts, top, twice, every)
+    shortest = duplicates_from or 0
+    _count(text_data(data), offsets, characters.table(), stops, shortest, grams, lines, counts, top, twice, every)
     return Counted(counts, top, twice[:, :, 1], every)
 
 
 @njit(cache=True, nogil=True)
-def _count(data, offsets, table, stops, repetition, grams, lines, counts, top, twice, every):
+def _count(data, offsets, table, stops, duplicates_from, grams, lines, counts, top, twice, every):
     data, table, stops, lines = borrow(data), borrow(table), borrow(stops), borrow(lines)
     keys, ahead = borrow(grams.keys), borrow(grams.ahead)
     lengths = np.empty(LONGEST_WORD + 1, np.int64)
@@ -92,8 +93,8 @@ def _count(data, offsets, table, stops, repetition, grams, lines, counts, top, t
         row.upper_median = _length_of(lengths, row.words // 2 + 1)
         row.compared_characters = ahead[compared]
         _count_lines(data, offsets[text], end, lines, row)
-        if repetition:
-            ngrams.repeats(grams, compared, top[text], twice[text])
+        if duplicates_from:
+            ngrams.repeats(grams, compared, duplicates_from, top[text], twice[text])
             for n in range(ngrams.SHORTEST, min(ngrams.LONGEST, compared) + 1):
                 for k in range(compared - n + 1):
                     every[text, n - ngrams.SHORTEST] += ahead[k + n] - ahead[k]

@@ -39,12 +39,13 @@ def workspace(longest: int) -> Workspace:
 
 
 @njit(cache=True, nogil=True)
-def repeats(space: Workspace, words: int, top: np.ndarray, twice: np.ndarray) -> None:
+def repeats(space: Workspace, words: int, shortest: int, top: np.ndarray, twice: np.ndarray) -> None:
     """Counts the characters in repeated n-grams of the ``words`` words in ``space``, those between words left out.
 
     For each n fills row n - 2 of ``top`` int64 [9, 2]: how often the most frequent n-gram occurs (the earliest of
-    several) and its characters; and of ``twice`` int64 [9, 2]: characters of n-grams that were met before, reading on
-    after each one that was (datatrove); of all n-grams that occur more than once, overlapping (dolma).
+    several) and its characters; and, from n = ``shortest`` on, of ``twice`` int64 [9, 2]: characters of n-grams that
+    were met before, reading on after each one that was (datatrove); of all n-grams that occur more than once,
+    overlapping (dolma).
     """
     keys, table, first = borrow(space.keys), borrow(space.table), borrow(space.first)
     times, places, ahead = borrow(space.times), borrow(space.places), borrow(space.ahead)
@@ -64,7 +65,8 @@ def repeats(space: Workspace, words: int, top: np.ndarray, twice: np.ndarray) ->
         for place in places[:left]:
             if times[first[place]] > top[row, 0]:  # the places come in order, so the earliest of several wins
                 top[row, 0], top[row, 1] = times[first[place]], ahead[place + n] - ahead[place]
-        twice[row, 0], twice[row, 1] = _count(first, times, places, ahead, left, n)
+        if n >= shortest:
+            twice[row, 0], twice[row, 1] = _count(first, times, places, ahead, left, n)
         left = _lengthen(keys, first, places, left)
 
 

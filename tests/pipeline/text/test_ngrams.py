@@ -40,7 +40,7 @@ def measured(words: list[str], space: ngrams.Workspace) -> list[tuple[int, ...]]
     space.keys[: len(words)] = [names[word] for word in words]
     space.ahead[: len(words) + 1] = np.cumsum([0, *map(len, words)])
     top, twice = np.empty((9, 2), np.int64), np.empty((9, 2), np.int64)
-    ngrams.repeats(space, len(words), top, twice)
+    ngrams.repeats(space, len(words), ngrams.SHORTEST, top, twice)
     return [tuple(row) for row in np.concatenate([top, twice], axis=1).tolist()]
 
 
