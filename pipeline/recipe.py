@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import pyarrow as pa
 import yaml
 from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import balance as balance_stage
+from pipeline.build import STAGES
 from pipeline.decontaminate import stage as decontaminate_stage
 from pipeline.dedup import exact as exact_stage
 from pipeline.dedup import minhash as minhash_stage
@@ -21,11 +24,13 @@ from pipeline.dedup import passages as passages_stage
 from pipeline.dedup import substring as substring_stage
 from pipeline.materialise import Config as CorpusConfig
 from pipeline.sources import Source
-from pipeline.stage import Config
+from pipeline.stage import Config, Stage
+from pipeline.stages import bad_words as bad_words_stage
 from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import perplexity as perplexity_stage
 from pipeline.stages import pii as pii_stage
+from pipeline.stages import rules as rules_stage
 from pipeline.stages import urls as urls_stage
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
 
@@ -51,7 +56,9 @@ class Recipe(Config):
     language: language_stage.Config | None = None
     heuristics: heuristics_stage.Config | None = None
     perplexity: perplexity_stage.Config | None = None
+    bad_words: bad_words_stage.Config | None = None
     pii: pii_stage.Config | None = None
+    rules: rules_stage.Config | None = None
     exact: exact_stage.Config | None = None
     minhash: minhash_stage.Config | None = None
     passages: passages_stage.Config | None = None
@@ -79,10 +86,38 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _bad_words_need_language(self) -> Recipe:
+        if self.bad_words is not None and self.language is None and set(self.bad_words.lists) != {bad_words_stage.ALL}:
+            raise ValueError("`bad_words` has lists by language: add a `language` section, or give one list, for '*'")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_name_signals(self) -> Recipe:
+        if self.rules is not None:
+            rules_stage.check(self.rules, signals_before(self, "rules"))
+        return self
+
+    @model_validator(mode="after")
     def _perplexity_needs_language(self) -> Recipe:
         if self.perplexity is not None and self.language is None:
             raise ValueError("`perplexity` scores each document with its language's model: add a `language` section")
         return self
+
+
+def signals_before(recipe: Recipe, stage: str) -> dict[str, pa.DataType]:
+    """Names and types of the signals that the stages of ``recipe`` measure before ``stage``."""
+    found: dict[str, pa.DataType] = {}
+    for name in STAGES[: STAGES.index(stage)]:
+        config = getattr(recipe, name, None)
+        if config is None:
+            continue
+        if name == "perplexity":
+            found |= perplexity_stage.SIGNALS
+            continue
+        known: Stage = import_module(f"pipeline.stages.{name}").STAGE
+        measured = known.signals if known.measured is None else known.measured(config)
+        found |= {signal: known.signals[signal] for signal in measured}
+    return found
 
 
 def require_unique(section: str, names: list[str]) -> None:

@@ -6,7 +6,7 @@ them. A stage never imports another; what an earlier one measured reaches it as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,8 @@ class Stage:
     ``version`` is raised whenever the same text and config would give other signals; it is part of every fingerprint.
     ``measure(config, batch)`` must be a pure function of its arguments and the model files.
     ``rules(config)`` are tried in order; the first that fails is the verdict.
+    ``measured(config)`` names those of ``signals`` that are measured under it; all if it is not given. With
+    ``of_signals`` the stage reads what others measured, and no text: it is cheap to run again.
     ``models(config)`` maps a name to the path, or to the name in ``data/models.lock``, of each model file needed.
     """
 
@@ -67,3 +69,5 @@ class Stage:
     rules: Callable[[Any], Sequence[Rule]]
     measure: Callable[[Any, Batch], Measured]
     models: Callable[[Any], Mapping[str, str]] = lambda _config: {}
+    measured: Callable[[Any], Collection[str]] | None = None
+    of_signals: bool = False

@@ -164,7 +164,7 @@ class Trial:
     def _filling(self, step: Step) -> Callable[[str], int] | None:
         """What does the work of ``step`` with the old build's measurements; None where it is run as it is."""
         if stage := stage_of(step.name):
-            return partial(self._judge, stage)
+            return None if stage.of_signals else partial(self._judge, stage)
         if step.name == "perplexity.score" and self._same("perplexity", "models") and self._scores_stay:
             return self._score
         if step.name == "exact.hashes" and self._same("exact", "normalise", "keep"):

@@ -356,15 +356,30 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> pa.Array:
     return pa.array(part / np.maximum(whole, 1), mask=whole == 0)
 
 
+_FOUND = ("lorem_ipsum", "curly_bracket")
+_COUNTS = ("character_count", "nonempty_line_count", "sentence_count")
+SIGNALS: dict[str, pa.DataType] = {
+    **{
+        name: pa.int64() if "_count" in name else pa.float64()
+        for table in (_QUALITY, _REPETITION, _FINEWEB, _DOLMA_QUALITY, _DOLMA_REPETITION)
+        for name in table.values()
+    },
+    **{
+        f"{kind}_{n}gram_character_fraction{suffix}": pa.float64()
+        for kind in ("top", "duplicate")
+        for n in range(ngrams.SHORTEST, ngrams.LONGEST + 1)
+        for suffix in ("", "_dolma")
+    },
+    **dict.fromkeys((*_FOUND, *_COUNTS), pa.int64()),
+    "removed_word_fraction": pa.float64(),
+}
+
 STAGE = Stage(
     name="heuristics",
     title="Heuristic filters",
     version=VERSION,
-    signals={
-        name: pa.int64() if name.endswith("_count") else pa.float64()
-        for table in (_QUALITY, _REPETITION, _FINEWEB, _DOLMA_QUALITY, _DOLMA_REPETITION)
-        for name in table.values()
-    },
+    signals=SIGNALS,
     rules=rules,
     measure=measure,
+    measured=lambda config: [rule.signal for rule in _rules(config)],
 )

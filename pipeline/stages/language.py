@@ -88,6 +88,10 @@ def _model(path: str, _digest: str) -> Any:
     return fasttext.load_model(path)
 
 
+def _measured(config: Config) -> list[str]:
+    return [name for name in SIGNALS if name != "languages" or config.top_k > 1]
+
+
 STAGE = Stage(
     name="language",
     title="Language ID",
@@ -96,4 +100,5 @@ STAGE = Stage(
     rules=rules,
     measure=measure,
     models=lambda config: {"language": config.model},
+    measured=_measured,
 )

@@ -29,6 +29,11 @@ from pipeline.store.ledger import Rule
 
 VERSION = 1
 BUCKETS = ("head", "middle", "tail")
+SIGNALS: dict[str, pa.DataType] = {
+    "perplexity": pa.float32(),
+    "perplexity_tokens": pa.int64(),
+    "perplexity_bucket": pa.dictionary(pa.int8(), pa.string()),
+}
 #: Shares of a language's documents below the edges between buckets.
 EDGES = (0.3, 0.6)
 

@@ -80,4 +80,8 @@ def _models(config: Config) -> dict[str, str]:
     return {name: path for name, path in named.items() if path is not None}
 
 
-STAGE = Stage("urls", "URL rules", VERSION, SIGNALS, rules, measure, _models)
+def _measured(config: Config) -> list[str]:
+    return [rule.signal for rule in rules(config)]
+
+
+STAGE = Stage("urls", "URL rules", VERSION, SIGNALS, rules, measure, _models, _measured)
