@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from typing import NamedTuple
 
 import kenlm
 import numpy as np
 import pyarrow as pa
 
 from pipeline import models
+from pipeline.language_model import ccnet
 from pipeline.language_model.sentences import sentences
 
 #: Sentences that are Python strings at the same time.
 _BATCH = 1 << 16
+
+
+class Scorer(NamedTuple):
+    """The files that texts are scored with: a KenLM model (ARPA or binary) and, if it is one of pieces, as CCNet's are,
+    its SentencePiece model."""
+
+    model: str
+    sentencepiece: str | None = None
 
 
 def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -30,6 +40,27 @@ def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.n
     tokens = np.bincount(text, words + 1, len(texts)).astype(np.int64)
     with np.errstate(invalid="ignore"):
         return 10 ** (-total / tokens), tokens
+
+
+def piece_perplexity(texts: pa.StringArray, model_path: str, pieces_path: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same of texts as CCNet scores them: each is one sentence, of the pieces of the normalised text."""
+    model = _model(model_path, models.digest(model_path))
+    scores, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
+    text = 0
+    for batch in ccnet.pieces(texts, pieces_path):
+        for pieces in batch:
+            if pieces:
+                scores[text], tokens[text] = model.score(" ".join(pieces)), len(pieces) + 1
+            text += 1
+    with np.errstate(invalid="ignore"):
+        return 10 ** (-scores / tokens), tokens
+
+
+def score(texts: pa.StringArray, scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:
+    """``perplexity`` or ``piece_perplexity``, as the model wants it."""
+    if scorer.sentencepiece is None:
+        return perplexity(texts, scorer.model)
+    return piece_perplexity(texts, scorer.model, scorer.sentencepiece)
 
 
 def _strings(lines: pa.StringArray) -> Iterator[str]:

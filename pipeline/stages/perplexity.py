@@ -1,7 +1,7 @@
 """Perplexity filter: how surprising a language model finds each document. Both tails are cut.
 
 CCNet (Wenzek et al. 2020): a KenLM model per language; documents fall into head, middle and tail at the 30th and 60th
-percentile of their language's perplexities. Very low is boilerplate, very high is noise.
+percentile of their language's perplexities, or at values. Very low is boilerplate, very high is noise.
 
 A model is a file, or is trained in the build on a reference part of the corpus. Then there are two, and a document is
 scored by the one that has not seen it nor an exact copy of it (see ``pipeline.language_model.reference``). Near-copies
@@ -10,9 +10,9 @@ in the other half it has seen, and they look less surprising than they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, floor
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,16 @@ from pipeline import models, stage
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.language_model import reference, scoring, training
 from pipeline.language_model.reference import TRAINED, Reference
+from pipeline.language_model.scoring import Scorer
 from pipeline.quantiles import order_statistics
 from pipeline.store import files, ledger, shards
 from pipeline.store.ledger import Rule
 
 VERSION = 1
+Share = Annotated[float, Field(ge=0, le=1)]
+Perplexity = Annotated[float, Field(gt=0)]
+Edges = tuple[Perplexity, Perplexity]
+
 BUCKETS = ("head", "middle", "tail")
 SIGNALS: dict[str, pa.DataType] = {
     "perplexity": pa.float32(),
@@ -36,9 +41,24 @@ SIGNALS: dict[str, pa.DataType] = {
 }
 #: Shares of a language's documents below the edges between buckets.
 EDGES = (0.3, 0.6)
+#: The perplexities at which CCNet cuts, under its own models.
+CCNET_EDGES: dict[str, Edges] = {
+    "de": (370, 590),
+    "en": (340, 520),
+    "es": (180, 290),
+    "fr": (180, 330),
+    "it": (220, 360),
+    "ja": (1110, 1450),
+    "ru": (210, 310),
+    "zh": (1460, 1950),
+}
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Perplexity = Annotated[float, Field(gt=0)]
+
+class PieceModel(stage.Config):
+    """A KenLM model of SentencePiece pieces, as CCNet's are: texts are normalised as there, each is one sentence."""
+
+    kenlm: str
+    sentencepiece: str
 
 
 class Drop(stage.Config):
@@ -49,13 +69,17 @@ class Drop(stage.Config):
 
 
 class Config(stage.Config):
-    """``models``: for each language its KenLM model: a path, or ``build`` for one that is trained in this build, with
-    ``order`` and ``prune`` as in lmplz. Documents in other languages are not scored and stay.
+    """``models``: for each language its KenLM model, ARPA or binary: a path; ``{kenlm: path, sentencepiece: path}`` for
+    one of pieces, such as CCNet's; or ``build`` for one that is trained in this build, with ``order`` and ``prune`` as
+    in lmplz. Documents in other languages are not scored and stay.
 
     ``minimum`` and ``maximum`` are perplexities by language; where given, they replace ``drop``'s percentiles.
+    ``edges``: where head ends and tail begins: two shares of a language's documents; or ``ccnet`` for the perplexities
+    published for CCNet's models of de, en, es, fr, it, ja, ru, zh; or perplexities by language. Languages that these do
+    not name are cut at 0.3 and 0.6.
     """
 
-    models: Annotated[dict[str, str], Field(min_length=1)] = {"en": TRAINED}
+    models: Annotated[dict[str, str | PieceModel], Field(min_length=1)] = {"en": TRAINED}
     order: Annotated[int, Field(ge=2, le=6)] = 5
     prune: list[int] = [0, 0, 1]
     estimator: training.Estimator = "auto"
@@ -63,6 +87,18 @@ class Config(stage.Config):
     drop: Drop = Drop()
     minimum: dict[str, Perplexity] = {}
     maximum: dict[str, Perplexity] = {}
+    edges: tuple[Share, Share] | Literal["ccnet"] | dict[str, Edges] = EDGES
+
+    @property
+    def edge_shares(self) -> tuple[float, float]:
+        return self.edges if isinstance(self.edges, tuple) else EDGES
+
+    @property
+    def edge_values(self) -> Mapping[str, Edges]:
+        """The perplexities that head and tail are cut at, of the languages that have such."""
+        if isinstance(self.edges, tuple):
+            return {}
+        return CCNET_EDGES if self.edges == "ccnet" else self.edges
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Config:
@@ -73,6 +109,9 @@ class Config(stage.Config):
         without = sorted({*self.minimum, *self.maximum} - set(self.models))
         if without:
             raise ValueError(f"a threshold for {without[0]!r}, but no model: add it to `models`")
+        for low, high in (self.edge_shares, *self.edge_values.values()):
+            if low > high:
+                raise ValueError(f"edges: head ends at {low:g} and tail begins at {high:g}; give the lower one first")
         return self
 
 
@@ -91,13 +130,17 @@ def _config(build: Build) -> Config:
     return config
 
 
-def _scorers(build: Build) -> dict[str, tuple[str, str]]:
-    """For each language that has a model the paths of those for documents of half 0 and of half 1."""
+def _scorers(build: Build) -> dict[str, tuple[Scorer, Scorer]]:
+    """For each language that has a model what scores documents of half 0 and of half 1."""
     found = {}
     for language, model in sorted(_config(build).models.items()):
-        paths = reference.model_paths(build, language) if model == TRAINED else (models.locate(model, build.root),) * 2
-        if paths is not None:
-            found[language] = paths
+        if isinstance(model, PieceModel):
+            paths = (models.locate(path, build.root) for path in (model.kenlm, model.sentencepiece))
+            found[language] = (Scorer(*paths),) * 2
+        elif model != TRAINED:
+            found[language] = (Scorer(models.locate(model, build.root)),) * 2
+        elif paths := reference.model_paths(build, language):
+            found[language] = (Scorer(paths[0]), Scorer(paths[1]))
     return found
 
 
@@ -108,7 +151,10 @@ def _score(build: Build, shard: str) -> Outcome:
         "perplexity.score",
         VERSION,
         build.recipe.seed,
-        {language: [models.digest(path) for path in paths] for language, paths in scorers.items()},
+        {
+            language: [[path and models.digest(path) for path in scorer] for scorer in pair]
+            for language, pair in scorers.items()
+        },
         build.view_fingerprint(shard, "perplexity"),
     )
     path = scores_path(build, shard)
@@ -125,11 +171,12 @@ def score_view(build: Build, view: View) -> dict[str, pa.Array]:
     languages = view.signals["language"].cast(pa.string())
     half = reference.halves(view.texts, build.recipe.seed)
     found, tokens = np.full(len(half), np.nan), np.zeros(len(half), np.int64)
-    for language, paths in scorers.items():
+    for language, pair in scorers.items():
         mine = pc.equal(languages, language).to_numpy(zero_copy_only=False)
-        for model in sorted(set(paths)):
-            rows = np.flatnonzero(mine & (np.array(paths)[half] == model))
-            found[rows], tokens[rows] = scoring.perplexity(view.texts.take(pa.array(rows)), model)
+        for scorer in dict.fromkeys(pair):
+            scored = np.array([other == scorer for other in pair])
+            rows = np.flatnonzero(mine & scored[half])
+            found[rows], tokens[rows] = scoring.score(view.texts.take(pa.array(rows)), scorer)
     unknown = np.isnan(found)
     return {
         "language": languages.dictionary_encode(),
@@ -150,7 +197,7 @@ def _find_cutoffs(build: Build, item: str) -> Outcome:
     made_by = files.fingerprint(
         "perplexity.cutoffs",
         VERSION,
-        [config.drop, config.minimum, config.maximum],
+        [config.drop, config.minimum, config.maximum, config.edge_shares, config.edge_values],
         [shards.read_fingerprint(path) for path in inputs],
     )
     path = _cutoffs_path(build, item)
@@ -162,13 +209,13 @@ def _find_cutoffs(build: Build, item: str) -> Outcome:
         if not count:
             continue
         ranks = [floor(config.drop.lowest * count), count - 1 - floor(config.drop.highest * count)]
-        ranks += [ceil(edge * count) - 1 for edge in EDGES]
+        ranks += [max(ceil(edge * count) - 1, 0) for edge in config.edge_shares]
         minimum, maximum, *edges = order_statistics(lambda name=language: _values(inputs, name), ranks)
         found[language] = {
             "documents": count,
             "minimum": config.minimum.get(language, minimum),
             "maximum": config.maximum.get(language, maximum),
-            "edges": edges,
+            "edges": config.edge_values.get(language, edges),
         }
     files.write_json(path, {"fingerprint": made_by, "languages": found})
     return Outcome(sum(entry["documents"] for entry in found.values()))

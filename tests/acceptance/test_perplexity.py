@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.documents import prose
-from pipeline.language_model import scoring, training
+from pipeline.language_model import ccnet, scoring, training
 from pipeline.language_model.sentences import sentences
 from tests.pipeline.language_model.reading import read
 
@@ -68,3 +69,25 @@ def test_the_model_of_megabytes_of_prose_is_that_of_lmplz(tmp_path: Path):
     difference = np.array([own[gram] for gram in grams]) - np.array([lmplz[gram] for gram in grams])
     print(f"\n{len(grams)} n-grams, largest difference {np.abs(difference).max():.1e}")
     assert np.abs(difference).max() < 1e-5
+
+
+def test_pieces_of_a_published_vocabulary_score_alike_from_arpa_and_from_binary(shared: Path, tmp_path: Path):
+    """CCNet's kind of model: ALBERT's SentencePiece vocabulary, a 3-gram model of prose, real CCNet documents."""
+    pieces = str(shared / "models" / "albert" / "spiece.model")
+    lines = pa.array([" ".join(text) for batch in ccnet.pieces(prose(3), pieces) for text in batch if text])
+    arpa, binary = str(tmp_path / "en.arpa"), str(tmp_path / "en.arpa.bin")
+    training.train(lines, arpa, 3, [0, 0, 1], "own")
+    documents = []
+    for path in sorted((shared / "web" / "cc_net_dolma").glob("*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8", newline="\n") as records:
+            documents += [json.loads(line)["text"] for line in records]
+    found, tokens = scoring.piece_perplexity(pa.array(documents), arpa, pieces)
+    assert len(found) >= 20
+    assert np.isfinite(found).all()
+    assert tokens.min() > 20
+    shuffled = [" ".join(np.random.default_rng(5).permutation(text.split())) for text in documents]
+    assert (scoring.piece_perplexity(pa.array(shuffled), arpa, pieces)[0] > found).mean() > 0.95
+    if shutil.which("build_binary") is None:
+        pytest.skip("build_binary is not on the PATH: binary models were not compared")
+    subprocess.run(["build_binary", "trie", arpa, binary], check=True, capture_output=True)
+    np.testing.assert_allclose(scoring.piece_perplexity(pa.array(documents), binary, pieces)[0], found, rtol=1e-6)

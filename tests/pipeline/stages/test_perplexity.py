@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import sentencepiece
 from pydantic import ByteSize
 
 from pipeline.build import Build, Outcome
-from pipeline.language_model import reference, scoring
+from pipeline.language_model import ccnet, reference, scoring, training
 from pipeline.language_model.reference import Reference, halves
 from pipeline.language_model.sentences import sentences
 from pipeline.stages import perplexity
-from pipeline.stages.perplexity import Config
+from pipeline.stages.perplexity import Config, PieceModel
 from pipeline.store import files, shards
 from tests.pipeline.language_model.reading import read
 
@@ -261,6 +262,58 @@ def test_languages_have_models_and_cut_offs_of_their_own(tmp_path: Path):
     assert sum(row["perplexity_bucket"] == "head" for row in german) == 30
 
 
+def test_a_ccnet_model_scores_pieces_and_cuts_at_the_published_perplexities(tmp_path: Path, piece_model: PieceModel):
+    config = Config(models={"en": piece_model}, edges="ccnet", drop={"lowest": 0, "highest": 0})  # type: ignore[arg-type]
+    build = lay_out(tmp_path, DOCUMENTS[:200], 50, config)
+    run(build)
+    scored = [row for row in ledger(build) if row["perplexity"] is not None]
+    direct, tokens = scoring.piece_perplexity(pa.array(ENGLISH[:200]), piece_model.kenlm, piece_model.sentencepiece)
+    assert [row["perplexity"] for row in scored] == direct.astype(np.float32).tolist()
+    assert [row["perplexity_tokens"] for row in scored] == tokens.tolist()
+    low, high = 340, 520
+    wanted = ["head" if value <= low else "middle" if value <= high else "tail" for value in direct]
+    assert [row["perplexity_bucket"] for row in scored] == wanted
+
+
+def test_edges_by_language_hold_there_and_the_percentiles_elsewhere(tmp_path: Path, piece_model: PieceModel):
+    documents = [replace(d, language="de") if i % 2 else d for i, d in enumerate(DOCUMENTS[:200])]
+    values = scoring.piece_perplexity(pa.array(ENGLISH[:200:2]), piece_model.kenlm, piece_model.sentencepiece)[0]
+    edges = {"en": (float(np.quantile(values, 0.1)), float(np.quantile(values, 0.2)))}
+    build = lay_out(tmp_path, documents, 50, Config(models={"en": piece_model, "de": piece_model}, edges=edges))
+    run(build)
+    rows = ledger(build)
+    for mine, shares in ((rows[0::2], (0.1, 0.1, 0.8)), (rows[1::2], (0.3, 0.3, 0.4))):
+        counts = [sum(row["perplexity_bucket"] == name for row in mine) / len(mine) for name in perplexity.BUCKETS]
+        assert counts == pytest.approx(shares, abs=0.011)
+
+
+def test_a_changed_sentencepiece_model_scores_again(tmp_path: Path, piece_model: PieceModel):
+    copy = tmp_path / "copy.model"
+    copy.write_bytes(Path(piece_model.sentencepiece).read_bytes())
+    mine = piece_model.model_copy(update={"sentencepiece": str(copy)})
+    build = lay_out(tmp_path, DOCUMENTS[:20], 20, Config(models={"en": mine}))
+    run(build)
+    train_pieces(ENGLISH[:100], copy, 300)
+    assert not any(outcome.reused for outcome in run(build)["perplexity.score"])
+
+
+def train_pieces(texts: list[str], path: Path, size: int) -> None:
+    with path.open("wb") as handle:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=handle, vocab_size=size, minloglevel=2, num_threads=1
+        )
+
+
+@pytest.fixture(scope="module")
+def piece_model(tmp_path_factory: pytest.TempPathFactory) -> PieceModel:
+    """A small model of the CCNet kind: a 3-gram model of SentencePiece pieces."""
+    folder = tmp_path_factory.mktemp("pieces")
+    train_pieces(ENGLISH[:150], folder / "en.sp.model", 400)
+    lines = [" ".join(p) for batch in ccnet.pieces(pa.array(ENGLISH), str(folder / "en.sp.model")) for p in batch]
+    training.train(pa.array(lines[150:]), str(folder / "en.arpa"), 3, [], "own")
+    return PieceModel(kenlm=str(folder / "en.arpa"), sentencepiece=str(folder / "en.sp.model"))
+
+
 def test_too_little_text_for_two_models_means_no_verdict(tmp_path: Path):
     build = lay_out(tmp_path, [Document("One sentence only.")], 10, Config(**FAST))
     run(build)
@@ -283,6 +336,8 @@ def test_a_build_without_documents_passes(tmp_path: Path):
         ({"maximum": {"de": 100}}, "'de'"),
         ({"minimum": {"en": 0}}, "minimum"),
         ({"estimator": "srilm"}, "own"),
+        ({"edges": {"en": [520, 340]}}, "edges"),
+        ({"edges": "published"}, "ccnet"),
         ({"reference": {"max_bytes": "1KB"}}, "max_bytes"),
     ],
     ids=str,
