@@ -23,7 +23,7 @@ from transformers.utils import logging
 from pipeline.tokenization import packed
 from training import loop, models, objectives
 from training.objective import Task
-from training.order import IGNORE, Order
+from training.order import IGNORE
 from training.recipe import PretrainConfig
 
 STEPS = 5
@@ -67,13 +67,13 @@ def prepare(objective: str, preset: str, length: int, batch: int, precision: str
 def ours(task: Task, tokens: packed.PackedTokens, folder: str) -> tuple[float, float]:
     """Tokens a second, and what share of a step making its batch takes."""
     objective, config = objectives.load(task.config.objective), task.config
-    order = Order(tokens, objective.layout(task.vocabulary), config.sequence_length, 0)
+    order = objective.order(task, tokens, 0, True)
 
     def batch(step: int):
         return objective.examples(task, order.read(np.arange(config.batch_size) + step * config.batch_size))
 
     module = objective.create(task)
-    work = loop.Work(batch, objective.loss, objective.weights, lambda _: {"loss": 0.0}, lambda _: [], 0.0)
+    work = loop.Work(batch, objective.loss, objective.weights(task), lambda _: {"loss": 0.0}, lambda _: [], 0.0)
     plan = loop.Plan(folder, "benchmark", STEPS, 0, config.batch_size, config.optimiser, config.precision, log_every=1)
     speeds: list[float] = []
     loop.train(module, work, plan, lambda _step, _steps, metrics: speeds.append(metrics["tokens_per_second"]))
@@ -90,7 +90,7 @@ class _Windows(Dataset):
 
     def __init__(self, task: Task, tokens: packed.PackedTokens) -> None:
         objective, config = objectives.load(task.config.objective), task.config
-        order = Order(tokens, objective.layout(task.vocabulary), config.sequence_length, 0)
+        order = objective.order(task, tokens, 0, True)
         arrays = objective.examples(task, order.read(np.arange(config.batch_size * STEPS))).arrays
         self.inputs, self.labels = torch.from_numpy(arrays["tokens"]), torch.from_numpy(arrays["labels"])
         if "picked" in arrays:

@@ -7,15 +7,16 @@ gradient accumulation gives the gradient of the batch (transformers#34373).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pipeline.tokenization.packed import PackedTokens
 from training.models import Vocabulary
-from training.order import Layout, Windows
+from training.order import Reader, Windows
 from training.recipe import PretrainConfig
 
 
@@ -33,34 +34,42 @@ class Batch:
 
 @dataclass(frozen=True)
 class Task:
-    """What ``examples`` may depend on: the run's config, its tokenizer and a seed. Small and picklable."""
+    """What an objective may depend on: the run's config, its tokenizer and a seed. Small and picklable.
+
+    ``teacher`` is the folder of the model that a distilled one learns from.
+    """
 
     config: PretrainConfig
     vocabulary: Vocabulary
     seed: int
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
 class Objective:
     """A way to pretrain.
 
-    ``version`` is raised whenever the same windows would give other examples or another loss.
-    ``weights`` names the parts of the loss and what each weighs.
+    ``version`` is raised whenever the same documents would give other examples or another loss.
+    ``weights(task)`` names the parts of the loss and what each weighs.
+    ``order(task, packed, seed, repeat)`` reads packed documents; each once an epoch unless ``repeat``.
     ``create(task)`` draws new weights from the task's seed.
     ``examples(task, windows)`` must be pure, and each example depend on its own window and visit only.
-    ``loss(module, arrays)`` gives the sum of each part, in nats.
-    ``checkpoint(module)`` is the model that users get.
+    ``loss(module, arrays)`` gives the sum of each part.
+    ``checkpoint(module)`` is the model that users get; ``companions(module)`` are others, published inside its folder.
+    ``added_tokens(task)`` are appended to the tokenizer that users get with it, in the order of their ids.
     ``per_byte`` names a measure of held-out text, and the part of the loss that it spreads over the text's bytes.
-    ``head_share(task)`` is the share of positions at which the output head is computed.
+    ``flops(module, task)`` are those of forward and backward for one token of the documents.
     """
 
     name: str
     version: int
-    weights: Mapping[str, float]
-    layout: Callable[[Vocabulary], Layout]
+    weights: Callable[[Task], Mapping[str, float]]
+    order: Callable[[Task, PackedTokens, int, bool], Reader]
     create: Callable[[Task], nn.Module]
     examples: Callable[[Task, Windows], Batch]
     loss: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
     checkpoint: Callable[[nn.Module], PreTrainedModel]
-    per_byte: tuple[str, str]
-    head_share: Callable[[Task], float] = lambda _task: 1.0
+    flops: Callable[[nn.Module, Task], float]
+    per_byte: tuple[str, str] | None = None
+    companions: Callable[[nn.Module], Mapping[str, PreTrainedModel]] = lambda _module: {}
+    added_tokens: Callable[[Task], Sequence[str]] = lambda _task: ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -46,6 +47,22 @@ class Windows:
     def concatenate(parts: Sequence[Windows]) -> Windows:
         names = Windows.__dataclass_fields__
         return Windows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+class Reader(Protocol):
+    """Reads packed documents in windows of ``length``, as a pure function of seed and position."""
+
+    length: int
+    windows_per_epoch: int
+    tokens_per_epoch: int
+
+    def read(self, positions: np.ndarray) -> Windows:
+        """The windows at ``positions`` (int64 [n]) of the run, in that order."""
+        ...
+
+    def head(self, tokens: int) -> tuple[Windows, np.ndarray]:
+        """What epoch 0 begins with, about ``tokens`` tokens of it, and the rows (int64) of its documents."""
+        ...
 
 
 class TooFewTokens(ValueError):

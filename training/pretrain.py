@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.build import Build
@@ -24,7 +26,7 @@ from pipeline.tokenization.packed import PackedTokens
 from training import hardware, loop, models, noise, objectives
 from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
-from training.order import Order, Windows
+from training.order import Reader, Windows
 from training.recipe import BuildRecipe, PretrainConfig
 
 VERSION = 1
@@ -48,17 +50,17 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         return current
 
     task = Task(config, Vocabulary.of(train), seed)
-    order = Order(train, objective.layout(task.vocabulary), config.sequence_length, noise.seed("order", seed))
-    steps = count_steps(config, order.windows_per_epoch)
+    order = objective.order(task, train, noise.seed("order", seed), True)
+    steps = count_steps(config, order)
     module = objective.create(task)
     model = objective.checkpoint(module)
     work = loop.Work(
         batch=lambda step: objective.examples(task, order.read(positions(config.batch_size, step))),
         loss=objective.loss,
-        weights=objective.weights,
+        weights=objective.weights(task),
         evaluate=partial(evaluate, objective, task, *held_out(objective, task, heldout)),
         documents=lambda step: document_ids(train, order.read(positions(config.batch_size, step))),
-        flops_per_token=models.flops_per_token(model, config.sequence_length, objective.head_share(task)),
+        flops_per_token=objective.flops(module, task),
     )
     plan = loop.Plan(
         folder=build.path("work", "pretrain", name),
@@ -95,7 +97,15 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "epochs": steps * config.batch_size / order.windows_per_epoch,
         **result_of(state, hardware.device()),
     }
-    publish(result, model, build.path("tokenizers", config.tokenizer), plan.folder, summary)
+    publish(
+        result,
+        model,
+        build.path("tokenizers", config.tokenizer),
+        plan.folder,
+        summary,
+        objective.companions(module),
+        objective.added_tokens(task),
+    )
     return summary
 
 
@@ -104,20 +114,19 @@ def positions(batch_size: int, step: int) -> np.ndarray:
     return np.arange(step * batch_size, (step + 1) * batch_size)
 
 
-def count_steps(config: PretrainConfig, windows_per_epoch: int) -> int:
+def count_steps(config: PretrainConfig, order: Reader) -> int:
     """Steps of the run, from whichever of steps, tokens and epochs the recipe gives."""
     if config.steps is not None:
         return config.steps
     if config.tokens is not None:
-        return max(1, math.ceil(config.tokens / (config.batch_size * config.sequence_length)))
+        return max(1, math.ceil(config.tokens / (config.batch_size * order.length)))
     assert config.epochs is not None  # the recipe's check
-    return max(1, math.ceil(config.epochs * windows_per_epoch / config.batch_size))
+    return max(1, math.ceil(config.epochs * order.windows_per_epoch / config.batch_size))
 
 
 def held_out(objective: Objective, task: Task, packed: PackedTokens) -> tuple[Windows, dict[str, int]]:
     """Windows of whole held-out documents, always the same ones, and how many documents, tokens and bytes they are."""
-    layout = objective.layout(task.vocabulary)
-    order = Order(packed, layout, task.config.sequence_length, noise.seed("held out"), repeat=False)
+    order = objective.order(task, packed, noise.seed("held out"), False)
     windows, rows = order.head(task.config.eval_tokens)
     size = {
         "documents": len(rows),
@@ -136,8 +145,9 @@ def evaluate(
     with different tokenizers. A masked model's mean is over masked tokens, which see both sides: that measure has its
     own name, because it does not compare with a causal model's.
     """
-    sums: dict[str, float] = dict.fromkeys(objective.weights, 0.0)
-    counts: dict[str, int] = dict.fromkeys(objective.weights, 0)
+    weights = objective.weights(task)
+    sums: dict[str, float] = dict.fromkeys(weights, 0.0)
+    counts: dict[str, int] = dict.fromkeys(weights, 0)
     rows = task.config.micro_batch or task.config.batch_size
     for start in range(0, len(windows.tokens), rows):
         batch: Batch = objective.examples(task, windows.take(slice(start, start + rows)))
@@ -145,13 +155,15 @@ def evaluate(
             sums[name] += float(nats)
             counts[name] += batch.counts[name]
     means = {name: sums[name] / max(1, counts[name]) for name in sums}
-    measure_name, part = objective.per_byte
-    return {
-        "loss": sum(objective.weights[name] * mean for name, mean in means.items()),
+    found = {
+        "loss": sum(weights[name] * mean for name, mean in means.items()),
         **(means if len(means) > 1 else {}),
-        measure_name: means[part] * size["tokens"] / math.log(2) / size["bytes"],
         **size,
     }
+    if objective.per_byte is not None:
+        measure_name, part = objective.per_byte
+        found[measure_name] = means[part] * size["tokens"] / math.log(2) / size["bytes"]
+    return found
 
 
 def document_ids(packed: PackedTokens, windows: Windows) -> list[str]:
@@ -187,13 +199,35 @@ def result_of(state: loop.State, device: torch.device) -> dict[str, Any]:
     }
 
 
-def publish(result: str, model: Any, tokenizer: str, work: str, summary: dict[str, Any]) -> None:
-    """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic."""
+def publish(
+    result: str,
+    model: Any,
+    tokenizer: str,
+    work: str,
+    summary: dict[str, Any],
+    companions: Mapping[str, PreTrainedModel] | None = None,
+    added_tokens: Sequence[str] = (),
+) -> None:
+    """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic.
+
+    ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's vocabulary.
+    """
     transformers_logging.disable_progress_bar()  # ours is the one to watch
     with files.replacing_folder(result) as aside:
         model.cpu().eval().save_pretrained(aside)
-        for source in sorted(Path(tokenizer).glob("*.json")):
-            if source.name.startswith(("tokenizer", "special_tokens")):
-                shutil.copy(source, aside)
+        for name, companion in (companions or {}).items():
+            companion.cpu().eval().save_pretrained(aside / name)
+        for folder in (aside, *(aside / name for name in companions or ())):
+            _copy_tokenizer(Path(tokenizer), folder, added_tokens)
         shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
         files.write_json(str(aside / "summary.json"), summary)
+
+
+def _copy_tokenizer(source: Path, into: Path, added: Sequence[str]) -> None:
+    for path in sorted(source.glob("*.json")):
+        if path.name.startswith(("tokenizer", "special_tokens")):
+            shutil.copy(path, into)
+    if added:
+        tokenizer = Tokenizer.from_file(str(into / "tokenizer.json"))
+        tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in added])
+        tokenizer.save(str(into / "tokenizer.json"))

@@ -15,14 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pipeline.tokenization.packed import PackedTokens
 from training import models
-from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
-from training.order import IGNORE, NOTHING, Layout, Windows
+from training.order import IGNORE, NOTHING, Layout, Order, Windows
 
 
-def layout(_vocabulary: Vocabulary) -> Layout:
-    return Layout(behind=1)
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Order:
+    """Windows with the token before each: a label's input.
+
+    Raises ValueError where the tokenizer has no token to begin a document with.
+    """
+    if task.vocabulary.opening is None:
+        raise ValueError("objective causal needs a tokenizer with a bos or eos token, to begin a document with")
+    return Order(packed, Layout(behind=1), task.config.sequence_length, seed, repeat)
 
 
 def create(task: Task) -> PreTrainedModel:
@@ -31,19 +37,14 @@ def create(task: Task) -> PreTrainedModel:
 
 
 def examples(task: Task, windows: Windows) -> Batch:
-    """``tokens``, ``labels``, ``segments``, ``positions``, each int64 [n, length]; a label's input is the token before.
-
-    Raises ValueError where the tokenizer has no token to begin a document with.
-    """
-    opening = task.vocabulary.opening
-    if opening is None:
-        raise ValueError("objective causal needs a tokenizer with a bos or eos token, to begin a document with")
+    """``tokens``, ``labels``, ``segments``, ``positions``, int64 [n, length]; a label's input is the token before."""
+    assert task.vocabulary.opening is not None  # the order's check
     segments = windows.segments[:, 1:].astype(np.int64)
     inside = segments != NOTHING
     starts = np.diff(segments, axis=1, prepend=NOTHING) != 0
     place = np.arange(segments.shape[1])
     arrays = {
-        "tokens": np.where(windows.first[:, 1:], opening, windows.tokens[:, :-1]),
+        "tokens": np.where(windows.first[:, 1:], task.vocabulary.opening, windows.tokens[:, :-1]),
         "labels": np.where(inside, windows.tokens[:, 1:], IGNORE),
         "segments": segments,
         "positions": place - np.maximum.accumulate(np.where(starts, place, 0), axis=1),
@@ -62,11 +63,12 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 OBJECTIVE = Objective(
     name="causal",
     version=1,
-    weights={"causal": 1.0},
-    layout=layout,
+    weights=lambda _task: {"causal": 1.0},
+    order=order,
     create=create,
     examples=examples,
     loss=loss,
     checkpoint=lambda module: cast(PreTrainedModel, module),
+    flops=lambda module, task: models.flops_per_token(cast(PreTrainedModel, module), task.config.sequence_length),
     per_byte=("bits_per_byte", "causal"),
 )

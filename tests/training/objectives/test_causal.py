@@ -10,7 +10,7 @@ from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, 
 from training import models
 from training.objective import Batch, Task
 from training.objectives import causal
-from training.order import IGNORE, Order
+from training.order import IGNORE
 from training.recipe import PretrainConfig
 
 
@@ -21,7 +21,7 @@ def task(architecture: str = "gpt2", length: int = 32) -> Task:
 
 def examples(folder: Path, texts: list[str], length: int = 32, whole: bool = False) -> Batch:
     found = task(length=length)
-    order = Order(pack(str(folder), texts, END), causal.layout(found.vocabulary), length, seed=0)
+    order = causal.order(found, pack(str(folder), texts, END), seed=0)
     windows = order.head(10**6)[0] if whole else order.read(np.arange(order.windows_per_epoch))
     return causal.examples(found, windows)
 
@@ -98,6 +98,5 @@ def test_a_document_in_a_pack_has_the_logits_it_has_alone(tmp_path: Path) -> Non
 def test_a_tokenizer_without_a_begin_is_refused(tmp_path: Path) -> None:
     found = task()
     bare = Task(found.config, vocabulary({"pad": SPECIAL["pad"]}), 0)
-    order = Order(pack(str(tmp_path), sentences(10), {}), causal.layout(bare.vocabulary), 32, seed=0)
     with pytest.raises(ValueError, match="bos or eos token"):
-        causal.examples(bare, order.read(np.arange(1)))
+        causal.order(bare, pack(str(tmp_path), sentences(10), {}), seed=0)

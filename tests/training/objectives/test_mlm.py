@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 
 from tests.training.conftest import SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
-from training import models
+from training import masking, models
 from training.objective import Batch, Task
 from training.objectives import mlm
 from training.order import IGNORE, NOTHING, Order, Windows
@@ -23,12 +23,12 @@ def task(length: int = 64, seed: int = 0, **model) -> Task:
 @pytest.fixture(scope="module")
 def order(tmp_path_factory: pytest.TempPathFactory) -> Order:
     folder = str(tmp_path_factory.mktemp("mlm"))
-    return Order(pack(folder, sentences(300), SPECIAL), mlm.layout(vocabulary(SPECIAL)), 64, seed=0)
+    return mlm.order(task(), pack(folder, sentences(300), SPECIAL), seed=0)
 
 
 def read(order: Order, windows: int) -> tuple[Windows, np.ndarray]:
     found = order.read(np.arange(windows))
-    return found, mlm.close_pieces(vocabulary(SPECIAL), found)
+    return found, masking.close_pieces(vocabulary(SPECIAL), found)
 
 
 def at_epoch(windows: Windows, epoch: int) -> Windows:
@@ -89,7 +89,8 @@ def test_random_tokens_are_uniform_over_the_vocabulary() -> None:
     drawn = np.random.default_rng(0).random((200, 1000))
     tokens = np.zeros((200, 1000), np.int64)
     picked = np.tile(np.arange(1000), (200, 1))
-    found = mlm.corrupt(tokens, picked, np.zeros_like(picked), np.full_like(drawn, 0.85), drawn, vocabulary(SPECIAL))
+    action = np.full_like(drawn, 0.85)
+    found = masking.corrupt(tokens, picked, np.zeros_like(picked), action, drawn, vocabulary(SPECIAL), 0.8, 0.1)
     assert chisquare(np.bincount(found.ravel(), minlength=260)).pvalue > 1e-3
     assert found.max() == 259  # never an id of the padding of the vocabulary
 
@@ -99,7 +100,7 @@ def test_places_are_picked_evenly() -> None:
     counts = np.zeros(40)
     for visit in range(4000):
         drawn = np.random.default_rng(visit).random((1, 40))
-        picked, labels = mlm.pick(tokens, np.ones((1, 40), bool), drawn, 0.15)
+        picked, labels = masking.pick(tokens, np.ones((1, 40), bool), drawn, 0.15)
         assert (labels != IGNORE).sum() == 6
         counts[picked[0]] += 1
     assert chisquare(counts).pvalue > 1e-3
@@ -162,7 +163,7 @@ def test_heads_at_chosen_places_are_those_of_the_whole_model(order: Order, archi
     places = torch.arange(64).expand(3, 64)
     with torch.no_grad():
         hidden = models.hidden_states(model, arrays["tokens"], one, places, causal=False)
-        found = models.masked_logits(model, mlm.hidden_at(hidden, arrays["picked"]))
+        found = models.masked_logits(model, masking.hidden_at(hidden, arrays["picked"]))
         whole = model(input_ids=arrays["tokens"]).logits
     expected = torch.gather(whole, 1, arrays["picked"][:, :, None].expand(-1, -1, whole.shape[-1]))
     torch.testing.assert_close(found, expected.flatten(0, 1), rtol=1e-4, atol=1e-5)
@@ -184,5 +185,5 @@ def test_a_document_does_not_see_the_others_in_its_pack() -> None:
 
 
 def test_a_tokenizer_without_mask_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs a tokenizer with cls, sep and mask tokens; it has no mask"):
-        mlm.layout(vocabulary({"eos": 256}))
+    with pytest.raises(ValueError, match="mlm needs a tokenizer with cls, sep and mask tokens; it has no mask"):
+        masking.layout("mlm", vocabulary({"eos": 256}))

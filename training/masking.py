@@ -1,0 +1,87 @@
+"""Masked tokens: which a window picks, what stands in their place, and the hidden states there.
+
+Shared by the objectives that predict masked tokens. A pick is two arrays of fixed width, ``picked`` (places in the
+window) and ``labels`` (what stood there), so that the output head is computed at those places only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.models import Vocabulary
+from training.order import IGNORE, NOTHING, Layout, Windows
+
+
+def layout(objective: str, vocabulary: Vocabulary) -> Layout:
+    """Every document between [CLS] and [SEP].
+
+    Raises ValueError where the tokenizer lacks a token that ``objective`` needs.
+    """
+    for role in ("opening", "closing", "mask"):
+        if getattr(vocabulary, role) is None:
+            raise ValueError(
+                f"objective {objective} needs a tokenizer with cls, sep and mask tokens; it has no {role} token"
+            )
+    return Layout(before=vocabulary.opening, after=vocabulary.sep if vocabulary.eos is None else None)
+
+
+def close_pieces(vocabulary: Vocabulary, windows: Windows) -> np.ndarray:
+    """The windows' tokens, int64 [n, length]; a document cut by a window is opened and closed there too."""
+    tokens = windows.tokens.copy()
+    tokens[:, 0] = vocabulary.opening
+    tokens[windows.segments[:, -1] != NOTHING, -1] = vocabulary.closing
+    return tokens
+
+
+def slots(length: int, share: float) -> int:
+    """The most positions that a window of ``length`` picks."""
+    return max(1, round(length * share))
+
+
+def wanted(candidates: np.ndarray, share: float) -> np.ndarray:
+    """How many of each row's ``candidates`` (boolean [n, length]) are picked, int64 [n]: at least one of any."""
+    there = candidates.sum(1)
+    return np.minimum(np.maximum(1, np.rint(there * share)), there).astype(np.int64)
+
+
+def pick(tokens: np.ndarray, candidates: np.ndarray, drawn: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places and original tokens, int64 [n, slots], of ``share`` of each row's ``candidates`` (boolean [n, length]).
+
+    ``drawn`` are uniforms [n, length]: the candidates with the smallest are picked. Where a row has fewer than
+    ``slots``, the rest is place 0 with label IGNORE.
+    """
+    places = np.argsort(np.where(candidates, drawn, 2.0), axis=1, kind="stable")[:, : slots(tokens.shape[1], share)]
+    used = np.arange(places.shape[1]) < wanted(candidates, share)[:, None]
+    labels = np.where(used, np.take_along_axis(tokens, places, axis=1), IGNORE)
+    return np.where(used, places, 0), labels
+
+
+def corrupt(
+    tokens: np.ndarray,
+    picked: np.ndarray,
+    labels: np.ndarray,
+    action: np.ndarray,
+    replacement: np.ndarray,
+    vocabulary: Vocabulary,
+    masked: float,
+    random: float,
+) -> np.ndarray:
+    """``tokens`` [n, length] with a share ``masked`` of the picked places masked, a share ``random`` replaced.
+
+    The rest stays. ``action`` and ``replacement`` are uniforms [n, length].
+    """
+    assert vocabulary.mask is not None  # the layout's check
+    other = (replacement * vocabulary.size).astype(np.int64)
+    instead = np.where(action < masked, vocabulary.mask, np.where(action < masked + random, other, tokens))
+    chosen = np.zeros(tokens.shape, bool)
+    rows, columns = np.nonzero(labels != IGNORE)
+    chosen[rows, picked[rows, columns]] = True
+    return np.where(chosen, instead, tokens)
+
+
+def hidden_at(hidden: Tensor, picked: Tensor) -> Tensor:
+    """Hidden states [n * slots, width] at the places ``picked`` [n, slots] of ``hidden`` [n, length, width]."""
+    index = picked[:, :, None].expand(-1, -1, hidden.shape[-1])
+    return torch.gather(hidden, 1, index).flatten(0, 1)
