@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RECIPE ?= data/recipes/demo.yaml
 
-.PHONY: demo test test-fast lint bench pictures clean
+.PHONY: demo test test-fast lint bench .venv-datatrove pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -27,8 +27,15 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-bench: $(INSTALLED)
+bench: $(INSTALLED) .venv-datatrove
 	$(BIN)/python -m benchmarks
+
+# The peer of the curation benchmarks, in an environment of its own: the requirements of both do not go together.
+.venv-datatrove: .venv-datatrove/.installed
+.venv-datatrove/.installed: benchmarks/datatrove.txt
+	$(PYTHON) -m venv .venv-datatrove
+	.venv-datatrove/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/datatrove.txt
+	touch $@
 
 # torch first and pinned: pip would otherwise take its newest build.
 $(INSTALLED): requirements.lock pyproject.toml
@@ -43,4 +50,4 @@ pictures: $(INSTALLED)
 	$(BIN)/python docs/pictures/take.py data/builds/demo
 
 clean:
-	rm -rf $(VENV) data/builds
+	rm -rf $(VENV) .venv-datatrove data/builds

@@ -15,14 +15,18 @@ PIECE = 3000
 
 def prose(megabytes: float = 30, domain: str = "*") -> pa.StringArray:
     """About ``megabytes`` of prose, each document some ``PIECE`` characters cut at a line or space."""
-    budget, pieces = megabytes * 1e6, []
-    for text in _texts(domain):
-        for piece in split(text):
-            pieces.append(piece)
+    return pa.array([text for _, text in named_prose(megabytes, domain)], pa.string())
+
+
+def named_prose(megabytes: float = 30, domain: str = "*") -> Iterator[tuple[str, str]]:
+    """``prose`` as pairs of an id and a text; an id names file, record and piece (``news/abc.jsonl.gz#7.2``)."""
+    budget = megabytes * 1e6
+    for name, text in _texts(domain):
+        for number, piece in enumerate(split(text)):
+            yield f"{name}.{number}", piece
             budget -= len(piece)
         if budget <= 0:
-            break
-    return pa.array(pieces, pa.string())
+            return
 
 
 def split(text: str) -> Iterator[str]:
@@ -35,7 +39,7 @@ def split(text: str) -> Iterator[str]:
         at = end
 
 
-def _texts(domain: str) -> Iterator[str]:
+def _texts(domain: str) -> Iterator[tuple[str, str]]:
     if not SHARED.is_dir():
         yield from _environment()
         return
@@ -50,27 +54,29 @@ def _texts(domain: str) -> Iterator[str]:
                 yield text
 
 
-def _file(path: Path) -> Iterator[str]:
+def _file(path: Path) -> Iterator[tuple[str, str]]:
+    name = f"{path.parent.name}/{path.name}"
     with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
         if ".jsonl" not in path.name:
-            yield lines.read()
+            yield f"{name}#0", lines.read()
             return
         gathered: list[str] = []
-        for line in lines:
+        first = 0
+        for number, line in enumerate(lines):
             gathered.append(json.loads(line)["text"])
             if sum(map(len, gathered)) >= PIECE:  # short records (a paragraph, a forum line) together
-                yield "\n\n".join(gathered)
-                gathered = []
+                yield f"{name}#{first}", "\n\n".join(gathered)
+                gathered, first = [], number + 1
         if gathered:
-            yield "\n\n".join(gathered)
+            yield f"{name}#{first}", "\n\n".join(gathered)
 
 
-def _environment() -> Iterator[str]:
+def _environment() -> Iterator[tuple[str, str]]:
     from pipeline.sources import READERS, environment
     from pipeline.sources.base import Document
 
     config = environment.Environment(name="python", kind="environment")
     for file in READERS["environment"].list_files(config):
-        for record in READERS["environment"].read(config, file):
+        for number, record in enumerate(READERS["environment"].read(config, file)):
             if isinstance(record, Document):
-                yield record.text
+                yield f"{file}#{number}", record.text
