@@ -81,8 +81,12 @@ def progress(build: Build, title: str) -> Iterator[Callable[[int, int], None]]:
 
 def key(build: Build, name: str) -> str:
     """A Prefect artifact key: lower-case letters, digits and dashes, the build's name first."""
-    words = f"{build.recipe.name}-{name}".lower()
-    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in words)
+    return plain_key(f"{build.recipe.name}-{name}")
+
+
+def plain_key(name: str) -> str:
+    """``name`` in lower-case letters, digits and single dashes."""
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower())
     return "-".join(part for part in plain.split("-") if part)
 
 

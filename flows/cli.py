@@ -161,6 +161,39 @@ def models_pull(
             terminal.print(f"[green]✓[/] {name}  [dim]{path}[/]", highlight=False)
 
 
+@app.command("train-lm")
+def train_lm(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files or globs (JSON lines, Parquet, Arrow, text), or a build's corpus folder.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ARPA file to write.")],
+    order: Annotated[int, typer.Option(min=2, max=6, help="Longest n-gram.")] = 5,
+    prune: Annotated[str, typer.Option(help="As in lmplz: a count for each order, such as '0 0 1'.")] = "0 0 1",
+    max_bytes: Annotated[str, typer.Option(help="Train on so much of the text, chosen by hash.")] = "256MiB",
+    text_field: Annotated[str, typer.Option(help="The field that holds the text of a record.")] = "text",
+    sentencepiece: Annotated[
+        str | None, typer.Option(help="A SentencePiece model: train on its pieces of text normalised as CCNet does.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    verbose: Verbose = False,
+) -> None:
+    """Train an n-gram model for KenLM from INPUTS; a recipe names it as `perplexity: {models: {en: OUTPUT}}`."""
+    with _telling_errors(verbose):
+        _quiet_prefect(verbose)
+        from pipeline.language_model.from_files import Config
+
+        values = {"inputs": inputs, "order": order, "prune": prune.split(), "max_bytes": max_bytes, "seed": seed}
+        config = Config(**values, text_field=text_field, sentencepiece=sentencepiece)  # type: ignore[arg-type]
+
+        from flows import console
+        from flows.language_model import language_model, rows
+        from flows.server import server
+
+        with server():
+            facts = language_model(config, output)
+        terminal.print(console.facts_view(str(output), rows(facts), facts["reused"]))
+
+
 @app.command()
 def why(
     document: Annotated[str, typer.Argument(help="A document's id, such as stdlib/json/decoder.py#JSONDecoder.")],

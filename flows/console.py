@@ -43,6 +43,14 @@ def summary_view(build: Build) -> RenderableType:
     return Group(*parts, Padding(paths, (1, 0)))
 
 
+def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> RenderableType:
+    """Names and values under a title."""
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(*(Text(value) for value in row.values()))
+    return Group(Text(f"{title}  (was there already)" if reused else title, "bold"), table)
+
+
 def _funnel_table(account: Mapping[str, Any]) -> Table:
     table = _table("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
     for row in account["rows"]:

@@ -11,14 +11,25 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
+from pydantic import AfterValidator
 
 from pipeline.language_model import arpa, kneser_ney
 from pipeline.store import files
 
 Estimator = Literal["auto", "lmplz", "own"]
+
+
+def _rising(prune: list[int]) -> list[int]:
+    if prune[:1] not in ([], [0]) or prune != sorted(prune):
+        raise ValueError("prune: a count for each order, the first 0, none smaller than the one before")
+    return prune
+
+
+#: n-grams of order k seen at most ``prune[k - 1]`` times are left out, as in lmplz; the last holds for higher orders.
+Prune = Annotated[list[int], AfterValidator(_rising)]
 #: Memory that lmplz sorts in; it goes to disk beyond that.
 _LMPLZ_MEMORY = "1G"
 

@@ -81,7 +81,7 @@ class Config(stage.Config):
 
     models: Annotated[dict[str, str | PieceModel], Field(min_length=1)] = {"en": TRAINED}
     order: Annotated[int, Field(ge=2, le=6)] = 5
-    prune: list[int] = [0, 0, 1]
+    prune: training.Prune = [0, 0, 1]
     estimator: training.Estimator = "auto"
     reference: Reference = Reference()
     drop: Drop = Drop()
@@ -102,8 +102,6 @@ class Config(stage.Config):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Config:
-        if self.prune[:1] not in ([], [0]) or self.prune != sorted(self.prune):
-            raise ValueError("prune: a count for each order, the first 0, none smaller than the one before")
         if self.drop.lowest + self.drop.highest >= 1:
             raise ValueError("drop: lowest and highest together leave no document; they are shares, 0.02 is 2 %")
         without = sorted({*self.minimum, *self.maximum} - set(self.models))
