@@ -25,6 +25,7 @@ import pyarrow as pa
 from benchmarks.documents import prose
 from pipeline.tokenization import counts, pack, train
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.export import Vocabulary, save
 
 CORES = "2"
@@ -164,7 +165,7 @@ def _pack(texts: list[str]) -> Measured:
                 "repeats": np.ones(len(texts), np.int32),
             }
         )
-        found, tokens = _timed(lambda: pack.pack_shard(folder, 0, table, tokenizer, 0, "benchmark"))
+        found, tokens = _timed(lambda: pack.pack_shard(folder, 0, table, Encoder(tokenizer), 0, "benchmark"))
         return Measured(found.seconds, found.memory, f"({tokens} tokens)")
 
 

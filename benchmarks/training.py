@@ -44,6 +44,7 @@ def documents(folder: str) -> packed.PackedTokens:
         "domain": ["random"] * len(lengths),
         "bytes": lengths.astype(np.int64) * 4,
         "repeats": np.ones(len(lengths), np.int32),
+        "sentences": [[0]] * len(lengths),
     }
     packed.write_shard(folder, 0, tokens, pa.table(columns, schema=packed.DOCUMENTS_SCHEMA), "benchmark")
     packed.write_manifest(folder, [0], VOCABULARY, SPECIAL, "benchmark")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -39,9 +39,9 @@ class Windows:
     first: np.ndarray
     visits: np.ndarray
 
-    def take(self, rows: slice | np.ndarray) -> Windows:
+    def take(self, rows: slice | np.ndarray) -> Self:
         """Some of the windows."""
-        return Windows(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+        return type(self)(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     @staticmethod
     def concatenate(parts: Sequence[Windows]) -> Windows:

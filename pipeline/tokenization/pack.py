@@ -5,24 +5,16 @@ A document that the balance stage repeats is stored once with its ``repeats``; t
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from itertools import chain
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import packed
+from pipeline.tokenization import packed, sentences
+from pipeline.tokenization.encode import Encoded, Encoder
 
-VERSION = 1
-_BLOCK = 4 << 20  # bytes of text that are encoded at once
-
-# The engine starts a thread per core in each process; the build's runner already runs one process per core.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+VERSION = 2
 
 
 def thresholds(hashes: np.ndarray, domains: pa.DictionaryArray, share: float) -> dict[str, int]:
@@ -56,35 +48,13 @@ def load(path: str) -> Tokenizer:
     return tokenizer
 
 
-def encode(texts: pa.StringArray, tokenizer: Tokenizer, eos: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of ``(tokens uint32, lengths int64)`` in the order of ``texts``; ``eos``, if any, closes every text."""
-    _, offsets = text_buffers(texts)
-    first = 0
-    while first < len(texts):
-        stop = max(first + 1, int(np.searchsorted(offsets, offsets[first] + _BLOCK)))
-        stop = min(stop, len(texts))
-        block = texts.slice(first, stop - first).to_pylist()
-        encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(block, add_special_tokens=False)]
-        if eos is not None:
-            for ids in encoded:
-                ids.append(eos)
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        tokens = np.fromiter(chain.from_iterable(encoded), np.uint32, int(lengths.sum()))
-        yield tokens, lengths
-        first = stop
-
-
-def pack_shard(
-    folder: str, index: int, corpus: pa.Table, tokenizer: Tokenizer, eos: int | None, fingerprint: str
-) -> int:
+def pack_shard(folder: str, index: int, corpus: pa.Table, encoder: Encoder, eos: int | None, fingerprint: str) -> int:
     """Encode the documents of ``corpus`` (id, text, domain, repeats) into shard ``index``; returns how many tokens."""
     texts = corpus["text"].combine_chunks()
-    dtype = packed.token_dtype(tokenizer.get_vocab_size())
-    parts, sizes = [np.zeros(0, dtype)], [np.zeros(0, np.int64)]
-    for tokens, lengths in encode(texts, tokenizer, eos):
-        parts.append(tokens.astype(dtype))
-        sizes.append(lengths)
-    lengths = np.concatenate(sizes)
+    nothing = np.zeros(0, np.int64)
+    blocks = [Encoded(nothing.astype(encoder.dtype), nothing, nothing.astype(np.uint32), nothing)]
+    blocks += encoder.encode(texts, eos, sentences.starts(texts))
+    tokens, lengths, places, counts = (np.concatenate(part) for part in zip(*blocks, strict=True))
     documents = pa.table(
         {
             "start": np.cumsum(lengths) - lengths,
@@ -93,7 +63,8 @@ def pack_shard(
             "domain": corpus["domain"],
             "bytes": pc.binary_length(texts).cast(pa.int64()),
             "repeats": corpus["repeats"],
+            "sentences": pa.ListArray.from_arrays(np.cumsum(np.append(0, counts)).astype(np.int32), places),
         }
     )
-    packed.write_shard(folder, index, np.concatenate(parts), documents, fingerprint)
-    return int(lengths.sum())
+    packed.write_shard(folder, index, tokens, documents, fingerprint)
+    return len(tokens)

@@ -9,6 +9,12 @@ One folder for a tokenizer and a split (``train`` or ``heldout``):
 
 A document that the balance stage repeats is stored once: its row says ``repeats`` and training reads it that many times
 per pass.
+
+A row also says where the document's ``sentences`` start: uint32 token positions within the document, ascending, the
+first 0 (none for a document that shows nothing). A sentence goes on to the next start or to the document's end, the
+end-of-text token included. Sentences start at whole pre-tokens, found in the text by ``sentences.py``. So a reader gets
+sentence ``k`` of all by ``tokens(sentence_starts[k], sentence_ends[k])``; ``training/pairs.py`` makes the segment pairs
+of BERT and ALBERT out of them, as a pure function of (seed, epoch, position).
 """
 
 from __future__ import annotations
@@ -18,10 +24,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.store import files, shards
 
-FORMAT = 1
+FORMAT = 2
 DOCUMENTS_SCHEMA = pa.schema(
     [
         pa.field("start", pa.int64(), nullable=False),  # position of its first token in the shard's file
@@ -30,6 +37,7 @@ DOCUMENTS_SCHEMA = pa.schema(
         pa.field("domain", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),  # of its UTF-8 text, for bits per byte
         pa.field("repeats", pa.int32(), nullable=False),
+        pa.field("sentences", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False),
     ]
 )
 
@@ -178,6 +186,26 @@ class PackedTokens:
     @cached_property
     def starts(self) -> np.ndarray:
         return np.append(_numbers(self.documents, "start"), len(self))
+
+    @cached_property
+    def sentence_bounds(self) -> np.ndarray:
+        """int64 [documents + 1]: the sentences of document ``i`` are ``sentence_bounds[i]`` to ``[i + 1]`` of all."""
+        counts = pc.list_value_length(self.documents["sentences"]).to_numpy()
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+    @cached_property
+    def sentence_starts(self) -> np.ndarray:
+        """int64 [sentences]: where each sentence starts, over the whole folder."""
+        places = pc.list_flatten(self.documents["sentences"]).to_numpy().astype(np.int64)
+        return places + np.repeat(self.starts[:-1], np.diff(self.sentence_bounds))
+
+    @cached_property
+    def sentence_ends(self) -> np.ndarray:
+        """int64 [sentences]: where each ends."""
+        ends = np.append(self.sentence_starts[1:], 0)
+        filled = np.diff(self.sentence_bounds) > 0
+        ends[self.sentence_bounds[1:][filled] - 1] = self.starts[1:][filled]
+        return ends
 
     @cached_property
     def repeats(self) -> np.ndarray:

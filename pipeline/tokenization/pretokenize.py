@@ -8,6 +8,7 @@ regular expressions below exactly (tests compare them with the engine that runs 
   ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+``
 - ``WORDS``: runs of characters that are not white space; the white space is dropped
 - ``BERT``: words, with every punctuation mark and every CJK character alone
+- ``BERT_WORDS``, ``BERT_MARKS``: the same two cuts for text that BERT has yet to clean of control characters
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numba import int64, njit
 
 from pipeline.tokenization.classes import CJK, CONTROL, DIGIT, LETTER, NUMBER, PUNCTUATION, SPACE
 
-GPT2, GPT4, WORDS, BERT, BERT_WORDS = range(5)
+GPT2, GPT4, WORDS, BERT, BERT_WORDS, BERT_MARKS = range(6)
 
 _NO_CLASS = LETTER | NUMBER | SPACE
 _LONG_S = 0x17F  # folds to "s", so (?i:'s) matches it
@@ -158,7 +159,7 @@ def next_cut(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int
         point, width = decode(data, at)
         if is_gap(classes[point], kind):
             break
-        if kind == BERT and classes[point] & (PUNCTUATION | CJK):
+        if kind in (BERT, BERT_MARKS) and classes[point] & (PUNCTUATION | CJK):
             return at + width if at == start else at
         at += width
     return at
@@ -168,10 +169,10 @@ def next_cut(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int
 def is_gap(bits: int | np.uint8, kind: int) -> bool:
     """Whether a character with these class bits separates words and belongs to none.
 
-    BERT removes control characters, some of which are white space, before it looks for gaps; ``BERT_WORDS`` cuts the
-    text that is yet to be cleaned so.
+    BERT removes control characters, some of which are white space, before it looks for gaps; ``BERT_WORDS`` and
+    ``BERT_MARKS`` cut the text that is yet to be cleaned so.
     """
-    if kind == BERT_WORDS:
+    if kind >= BERT_WORDS:
         return (bits & SPACE) != 0 and (bits & CONTROL) == 0
     return kind >= WORDS and (bits & SPACE) != 0
 

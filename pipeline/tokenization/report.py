@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline.tokenization import pack
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.encode import Encoder
 
 VERSION = 1
 ALL = "*"  # the row of all domains together
@@ -65,23 +65,24 @@ class Tally:
         )
 
 
-def tally(texts: pa.StringArray, tokenizer: Tokenizer) -> Tally:
-    entries = np.zeros(tokenizer.get_vocab_size(), np.int64)
-    for tokens, _ in pack.encode(texts, tokenizer, eos=None):
-        entries += np.bincount(tokens, minlength=len(entries))
+def tally(texts: pa.StringArray, encoder: Encoder) -> Tally:
+    entries = np.zeros(encoder.vocab_size, np.int64)
+    for block in encoder.encode(texts):
+        entries += np.bincount(block.tokens, minlength=len(entries))
     words = pc.sum(pc.count_substring_regex(texts, r"\S+")).as_py() or 0
     size = pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
     return Tally(len(texts), size, words, entries)
 
 
-def measure(tables: Iterable[pa.Table], tokenizer: Tokenizer, config: TokenizerConfig) -> list[Row]:
+def measure(tables: Iterable[pa.Table], encoder: Encoder, config: TokenizerConfig) -> list[Row]:
     """Rows for the documents of ``tables`` (text, domain), the one of all domains first, then by domain."""
     found: dict[str, Tally] = {}
     for table in tables:
         for domain in pc.unique(table["domain"]).to_pylist():
             texts = table.filter(pc.equal(table["domain"], domain))["text"].combine_chunks()
-            measured = tally(texts, tokenizer)
+            measured = tally(texts, encoder)
             found[domain] = found[domain] + measured if domain in found else measured
+    tokenizer = encoder.tokenizer
     short = _at_most_one_character(tokenizer, config)
     unk = tokenizer.token_to_id(config.special["unk"]) if "unk" in config.special else None
     total = sum(found.values(), Tally(0, 0, 0, np.zeros(tokenizer.get_vocab_size(), np.int64)))

@@ -8,6 +8,7 @@ Tokenizers that cut texts alike share their counts; ``<key>`` names how. Held-ou
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +20,13 @@ from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, shards
 from pipeline.text.hashing import document_hash
 from pipeline.tokenization import counts, export, pack, packed, report, train
+from pipeline.tokenization.encode import Encoder
 
 if TYPE_CHECKING:
     from pipeline.tokenization.config import TokenizerConfig
 
 SPLITS = ("train", "heldout")
+_kept = threading.local()
 
 
 class NothingToTrainOn(ValueError):
@@ -198,12 +201,12 @@ def _report(build: Build, _item: str) -> Outcome:
         return Outcome(reused=True)
     rows = []
     for config in build.recipe.tokenizers:
-        tokenizer = pack.load(build.path("tokenizers", config.name, "tokenizer.json"))
+        encoder = _encoder(build.path("tokenizers", config.name, "tokenizer.json"), trained[config.name])
         tables = (
             _part(build, shards.read_table(build.path("corpus", shard), ["id", "text", "domain"]), "heldout")
             for shard in corpus_shards(build)
         )
-        rows += report.measure(tables, tokenizer, config)
+        rows += report.measure(tables, encoder, config)
     files.write_json(path, {"fingerprint": made_by, "rows": report.as_rows(rows)})
     return Outcome(documents=rows[0].documents, bytes=rows[0].bytes)
 
@@ -221,6 +224,13 @@ def _packed_by(build: Build, name: str, shard: str) -> str:
     return files.fingerprint("pack", pack.VERSION, packed.FORMAT, made_by, _limits(build), build.recipe.seed, source)
 
 
+def _encoder(path: str, sha256: str) -> Encoder:
+    """The tokenizer in ``path``; kept by a worker from shard to shard, with what it has encoded so far."""
+    if getattr(_kept, "sha256", None) != sha256:
+        _kept.encoder, _kept.sha256 = Encoder(pack.load(path)), sha256
+    return _kept.encoder
+
+
 def _pack(build: Build, item: str) -> Outcome:
     name, shard = item.split("/")
     index = corpus_shards(build).index(shard)
@@ -232,11 +242,11 @@ def _pack(build: Build, item: str) -> Outcome:
         for folder in folders
     ):
         return Outcome(reused=True)
-    tokenizer = pack.load(build.path("tokenizers", name, "tokenizer.json"))
+    encoder = _encoder(build.path("tokenizers", name, "tokenizer.json"), _manifest_of(build, name)["sha256"])
     eos = export.special_ids(_config(build, name)).get("eos")
     table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain", "repeats"])
     for split, folder in zip(SPLITS, folders, strict=True):
-        pack.pack_shard(folder, index, _part(build, table, split), tokenizer, eos, made_by)
+        pack.pack_shard(folder, index, _part(build, table, split), encoder, eos, made_by)
     return Outcome(len(table), _text_bytes(table["text"].combine_chunks()))
 
 

@@ -15,8 +15,9 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from pipeline.tokenization import counts, export, pack, train
+from pipeline.tokenization import counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.encode import Encoder
 
 BYTES = TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=16_000)
 EACH = [
@@ -113,7 +114,7 @@ def test_real_text_of_every_kind_trains_and_encodes(shared, config):
     texts = prose(shared, 1_000_000)
     texts += [line for path in sorted(shared.glob("langid/*"))[:3] for line in _head(path)]
     tokenizer = export.to_tokenizer(train.train(counts.count(pa.array(texts), config), config), config)
-    tokens = sum(len(tokens) for tokens, _ in pack.encode(pa.array(texts), tokenizer, None))
+    tokens = sum(len(block.tokens) for block in Encoder(tokenizer).encode(pa.array(texts)))
     size = sum(len(text.encode()) for text in texts)
     assert 1.0 < size / tokens < 8.0
     if config.byte_level:

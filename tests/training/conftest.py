@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def pack(
                 "domain": ["tales"] * len(part),
                 "bytes": np.array([len(text.encode()) for text in part]),
                 "repeats": np.full(len(part), repeats, np.int32),
+                "sentences": [[0, *(match.end() for match in re.finditer(rb"\. ", text.encode()))] for text in part],
             },
             schema=packed.DOCUMENTS_SCHEMA,
         )

@@ -19,6 +19,7 @@ def write(folder, shards, vocab_size=100):
                 "domain": ["even" if i % 2 == 0 else "odd" for i in rows],
                 "bytes": lengths * 4,
                 "repeats": np.where(rows % 3 == 0, 2, 1).astype(np.int32),
+                "sentences": [list(range(0, len(d), 2)) for d in documents],
             }
         )
         tokens = np.concatenate([np.zeros(0, int), *map(np.array, documents)]).astype(packed.token_dtype(vocab_size))
@@ -94,6 +95,14 @@ def test_an_edited_manifest_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"vocab_size": 100', '"vocab_size": 200'))
     with pytest.raises(packed.DamagedTokens, match=r"manifest\.json: changed"):
         packed.PackedTokens(str(tmp_path))
+
+
+def test_sentences_are_found_over_all_shards(tmp_path):
+    write(tmp_path, SHARDS)
+    reader = packed.PackedTokens(str(tmp_path))
+    found = [reader.tokens(*span).tolist() for span in zip(reader.sentence_starts, reader.sentence_ends, strict=True)]
+    assert found == [d[i : i + 2] for shard in SHARDS for d in shard for i in range(0, len(d), 2)]
+    assert np.diff(reader.sentence_bounds).tolist() == [-(-len(d) // 2) for shard in SHARDS for d in shard]
 
 
 def test_a_range_outside_the_tokens_is_an_error(tmp_path):

@@ -1,0 +1,360 @@
+"""Texts to token ids, straight over Arrow buffers: the same ids as ``tokenizers`` gives, at many times its rate.
+
+Text is cut by the compiled scanners of ``pretokenize`` where no later step of the tokenizer looks across, and each
+*distinct* piece is encoded once; what remains a token is a look-up in a hash table and a copy. A piece that is seen for
+the first time goes through the tokenizer itself, whole (normaliser, pre-tokenizer, model), so the ids are its own.
+
+Where a tokenizer's parts are not among those below, or a text is changed by a normaliser that may look across a cut,
+the text is encoded by ``tokenizers`` as it stands. Known are:
+
+- byte-level BPE cut by GPT-2's or GPT-4's pattern, with or without single digits: cut by that pattern (a normaliser may
+  be there if it leaves the text as it is);
+- BERT's normaliser and pre-tokenizer: cut at white space, punctuation marks and CJK characters;
+- white space and Metaspace: cut at white space, which neither normalisation nor the model reaches across.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, uint64
+from tokenizers import Tokenizer
+
+from pipeline.text.buffers import text_buffers
+from pipeline.tokenization import classes, pretokenize, spantable
+from pipeline.tokenization.export import GPT4_PATTERN
+
+_BLOCK = 8 << 20  # bytes of text that are encoded at once
+_MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a cache is begun anew
+_CONTEXT_FREE = {"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "StripAccents"}
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}
+_GAPS = [  # export's normaliser before Metaspace
+    {"type": "Replace", "pattern": {"Regex": r"[\s▁]+"}, "content": " "},
+    {"type": "Strip", "strip_left": True, "strip_right": True},
+]
+
+# The engine starts a thread per core in each process; the build's runner already runs one process per core.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class Encoded(NamedTuple):
+    """Tokens of some texts end to end (the narrowest unsigned dtype that holds the vocabulary) and int64 ``lengths``.
+
+    ``sentences`` uint32: the token of its text at which each sentence starts; ``counts`` int64: how many each text has.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    sentences: np.ndarray
+    counts: np.ndarray
+
+
+class Cache(NamedTuple):
+    """A hash table from pieces of text to ids. Piece e is ``keys[key_ends[e]:key_ends[e + 1]]``, its ids are
+    ``ids[id_ends[e]:id_ends[e + 1]]``; ``size`` int64 [2]: pieces known, and those of them that have their ids."""
+
+    slots: np.ndarray  # int32 [a power of two], 1 + piece
+    hashes: np.ndarray  # uint64 [capacity]
+    keys: np.ndarray  # uint8
+    key_ends: np.ndarray  # int64 [capacity + 1]
+    ids: np.ndarray  # uint32
+    id_ends: np.ndarray  # int64 [capacity + 1]
+    size: np.ndarray
+
+
+class Encoder:
+    """A tokenizer and the pieces it has encoded so far. For one thread; memory is bounded (about 0.5 GB at most).
+
+    The tokenizer must not extract special tokens from text (``pack.load`` sets it so), nor pad or truncate.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.vocab_size = tokenizer.get_vocab_size()
+        self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
+        self._cut = cut_of(json.loads(tokenizer.to_str()))
+        self._cache = _empty(1 << 12)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernels know this tokenizer; if not, ``tokenizers`` encodes every text."""
+        return self._cut is not None
+
+    def encode(
+        self, texts: pa.StringArray, eos: int | None = None, places: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> Iterator[Encoded]:
+        """Blocks in the order of ``texts``; ``eos``, if any, closes every text. ``places`` are sentences.starts's."""
+        _, offsets = text_buffers(texts)
+        spots, bounds = places or (np.zeros(0, np.int64), np.zeros(len(texts) + 1, np.int64))
+        first = 0
+        while first < len(texts):
+            stop = max(first + 1, int(np.searchsorted(offsets, offsets[first] + _BLOCK)))
+            stop = min(stop, len(texts))
+            part = spots[bounds[first] : bounds[stop]], bounds[first : stop + 1] - bounds[first]
+            yield self._block(texts.slice(first, stop - first), -1 if eos is None else eos, *part)
+            first = stop
+
+    def _block(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
+        if self._cut is None:
+            return self._by_engine(texts, eos, spots, bounds)
+        known = _is_plain(texts, self.tokenizer) if self._cut.whole_text else None
+        if known is None or known.all():
+            return self._by_kernel(texts, eos, spots, bounds)
+        parts = []
+        for mask, work in ((known, self._by_kernel), (~known, self._by_engine)):
+            counts = np.diff(bounds)
+            chosen = spots[np.repeat(mask, counts)], np.concatenate([[0], np.cumsum(counts[mask])])
+            parts.append(work(texts.filter(pa.array(mask)), eos, *chosen))
+        return _interleave(known, *parts)
+
+    def _by_kernel(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
+        assert self._cut is not None
+        if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
+            self._cache = _empty(1 << 12)
+        data, offsets = text_buffers(texts)
+        starts, ends, cuts = pretokenize.cut_all(data, offsets, classes.table(), self._cut.kind, self._cut.digits)
+        entries, self._cache = _look_up(data, starts, ends, self._cache)
+        self._learn()
+        lengths = _count(entries, cuts, self._cache, eos >= 0)
+        tokens = np.empty(int(lengths.sum()), self.dtype)
+        sentences, counts = _write(entries, ends, cuts, offsets, self._cache, eos, spots, bounds, tokens)
+        return Encoded(tokens, lengths, sentences, counts)
+
+    def _learn(self) -> None:
+        """Give the pieces of the cache that have no ids yet theirs, by the tokenizer itself."""
+        cache = self._cache
+        known, done = cache.size
+        if known == done:
+            return
+        keys = pa.LargeStringArray.from_buffers(
+            known - done, pa.py_buffer(cache.key_ends[done : known + 1]), pa.py_buffer(cache.keys)
+        )
+        found = [piece.ids for piece in self.tokenizer.encode_batch_fast(keys.to_pylist(), add_special_tokens=False)]
+        lengths = np.fromiter(map(len, found), np.int64, len(found))
+        self._cache = _extend(cache, np.fromiter(chain.from_iterable(found), np.uint32, int(lengths.sum())), lengths)
+
+    def _by_engine(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
+        """By ``tokenizers`` alone; for the sentences it must also say which characters each token is made of."""
+        if len(spots) == 0:
+            found = [e.ids for e in self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)]
+            starts = [np.zeros(0, np.uint32) for _ in found]
+        else:
+            found, starts = [], []
+            for row, text in enumerate(texts.to_pylist()):
+                encoding = self.tokenizer.encode(text, add_special_tokens=False)
+                found.append(encoding.ids)
+                starts.append(_sentence_tokens(text, encoding, spots[bounds[row] : bounds[row + 1]]))
+        if eos >= 0:
+            found = [[*ids, eos] for ids in found]
+        lengths = np.fromiter(map(len, found), np.int64, len(found))
+        tokens = np.fromiter(chain.from_iterable(found), self.dtype, int(lengths.sum()))
+        counts = np.fromiter(map(len, starts), np.int64, len(starts))
+        return Encoded(tokens, lengths, np.concatenate([np.zeros(0, np.uint32), *starts]), counts)
+
+
+class Cut(NamedTuple):
+    """How a tokenizer's texts may be cut: a kind of ``pretokenize``, and whether digits stand alone.
+
+    ``whole_text``: its normaliser sees the text before the cut, so only texts that it leaves alone may be cut.
+    """
+
+    kind: int
+    digits: bool
+    whole_text: bool
+
+
+def cut_of(tokenizer: dict) -> Cut | None:
+    """How to cut for a tokenizer, given the content of its tokenizer.json; None if it has parts that are not known."""
+    normalizer, steps = (
+        _flat(tokenizer["normalizer"], "normalizers"),
+        _flat(tokenizer["pre_tokenizer"], "pretokenizers"),
+    )
+    if any(not token["special"] for token in tokenizer["added_tokens"]) or tokenizer["model"].get("dropout"):
+        return None
+    rest = [step for step in steps if step != _DIGITS]
+    has_digits, plain = len(rest) < len(steps), all(step["type"] in _CONTEXT_FREE for step in normalizer)
+    match [step["type"] for step in rest]:
+        case ["ByteLevel"] if plain and rest[0]["use_regex"] and not rest[0]["add_prefix_space"]:
+            return Cut(pretokenize.GPT2, has_digits, bool(normalizer))
+        case ["Split", "ByteLevel"] if plain and rest[0] == _GPT4_SPLIT and not rest[1]["use_regex"]:
+            return Cut(pretokenize.GPT4, has_digits, bool(normalizer))
+        case ["BertPreTokenizer"] if [step["type"] for step in normalizer] == ["BertNormalizer"]:
+            cleans = normalizer[0]["clean_text"] and normalizer[0]["handle_chinese_chars"]
+            return Cut(pretokenize.BERT_MARKS, False, False) if cleans else None
+        case ["WhitespaceSplit"] if plain:
+            return Cut(pretokenize.WORDS, False, False)
+        case ["Metaspace"] if rest[0]["prepend_scheme"] == "always" and rest[0]["split"]:
+            plain = all(step["type"] in _CONTEXT_FREE for step in normalizer[:-2])
+            return Cut(pretokenize.WORDS, False, False) if normalizer[-2:] == _GAPS and plain else None
+    return None
+
+
+def _flat(part: dict | None, name: str) -> list[dict]:
+    """The steps of a normaliser or pre-tokenizer, sequences opened."""
+    if part is None:
+        return []
+    return [found for step in part[name] for found in _flat(step, name)] if part["type"] == "Sequence" else [part]
+
+
+def _is_plain(texts: pa.StringArray, tokenizer: Tokenizer) -> np.ndarray:
+    """bool [n]: the texts that the normaliser leaves as they are."""
+    normalize = tokenizer.normalizer.normalize_str
+    return np.fromiter((normalize(text) == text for text in texts.to_pylist()), bool, len(texts))
+
+
+def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
+    """uint32: for each byte of ``spots`` the first token of the first pre-token that ends after it."""
+    if len(spots) == 0 or len(encoding.ids) == 0:
+        return np.zeros(0, np.uint32)
+    places = np.cumsum((np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80) - 1
+    ends = np.maximum.accumulate(np.array(encoding.offsets, np.int64)[:, 1])
+    words = np.array([-1 if word is None else word for word in encoding.word_ids], np.int64)
+    chosen = np.searchsorted(ends, places[spots], "right")
+    chosen = np.searchsorted(words, words[chosen[chosen < len(words)]])
+    return np.unique(np.append(0, chosen)).astype(np.uint32)
+
+
+def _interleave(mask: np.ndarray, yes: Encoded, no: Encoded) -> Encoded:
+    """The two halves of some texts in their order: ``yes`` where ``mask`` is true."""
+
+    def woven(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
+        out = np.empty(len(where), a.dtype)
+        out[where], out[~where] = a, b
+        return out
+
+    lengths, counts = woven(yes.lengths, no.lengths, mask), woven(yes.counts, no.counts, mask)
+    tokens = woven(yes.tokens, no.tokens, np.repeat(mask, lengths))
+    return Encoded(tokens, lengths, woven(yes.sentences, no.sentences, np.repeat(mask, counts)), counts)
+
+
+@njit(cache=True, nogil=True)
+def _empty(capacity: int) -> Cache:
+    return Cache(
+        np.zeros(2 * capacity, np.int32),
+        np.empty(capacity, np.uint64),
+        np.empty(8 * capacity, np.uint8),
+        np.zeros(capacity + 1, np.int64),
+        np.empty(2 * capacity, np.uint32),
+        np.zeros(capacity + 1, np.int64),
+        np.zeros(2, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _look_up(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, cache: Cache) -> tuple[np.ndarray, Cache]:
+    """int32 [n]: the piece of the cache that each span is; and the cache, in which new ones have no ids yet."""
+    entries = np.empty(len(starts), np.int32)
+    for i in range(len(starts)):
+        start, length = starts[i], ends[i] - starts[i]
+        key = spantable.hash_span(data, start, ends[i])
+        mask = len(cache.slots) - 1
+        slot = np.int64(key & uint64(mask))
+        found = -1
+        while cache.slots[slot] != 0:
+            entry = cache.slots[slot] - 1
+            if cache.hashes[entry] == key:
+                at = cache.key_ends[entry]
+                if cache.key_ends[entry + 1] - at == length:
+                    k = 0
+                    while k < length and cache.keys[at + k] == data[start + k]:
+                        k += 1
+                    if k == length:
+                        found = entry
+                        break
+            slot = (slot + 1) & mask
+        if found < 0:
+            found = cache.size[0]
+            cache = _insert(data, start, length, key, slot, cache)
+        entries[i] = found
+    return entries, cache
+
+
+@njit(cache=True, nogil=True)
+def _insert(data, start, length, key, slot, cache):
+    """The cache with one more piece, at the slot found free for it; its arrays double as they fill."""
+    entry = cache.size[0]
+    at = cache.key_ends[entry]
+    hashes, keys, key_ends, id_ends, slots = cache.hashes, cache.keys, cache.key_ends, cache.id_ends, cache.slots
+    if entry == len(hashes):
+        hashes = np.concatenate((hashes, np.empty_like(hashes)))
+        key_ends = np.concatenate((key_ends, np.empty(entry, np.int64)))
+        id_ends = np.concatenate((id_ends, np.empty(entry, np.int64)))
+        slots = np.zeros(4 * entry, np.int32)
+        for known in range(entry):
+            slot = np.int64(hashes[known] & uint64(len(slots) - 1))
+            while slots[slot] != 0:
+                slot = (slot + 1) & (len(slots) - 1)
+            slots[slot] = known + 1
+        slot = np.int64(key & uint64(len(slots) - 1))
+        while slots[slot] != 0:
+            slot = (slot + 1) & (len(slots) - 1)
+    if at + length > len(keys):
+        keys = np.concatenate((keys, np.empty(len(keys) + length, np.uint8)))
+    slots[slot], hashes[entry], key_ends[entry + 1] = entry + 1, key, at + length
+    for k in range(length):
+        keys[at + k] = data[start + k]
+    cache.size[0] = entry + 1
+    return Cache(slots, hashes, keys, key_ends, cache.ids, id_ends, cache.size)
+
+
+@njit(cache=True, nogil=True)
+def _extend(cache: Cache, ids: np.ndarray, lengths: np.ndarray) -> Cache:
+    """The cache with ``ids``, ``lengths`` of them a piece, for the pieces that have none."""
+    at = cache.id_ends[cache.size[1]]
+    pool = cache.ids
+    if at + len(ids) > len(pool):
+        pool = np.concatenate((pool, np.empty(len(pool) + len(ids), np.uint32)))
+    pool[at : at + len(ids)] = ids
+    for k in range(len(lengths)):
+        at += lengths[k]
+        cache.id_ends[cache.size[1] + 1] = at
+        cache.size[1] += 1
+    return Cache(cache.slots, cache.hashes, cache.keys, cache.key_ends, pool, cache.id_ends, cache.size)
+
+
+@njit(cache=True, nogil=True)
+def _count(entries: np.ndarray, cuts: np.ndarray, cache: Cache, closed: bool) -> np.ndarray:
+    """int64 [texts]: tokens of each text, whose pieces are ``cuts[i]`` to ``cuts[i + 1]``."""
+    lengths = np.empty(len(cuts) - 1, np.int64)
+    for text in range(len(lengths)):
+        total = np.int64(closed)
+        for span in range(cuts[text], cuts[text + 1]):
+            total += cache.id_ends[entries[span] + 1] - cache.id_ends[entries[span]]
+        lengths[text] = total
+    return lengths
+
+
+@njit(cache=True, nogil=True)
+def _write(entries, ends, cuts, offsets, cache, eos, spots, bounds, tokens):
+    """Fill ``tokens``; returns ``(sentences, counts)`` of Encoded for sentences at the bytes ``spots`` of the texts."""
+    sentences, counts = np.empty(len(spots), np.uint32), np.zeros(len(cuts) - 1, np.int64)
+    at, filled = 0, 0
+    for text in range(len(cuts) - 1):
+        opened, first = at, filled
+        spot = bounds[text]
+        for span in range(cuts[text], cuts[text + 1]):
+            low, high = cache.id_ends[entries[span]], cache.id_ends[entries[span] + 1]
+            passed = False
+            while spot < bounds[text + 1] and spots[spot] < ends[span] - offsets[text]:
+                spot += 1
+                passed = True
+            if passed and high > low:
+                place = 0 if filled == first else at - opened
+                if filled == first or place > sentences[filled - 1]:
+                    sentences[filled] = place
+                    filled += 1
+            for k in range(low, high):
+                tokens[at] = cache.ids[k]
+                at += 1
+        if eos >= 0:
+            tokens[at] = eos
+            at += 1
+        counts[text] = filled - first
+    return sentences[:filled], counts

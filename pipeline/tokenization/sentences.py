@@ -1,0 +1,90 @@
+"""Where sentences start, for examples that are made of whole sentences (next sentence, sentence order, infilling).
+
+A sentence ends at a newline, or after a terminal mark (Unicode's Sentence_Terminal, with the quotes and brackets that
+close behind it) where white space follows; after the full-width marks of Chinese and Japanese none need follow. A full
+stop ends none after a single letter or an English abbreviation (Mr., Oct.), nor before a lower-case letter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+from pipeline.text import characters, english
+from pipeline.text.buffers import text_buffers
+from pipeline.text.characters import LETTER, LOWER, QUOTE, SPACE, TERMINAL, UPPER, code_point, kind, width
+
+_OUTSIDE, _INSIDE, _STOPPED, _GAP = range(4)
+_STOP = ord(".")
+
+
+def starts(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """``(places, bounds)``: the byte at which each sentence starts, int64, counted within its text; those of text i are
+    ``places[bounds[i]:bounds[i + 1]]`` (bounds int64 [texts + 1]). A text that shows nothing has none."""
+    data, offsets = text_buffers(texts)
+    return _starts(data, offsets, characters.table(), english.lookup())
+
+
+@njit(cache=True, nogil=True)
+def _starts(data, offsets, table, words):
+    places, bounds = np.empty(1024, np.int64), np.zeros(len(offsets), np.int64)
+    count = 0
+    for text in range(len(offsets) - 1):
+        base, end = offsets[text], offsets[text + 1]
+        at, word, state, wide = base, base, _OUTSIDE, False
+        while at < end:
+            bits, size = kind(data, at, table), width(data[at])
+            if bits & SPACE:
+                if data[at] == 10:
+                    state = _OUTSIDE
+                elif state == _STOPPED:
+                    state = _GAP
+                word = at + size
+            elif state == _STOPPED and _closes(data, at, bits):
+                wide = wide or _is_wide(code_point(data, at))
+            else:
+                lower = bits & (LOWER | UPPER) == LOWER
+                if state == _OUTSIDE or (state == _STOPPED and wide) or (state == _GAP and not lower):
+                    if count == len(places):
+                        places = np.concatenate((places, np.empty_like(places)))
+                    places[count] = at - base
+                    count += 1
+                    word = at
+                state = _INSIDE
+                if bits & TERMINAL and not (data[at] == _STOP and _is_abbreviation(data, word, at, table, words)):
+                    state, wide = _STOPPED, _is_wide(code_point(data, at))
+            at += size
+        bounds[text + 1] = count
+    return places[:count], bounds
+
+
+@njit(cache=True, nogil=True)
+def _closes(data, at, bits):
+    """Whether a character after a terminal mark still belongs to it: another mark, a closing quote or bracket."""
+    if bits & TERMINAL or data[at] == 41 or data[at] == 93:
+        return True
+    if not bits & QUOTE:
+        return False
+    point = code_point(data, at)  # the quotes that open are left out: “ ‘ „ ‚ « and the even ones of the CJK block
+    opens = point == 0x201C or point == 0x2018 or point == 0x201E or point == 0x201A or point == 0xAB or point == 0xFF08
+    return not opens and not (0x3008 <= point <= 0x3014 and point % 2 == 0)
+
+
+@njit(cache=True, nogil=True)
+def _is_wide(mark):
+    return mark == 0x3002 or mark == 0xFF01 or mark == 0xFF0E or mark == 0xFF1F or mark == 0xFF61
+
+
+@njit(cache=True, nogil=True)
+def _is_abbreviation(data, word, stop, table, words):
+    """Whether the full stop at ``stop`` belongs to the word that starts at ``word``, a single letter or a known one."""
+    while word < stop and not kind(data, word, table) & LETTER:
+        word += width(data[word])
+    if word == stop:
+        return False
+    last = characters.previous(data, stop)
+    before = kind(data, characters.previous(data, last), table) if last > word else 0
+    if kind(data, last, table) & LETTER and not before & LETTER:
+        return True
+    return english.find(data, word, stop + 1, words) & english.EXCEPTION != 0
