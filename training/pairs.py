@@ -2,10 +2,10 @@
 
 Each document is cut once into chunks: consecutive sentences that fit a sequence beside [CLS], [SEP] and [SEP]. One
 chunk in ten aims at a shorter length, drawn uniformly, so that short inputs are seen (Devlin 2019, BERT's
-create_pretraining_data.py). A sentence longer than half of the room is cut into equal parts first, so that a chunk holds
-two parts or more wherever its document does. An epoch visits every chunk as often as its document repeats, in an order
-drawn from (seed, epoch). At a visit, drawn from (seed, epoch, position), the chunk is split at a sentence into A and
-what follows it, and
+create_pretraining_data.py). A sentence longer than half of the room is cut into equal parts first, so that a chunk
+holds two parts or more wherever its document does. An epoch visits every chunk as often as its document repeats, in an
+order drawn from (seed, epoch). At a visit, drawn from (seed, epoch, position), the chunk is split at a sentence into A
+and what follows it, and
 
 - ``next``: in half of the visits B is what follows A; in the others it is as many tokens from a random place of another
   document (what followed A is then read in another epoch). A chunk of one sentence always gets a random B.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numba import njit, uint64
@@ -45,8 +45,7 @@ class Pairs(Windows):
     follows: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Chunks:
+class _Chunks(NamedTuple):
     """Parts of sentences (``starts``, ``ends`` int64 [parts], token positions) and the chunks made of them.
 
     Chunk c holds the parts ``bounds[c]`` to ``bounds[c + 1]``; its document is ``rows[c]``, whose chunks are
@@ -75,10 +74,11 @@ class PairOrder:
         task: Literal["next", "order"],
         repeat: bool = True,
     ) -> None:
-        self._separator = vocabulary.eos if vocabulary.sep is None else vocabulary.sep
-        if vocabulary.opening is None or self._separator is None:
+        separator = vocabulary.eos if vocabulary.sep is None else vocabulary.sep
+        if vocabulary.opening is None or separator is None:
             raise ValueError("sentence pairs need a tokenizer with cls and sep tokens")
-        self.packed, self.vocabulary, self.length, self.seed, self.task = packed, vocabulary, length, seed, task
+        self.packed, self.length, self.seed, self.task = packed, length, seed, task
+        self._opening, self._separator, self._pad = vocabulary.opening, separator, vocabulary.pad or 0
         room = length - FRAME
         self._chunks = _Chunks(
             *_cut(
@@ -112,7 +112,7 @@ class PairOrder:
         visits = np.stack(np.divmod(positions, self.windows_per_epoch), axis=1)
         chosen = np.array([self._order(int(epoch))[place] for epoch, place in visits], np.int64)
         drawn = noise.uniforms(visits, (4,), "pairs", self.seed)
-        spans, follows = _choose(*self._arrays(), chosen, drawn, self.length - FRAME, self.task == "next")
+        spans, follows = _choose(self._chunks, chosen, drawn, self.length - FRAME, self.task == "next")
         return self._frame(spans, follows, visits)
 
     def head(self, tokens: int) -> tuple[Pairs, np.ndarray]:
@@ -121,18 +121,14 @@ class PairOrder:
         rows = np.unique(pairs.documents)
         return pairs, rows[rows != NOTHING]
 
-    def _arrays(self) -> tuple[np.ndarray, ...]:
-        chunks = self._chunks
-        return chunks.starts, chunks.ends, chunks.bounds, chunks.rows, chunks.of_document
-
     def _frame(self, spans: np.ndarray, follows: np.ndarray, visits: np.ndarray) -> Pairs:
         shape = (len(spans), self.length)
-        tokens = np.full(shape, self.vocabulary.pad or 0, np.int64)
+        tokens = np.full(shape, self._pad, np.int64)
         segments, documents = np.full(shape, NOTHING, np.int32), np.full(shape, NOTHING, np.int64)
         positions, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         first = np.zeros(shape, bool)
         for row, (a, a_end, b, b_end) in enumerate(spans.tolist()):
-            tokens[row, 0] = self.vocabulary.opening
+            tokens[row, 0] = self._opening
             at = 1
             for start, end in ((a, a_end), (b, b_end)):
                 stop = at + end - start
@@ -199,11 +195,12 @@ def _cut(sentence_starts, sentence_ends, sentence_bounds, room, short_share, key
 
 
 @njit(cache=True, nogil=True)
-def _choose(starts, ends, bounds, rows, of_document, chosen, drawn, room, is_next):
+def _choose(chunks, chosen, drawn, room, is_next):
     """``(spans, follows)``: int64 [n, 4], the tokens of A and of B, and bool [n], for the ``chosen`` chunks.
 
     ``drawn`` are uniforms [n, 4]: where to split, whether B follows, B's chunk and its part there.
     """
+    starts, ends, bounds, rows, of_document = chunks
     spans, follows = np.empty((len(chosen), 4), np.int64), np.empty(len(chosen), np.bool_)
     for i in range(len(chosen)):
         chunk = chosen[i]
