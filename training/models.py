@@ -20,6 +20,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from pipeline.tokenization.packed import PackedTokens
+from training import attention
 from training.presets import Shape, dropout_fields
 
 #: What a vocabulary is padded to, so that the head's matrix fits the hardware's tiles.
@@ -103,7 +104,7 @@ def configuration(shape: Shape, vocabulary: Vocabulary, positions: int, **fields
 def create(kind: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """A model of ``kind`` (causal, masked, classifier) with weights drawn from ``seed``; float32, on the CPU."""
     torch.manual_seed(seed)
-    model = _AUTO[kind].from_config(config, attn_implementation="sdpa")
+    model = _AUTO[kind].from_config(config, attn_implementation=attention.NAME)
     return model.float().train()
 
 
@@ -123,10 +124,10 @@ def count(model: PreTrainedModel) -> Parameters:
     return Parameters(total, total - looked_up, matrices + output)
 
 
-def output_head(model: PreTrainedModel) -> nn.Module:
+def output_head(model: PreTrainedModel) -> nn.Linear:
     """The layer from hidden states to logits; raises ValueError for a model without one."""
     head = model.get_output_embeddings()
-    if head is None:
+    if not isinstance(head, nn.Linear):
         raise ValueError(f"{type(model).__name__} has no output head")
     return head
 
@@ -158,7 +159,7 @@ def hidden_states(model: PreTrainedModel, tokens: Tensor, segments: Tensor, posi
     """
     offset = _position_offset(model.config.model_type, model.config.pad_token_id)
     cache = {"use_cache": False} if causal else {}
-    mask = segment_mask(segments, causal)
+    mask = attention.mask(segments, causal, blocks=segments.is_cuda and not _attention_drops(model))
     outputs = model.base_model(tokens, attention_mask=mask, position_ids=positions + offset, **cache)
     return outputs.last_hidden_state
 
@@ -172,10 +173,10 @@ def _position_offset(model_type: str, pad: int | None) -> int:
     return pad + 1
 
 
-def segment_mask(segments: Tensor, causal: bool) -> Tensor:
-    """Boolean [batch, 1, length, length]: true where a query (third axis) may see a key (last axis)."""
-    mask = segments[:, None, :, None] == segments[:, None, None, :]
-    return mask.tril() if causal else mask
+def _attention_drops(model: PreTrainedModel) -> bool:
+    """Whether attention has dropout now."""
+    names = [name for name in dropout_fields(model.config.model_type) if "att" in name or name == "dropout_rate"]
+    return model.training and any(getattr(model.config, name) for name in names)
 
 
 def _distilbert_head(model: Any, hidden: Tensor) -> Tensor:

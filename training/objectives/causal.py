@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.tokenization.packed import PackedTokens
 from training import models
+from training.losses import linear_cross_entropy
 from training.objective import Batch, Objective, Task
 from training.order import IGNORE, NOTHING, Layout, Order, Windows
 
@@ -55,9 +55,8 @@ def examples(task: Task, windows: Windows) -> Batch:
 def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     model = cast(PreTrainedModel, module)
     hidden = models.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=True)
-    logits = models.output_head(model)(hidden).float()
-    nats = F.cross_entropy(logits.flatten(0, 1), arrays["labels"].flatten(), ignore_index=IGNORE, reduction="sum")
-    return {"causal": nats}
+    head = models.output_head(model)
+    return {"causal": linear_cross_entropy(hidden.flatten(0, 1), head.weight, arrays["labels"].flatten(), head.bias)}
 
 
 OBJECTIVE = Objective(
