@@ -7,13 +7,15 @@ from pipeline.build import STAGES, Step, measure_step
 from pipeline.decontaminate import stage as decontaminate
 from pipeline.dedup import exact, index, minhash, passages, substring
 from pipeline.recipe import Recipe
-from pipeline.stages import perplexity
+from pipeline.stages import perplexity, quality, toxicity
 
 _STEPS = {
     "urls": lambda: [measure_step("urls", "URL rules")],
     "language": lambda: [measure_step("language", "Language ID")],
     "heuristics": lambda: [measure_step("heuristics", "Heuristic filters")],
     "perplexity": perplexity.steps,
+    "toxicity": toxicity.steps,
+    "quality": quality.steps,
     "bad_words": lambda: [measure_step("bad_words", "Bad words")],
     "pii": lambda: [measure_step("pii", "Personal data")],
     "rules": lambda: [measure_step("rules", "Own rules")],

@@ -30,7 +30,9 @@ from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import perplexity as perplexity_stage
 from pipeline.stages import pii as pii_stage
+from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
+from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
 
@@ -57,6 +59,8 @@ class Recipe(Config):
     heuristics: heuristics_stage.Config | None = None
     perplexity: perplexity_stage.Config | None = None
     bad_words: bad_words_stage.Config | None = None
+    toxicity: toxicity_stage.Config | None = None
+    quality: quality_stage.Config | None = None
     pii: pii_stage.Config | None = None
     rules: rules_stage.Config | None = None
     exact: exact_stage.Config | None = None
@@ -89,6 +93,13 @@ class Recipe(Config):
     def _bad_words_need_language(self) -> Recipe:
         if self.bad_words is not None and self.language is None and set(self.bad_words.lists) != {bad_words_stage.ALL}:
             raise ValueError("`bad_words` has lists by language: add a `language` section, or give one list, for '*'")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_by_language_need_language(self) -> Recipe:
+        for name, bound in (("toxicity", "maximum"), ("quality", "minimum")):
+            if self.language is None and isinstance(getattr(getattr(self, name), bound, None), dict):
+                raise ValueError(f"`{name}.{bound}` is given by language: add a `language` section, or give one number")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,64 @@
+"""What a recipe says of a classifier: a fastText model that the user brings, or texts to train one on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ByteSize, Field, model_validator
+
+from pipeline import stage
+from pipeline.sources import Source
+from pipeline.text.excerpts import SMALLEST
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+#: For all documents, or for those of each language.
+Bound = Probability | dict[str, Probability]
+
+
+class Training(stage.Config):
+    """``positive`` and ``negative``: sources as in ``sources``, of texts that have and that lack what is asked for.
+
+    Texts are folded (lower-cased, marks apart, digits as 0) and each is learned from once; of each side about
+    ``max_bytes`` at most, chosen by hash, of long texts excerpts. A share ``heldout`` is kept to measure the model on.
+    """
+
+    positive: Annotated[list[Source], Field(min_length=1)]
+    negative: Annotated[list[Source], Field(min_length=1)]
+    heldout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 10
+    learning_rate: Annotated[float, Field(gt=0)] = 0.5
+    dimensions: Annotated[int, Field(ge=1, le=1000)] = 32
+    min_count: Annotated[int, Field(ge=1)] = 2
+    word_ngrams: Annotated[int, Field(ge=1, le=5)] = 2
+    character_ngrams: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=10)]] | None = None
+    buckets: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 18
+    max_bytes: Annotated[ByteSize, Field(ge=1 << 10, le=1 << 28)] = ByteSize(64 << 20)
+
+    @model_validator(mode="after")
+    def _lengths_are_in_order(self) -> Training:
+        if self.character_ngrams is not None and self.character_ngrams[0] > self.character_ngrams[1]:
+            raise ValueError("character_ngrams: the shortest and the longest, such as [3, 5]")
+        return self
+
+
+class Classifier(stage.Config):
+    """``model``: the path of a fastText model, and ``label`` the one (without ``__label__``) whose probability counts;
+    or ``train``: one trained in the build.
+
+    A document longer than ``max_bytes`` is judged by an excerpt of so many; null reads all of it.
+    """
+
+    model: str | None = None
+    label: str | None = None
+    train: Training | None = None
+    max_bytes: Annotated[int, Field(ge=SMALLEST)] | None = 10_000
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Classifier:
+        if (self.model is None) == (self.train is None):
+            raise ValueError("give either `model`, the path of a fastText model, or `train`, texts to train one on")
+        if self.model is not None and self.label is None:
+            raise ValueError("`label` is missing: which label's probability is the score?")
+        if self.train is not None and self.label is not None:
+            raise ValueError("`label` is for a `model` of your own; what is trained here has positive and negative")
+        return self

@@ -1,0 +1,178 @@
+"""A classifier trained as a step of the build, on labelled texts, and measured on those that it has not seen.
+
+models/classifiers/<stage>.bin    models/classifiers/<stage>.json (what made it, and its scores)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import models
+from pipeline.build import Build, Outcome, Step
+from pipeline.classifier import scoring, training
+from pipeline.classifier.config import Classifier, Training
+from pipeline.classifier.features import Shape
+from pipeline.sources import READERS, Source
+from pipeline.sources.base import Rejected
+from pipeline.stage import Batch
+from pipeline.store import files
+from pipeline.text.excerpts import excerpts
+from pipeline.text.hashing import document_hash, unit_interval
+
+VERSION = 1
+POSITIVE, NEGATIVE = "positive", "negative"
+LABELS = (NEGATIVE, POSITIVE)
+#: Bytes that one text gives to learn from.
+LONGEST = 10_000
+_BATCH = 4 << 20
+
+
+class BadLabelledTexts(ValueError):
+    """The labelled texts cannot be read or learned from; the message says which, and what to do."""
+
+
+def step(stage: str, title: str) -> Step:
+    """The step that trains the classifier of ``stage``; it has no items where the recipe brings a model."""
+    return Step(f"{stage}.train", title, partial(_items, stage), partial(_train, stage))
+
+
+def model_of(stage: str, config: Classifier) -> dict[str, str]:
+    """What ``Stage.models`` asks for."""
+    return {"classifier": config.model or f"build:models/classifiers/{stage}.bin"}
+
+
+def measure(config: Classifier, batch: Batch) -> pa.Array:
+    """float32: the score of each text, null for one without a visible character."""
+    texts = batch.texts if config.max_bytes is None else excerpts(batch.texts, config.max_bytes)
+    if config.label is not None:
+        return scoring.probability(texts, batch.models["classifier"], config.label)
+    return scoring.probability(scoring.folded(texts), batch.models["classifier"], POSITIVE)
+
+
+def scores(build: Build, stage: str) -> dict[str, Any] | None:
+    """What the classifier trained for ``stage`` came to on the texts held out; None if none has been trained."""
+    path = _path(build, f"{stage}.json")
+    return files.read_json(path)["heldout"] if files.exists(path) else None
+
+
+def _path(build: Build, name: str) -> str:
+    return build.path("models", "classifiers", name)
+
+
+def _training(build: Build, stage: str) -> Training | None:
+    return getattr(build.recipe, stage).train
+
+
+def _items(stage: str, build: Build) -> list[str]:
+    return [f"{stage}.bin"] if _training(build, stage) is not None else []
+
+
+def _train(stage: str, build: Build, item: str) -> Outcome:
+    config = _training(build, stage)
+    assert config is not None
+    sides = {NEGATIVE: config.negative, POSITIVE: config.positive}
+    content = {side: list(map(_identity, sources)) for side, sources in sides.items()}
+    made_by = files.fingerprint("classifier", VERSION, config, build.recipe.seed, content)
+    path, note = _path(build, item), _path(build, f"{stage}.json")
+    if files.exists(note) and files.exists(path):
+        known = files.read_json(note)
+        if known["fingerprint"] == made_by and models.digest(path) == known["sha256"]:
+            return Outcome(reused=True)
+    seed = build.recipe.seed
+    found = [_gather(sides[side], config.max_bytes, seed, build.recipe.error_budget) for side in LABELS]
+    texts = pa.concat_arrays(found)
+    labels = np.repeat(np.arange(len(LABELS)), list(map(len, found)))
+    order = np.argsort(document_hash(texts, seed), kind="stable")
+    texts, labels = texts.take(pa.array(order)), labels[order]
+    heldout = unit_interval(document_hash(texts, seed ^ 1)) < config.heldout
+    _check(stage, labels[~heldout])
+    shortest, longest = config.character_ngrams or (0, 0)
+    hashed = config.word_ngrams > 1 or longest > 0
+    training.train(
+        texts.filter(pa.array(~heldout)), labels[~heldout], LABELS, path,
+        dimensions=config.dimensions, epochs=config.epochs, learning_rate=config.learning_rate, seed=seed,
+        min_count=config.min_count, shape=Shape(config.word_ngrams, shortest, longest, config.buckets * hashed),
+    )  # fmt: skip
+    measured = scoring.probability(texts.filter(pa.array(heldout)), path, POSITIVE)
+    facts = {"fingerprint": made_by, "sha256": models.digest(path), "texts": int((~heldout).sum())}
+    files.write_json(note, {**facts, "heldout": evaluate(measured.to_numpy(), labels[heldout] == 1)})
+    return Outcome(len(texts), texts.nbytes)
+
+
+def _identity(source: Source) -> list[Any]:
+    reader = READERS[source.kind]
+    return [reader.VERSION, [[file.name, reader.identity(source, file)] for file in reader.list_files(source)]]
+
+
+def _check(stage: str, labels: np.ndarray) -> None:
+    for label, name in enumerate(LABELS):
+        if not np.any(labels == label):
+            raise BadLabelledTexts(f"{stage}.train.{name}: there is no text to learn from; correct its sources")
+
+
+def _gather(sources: Iterable[Source], max_bytes: int, seed: int, budget: float) -> pa.StringArray:
+    """The folded texts of ``sources``, each once, in the order of their hashes; those with the lowest up to a size."""
+    found = pa.array([], pa.string())
+    for source in sources:
+        for batch in _batches(source, budget):
+            found = pa.concat_arrays([found, scoring.folded(excerpts(batch, LONGEST))])
+            found = found.filter(pc.greater(pc.binary_length(found), 0))
+            _, first = np.unique(document_hash(found, seed), return_index=True)
+            found = found.take(pa.array(first))
+            sizes = np.cumsum(pc.binary_length(found).to_numpy())
+            found = found.slice(0, int(np.searchsorted(sizes, max_bytes, side="right")))
+    return found
+
+
+def _batches(source: Source, budget: float) -> Iterator[pa.StringArray]:
+    reader = READERS[source.kind]
+    texts: list[bytes] = []
+    size, records, bad, first = 0, 0, 0, None
+    for file in reader.list_files(source):
+        for record in reader.read(source, file):
+            records += 1
+            if isinstance(record, Rejected):
+                bad, first = bad + 1, first or record
+                continue
+            texts.append(record.text.encode("utf-8", "replace"))
+            size += len(texts[-1])
+            if size > _BATCH:
+                yield pa.array(texts, pa.binary()).view(pa.string())
+                texts, size = [], 0
+    if first is not None and bad > budget * records:
+        raise BadLabelledTexts(
+            f"source {source.name!r}: {bad} of {records} records are bad, more than the error budget of {budget:.2%}; "
+            f"the first is record {first.record} of {first.file}: {first.reason}. Correct the files or the source."
+        )
+    yield pa.array(texts, pa.binary()).view(pa.string())
+
+
+def evaluate(scores: np.ndarray, positive: np.ndarray) -> dict[str, Any]:
+    """Counts and shares over n texts, by ``scores`` (float) > 0.5 and the truth ``positive`` (bool).
+
+    ``majority`` is the accuracy of always naming the larger side. ``auc``: how often a positive text scores above a
+    negative one, ties half (Mann and Whitney 1947). What has no denominator is None.
+    """
+    named = scores > 0.5
+    right = int((named & positive).sum())
+    many, above = int(positive.sum()), int(named.sum())
+    count = len(scores)
+    ranks = np.searchsorted(np.sort(scores), scores, "left") + np.searchsorted(np.sort(scores), scores, "right") + 1
+    pairs = many * (count - many)
+    auc = (ranks[positive].sum() / 2 - many * (many + 1) / 2) / pairs if pairs else None
+    return {
+        "texts": count,
+        "positive": many,
+        "accuracy": float(np.mean(named == positive)) if count else None,
+        "majority": max(many, count - many) / count if count else None,
+        "precision": right / above if above else None,
+        "recall": right / many if many else None,
+        "f1": 2 * right / (above + many) if above + many else None,
+        "auc": None if auc is None else float(auc),
+    }

@@ -1,0 +1,50 @@
+"""Quality: documents that a classifier does not take for good ones are dropped (as in GPT-3, DCLM: Li et al. 2024).
+
+What a text has, says a fastText classifier: one that the user brings, or one that the build trains on labelled texts
+(``pipeline.classifier``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from pipeline.build import Step, measure_step
+from pipeline.classifier import labelled
+from pipeline.classifier.config import Bound, Classifier
+from pipeline.stage import Batch, Measured, Stage
+from pipeline.store.ledger import Rule
+
+VERSION = 1
+SIGNALS = {"quality_score": pa.float32()}
+
+
+class Config(Classifier):
+    """A fastText classifier, brought (``model``, ``label``) or trained (``train``: positive are good texts, negative
+    for example a crawl as it is).
+
+    ``minimum`` is the lowest probability of the label with which a document stays: one for all, or by language
+    (``{en: 0.5}``; documents in other languages are scored and stay).
+    """
+
+    minimum: Bound = 0.5
+
+
+def steps() -> list[Step]:
+    return [labelled.step("quality", "Quality classifier"), measure_step("quality", "Quality")]
+
+
+def rules(config: Config) -> list[Rule]:
+    by = "language" if isinstance(config.minimum, Mapping) else None
+    return [Rule("quality.minimum", "quality_score", minimum=config.minimum, by=by)]
+
+
+def measure(config: Config, batch: Batch) -> Measured:
+    """``quality_score``: the probability of the label, null for a text without a visible character (it stays)."""
+    return Measured({"quality_score": labelled.measure(config, batch)})
+
+
+STAGE = Stage(
+    "quality", "Quality", VERSION, SIGNALS, rules, measure, lambda config: labelled.model_of("quality", config)
+)

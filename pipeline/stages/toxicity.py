@@ -1,0 +1,49 @@
+"""Toxicity: documents that a classifier takes for toxic are dropped.
+
+What a text has, says a fastText classifier: one that the user brings, or one that the build trains on labelled texts
+(``pipeline.classifier``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from pipeline.build import Step, measure_step
+from pipeline.classifier import labelled
+from pipeline.classifier.config import Bound, Classifier
+from pipeline.stage import Batch, Measured, Stage
+from pipeline.store.ledger import Rule
+
+VERSION = 1
+SIGNALS = {"toxicity_score": pa.float32()}
+
+
+class Config(Classifier):
+    """A fastText classifier, brought (``model``, ``label``) or trained (``train``: positive are toxic texts).
+
+    ``maximum`` is the highest probability of the label with which a document stays: one for all, or by language
+    (``{en: 0.5}``; documents in other languages are scored and stay).
+    """
+
+    maximum: Bound = 0.5
+
+
+def steps() -> list[Step]:
+    return [labelled.step("toxicity", "Toxicity classifier"), measure_step("toxicity", "Toxicity")]
+
+
+def rules(config: Config) -> list[Rule]:
+    by = "language" if isinstance(config.maximum, Mapping) else None
+    return [Rule("toxicity.maximum", "toxicity_score", maximum=config.maximum, by=by)]
+
+
+def measure(config: Config, batch: Batch) -> Measured:
+    """``toxicity_score``: the probability of the label, null for a text without a visible character (it stays)."""
+    return Measured({"toxicity_score": labelled.measure(config, batch)})
+
+
+STAGE = Stage(
+    "toxicity", "Toxicity", VERSION, SIGNALS, rules, measure, lambda config: labelled.model_of("toxicity", config)
+)
