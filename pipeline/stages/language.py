@@ -1,7 +1,10 @@
 """Language identification with fastText (Joulin et al. 2016, "Bag of tricks for efficient text classification").
 
 The default model, lid.176, names 176 languages by ISO 639-1 where that has a code. Any fastText model whose labels are
-languages will do (GlotLID). A text without a visible character is ``und`` with score 0.
+languages will do (GlotLID, whose label ``__label__eng_Latn`` is the language ``eng_Latn``). A text without a visible
+character is ``und`` with score 0.
+
+By line: each line is named, too, so that documents that mix languages can be told, and what is in another language cut.
 """
 
 from __future__ import annotations
@@ -19,13 +22,29 @@ from pydantic import Field
 from pipeline import models, stage
 from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
+from pipeline.text import spans
 from pipeline.text.excerpts import SMALLEST, excerpts
+from pipeline.text.lines import split
 
 VERSION = 1
 UNDETERMINED = "und"  # ISO 639-2
 OTHERS = "*"
+_VISIBLE = r"[^\s\p{Z}\p{C}]"
 
 Score = Annotated[float, Field(ge=0, le=1)]
+
+
+class Lines(stage.Config):
+    """Lines of at least ``min_bytes`` that have a language with at least ``min_score`` count; others are left alone.
+
+    ``keep``: lines that count and are in none of these languages are cut (not given: none is). ``min_fraction``: the
+    least share of the bytes of lines that count that must be in the document's own language (null: any).
+    """
+
+    keep: Annotated[list[str], Field(min_length=1)] | None = None
+    min_fraction: Score | None = None
+    min_bytes: Annotated[int, Field(ge=1)] = 30
+    min_score: Score = 0.5
 
 
 class Config(stage.Config):
@@ -33,33 +52,48 @@ class Config(stage.Config):
     without it they are dropped. The default is datatrove's.
 
     A text longer than ``max_bytes`` is judged by an excerpt of so many; null reads all of it. ``top_k`` > 1 stores that
-    many languages and scores of each text in the signal ``languages``.
+    many languages and scores of each text in the signal ``languages``. ``lines``: name each line, too.
     """
 
     model: str = "lid.176"
     keep: Annotated[dict[str, Score], Field(min_length=1)] = {"en": 0.65}
     max_bytes: Annotated[int, Field(ge=SMALLEST)] | None = 1000
     top_k: Annotated[int, Field(ge=1, le=10)] = 1
+    lines: Lines | None = None
 
 
 GUESSES = pa.list_(pa.struct([("language", pa.string()), ("score", pa.float32())]))
-SIGNALS = {"language": pa.dictionary(pa.int32(), pa.string()), "language_score": pa.float32(), "languages": GUESSES}
+SHARES = pa.list_(pa.struct([("language", pa.string()), ("fraction", pa.float64())]))
+SIGNALS = {
+    "language": pa.dictionary(pa.int32(), pa.string()),
+    "language_score": pa.float32(),
+    "languages": GUESSES,
+    "line_languages": SHARES,
+    "line_language_fraction": pa.float64(),
+}
 
 
 def rules(config: Config) -> list[Rule]:
     wanted = {OTHERS: math.inf, **dict.fromkeys(config.keep, 0.0)}  # no score is enough for a language not named
-    return [
+    found = [
         Rule("language.not_wanted", "language_score", minimum=wanted, by="language"),
         Rule("language.low_score", "language_score", minimum=config.keep, by="language"),
     ]
+    if config.lines and config.lines.min_fraction is not None:
+        found.append(Rule("language.lines.min_fraction", "line_language_fraction", minimum=config.lines.min_fraction))
+    return found
 
 
 def measure(config: Config, batch: Batch) -> Measured:
-    """``language``, ``language_score`` (0 to 1) and, if asked for, ``languages`` (best first)."""
+    """``language``, ``language_score`` (0 to 1) and, if asked for, ``languages`` (best first).
+
+    By line ``line_languages``, the languages of the lines that count and their shares of these lines' bytes, and
+    ``line_language_fraction``, that of the document's own; null where no line counts.
+    """
     path = batch.models["language"]
     texts = batch.texts if config.max_bytes is None else excerpts(batch.texts, config.max_bytes)
     labels, scores = _model(path, models.digest(path)).predict(_lines(texts), k=config.top_k)
-    visible = pc.match_substring_regex(texts, r"[^\s\p{Z}\p{C}]").to_numpy(zero_copy_only=False)
+    visible = pc.match_substring_regex(texts, _VISIBLE).to_numpy(zero_copy_only=False)
     guesses = [
         list(zip((label.removeprefix("__label__") for label in names), np.minimum(values, 1).tolist(), strict=True))
         if seen
@@ -74,12 +108,73 @@ def measure(config: Config, batch: Batch) -> Measured:
     if config.top_k > 1:
         named = [[{"language": language, "score": score} for language, score in guess] for guess in guesses]
         signals["languages"] = pa.array(named, GUESSES)
-    return Measured(signals)
+    if config.lines is None:
+        return Measured(signals)
+    first, lines = split(batch.texts)
+    codes, names = _name_lines(config.lines, lines, path)
+    signals |= _shares(first, lines, codes, names, signals["language"])
+    cut = None if config.lines.keep is None else _others(config.lines.keep, first, lines, codes, names)
+    return Measured(signals, cut)
+
+
+def _name_lines(config: Lines, lines: pa.StringArray, path: str) -> tuple[np.ndarray, list[str]]:
+    """``(codes int64 [lines], names)``: of each line that counts the place of its language in ``names``, else -1."""
+    long = np.flatnonzero(pc.greater_equal(pc.binary_length(lines), config.min_bytes).to_numpy(zero_copy_only=False))
+    codes = np.full(len(lines), -1)
+    if not len(long):
+        return codes, []
+    labels, scores = _model(path, models.digest(path)).predict(_lines(lines.take(pa.array(long))))
+    sure = np.array([len(score) > 0 and score[0] >= config.min_score for score in scores], bool)
+    found = pa.array([label[0] if label else None for label in labels], pa.string()).dictionary_encode()
+    visible = pc.match_substring_regex(lines.take(pa.array(long)), _VISIBLE).to_numpy(zero_copy_only=False)
+    codes[long] = np.where(sure & visible, found.indices.fill_null(-1).to_numpy(zero_copy_only=False), -1)
+    return codes, [label.removeprefix("__label__") for label in found.dictionary.to_pylist()]
+
+
+def _shares(
+    first: np.ndarray, lines: pa.StringArray, codes: np.ndarray, names: list[str], language: pa.DictionaryArray
+) -> dict[str, pa.Array]:
+    texts = len(first) - 1
+    sizes = pc.binary_length(lines).to_numpy(zero_copy_only=False).astype(np.int64)
+    text = np.repeat(np.arange(texts), np.diff(first))
+    counts = codes >= 0
+    total = np.bincount(text[counts], sizes[counts], texts)
+    width = max(len(names), 1)
+    pairs, inverse = np.unique(text[counts] * width + codes[counts], return_inverse=True)
+    size = np.bincount(inverse, sizes[counts], len(pairs))
+    row, code = np.divmod(pairs, width)
+    order = np.lexsort((np.array(names, object)[code] if len(code) else code, -size, row))
+    row, code, fraction = row[order], code[order], (size / total[row])[order]
+    named = pa.array(names, pa.string()).take(pa.array(code))
+    each = pa.StructArray.from_arrays([named, pa.array(fraction)], fields=list(SHARES.value_type))
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=texts))]).astype(np.int32)
+    own = pc.equal(named, language.cast(pa.string()).take(pa.array(row))).to_numpy(zero_copy_only=False)
+    return {
+        "line_languages": pa.ListArray.from_arrays(pa.array(ends), each, type=SHARES),
+        "line_language_fraction": pa.array(np.bincount(row[own], fraction[own], texts), mask=total == 0),
+    }
+
+
+def _others(
+    keep: list[str], first: np.ndarray, lines: pa.StringArray, codes: np.ndarray, names: list[str]
+) -> pa.ListArray:
+    """The lines that count and are in none of the languages ``keep``, as spans of their texts."""
+    unwanted = np.array([name not in keep for name in names] + [False])[codes]
+    edges = np.concatenate([[0], np.cumsum(pc.binary_length(lines).to_numpy(zero_copy_only=False), dtype=np.int64)])
+    text = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    base = edges[first[:-1]][text[unwanted]]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(text[unwanted], minlength=len(first) - 1))])
+    return spans.merge([spans.from_ranges(offsets, edges[:-1][unwanted] - base, edges[1:][unwanted] - base)])
 
 
 def _lines(texts: pa.StringArray) -> list[str]:
     """Each text as one line, as fastText reads it; a ``</s>`` of the text would end the line there."""
     return pc.replace_substring(pc.replace_substring(texts, "\n", " "), "</s>", " ").to_pylist()
+
+
+def labels(path: str) -> list[str]:
+    """The languages that the fastText model in ``path`` knows."""
+    return [label.removeprefix("__label__") for label in _model(path, models.digest(path)).get_labels()]
 
 
 @lru_cache(maxsize=2)
@@ -89,7 +184,9 @@ def _model(path: str, _digest: str) -> Any:
 
 
 def _measured(config: Config) -> list[str]:
-    return [name for name in SIGNALS if name != "languages" or config.top_k > 1]
+    absent = {"languages"} if config.top_k == 1 else set()
+    absent |= {"line_languages", "line_language_fraction"} if config.lines is None else set()
+    return [name for name in SIGNALS if name not in absent]
 
 
 STAGE = Stage(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from numba import njit, uint64
 
+from pipeline.text import characters
+from pipeline.text.buffers import string_array, text_buffers
 from pipeline.text.characters import BREAK, SPACE, kind, previous, width
-from pipeline.text.kernels import load64
+from pipeline.text.kernels import load64, text_data
 
 #: Lines of a document that are compared with each other; in a longer one those after are not. Bounds the memory.
 MOST_LINES = 1 << 22
@@ -25,6 +28,32 @@ def line_end(data: np.ndarray, start: int, end: int, table: np.ndarray) -> tuple
             paired = byte == ord("\r") and at + 1 < end and data[at + 1] == ord("\n")
             return at, at + width(byte) + paired
     return end, end
+
+
+def split(texts: pa.StringArray) -> tuple[np.ndarray, pa.StringArray]:
+    """``(first, lines)``: the lines of all texts, as ``str.splitlines(keepends=True)`` has them, none of them copied.
+
+    Those of text i are ``first[i]`` to ``first[i + 1]`` (int64 [n + 1]).
+    """
+    data, offsets = text_buffers(texts)
+    first, starts = _starts(text_data(data), offsets, characters.table())
+    return first, string_array(data, np.append(starts, offsets[-1]))
+
+
+@njit(cache=True, nogil=True)
+def _starts(data, offsets, table):
+    starts, count = np.empty(1024, np.int64), 0
+    first = np.zeros(len(offsets), np.int64)
+    for text in range(len(offsets) - 1):
+        at = offsets[text]
+        while at < offsets[text + 1]:
+            if count == len(starts):
+                starts = np.concatenate((starts, np.empty_like(starts)))
+            starts[count] = at
+            count += 1
+            _, at = line_end(data, at, offsets[text + 1], table)
+        first[text + 1] = count
+    return first, starts[:count].copy()
 
 
 @njit(cache=True, nogil=True)

@@ -1,9 +1,7 @@
-"""Accuracy of language identification on labelled sentences and documents; `pytest -s` prints the table."""
+"""Accuracy of language identification on labelled texts; `python -m benchmarks language` prints the table."""
 
 from __future__ import annotations
 
-import gzip
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +9,11 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.documents import prose
+from benchmarks.language import Labelled, accuracy, labelled, short
 from pipeline.stage import Batch
-from pipeline.stages.language import Config, measure, rules
+from pipeline.stages import language
 from pipeline.store import ledger
+from pipeline.text import spans
 
 #: Percent of these very sentences that fastText got right in the comparison that they come from
 #: (github.com/pemistahl/lingua-py, accuracy-reports/fasttext at commit f0f31ce).
@@ -23,65 +23,72 @@ PUBLISHED = {
 }
 #: Points that lid.176.ftz, the model compressed from 126 MB to 0.9 MB, may lose of that.
 COMPRESSION = 3.0
-#: Languages of the set that lid.176 does not know; it has no Bokmål, only Norwegian.
-UNKNOWN = {"lg", "mi", "nb", "sn", "st", "tn", "ts", "xh", "zu"}
 
 
 @pytest.fixture(scope="module")
-def sentences(shared: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    with gzip.open(shared / "langid" / "lingua_sentences.tsv.gz", "rt", encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            language, text = line.removesuffix("\n").split("\t", 1)
-            found[language].append(text)
-    assert len(found) == 75
-    return {language: texts for language, texts in sorted(found.items()) if language not in UNKNOWN}
+def model(shared: Path) -> str:
+    return str(shared / "models" / "lid.176.ftz")
 
 
-def identify(shared: Path, texts: list[str], **config) -> tuple[list[str], np.ndarray]:
-    model = str(shared / "models" / "lid.176.ftz")
-    signals = measure(Config(model=model, **config), Batch(pa.array(texts), models={"language": model})).signals
-    return signals["language"].to_pylist(), signals["language_score"].to_numpy()
+@pytest.fixture(scope="module")
+def texts(model: str) -> Labelled:
+    """By length and language, for the languages that the model knows: `python -m benchmarks language` prints them."""
+    known = {short(label) for label in language.labels(model)}
+    found = labelled()
+    assert len(found["sentence"]) == 75
+    return {length: {name: some for name, some in by.items() if name in known} for length, by in found.items()}
 
 
-def accuracy(shared: Path, labelled: dict[str, list[str]], **config) -> dict[str, float]:
-    """Percent of the texts of each language that are named right."""
-    return {
-        language: 100 * float(np.mean(np.array(identify(shared, texts, **config)[0]) == language))
-        for language, texts in labelled.items()
-    }
+@pytest.fixture(scope="module")
+def found(texts: Labelled, model: str) -> dict[str, dict[str, float]]:
+    return {length: accuracy(by_language, model) for length, by_language in texts.items()}
 
 
-def test_sentences_are_named_as_well_as_published(shared: Path, sentences: dict[str, list[str]]):
-    found = accuracy(shared, sentences)
-    print("\nlanguage  sentences  right %  published %")
-    for language, percent in sorted(found.items(), key=lambda item: -item[1]):
-        print(f"{language:8}  {len(sentences[language]):9}  {percent:7.1f}  {PUBLISHED.get(language, '')!s:>11}")
-    print(f"macro average over {len(found)} languages: {np.mean(list(found.values())):.1f} %")
-    short = {name: (found[name], wanted) for name, wanted in PUBLISHED.items() if found[name] < wanted - COMPRESSION}
+def test_sentences_are_named_as_well_as_published(found):
+    right = found["sentence"]
+    short = {name: (right[name], wanted) for name, wanted in PUBLISHED.items() if right[name] < wanted - COMPRESSION}
     assert not short
 
 
-def test_excerpts_name_documents_as_well_as_the_whole_text_does(shared: Path, sentences: dict[str, list[str]]):
-    """Documents of about 3 KB, made of a language's sentences in their order."""
-    documents = {}
-    for language, texts in sentences.items():
-        joined = "\n".join(texts).encode()
-        pieces = [joined[at : at + 3000].decode("utf-8", "ignore") for at in range(0, len(joined) - 2999, 3000)]
-        documents[language] = pieces[:40]
-    whole = accuracy(shared, documents, max_bytes=None)
-    excerpt = accuracy(shared, documents)
-    print(f"\nmacro average of documents: whole {np.mean(list(whole.values())):.2f} %", end="")
-    print(f", excerpts of {Config().max_bytes} bytes {np.mean(list(excerpt.values())):.2f} %")
+def test_the_longer_a_text_the_more_languages_are_named_right(found):
+    names = set(found["word"]) & set(found["document"])
+    means = [
+        np.mean([found[length][name] for name in names]) for length in ("word", "two words", "sentence", "document")
+    ]
+    assert means == sorted(means)
+
+
+def test_documents_are_named_right_in_every_language_whose_sentences_mostly_are(found):
+    sure = [name for name, percent in found["sentence"].items() if percent > 50]
+    assert len(sure) > 50
+    assert {name: found["document"][name] for name in sure if found["document"][name] < 99} == {}
+
+
+def test_excerpts_name_documents_as_well_as_the_whole_text_does(texts: Labelled, model: str, found):
+    whole = accuracy(texts["document"], model, max_bytes=None)
+    excerpt = found["document"]
     assert np.mean(list(excerpt.values())) >= np.mean(list(whole.values())) - 0.5
-    assert all(excerpt[language] >= 99 for language in PUBLISHED)
+
+
+def test_lines_of_other_languages_are_cut_out_of_documents(texts: Labelled, model: str):
+    """English documents, every fifth line in German, Russian or Chinese: next to nothing else goes."""
+    english = texts["sentence"]["en"][:800]
+    other = [texts["sentence"][name][at] for at in range(70) for name in ("de", "ru", "zh")][:200]
+    documents = ["\n".join([*english[4 * at : 4 * at + 4], other[at]]) for at in range(200)]
+    config = language.Config(model=model, lines=language.Lines(keep=["en"]))
+    measured = language.measure(config, Batch(pa.array(documents), models={"language": model}))
+    assert measured.spans is not None
+    left = spans.cut(pa.array(documents), measured.spans).to_pylist()
+    gone = np.mean([foreign not in text for foreign, text in zip(other, left, strict=True)])
+    stayed = np.mean([line in text for at, text in enumerate(left) for line in english[4 * at : 4 * at + 4]])
+    assert gone > 0.9
+    assert stayed > 0.99
 
 
 @pytest.mark.parametrize("domain", ["books", "encyclopedia", "news", "science", "speech"])
 @pytest.mark.usefixtures("shared")
-def test_english_prose_passes_the_default_threshold(shared: Path, domain: str):
+def test_english_prose_passes_the_default_threshold(model: str, domain: str):
     texts = prose(2, domain)
-    model = str(shared / "models" / "lid.176.ftz")
-    signals = measure(Config(model=model), Batch(texts, models={"language": model})).signals
-    kept = ledger.judge(rules(Config()), signals, len(texts)).rule < 0
+    signals = language.measure(language.Config(model=model), Batch(texts, models={"language": model})).signals
+    kept = ledger.judge(language.rules(language.Config()), signals, len(texts)).rule < 0
     assert kept.mean() >= 0.95

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.classifier import training
+from pipeline.classifier.features import Shape
 from pipeline.stage import Batch
-from pipeline.stages.language import STAGE, Config, measure, rules
+from pipeline.stages.language import STAGE, Config, Lines, measure, rules
 from pipeline.store import ledger
+from pipeline.text import spans
 
 ENGLISH_TEXT = "the cat and the dog are sleeping in the house of my mother while it rains outside"
 GERMAN_TEXT = "die katze und der hund schlafen im haus meiner mutter während es draußen regnet"
@@ -111,6 +114,61 @@ def test_measuring_warns_of_nothing(model: str):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         measured(model, ["the cat", ""], top_k=2)
+
+
+LINES = {"min_bytes": 10, "min_score": 0.6}
+MIXED = f"{ENGLISH_TEXT}\n{GERMAN_TEXT}\r\nthe\n{ENGLISH_TEXT}\u2028{GERMAN_TEXT}"
+
+
+def test_each_line_is_named_and_the_shares_are_those_of_its_bytes(model: str):
+    found = measured(model, [ENGLISH_TEXT, MIXED, "the", "", "\n\n"], lines=LINES)
+    english = 2 * len(ENGLISH_TEXT.encode()) + len("\n") + len("\u2028".encode())
+    german = 2 * len(GERMAN_TEXT.encode()) + len("\r\n")
+    shares = {entry["language"]: entry["fraction"] for entry in found["line_languages"][1]}
+    assert shares == pytest.approx({"en": english / (english + german), "de": german / (english + german)})
+    assert [entry["fraction"] for entry in found["line_languages"][1]] == sorted(shares.values(), reverse=True)
+    own = found["language"][1]
+    assert found["line_language_fraction"] == [1, pytest.approx(shares[own]), None, None, None]
+    assert found["line_languages"][2:] == [[], [], []]
+
+
+@given(st.lists(st.lists(st.sampled_from([ENGLISH_TEXT, GERMAN_TEXT, "the", "", "und so"]), max_size=6), max_size=4))
+def test_lines_in_languages_not_kept_are_cut_whole_and_no_others(model: str, documents: list[list[str]]):
+    texts = pa.array(["\n".join(lines) for lines in documents], pa.string())
+    config = Config(model=model, lines=Lines(keep=["en"], **LINES))
+    found = measure(config, Batch(texts, models={"language": model}))
+    assert found.spans is not None
+    expected = ["".join(f"{line}\n" for line in lines if line != GERMAN_TEXT) for lines in documents]
+    cut = [
+        f"{text}\n" if text and not text.endswith("\n") else text for text in spans.cut(texts, found.spans).to_pylist()
+    ]
+    assert [text.rstrip("\n") for text in cut] == [text.rstrip("\n") for text in expected]
+    assert measure(Config(model=model, lines=Lines()), Batch(texts, models={"language": model})).spans is None
+
+
+def test_a_document_needs_its_share_of_lines_in_its_language():
+    config = Config(lines=Lines(min_fraction=0.8))
+    signals: dict[str, pa.Array] = {
+        "language": pa.array(["en"] * 3),
+        "language_score": pa.array([1.0] * 3),
+        "line_language_fraction": pa.array([0.79, 0.8, None]),
+    }
+    columns = ledger.judge(rules(config), signals, 3).columns()
+    assert columns["dropped_by"].to_pylist() == ["language.lines.min_fraction", None, None]
+
+
+def test_labels_of_any_form_are_languages(tmp_path: Path):
+    """GlotLID names a language and its script."""
+    texts = pa.array([" ".join(words) for words in (ENGLISH, GERMAN) for _ in range(50)])
+    path = str(tmp_path / "glot.bin")
+    settings: dict[str, Any] = {"dimensions": 4, "epochs": 5, "learning_rate": 0.5, "min_count": 1, "seed": 1}
+    names = ["eng_Latn", "deu_Latn"]
+    training.train(texts, np.repeat([0, 1], 50), names, path, shape=Shape(1, 0, 0, 0), **settings)
+    found = measured(path, [ENGLISH_TEXT, GERMAN_TEXT], keep={"eng_Latn": 0.5}, top_k=2)
+    assert found["language"] == names
+    assert [guess["language"] for guess in found["languages"][1]] == names[::-1]
+    assert verdicts({"eng_Latn": 0.5}, "deu_Latn", 0.9)[0] == "language.not_wanted"
+    assert verdicts({"eng_Latn": 0.5}, "eng_Latn", 0.9)[0] is None
 
 
 def verdicts(keep: dict[str, float], language: str, score: float) -> tuple[str | None, float | None]:
