@@ -1,8 +1,8 @@
 """Texts to token ids, straight over Arrow buffers: the same ids as ``tokenizers`` gives, at many times its rate.
 
 Text is cut by the compiled scanners of ``pretokenize`` where no later step of the tokenizer looks across, and each
-*distinct* piece is encoded once; what remains a token is a look-up in a hash table and a copy. A piece that is seen for
-the first time goes through the tokenizer itself, whole (normaliser, pre-tokenizer, model), so the ids are its own.
+*distinct* piece is encoded once, by the kernels of ``segment`` or, where those pass, by the tokenizer itself; what
+remains a token is a look-up in a hash table and a copy.
 
 Where a tokenizer's parts are not among those below, or a text is changed by a normaliser that may look across a cut,
 the text is encoded by ``tokenizers`` as it stands. Known are:
@@ -27,7 +27,7 @@ from numba import njit, uint64
 from tokenizers import Tokenizer
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import classes, pretokenize, spantable
+from pipeline.tokenization import classes, pretokenize, segment, spantable
 from pipeline.tokenization.export import GPT4_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
@@ -79,7 +79,9 @@ class Encoder:
         self.tokenizer = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
-        self._cut = cut_of(json.loads(tokenizer.to_str()))
+        content = json.loads(tokenizer.to_str())
+        self._cut = cut_of(content)
+        self._model = model_of(content, self._cut) if self._cut else None
         self._cache = _empty(1 << 12)
 
     @property
@@ -119,7 +121,9 @@ class Encoder:
         if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
             self._cache = _empty(1 << 12)
         data, offsets = text_buffers(texts)
-        starts, ends, cuts = pretokenize.cut_all(data, offsets, classes.table(), self._cut.kind, self._cut.digits)
+        starts, ends, cuts = pretokenize.cut_all(
+            data, offsets, classes.table(), self._cut.kind, self._cut.digits and self._cut.kind < pretokenize.WORDS
+        )
         entries, self._cache = _look_up(data, starts, ends, self._cache)
         self._learn()
         lengths = _count(entries, cuts, self._cache, eos >= 0)
@@ -128,17 +132,28 @@ class Encoder:
         return Encoded(tokens, lengths, sentences, counts)
 
     def _learn(self) -> None:
-        """Give the pieces of the cache that have no ids yet theirs, by the tokenizer itself."""
+        """Give the pieces of the cache that have no ids yet theirs."""
         cache = self._cache
         known, done = cache.size
         if known == done:
             return
-        keys = pa.LargeStringArray.from_buffers(
-            known - done, pa.py_buffer(cache.key_ends[done : known + 1]), pa.py_buffer(cache.keys)
-        )
-        found = [piece.ids for piece in self.tokenizer.encode_batch_fast(keys.to_pylist(), add_special_tokens=False)]
-        lengths = np.fromiter(map(len, found), np.int64, len(found))
-        self._cache = _extend(cache, np.fromiter(chain.from_iterable(found), np.uint32, int(lengths.sum())), lengths)
+        bounds = cache.key_ends[done : known + 1]
+        ids, lengths = np.zeros(0, np.uint32), np.full(known - done, -1, np.int64)
+        if self._model is not None:
+            ids, lengths = segment.segment(cache.keys, bounds, self._model)
+        left = lengths < 0
+        if left.any():
+            keys = pa.LargeStringArray.from_buffers(len(left), pa.py_buffer(bounds), pa.py_buffer(cache.keys))
+            pieces = keys.filter(pa.array(left)).to_pylist()
+            found = [piece.ids for piece in self.tokenizer.encode_batch_fast(pieces, add_special_tokens=False)]
+            sizes = np.fromiter(map(len, found), np.int64, len(found))
+            lengths[left] = sizes
+            mine = ids
+            ids = np.empty(int(lengths.sum()), np.uint32)
+            at = np.repeat(left, lengths)
+            ids[at] = np.fromiter(chain.from_iterable(found), np.uint32, int(sizes.sum()))
+            ids[~at] = mine
+        self._cache = _extend(cache, ids, lengths)
 
     def _by_engine(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
         """By ``tokenizers`` alone; for the sentences it must also say which characters each token is made of."""
@@ -160,7 +175,7 @@ class Encoder:
 
 
 class Cut(NamedTuple):
-    """How a tokenizer's texts may be cut: a kind of ``pretokenize``, and whether digits stand alone.
+    """How a tokenizer's texts may be cut: a kind of ``pretokenize``, and whether digits stand alone in its pre-tokens.
 
     ``whole_text``: its normaliser sees the text before the cut, so only texts that it leaves alone may be cut.
     """
@@ -187,13 +202,22 @@ def cut_of(tokenizer: dict) -> Cut | None:
             return Cut(pretokenize.GPT4, has_digits, bool(normalizer))
         case ["BertPreTokenizer"] if [step["type"] for step in normalizer] == ["BertNormalizer"]:
             cleans = normalizer[0]["clean_text"] and normalizer[0]["handle_chinese_chars"]
-            return Cut(pretokenize.BERT_MARKS, False, False) if cleans else None
+            return Cut(pretokenize.BERT_MARKS, has_digits, False) if cleans else None
         case ["WhitespaceSplit"] if plain:
-            return Cut(pretokenize.WORDS, False, False)
+            return Cut(pretokenize.WORDS, has_digits, False)
         case ["Metaspace"] if rest[0]["prepend_scheme"] == "always" and rest[0]["split"]:
             plain = all(step["type"] in _CONTEXT_FREE for step in normalizer[:-2])
-            return Cut(pretokenize.WORDS, False, False) if normalizer[-2:] == _GAPS and plain else None
+            return Cut(pretokenize.WORDS, has_digits, False) if normalizer[-2:] == _GAPS and plain else None
     return None
+
+
+def model_of(tokenizer: dict, cut: Cut) -> segment.Model | None:
+    """The kernels' model for a tokenizer that may be cut as ``cut`` says; None if they do not know its kind."""
+    normalizer = _flat(tokenizer["normalizer"], "normalizers")
+    marked = any(step["type"] == "Metaspace" for step in _flat(tokenizer["pre_tokenizer"], "pretokenizers"))
+    lower = any(step["type"] == "Lowercase" or step.get("lowercase", False) for step in normalizer)
+    byte_level = cut.kind in (pretokenize.GPT2, pretokenize.GPT4)
+    return segment.model_of(tokenizer, marked, byte_level, lower, cut.digits)
 
 
 def _flat(part: dict | None, name: str) -> list[dict]:

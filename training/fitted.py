@@ -1,0 +1,146 @@
+"""Best-fit packing: windows of whole documents, so that none is cut that fits one (Ding 2024, "Fewer Truncations").
+
+A document longer than a window is cut into windows of its own and a remainder. Documents and remainders, the longest
+first, each go to the window in which they leave least room (best-fit decreasing; a tree over the room left finds it in
+log(length) steps); what then stays free is padding, well below 1 % on real lengths. Each epoch draws anew which of
+equally long pieces goes where, and the order of the windows, from (seed, epoch); their number never changes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from pipeline.tokenization.packed import PackedTokens
+from training import noise
+from training.order import NOTHING, Layout, TooFewTokens, Windows
+
+
+class _Plan(NamedTuple):
+    """Windows of one epoch: window w holds the pieces ``members[bounds[w]:bounds[w + 1]]`` (int64)."""
+
+    members: np.ndarray
+    bounds: np.ndarray
+
+
+class FittedOrder:
+    """Windows of ``length`` that hold whole pieces of documents, read like ``order.Order``.
+
+    Each piece is framed as ``layout`` says and opens with ``first``, so that nothing is taken to come before it;
+    what a window has ``behind`` it is NOTHING. Raises TooFewTokens where there is no token.
+    """
+
+    def __init__(self, packed: PackedTokens, layout: Layout, length: int, seed: int, repeat: bool = True) -> None:
+        self.packed, self.layout, self.length, self.seed = packed, layout, length, seed
+        self._opens, self._closes = layout.before is not None, layout.after is not None
+        framing = self._opens + self._closes
+        stored = np.diff(packed.starts)
+        room = length - framing
+        self._rows = np.repeat(np.arange(len(stored)), -(-stored // room))
+        numbers = np.arange(len(self._rows)) - np.searchsorted(self._rows, self._rows)
+        self._lows = packed.starts[self._rows] + numbers * room
+        self._highs = np.minimum(self._lows + room, packed.starts[self._rows + 1])
+        self._sizes = self._highs - self._lows + framing
+        self._entries = np.repeat(np.arange(len(self._rows)), packed.repeats[self._rows] if repeat else 1)
+        if len(self._entries) == 0:
+            raise TooFewTokens(f"{packed.folder}: there is no token to read; take a larger corpus")
+        self._plan = lru_cache(maxsize=2)(self._make_plan)
+        self.tokens_per_epoch = int(self._sizes[self._entries].sum())
+        self.windows_per_epoch = len(self._plan(0).bounds) - 1
+
+    @property
+    def padding(self) -> float:
+        """Share of the positions of an epoch that hold nothing."""
+        return 1 - self.tokens_per_epoch / (self.windows_per_epoch * self.length)
+
+    def _make_plan(self, epoch: int) -> _Plan:
+        draw = noise.generator("best fit", self.seed, epoch=epoch)
+        shuffled = self._entries[np.argsort(draw.random(len(self._entries)), kind="stable")]
+        falling = shuffled[np.argsort(-self._sizes[shuffled], kind="stable")]
+        window = best_fit(self._sizes[falling], self.length)
+        count = int(window.max()) + 1
+        rank = np.argsort(np.argsort(draw.random(count), kind="stable"), kind="stable")
+        order = np.argsort(rank[window], kind="stable")
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(window, minlength=count)[np.argsort(rank)])])
+        return _Plan(falling[order], bounds)
+
+    def read(self, positions: np.ndarray) -> Windows:
+        """The windows at ``positions`` (int64 [n]) of the run, in that order."""
+        visits = np.stack(np.divmod(positions, self.windows_per_epoch), axis=1)
+        shape = (len(positions), self.layout.behind + self.length)
+        tokens, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        segments, documents = np.full(shape, NOTHING, np.int32), np.full(shape, NOTHING, np.int64)
+        first = np.zeros(shape, bool)
+        for row, (epoch, window) in enumerate(visits.tolist()):
+            plan = self._plan(epoch)
+            at = self.layout.behind
+            for number, piece in enumerate(plan.members[plan.bounds[window] : plan.bounds[window + 1]].tolist()):
+                end = at + int(self._sizes[piece])
+                inner = slice(at + self._opens, end - self._closes)
+                tokens[row, inner] = self.packed.tokens(int(self._lows[piece]), int(self._highs[piece]))
+                if self.layout.before is not None:
+                    tokens[row, at] = self.layout.before
+                if self.layout.after is not None:
+                    tokens[row, end - 1] = self.layout.after
+                segments[row, at:end], documents[row, at:end] = number, self._rows[piece]
+                places[row, at:end] = np.arange(end - at)
+                first[row, at] = True
+                at = end
+        return Windows(tokens, segments, places, documents, first, visits)
+
+    def head(self, tokens: int) -> tuple[Windows, np.ndarray]:
+        """The first windows of epoch 0, about ``tokens`` tokens but at least one window, and the rows of theirs."""
+        windows = self.read(np.arange(min(max(1, tokens // self.length), self.windows_per_epoch)))
+        rows = np.unique(windows.documents)
+        return windows, rows[rows != NOTHING]
+
+
+@njit(cache=True, nogil=True)
+def best_fit(sizes: np.ndarray, length: int) -> np.ndarray:
+    """int64 [n]: the window, from 0, that each piece goes to, given in this order; ``sizes`` are 1 to ``length``.
+
+    ``tree`` says of ranges of room whether any window has so much left; ``newest`` and ``older`` list those that do.
+    """
+    leaves = 1
+    while leaves <= length:
+        leaves *= 2
+    tree = np.zeros(2 * leaves, np.bool_)
+    newest, older = np.full(length + 1, -1, np.int64), np.empty(len(sizes), np.int64)
+    window, count = np.empty(len(sizes), np.int64), 0
+    for i in range(len(sizes)):
+        size = sizes[i]
+        node = leaves + size
+        while node > 1 and not tree[node]:  # up to a node with room somewhere to its right, then down to the least
+            while node > 1 and (node & 1 or not tree[node + 1]):
+                node >>= 1
+            if node > 1:
+                node += 1
+                while node < leaves:
+                    node = 2 * node if tree[2 * node] else 2 * node + 1
+        if node > 1:
+            room = node - leaves
+            chosen = newest[room]
+            newest[room] = older[chosen]
+            if newest[room] < 0:
+                _mark(tree, node, False)
+        else:
+            chosen, room = count, length
+            count += 1
+        window[i] = chosen
+        left = room - size
+        older[chosen] = newest[left]
+        newest[left] = chosen
+        if left > 0:
+            _mark(tree, leaves + left, True)
+    return window
+
+
+@njit(cache=True, nogil=True)
+def _mark(tree, node, value):
+    tree[node] = value
+    while node > 1:
+        node >>= 1
+        tree[node] = tree[2 * node] or tree[2 * node + 1]
