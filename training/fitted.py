@@ -16,7 +16,8 @@ from numba import njit
 
 from pipeline.tokenization.packed import PackedTokens
 from training import noise
-from training.order import NOTHING, Layout, TooFewTokens, Windows
+from training.order import NOTHING, Layout, Order, TooFewTokens, Windows
+from training.recipe import PretrainConfig
 
 
 class _Plan(NamedTuple):
@@ -96,6 +97,14 @@ class FittedOrder:
         windows = self.read(np.arange(min(max(1, tokens // self.length), self.windows_per_epoch)))
         rows = np.unique(windows.documents)
         return windows, rows[rows != NOTHING]
+
+
+def arrange(
+    packed: PackedTokens, layout: Layout, config: PretrainConfig, seed: int, repeat: bool
+) -> Order | FittedOrder:
+    """The order that ``config.packing`` names."""
+    order = FittedOrder if config.packing == "best_fit" else Order
+    return order(packed, layout, config.sequence_length, seed, repeat)
 
 
 @njit(cache=True, nogil=True)

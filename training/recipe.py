@@ -60,6 +60,10 @@ class PretrainConfig(RunConfig):
     tokenizer: str
     model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
     sequence_length: Annotated[int, Field(ge=8)] = 256
+    packing: Annotated[
+        Literal["concatenate", "best_fit"],
+        Field(description="documents end to end and cut, or best-fit: whole ones and under 1 % of padding"),
+    ] = "concatenate"
     steps: Annotated[int | None, Field(ge=1)] = None
     tokens: Annotated[int | None, Field(ge=1)] = None
     epochs: Annotated[float | None, Field(gt=0)] = None

@@ -16,19 +16,20 @@ from transformers import PreTrainedModel
 
 from pipeline.tokenization.packed import PackedTokens
 from training import models
+from training.fitted import arrange
 from training.losses import linear_cross_entropy
 from training.objective import Batch, Objective, Task
-from training.order import IGNORE, NOTHING, Layout, Order, Windows
+from training.order import IGNORE, NOTHING, Layout, Reader, Windows
 
 
-def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Order:
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
     """Windows with the token before each: a label's input.
 
     Raises ValueError where the tokenizer has no token to begin a document with.
     """
     if task.vocabulary.opening is None:
         raise ValueError("objective causal needs a tokenizer with a bos or eos token, to begin a document with")
-    return Order(packed, Layout(behind=1), task.config.sequence_length, seed, repeat)
+    return arrange(packed, Layout(behind=1), task.config, seed, repeat)
 
 
 def create(task: Task) -> PreTrainedModel:

@@ -19,16 +19,17 @@ from transformers import PreTrainedModel
 
 from pipeline.tokenization.packed import PackedTokens
 from training import masking, models, noise
+from training.fitted import arrange
 from training.objective import Batch, Objective, Task
-from training.order import IGNORE, NOTHING, Order, Windows
+from training.order import IGNORE, NOTHING, Reader, Windows
 
 MASKED, RANDOM = 0.8, 0.1  # the rest stays
 
 
-def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Order:
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
     """Raises ValueError where the tokenizer lacks a token that the objective needs."""
     layout = masking.layout(task.config.objective, task.vocabulary)
-    return Order(packed, layout, task.config.sequence_length, seed, repeat)
+    return arrange(packed, layout, task.config, seed, repeat)
 
 
 def create(task: Task) -> PreTrainedModel:
