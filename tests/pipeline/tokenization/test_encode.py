@@ -87,7 +87,7 @@ def encoded(encoder, texts, **options):
 
 
 @pytest.mark.parametrize("name", [config.name for config in CONFIGS])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4))
 @example(texts=["".join(PARTS)])
 @example(texts=[" ".join(PARTS)])
@@ -100,7 +100,7 @@ def test_ids_are_those_of_tokenizers(tokenizers, name, texts):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "unigram"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=3))
 def test_kernels_alone_give_the_same_ids(tokenizers, name, texts):
     """Pieces that the kernels segment, and are not left to the library."""
