@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from pipeline.build import Build
-from pipeline.report import formats, models, sections
+from pipeline.report import formats, models, needs, sections
 from pipeline.store import files
 
 Table = list[dict[str, Any]]
@@ -34,6 +34,8 @@ def publish_curation(build: Build) -> None:
     _publish_table(build, "funnel", "What each stage let through", funnel_rows(account))
     _publish_table(build, "dropped-by-rule", "What each rule dropped", rule_rows(account))
     _publish_table(build, "domains", "Each domain before and after curation", domain_rows(account))
+    if found := needs.needs(build):
+        create_markdown_artifact(needs_markdown(found), key(build, "corpus-for-a-model"), "Corpus for a model")
 
 
 def publish_tokenizers(build: Build) -> None:
@@ -205,6 +207,16 @@ def budget_markdown(numbers: Mapping[str, Any]) -> str:
         parts.append(_markdown_row(["---", *["---:"] * len(found["runs"]), "---"]))
         parts += [_markdown_row([name, *values, why]) for name, values, why in rows]
         parts.append("")
+    return "\n".join(parts)
+
+
+def needs_markdown(found: Mapping[str, Any]) -> str:
+    """What the model that the corpus is for asks for, as Markdown; ``found`` is needs.needs's."""
+    parts = [found["verdict"], "", _markdown_row(["", "tokens", "what it is"]), _markdown_row(["---", "---:", "---"])]
+    parts += [_markdown_row(list(row)) for row in found["rows"]]
+    names = list(found["domains"][0]) if found["domains"] else []
+    parts += ["", _markdown_row(names), _markdown_row(["---", *["---:"] * (len(names) - 1)])]
+    parts += [_markdown_row(list(row.values())) for row in found["domains"]]
     return "\n".join(parts)
 
 

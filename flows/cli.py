@@ -235,6 +235,29 @@ def whatif(
 
 
 @app.command()
+def budget(
+    recipe: Recipe,
+    parameters: Annotated[
+        str | None, typer.Option(help="Size of the model, such as 350M or 1.3B; the recipe's if absent.")
+    ] = None,
+    tokens_per_parameter: Annotated[float | None, typer.Option(help="Tokens to train on for each parameter.")] = None,
+    max_epochs: Annotated[float | None, typer.Option(help="Read no document more often.")] = None,
+    builds: Builds = BUILDS,
+) -> None:
+    """Say what a model asks of RECIPE's corpus: unique tokens, what each domain gives, weights, what is missing."""
+    with _telling_errors(False):
+        from flows import console
+        from flows.opening import open_build
+        from flows.settings import amount
+        from pipeline import balance
+        from pipeline.report import needs
+
+        wanted = amount("--parameters", parameters) if parameters else None
+        found = balance.what_if(open_build(recipe, builds), wanted, tokens_per_parameter, max_epochs)
+        terminal.print(console.needs_view(needs.laid_out(found.asdict())))
+
+
+@app.command()
 def sample(
     recipe: Recipe,
     rule: Annotated[str, typer.Option(help="The rule, such as gopher_quality.min_words or near_duplicate.")],

@@ -43,6 +43,19 @@ def summary_view(build: Build) -> RenderableType:
     return Group(*parts, Padding(paths, (1, 0)))
 
 
+def needs_view(found: Mapping[str, Any]) -> RenderableType:
+    """The corpus that a model asks for; ``found`` is needs.laid_out's."""
+    facts = _table("", "Tokens|", "")
+    for name, value, why in found["rows"]:
+        facts.add_row(Text(name), value, Text(why, "dim"))
+    names = list(found["domains"][0]) if found["domains"] else []
+    by_domain = _table(*names[:1], *(f"{name}|" for name in names[1:]))
+    for row in found["domains"]:
+        by_domain.add_row(*map(Text, row.values()))
+    verdict = Text(found["verdict"], "green" if found["reached"] else "yellow")
+    return Group(verdict, Padding(facts, (1, 0)), by_domain)
+
+
 def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> RenderableType:
     """Names and values under a title."""
     table = Table.grid(padding=(0, 2))

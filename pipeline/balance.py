@@ -4,6 +4,10 @@ Shares come from a strategy; no domain is read more than ``max_epochs`` times, a
 to the others in proportion to their shares. Which documents make up a broken epoch is decided by the hash of their id:
 those below a cut-off that is found from a histogram of hashes, so that neither shards nor their order matter.
 
+Sizes and budgets are in tokens: bytes divided by each domain's bytes per token, which the recipe gives or a tokenizer
+finds on a sample. With ``budget`` the tokens are those that a model of some size asks for (see ``token_budget``), and
+``balance.json`` says what each domain gives to it and what is missing.
+
 Strategies: natural (by size), temperature (size^(1/T): Conneau 2020, T5 section 3.1.3), weights (given in the recipe),
 unimax (equal shares under the epoch cap: Chung 2023).
 """
@@ -20,25 +24,43 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from pipeline import stage
+from pipeline import models, stage
 from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, ledger, shards
+from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
+from pipeline.token_budget import Target, TokenBudget, token_budget
+from pipeline.tokenization import pack
 
 VERSION = 1
 BINS = 1 << 16
 """Resolution of the cut-off: a broken epoch is exact to one 65,536th of its domain."""
 
 
+#: About what byte-level BPE reaches on English prose; stands in where nothing better is known.
+BYTES_PER_TOKEN = 4.0
+#: A tokenizer is measured on so much text of each domain, of each document at most so much.
+_SAMPLE_BYTES, _LONGEST_BYTES = 1 << 20, 1 << 16
+
+Ratio = Annotated[float, Field(gt=0)]
+
+
 class Config(stage.Config):
-    """Without ``tokens`` the budget is as many tokens as there are; the shares decide whose they are."""
+    """Without ``tokens`` or ``budget`` there are as many tokens to give as there are; the shares decide whose they are.
+
+    ``budget``: the tokens that a model asks for, ``{parameters: 1000000000}``; the plan says what is missing.
+    ``max_epochs``: no document is read more often. ``bytes_per_token``: a number, or one for each domain (``"*"`` is
+    for all others). ``tokenizer``: a tokenizer.json, or its folder, that measures them on a sample of each domain.
+    """
 
     strategy: Literal["natural", "temperature", "weights", "unimax"] = "natural"
     temperature: Annotated[float, Field(gt=0)] = 1.0
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     tokens: Annotated[int, Field(gt=0)] | None = None
     max_epochs: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    bytes_per_token: Annotated[float, Field(gt=0)] = 4.0
+    budget: Target | None = None
+    bytes_per_token: Ratio | Annotated[dict[str, Ratio], Field(min_length=1)] = BYTES_PER_TOKEN
+    tokenizer: str | None = None
 
     @model_validator(mode="after")
     def _weights_go_with_their_strategy(self) -> Config:
@@ -48,6 +70,20 @@ class Config(stage.Config):
             raise ValueError("`weights` must hold at least one share above zero")
         return self
 
+    @model_validator(mode="after")
+    def _one_budget_in_one_currency(self) -> Config:
+        if self.tokens is not None and self.budget is not None:
+            raise ValueError("`tokens` and `budget` both say how many tokens there shall be: give one of them")
+        if self.tokenizer is not None and "bytes_per_token" in self.model_fields_set:
+            raise ValueError("`tokenizer` measures bytes_per_token: give one of them")
+        return self
+
+    def ratio(self, domain: str) -> float:
+        """Bytes per token of ``domain``, as far as the recipe says."""
+        if not isinstance(self.bytes_per_token, dict):
+            return self.bytes_per_token
+        return self.bytes_per_token.get(domain, self.bytes_per_token.get("*", BYTES_PER_TOKEN))
+
 
 @dataclass(frozen=True)
 class DomainPlan:
@@ -55,14 +91,23 @@ class DomainPlan:
 
     documents: int
     bytes: int
+    tokens: float
     share: float
     epochs: float
     whole: int
     cut: float
 
 
-def shares(sizes: Mapping[str, int], config: Config) -> dict[str, float]:
-    """The wanted share of each domain (they add up to 1), from ``sizes`` in bytes.
+@dataclass(frozen=True)
+class Plan:
+    """What every domain gives, and what the model that the corpus is for needs, if the recipe names one."""
+
+    domains: dict[str, DomainPlan]
+    budget: TokenBudget | None
+
+
+def shares(sizes: Mapping[str, float], config: Config) -> dict[str, float]:
+    """The wanted share of each domain (they add up to 1), from ``sizes`` in tokens.
 
     Raises ValueError if ``weights`` name a domain that is not there, or leave out one that is.
     """
@@ -82,8 +127,8 @@ def shares(sizes: Mapping[str, int], config: Config) -> dict[str, float]:
     return {domain: raw[domain] / total for domain in sorted(raw)}
 
 
-def allocate(sizes: Mapping[str, int], wanted: Mapping[str, float], budget: float, cap: float) -> dict[str, float]:
-    """Bytes to take from each domain: ``wanted`` shares of ``budget``, at most ``cap`` times a domain's size.
+def allocate(sizes: Mapping[str, float], wanted: Mapping[str, float], budget: float, cap: float) -> dict[str, float]:
+    """Tokens to take from each domain: ``wanted`` shares of ``budget``, at most ``cap`` times a domain's size.
 
     What capped domains cannot give is divided among the rest by their shares; the sum falls short of the budget only
     when all that have a share are capped.
@@ -109,6 +154,7 @@ def allocate(sizes: Mapping[str, int], wanted: Mapping[str, float], budget: floa
 def steps() -> list[Step]:
     return [
         Step("balance.sizes", "Domain sizes", Build.shards, _measure_sizes),
+        Step("balance.tokens", "Tokens per domain", _measured, _measure_tokens),
         Step("balance.plan", "Domain budget", lambda _build: ["plan.json"], _make_plan),
         Step("balance", "Domain balancing", Build.shards, _decide),
     ]
@@ -132,46 +178,171 @@ def _measure_sizes(build: Build, shard: str) -> Outcome:
     return Outcome(len(view.texts), view.texts.nbytes)
 
 
-def _make_plan(build: Build, item: str) -> Outcome:
+def _config(build: Build) -> Config:
     config = build.recipe.balance
     assert config is not None
-    inputs = [build.path("work", "balance.sizes", shard) for shard in build.shards()]
-    made_by = files.fingerprint("balance.plan", VERSION, config, [shards.read_fingerprint(path) for path in inputs])
-    path = build.path("work", "balance.plan", item)
-    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
-        return Outcome(reused=True)
+    return config
+
+
+def _size_paths(build: Build) -> list[str]:
+    return [build.path("work", "balance.sizes", shard) for shard in build.shards()]
+
+
+def _histograms(build: Build) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """For each domain its bytes by hash bin (int64 [BINS]) and its number of documents."""
     histograms: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(BINS, np.int64))
     documents: dict[str, int] = defaultdict(int)
-    for source in inputs:
+    for source in _size_paths(build):
         table = shards.read_table(source)
         for domain in table["domain"].unique().to_pylist():
             part = table.filter(pc.equal(table["domain"], domain))
             np.add.at(histograms[domain], part["bin"].to_numpy(), part["bytes_sum"].to_numpy())
             documents[domain] += pc.sum(part["bytes_count"]).as_py()
-    plan = make_plan(histograms, documents, config)
-    files.write_json(path, {"fingerprint": made_by, "domains": {name: asdict(entry) for name, entry in plan.items()}})
+    return histograms, documents
+
+
+def _measured(build: Build) -> list[str]:
+    return ["tokens.json"] if _config(build).tokenizer else []
+
+
+def tokenizer_path(tokenizer: str) -> str:
+    """The tokenizer.json that a recipe calls ``tokenizer``; raises FileNotFoundError, naming the remedy."""
+    path = tokenizer if tokenizer.endswith(".json") else files.join(tokenizer, "tokenizer.json")
+    if not files.exists(path):
+        raise FileNotFoundError(f"balance.tokenizer: {path} is not there; give a tokenizer.json or the folder of one")
+    return str(files.local(path))
+
+
+def _measure_tokens(build: Build, item: str) -> Outcome:
+    """How many tokens the text of each domain's documents with the lowest hashes comes to."""
+    path = build.path("work", "balance.tokens", item)
+    tokenizer = tokenizer_path(_config(build).tokenizer or "")
+    made_by = files.fingerprint(
+        "balance.tokens",
+        VERSION,
+        models.digest(tokenizer),
+        [shards.read_fingerprint(source) for source in _size_paths(build)],
+    )
+    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+        return Outcome(reused=True)
+    ends = {
+        domain: int(np.searchsorted(np.cumsum(histogram), _SAMPLE_BYTES)) + 1
+        for domain, histogram in _histograms(build)[0].items()
+    }
+    found = {domain: {"bytes": 0, "tokens": 0} for domain in sorted(ends)}
+    encoder = pack.load(tokenizer)
+    for shard in build.shards():
+        view = build.view(shard, before="balance")
+        bins = (_position(build, view.documents["id"]) * BINS).astype(np.int32)
+        for domain, end in ends.items():
+            mine = pc.equal(view.documents["domain"], domain).to_numpy(zero_copy_only=False)
+            texts = excerpts(view.texts.filter(pa.array(mine & (bins < end))), _LONGEST_BYTES)
+            found[domain]["bytes"] += pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
+            found[domain]["tokens"] += sum(len(tokens) for tokens, _ in pack.encode(texts, encoder, eos=None))
+    files.write_json(path, {"fingerprint": made_by, "domains": found})
+    return Outcome(bytes=sum(entry["bytes"] for entry in found.values()))
+
+
+def bytes_per_token(build: Build, sizes: Mapping[str, int], documents: Mapping[str, int]) -> dict[str, float]:
+    """Bytes per token of each domain of ``sizes`` (bytes); a measured one counts the token that ends each document."""
+    config = _config(build)
+    if config.tokenizer is None:
+        return {domain: config.ratio(domain) for domain in sizes}
+    ratios = {}
+    for domain, entry in files.read_json(build.path("work", "balance.tokens", "tokens.json"))["domains"].items():
+        tokens = sizes[domain] * entry["tokens"] / max(entry["bytes"], 1) + documents[domain]
+        ratios[domain] = max(sizes[domain], 1) / tokens
+    return ratios
+
+
+def _make_plan(build: Build, item: str) -> Outcome:
+    config = _config(build)
+    measured = build.path("work", "balance.tokens", "tokens.json")
+    made_by = files.fingerprint(
+        "balance.plan",
+        VERSION,
+        config,
+        files.read_json(measured) if config.tokenizer else None,
+        [shards.read_fingerprint(path) for path in _size_paths(build)],
+    )
+    path, told = build.path("work", "balance.plan", item), build.path("balance.json")
+    if all(files.exists(made) and files.read_json(made)["fingerprint"] == made_by for made in (path, told)):
+        return Outcome(reused=True)
+    histograms, documents = _histograms(build)
+    sizes = {domain: int(histogram.sum()) for domain, histogram in histograms.items()}
+    plan = make_plan(histograms, documents, config, bytes_per_token(build, sizes, documents))
+    domains = {name: asdict(entry) for name, entry in plan.domains.items()}
+    budget = plan.budget.asdict() if plan.budget else None
+    files.write_json(told, {"fingerprint": made_by, "domains": domains, "budget": budget})
+    files.write_json(path, {"fingerprint": made_by, "domains": domains})
     return Outcome(documents=sum(documents.values()))
 
 
 def make_plan(
-    histograms: Mapping[str, np.ndarray], documents: Mapping[str, int], config: Config
-) -> dict[str, DomainPlan]:
-    """The plan from each domain's bytes by hash bin (int64 [BINS]) and its number of documents."""
+    histograms: Mapping[str, np.ndarray],
+    documents: Mapping[str, int],
+    config: Config,
+    ratios: Mapping[str, float] | None = None,
+) -> Plan:
+    """The plan from each domain's bytes by hash bin (int64 [BINS]), its number of documents, and its bytes per token
+    (None: as the recipe says)."""
+    if ratios is None:
+        ratios = {domain: config.ratio(domain) for domain in histograms}
     sizes = {domain: int(histograms[domain].sum()) for domain in sorted(histograms)}
-    there = min(1.0, config.max_epochs) * sum(sizes.values())
-    budget = there if config.tokens is None else config.tokens * config.bytes_per_token
-    wanted = shares(sizes, config)
-    taken = allocate(sizes, wanted, budget, config.max_epochs)
+    tokens = {domain: size / ratios[domain] for domain, size in sizes.items()}
+    wanted = shares(tokens, config)
+    taken = allocate(tokens, wanted, _tokens_wanted(tokens, config), config.max_epochs)
     plan = {}
     for domain, size in sizes.items():
-        epochs = taken[domain] / size if size else 0.0
+        epochs = taken[domain] / tokens[domain] if size else 0.0
         whole = int(epochs + 1e-9)
         part = max(0.0, epochs - whole) * size
         below = np.concatenate([[0], np.cumsum(histograms[domain])])
         cut = int(np.searchsorted(below, part, side="right")) - 1 if part > 0 else 0
         cut += int(part > 0 and cut < BINS and part - below[cut] > below[cut + 1] - part)  # the nearer side
-        plan[domain] = DomainPlan(documents[domain], size, wanted[domain], epochs, whole, cut / BINS)
-    return plan
+        plan[domain] = DomainPlan(documents[domain], size, tokens[domain], wanted[domain], epochs, whole, cut / BINS)
+    budget = config.budget and token_budget(config.budget, config.max_epochs, tokens, wanted, taken, ratios)
+    return Plan(plan, budget)
+
+
+def _tokens_wanted(tokens: Mapping[str, float], config: Config) -> float:
+    if config.budget is not None:
+        return config.budget.tokens
+    if config.tokens is not None:
+        return config.tokens
+    return min(1.0, config.max_epochs) * sum(tokens[domain] for domain in sorted(tokens))
+
+
+class NoBudget(ValueError):
+    """A budget cannot be told; the message says what is missing."""
+
+
+def what_if(
+    build: Build,
+    parameters: int | None = None,
+    tokens_per_parameter: float | None = None,
+    max_epochs: float | None = None,
+) -> TokenBudget:
+    """The budget of the recipe's model, or of the one that is asked about, on the domains of ``build``.
+
+    Raises NoBudget if the build has not balanced its domains yet, or no model is named.
+    """
+    config, path = build.recipe.balance, build.path("balance.json")
+    if config is None or not files.exists(path):
+        raise NoBudget(f"{path}: not there. Give the recipe a `balance` section ({{}} will do) and run `mill curate`")
+    size = parameters or (config.budget and config.budget.parameters)
+    if not size:
+        raise NoBudget(
+            "no model to budget for: give --parameters, or `balance: {budget: {parameters: ...}}` in the recipe"
+        )
+    ratio = tokens_per_parameter or (config.budget.tokens_per_parameter if config.budget else 20.0)
+    target, epochs = Target(parameters=size, tokens_per_parameter=ratio), max_epochs or config.max_epochs
+    told = files.read_json(path)["domains"]
+    tokens = {domain: entry["tokens"] for domain, entry in told.items()}
+    ratios = {domain: entry["bytes"] / entry["tokens"] if entry["tokens"] else 1.0 for domain, entry in told.items()}
+    wanted = shares(tokens, config)
+    given = allocate(tokens, wanted, target.tokens, epochs)
+    return token_budget(target, epochs, tokens, wanted, given, ratios)
 
 
 def _decide(build: Build, shard: str) -> Outcome:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pipeline.token_budget import effective_tokens as effective_tokens
+
 
 @dataclass(frozen=True)
 class Law:
@@ -53,29 +55,16 @@ HOFFMANN = Law("Hoffmann 2022", math.exp(0.5267228), math.exp(6.0073404), math.e
 MUENNIGHOFF = Law(
     "Muennighoff 2023", math.exp(0.6254804), math.exp(6.255414), math.exp(7.3049974), 0.3526596, 0.3526596
 )
-#: After about so many epochs' worth of repeats more of them add next to nothing; and the same for excess parameters.
-TOKEN_HALF_LIFE = 15.387756
+#: The same for excess parameters as ``TOKEN_HALF_LIFE`` for tokens (Muennighoff's R*_N).
 PARAMETER_HALF_LIFE = 5.309743
-
-
-def _effective(unique: float, used: float, half_life: float) -> float:
-    if used <= unique:
-        return used
-    return unique + unique * half_life * (1 - math.exp(-(used / unique - 1) / half_life))
-
-
-def effective_tokens(unique: float, trained: float) -> float:
-    """D': how many fresh tokens ``trained`` tokens are worth when only ``unique`` of them differ (Muennighoff 2023).
-
-    Never above ``unique`` x 16.39; the first four epochs are worth almost as much as fresh text.
-    """
-    return _effective(unique, trained, TOKEN_HALF_LIFE)
 
 
 def repeated_loss(parameters: float, unique: float, trained: float) -> float:
     """Predicted loss, nats a token, on ``trained`` tokens of which ``unique`` differ (Muennighoff 2023)."""
     matched = min(MUENNIGHOFF.parameters_for(unique), parameters)
-    return MUENNIGHOFF.loss(_effective(matched, parameters, PARAMETER_HALF_LIFE), effective_tokens(unique, trained))
+    return MUENNIGHOFF.loss(
+        effective_tokens(matched, parameters, PARAMETER_HALF_LIFE), effective_tokens(unique, trained)
+    )
 
 
 def compute(parameters: float, tokens: float) -> float:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pipeline import inspect
 from pipeline.build import Build, Step
-from pipeline.report import charts, collect, formats, models, sections
+from pipeline.report import charts, collect, formats, models, needs, sections
 from pipeline.store import files
 
 
@@ -42,6 +42,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "tokenizers": sections.tokenizers(build),
         "pretrained": models.pretrained(build),
         "finetuned": models.finetuned(build),
+        "needs": needs.needs(build),
         "budgets": models.budgets(budget),
         "name": build.recipe.name,
         "recipe": yaml.safe_dump(build.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
