@@ -31,6 +31,7 @@ from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
 from pipeline.token_budget import Target, TokenBudget, token_budget
 from pipeline.tokenization import pack
+from pipeline.tokenization.encode import Encoder
 
 VERSION = 1
 BINS = 1 << 16
@@ -230,7 +231,7 @@ def _measure_tokens(build: Build, item: str) -> Outcome:
         for domain, histogram in _histograms(build)[0].items()
     }
     found = {domain: {"bytes": 0, "tokens": 0} for domain in sorted(ends)}
-    encoder = pack.load(tokenizer)
+    encoder = Encoder(pack.load(tokenizer))
     for shard in build.shards():
         view = build.view(shard, before="balance")
         bins = (_position(build, view.documents["id"]) * BINS).astype(np.int32)
@@ -238,7 +239,7 @@ def _measure_tokens(build: Build, item: str) -> Outcome:
             mine = pc.equal(view.documents["domain"], domain).to_numpy(zero_copy_only=False)
             texts = excerpts(view.texts.filter(pa.array(mine & (bins < end))), _LONGEST_BYTES)
             found[domain]["bytes"] += pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
-            found[domain]["tokens"] += sum(len(tokens) for tokens, _ in pack.encode(texts, encoder, eos=None))
+            found[domain]["tokens"] += sum(len(block.tokens) for block in encoder.encode(texts))
     files.write_json(path, {"fingerprint": made_by, "domains": found})
     return Outcome(bytes=sum(entry["bytes"] for entry in found.values()))
 
