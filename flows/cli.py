@@ -132,7 +132,16 @@ def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, ver
         terminal.print(console.summary_view(opened))
 
 
-def _run(recipe: Path, until: str, workers: int | None, runner: Runner, builds: Path, verbose: bool) -> None:
+def _run(
+    recipe: Path,
+    until: str,
+    workers: int | None,
+    runner: Runner,
+    builds: Path,
+    verbose: bool,
+    with_report: bool = False,
+) -> None:
+    """Build up to the part ``until``, and ``with_report`` write the report of what there is then."""
     with _telling_errors(verbose):
         _quiet_prefect(verbose)
         from flows.opening import open_build
@@ -141,11 +150,15 @@ def _run(recipe: Path, until: str, workers: int | None, runner: Runner, builds: 
 
         from flows import console, progress
         from flows.build import build as build_flow
+        from flows.build import cores
+        from flows.report import report as report_flow
         from flows.server import server
 
         with server() as url, progress.TerminalReporter(terminal) as shown, progress.reporting(shown):
             terminal.print(f"[bold]{opened.recipe.name}[/] in {opened.root}  [dim]watch: {url.removesuffix('/api')}[/]")
             build_flow(recipe, until=until, workers=workers, runner=runner.value, builds=builds)  # pyright: ignore
+            if with_report:
+                report_flow(recipe, builds, workers or cores())
         terminal.print(console.summary_view(opened))
 
 
@@ -207,7 +220,51 @@ def why(
         from pipeline import inspect
 
         opened = open_build(recipe, builds) if recipe else latest_build(builds)
-        terminal.print(console.explanation_view(inspect.why(opened, document)))
+        if forgotten := inspect.forgotten_document(opened, document):
+            terminal.print(console.forgotten_view(forgotten))
+        else:
+            terminal.print(console.explanation_view(inspect.why(opened, document)))
+
+
+@app.command()
+def forget(
+    documents: Annotated[list[str], typer.Argument(help="Ids, such as crawl/part-0.jsonl.zst#17.", show_default=False)],
+    recipe: Annotated[Path | None, typer.Option(help="The recipe of the build; the latest build if absent.")] = None,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Remove documents from a build for good, and bring back the duplicates that had lost to them.
+
+    The ids go on a list beside the build, so no later run brings them back, whatever the sources hold. Shards, corpus,
+    index, tokens and report are made anew; models are trained anew by the next `mill build`.
+    """
+    with _telling_errors(verbose):
+        from datetime import date
+
+        from flows import console
+        from flows.opening import finished_build, latest_build, open_build, recipe_of
+        from pipeline import inspect
+        from pipeline.forget import record
+        from pipeline.store import files
+
+        found = open_build(recipe, builds) if recipe else latest_build(builds)
+        opened = finished_build(found.root)
+        path = recipe or recipe_of(opened)
+        there = {name: files.exists(opened.path(name)) for name in ("tokens", "report")}
+        record(opened, documents, date.today())
+    until = "tokenize" if there["tokens"] else "curate"
+    _run(path, until, workers, runner, builds, verbose, with_report=there["report"])
+    with _telling_errors(verbose):
+        opened = open_build(path, builds)
+        for name in documents:
+            if told := inspect.forgotten_document(opened, name):
+                terminal.print(console.forgotten_view(told))
+        if there["models"]:
+            terminal.print(
+                "[yellow]models here were trained on what is now forgotten: `mill build` trains them anew[/]"
+            )
 
 
 @app.command()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipeline.build import Build
 from pipeline.diff import Difference
-from pipeline.inspect import BuildRow, Check, Explanation, Passage
+from pipeline.inspect import BuildRow, Check, Explanation, Forgotten, Passage
 from pipeline.overlap import Overlap
 from pipeline.report import formats, models, sections
 from pipeline.report.samples import excerpt
@@ -29,7 +29,9 @@ def summary_view(build: Build) -> RenderableType:
     parts: list[RenderableType] = []
     account = sections.funnel(build)
     if account is not None:
-        parts.append(_funnel_table(account))
+        parts += [_funnel_table(account), *_notes(account)]
+    near = sections.duplicates(build)
+    parts += [Text(f"warning: {warning}", "yellow") for warning in near["warnings"]] if near else []
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
         parts.append(_line(run["name"], f"{formats.number(value)} {name} on held-out documents"))
@@ -78,6 +80,20 @@ def _funnel_table(account: Mapping[str, Any]) -> Table:
             style="bold" if row["stage"] == "corpus" else None,
         )
     return table
+
+
+def _notes(account: Mapping[str, Any]) -> list[Text]:
+    """What stands beside the funnel: records that are no documents of it, and texts that ingest changed."""
+    notes = []
+    if account["quarantined"]:
+        notes.append(_line("Quarantined", formats.several(account["quarantined"], "record")))
+    if account["forgotten"]["documents"]:
+        size = formats.size(account["forgotten"]["bytes"])
+        notes.append(_line("Forgotten", f"{formats.several(account['forgotten']['documents'], 'document')}, {size}"))
+    for row in account["normalised"]:
+        sizes = f"{formats.size(row['bytes_before'])} to {formats.size(row['bytes_after'])}"
+        notes.append(_line("Normalised", f"{row['step']}: {formats.several(row['documents'], 'document')}, {sizes}"))
+    return notes
 
 
 def _outputs(build: Build) -> dict[str, str]:
@@ -141,6 +157,19 @@ def explanation_view(explanation: Explanation) -> RenderableType:
     parts.append(_text_panel("text", Text(excerpt(explanation.text))))
     if explanation.corpus_text is not None and explanation.corpus_text != explanation.text:
         parts.append(_text_panel("text in the corpus", Text(excerpt(explanation.corpus_text))))
+    return Group(*parts)
+
+
+def forgotten_view(found: Forgotten) -> RenderableType:
+    """What is left to say of a forgotten document, and what became of those that had lost to it."""
+    parts: list[RenderableType] = [Text.assemble((found.id, "bold"), f"\nforgotten on {found.on}")]
+    if not found.carried_out:
+        parts.append(Text("still in the build: run `mill build` to carry it out", "yellow"))
+    for heir in found.heirs:
+        now = (
+            "is in the corpus now" if heir.dropped_by is None else f"is dropped by {formats.rule(heir.dropped_by)} now"
+        )
+        parts.append(Text(f"{heir.id}, which had lost to it in {formats.title(heir.stage)}, {now}"))
     return Group(*parts)
 
 

@@ -46,6 +46,11 @@ def finished_build(root: str) -> Build:
     return Build(str(build.resolve()), BuildRecipe.model_validate(files.read_json(str(build / "recipe.json"))))
 
 
+def recipe_of(build: Build) -> Path:
+    """The file of the recipe that the latest run of ``build`` followed."""
+    return Path(files.read_json(build.path("build.json"))["recipe"])
+
+
 @contextlib.contextmanager
 def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[str, float]) -> Iterator[None]:
     """Hold the build's lock, and note in its ``build.json`` when this run began, ended, and how.

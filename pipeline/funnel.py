@@ -109,7 +109,8 @@ def _close_account(build: Build, item: str) -> Outcome:
     total = table.group_by(keys).aggregate([("documents", "sum"), ("bytes", "sum")])
     manifest = files.read_json(build.path("documents", "manifest.json"))
     funnel = summarise(total.to_pylist(), build.stages)
-    funnel["quarantined"] = {name: entry["quarantined"] for name, entry in manifest["sources"].items()}
+    for part in ("quarantined", "forgotten", "normalised"):
+        funnel[part] = {name: entry[part] for name, entry in manifest["sources"].items()}
     check(funnel, manifest, files.read_json(build.path("corpus", "manifest.json")))
     files.write_json(build.path(item), funnel)
     return Outcome(funnel["stages"][0]["documents"], funnel["stages"][0]["bytes"])

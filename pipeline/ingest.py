@@ -1,8 +1,9 @@
 """Ingest: from the files of the sources to document shards, in the order recipe, file name, record.
 
 The files of a source are grouped into parts of about a shard of input, so that parts are units of work; each writes its
-documents in shards of at most ``shard_bytes`` of text, and what it could not read to quarantine. The order of the
-documents and their ids do not depend on either size. Memory is bounded by the shard.
+documents in shards of at most ``shard_bytes`` of text, and what it could not read to quarantine. Forgotten documents
+are left out and counted. The order of the documents and their ids do not depend on either size. Memory is bounded by
+the shard.
 
     documents/<source>-<part>-<shard>.arrow     documents/manifest.json     quarantine/<source>-<part>.arrow
     work/ingest/<source>-<part>.files.json      work/ingest/<source>-<part>.json (what the part came to)
@@ -10,13 +11,15 @@ documents and their ids do not depend on either size. Memory is bounded by the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import forgotten, normalise
 from pipeline.build import Build, Outcome, Step
 from pipeline.sources import READERS, Source
 from pipeline.sources.base import Document, File, Rejected, excerpt, group, printable
@@ -80,13 +83,19 @@ def _read_part(build: Build, part: str) -> Outcome:
     reader = READERS[source.kind]
     run = [File(*entry) for entry in plan["files"]]
     content = [(printable(file.path), file.name, file.size, reader.identity(source, file)) for file in run]
-    made_by = files.fingerprint("ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content)
+    gone = forgotten.of_files(forgotten.entries(build), source.name, run)
+    text_settings = normalise.settings(build.recipe.normalise)
+    made_by = files.fingerprint(
+        "ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content, gone, text_settings
+    )
     if _is_current(build, part, made_by):
         return Outcome(reused=True)
 
-    quarantine = Quarantine(source.name)
+    quarantine, left_out = Quarantine(source.name), LeftOut(frozenset(gone))
+    normaliser = normalise.Normaliser(build.recipe.normalise) if build.recipe.normalise else None
     written = []
-    for number, table in enumerate(_tables(source, run, build.recipe.shard_bytes, quarantine)):
+    tables = _tables(source, run, build.recipe.shard_bytes, quarantine, left_out, normaliser)
+    for number, table in enumerate(tables):
         name = f"{part}-{number:03d}.arrow"
         path, shard_made_by = build.path("documents", name), files.fingerprint(made_by, number)
         if not shards.is_current(path, shard_made_by):  # it is where an earlier run was cut off in mid part
@@ -102,6 +111,8 @@ def _read_part(build: Build, part: str) -> Outcome:
         "bytes": sum(shard["bytes"] for shard in written),
         "quarantined": quarantine.count,
         "reasons": quarantine.reasons,
+        "forgotten": {"documents": left_out.documents, "bytes": left_out.bytes},
+        "normalised": {name: vars(count) for name, count in normaliser.counts.items()} if normaliser else {},
     }
     files.write_json(_report_path(build, part), report)
     return Outcome(report["documents"], report["bytes"])
@@ -121,7 +132,30 @@ def _is_current(build: Build, part: str, made_by: str) -> bool:
     )
 
 
-def _tables(source: Source, run: list[File], shard_bytes: int, quarantine: Quarantine) -> Iterator[pa.Table]:
+@dataclass
+class LeftOut:
+    """The documents of one part that the forget list names: how many there were, and their bytes as they were read."""
+
+    ids: Container[str] = frozenset()
+    documents: int = 0
+    bytes: int = 0
+
+    def takes(self, document: Document) -> bool:
+        if document.id not in self.ids:
+            return False
+        self.documents += 1
+        self.bytes += len(document.text.encode("utf-8", "surrogatepass"))
+        return True
+
+
+def _tables(
+    source: Source,
+    run: list[File],
+    shard_bytes: int,
+    quarantine: Quarantine,
+    left_out: LeftOut,
+    normaliser: normalise.Normaliser | None,
+) -> Iterator[pa.Table]:
     """The documents of ``run`` in tables of at most ``shard_bytes`` of text; a longer document has one to itself."""
     rows: list[Document] = []
     texts: list[bytes] = []
@@ -131,8 +165,10 @@ def _tables(source: Source, run: list[File], shard_bytes: int, quarantine: Quara
             if isinstance(record, Rejected):
                 quarantine.add(record)
                 continue
+            if left_out.takes(record):
+                continue
             try:
-                text = record.text.encode()
+                text = (normaliser(record.text) if normaliser else record.text).encode()
             except UnicodeEncodeError:
                 quarantine.add(Rejected(file.path, position, None, "a lone surrogate", excerpt(record.text)))
                 continue
@@ -189,8 +225,14 @@ def _write_manifest(build: Build, item: str) -> Outcome:
             total[key] += report[key]
         for reason, found in report["reasons"].items():
             total["reasons"].setdefault(reason, {**found, "count": 0})["count"] += found["count"]
+        for unit in ("documents", "bytes"):
+            total["forgotten"][unit] += report["forgotten"][unit]
+        for step, count in report["normalised"].items():
+            so_far = total["normalised"].setdefault(step, dict.fromkeys(count, 0))
+            total["normalised"][step] = {key: so_far[key] + count[key] for key in count}
     for name, total in sources.items():
         _check_budget(name, total, build.recipe.error_budget, build.path("quarantine"))
+    _remove_traces(build, item, names)
     files.write_json(build.path("documents", item), {"shards": names, "sources": sources})
     _remove_all_but(build.path("documents"), [item, *names])
     _remove_all_but(build.path("quarantine"), [f"{part}.arrow" for part in parts])
@@ -200,11 +242,21 @@ def _write_manifest(build: Build, item: str) -> Outcome:
 
 
 def _empty(kind: str) -> dict[str, Any]:
-    return {"kind": kind, "files": 0, "documents": 0, "bytes": 0, "quarantined": 0, "reasons": {}}
+    return {
+        "kind": kind,
+        "files": 0,
+        "documents": 0,
+        "bytes": 0,
+        "quarantined": 0,
+        "reasons": {},
+        "forgotten": {"documents": 0, "bytes": 0},
+        "normalised": {},
+    }
 
 
 def _check_budget(name: str, total: dict[str, Any], budget: float, folder: str) -> None:
-    bad, all_records = total["quarantined"], total["documents"] + total["quarantined"]
+    bad = total["quarantined"]
+    all_records = total["documents"] + bad + total["forgotten"]["documents"]
     if bad <= budget * all_records:
         return
     worst = sorted(total["reasons"].items(), key=lambda entry: (-entry[1]["count"], entry[0]))[:3]
@@ -216,6 +268,17 @@ def _check_budget(name: str, total: dict[str, Any], budget: float, folder: str) 
         f"budget of {budget:.2%}:{reasons}\nThe records are in {folder}/{name}-*.arrow. Correct the files or the "
         f"source's fields, or raise `error_budget` in the recipe, and run the build again."
     )
+
+
+def _remove_traces(build: Build, manifest: str, kept: Iterable[str]) -> None:
+    """Remove what was made of shards that are there no longer: ledgers, samples, index entries."""
+    path = build.path("documents", manifest)
+    gone = set(files.read_json(path)["shards"] if files.exists(path) else []).difference(kept)
+    for folder in ("ledgers", "work", "index") if gone else ():
+        filesystem, inner = fsspec.core.url_to_fs(build.path(folder))
+        for found in filesystem.find(inner) if filesystem.exists(inner) else []:
+            if found.rpartition("/")[2] in gone:
+                filesystem.rm_file(found)
 
 
 def _remove_all_but(folder: str, kept: Iterable[str]) -> None:

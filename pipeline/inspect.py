@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import forgotten
 from pipeline.build import Build, edited
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
@@ -97,6 +98,46 @@ class Explanation:
         return self.passages[-1].dropped_by if self.passages else None
 
 
+@dataclass(frozen=True)
+class Heir:
+    """A document that had lost to a forgotten one in ``stage`` and does no more; ``dropped_by``: None if it is kept."""
+
+    id: str
+    stage: str
+    dropped_by: str | None
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """A document that the build was told to forget. ``carried_out`` is false until the build has run again."""
+
+    id: str
+    on: str
+    carried_out: bool
+    heirs: Sequence[Heir]
+
+
+def forgotten_document(build: Build, document_id: str) -> Forgotten | None:
+    """What is still known of a document that the build was told to forget; None if it was not."""
+    entry = forgotten.entries(build).get(document_id)
+    if entry is None:
+        return None
+    places = locate(build, [document_id, *(name for names in entry["duplicates"].values() for name in names)])
+    if document_id in places:
+        return Forgotten(document_id, entry["on"], False, [])
+    heirs = [
+        Heir(name, stage, why(build, name).dropped_by)
+        for stage, names in entry["duplicates"].items()
+        for name in names
+        if name in places and not _is_duplicate(build, stage, *places[name])
+    ]
+    return Forgotten(document_id, entry["on"], True, heirs)
+
+
+def _is_duplicate(build: Build, stage: str, shard: str, row: int) -> bool:
+    return _row(build.ledger_path(stage, shard), row)["duplicate_of"][0].is_valid
+
+
 def why(build: Build, document_id: str) -> Explanation:
     """What every stage measured on and decided about a document.
 
@@ -104,7 +145,7 @@ def why(build: Build, document_id: str) -> Explanation:
     """
     found = locate(build, [document_id])
     if document_id not in found:
-        raise UnknownDocument(_unknown(build, document_id))
+        raise UnknownDocument(unknown(build, document_id))
     shard, row = found[document_id]
     document = {name: column[0].as_py() for name, column in _row(build.path("documents", shard), row).items()}
     passages: list[Passage] = []
@@ -214,7 +255,7 @@ _NEAR = 500
 """At most so many ids are compared letter by letter with one that is not there."""
 
 
-def _unknown(build: Build, wanted: str) -> str:
+def unknown(build: Build, wanted: str) -> str:
     """The message for an id that is not there; nearest are ids of its file, else of its folder, else of its source."""
     prefixes = [wanted.rpartition(mark)[0] + mark for mark in ("#", "/") if mark in wanted]
     prefixes.append(wanted.split("/", 1)[0] + "/")

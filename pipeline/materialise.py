@@ -81,10 +81,6 @@ def _write_manifest(build: Build, item: str) -> Outcome:
         table = shards.read_table(build.path("corpus", name), ["text"])
         documents += len(table)
         text_bytes += pc.sum(pc.binary_length(table["text"]).cast(pa.int64())).as_py() or 0
-    if documents == 0:
-        raise NothingLeft(
-            f"recipe {build.recipe.name!r} drops every document. `mill report` shows which rules did; loosen them."
-        )
     for folder, wanted in (
         ("corpus", names),
         ("parquet", [n.removesuffix(".arrow") + ".parquet" for n in names]),
@@ -92,6 +88,10 @@ def _write_manifest(build: Build, item: str) -> Outcome:
         for stale in set(files.list_files(build.path(folder))) - set(wanted):
             if stale.startswith("data-"):
                 files.remove(build.path(folder, stale))
+    if documents == 0:
+        raise NothingLeft(
+            f"recipe {build.recipe.name!r} drops every document. `mill report` shows which rules did; loosen them."
+        )
     features = {
         field.name: {"dtype": "int32" if field.type == pa.int32() else "string", "_type": "Value"}
         for field in CORPUS_SCHEMA

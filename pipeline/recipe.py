@@ -16,6 +16,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import balance as balance_stage
+from pipeline import normalise as normalise_step
 from pipeline.build import STAGES
 from pipeline.decontaminate import stage as decontaminate_stage
 from pipeline.dedup import exact as exact_stage
@@ -54,6 +55,7 @@ class Recipe(Config):
     sources: Annotated[list[Source], Field(min_length=1)]
     shard_bytes: Annotated[ByteSize, AfterValidator(_within_shard)] = ByteSize(64 << 20)
     error_budget: Annotated[float, Field(ge=0, le=1)] = 0.01
+    normalise: normalise_step.Config | None = None
     urls: urls_stage.Config | None = None
     language: language_stage.Config | None = None
     heuristics: heuristics_stage.Config | None = None

@@ -94,7 +94,7 @@ def trial(build: Build, recipe: Recipe) -> Iterator[Trial]:
     """A trial of ``recipe`` on ``build``, in a hidden folder of the build that goes when the block ends."""
     if not files.exists(build.path("funnel.json")):
         raise CannotAnswer(f"{build.root}: this build is not finished; run `mill build` first")
-    for name in ("sources", "shard_bytes", "seed"):
+    for name in ("sources", "normalise", "shard_bytes", "seed"):
         if getattr(build.recipe, name) != getattr(recipe, name):
             raise CannotAnswer(f"{name}: the build has other documents than this recipe; run `mill build` instead")
     with tempfile.TemporaryDirectory(prefix=".whatif-", dir=files.local(build.root)) as folder:

@@ -37,6 +37,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "funnel": sections.funnel(build),
         "tokens": sections.tokens(build),
         "signals": sections.signals(build, rules),
+        "duplicates": sections.duplicates(build),
         "dropped": sections.dropped(build),
         "quarantine": sections.quarantine(build),
         "tokenizers": sections.tokenizers(build),

@@ -6,12 +6,13 @@ Every section is None, and left out, where the build has not come that far.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import pyarrow.compute as pc
 
+from pipeline import normalise
 from pipeline.build import Build
 from pipeline.report import charts, collect, formats, histograms, samples
 from pipeline.store import files, ledger, shards
@@ -19,7 +20,7 @@ from pipeline.store import files, ledger, shards
 BYTES_PER_TOKEN = 4.0
 """Stands in until a tokenizer has been trained; about what byte-level BPE reaches on English prose."""
 ALL_DOMAINS = "*"
-_REASONS, _EXAMPLES = 20, 3
+_REASONS, _EXAMPLES, _SOURCES = 20, 3, 30
 
 
 def read_json(build: Build, *names: str) -> Any:
@@ -55,11 +56,38 @@ def funnel(build: Build) -> dict[str, Any] | None:
         "rules": sorted(rules, key=lambda row: (-row["documents"], row["rule"])),
         "domains": sorted(domains, key=lambda row: (-row["before"]["bytes"], row["domain"])),
         "quarantined": sum(account["quarantined"].values()),
+        "forgotten": _sum(account["forgotten"].values(), ("documents", "bytes")),
+        "normalised": _normalised(account["normalised"].values()),
         "charts": [
             _funnel_chart("Documents", "documents", rows, _documents),
             _funnel_chart("Bytes of text", "bytes", rows, formats.size),
         ],
     }
+
+
+def _sum(entries: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
+    listed = list(entries)
+    return {key: sum(entry[key] for entry in listed) for key in keys}
+
+
+def _normalised(sources: Iterable[Mapping[str, Mapping[str, int]]]) -> list[dict[str, Any]]:
+    """By step, the documents that normalisation changed and their bytes before and after, over all sources."""
+    by_step: dict[str, list[Mapping[str, int]]] = defaultdict(list)
+    for source in sources:
+        for step, counts in source.items():
+            by_step[step].append(counts)
+    keys = ("documents", "bytes_before", "bytes_after")
+    return [{"step": normalise.TITLES[step], **_sum(counts, keys)} for step, counts in by_step.items()]
+
+
+def duplicates(build: Build) -> dict[str, Any] | None:
+    """What near-duplicate removal tells of its clusters: warnings, losses by source, clusters above the cap."""
+    found = read_json(build, "work", "minhash.clusters", "report.json")
+    if found is None or getattr(build.recipe, "minhash", None) is None:
+        return None
+    sources = [{"source": name, **entry} for name, entry in found["sources"].items()]
+    sources.sort(key=lambda entry: (-entry["dropped"] / max(entry["documents"], 1), entry["source"]))
+    return {**found, "sources": sources[:_SOURCES], "hidden": len(sources[_SOURCES:])}
 
 
 def _documents(number: int) -> str:

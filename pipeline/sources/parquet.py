@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import IO, Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.sources.base import Document, File, FileConfig, Ids, RecordConfig, Rejected, find_files, to_document
+from pipeline.sources.reading import EXPANDS, FREE, Damaged, open_raw
 from pipeline.sources.reading import identity as identity
-from pipeline.sources.reading import open_raw
 
 VERSION = 1
 _BATCH_BYTES = 16 << 20
+_DICTIONARY_BYTES = 64 << 20
 
 
 class Parquet(FileConfig, RecordConfig):
@@ -32,7 +37,7 @@ def read(config: RecordConfig, file: File) -> Iterator[Document | Rejected]:
     batches = _arrow_batches if file.name.lower().endswith((".arrow", ".feather")) else _parquet_batches
     with open_raw(file) as handle:
         try:
-            for batch in batches(handle, columns(config)):
+            for batch in batches(handle, columns(config), getattr(config, "max_compression_ratio", math.inf)):
                 for row in _rows(batch):
                     position += 1
                     if row is None:
@@ -43,6 +48,8 @@ def read(config: RecordConfig, file: File) -> Iterator[Document | Rejected]:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk or the network, not the file
             yield Rejected(file.path, position + 1, None, "the file is damaged", str(error)[:500])
+        except Damaged as error:
+            yield Rejected(file.path, position + 1, None, str(error))
 
 
 def columns(config: RecordConfig) -> set[str] | None:
@@ -53,15 +60,46 @@ def columns(config: RecordConfig) -> set[str] | None:
     return {name for name in named if name is not None}
 
 
-def _parquet_batches(handle: IO[bytes], wanted: set[str] | None) -> Iterator[pa.RecordBatch]:
-    table = pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
-    chosen = [name for name in table.schema_arrow.names if wanted is None or name in wanted]
-    for group in range(table.metadata.num_row_groups):
-        about = table.metadata.row_group(group)
-        yield from table.iter_batches(_batch_rows(about.total_byte_size, about.num_rows), [group], chosen)
+def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch]:
+    """Batches of bounded size, whatever the encoding: pages by the sizes stated, repeated texts by their dictionary."""
+    plain = pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
+    chosen = [name for name in plain.schema_arrow.names if wanted is None or name in wanted]
+    texts = [name for name in chosen if _is_text(plain.schema_arrow.field(name).type)]
+    by_dictionary = pq.ParquetFile(handle, read_dictionary=texts, buffer_size=1 << 20, pre_buffer=False)
+    for group in range(plain.metadata.num_row_groups):
+        about = plain.metadata.row_group(group)
+        columns = [about.column(index) for index in range(about.num_columns)]
+        if about.total_byte_size > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
+            raise Damaged(EXPANDS)
+        # the reader by dictionary holds all texts of a group, so it is for those that state a small size
+        repeats = about.total_byte_size <= _DICTIONARY_BYTES and any(column.has_dictionary_page for column in columns)
+        rows = _batch_rows(about.total_byte_size, about.num_rows)
+        for batch in (by_dictionary if repeats else plain).iter_batches(rows, [group], chosen):
+            yield from _decoded(batch)
 
 
-def _arrow_batches(handle: IO[bytes], wanted: set[str] | None) -> Iterator[pa.RecordBatch]:
+def _is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+
+
+def _decoded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """``batch`` without dictionaries, in slices of about _BATCH_BYTES: a dictionary of one long text fills any number
+    of rows.
+    """
+    sizes = np.zeros(len(batch), np.int64)
+    for column in batch.columns:
+        if isinstance(column, pa.DictionaryArray):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+            sizes += lengths.fill_null(0).to_numpy(zero_copy_only=False)
+    part = np.cumsum(sizes) // _BATCH_BYTES
+    edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(batch)]
+    for start, end in pairwise(edges):
+        piece = batch.slice(start, end - start)
+        plain = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in piece.columns]
+        yield pa.RecordBatch.from_arrays(plain, piece.schema.names)
+
+
+def _arrow_batches(handle: IO[bytes], wanted: set[str] | None, _max_ratio: float) -> Iterator[pa.RecordBatch]:
     for batch in _arrow_reader(handle):
         chosen = batch if wanted is None else batch.select([name for name in batch.schema.names if name in wanted])
         step = _batch_rows(chosen.nbytes, len(chosen))

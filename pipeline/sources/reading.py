@@ -22,7 +22,8 @@ from pipeline.store import files
 #: Bytes fed to a decompressor at once. zstd makes 128 KiB of 4 bytes at most, so one step gives 64 MiB at most.
 _STEP = 2048
 #: A small file may expand to this size whatever its ratio.
-_FREE = 16 << 20
+FREE = 16 << 20
+EXPANDS = "expands beyond max_compression_ratio"
 
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(wbits=31),
@@ -75,7 +76,7 @@ class _Decompressed(io.RawIOBase):
     def __init__(self, raw: IO[bytes], new: Callable[[], Any], max_ratio: float):
         self._raw = io.BufferedReader(raw, 1 << 18)  # type: ignore[arg-type]
         self._new, self._max_ratio = new, max_ratio
-        self._allowed: float = _FREE
+        self._allowed: float = FREE
         self._member: Any = None
         self._input = b""
         self._output = memoryview(b"")
@@ -97,7 +98,7 @@ class _Decompressed(io.RawIOBase):
             self._output = memoryview(self._decompress(chunk))
             self._allowed += (len(chunk) - len(self._input)) * self._max_ratio - len(self._output)
             if self._allowed < 0:
-                raise Damaged("expands beyond max_compression_ratio")
+                raise Damaged(EXPANDS)
         size = min(len(buffer), len(self._output))
         buffer[:size] = self._output[:size]
         self._output = self._output[size:]

@@ -65,7 +65,14 @@ def write_documents(build: Build, documents: Documents, shard_size: int, quarant
     if quarantined:
         shards.write_table(build.path("quarantine", "web-00000.arrow"), pa.Table.from_pylist(list(quarantined)), "q")
     size = sum(len(entry["text"].encode()) for entry in documents)
-    source = {"documents": len(documents), "bytes": size, "quarantined": len(quarantined), "reasons": reasons}
+    source = {
+        "documents": len(documents),
+        "bytes": size,
+        "quarantined": len(quarantined),
+        "reasons": reasons,
+        "forgotten": {"documents": 0, "bytes": 0},
+        "normalised": {},
+    }
     files.write_json(build.path("documents", "manifest.json"), {"shards": names, "sources": {"web": source}})
 
 

@@ -35,6 +35,7 @@ class Recipe:
     sources: tuple[Any, ...]
     shard_bytes: int
     error_budget: float
+    normalise: Any = None
 
 
 def build_of(root: Path | str, sources: tuple[Any, ...], shard_bytes: int = 1000, error_budget: float = 0.5) -> Build:
@@ -303,7 +304,7 @@ def test_lone_surrogates_of_any_source_go_to_quarantine(texts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sources.READERS, "text", Stub)
         run = [File("x", "x", 0)]
-        tables = list(ingest._tables(source, run, 10, quarantine))
+        tables = list(ingest._tables(source, run, 10, quarantine, ingest.LeftOut(), None))
     good = [text for text in texts if not any(0xD800 <= ord(c) <= 0xDFFF for c in text)]
     assert [text for table in tables for text in table["text"].to_pylist()] == good
     assert quarantine.count == len(texts) - len(good) + 1

@@ -1,0 +1,34 @@
+"""The list of documents that a build must never hold again, ``forgotten.json`` in its folder.
+
+Ingest leaves out what is on it, whatever the sources still hold; so the ids come back with no later run. Everything
+after ingest is remade as if the sources had never held them: see ``forget``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.build import Build
+from pipeline.sources.base import File
+from pipeline.store import files
+
+#: The source and file of an id: all before the first ``#`` that is not part of a file's name (``base.file_name``).
+_FILE = re.compile(r"(?:[^\\#]|\\.)*", re.DOTALL)
+
+
+def entries(build: Build) -> dict[str, dict[str, Any]]:
+    """Each forgotten id with ``on``, a date, and ``duplicates``: by stage, ids of the documents that had lost to it."""
+    path = build.path("forgotten.json")
+    return files.read_json(path) if files.exists(path) else {}
+
+
+def write(build: Build, found: dict[str, dict[str, Any]]) -> None:
+    files.write_json(build.path("forgotten.json"), found)
+
+
+def of_files(ids: Iterable[str], source: str, run: Iterable[File]) -> list[str]:
+    """Those of ``ids`` that stand for documents of the files ``run``, sorted."""
+    names = {f"{source}/{file.name}" for file in run}
+    return sorted(name for name in ids if _FILE.match(name)[0] in names)  # type: ignore[index]
