@@ -8,7 +8,7 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def quarantined(build: Build) -> dict[str, int]:
     return {reason: entry["count"] for source in sources.values() for reason, entry in source["reasons"].items()}
 
 
-def json_lines(records: list[dict[str, Any] | str]) -> bytes:
+def json_lines(records: Sequence[dict[str, Any] | str]) -> bytes:
     return b"".join((line if isinstance(line, str) else json.dumps(line)).encode() + b"\n" for line in records)
 
 
