@@ -11,7 +11,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("curation", "decisions", "dedup", "language", "language_perplexity", "tokenizers", "training")
+BENCHMARKS = (
+    "curation",
+    "decisions",
+    "dedup",
+    "scaling",
+    "language",
+    "language_perplexity",
+    "tokenizers",
+    "training",
+)
 
 
 def main(names: list[str]) -> int:

@@ -1,7 +1,7 @@
 """Whether our heuristic families decide as datatrove's filters do: on real English documents of ten domains, how often
 the verdicts agree, and every document where they do not, with the cause.
 
-    python -m benchmarks decisions [--documents 5000]
+    python -m benchmarks.decisions [--documents 5000]
 """
 
 from __future__ import annotations

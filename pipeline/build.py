@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 import pyarrow as pa
@@ -116,7 +116,15 @@ class Build(Generic[R_co]):
 
     def shards(self) -> list[str]:
         """Names of the document shards, in the order of the documents."""
-        return list(files.read_json(self.path("documents", "manifest.json"))["shards"])
+        return list(self._places())
+
+    def place(self, shard: str) -> int:
+        """The number of ``shard`` in ``shards()``, from 0."""
+        return self._places()[shard]
+
+    def _places(self) -> dict[str, int]:
+        path = self.path("documents", "manifest.json")
+        return _places(path, files.stamp(path))
 
     def documents(self, shard: str) -> pa.Table:
         return shards.read_table(self.path("documents", shard))
@@ -158,6 +166,11 @@ class Build(Generic[R_co]):
     def write_ledger(self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str) -> None:
         """Write the ledger of ``stage`` for ``shard``; every array has one entry a row of the shard."""
         shards.write_table(self.ledger_path(stage, shard), pa.table(columns), fingerprint)
+
+
+@lru_cache(maxsize=8)  # every item of every step asks for it, and it is as long as the corpus has shards
+def _places(manifest: str, _stamp: Any) -> dict[str, int]:
+    return {name: place for place, name in enumerate(files.read_json(manifest)["shards"])}
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

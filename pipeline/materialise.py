@@ -34,8 +34,7 @@ def steps() -> list[Step]:
 
 
 def shard_name(build: Build, shard: str) -> str:
-    names = build.shards()
-    return f"data-{names.index(shard):05d}-of-{len(names):05d}.arrow"
+    return f"data-{build.place(shard):05d}-of-{len(build.shards()):05d}.arrow"
 
 
 def _write_shard(build: Build, shard: str) -> Outcome:

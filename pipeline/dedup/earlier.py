@@ -63,7 +63,7 @@ def shards_before(build: Build) -> int:
 
 def number(build: Build, shard: str) -> int:
     """The place of ``shard`` among all, which global row numbers begin with."""
-    return shards_before(build) + build.shards().index(shard)
+    return shards_before(build) + build.place(shard)
 
 
 def partitions(build: Build) -> list[str]:

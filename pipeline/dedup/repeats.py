@@ -156,7 +156,7 @@ def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     shared = again.copy()
     shared[:-1] |= again[1:]
     group, units = np.cumsum(~again[shared]), units[shared]
-    document, place = _in_order_of_preference([_documents(stage, build, shard) for shard in names], units)
+    document, place = _in_order_of_preference(stage, build, units)
     order = np.lexsort((units, place, group))
     group, units, document = group[order], units[order], document[order]
     first = np.searchsorted(group, group)
@@ -171,28 +171,30 @@ def _documents(stage: str, build: Build, shard: str) -> pa.Table:
     return shards.read_table(build.path("work", f"{stage}.documents", shard))
 
 
-def _in_order_of_preference(tables: list[pa.Table], units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _in_order_of_preference(stage: str, build: Build, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each of ``units`` its document, and the place of that document in the order of all documents of ``units``."""
     document = np.empty(len(units), np.int64)
-    shard = units // rows.SHARD
+    names, shard = build.shards(), units // rows.SHARD
+    by_shard = np.argsort(shard, kind="stable")
+    edges = np.searchsorted(shard[by_shard], np.arange(len(names) + 1))
     for number in np.unique(shard).tolist():
-        here = np.flatnonzero(shard == number)
-        first = rows.array(tables[number], "unit")
+        here = by_shard[edges[number] : edges[number + 1]]
+        first = rows.array(_documents(stage, build, names[number]), "unit")
         in_shard = np.searchsorted(first, units[here] - number * rows.SHARD, side="right") - 1
         document[here] = in_shard + number * rows.SHARD
     distinct, inverse = np.unique(document, return_inverse=True)
     place = np.empty(len(distinct), np.int64)
-    place[survivors_first(np.zeros(len(distinct), np.int64), _take(tables, distinct))] = np.arange(len(distinct))
+    place[survivors_first(np.zeros(len(distinct), np.int64), _take(stage, build, distinct))] = np.arange(len(distinct))
     return document, place[inverse]
 
 
-def _take(tables: list[pa.Table], documents: np.ndarray) -> pa.Table:
-    """The ``keep.facts`` of ``documents``, which ascend."""
-    edges = np.searchsorted(documents, np.arange(len(tables) + 1) * rows.SHARD)
-    parts = []
-    for number, table in enumerate(tables):
-        entry = documents[edges[number] : edges[number + 1]] - number * rows.SHARD
-        parts.append(table.select(["rank", "tie", "id"]).take(pa.array(entry)))
+def _take(stage: str, build: Build, documents: np.ndarray) -> pa.Table:
+    """The ``keep.facts`` of ``documents``, which ascend. Opens only the shards that have some."""
+    names, parts = build.shards(), []
+    for number in np.unique(documents // rows.SHARD).tolist() or [0]:  # with no documents, the columns without rows
+        first, last = np.searchsorted(documents, [number * rows.SHARD, (number + 1) * rows.SHARD])
+        table = _documents(stage, build, names[number]).select(["rank", "tie", "id"])
+        parts.append(table.take(pa.array(documents[first:last] - number * rows.SHARD)))
     return pa.concat_tables(parts).combine_chunks()
 
 
@@ -200,13 +202,13 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     """The ledger: ``spans``; as signals the share of a document's units that is cut, ``<stage>_fraction``, and the ids
     of the documents that keep them, ``<stage>_survivors``. A document of which nothing would be left is dropped.
     """
-    config, number = _config(build, stage), build.shards().index(shard)
+    config, number, every = _config(build, stage), build.place(shard), build.shards()
     paths = [build.path("work", f"{stage}.repeats", partition) for partition in _partitions(build)]
     empty = pa.table({"row": pa.array([], pa.int64()), "survivor": pa.array([], pa.int64())})
     here = [rows.of_shard(shards.read_table(path), number) for path in paths]
     found = pa.concat_tables([empty, *here]).sort_by("row").combine_chunks()
     units, survivors = rows.array(found, "row") - number * rows.SHARD, rows.array(found, "survivor")
-    names = [build.shards()[i] for i in np.unique(survivors // rows.SHARD).tolist()]
+    names = [every[i] for i in np.unique(survivors // rows.SHARD).tolist()]
     made_by = files.fingerprint(
         [stage, VERSION, config, folding.UNICODE_VERSION],
         build.view_fingerprint(shard, stage),
@@ -279,9 +281,7 @@ def _cut_units(data, offsets, words, spaces, unit, length, passages):
 
 def _survivors(stage: str, build: Build, shard: str, units: np.ndarray, survivors: np.ndarray) -> pa.ListArray:
     """For each document of ``shard`` the ids of those that keep what is cut from it, in the order of the cuts."""
-    names = build.shards()
-    tables = [_documents(stage, build, name) for name in names]
-    own = tables[names.index(shard)]
+    own = _documents(stage, build, shard)
     document = np.searchsorted(rows.array(own, "unit"), units, side="right") - 1
     pairs = np.stack([document, survivors], axis=1)
     changed = np.ones(len(pairs), bool)
@@ -289,6 +289,6 @@ def _survivors(stage: str, build: Build, shard: str, units: np.ndarray, survivor
     _, place = np.unique(pairs[changed], axis=0, return_index=True)
     pairs = pairs[changed][np.sort(place)]
     distinct, entry = np.unique(pairs[:, 1], return_inverse=True)
-    ids = rows.column(_take(tables, distinct), "id").take(pa.array(entry))
+    ids = rows.column(_take(stage, build, distinct), "id").take(pa.array(entry))
     offsets = np.searchsorted(pairs[:, 0], np.arange(len(own) + 1))
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), ids)

@@ -133,6 +133,15 @@ def read_json(path: str) -> Any:
         return json.loads(handle.read())
 
 
+def stamp(path: str) -> Any:
+    """Something that differs once ``path`` has been written anew. Raises FileNotFoundError."""
+    if is_local(path):
+        found = local(path).stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    return filesystem.ukey(inner)
+
+
 def fingerprint(*parts: Any) -> str:
     """32 hexadecimal digits that name what made an output: BLAKE2b-128 of the parts as canonical JSON."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)

@@ -70,7 +70,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 def read_fingerprint(path: str) -> str | None:
     """The fingerprint that ``path`` was written with; None if the file is absent or not ours."""
     try:
-        with files.opened(path) as handle:
+        with pa.OSFile(str(files.local(path))) if files.is_local(path) else files.opened(path) as handle:
             metadata = pa.ipc.open_stream(handle).schema.metadata or {}
     except (FileNotFoundError, pa.ArrowInvalid):
         return None

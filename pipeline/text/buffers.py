@@ -10,7 +10,8 @@ def text_buffers(texts: pa.StringArray | pa.LargeStringArray) -> tuple[np.ndarra
     """``(data, offsets)``: uint8 bytes of all texts, and int64 offsets of length ``len(texts) + 1`` into them.
 
     Text ``i`` is ``data[offsets[i]:offsets[i + 1]]``, valid UTF-8. ``data`` is a view of the Arrow buffer (read-only,
-    not copied); nulls read as empty texts. Raises TypeError for an array of another type.
+    not copied, whatever made the buffer: kernels would be compiled once more for arrays that can be written to); nulls
+    read as empty texts. Raises TypeError for an array of another type.
     """
     if pa.types.is_string(texts.type):
         width = np.int32
@@ -20,9 +21,11 @@ def text_buffers(texts: pa.StringArray | pa.LargeStringArray) -> tuple[np.ndarra
         raise TypeError(f"expected an Arrow string array, got {texts.type}")
     _, offset_buffer, data_buffer = texts.buffers()
     if len(texts) == 0 or offset_buffer is None:
-        return np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)
-    offsets = np.frombuffer(offset_buffer, width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
+        data, offsets = np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)
+    else:
+        data = np.zeros(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)
+        offsets = np.frombuffer(offset_buffer, width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    data.flags.writeable = False
     return data, offsets
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from datasketch import MinHash, MinHashLSH
 
+from benchmarks.documents import named_prose
 from pipeline.build import Build
 from pipeline.dedup import minhash, verify
 from pipeline.dedup.minhash import Config
-from pipeline.dedup.shingles import shingle_hash, shingles
+from pipeline.dedup.shingles import shingle_hash, shingle_sets, shingles
 from pipeline.store import shards
 from tests.pipeline.dedup.corpus import build_of, decisions, dropped, partition_of, run
 
@@ -24,9 +28,9 @@ def records(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in handle.read().split(b"\n") if line]
 
 
-def deduplicated(root: Path, documents: list[dict[str, Any]], config: Config) -> Build:
+def deduplicated(root: Path, documents: list[dict[str, Any]], config: Config, shard_size: int = 300) -> Build:
     fields = [{"id": d["id"], "text": d["text"], "source": "real"} for d in documents]
-    build = build_of(root, fields, 300, minhash=config)
+    build = build_of(root, fields, shard_size, minhash=config)
     run(build, minhash.steps())
     return build
 
@@ -92,15 +96,7 @@ def test_clusters_of_real_near_duplicates_equal_datasketch_lsh_with_brute_force(
     build = deduplicated(tmp_path, documents, config)
     sets = {d["id"]: set(shingles(d["text"], config.ngram)) for d in documents}
     assert len(sets) == len(documents)
-    index = MinHashLSH(num_perm=config.permutations, params=(config.bands, config.rows))
-    similar = []
-    for name, found in sets.items():
-        sketch = MinHash(config.permutations, seed=config.seed, hashfunc=lambda s: shingle_hash(s) >> 32)
-        sketch.update_batch(found)
-        for other in index.query(sketch) if found else []:
-            if len(found & sets[other]) / len(found | sets[other]) >= config.threshold:
-                similar.append((name, other))
-        index.insert(name, sketch)
+    similar = similar_pairs(sets, config, lambda shingle: shingle_hash(shingle) >> 32)
     expected = partition_of(list(sets), similar)
     assert len(expected) > 30
     cluster = cluster_of(build)
@@ -111,3 +107,46 @@ def test_clusters_of_real_near_duplicates_equal_datasketch_lsh_with_brute_force(
         if cluster[a] == cluster[b]
     }
     assert found == together
+
+
+@pytest.mark.slow
+def test_clusters_of_20000_documents_equal_datasketch_lsh_with_brute_force(shared, tmp_path):
+    """Real prose, real near-duplicates, and copies of prose with ever more words left out. The sets are those of the
+    kernels (which have their own tests against the definition); bands, candidates and similarities are the oracle's."""
+    config, count = Config(), 20_000
+    names = ("articles_minhash", "pep_revisions_docs", "britannica_1810_vs_1815_docs")
+    documents = [
+        {"id": d["id"], "text": d["text"]} for name in names for d in records(shared / f"neardup/{name}.jsonl.gz")
+    ]
+    for number, (name, text) in enumerate(named_prose(60)):
+        words = text[:1200].split(" ")
+        documents.append({"id": name, "text": " ".join(words)})
+        if number % 5 == 0:
+            left_out = random.Random(number).sample(range(len(words)), number % 17 * len(words) // 400)
+            edited = [word for place, word in enumerate(words) if place not in set(left_out)]
+            documents.append({"id": f"{name}, edited", "text": " ".join(edited)})
+    documents = documents[:count]
+    build = deduplicated(tmp_path, documents, config, shard_size=3000)
+    hashes, offsets = shingle_sets(pa.array([d["text"] for d in documents]), config.ngram)
+    sets = {d["id"]: set(hashes[offsets[k] : offsets[k + 1]].tolist()) for k, d in enumerate(documents)}
+    assert len(sets) == count
+    expected = partition_of(list(sets), similar_pairs(sets, config, lambda shingle: shingle >> 32))
+    assert sum(len(members) for members in expected) > 4000
+    found: dict[int, set[str]] = {}
+    for name, cluster in cluster_of(build).items():
+        if cluster is not None:
+            found.setdefault(cluster, set()).add(name)
+    assert {frozenset(members) for members in found.values()} == {frozenset(members) for members in expected}
+
+
+def similar_pairs(sets: dict[str, set[Any]], config: Config, hashed: Callable[[Any], int]) -> list[tuple[str, str]]:
+    """The pairs that datasketch's LSH finds and whose exact Jaccard similarity reaches the threshold."""
+    index, pairs = MinHashLSH(num_perm=config.permutations, params=(config.bands, config.rows)), []
+    for name, found in sets.items():
+        sketch = MinHash(config.permutations, seed=config.seed, hashfunc=hashed)
+        sketch.update_batch(found)
+        for other in map(str, index.query(sketch) if found else []):
+            if len(found & sets[other]) / len(found | sets[other]) >= config.threshold:
+                pairs.append((name, other))
+        index.insert(name, sketch)
+    return pairs
