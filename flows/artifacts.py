@@ -7,7 +7,7 @@ texts are made by plain functions; the ``publish_`` functions, called inside a f
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from pipeline.build import Build
-from pipeline.report import formats, models, needs, sections
+from pipeline.report import formats, models, needs, sections, studies
 from pipeline.store import files
 
 Table = list[dict[str, Any]]
@@ -53,6 +53,22 @@ def publish_budget(build: Build, numbers: Mapping[str, Any]) -> None:
     """The token budget of each run as text; ``numbers`` is what training.budget.of_build gives."""
     if numbers["runs"]:
         create_markdown_artifact(budget_markdown(numbers), key(build, "token-budget"), "Token budget")
+
+
+def publish_ladder(build: Build) -> None:
+    """The scaling ladder's laws and predictions as text."""
+    found = studies.ladder(build)
+    if found is not None:
+        create_markdown_artifact(ladder_markdown(found), key(build, "scaling-ladder"), "Scaling ladder")
+
+
+def publish_ablation(build: Build) -> None:
+    """What each stage of curation is worth, as text."""
+    found = studies.ablation(build)
+    if found is not None:
+        notes = "".join(f"\n{note}." for note in found["kept_notes"])
+        text = "\n".join(_markdown_table(found["head"], found["table"])) + notes
+        create_markdown_artifact(text, key(build, "ablation"), "What curation is worth")
 
 
 def publish_report(build: Build, path: str) -> None:
@@ -218,6 +234,24 @@ def needs_markdown(found: Mapping[str, Any]) -> str:
     parts += ["", _markdown_row(names), _markdown_row(["---", *["---:"] * (len(names) - 1)])]
     parts += [_markdown_row(list(row.values())) for row in found["domains"]]
     return "\n".join(parts)
+
+
+def ladder_markdown(found: Mapping[str, Any]) -> str:
+    """What the scaling ladder found, as Markdown tables; ``found`` is studies.ladder's."""
+    parts = [f"{len(found['rows'])} models; N is {found['convention']}.\n"]
+    parts += _markdown_table(["L(N, D) = E + A / N^α + B / D^β", "fitted", "95 % interval"], found["laws"])
+    head = ["compute", "best N", "95 %", "best D", "95 %", "loss", "95 %"]
+    parts += _markdown_table(head, found["predictions"])
+    runs = [
+        (row["name"], formats.short(row["parameters"]), formats.short(row["tokens"]), f"{row['loss']:.3f}")
+        for row in found["rows"]
+    ]
+    return "\n".join(parts + _markdown_table(["run", "N", "D", "held-out loss"], runs))
+
+
+def _markdown_table(head: list[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [_markdown_row(head), _markdown_row(["---", *["---:"] * (len(head) - 1)])]
+    return [*lines, *(_markdown_row(list(row)) for row in rows), ""]
 
 
 def _markdown_row(cells: list[str]) -> str:

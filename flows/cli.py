@@ -116,6 +116,54 @@ def finetune(
 
 
 @app.command()
+def ladder(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Train small models of several sizes on RECIPE's corpus, fit scaling laws, and predict the next size."""
+    _study(recipe, "ladder", workers, runner, builds, verbose)
+
+
+@app.command()
+def ablate(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Train equal models on RECIPE's raw and curated text, and with each stage left out: what is curation worth?"""
+    _study(recipe, "ablation", workers, runner, builds, verbose)
+
+
+def _study(recipe: Path, study: str, workers: int | None, runner: Runner, builds: Path, verbose: bool) -> None:
+    with _telling_errors(verbose):
+        _quiet_prefect(verbose)
+        from flows import console, progress
+        from flows.ablate import ablate as ablate_flow
+        from flows.ladder import ladder as ladder_flow
+        from flows.opening import open_build
+        from flows.server import server
+        from pipeline.report import studies
+        from training.ablate import ablation_config
+        from training.ladder import ladder_config
+
+        run, check, read, view = {
+            "ladder": (ladder_flow, ladder_config, studies.ladder, console.ladder_view),
+            "ablation": (ablate_flow, ablation_config, studies.ablation, console.ablation_view),
+        }[study]
+        opened = open_build(recipe, builds)
+        check(opened)  # before anything starts
+        with server() as url, progress.TerminalReporter(terminal) as shown, progress.reporting(shown):
+            terminal.print(f"[bold]{opened.recipe.name}[/] in {opened.root}  [dim]watch: {url.removesuffix('/api')}[/]")
+            run(recipe, workers=workers, runner=runner.value, builds=builds)  # pyright: ignore
+        terminal.print(view(read(opened) or {}))
+
+
+@app.command()
 def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, verbose: Verbose = False) -> None:
     """Write the HTML report of a build as it stands, without making anything else."""
     with _telling_errors(verbose):

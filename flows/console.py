@@ -367,3 +367,30 @@ def diff_view(found: Sequence[Difference]) -> RenderableType:
         )
     totals = {state: sum(entry.documents for entry in found if entry.state == state) for state in colours}
     return Group(table, Text(", ".join(f"{formats.count(count)} {state}" for state, count in totals.items()), "bold"))
+
+
+def ladder_view(found: Mapping[str, Any]) -> RenderableType:
+    """The scaling ladder: its runs, the laws that fit them, and the next sizes; ``found`` is studies.ladder's."""
+    runs = _table("Run", "N|", "D|", "epochs|", "held-out loss|", "bits per byte|")
+    for row in found["rows"]:
+        cells = (formats.short(row["parameters"]), formats.short(row["tokens"]), formats.number(row["epochs"]))
+        runs.add_row(Text(row["name"]), *cells, f"{row['loss']:.3f}", f"{row['bits_per_byte']:.3f}")
+    laws = _table("L(N, D) = E + A / N^α + B / D^β", "fitted|", "95 % interval|")
+    for row in found["laws"]:
+        laws.add_row(*map(Text, row))
+    coming = _table("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
+    for row in found["predictions"]:
+        coming.add_row(*map(Text, row))
+    notes = [Text(f"not trained: {name}: {why}", "yellow") for name, why in found["left_out"].items()]
+    return Group(*(Padding(table, (0, 0, 1, 0)) for table in (runs, laws, coming)), *notes)
+
+
+def ablation_view(found: Mapping[str, Any]) -> RenderableType:
+    """What each stage is worth; ``found`` is studies.ablation's."""
+    head, *rest = found["head"]
+    table = _table(head, *(f"{name}|" for name in rest))
+    for row in found["table"]:
+        table.add_row(*map(Text, row))
+    notes = [Text(note, "yellow") for note in found["kept_notes"]]
+    told = f"{formats.several(found['seeds'], 'model')} of {formats.short(found['parameters'])} parameters a row"
+    return Group(table, Padding(_line("Models", told), (1, 0)), *notes)

@@ -37,8 +37,9 @@ class Reporter:
         try:
             yield advance
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
-            self._close(title, f"{done} of {self._total}", note, self.seconds[name])
+            took = time.monotonic() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + took
+            self._close(title, f"{done} of {self._total}", note, took)
 
     @contextlib.contextmanager
     def training(self, name: str, title: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:

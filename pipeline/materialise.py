@@ -37,6 +37,14 @@ def shard_name(build: Build, shard: str) -> str:
     return f"data-{build.place(shard):05d}-of-{len(build.shards()):05d}.arrow"
 
 
+def corpus_table(build: Build, shard: str) -> pa.Table:
+    """The curated documents of ``shard``, in CORPUS_SCHEMA."""
+    view = build.view(shard)
+    repeats = view.signals.get("repeats", pa.array([1] * len(view.texts), pa.int32()))
+    columns = {**view.documents, "text": view.texts, "repeats": repeats}
+    return pa.table([columns[field.name] for field in CORPUS_SCHEMA], schema=CORPUS_SCHEMA)
+
+
 def _write_shard(build: Build, shard: str) -> Outcome:
     name = shard_name(build, shard)
     path = build.path("corpus", name)
@@ -44,11 +52,7 @@ def _write_shard(build: Build, shard: str) -> Outcome:
     made_by = files.fingerprint("corpus", VERSION, build.view_fingerprint(shard))
     current = shards.is_current(path, made_by)
     if not current:
-        view = build.view(shard)
-        repeats = view.signals.get("repeats", pa.array([1] * len(view.texts), pa.int32()))
-        columns = {**view.documents, "text": view.texts, "repeats": repeats}
-        table = pa.table([columns[field.name] for field in CORPUS_SCHEMA], schema=CORPUS_SCHEMA)
-        shards.write_table(path, table, made_by)
+        shards.write_table(path, corpus_table(build, shard), made_by)
     if build.recipe.corpus.parquet and not _parquet_is_current(parquet, made_by):
         with files.replacing(parquet) as handle:
             pq.write_table(shards.read_table(path), handle, compression="zstd")

@@ -99,18 +99,24 @@ def trial(build: Build, recipe: Recipe) -> Iterator[Trial]:
             raise CannotAnswer(f"{name}: the build has other documents than this recipe; run `mill build` instead")
     with tempfile.TemporaryDirectory(prefix=".whatif-", dir=files.local(build.root)) as folder:
         for name in LINKED:
-            _link(files.local(build.path(name)), Path(folder, name))
+            link_tree(files.local(build.path(name)), Path(folder, name))
         yield Trial(build, Build(folder, recipe))
 
 
-def _link(source: Path, target: Path) -> None:
-    """The tree ``source`` as folders of links; a step that writes a file puts it in the place of the link."""
+def link_tree(source: Path, target: Path) -> None:
+    """The tree ``source`` as folders of links; a step that writes a file puts it in the place of the link.
+
+    Files that stand in ``target`` already stay, links are renewed.
+    """
     for folder, _, names in os.walk(source):
         into = target / Path(folder).relative_to(source)
         into.mkdir(parents=True, exist_ok=True)
         for name in names:
-            if not name.startswith("."):
-                (into / name).symlink_to(Path(folder, name).resolve())
+            link = into / name
+            if link.is_symlink():
+                link.unlink()
+            if not name.startswith(".") and not link.exists():
+                link.symlink_to(Path(folder, name).resolve())
 
 
 @dataclass(frozen=True)

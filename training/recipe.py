@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.recipe import Recipe, require_unique
+from pipeline.sources import Source
 from pipeline.stage import Config
 from training import peaks, presets
 
@@ -130,6 +131,67 @@ class FinetuneConfig(RunConfig):
     )
 
 
+class LadderConfig(RunConfig):
+    """Small causal models trained at several computes (`mill ladder`), to fit scaling laws of one's own corpus."""
+
+    tokenizer: str
+    family: Literal["gpt2", "llama"] = "llama"
+    compute: Annotated[
+        list[Annotated[float, Field(gt=0)]],
+        Field(min_length=1, description="floating-point operations of a run; a run of every width for each"),
+    ] = [1e12, 3e12, 1e13]
+    widths: Annotated[
+        list[Annotated[int, Field(ge=32, multiple_of=32)]], Field(min_length=3, description="hidden sizes")
+    ] = [32, 64, 96, 128, 192, 256]
+    layer_width: Annotated[int, Field(ge=1, description="a layer for every so much of the width")] = 64
+    parameters: Annotated[
+        Literal["total", "non_embedding", "matrices_and_head"], Field(description="the N that the laws are fitted to")
+    ] = "total"
+    sequence_length: Annotated[int, Field(ge=8)] = 128
+    batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 16
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
+    base_width: Annotated[
+        int, Field(ge=1, description="width that learning_rate is for; others get it x sqrt(base_width / width)")
+    ] = 128
+    min_steps: Annotated[int, Field(ge=1, description="runs with fewer steps are left out")] = 50
+    max_epochs: Annotated[float, Field(gt=0, description="runs that repeat the corpus more often are left out")] = 4.0
+    eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens that a run is judged by")] = 100_000
+    bootstrap: Annotated[int, Field(ge=20, description="resamples behind each interval")] = 400
+    predict: Annotated[
+        list[Annotated[float, Field(gt=0)]], Field(description="multiples of the largest compute to predict")
+    ] = [10.0, 100.0]
+
+
+class AblationConfig(RunConfig):
+    """Equal small causal models trained on raw and curated text and with one stage left out (`mill ablate`)."""
+
+    tokenizer: str
+    model: Annotated[str | dict[str, Any], Field(description="a causal preset, or a preset with fields changed")] = (
+        "gpt2-demo"
+    )
+    tokens: Annotated[int, Field(ge=1, description="tokens that every model reads")]
+    leave_out: Annotated[
+        list[str] | None, Field(description="stages to leave out one by one; absent: all of the recipe's but balance")
+    ] = None
+    neutral: Annotated[
+        list[Source], Field(description="sources of held-out text that neither corpus has a claim to")
+    ] = []
+    seeds: Annotated[int, Field(ge=2, description="models of each variant; intervals are over them")] = 3
+    sequence_length: Annotated[int, Field(ge=8)] = 128
+    batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 16
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
+    eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens of each kind that a model is judged by")] = (
+        100_000
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_causal(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
+        if presets.shape_of(model)["type"] not in OBJECTIVES["causal"]:
+            raise ValueError(f"ablation trains causal models: {', '.join(OBJECTIVES['causal'])}")
+        return model
+
+
 class BudgetConfig(Config):
     """What the token budget compares this build with."""
 
@@ -152,6 +214,8 @@ class BuildRecipe(Recipe):
 
     pretrain: list[PretrainConfig] = []
     finetune: list[FinetuneConfig] = []
+    ladder: LadderConfig | None = None
+    ablation: AblationConfig | None = None
     budget: BudgetConfig = BudgetConfig()
 
     @model_validator(mode="after")
@@ -162,6 +226,10 @@ class BuildRecipe(Recipe):
         encoders = [run.name for run in self.pretrain if run.objective != "causal"]
         for run in self.pretrain:
             _require("pretrain", run.name, "tokenizer", run.tokenizer, tokenizers)
+        if self.ladder is not None:
+            _require("ladder", self.ladder.family, "tokenizer", self.ladder.tokenizer, tokenizers)
+        if self.ablation is not None:
+            _require("ablation", self.name, "tokenizer", self.ablation.tokenizer, tokenizers)
         for run in self.finetune:
             _require("finetune", run.name, "base", run.base, encoders)
             if run.name in {other.name for other in self.pretrain}:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pipeline import inspect
 from pipeline.build import Build, Step
-from pipeline.report import charts, collect, formats, models, needs, sections
+from pipeline.report import charts, collect, formats, models, needs, sections, studies
 from pipeline.store import files
 
 
@@ -44,6 +44,8 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "pretrained": models.pretrained(build),
         "finetuned": models.finetuned(build),
         "needs": needs.needs(build),
+        "ablation": studies.ablation(build),
+        "ladder": studies.ladder(build),
         "budgets": models.budgets(budget),
         "name": build.recipe.name,
         "recipe": yaml.safe_dump(build.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
@@ -62,7 +64,7 @@ def _page(**values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    writers = ("count", "several", "short", "size", "share", "number", "rule")
+    writers = ("count", "several", "short", "size", "share", "number", "power", "rule")
     environment.filters |= {name: getattr(formats, name) for name in writers}
     environment.globals["meter"] = charts.meter
     style = environment.get_template("style.css").render()

@@ -43,11 +43,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A line: ``points`` as (x, y) in the order of x; ``kind`` is its class."""
+    """A line: ``points`` as (x, y) in the order of x; ``kind`` is its class. Not ``joined``: a dot at each point."""
 
     name: str
     kind: str
     points: Sequence[tuple[float, float]]
+    joined: bool = True
 
 
 def bars(title: str, description: str, rows: Sequence[Bar], whole: float) -> Markup:
@@ -124,8 +125,13 @@ def histogram(
     return _svg(title, description, bottom + 22, parts, NARROW)
 
 
-def lines(title: str, description: str, series: Sequence[Series], x_label: str, y_label: str) -> Markup:
-    """Lines over a common pair of axes, each named at its end. Raises ValueError if there is no point at all."""
+def lines(
+    title: str, description: str, series: Sequence[Series], x_label: str, y_label: str, log_x: bool = False
+) -> Markup:
+    """Lines over a common pair of axes, each named at its end, those without a name not at all.
+
+    Raises ValueError if there is no point at all.
+    """
     points = [point for entry in series for point in entry.points]
     if not points:
         raise ValueError(f"{title}: nothing to draw")
@@ -133,23 +139,26 @@ def lines(title: str, description: str, series: Sequence[Series], x_label: str, 
     bottom = top + height
     ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points), 5)
     low, high = min(ticks[0], min(y for _, y in points)), max(ticks[-1], max(y for _, y in points))
-    x_scale = _scale(min(x for x, _ in points), max(x for x, _ in points), left, WIDTH - right, False)
+    x_scale = _scale(*_range(points), left, WIDTH - right, log_x)
     y_scale = _scale(low, high, bottom, top, False)
     parts = [_y_axis(ticks, y_scale, left, WIDTH - right), _text(0, 10, y_label, "axis")]
-    parts += _x_axis(nice_ticks(*_range(points), 5), x_scale, bottom)
+    parts += _x_axis(log_ticks(*_range(points)) if log_x else nice_ticks(*_range(points), 5), x_scale, bottom)
     parts.append(_text(WIDTH - right, bottom + 32, x_label, "axis end"))
     ends: list[float] = []
     for entry in sorted(series, key=lambda entry: entry.points[-1][1] if entry.points else 0.0, reverse=True):
         if not entry.points:
             continue
-        path = "L".join(f"{_n(x_scale(x))} {_n(y_scale(y))}" for x, y in entry.points)
-        parts.append(Markup('<path class="line {}" d="M{}"/>').format(entry.kind, path))
+        if entry.joined:
+            path = "L".join(f"{_n(x_scale(x))} {_n(y_scale(y))}" for x, y in entry.points)
+            parts.append(Markup('<path class="line {}" d="M{}"/>').format(entry.kind, path))
+        for x, y in entry.points[:-1] if not entry.joined else ():
+            parts.append(_dot(x_scale(x), y_scale(y), entry.kind))
         x, y = entry.points[-1]
+        parts.append(_dot(x_scale(x), y_scale(y), entry.kind))
+        if not entry.name:
+            continue
         label_y = max([y_scale(y) + 4, *(end + _LINE for end in ends)])
         ends.append(label_y)
-        parts.append(Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(
-            entry.kind, _n(x_scale(x)), _n(y_scale(y))
-        ))  # fmt: skip
         parts.append(_text(x_scale(x) + 7, label_y, f"{entry.name} {short(y)}", f"seriesname {entry.kind}"))
     return _svg(title, description, bottom + 36, parts)
 
@@ -231,6 +240,10 @@ def _svg(title: str, description: str, height: float, parts: Sequence[Markup], w
 
 def _text(x: float, y: float, text: str, kind: str) -> Markup:
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, _n(x), _n(y), text)
+
+
+def _dot(x: float, y: float, kind: str) -> Markup:
+    return Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(kind, _n(x), _n(y))
 
 
 def _line(x: float, y: float, x_end: float, y_end: float, kind: str) -> Markup:

@@ -1,0 +1,153 @@
+"""Variants of a build that leave stages out, for models that tell what each stage is worth.
+
+A variant is a folder of links to the build's documents and ledgers, ``ablation/<name>/``, in which the stages of its
+recipe run: what no left-out stage touches is current there and stays. All variants share the build's tokenizer and the
+build's split: a document that the build holds out is trained on by none, and neither are its copies, as far as the
+build's own deduplication found them (else the raw text, where they still are, would be trained on the test).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import curate, ingest, inspect, materialise
+from pipeline.build import STAGES, Build, Outcome, Step
+from pipeline.recipe import Recipe
+from pipeline.sources import Source
+from pipeline.store import files, shards
+from pipeline.tokenization import pack
+from pipeline.tokenization import steps as tokenization
+from pipeline.whatif import LINKED, link_tree
+
+R = TypeVar("R", bound=Recipe)
+CURATED, RAW, NEUTRAL = "curated", "raw", "neutral"
+VERSION = 1
+_LEFT_OUT = "left-out.arrow"
+
+
+def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], dict[str, str]]:
+    """The recipe of each variant by name, and for each stage that cannot be left out alone why.
+
+    ``leave_out`` names stages; None: all that the recipe runs but balance. Raises ValueError for one that it does not.
+    """
+    runs = [name for name in STAGES if getattr(recipe, name, None) is not None]
+    wanted = [name for name in runs if name != "balance"] if leave_out is None else list(leave_out)
+    for name in wanted:
+        if name not in runs:
+            raise ValueError(f"ablation.leave_out: the recipe runs no stage {name!r}; it runs {', '.join(runs)}")
+    bare = recipe.model_copy(update={"against": [], "index": False})
+    found = {CURATED: recipe, RAW: bare.model_copy(update=dict.fromkeys(runs))}
+    kept: dict[str, str] = {}
+    for name in wanted:
+        if name == "language" and (
+            others := [stage for stage in runs if stage != name and _reads_language(recipe, stage)]
+        ):
+            kept[name] = f"{', '.join(others)} needs it"
+        else:
+            found[f"without-{name}"] = bare.model_copy(update={name: None})
+    return found, kept
+
+
+def _reads_language(recipe: Recipe, stage: str) -> bool:
+    """Whether ``stage`` needs each document's language: perplexity does, and limits given per language."""
+    return stage == "perplexity" or any(rule.by == "language" for rule in inspect.rules(Build("", recipe), stage))
+
+
+def open_variant(build: Build, name: str, recipe: R, tokenizer: str) -> Build[R]:
+    """The folder of a variant, linked to ``build`` as it is now; what the variant made itself stays."""
+    variant = Build(build.path("ablation", name), _with_tokenizer(recipe, tokenizer))
+    for part in (*LINKED, "tokenizers"):
+        link_tree(files.local(build.path(part)), files.local(variant.path(part)))
+    _leave_out_copies(build, variant)
+    return variant
+
+
+def open_neutral(build: Build[R], sources: Sequence[Source], tokenizer: str) -> Build[R]:
+    """A build of ``sources`` alone, without any stage; all of its tokens are in the split ``train``."""
+    bare = {**dict.fromkeys(STAGES), "sources": list(sources), "against": [], "index": False}
+    neutral = Build(build.path("ablation", NEUTRAL), _with_tokenizer(build.recipe.model_copy(update=bare), tokenizer))
+    link_tree(files.local(build.path("tokenizers")), files.local(neutral.path("tokenizers")))
+    return neutral
+
+
+def _with_tokenizer(recipe: R, name: str) -> R:
+    return recipe.model_copy(update={"tokenizers": [config for config in recipe.tokenizers if config.name == name]})
+
+
+def steps(variant: Build) -> list[Step]:
+    """From the variant's documents to its packed tokens."""
+    before = ingest.steps() if _is_neutral(variant) else curate.stage_steps(variant.recipe)
+    return [
+        *before,
+        Step("ablation.corpus", "Write the variant's corpus", Build.shards, _write_shard),
+        *(step for step in materialise.steps() if step.name == "corpus.manifest"),
+        Step("ablation.split", "Split as the build does", lambda _build: ["split"], _split),
+        *(step for step in tokenization.steps() if step.name.startswith("pack")),
+    ]
+
+
+def _is_neutral(variant: Build) -> bool:
+    return Path(variant.root).name == NEUTRAL
+
+
+def _thresholds(root: str) -> dict[str, int]:
+    """The hash below which documents of each domain are held out, as the build in ``root`` decided."""
+    return files.read_json(files.join(root, "tokenizers", "split.json"))["thresholds"]
+
+
+def _leave_out_copies(build: Build, variant: Build) -> None:
+    """Write the ids of documents that the variant must not train on: copies of what ``build`` holds out."""
+    limits, seed = _thresholds(build.root), build.recipe.seed
+    held: list[pa.Array] = []
+    for shard in tokenization.corpus_shards(build):
+        table = shards.read_table(build.path("corpus", shard), ["id", "domain"])
+        ids, domains = (table[name].combine_chunks() for name in ("id", "domain"))
+        held.append(ids.filter(pa.array(pack.is_heldout(ids, domains, limits, seed))))
+    survivors = pa.concat_arrays([pa.array([], pa.string()), *held])
+    copies = pa.array([], pa.string())
+    for stage in ("minhash", "exact"):  # an exact copy may name a survivor that was itself a near-duplicate
+        if stage in build.stages:
+            found = [copies]
+            for shard in build.shards():
+                ledger = build.ledger(stage, shard)
+                is_copy = pc.is_in(ledger["duplicate_of"], value_set=pa.concat_arrays([survivors, copies]))
+                found.append(build.documents(shard)["id"].filter(is_copy).combine_chunks())
+            copies = pa.concat_arrays(found)
+    made_by = files.fingerprint("ablation.left_out", VERSION, copies.to_pylist())
+    path = variant.path(_LEFT_OUT)
+    if not shards.is_current(path, made_by):
+        shards.write_table(path, pa.table({"id": copies}), made_by)
+
+
+def _write_shard(variant: Build, shard: str) -> Outcome:
+    left_out = variant.path(_LEFT_OUT)
+    excluded = shards.read_fingerprint(left_out) if files.exists(left_out) else None
+    path = variant.path("corpus", materialise.shard_name(variant, shard))
+    made_by = files.fingerprint(
+        "ablation.corpus", VERSION, materialise.VERSION, excluded, variant.view_fingerprint(shard)
+    )
+    if shards.is_current(path, made_by):
+        return Outcome(reused=True)
+    table = materialise.corpus_table(variant, shard)
+    if excluded is not None:
+        ids = shards.read_table(left_out)["id"].combine_chunks()
+        table = table.filter(pc.invert(pc.is_in(table["id"], value_set=ids))).combine_chunks()
+    shards.write_table(path, table, made_by)
+    return Outcome(len(table), table["text"].nbytes)
+
+
+def _split(variant: Build, _item: str) -> Outcome:
+    """The build's thresholds; a domain that curation left nothing of has none held out."""
+    limits = {} if _is_neutral(variant) else _thresholds(str(Path(variant.root).parents[1]))
+    domains: set[str] = set()
+    for shard in tokenization.corpus_shards(variant):
+        domains |= set(shards.read_table(variant.path("corpus", shard), ["domain"])["domain"].unique().to_pylist())
+    limits = {**dict.fromkeys(sorted(domains), 0), **limits}
+    path = variant.path("tokenizers", "split.json")
+    files.write_json(path, {"fingerprint": files.fingerprint("ablation.split", limits), "thresholds": limits})
+    return Outcome()

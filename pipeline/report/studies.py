@@ -1,0 +1,129 @@
+"""What the report says about studies that train many small models: the scaling ladder and the ablation.
+
+Read as training writes them (scaling/ladder.json, ablation/results.json); the pipeline knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.build import Build
+from pipeline.report import charts
+from pipeline.report.formats import number, power, short, title
+from pipeline.store import files
+
+_CONVENTIONS = {
+    "total": "all parameters",
+    "non_embedding": "parameters without embeddings",
+    "matrices_and_head": "matrices and output head",
+}
+Row = tuple[str, str, str]
+
+
+def ladder(build: Build) -> dict[str, Any] | None:
+    """The scaling ladder: its laws and predictions as rows, its IsoFLOP curves drawn; None if it was not climbed."""
+    path = build.path("scaling", "ladder.json")
+    if not files.exists(path):
+        return None
+    found = files.read_json(path)
+    return {
+        **found,
+        "convention": _CONVENTIONS[found["parameters"]],
+        "isoflop_chart": _isoflop_chart(found),
+        "laws": law_rows(found),
+        "predictions": prediction_rows(found),
+    }
+
+
+def law_rows(found: Mapping[str, Any]) -> list[Row]:
+    """(name, value, 95 % interval) of each constant that was fitted."""
+    told = {"E": "E, nats that no model saves", "A": "A", "B": "B", "alpha": "α, of N", "beta": "β, of D"}
+    rows = [(told[name], number(found["law"][name]), band(found["law_intervals"][name])) for name in told]
+    law, exponent = found["law"], found["isoflop"]["exponent"]
+    by_law = law["beta"] / (law["alpha"] + law["beta"])
+    rows.append(("exponent of the best N by compute: law", number(by_law), "–"))
+    rows.append(
+        ("exponent of the best N by compute: IsoFLOP", number(exponent), band(found["isoflop"]["exponent_interval"]))
+    )
+    return rows
+
+
+def prediction_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """(compute, best N, interval, best D, interval, loss, interval) of each larger compute."""
+    return [
+        (
+            f"{power(entry['compute'])} FLOP",
+            *(
+                cell
+                for name in ("parameters", "tokens", "loss")
+                for cell in (_written(entry[name]), band(entry[f"{name}_interval"]))
+            ),
+        )
+        for entry in found["next"]
+    ]
+
+
+def band(values: Sequence[float] | None) -> str:
+    """An interval for people: ``1.77 to 1.87``; a dash for none."""
+    return f"{_written(values[0])} to {_written(values[1])}" if values else "–"
+
+
+def _written(value: float) -> str:
+    return short(value) if abs(value) >= 1000 else number(value)
+
+
+def _isoflop_chart(found: Mapping[str, Any]) -> Markup:
+    """Held-out loss by N: the runs as dots, named by their compute, and the parabola through each compute's runs."""
+    series = []
+    for curve in found["isoflop"]["curves"]:
+        sizes = [row["parameters"] for row in found["rows"] if row["compute"] == curve["compute"]]
+        steps = [min(sizes) * (max(sizes) / min(sizes)) ** (i / 30) for i in range(31)]
+        points = [(n, curve["curvature"] * math.log(n / curve["parameters"]) ** 2 + curve["loss"]) for n in steps]
+        series.append(charts.Series("", "train", points))
+    for compute in sorted({row["compute"] for row in found["rows"]}):
+        points = sorted((row["parameters"], row["loss"]) for row in found["rows"] if row["compute"] == compute)
+        series.append(charts.Series(f"{power(compute)}:", "heldout", points, joined=False))
+    said = f"{len(found['rows'])} runs at {len(found['isoflop']['curves'])} computes"
+    return charts.lines("Held-out loss by model size", said, series, _CONVENTIONS[found["parameters"]], "loss", True)
+
+
+def ablation(build: Build) -> dict[str, Any] | None:
+    """What each stage is worth, as rows by variant; None if no ablation was run."""
+    path = build.path("ablation", "results.json")
+    if not files.exists(path):
+        return None
+    found = files.read_json(path)
+    return {
+        **found,
+        "table": [(variant_title(row["variant"]), *_ablation_cells(row, found["kinds"])) for row in found["rows"]],
+        "head": ablation_head(found),
+        "kept_notes": [f"{title(stage)} was not left out: {why}" for stage, why in found["kept"].items()],
+    }
+
+
+def variant_title(name: str) -> str:
+    """``without-minhash`` for people."""
+    stage = name.removeprefix("without-")
+    return f"without {title(stage)}" if stage != name else f"{name} text"
+
+
+def _ablation_cells(row: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
+    """Unique tokens and epochs; then for each kind of text bits per byte, and how much worse than the curated text."""
+    cells = [short(row["unique_tokens"]), number(row["epochs"])]
+    for kind in kinds:
+        entry = row["bits_per_byte"][kind]
+        low, high = entry["interval"]
+        cells.append(f"{entry['mean']:.4f}")
+        cells.append("–" if row["variant"] == "curated" else f"{entry['difference']:+.4f} ({low:+.4f} to {high:+.4f})")
+    return cells
+
+
+def ablation_head(found: Mapping[str, Any]) -> list[str]:
+    """The head of the ablation's table."""
+    return ["Trained on", "unique tokens", "epochs"] + [
+        cell for kind in found["kinds"] for cell in (f"bits per byte, {kind}", "worse than curated (95 %)")
+    ]

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.build import Build
+from pipeline.store import files
+from tests.training.conftest import recipe
+from training import ladder, models, objectives
+from training.models import Vocabulary
+from training.objective import Task
+from training.pretrain import pretrain
+from training.recipe import BuildRecipe, LadderConfig
+from training.scaling import Law
+
+SECTION: dict[str, Any] = {
+    "tokenizer": "bytes",
+    "compute": [3e9, 6e9],
+    "widths": [32, 64, 96],
+    "layer_width": 96,
+    "sequence_length": 32,
+    "batch_size": 4,
+    "min_steps": 2,
+    "max_epochs": 100,
+    "bootstrap": 20,
+    "eval_tokens": 500,
+    "precision": "fp32",
+}
+
+
+def climbing(root: str, **changes: Any) -> Build[BuildRecipe]:
+    return Build(root, recipe(ladder={**SECTION, **changes}))
+
+
+def test_every_run_spends_its_compute(packed_build: str) -> None:
+    planned = ladder.plan(climbing(packed_build))
+    assert len(planned.rungs) + len(planned.left_out) == 6
+    for rung in planned.rungs:
+        model = objectives.load("causal").create(Task(rung.config, Vocabulary(260, eos=256), 0))
+        flops = models.flops_per_token(objectives.load("causal").checkpoint(model), 32)
+        step = 4 * 32 * flops
+        assert abs(rung.tokens * flops - rung.compute) <= 0.5 * step
+        assert rung.tokens == rung.config.steps * 4 * 32  # type: ignore[operator]
+        assert rung.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_runs_not_worth_training_are_left_out_with_the_reason(packed_build: str) -> None:
+    planned = ladder.plan(climbing(packed_build, compute=[2e7, 3e9, 6e9, 1e12], max_epochs=50, min_steps=4))
+    reasons = set(planned.left_out.values())
+    assert any("fewer than min_steps 4" in reason for reason in reasons)
+    assert any("more than max_epochs 50" in reason for reason in reasons)
+    trained = {rung.config.name for rung in planned.rungs}
+    assert trained.isdisjoint(planned.left_out)
+    with pytest.raises(ValueError, match="a law needs 6") as refused:
+        ladder.plan(climbing(packed_build, compute=[1e12]))
+    assert "epochs are more than max_epochs" in str(refused.value)
+
+
+def made_of(law: Law) -> list[dict[str, Any]]:
+    """Rows of a ladder whose losses are exactly those of ``law``; compute is 6 N D."""
+    rows = []
+    for compute in (1e15, 3e15, 1e16, 3e16):
+        best = law.optimum(compute)[0]
+        for factor in np.exp(np.linspace(-0.8, 0.8, 7)):
+            n = best * factor
+            d = compute / 6 / n
+            rows.append(
+                {"name": f"{compute}-{n}", "compute": compute, "parameters": n, "tokens": d, "loss": law.loss(n, d)}
+            )
+    return rows
+
+
+def test_the_analysis_gives_back_the_law_and_predicts_the_next_size_by_it() -> None:
+    law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
+    found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0]))
+    for name, value in found["law"].items():
+        assert value == pytest.approx(getattr(law, name), rel=0.01)
+    (next_size,) = found["next"]
+    n, d = law.optimum(3e17)
+    assert (next_size["parameters"], next_size["tokens"]) == pytest.approx((n, d), rel=0.02)
+    assert next_size["loss"] == pytest.approx(law.loss(n, d), rel=1e-3)
+    assert next_size["loss_interval"][0] <= next_size["loss"] * (1 + 1e-6)
+    for curve in found["isoflop"]["curves"]:
+        n, d = law.optimum(curve["compute"])
+        assert curve["bracketed"]
+        assert (curve["parameters"], curve["tokens"]) == pytest.approx((n, d), rel=1e-3)
+    assert found["isoflop"]["exponent"] == pytest.approx(0.5, abs=1e-3)
+    assert len(found["held_out"]) == 7
+    for row in found["held_out"]:
+        assert row["predicted"] == pytest.approx(row["loss"], rel=1e-3)
+
+
+def test_a_ladder_is_trained_fitted_and_written(packed_build: str, tmp_path: Path) -> None:
+    root = str(shutil.copytree(packed_build, tmp_path / "build"))
+    build = climbing(root)
+    planned = ladder.plan(build)
+    runs = ladder.with_rungs(build, planned.rungs)
+    summaries = [pretrain(runs, rung.config.name) for rung in planned.rungs]
+    found = ladder.summarise(build, planned, summaries)
+    assert files.read_json(build.path("scaling", "ladder.json")) == found
+    for row, summary in zip(found["rows"], summaries, strict=True):
+        assert (row["tokens"], row["parameters"]) == (summary["steps"] * 4 * 32, summary["parameters"]["total"])
+        assert row["loss"] == summary["evaluation"]["loss"]
+    assert set(found["law"]) == {"E", "A", "B", "alpha", "beta"}
+    assert torch.tensor(list(found["law"].values())).isfinite().all()
+
+
+def test_a_recipe_without_the_section_is_told_so(packed_build: str) -> None:
+    with pytest.raises(ValueError, match="no `ladder` section"):
+        ladder.plan(Build(packed_build, recipe()))

@@ -1,0 +1,244 @@
+"""The scaling ladder: small models trained on one's own corpus, laws fitted to their losses, the next size predicted.
+
+For each compute C of the recipe a model of every width is trained on D = C / (operations a token) tokens, attention
+counted, with its own schedule (Hoffmann 2022: a run that was stopped early is not a shorter run). Their held-out losses
+give IsoFLOP parabolas (approach 2) and a law (approach 3), each with bootstrap intervals over the runs. The law is also
+fitted without the largest compute, and what it says of those runs stands beside what they came to.
+
+    scaling/ladder.json     models/ladder-<compute>-w<width>/
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.build import Build
+from pipeline.store import files
+from pipeline.tokenization.packed import PackedTokens
+from training import fitting, models, noise, objectives
+from training.fitting import Parabola, Runs
+from training.models import Vocabulary
+from training.objective import Task
+from training.recipe import BuildRecipe, LadderConfig, PretrainConfig
+from training.scaling import Law
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One run of the ladder: a model of ``parameters`` by the ladder's convention, on ``tokens`` tokens."""
+
+    config: PretrainConfig
+    compute: float
+    width: int
+    parameters: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs, shortest first, and for each run that is not worth training why."""
+
+    rungs: tuple[Rung, ...]
+    left_out: dict[str, str]
+
+
+def plan(build: Build[BuildRecipe]) -> Plan:
+    """The ladder of ``build``'s recipe on its packed tokens. Raises ValueError where too few runs for a law remain."""
+    config = ladder_config(build)
+    train = PackedTokens(build.path("tokens", config.tokenizer, "train"))
+    vocabulary = Vocabulary.of(train)
+    step_tokens = config.batch_size * config.sequence_length
+    objective = objectives.load("causal")
+    rungs, left_out = [], {}
+    for compute in sorted(set(config.compute)):
+        for width in sorted(set(config.widths)):
+            run = _run_config(config, compute, width, steps=1)
+            with torch.device("meta"):
+                model = objective.checkpoint(objective.create(Task(run, vocabulary, 0)))
+            tokens = compute / models.flops_per_token(model, config.sequence_length)
+            steps, epochs = round(tokens / step_tokens), tokens / len(train)
+            if steps < config.min_steps:
+                left_out[run.name] = f"{steps} steps are fewer than min_steps {config.min_steps}"
+            elif epochs > config.max_epochs:
+                left_out[run.name] = f"{epochs:.1f} epochs are more than max_epochs {config.max_epochs:g}"
+            else:
+                run = _run_config(config, compute, width, steps)
+                size = models.count(model).asdict()[config.parameters]
+                rungs.append(Rung(run, compute, width, size, steps * step_tokens))
+    if len(rungs) < fitting.LEAST_RUNS:
+        told = "".join(f"\n  {name}: {why}" for name, why in left_out.items())
+        raise ValueError(
+            f"ladder: {len(rungs)} runs are left, and a law needs {fitting.LEAST_RUNS}; change `compute` or `widths`,"
+            f" or take more text:{told}"
+        )
+    return Plan(tuple(sorted(rungs, key=lambda rung: (rung.compute, rung.width))), left_out)
+
+
+def ladder_config(build: Build[BuildRecipe]) -> LadderConfig:
+    """The recipe's `ladder` section. Raises ValueError where it has none."""
+    if build.recipe.ladder is None:
+        raise ValueError(f"recipe {build.recipe.name!r} has no `ladder` section; `mill fields ladder` explains it")
+    return build.recipe.ladder
+
+
+def with_rungs(build: Build[BuildRecipe], rungs: Sequence[Rung]) -> Build[BuildRecipe]:
+    """The same build with the ladder's runs for its `pretrain` section, as training.pretrain takes them."""
+    return Build(build.root, build.recipe.model_copy(update={"pretrain": [rung.config for rung in rungs]}))
+
+
+def _run_config(config: LadderConfig, compute: float, width: int, steps: int) -> PretrainConfig:
+    rate = config.optimiser.learning_rate * math.sqrt(config.base_width / width)
+    return PretrainConfig(
+        name=f"ladder-{compute:.2g}-w{width}".replace("+", ""),
+        objective="causal",
+        tokenizer=config.tokenizer,
+        model=_shape(config, width),
+        sequence_length=config.sequence_length,
+        batch_size=config.batch_size,
+        micro_batch=config.micro_batch,
+        precision=config.precision,
+        compile=config.compile,
+        seed=config.seed,
+        steps=steps,
+        optimiser=config.optimiser.model_copy(update={"learning_rate": rate}),
+        eval_tokens=config.eval_tokens,
+        checkpoint_every=max(1, steps),
+        keep_last=1,
+    )
+
+
+def _shape(config: LadderConfig, width: int) -> dict[str, Any]:
+    """A model of ``width``: a head for every 32 of it and a layer for every ``layer_width``, at least one of each."""
+    heads, layers = max(1, width // 32), max(1, round(width / config.layer_width))
+    if config.family == "gpt2":
+        return {"type": "gpt2", "n_layer": layers, "n_embd": width, "n_head": heads}
+    return {
+        "type": "llama",
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "intermediate_size": 32 * math.ceil(8 * width / 3 / 32),
+    }
+
+
+def summarise(build: Build[BuildRecipe], planned: Plan, summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Fit the laws to the ``summaries`` of the planned runs, write scaling/ladder.json and return it."""
+    config = ladder_config(build)
+    rows = [
+        {
+            "name": rung.config.name,
+            "compute": rung.compute,
+            "width": rung.width,
+            "parameters": rung.parameters,
+            "tokens": rung.tokens,
+            "epochs": summary["epochs"],
+            "loss": summary["evaluation"]["loss"],
+            "bits_per_byte": summary["evaluation"]["bits_per_byte"],
+            "seconds": summary["seconds"],
+        }
+        for rung, summary in zip(planned.rungs, summaries, strict=True)
+    ]
+    made_by = files.fingerprint("ladder", VERSION, config, [summary["fingerprint"] for summary in summaries])
+    found = {"fingerprint": made_by, "parameters": config.parameters, "left_out": planned.left_out, "rows": rows}
+    found |= analyse(rows, config)
+    files.write_json(build.path("scaling", "ladder.json"), found)
+    return found
+
+
+def analyse(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, Any]:
+    """The laws of ``rows`` (compute, parameters, tokens, loss), their intervals, and what they predict.
+
+    ``law`` with an interval for each constant; ``isoflop`` with a parabola a compute and the exponent of N_opt by
+    compute; ``held_out`` with what a law fitted below the largest compute says of the runs at it; ``next`` with the
+    best size, tokens and loss at larger computes.
+    """
+    runs = _runs(rows)
+    law = fitting.fit_law(runs)
+    laws = fitting.bootstrap_laws(runs, law, config.bootstrap, noise.seed("ladder", 0))
+    constants = ("E", "A", "B", "alpha", "beta")
+    largest = max(row["compute"] for row in rows)
+    return {
+        "law": {name: getattr(law, name) for name in constants},
+        "law_intervals": {name: fitting.interval([getattr(entry, name) for entry in laws]) for name in constants},
+        "isoflop": _isoflop(rows, config),
+        "held_out": _held_out(rows, largest),
+        "next": [_prediction(factor * largest, law, laws) for factor in config.predict],
+    }
+
+
+def _runs(rows: Sequence[dict[str, Any]]) -> Runs:
+    return Runs(*(np.array([row[name] for row in rows], np.float64) for name in ("parameters", "tokens", "loss")))
+
+
+def _isoflop(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, Any]:
+    by_compute: dict[float, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_compute[row["compute"]].append(row)
+    groups = [(compute, _runs(members)) for compute, members in sorted(by_compute.items())]
+    fits: list[tuple[float, Parabola]] = []
+    for compute, runs in groups:
+        parabola = fitting.fit_parabola(runs)
+        if parabola is not None:
+            fits.append((compute, parabola))
+    curves = [
+        {
+            "compute": compute,
+            **asdict(parabola),
+            # D where the measured operations a token, a smooth function of N, are those of the optimum
+            "tokens": float(np.exp(np.interp(np.log(parabola.parameters), *_log_tokens(by_compute[compute])))),
+        }
+        for compute, parabola in fits
+    ]
+    bracketed = [entry for entry in curves if entry["bracketed"]]
+    exponent = band = None
+    if len(bracketed) >= 2:
+        x, y = (np.array([entry[name] for entry in bracketed]) for name in ("compute", "parameters"))
+        exponent = fitting.fit_power(x, y)[1]
+        kept = [(compute, runs) for compute, runs in groups if any(entry["compute"] == compute for entry in bracketed)]
+        band = fitting.interval(fitting.bootstrap_exponents(kept, config.bootstrap, noise.seed("isoflop", 0)))
+    return {"curves": curves, "exponent": exponent, "exponent_interval": band}
+
+
+def _log_tokens(rows: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    ordered = sorted(rows, key=lambda row: row["parameters"])
+    return tuple(np.log([row[name] for row in ordered]) for name in ("parameters", "tokens"))  # type: ignore[return-value]
+
+
+def _held_out(rows: Sequence[dict[str, Any]], largest: float) -> list[dict[str, Any]]:
+    """The runs of the largest compute, and what a law fitted to the smaller ones says of them; [] if it cannot be."""
+    below = [row for row in rows if row["compute"] < largest]
+    try:
+        law = fitting.fit_law(_runs(below)) if below else None
+    except fitting.TooFewRuns:
+        law = None
+    if law is None:
+        return []
+    return [
+        {"name": row["name"], "loss": row["loss"], "predicted": law.loss(row["parameters"], row["tokens"])}
+        for row in rows
+        if row["compute"] == largest
+    ]
+
+
+def _prediction(compute: float, law: Law, laws: Sequence[Law]) -> dict[str, Any]:
+    parameters, tokens = law.optimum(compute)
+    optima = [entry.optimum(compute) for entry in laws]
+    return {
+        "compute": compute,
+        "parameters": parameters,
+        "parameters_interval": fitting.interval([n for n, _ in optima]),
+        "tokens": tokens,
+        "tokens_interval": fitting.interval([d for _, d in optima]),
+        "loss": law.loss(parameters, tokens),
+        "loss_interval": fitting.interval([entry.loss(parameters, tokens) for entry in laws]),
+    }
