@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training import runs
 from training.models import Vocabulary
 from training.order import IGNORE, NOTHING, Layout, Windows
 
@@ -56,6 +57,27 @@ def pick(tokens: np.ndarray, candidates: np.ndarray, drawn: np.ndarray, share: f
     used = np.arange(places.shape[1]) < wanted(candidates, share)[:, None]
     labels = np.where(used, np.take_along_axis(tokens, places, axis=1), IGNORE)
     return np.where(used, places, 0), labels
+
+
+def pick_runs(
+    tokens: np.ndarray, candidates: np.ndarray, drawn: np.ndarray, share: float, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As ``pick``, by runs of 1 to ``longest`` candidates; a run of n is drawn with odds of 1/n (Lan 2020).
+
+    ``drawn`` are uniforms [n, 3, length]: lengths, their order, and their places.
+    """
+    odds = 1 / np.arange(1, longest + 1)
+    reached = np.cumsum(odds) / odds.sum()
+    picked = np.zeros((len(tokens), slots(tokens.shape[1], share)), np.int64)
+    labels = np.full(picked.shape, IGNORE)
+    for row, budget in enumerate(wanted(candidates, share).tolist()):
+        places = np.flatnonzero(candidates[row])
+        lengths = runs.cut_to(np.searchsorted(reached, drawn[row, 0], "right") + 1, budget)
+        starts, lengths = runs.lay_out(lengths, len(places), drawn[row, 1:])
+        inside = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(budget)
+        picked[row, :budget] = places[inside]
+        labels[row, :budget] = tokens[row, places[inside]]
+    return picked, labels
 
 
 def corrupt(

@@ -29,8 +29,15 @@ VOCABULARY_MULTIPLE = 64
 _AUTO = {
     "causal": modeling_auto.AutoModelForCausalLM,
     "masked": modeling_auto.AutoModelForMaskedLM,
+    "pretraining": modeling_auto.AutoModelForPreTraining,
+    "seq2seq": modeling_auto.AutoModelForSeq2SeqLM,
     "classifier": modeling_auto.AutoModelForSequenceClassification,
 }
+
+
+def padded(size: int) -> int:
+    """The vocabulary of a model whose tokenizer has ``size`` entries."""
+    return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Vocabulary:
 
     @property
     def padded(self) -> int:
-        return -(-self.size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        return padded(self.size)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def configuration(shape: Shape, vocabulary: Vocabulary, positions: int, **fields
 
 
 def create(kind: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """A model of ``kind`` (causal, masked, classifier) with weights drawn from ``seed``; float32, on the CPU."""
+    """A model of ``kind`` (a key of _AUTO) with weights drawn from ``seed``; float32, on the CPU."""
     torch.manual_seed(seed)
     model = _AUTO[kind].from_config(config, attn_implementation=attention.NAME)
     return model.float().train()
@@ -152,15 +159,25 @@ def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: fl
     return 6 * (matrices * repeats + output * head_share) + 12 * layers * width * sequence_length
 
 
-def hidden_states(model: PreTrainedModel, tokens: Tensor, segments: Tensor, positions: Tensor, causal: bool) -> Tensor:
+def hidden_states(
+    model: PreTrainedModel,
+    tokens: Tensor,
+    segments: Tensor,
+    positions: Tensor,
+    causal: bool,
+    types: Tensor | None = None,
+) -> Tensor:
     """Last hidden states [batch, length, width] of packed documents that do not see each other.
 
     ``tokens``, ``segments`` and ``positions`` are int64 [batch, length]; tokens attend within their segment only.
+    ``types``, alike, are token types; all 0 if absent.
     """
     offset = _position_offset(model.config.model_type, model.config.pad_token_id)
-    cache = {"use_cache": False} if causal else {}
+    more: dict[str, Any] = {"use_cache": False} if causal else {}
+    if types is not None:
+        more["token_type_ids"] = types
     mask = attention.mask(segments, causal, blocks=segments.is_cuda and not _attention_drops(model))
-    outputs = model.base_model(tokens, attention_mask=mask, position_ids=positions + offset, **cache)
+    outputs = model.base_model(tokens, attention_mask=mask, position_ids=positions + offset, **more)
     return outputs.last_hidden_state
 
 
@@ -184,10 +201,12 @@ def _distilbert_head(model: Any, hidden: Tensor) -> Tensor:
 
 
 _MASKED_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
-    "bert": lambda model, hidden: model.cls(hidden),
+    # BertForPreTraining holds the same head beside that of next-sentence prediction
+    "bert": lambda model, hidden: model.cls.predictions(hidden),
     "roberta": lambda model, hidden: model.lm_head(hidden),
     "albert": lambda model, hidden: model.predictions(hidden),
     "distilbert": _distilbert_head,
+    "electra": lambda model, hidden: model.generator_lm_head(model.generator_predictions(hidden)),
 }
 
 

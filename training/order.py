@@ -43,10 +43,17 @@ class Windows:
         """Some of the windows."""
         return type(self)(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
-    @staticmethod
-    def concatenate(parts: Sequence[Windows]) -> Windows:
-        names = Windows.__dataclass_fields__
-        return Windows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        names = cls.__dataclass_fields__
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
+class SentenceWindows(Windows):
+    """Windows that know ``sentences``, bool [n, length]: true at the first token of a sentence."""
+
+    sentences: np.ndarray
 
 
 class Reader(Protocol):
@@ -85,12 +92,13 @@ class Layout:
     """How documents are laid out: framed by the tokens ``before`` and ``after`` (None: none).
 
     ``behind``: how many tokens of what precedes a window are shown with it (1 where the input is the token before the
-    label), so that its arrays are ``behind + length`` wide.
+    label), so that its arrays are ``behind + length`` wide. ``sentences``: whether to read SentenceWindows.
     """
 
     before: int | None = None
     after: int | None = None
     behind: int = 0
+    sentences: bool = False
 
 
 class Order:
@@ -127,7 +135,7 @@ class Order:
             starts = places[epochs == epoch] * self.length
             parts.append((np.flatnonzero(epochs == epoch), self._gather(int(epoch), starts)))
         back = np.argsort(np.concatenate([rows for rows, _ in parts]))
-        return Windows.concatenate([part for _, part in parts]).take(back)
+        return type(parts[0][1]).concatenate([part for _, part in parts]).take(back)
 
     def head(self, tokens: int) -> tuple[Windows, np.ndarray]:
         """Whole documents from the start of epoch 0, up to ``tokens`` tokens but at least one, and their rows (int64).
@@ -150,7 +158,7 @@ class Order:
         begin = epoch.ends[entry] - self._sizes[row]
         offset = stream - begin
         visits = np.stack([np.full(len(starts), number), starts // self.length], axis=1).astype(np.int64)
-        return Windows(
+        windows = Windows(
             tokens=self._tokens(entry, row, offset, inside),
             segments=np.where(inside, entry - entry[:, :1], NOTHING).astype(np.int32),
             positions=np.where(inside, stream - np.maximum(begin, stream[:, :1]), 0),
@@ -158,6 +166,16 @@ class Order:
             first=(offset == 0) & inside,
             visits=visits,
         )
+        if not self.layout.sentences:
+            return windows
+        return SentenceWindows(**vars(windows), sentences=self._sentences(row, offset, inside))
+
+    def _sentences(self, row: np.ndarray, offset: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """Whether a sentence starts at each place, bool like ``inside``."""
+        starts, offset = self.packed.sentence_starts, offset - (self.layout.before is not None)
+        place = self.packed.starts[row] + offset
+        there = np.minimum(np.searchsorted(starts, place), len(starts) - 1)
+        return inside & (offset >= 0) & (offset < self._stored[row]) & (starts[there] == place)
 
     def _tokens(self, entry: np.ndarray, row: np.ndarray, offset: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Token ids [n, width]: one slice of the memory map for each run of one document, then its frame."""

@@ -6,6 +6,7 @@ models/<name>/          config.json, model.safetensors, tokenizer files, metrics
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -43,13 +44,22 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     objective = objectives.load(config.objective)
     train, heldout = (PackedTokens(build.path("tokens", config.tokenizer, split)) for split in ("train", "heldout"))
     seed = build.recipe.seed if config.seed is None else config.seed
-    made_by = files.fingerprint(VERSION, objective.version, config, seed, train.fingerprint, heldout.fingerprint)
+    teacher = teacher_of(build, config)
+    made_by = files.fingerprint(
+        VERSION,
+        objective.version,
+        config,
+        seed,
+        train.fingerprint,
+        heldout.fingerprint,
+        teacher and weights_hash(teacher),
+    )
     result = build.path("models", name)
     current = current_summary(result, made_by)
     if current is not None:
         return current
 
-    task = Task(config, Vocabulary.of(train), seed)
+    task = Task(config, Vocabulary.of(train), seed, teacher)
     order = objective.order(task, train, noise.seed("order", seed), True)
     steps = count_steps(config, order)
     module = objective.create(task)
@@ -107,6 +117,28 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         objective.added_tokens(task),
     )
     return summary
+
+
+def teacher_of(build: Build[BuildRecipe], config: PretrainConfig) -> str | None:
+    """The folder of the model that a distilled one learns from; raises FileNotFoundError if it is not there."""
+    if config.distillation is None:
+        return None
+    named = config.distillation.teacher
+    mine = named in {run.name for run in build.recipe.pretrain}
+    folder = files.local(build.path("models", named) if mine else named)
+    if not (folder / "config.json").exists():
+        remedy = "pretrain it first" if mine else "give a run of this recipe, or a folder with config.json"
+        raise FileNotFoundError(f"pretrain {config.name!r}: teacher {named!r} is not there ({folder}); {remedy}")
+    return str(folder)
+
+
+def weights_hash(folder: str) -> str:
+    """SHA-256 of the weights of the model in ``folder``."""
+    found = hashlib.sha256()
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with path.open("rb") as handle:
+            found.update(hashlib.file_digest(handle, "sha256").digest())
+    return found.hexdigest()
 
 
 def positions(batch_size: int, step: int) -> np.ndarray:

@@ -9,16 +9,10 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.stage import Config
-from training import peaks, presets
+from training import options, peaks, presets
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-#: Which architectures each objective trains.
-OBJECTIVES: dict[str, tuple[str, ...]] = {
-    "causal": ("gpt2", "llama"),
-    "mlm": ("bert", "roberta", "albert", "distilbert"),
-}
 
 
 class OptimiserConfig(Config):
@@ -53,11 +47,10 @@ class RunConfig(Config):
         return self
 
 
-class PretrainConfig(RunConfig):
+class PretrainConfig(RunConfig, options.ObjectiveConfig):
     """One model, pretrained on the packed tokens of one tokenizer. Say how long by one of steps, tokens, epochs."""
 
     name: Name
-    objective: Literal["causal", "mlm"]
     tokenizer: str
     model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
     sequence_length: Annotated[int, Field(ge=8)] = 256
@@ -69,7 +62,6 @@ class PretrainConfig(RunConfig):
     tokens: Annotated[int | None, Field(ge=1)] = None
     epochs: Annotated[float | None, Field(gt=0)] = None
     optimiser: OptimiserConfig = OptimiserConfig()
-    mask_share: Annotated[float, Field(gt=0, lt=1, description="tokens that mlm picks")] = 0.15
     log_every: Annotated[int, Field(ge=1)] = 10
     eval_every: Annotated[int | None, Field(ge=1, description="steps; only at the end if absent")] = None
     eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens that an evaluation reads")] = 100_000
@@ -90,12 +82,7 @@ class PretrainConfig(RunConfig):
 
     @model_validator(mode="after")
     def _objective_fits_model(self) -> PretrainConfig:
-        fitting = OBJECTIVES[self.objective]
-        if self.shape["type"] not in fitting:
-            raise ValueError(
-                f"pretrain {self.name!r}: objective {self.objective!r} trains {', '.join(fitting)},"
-                f" not {self.shape['type']!r}"
-            )
+        options.check(self, self.name, self.shape)
         return self
 
     @property
@@ -223,9 +210,10 @@ class BuildRecipe(Recipe):
         require_unique("pretrain", [run.name for run in self.pretrain])
         require_unique("finetune", [run.name for run in self.finetune])
         tokenizers = [tokenizer.name for tokenizer in self.tokenizers]
-        encoders = [run.name for run in self.pretrain if run.objective != "causal"]
+        encoders = [run.name for run in self.pretrain if run.objective in options.ENCODERS]
         for run in self.pretrain:
             _require("pretrain", run.name, "tokenizer", run.tokenizer, tokenizers)
+            self._teacher_is_there(run)
         if self.ladder is not None:
             _require("ladder", self.ladder.family, "tokenizer", self.ladder.tokenizer, tokenizers)
         if self.ablation is not None:
@@ -235,6 +223,22 @@ class BuildRecipe(Recipe):
             if run.name in {other.name for other in self.pretrain}:
                 raise ValueError(f"finetune {run.name!r}: a pretrain run has this name; models need their own")
         return self
+
+    def _teacher_is_there(self, student: PretrainConfig) -> None:
+        """A teacher of this recipe comes before its student and shares its tokenizer."""
+        names = [run.name for run in self.pretrain]
+        if student.distillation is None or student.distillation.teacher not in names:
+            return
+        at = names.index(student.distillation.teacher)
+        teacher = self.pretrain[at]
+        if at >= names.index(student.name):
+            raise ValueError(f"pretrain {student.name!r}: its teacher {teacher.name!r} must stand before it")
+        if teacher.tokenizer != student.tokenizer:
+            raise ValueError(f"pretrain {student.name!r}: its tokenizer must be its teacher's, {teacher.tokenizer!r}")
+        if teacher.objective not in ("mlm", "mlm_nsp", "distillation"):
+            raise ValueError(
+                f"pretrain {student.name!r}: its teacher {teacher.name!r} predicts no masked tokens; take a run of mlm"
+            )
 
 
 def _require(section: str, name: str, field: str, value: str, known: list[str]) -> None:

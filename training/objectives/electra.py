@@ -1,0 +1,146 @@
+"""Replaced token detection: a generator fills masked tokens, and a discriminator tells which tokens are not original.
+
+Clark et al. 2020, "ELECTRA". Of the picked tokens 85 % become [MASK] and 15 % stay. The generator, a narrower model, is
+trained on them by masked language modelling; at each picked place a token is drawn from its distribution. The
+discriminator reads the text with these tokens and says of every token, special ones included, whether it was replaced;
+one drawn equal to the original counts as original. Loss: generator + 50 x discriminator; no gradient passes through
+the drawn tokens. The two share their embeddings (words, positions, types and their normalisation).
+
+A token is drawn by one uniform number a place through the inverse of the cumulative distribution: the same law as the
+largest sum of logit and Gumbel noise, without noise for the whole vocabulary; the number is a function of (seed, epoch,
+position), so a run may be resumed and cut into micro-batches at will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+
+from pipeline.tokenization.packed import PackedTokens
+from training import masking, models, noise
+from training.objective import Batch, Objective, Task
+from training.objectives import mlm
+from training.order import IGNORE, NOTHING, Order, Windows
+
+MASKED = 0.85  # the rest stays
+
+
+class Electra(nn.Module):
+    """Generator and discriminator with the same embeddings; ``size`` is the vocabulary's, without its padding."""
+
+    def __init__(self, generator: ElectraForMaskedLM, discriminator: ElectraForPreTraining, size: int) -> None:
+        super().__init__()
+        self.generator, self.discriminator, self.size = generator, discriminator, size
+        generator.electra.embeddings = discriminator.electra.embeddings
+        generator.tie_weights()
+
+
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Order:
+    return mlm.order(task, packed, seed, repeat)
+
+
+def configurations(task: Task) -> tuple[ElectraConfig, ElectraConfig]:
+    """Of the generator and the discriminator. The generator has as many layers, and heads of the same width."""
+    width = task.config.electra.generator
+    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
+    smaller = {
+        name: max(1, round(getattr(config, name) * width))
+        for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+    }
+    if smaller["hidden_size"] % smaller["num_attention_heads"]:
+        raise ValueError(
+            f"pretrain {task.config.name!r}: electra.generator {width:g} makes a width of {smaller['hidden_size']},"
+            f" which {smaller['num_attention_heads']} attention heads do not divide; choose another share"
+        )
+    return cast(ElectraConfig, type(config)(**{**config.to_dict(), **smaller})), cast(ElectraConfig, config)
+
+
+def create(task: Task) -> Electra:
+    small, config = configurations(task)
+    discriminator = cast(ElectraForPreTraining, models.create("pretraining", config, task.seed))
+    generator = cast(ElectraForMaskedLM, models.create("masked", small, noise.seed("generator", task.seed)))
+    return Electra(generator, discriminator, task.vocabulary.size)
+
+
+def examples(task: Task, windows: Windows) -> Batch:
+    """``tokens`` (masked), ``original``, ``segments``, ``positions`` int64 [n, length].
+
+    ``picked``, ``labels`` int64 [n, slots], ``drawn`` float64 [n, slots]: the uniform number that each place's token is
+    drawn by.
+    """
+    vocabulary = task.vocabulary
+    tokens = masking.close_pieces(vocabulary, windows)
+    inside = windows.segments != NOTHING
+    drawn = noise.uniforms(windows.visits, (3, tokens.shape[1]), "electra", task.seed)
+    candidates = inside & ~np.isin(tokens, vocabulary.special)
+    picked, labels = masking.pick(tokens, candidates, drawn[:, 0], task.config.mask_share)
+    arrays = {
+        "tokens": masking.corrupt(tokens, picked, labels, drawn[:, 1], drawn[:, 1], vocabulary, MASKED, 0.0),
+        "original": tokens,
+        "segments": windows.segments.astype(np.int64),
+        "positions": windows.positions,
+        "picked": picked,
+        "labels": labels,
+        "drawn": drawn[:, 2, : labels.shape[1]],
+    }
+    counts = {"mlm": int((labels != IGNORE).sum()), "discriminator": int(inside.sum())}
+    return Batch(arrays, counts, int(inside.sum()))
+
+
+@torch.no_grad()
+def draw(logits: Tensor, uniform: Tensor, size: int) -> Tensor:
+    """One of the first ``size`` entries by the softmax of ``logits`` [n, v], int64 [n]; ``uniform`` [n] in [0, 1)."""
+    reached = F.softmax(logits[:, :size].float(), dim=-1).cumsum(-1)
+    found = torch.searchsorted(reached, uniform.to(reached.dtype)[:, None] * reached[:, -1:], right=True)
+    return found[:, 0].clamp(max=size - 1)
+
+
+def replace(original: Tensor, picked: Tensor, labels: Tensor, sampled: Tensor) -> Tensor:
+    """``original`` [n, length] with ``sampled`` [n, slots] at the ``picked`` places that have a label."""
+    there = labels != IGNORE
+    # unused slots point at place 0, which holds [CLS] and is never picked: they write what stands there
+    values = torch.where(there, sampled, torch.gather(original, 1, picked))
+    return original.scatter(1, picked, values)
+
+
+def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    electra = cast(Electra, module)
+    segments, positions, labels = arrays["segments"], arrays["positions"], arrays["labels"]
+    hidden = models.hidden_states(electra.generator, arrays["tokens"], segments, positions, causal=False)
+    logits = models.masked_logits(electra.generator, masking.hidden_at(hidden, arrays["picked"])).float()
+    nats = F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORE, reduction="sum")
+
+    sampled = draw(logits, arrays["drawn"].flatten(), electra.size).view_as(labels)
+    tokens = replace(arrays["original"], arrays["picked"], labels, sampled)
+    hidden = models.hidden_states(electra.discriminator, tokens, segments, positions, causal=False)
+    scores = electra.discriminator.discriminator_predictions(hidden).float()
+    replaced = (tokens != arrays["original"]).float()
+    surprise = F.binary_cross_entropy_with_logits(scores, replaced, reduction="none")
+    return {"mlm": nats, "discriminator": (surprise * (segments != NOTHING)).sum()}
+
+
+def flops(module: nn.Module, task: Task) -> float:
+    electra, length = cast(Electra, module), task.config.sequence_length
+    return models.flops_per_token(electra.generator, length, task.config.mask_share) + models.flops_per_token(
+        electra.discriminator, length
+    )
+
+
+OBJECTIVE = Objective(
+    name="electra",
+    version=1,
+    weights=lambda task: {"mlm": 1.0, "discriminator": task.config.electra.weight},
+    order=order,
+    create=create,
+    examples=examples,
+    loss=loss,
+    checkpoint=lambda module: cast(Electra, module).discriminator,
+    companions=lambda module: {"generator": cast(Electra, module).generator},
+    flops=flops,
+)

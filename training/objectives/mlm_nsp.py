@@ -1,0 +1,97 @@
+"""BERT as published: masked tokens, and whether the second segment follows the first.
+
+Devlin et al. 2019, "BERT". Two segments stand in a sequence, [CLS] A [SEP] B [SEP], A of token type 0 and B of type 1.
+In half of the visits B follows A in its document, in the others it comes from another document; the pooled state of
+[CLS] tells which (label 0: it follows). The loss is the mean over masked tokens plus the mean over pairs. Tokens are
+masked as in ``mlm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pipeline.tokenization.packed import PackedTokens
+from training import masking, models, noise
+from training.objective import Batch, Objective, Task
+from training.objectives import mlm
+from training.order import IGNORE, NOTHING, Windows
+from training.pairs import PairOrder, Pairs
+
+_SCORES: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "bert": lambda model, hidden: model.cls.seq_relationship(model.bert.pooler(hidden)),
+    "albert": lambda model, hidden: model.sop_classifier(
+        model.albert.pooler_activation(model.albert.pooler(hidden[:, 0]))
+    ),
+}
+
+
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> PairOrder:
+    """Raises ValueError where the tokenizer lacks a token that the objective needs."""
+    masking.layout(task.config.objective, task.vocabulary)
+    return PairOrder(packed, task.vocabulary, task.config.sequence_length, seed, "next", repeat)
+
+
+def create(task: Task) -> PreTrainedModel:
+    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
+    return models.create("pretraining", config, task.seed)
+
+
+def examples(task: Task, windows: Windows) -> Batch:
+    """The arrays of ``mlm``, ``types`` int64 [n, length], and ``pairs`` int64 [n]: 0 where B follows A."""
+    tokens, vocabulary = windows.tokens, task.vocabulary
+    drawn = noise.uniforms(windows.visits, (3, tokens.shape[1]), "mlm", task.seed)
+    picked, labels = masking.pick(tokens, ordinary(task, windows), drawn[:, 0], task.config.mask_share)
+    spoilt = masking.corrupt(tokens, picked, labels, drawn[:, 1], drawn[:, 2], vocabulary, mlm.MASKED, mlm.RANDOM)
+    return batch(cast(Pairs, windows), spoilt, picked, labels)
+
+
+def ordinary(task: Task, windows: Windows) -> np.ndarray:
+    """Tokens that may be masked, bool [n, length]: neither special nor padding."""
+    return (windows.segments != NOTHING) & ~np.isin(windows.tokens, task.vocabulary.special)
+
+
+def batch(pairs: Pairs, tokens: np.ndarray, picked: np.ndarray, labels: np.ndarray) -> Batch:
+    arrays = {
+        "tokens": tokens,
+        "segments": pairs.segments.astype(np.int64),
+        "positions": pairs.positions,
+        "types": pairs.types,
+        "picked": picked,
+        "labels": labels,
+        "pairs": (~pairs.follows).astype(np.int64),
+    }
+    counts = {"mlm": int((labels != IGNORE).sum()), "pairs": len(tokens)}
+    return Batch(arrays, counts, int((pairs.segments != NOTHING).sum()))
+
+
+def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    model = cast(PreTrainedModel, module)
+    hidden = models.hidden_states(
+        model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=False, types=arrays["types"]
+    )
+    logits = models.masked_logits(model, masking.hidden_at(hidden, arrays["picked"])).float()
+    scores = _SCORES[model.config.model_type](model, hidden).float()
+    return {
+        "mlm": F.cross_entropy(logits, arrays["labels"].flatten(), ignore_index=IGNORE, reduction="sum"),
+        "pairs": F.cross_entropy(scores, arrays["pairs"], reduction="sum"),
+    }
+
+
+OBJECTIVE = Objective(
+    name="mlm_nsp",
+    version=1,
+    weights=lambda _task: {"mlm": 1.0, "pairs": 1.0},
+    order=order,
+    create=create,
+    examples=examples,
+    loss=loss,
+    checkpoint=lambda module: cast(PreTrainedModel, module),
+    flops=mlm.flops,
+    per_byte=("masked_bits_per_byte", "mlm"),
+)

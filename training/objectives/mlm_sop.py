@@ -1,0 +1,48 @@
+"""ALBERT as published: masked n-grams, and whether two segments stand in their order.
+
+Lan et al. 2020, "ALBERT". A and B follow each other in one document; in half of the visits they have changed places,
+and the pooled state of [CLS] tells (label 0: in order). Tokens are picked in runs of n <= 3 with p(n) ~ 1/n until there
+are ``mask_share`` of them exactly (the last run is cut to fit), then masked as in ``mlm``. Runs are of tokens, where
+the paper counts words. Embeddings are factorised and all layers share their weights: that is the model's own.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pipeline.tokenization.packed import PackedTokens
+from training import masking, noise
+from training.objective import Batch, Objective, Task
+from training.objectives import mlm, mlm_nsp
+from training.order import Windows
+from training.pairs import PairOrder, Pairs
+
+
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> PairOrder:
+    """Raises ValueError where the tokenizer lacks a token that the objective needs."""
+    masking.layout("mlm_sop", task.vocabulary)
+    return PairOrder(packed, task.vocabulary, task.config.sequence_length, seed, "order", repeat)
+
+
+def examples(task: Task, windows: Windows) -> Batch:
+    """The arrays of ``mlm_nsp``, with ``pairs`` 0 where the segments are in order."""
+    tokens, vocabulary, config = windows.tokens, task.vocabulary, task.config
+    drawn = noise.uniforms(windows.visits, (5, tokens.shape[1]), "mlm", task.seed)
+    candidates = mlm_nsp.ordinary(task, windows)
+    picked, labels = masking.pick_runs(tokens, candidates, drawn[:, :3], config.mask_share, config.ngrams.longest)
+    spoilt = masking.corrupt(tokens, picked, labels, drawn[:, 3], drawn[:, 4], vocabulary, mlm.MASKED, mlm.RANDOM)
+    return mlm_nsp.batch(cast(Pairs, windows), spoilt, picked, labels)
+
+
+OBJECTIVE = Objective(
+    name="mlm_sop",
+    version=1,
+    weights=mlm_nsp.OBJECTIVE.weights,
+    order=order,
+    create=mlm_nsp.create,
+    examples=examples,
+    loss=mlm_nsp.loss,
+    checkpoint=mlm_nsp.OBJECTIVE.checkpoint,
+    flops=mlm.flops,
+    per_byte=mlm_nsp.OBJECTIVE.per_byte,
+)

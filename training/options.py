@@ -1,0 +1,120 @@
+"""What a recipe may say about each objective, and which architectures it trains. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.stage import Config
+
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+ObjectiveName = Literal[
+    "causal", "mlm", "mlm_nsp", "mlm_sop", "distillation", "electra", "span_corruption", "denoising"
+]
+
+#: Which architectures each objective trains.
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "causal": ("gpt2", "llama"),
+    "mlm": ("bert", "roberta", "albert", "distilbert"),
+    "mlm_nsp": ("bert",),
+    "mlm_sop": ("albert",),
+    "distillation": ("distilbert", "bert", "roberta"),
+    "electra": ("electra",),
+    "span_corruption": ("t5",),
+    "denoising": ("bart",),
+}
+#: Objectives whose model is an encoder that a classifier may be put upon.
+ENCODERS = ("mlm", "mlm_nsp", "mlm_sop", "distillation", "electra")
+
+
+class NgramConfig(Config):
+    """ALBERT (Lan 2020): runs of tokens are masked together; a run of n has a probability in proportion to 1/n."""
+
+    longest: Annotated[int, Field(ge=1, description="tokens of the longest run; 1 masks single tokens")] = 3
+
+
+class DistillationConfig(Config):
+    """DistilBERT (Sanh 2019): a smaller model learns from the predictions of a trained one."""
+
+    teacher: Annotated[
+        str, Field(description="a `pretrain` run of this recipe, or a folder that transformers opens; same tokenizer")
+    ]
+    temperature: Positive = 2.0
+    soft: Annotated[Weight, Field(description="weight of the divergence from the teacher's distribution")] = 5.0
+    mlm: Annotated[Weight, Field(description="weight of the masked tokens' cross-entropy")] = 2.0
+    cosine: Annotated[Weight, Field(description="weight of the angle between last hidden states")] = 1.0
+    only_masked: Annotated[
+        bool, Field(description="compare distributions at masked tokens only, not at all; saves time and memory")
+    ] = False
+    freeze_positions: Annotated[bool, Field(description="keep the teacher's position embeddings")] = True
+
+
+class ElectraConfig(Config):
+    """ELECTRA (Clark 2020): tell tokens that a small generator has replaced from original ones."""
+
+    generator: Annotated[
+        float, Field(gt=0, le=1, description="its width as a share of the discriminator's: small 1/4, base 1/3")
+    ] = 0.25
+    weight: Annotated[Weight, Field(description="of the discriminator's loss beside the generator's")] = 50.0
+
+
+class SpanCorruptionConfig(Config):
+    """T5 (Raffel 2020): spans are cut out, and the decoder writes them."""
+
+    noise: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that are cut out")] = 0.15
+    mean_length: Annotated[float, Field(ge=1, description="tokens of a span, on average")] = 3.0
+
+
+class DenoisingConfig(Config):
+    """BART (Lewis 2020): a document is spoilt in one or more ways, and the decoder writes it as it was."""
+
+    noise: Annotated[
+        Literal["infilling", "masking", "deletion", "none"],
+        Field(description="what happens to `share` of the tokens: each span becomes one mask, each token one, or none"),
+    ] = "infilling"
+    share: Share = 0.3
+    mean_length: Annotated[Positive, Field(description="lambda of the Poisson law of a span's length")] = 3.0
+    permute: Annotated[Share, Field(description="share of a document's sentences that change places")] = 1.0
+    rotate: Annotated[Share, Field(description="share of documents that begin at a random token instead")] = 0.0
+
+
+#: The field of a `pretrain` section that holds an objective's options.
+SECTIONS: dict[str, str] = {
+    "mlm_sop": "ngrams",
+    "distillation": "distillation",
+    "electra": "electra",
+    "span_corruption": "span_corruption",
+    "denoising": "denoising",
+}
+
+
+class ObjectiveConfig(Config):
+    """The objective of a run and its options."""
+
+    objective: ObjectiveName
+    mask_share: Annotated[
+        float, Field(gt=0, lt=1, description="tokens that objectives with a mask pick; ELECTRA-large: 0.25")
+    ] = 0.15
+    ngrams: NgramConfig = NgramConfig()
+    distillation: DistillationConfig | None = None
+    electra: ElectraConfig = ElectraConfig()
+    span_corruption: SpanCorruptionConfig = SpanCorruptionConfig()
+    denoising: DenoisingConfig = DenoisingConfig()
+
+
+def check(run: ObjectiveConfig, name: str, shape: dict[str, Any]) -> None:
+    """Raise ValueError, with the remedy, where options and architecture do not fit the objective of run ``name``."""
+    fitting = OBJECTIVES[run.objective]
+    if shape["type"] not in fitting:
+        raise ValueError(
+            f"pretrain {name!r}: objective {run.objective!r} trains {', '.join(fitting)}, not {shape['type']!r}"
+        )
+    foreign = (run.model_fields_set & set(SECTIONS.values())) - {SECTIONS.get(run.objective)}
+    if foreign:
+        raise ValueError(f"pretrain {name!r}: {sorted(foreign)[0]!r} has no effect on objective {run.objective!r}")
+    if run.objective == "distillation" and run.distillation is None:
+        raise ValueError(f"pretrain {name!r}: objective 'distillation' needs `distillation: {{teacher: ...}}`")

@@ -1,0 +1,84 @@
+"""Encoder-decoder models on packed documents: T5 and BART.
+
+Arrays, int64: ``tokens`` and ``segments`` [n, source] for the encoder; ``decoder_tokens``, ``decoder_segments`` and
+``labels`` [n, target] for the decoder. A token attends within its segment only, on both sides and across.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from training import models
+from training.order import IGNORE, NOTHING
+
+
+def shifted(labels: np.ndarray, segments: np.ndarray, start: int) -> np.ndarray:
+    """The decoder's inputs, int64 [n, target]: the label before, or ``start`` where a segment begins."""
+    begins = np.diff(segments, axis=1, prepend=NOTHING) != 0
+    before = np.roll(labels, 1, axis=1)
+    return np.where(begins | (before == IGNORE), start, before)
+
+
+def answerable(labels: np.ndarray, segments: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """``labels`` [n, target] without those whose segment has no token in the encoder (``source`` [n, source])."""
+    shown = np.zeros((len(segments), max(segments.max(), source.max()) + 2), bool)
+    shown[np.arange(len(source))[:, None], source] = True
+    return np.where(np.take_along_axis(shown, segments, axis=1), labels, IGNORE)
+
+
+def hidden_states(model: PreTrainedModel, arrays: Mapping[str, Tensor]) -> Tensor:
+    """Last hidden states of the decoder [n, target, width]."""
+    source, target = arrays["segments"], arrays["decoder_segments"]
+    across = target[:, None, :, None] == source[:, None, None, :]
+    across = across | ~across.any(-1, keepdim=True)  # of what nothing answers; its label is ignored
+    encoder, decoder = cast(Any, model).get_encoder(), cast(Any, model).get_decoder()
+    encoded = encoder(arrays["tokens"], attention_mask=models.segment_mask(source, causal=False)).last_hidden_state
+    return decoder(
+        arrays["decoder_tokens"],
+        attention_mask=models.segment_mask(target, causal=True),
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=across,
+        use_cache=False,
+    ).last_hidden_state
+
+
+def logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits [..., vocabulary] of the decoder's ``hidden`` states [..., width], scaled as the model scales them."""
+    if getattr(model.config, "scale_decoder_outputs", False):
+        hidden = hidden * model.config.d_model**-0.5
+    return models.output_head(model)(hidden)
+
+
+def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> Tensor:
+    """Sum of the cross-entropy of the labels, in nats."""
+    model = cast(PreTrainedModel, module)
+    found = logits(model, hidden_states(model, arrays)).float()
+    return F.cross_entropy(found.flatten(0, 1), arrays["labels"].flatten(), ignore_index=IGNORE, reduction="sum")
+
+
+def flops(module: nn.Module, source: int, target: int) -> float:
+    """Floating-point operations of forward and backward for one example of ``source`` and ``target`` tokens.
+
+    6 for each parameter that a token is multiplied with: the decoder's keys and values across are made of the encoder's
+    tokens. 12 x layers x width for each pair of tokens that attend.
+    """
+    model = cast(PreTrainedModel, module)
+    tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    products = 0
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2 or id(parameter) in tables or parameter is models.output_head(model).weight:
+            continue
+        crossing = any(
+            part in name for part in ("EncDecAttention.k", "EncDecAttention.v", "encoder_attn.k", "encoder_attn.v")
+        )
+        in_decoder = "decoder." in name and not crossing
+        products += parameter.numel() * (target if in_decoder else source)
+    products += cast(Tensor, models.output_head(model).weight).numel() * target
+    layers, width = models.dimensions(model.config)
+    return 6 * products + 12 * layers * width * (source**2 + target**2 + source * target)
