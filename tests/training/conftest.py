@@ -16,6 +16,7 @@ from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization import packed
 from training.models import Vocabulary
+from training.pretrain import pretrain
 from training.recipe import BuildRecipe
 
 NAMES = ("cat", "dog", "bird", "fish")
@@ -100,6 +101,7 @@ def packed_build(tmp_path_factory: pytest.TempPathFactory) -> str:
         pack(f"{root}/tokens/{name}/train", sentences(120), special)
         pack(f"{root}/tokens/{name}/heldout", sentences(12, seed=1), special)
         write_tokenizer(f"{root}/tokenizers/{name}", special)
+    pretrain(make_build(root, TEACHER), "teacher")
     return root
 
 
@@ -134,16 +136,46 @@ TINY = {
         "num_attention_heads": 2,
         "intermediate_size": 64,
     },
+    "distilbert": {"type": "distilbert", "n_layers": 2, "dim": 32, "n_heads": 2, "hidden_dim": 64},
+    "t5": {"type": "t5", "num_layers": 2, "d_model": 32, "num_heads": 2, "d_ff": 64, "d_kv": 16},
+    "bart": {
+        "type": "bart",
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+    },
+}
+TINY["roberta"] = {**TINY["bert"], "type": "roberta"}
+TINY["albert"] = {**TINY["bert"], "type": "albert", "embedding_size": 16}
+TINY["electra"] = {**TINY["bert"], "type": "electra", "embedding_size": 16}
+
+
+#: The architecture that the tests train by each objective.
+TRAINED = {
+    "causal": "gpt2",
+    "mlm": "bert",
+    "mlm_nsp": "bert",
+    "mlm_sop": "albert",
+    "distillation": "distilbert",
+    "electra": "electra",
+    "span_corruption": "t5",
+    "denoising": "bart",
 }
 
 
 def pretrain_section(objective: str = "causal", **fields) -> dict:
-    tokenizer, model = {"causal": ("bytes", TINY["gpt2"])}.get(objective, ("masked", TINY["bert"]))
+    """A short run; `distillation` learns from the run `teacher`, which `packed_build` has already trained."""
+    own = {"distillation": {"distillation": {"teacher": "teacher"}}}.get(objective, {})
     return {
         "name": objective,
         "objective": objective,
-        "tokenizer": tokenizer,
-        "model": model,
+        "tokenizer": "bytes" if objective == "causal" else "masked",
+        "model": TINY[TRAINED[objective]],
+        **own,
         "sequence_length": 32,
         "batch_size": 8,
         "steps": 12,
@@ -155,8 +187,12 @@ def pretrain_section(objective: str = "causal", **fields) -> dict:
     }
 
 
+TEACHER = pretrain_section("mlm", name="teacher", steps=60, model={**TINY["bert"], "num_hidden_layers": 3})
+
+
 def make_build(root: str, *sections: dict, **more) -> Build[BuildRecipe]:
-    return Build(root, recipe(pretrain=list(sections), **more))
+    taught = any(section["objective"] == "distillation" for section in sections)
+    return Build(root, recipe(pretrain=[*([TEACHER] if taught else []), *sections], **more))
 
 
 def vocabulary(special: dict[str, int], size: int = 260) -> Vocabulary:

@@ -12,8 +12,9 @@ from torch import nn
 from tests.training.conftest import make_build, pretrain_section
 from training import checkpoint, loop
 from training.objective import Batch
+from training.options import OBJECTIVES
 from training.pretrain import pretrain
-from training.recipe import OBJECTIVES, OptimiserConfig
+from training.recipe import OptimiserConfig
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

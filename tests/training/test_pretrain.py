@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from pipeline.store import files
 from tests.training.conftest import make_build, pretrain_section
+from training.options import OBJECTIVES
 from training.pretrain import pretrain
 
 
@@ -20,25 +21,43 @@ def root(packed_build: str, tmp_path: Path) -> str:
     return str(tmp_path / "build")
 
 
-@pytest.mark.parametrize("objective", ["causal", "mlm"])
+VOCABULARY = math.log(320)  # 260 padded to a multiple of 64
+#: What a uniform guess costs, in nats, and what the evaluation must come down to.
+STARTS = {
+    "causal": (VOCABULARY, 3.2),
+    "mlm": (VOCABULARY, 3.2),
+    "mlm_nsp": (VOCABULARY + math.log(2), 3.9),
+    "mlm_sop": (VOCABULARY + math.log(2), 3.9),
+    "electra": (VOCABULARY + 50 * math.log(2), 28.0),
+    "span_corruption": (math.log(384), 4.0),  # with T5's sentinels
+    "denoising": (VOCABULARY, 3.2),
+}
+
+
+@pytest.mark.parametrize("objective", STARTS)
 def test_loss_starts_at_a_uniform_guess_and_falls(root: str, objective: str) -> None:
-    summary = pretrain(make_build(root, pretrain_section(objective, steps=60)), objective)
+    steps = 60 if objective != "mlm_sop" else 120  # factorised embeddings learn slower
+    summary = pretrain(make_build(root, pretrain_section(objective, steps=steps)), objective)
     log = [json.loads(line) for line in Path(root, "models", objective, "metrics.jsonl").read_text().splitlines()]
-    steps = [row for row in log if "loss" in row]
-    assert [row["step"] for row in steps] == list(range(1, 61))
-    assert steps[0]["loss"] == pytest.approx(math.log(320), abs=0.2)  # 260 padded to a multiple of 64
-    assert summary["evaluation"]["loss"] < 3.2
-    assert {"lr", "grad_norm", "tokens_per_second", "mfu"} <= set(steps[0])
+    rows = [row for row in log if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
+    start, end = STARTS[objective]
+    # T5 draws its tied embeddings with variance 1, so the logit of a token's own input stands out at first
+    assert rows[0]["loss"] == pytest.approx(start, rel=0.15 if objective == "span_corruption" else 0.04)
+    assert summary["evaluation"]["loss"] < end
+    assert {"lr", "grad_norm", "tokens_per_second", "mfu"} <= set(rows[0])
 
 
-@pytest.mark.parametrize("objective", ["causal", "mlm"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_result_opens_with_transformers(root: str, objective: str) -> None:
-    summary = pretrain(make_build(root, pretrain_section(objective)), objective)
+    summary = pretrain(make_build(root, pretrain_section(objective, steps=2)), objective)
     folder = f"{root}/models/{objective}"
     model = AutoModel.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    output = model(**tokenizer("the cat sees the dog.", return_tensors="pt", return_token_type_ids=False))
-    assert output.last_hidden_state.shape == (1, 21, 32)
+    inputs = tokenizer("the cat sees the dog.", return_tensors="pt", return_token_type_ids=False)
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    assert model(**inputs).last_hidden_state.shape == (1, 21, 32)
     assert files.read_json(f"{folder}/summary.json") == summary
 
 

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from pipeline.build import Build
 from tests.training.conftest import make_build, pretrain_section
 from training import loop
+from training.options import OBJECTIVES
 from training.pretrain import pretrain
-from training.recipe import OBJECTIVES, BuildRecipe
+from training.recipe import BuildRecipe
 
 
 class Killed(BaseException):
