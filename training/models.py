@@ -176,7 +176,7 @@ def hidden_states(
     more: dict[str, Any] = {"use_cache": False} if causal else {}
     if types is not None:
         more["token_type_ids"] = types
-    mask = attention.mask(segments, causal, blocks=segments.is_cuda and not _attention_drops(model))
+    mask = attention.mask(segments, causal, blocks=segments.is_cuda and not attention_drops(model))
     outputs = model.base_model(tokens, attention_mask=mask, position_ids=positions + offset, **more)
     return outputs.last_hidden_state
 
@@ -190,7 +190,7 @@ def _position_offset(model_type: str, pad: int | None) -> int:
     return pad + 1
 
 
-def _attention_drops(model: PreTrainedModel) -> bool:
+def attention_drops(model: PreTrainedModel) -> bool:
     """Whether attention has dropout now."""
     names = [name for name in dropout_fields(model.config.model_type) if "att" in name or name == "dropout_rate"]
     return model.training and any(getattr(model.config, name) for name in names)

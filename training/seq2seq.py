@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from training import models
+from training import attention, models
+from training.losses import linear_cross_entropy
 from training.order import IGNORE, NOTHING
 
 
@@ -33,33 +33,28 @@ def answerable(labels: np.ndarray, segments: np.ndarray, source: np.ndarray) -> 
 
 
 def hidden_states(model: PreTrainedModel, arrays: Mapping[str, Tensor]) -> Tensor:
-    """Last hidden states of the decoder [n, target, width]."""
+    """Last hidden states of the decoder [n, target, width], scaled as the model's head takes them."""
     source, target = arrays["segments"], arrays["decoder_segments"]
     across = target[:, None, :, None] == source[:, None, None, :]
     across = across | ~across.any(-1, keepdim=True)  # of what nothing answers; its label is ignored
     encoder, decoder = cast(Any, model).get_encoder(), cast(Any, model).get_decoder()
-    encoded = encoder(arrays["tokens"], attention_mask=models.segment_mask(source, causal=False)).last_hidden_state
-    return decoder(
+    blocks = source.is_cuda and not models.attention_drops(model)
+    encoded = encoder(arrays["tokens"], attention_mask=attention.mask(source, False, blocks)).last_hidden_state
+    hidden = decoder(
         arrays["decoder_tokens"],
-        attention_mask=models.segment_mask(target, causal=True),
+        attention_mask=attention.mask(target, True, blocks),
         encoder_hidden_states=encoded,
         encoder_attention_mask=across,
         use_cache=False,
     ).last_hidden_state
-
-
-def logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., vocabulary] of the decoder's ``hidden`` states [..., width], scaled as the model scales them."""
-    if getattr(model.config, "scale_decoder_outputs", False):
-        hidden = hidden * model.config.d_model**-0.5
-    return models.output_head(model)(hidden)
+    return hidden * model.config.d_model**-0.5 if getattr(model.config, "scale_decoder_outputs", False) else hidden
 
 
 def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> Tensor:
     """Sum of the cross-entropy of the labels, in nats."""
     model = cast(PreTrainedModel, module)
-    found = logits(model, hidden_states(model, arrays)).float()
-    return F.cross_entropy(found.flatten(0, 1), arrays["labels"].flatten(), ignore_index=IGNORE, reduction="sum")
+    hidden = hidden_states(model, arrays).flatten(0, 1)
+    return linear_cross_entropy(hidden, models.output_head(model).weight, arrays["labels"].flatten())
 
 
 def flops(module: nn.Module, source: int, target: int) -> float:

@@ -41,20 +41,22 @@ def create(task: Task) -> PreTrainedModel:
 def examples(task: Task, windows: Windows) -> Batch:
     """The arrays of ``seq2seq``, all as wide as the window."""
     vocabulary, options = task.vocabulary, task.config.denoising
-    assert vocabulary.mask is not None
-    assert vocabulary.closing is not None  # the layout's check
+    opening, closing, mask = vocabulary.opening, vocabulary.closing, vocabulary.mask
+    assert opening is not None
+    assert closing is not None
+    assert mask is not None  # the layout's checks
     tokens, segments = masking.close_pieces(vocabulary, windows), windows.segments.astype(np.int64)
     starts = cast(SentenceWindows, windows).sentences
     drawn = noise.uniforms(windows.visits, (7, tokens.shape[1]), "denoising", task.seed)
     source = np.full(tokens.shape, vocabulary.pad or 0, np.int64)
     owner = np.full(tokens.shape, NOTHING, np.int64)
-    framing = np.isin(tokens, (vocabulary.opening, vocabulary.closing))
+    framing = np.isin(tokens, (opening, closing))
     for row in range(len(tokens)):
         at = 0
         for first, stop in pieces(segments[row]):
             low, high = first + framing[row, first], stop - framing[row, stop - 1]
             body = slice(low, max(low, high))
-            spoilt = spoil(tokens[row, body], starts[row, body], drawn[row, :, body], options, vocabulary.mask)
+            spoilt = spoil(tokens[row, body], starts[row, body], drawn[row, :, body], options, mask)
             whole = np.concatenate([tokens[row, first:low], spoilt, tokens[row, body.stop : stop]])
             source[row, at : at + len(whole)] = whole
             owner[row, at : at + len(whole)] = segments[row, first]
@@ -64,7 +66,7 @@ def examples(task: Task, windows: Windows) -> Batch:
     arrays = {
         "tokens": source,
         "segments": owner,
-        "decoder_tokens": seq2seq.shifted(labels, segments, vocabulary.closing),
+        "decoder_tokens": seq2seq.shifted(labels, segments, closing),
         "decoder_segments": segments,
         "labels": seq2seq.answerable(labels, segments, owner),
     }
