@@ -174,8 +174,8 @@ class AblationConfig(RunConfig):
     @field_validator("model")
     @classmethod
     def _model_is_causal(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
-        if presets.shape_of(model)["type"] not in OBJECTIVES["causal"]:
-            raise ValueError(f"ablation trains causal models: {', '.join(OBJECTIVES['causal'])}")
+        if presets.shape_of(model)["type"] not in options.OBJECTIVES["causal"]:
+            raise ValueError(f"ablation trains causal models: {', '.join(options.OBJECTIVES['causal'])}")
         return model
 
 
