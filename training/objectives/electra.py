@@ -22,11 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from pipeline.tokenization.packed import PackedTokens
 from training import masking, models, noise
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm
-from training.order import IGNORE, NOTHING, Order, Windows
+from training.order import IGNORE, NOTHING, Windows
 
 MASKED = 0.85  # the rest stays
 
@@ -39,10 +38,6 @@ class Electra(nn.Module):
         self.generator, self.discriminator, self.size = generator, discriminator, size
         generator.electra.embeddings = discriminator.electra.embeddings
         generator.tie_weights()
-
-
-def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Order:
-    return mlm.order(task, packed, seed, repeat)
 
 
 def configurations(task: Task) -> tuple[ElectraConfig, ElectraConfig]:
@@ -136,7 +131,7 @@ OBJECTIVE = Objective(
     name="electra",
     version=1,
     weights=lambda task: {"mlm": 1.0, "discriminator": task.config.electra.weight},
-    order=order,
+    order=mlm.order,
     create=create,
     examples=examples,
     loss=loss,
