@@ -32,6 +32,11 @@ def summary_view(build: Build) -> RenderableType:
         parts += [_funnel_table(account), *_notes(account)]
     near = sections.duplicates(build)
     parts += [Text(f"warning: {warning}", "yellow") for warning in near["warnings"]] if near else []
+    for row in sections.classifiers(build) or []:
+        held = row["heldout"]
+        if held["texts"]:
+            told = f"accuracy {formats.share(held['accuracy'], 1)} on {formats.count(held['texts'])} held-out texts"
+            parts.append(_line(f"{row['title']} classifier", f"{told}, majority {formats.share(held['majority'], 1)}"))
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
         parts.append(_line(run["name"], f"{formats.number(value)} {name} on held-out documents"))

@@ -40,6 +40,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "duplicates": sections.duplicates(build),
         "dropped": sections.dropped(build),
         "quarantine": sections.quarantine(build),
+        "classifiers": sections.classifiers(build),
         "tokenizers": sections.tokenizers(build),
         "pretrained": models.pretrained(build),
         "finetuned": models.finetuned(build),

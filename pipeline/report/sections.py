@@ -210,6 +210,13 @@ def _quarantined(build: Build, source: str, reason: str) -> Iterator[dict[str, A
                 yield {**row, "excerpt": samples.excerpt(row["excerpt"])}
 
 
+def classifiers(build: Build) -> list[dict[str, Any]] | None:
+    """How each classifier that the build trained does on the texts that were held out for it."""
+    notes = {name: read_json(build, "models", "classifiers", f"{name}.json") for name in build.stages}
+    found = [{"title": formats.title(name), "texts": note["texts"], **note} for name, note in notes.items() if note]
+    return found or None
+
+
 def tokenizers(build: Build) -> dict[str, Any] | None:
     """How each tokenizer does on held-out documents, and its bytes per token in each domain."""
     report = read_json(build, "tokenizers", "report.json")

@@ -7,8 +7,9 @@ does. A family runs if the recipe has its section. Thresholds default to the pub
 language (``{en: 50, "*": 20}``, where the recipe identifies languages) or taken away (null).
 
 All families measure the text as it reaches the stage; lines that C4 or RefinedWeb drop are cut for later stages. Words
-are those of ``pipeline.text.words`` (dolma, RefinedWeb: runs without whitespace): in scripts without spaces (Han, Kana,
-Thai, Lao, Khmer, Myanmar) characters or syllables, which count as words but not for the mean word length.
+are those of ``pipeline.text.words``: in scripts without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) characters or
+syllables, which count as words but not for the mean word length; where they are most of a text, that is null. The
+dialects of dolma and RefinedWeb count runs without whitespace, as these do: they are for scripts with spaces.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline.store.ledger import Rule
 from pipeline.text import datatrove, dolma, ngrams, refinedweb, spans
 from pipeline.text.c4 import LineRules
 
-VERSION = 2
+VERSION = 3
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0)]
@@ -51,7 +52,11 @@ DUPLICATE_NGRAMS: dict[int, ShareLimit] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9
 
 
 class GopherQuality(stage.Config):
-    """Words that are not punctuation, their mean length, symbols per word, bullets, ellipses, letters, stop words."""
+    """Words that are not punctuation, their mean length, symbols per word, bullets, ellipses, letters, stop words.
+
+    In scripts without spaces a character (Han, Kana) or syllable (Thai, Lao, Khmer, Myanmar) counts as a word, and a
+    text mostly in them has no mean word length; the stop words are English: give others, or ``min_stop_words: null``.
+    """
 
     min_words: CountLimit = 50
     max_words: CountLimit = 100_000
@@ -67,7 +72,10 @@ class GopherQuality(stage.Config):
 
 
 class GopherRepetition(stage.Config):
-    """Repeats after the first as a share of lines, paragraphs and all characters; n-grams read greedily."""
+    """Repeats after the first as a share of lines, paragraphs and all characters; n-grams read greedily.
+
+    An n-gram is of words as ``gopher_quality`` counts them: of characters or syllables in scripts without spaces.
+    """
 
     max_duplicate_paragraphs: ShareLimit = 0.30
     max_duplicate_paragraph_characters: ShareLimit = 0.20
@@ -278,7 +286,12 @@ def _measure_datatrove(
     characters, words = counts["characters"], counts["words"]
     if quality:
         signals["word_count"] = pa.array(counts["real_words"])
-        signals["mean_word_length"] = _ratio(counts["spaced_characters"], counts["spaced_words"])
+        few = (
+            2 * counts["spaced_words"] < counts["real_words"]
+        )  # the numbers and names in a Thai text are not its words
+        signals["mean_word_length"] = _ratio(
+            np.where(few, 0, counts["spaced_characters"]), np.where(few, 0, counts["spaced_words"])
+        )
         signals["hashes_per_word"] = _ratio(counts["hashes"], words)
         signals["ellipses_per_word"] = _ratio(counts["ellipses"], words)
         signals["bullet_line_fraction"] = _ratio(counts["bullet_lines"], counts["lines"])

@@ -2,8 +2,9 @@
 
 A phrase is found where it stands by itself, in any case, any whitespace between its words. By itself means: no letter,
 digit or mark goes on before or after it. Where a script writes no spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) there
-is no such place: a phrase is found anywhere, but never from or to the middle of a syllable. Of phrases that begin at
-one place the longest counts, and what it covers is not looked at again.
+is no such place: a phrase is found anywhere, but never from or to the middle of a syllable, and one of a single Han or
+Kana character only by itself, because most words that hold it mean something else. Of phrases that begin at one place
+the longest counts, and what it covers is not looked at again.
 
 The list is a trie over the bytes of its lower-cased phrases, its edges in a hash table: its size is that of the list.
 A text is read once; where a word begins the trie is walked for as long as it matches.
@@ -31,13 +32,15 @@ class Phrases(NamedTuple):
     """A list as ``count`` takes it. ``phrases``: lower-cased, sorted, each once; numbers stand for places in it.
 
     ``edges`` uint64: state and byte, from 1 (0: a free slot); ``targets`` int32: the state that the edge leads to;
-    ``ends`` int32: for each state the phrase that ends there, -1 for none.
+    ``ends`` int32: for each state the phrase that ends there, -1 for none. ``single`` bool: for each phrase whether it
+    is one Han or Kana character.
     """
 
     phrases: tuple[str, ...]
     edges: np.ndarray
     targets: np.ndarray
     ends: np.ndarray
+    single: np.ndarray
 
 
 class Counts(NamedTuple):
@@ -74,14 +77,20 @@ def prepare(phrases: Sequence[str]) -> Phrases:
     edges, targets = np.zeros(size, np.uint64), np.zeros(size, np.int32)
     keys = np.array([state << 8 | byte for state, byte in children], np.int64)
     _fill(keys, np.array(list(children.values()), np.int32), edges, targets)
-    return Phrases(tuple(known), edges, targets, np.array(ends, np.int32))
+    single = np.array([_is_single(phrase) for phrase in known], np.bool_)
+    return Phrases(tuple(known), edges, targets, np.array(ends, np.int32), single)
+
+
+def _is_single(phrase: str) -> bool:
+    data = np.frombuffer(phrase.encode(), np.uint8)
+    return len(phrase) == 1 and bool(kind(text_data(data), 0, characters.table()) & ALONE)
 
 
 def count(texts: pa.StringArray, phrases: Phrases) -> Counts:
     """What of ``phrases`` is in ``texts``. A word is a run of letters, digits and marks, or where no spaces are written
     a character or syllable."""
     data, offsets = text_buffers(pc.utf8_lower(texts))
-    return Counts(*_count(text_data(data), offsets, phrases.edges, phrases.targets, phrases.ends, characters.table()))
+    return Counts(*_count(text_data(data), offsets, *phrases[1:], characters.table()))
 
 
 @njit(cache=True, nogil=True)
@@ -114,8 +123,9 @@ def _joined(before, this):
 
 
 @njit(cache=True, nogil=True)
-def _count(data, offsets, edges, targets, ends, table) -> tuple:
-    data, edges, targets, table = borrow(data), borrow(edges), borrow(targets), borrow(table)  # pyright: ignore
+def _count(data, offsets, edges, targets, ends, single, table) -> tuple:
+    data, edges, targets = borrow(data), borrow(edges), borrow(targets)  # pyright: ignore
+    ends, single, table = borrow(ends), borrow(single), borrow(table)  # pyright: ignore
     count = len(offsets) - 1
     words, covered = np.zeros(count, np.int64), np.zeros(count, np.int64)
     found_offsets, found, total = np.zeros(count + 1, np.int64), np.empty(1024, np.int32), 0
@@ -129,6 +139,9 @@ def _count(data, offsets, edges, targets, ends, table) -> tuple:
                 words[text] += begins
                 if at >= stop:
                     phrase, stop_here = _longest(data, at, end, edges, targets, ends, table)
+                    if phrase >= 0 and single[phrase]:
+                        after = kind(data, stop_here, table) if stop_here < end else 0
+                        phrase = -1 if (before | after) & _INSIDE else phrase
                     if phrase >= 0:
                         stop = stop_here
                         if total == len(found):

@@ -66,7 +66,7 @@ def quality(text: str) -> dict[str, float | None]:
     spaced = [word for word in real if not set(word) & UNSPACED]
     return {
         "word_count": len(real),
-        "mean_word_length": share(sum(map(len, spaced)), len(spaced)),
+        "mean_word_length": share(sum(map(len, spaced)), len(spaced)) if 2 * len(spaced) >= len(real) else None,
         "hashes_per_word": share(text.count("#"), len(found)),
         "ellipses_per_word": share(text.count("...") + text.count("…"), len(found)),
         "bullet_line_fraction": share(sum(line.lstrip().startswith(("-", "•")) for line in lines), len(lines)),

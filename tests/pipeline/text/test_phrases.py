@@ -39,6 +39,10 @@ def by_hand(text: str, wanted: list[str]) -> list[str]:
                 match = regex.compile(pattern).match(text, at)
                 if match and parts(text[: match.end()], text[match.end() :]):
                     matches.append((match.end(), " ".join(phrase.lower().split())))
+        matches = [entry for entry in matches if entry[0] == max(matches)[0]]
+        if matches and len(matches[0][1]) == 1 and regex.match(r"[\p{Han}\p{Katakana}]", matches[0][1]):
+            around = text[at - 1 : at] + text[matches[0][0] : matches[0][0] + 1]
+            matches = [] if INSIDE.search(around) else matches
         if matches:
             at, phrase = max(matches)
             found.append(phrase)
@@ -74,6 +78,7 @@ def test_what_is_found_is_what_a_search_by_hand_finds(wanted: list[str], text: s
         ("エロい", ["エロ"], ["エロ"]),
         ("エローラ", ["エロ"], []),  # the mark of length belongs to the syllable
         ("ไอ้สัตว์เลว สัตว์1", ["สัตว์"], ["สัตว์", "สัตว์"]),
+        ("男性的性 性, 性", ["性"], ["性", "性"]),
         ("écu cul culé", ["cul", "cu"], ["cul"]),
         ("ЖОПА жопах", ["жопа"], ["жопа"]),
         ("@$$ a@$$", ["@$$"], ["@$$", "@$$"]),
