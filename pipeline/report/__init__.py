@@ -38,6 +38,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "tokens": sections.tokens(build),
         "signals": sections.signals(build, rules),
         "duplicates": sections.duplicates(build),
+        "contamination": sections.contamination(build),
         "dropped": sections.dropped(build),
         "quarantine": sections.quarantine(build),
         "classifiers": sections.classifiers(build),

@@ -90,6 +90,25 @@ def duplicates(build: Build) -> dict[str, Any] | None:
     return {**found, "sources": sources[:_SOURCES], "hidden": len(sources[_SOURCES:])}
 
 
+def contamination(build: Build) -> list[dict[str, Any]] | None:
+    """Of each evaluation set its items, those that documents hold, and those that could not be judged."""
+    found = read_json(build, "decontamination.json")
+    if found is None or getattr(build.recipe, "decontaminate", None) is None:
+        return None
+    return [
+        {
+            "set": name,
+            "items": entry["items"],
+            "held": len(entry["held"]),
+            "documents": len({place["document"] for places in entry["held"].values() for place in places}),
+            "not_checkable": len(entry["not_checkable"]),
+            "common": len(entry["common"]),
+            "examples": [(item, places[:_EXAMPLES]) for item, places in islice(entry["held"].items(), _REASONS)],
+        }
+        for name, entry in sorted(found.items())
+    ]
+
+
 def _documents(number: int) -> str:
     return formats.count(number) if number < 1_000_000 else formats.short(number)
 

@@ -30,6 +30,7 @@ class SmallRecipe(BaseModel):
     language: language_stage.Config | None = None
     toxicity: dict | None = None
     minhash: dict | None = None
+    decontaminate: dict | None = None
     corpus: materialise.Config = materialise.Config()
     tokenizers: list[TokenizerConfig] = []
     pretrain: list[Named] = []

@@ -368,3 +368,31 @@ def test_quarantine_counts_come_from_the_manifest_and_examples_from_the_tables(t
     assert (found["records"], found["rows"][0]["records"]) == (8, 8)
     assert [example["record"] for example in found["rows"][0]["examples"]] == [1, 2, 3]
     assert shards.read_table(build.path("quarantine", "web-00000.arrow")).num_rows == 8
+
+
+def test_warnings_forgotten_documents_changed_texts_and_evaluation_items_are_on_the_page(tmp_path: Path):
+    build = small_build.open_small(tmp_path, language=language.Config(keep=KEEP), minhash={}, decontaminate={})
+    small_build.write_documents(build, [document(0, "text")], 10)
+    manifest = files.read_json(build.path("documents", "manifest.json"))
+    manifest["sources"]["web"] |= {
+        "forgotten": {"documents": 2, "bytes": 4321},
+        "normalised": {"nfc": {"documents": 7, "bytes_before": 150, "bytes_after": 120}},
+    }
+    files.write_json(build.path("documents", "manifest.json"), manifest)
+    for stage in build.stages:
+        small_build.write_ledger(build, stage, {})
+    small_build.close(build)
+    clusters = {
+        **dict.fromkeys(("clusters", "clustered_documents", "dropped", "dropped_by_chain", "largest_cluster"), 3),
+        "sources": {HOSTILE: {"documents": 9, "dropped": 8}},
+        "largest_above_cap": [{"survivor": f"id{HOSTILE}", "size": 2000, "kept": 5}],
+        "warnings": [f"source {HOSTILE} lost 8 of 9"],
+    }
+    files.write_json(build.path("work", "minhash.clusters", "report.json"), clusters)
+    place = {"document": f"web/d{HOSTILE}", "overlap": 0.75, "bytes": [[0, 9]]}
+    held = {"items": 40, "held": {"gsm#4": [place]}, "not_checkable": ["a", "b"], "common": []}
+    files.write_json(build.path("decontamination.json"), {"gsm": held})
+    page = Path(report.render(build)).read_text("utf-8")
+    assert "<script>alert" not in page
+    for told in ("lost 8 of 9", "2 forgotten documents", "4.32 kB", "normal form C", "150 B", "2,000", "gsm#4", "75"):
+        assert told in page, told

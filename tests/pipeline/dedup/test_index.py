@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.build import Build
 from pipeline.dedup import earlier, exact, index, minhash, rows
-from pipeline.dedup.keep import Highest
+from pipeline.dedup.keep import Highest, Sources
 from pipeline.store import shards
 from tests.pipeline.dedup.corpus import build_of, decisions, run
 from tests.pipeline.dedup.test_minhash import CONFIG, SAME, corpus
@@ -34,11 +34,20 @@ def crawls(seed: int) -> list[list[dict]]:
 
 
 @pytest.mark.parametrize(
-    ("seed", "changed"), [(0, {}), (1, {"keep": "earliest"}), (2, {"max_cluster_size": 3, "max_comparisons": 2})]
+    ("seed", "changed"),
+    [
+        (0, {}),
+        (1, {"keep": "earliest"}),
+        (2, {"max_cluster_size": 3, "max_comparisons": 2}),
+        (3, {"keep": Sources(sources=["b", "a"])}),
+        (4, {"keep": Sources(sources=["c"]), "max_cluster_size": 3}),
+    ],
+    ids=str,
 )
 def test_one_crawl_after_another_equals_all_at_once(tmp_path, monkeypatch, seed, changed):
     monkeypatch.setattr(rows, "PARTITION_ROWS", 30)
-    sections = {"exact": exact.Config(), "minhash": CONFIG.model_copy(update={"bands": 12, **changed})}
+    keep = changed.get("keep", "longest")
+    sections = {"exact": exact.Config(keep=keep), "minhash": CONFIG.model_copy(update={"bands": 12, **changed})}
     parts = crawls(seed)
     together = build_of(tmp_path / "together", [d for part in parts for d in part], 11, **sections)
     run(together, STEPS)
