@@ -16,7 +16,8 @@ from numba import njit, uint64
 from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import classes, export, pretokenize, spantable
+from pipeline.text.kernels import text_data
+from pipeline.tokenization import classes, export, pretokenize, spantable, wordtable
 from pipeline.tokenization.config import TokenizerConfig
 
 VERSION = 1
@@ -36,7 +37,8 @@ _KINDS = {
     "whitespace": pretokenize.WORDS,
     "metaspace": pretokenize.WORDS,
 }
-_BLOCK = 1 << 20  # bytes of text whose spans are held at once
+_BLOCK = 1 << 18  # bytes of text whose spans are held at once: what stays in the cache
+_ONCE = np.zeros(0, np.int64)
 
 
 def counting_part(config: TokenizerConfig) -> dict[str, object]:
@@ -53,18 +55,19 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     """
     normalizer = export.normalizer(config)
     kind = _KINDS[config.pre_tokenizer or ""]
+    alone = classes.DIGIT if config.split_digits else np.uint8(0)
     if config.byte_level:
         texts = _normalise(texts, normalizer, config)
-        return _table(*_tally(texts, None, kind, config.split_digits))
+        return _table(*_tally(texts, None, kind, alone))
     raw = pretokenize.BERT_WORDS if kind == pretokenize.BERT else pretokenize.WORDS
-    words, weights = _tally(texts, None, raw, False)
+    words, weights = _tally(texts, None, raw, np.uint8(0))
     words = _normalise(words, normalizer, config)
     if config.pre_tokenizer == "metaspace":
         words = pc.replace_substring(words, "▁", " ")
-        words, weights = _tally(words, weights, kind, False)
+        words, weights = _tally(words, weights, kind, np.uint8(0))
         mark, nothing = (pa.scalar(part, pa.large_string()) for part in ("▁", ""))
         words = pc.binary_join_element_wise(mark, words, nothing)
-    return _table(*_tally(words, weights, kind, config.split_digits))
+    return _table(*_tally(words, weights, kind, alone))
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
@@ -124,21 +127,20 @@ def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _tally(
-    texts: pa.Array, weights: np.ndarray | None, kind: int, split_digits: bool
+    texts: pa.Array, weights: np.ndarray | None, kind: int, alone: int | np.uint8
 ) -> tuple[pa.LargeStringArray, np.ndarray]:
     """The distinct pre-tokens of ``texts`` and int64 counts; text i counts ``weights[i]`` times (None: once)."""
     data, offsets = text_buffers(texts)
-    table = spantable.empty(1 << 12)
+    data = text_data(data)
+    table = wordtable.empty(1 << 12)
     for first, stop in _blocks(offsets):
-        starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], classes.table(), kind, split_digits)
-        if weights is None:
-            counts = np.ones(len(starts), np.int64)
-        else:
-            counts = np.repeat(weights[first:stop], np.diff(bounds))
-        table = spantable.add_spans(data, starts, ends, counts, table)
+        starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], classes.table(), kind, alone)
+        repeats = _ONCE if weights is None else np.repeat(weights[first:stop], np.diff(bounds))
+        table = wordtable.add(data, starts, ends, repeats, table)
     n = int(table.size[0])
-    joined, bounds = _gather(data, table.starts[:n], table.lengths[:n])
-    return pa.LargeStringArray.from_buffers(n, pa.py_buffer(bounds), pa.py_buffer(joined)), table.counts[:n]
+    bounds = table.rows[: n + 1, 0].copy()
+    words = pa.py_buffer(table.data[: bounds[n]].copy())
+    return pa.LargeStringArray.from_buffers(n, pa.py_buffer(bounds), words), table.rows[:n, 1].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -147,14 +149,3 @@ def _partitions(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     for i in range(len(found)):
         found[i] = spantable.hash_span(data, offsets[i], offsets[i + 1]) >> uint64(60)
     return found
-
-
-@njit(cache=True, nogil=True)
-def _gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    bounds = np.zeros(len(starts) + 1, np.int64)
-    for i in range(len(starts)):
-        bounds[i + 1] = bounds[i] + lengths[i]
-    joined = np.empty(bounds[-1], np.uint8)
-    for i in range(len(starts)):
-        joined[bounds[i] : bounds[i + 1]] = data[starts[i] : starts[i] + lengths[i]]
-    return joined, bounds

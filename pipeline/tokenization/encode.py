@@ -121,9 +121,9 @@ class Encoder:
         if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
             self._cache = _empty(1 << 12)
         data, offsets = text_buffers(texts)
-        starts, ends, cuts = pretokenize.cut_all(
-            data, offsets, classes.table(), self._cut.kind, self._cut.digits and self._cut.kind < pretokenize.WORDS
-        )
+        digits_first = self._cut.digits and self._cut.kind < pretokenize.WORDS
+        alone = classes.DIGIT if digits_first else np.uint8(0)
+        starts, ends, cuts = pretokenize.cut_all(data, offsets, classes.table(), self._cut.kind, alone)
         entries, self._cache = _look_up(data, starts, ends, self._cache)
         self._learn()
         lengths = _count(entries, cuts, self._cache, eos >= 0)

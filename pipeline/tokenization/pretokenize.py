@@ -1,7 +1,7 @@
 """Where a text may be cut before any vocabulary is applied: compiled scanners over UTF-8 bytes.
 
-``next_cut(data, at, end, classes, kind)`` finds the end of the pre-token that starts at ``at``; the scanners follow the
-regular expressions below exactly (tests compare them with the engine that runs those expressions):
+``cut_all`` finds the pre-tokens of texts; the scanners follow the regular expressions below exactly (tests compare them
+with the engine that runs those expressions):
 
 - ``GPT2``: ``'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+``
 - ``GPT4`` (cl100k): ``(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|
@@ -9,6 +9,9 @@ regular expressions below exactly (tests compare them with the engine that runs 
 - ``WORDS``: runs of characters that are not white space; the white space is dropped
 - ``BERT``: words, with every punctuation mark and every CJK character alone
 - ``BERT_WORDS``, ``BERT_MARKS``: the same two cuts for text that BERT has yet to clean of control characters
+
+Characters are decoded once, into a class for each of their bytes (``kinds``); after that a run of letters is a run of
+bytes, whatever the script.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, njit
 
-from pipeline.tokenization.classes import CJK, CONTROL, DIGIT, LETTER, NUMBER, PUNCTUATION, SPACE
+from pipeline.text.kernels import borrow
+from pipeline.tokenization.classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
 
 GPT2, GPT4, WORDS, BERT, BERT_WORDS, BERT_MARKS = range(6)
 
 _NO_CLASS = LETTER | NUMBER | SPACE
-_LONG_S = 0x17F  # folds to "s", so (?i:'s) matches it
+_ALONE_IN_BERT = PUNCTUATION | CJK
+_LONG_S = (0xC5, 0xBF)  # folds to "s", so (?i:'s) matches it
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -38,26 +43,93 @@ def decode(data: np.ndarray, at: int) -> tuple[int, int]:
     return point | (int64(data[at + 2] & 0x3F) << 6) | int64(data[at + 3] & 0x3F), 4
 
 
+@njit(cache=True, nogil=True)
+def cut_all(
+    data: np.ndarray, offsets: np.ndarray, classes: np.ndarray, kind: int, alone: int | np.uint8
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(starts, ends, bounds)``: int64 spans of all pre-tokens; those of text i are ``bounds[i]:bounds[i + 1]``.
+
+    A character in one of the classes ``alone`` is a pre-token of its own, and no other reaches across it.
+    """
+    base = offsets[0]
+    data = data[base : offsets[-1]]
+    kinds = _kinds(data, classes)
+    starts, ends = np.empty(len(data), np.int64), np.empty(len(data), np.int64)  # what is not used costs no memory
+    bounds = np.zeros(len(offsets), np.int64)
+    count = 0
+    text, read = borrow(data), borrow(kinds)
+    for i in range(len(offsets) - 1):
+        at, end = offsets[i] - base, offsets[i + 1] - base
+        while at < end:
+            border = end
+            if alone:
+                border = at
+                while border < end and not read[border] & alone:
+                    border += 1
+                if border == at:
+                    border = _character_end(text, at, end)
+            while at < border:
+                if kind >= WORDS and _is_gap(read[at], kind):
+                    at += 1
+                    continue
+                stop = _next_cut(text, read, at, border, kind)
+                starts[count], ends[count] = at + base, stop + base
+                count += 1
+                at = stop
+        bounds[i + 1] = count
+    return starts[:count], ends[:count], bounds
+
+
+@njit(cache=True, nogil=True)
+def _kinds(data: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """uint8 [len(data)]: for each byte the class bits of the character that it belongs to."""
+    kinds = np.empty(len(data), np.uint8)
+    at = 0
+    while at < len(data):
+        if data[at] < 0x80:
+            kinds[at] = classes[data[at]]
+            at += 1
+        else:
+            point, width = decode(data, at)
+            for k in range(width):
+                kinds[at + k] = classes[point]
+            at += width
+    return kinds
+
+
 @njit(cache=True, nogil=True, inline="always")
-def _run(data: np.ndarray, at: int, end: int, classes: np.ndarray, bits: int | np.uint8, limit: int) -> int:
-    """End of the run of at most ``limit`` characters in one of the classes ``bits``."""
-    while at < end and limit > 0:
-        point, width = decode(data, at)
-        if not classes[point] & bits:
-            break
-        at += width
-        limit -= 1
+def _is_gap(bits: int | np.uint8, kind: int) -> bool:
+    """Whether a character with these class bits separates words and belongs to none.
+
+    BERT removes control characters, some of which are white space, before it looks for gaps; ``BERT_WORDS`` and
+    ``BERT_MARKS`` cut the text that is yet to be cleaned so.
+    """
+    if kind >= BERT_WORDS:
+        return (bits & SPACE) != 0 and (bits & CONTROL) == 0
+    return (bits & SPACE) != 0
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _character_end(data: np.ndarray, at: int, end: int) -> int:
+    at += 1
+    while at < end and data[at] & 0xC0 == 0x80:
+        at += 1
     return at
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _symbols(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
+def _run(kinds: np.ndarray, at: int, end: int, bits: int | np.uint8) -> int:
+    """End of the run of characters in one of the classes ``bits``."""
+    while at < end and kinds[at] & bits:
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _symbols(kinds: np.ndarray, at: int, end: int) -> int:
     """End of the run of characters that are neither white space nor letters nor numbers."""
-    while at < end:
-        point, width = decode(data, at)
-        if classes[point] & _NO_CLASS:
-            break
-        at += width
+    while at < end and not kinds[at] & _NO_CLASS:
+        at += 1
     return at
 
 
@@ -77,22 +149,20 @@ def _contraction(data: np.ndarray, at: int, end: int, fold_case: bool) -> int:
         return at + 3
     if first == ord("l") and second == ord("l"):
         return at + 3
-    if fold_case and data[at + 1] >= 0x80 and decode(data, at + 1)[0] == _LONG_S:
+    if fold_case and data[at + 1] == _LONG_S[0] and data[at + 2] == _LONG_S[1]:
         return at + 3
     return at
 
 
 @njit(cache=True, nogil=True)
-def _white(data: np.ndarray, at: int, end: int, classes: np.ndarray, newlines: bool) -> int:
+def _white(data: np.ndarray, kinds: np.ndarray, at: int, end: int, newlines: bool) -> int:
     """End of ``\\s*[\\r\\n]+`` (if ``newlines``), else of ``\\s+(?!\\S)``, else of ``\\s+``, at white space."""
     stop, last, after_newline = at, at, at
-    while stop < end:
-        point, width = decode(data, stop)
-        if not classes[point] & SPACE:
-            break
-        last = stop
-        stop += width
-        if point == 10 or point == 13:
+    while stop < end and kinds[stop] & SPACE:
+        if data[stop] & 0xC0 != 0x80:
+            last = stop
+        stop += 1
+        if data[stop - 1] == 10 or data[stop - 1] == 13:
             after_newline = stop
     if newlines and after_newline > at:
         return after_newline
@@ -102,127 +172,62 @@ def _white(data: np.ndarray, at: int, end: int, classes: np.ndarray, newlines: b
 
 
 @njit(cache=True, nogil=True)
-def _next_gpt2(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
-    point, width = decode(data, at)
+def _next_gpt2(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
     start = at
-    if point == ord("'"):
+    if data[at] == ord("'"):
         stop = _contraction(data, at, end, False)
         if stop > at:
             return stop
-    if point == 32 and at + 1 < end:
+    if data[at] == 32 and at + 1 < end:
         start = at + 1
-        point, width = decode(data, start)
-    kind = classes[point]
-    if kind & LETTER:
-        return _run(data, start + width, end, classes, LETTER, end)
-    if kind & NUMBER:
-        return _run(data, start + width, end, classes, NUMBER, end)
-    if not kind & SPACE:
-        return _symbols(data, start + width, end, classes)
-    return _white(data, at, end, classes, False)
+    if kinds[start] & LETTER:
+        return _run(kinds, start, end, LETTER)
+    if kinds[start] & NUMBER:
+        return _run(kinds, start, end, NUMBER)
+    if not kinds[start] & SPACE:
+        return _symbols(kinds, start, end)
+    return _white(data, kinds, at, end, False)
 
 
 @njit(cache=True, nogil=True)
-def _next_gpt4(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
-    point, width = decode(data, at)
-    kind = classes[point]
-    if kind & LETTER:
-        return _run(data, at + width, end, classes, LETTER, end)
-    if kind & NUMBER:
-        return _run(data, at + width, end, classes, NUMBER, 2)
-    if point == ord("'"):
+def _next_gpt4(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
+    if kinds[at] & LETTER:
+        return _run(kinds, at, end, LETTER)
+    if kinds[at] & NUMBER:
+        stop = at
+        for _ in range(3):
+            if stop < end and kinds[stop] & NUMBER:
+                stop = _character_end(data, stop, end)
+        return stop
+    if data[at] == ord("'"):
         stop = _contraction(data, at, end, True)
         if stop > at:
             return stop
-    if point != 10 and point != 13:
-        stop = _run(data, at + width, end, classes, LETTER, end)
-        if stop > at + width:
+    if data[at] != 10 and data[at] != 13:
+        after = _character_end(data, at, end)
+        stop = _run(kinds, after, end, LETTER)
+        if stop > after:
             return stop
-    start = at + 1 if point == 32 else at
-    stop = _symbols(data, start, end, classes)
+    start = at + 1 if data[at] == 32 else at
+    stop = _symbols(kinds, start, end)
     if stop > start:
         while stop < end and (data[stop] == 10 or data[stop] == 13):
             stop += 1
         return stop
-    return _white(data, at, end, classes, True)
+    return _white(data, kinds, at, end, True)
 
 
-@njit(cache=True, nogil=True)
-def next_cut(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int) -> int:
-    """End of the pre-token at ``at`` < ``end``; for WORDS and BERT the caller has passed over white space."""
+@njit(cache=True, nogil=True, inline="always")
+def _next_cut(data: np.ndarray, kinds: np.ndarray, at: int, end: int, kind: int) -> int:
+    """End of the pre-token at ``at`` < ``end``; for WORDS and BERT no gap stands there."""
     if kind == GPT2:
-        return _next_gpt2(data, at, end, classes)
+        return _next_gpt2(data, kinds, at, end)
     if kind == GPT4:
-        return _next_gpt4(data, at, end, classes)
-    start = at
-    while at < end:
-        point, width = decode(data, at)
-        if is_gap(classes[point], kind):
-            break
-        if kind in (BERT, BERT_MARKS) and classes[point] & (PUNCTUATION | CJK):
-            return at + width if at == start else at
-        at += width
-    return at
-
-
-@njit(cache=True, nogil=True, inline="always")
-def is_gap(bits: int | np.uint8, kind: int) -> bool:
-    """Whether a character with these class bits separates words and belongs to none.
-
-    BERT removes control characters, some of which are white space, before it looks for gaps; ``BERT_WORDS`` and
-    ``BERT_MARKS`` cut the text that is yet to be cleaned so.
-    """
-    if kind >= BERT_WORDS:
-        return (bits & SPACE) != 0 and (bits & CONTROL) == 0
-    return kind >= WORDS and (bits & SPACE) != 0
-
-
-@njit(cache=True, nogil=True, inline="always")
-def skip_gap(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int) -> int:
-    """First position from ``at`` on where a pre-token starts; ``end`` if there is none."""
-    while at < end and kind >= WORDS:
-        point, width = decode(data, at)
-        if not is_gap(classes[point], kind):
-            break
-        at += width
-    return at
-
-
-@njit(cache=True, nogil=True)
-def next_digit(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
-    """Position of the first digit from ``at`` on; ``end`` if there is none."""
-    while at < end:
-        point, width = decode(data, at)
-        if classes[point] & DIGIT:
-            return at
-        at += width
-    return end
-
-
-@njit(cache=True, nogil=True)
-def cut_all(
-    data: np.ndarray, offsets: np.ndarray, classes: np.ndarray, kind: int, split_digits: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(starts, ends, bounds)``: int64 spans of all pre-tokens; those of text i are ``bounds[i]:bounds[i + 1]``."""
-    starts, ends = np.empty(1024, np.int64), np.empty(1024, np.int64)
-    bounds = np.zeros(len(offsets), np.int64)
-    count = 0
-    for text in range(len(offsets) - 1):
-        at, end = offsets[text], offsets[text + 1]
-        while at < end:
-            border = next_digit(data, at, end, classes) if split_digits else end
-            if border == at:
-                border = at + decode(data, at)[1]
-            while at < border:
-                at = skip_gap(data, at, border, classes, kind)
-                if at == border:
-                    break
-                stop = next_cut(data, at, border, classes, kind)
-                if count == len(starts):
-                    starts = np.concatenate((starts, np.empty_like(starts)))
-                    ends = np.concatenate((ends, np.empty_like(ends)))
-                starts[count], ends[count] = at, stop
-                count += 1
-                at = stop
-        bounds[text + 1] = count
-    return starts[:count], ends[:count], bounds
+        return _next_gpt4(data, kinds, at, end)
+    with_marks = kind == BERT or kind == BERT_MARKS
+    if with_marks and kinds[at] & _ALONE_IN_BERT:
+        return _character_end(data, at, end)
+    stop = at + 1
+    while stop < end and not _is_gap(kinds[stop], kind) and not (with_marks and kinds[stop] & _ALONE_IN_BERT):
+        stop += 1
+    return stop

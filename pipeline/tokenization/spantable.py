@@ -96,18 +96,3 @@ def insert(table: SpanTable, slot: int, key: np.uint64, start: int, length: int)
             place = (place + 1) & mask
         bigger.slots[place] = known + 1
     return entry, bigger
-
-
-@njit(cache=True, nogil=True)
-def add_spans(
-    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, weights: np.ndarray, table: SpanTable
-) -> SpanTable:
-    """``table`` with ``weights[i]`` added for each span i; the table returned takes the place of the given one."""
-    for i in range(len(starts)):
-        start, length = starts[i], ends[i] - starts[i]
-        key = hash_span(data, start, start + length)
-        entry, slot = find(data, table, key, start, length)
-        if entry < 0:
-            entry, table = insert(table, slot, key, start, length)
-        table.counts[entry] += weights[i]
-    return table

@@ -62,7 +62,8 @@ texts = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(TRICKY), max_si
 
 def cut(texts: list[str], kind: int, split_digits: bool) -> list[list[str]]:
     data, offsets = text_buffers(pa.array(texts, pa.string()))
-    starts, ends, bounds = pretokenize.cut_all(data, offsets, classes.table(), kind, split_digits)
+    alone = classes.DIGIT if split_digits else np.uint8(0)
+    starts, ends, bounds = pretokenize.cut_all(data, offsets, classes.table(), kind, alone)
     spans = [data[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
     return [spans[a:b] for a, b in itertools.pairwise(bounds)]
 
