@@ -26,7 +26,8 @@ from benchmarks.documents import prose
 from pipeline.tokenization import counts, pack, train
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.export import Vocabulary, save
+from pipeline.tokenization.export import Vocabulary
+from pipeline.tokenization.folder import save
 
 CORES = "2"
 ALGORITHMS = ("bpe", "wordpiece", "unigram")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +9,16 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.normalizers import Normalizer
 
-from pipeline.store import files
 from pipeline.tokenization.config import TokenizerConfig
 
-VERSION = 1
+VERSION = 2
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 GPT4_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+#: Pieces of ``byte_fallback``: what the alphabet lacks is written with them.
+BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
 @dataclass(frozen=True)
@@ -180,27 +180,3 @@ def tokenizer_config(config: TokenizerConfig) -> dict[str, Any]:
 def special_ids(config: TokenizerConfig) -> dict[str, int]:
     """Ids of the special tokens by role: they open the vocabulary in the order of the config."""
     return {role: index for index, role in enumerate(config.special)}
-
-
-def save(folder: str, vocabulary: Vocabulary, config: TokenizerConfig) -> str:
-    """Write the tokenizer's files into ``folder``; returns the SHA-256 of tokenizer.json, which is written last.
-
-    tokenizer.json and tokenizer_config.json for everyone, and what older programs read: vocab.json and merges.txt
-    (BPE), vocab.txt (WordPiece).
-    """
-    content = to_json(vocabulary, config)
-    files.write_json(files.join(folder, "tokenizer_config.json"), tokenizer_config(config))
-    if config.algorithm == "bpe":
-        files.write_json(files.join(folder, "vocab.json"), {p: i for i, p in enumerate(vocabulary.pieces)})
-        lines = ["#version: 0.2", *(f"{left} {right}" for left, right in vocabulary.merges)]
-        _write_lines(files.join(folder, "merges.txt"), lines)
-    if config.algorithm == "wordpiece":
-        _write_lines(files.join(folder, "vocab.txt"), vocabulary.pieces)
-    with files.replacing(files.join(folder, "tokenizer.json")) as handle:
-        handle.write(content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def _write_lines(path: str, lines: list[str]) -> None:
-    with files.replacing(path) as handle:
-        handle.write("".join(f"{line}\n" for line in lines).encode())

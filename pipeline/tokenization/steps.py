@@ -21,6 +21,7 @@ from pipeline.store import files, shards
 from pipeline.text.hashing import document_hash
 from pipeline.tokenization import counts, export, pack, packed, report, train
 from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization.folder import save
 
 if TYPE_CHECKING:
     from pipeline.tokenization.config import TokenizerConfig
@@ -175,7 +176,7 @@ def _train(build: Build, name: str) -> Outcome:
             f"{build.path('corpus')}: no text to train tokenizer {name!r} on; loosen the recipe's rules"
         )
     vocabulary = train.train(table, config)
-    digest = export.save(folder, vocabulary, config)
+    digest = save(folder, vocabulary, config)
     manifest = {
         "made_by": made_by,
         "sha256": digest,

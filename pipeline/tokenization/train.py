@@ -14,13 +14,12 @@ from numba import njit
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import bpe, merges, unigram, wordpiece
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.export import Vocabulary, byte_alphabet
+from pipeline.tokenization.export import BYTE_PIECES, Vocabulary, byte_alphabet
 from pipeline.tokenization.pretokenize import decode
 
 VERSION = 1
 #: Score of reserved and byte pieces: so low that text which reads "</s>" or "<0x41>" is never taken for one.
 NEVER = -1000.0
-BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
 class VocabularyTooSmall(ValueError):

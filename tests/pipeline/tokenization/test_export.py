@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from pipeline.tokenization import counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.folder import save
 
 from .conftest import documents
 
@@ -37,7 +38,7 @@ def made(name: str):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizers")
-    return {name: (str(folder / name), export.save(str(folder / name), *made(name))) for name in CONFIGS}
+    return {name: (str(folder / name), save(str(folder / name), *made(name))) for name in CONFIGS}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -111,7 +112,7 @@ def test_decoding_joins_the_pieces_of_words(saved):
 def test_other_processes_write_the_same_bytes(saved):
     code = (
         "import sys, tempfile; from tests.pipeline.tokenization.test_export import *\n"
-        "print([export.save(tempfile.mkdtemp(), *made(name)) for name in CONFIGS])"
+        "print([save(tempfile.mkdtemp(), *made(name)) for name in CONFIGS])"
     )
     expected = str([digest for _, digest in saved.values()])
     for seed in ("1", "2"):
