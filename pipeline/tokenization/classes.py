@@ -28,10 +28,23 @@ _FILE = Path(__file__).with_name("classes.json")
 
 
 @cache
+def _read() -> dict[str, list[int]]:
+    return json.loads(_FILE.read_text())
+
+
+def ranges(name: str) -> str:
+    """The characters of one class as the inside of a bracket expression of the engine's: ``\\x{3400}-\\x{4DBF}...``"""
+    runs = _read()[name]
+    return "".join(
+        f"\\x{{{first:X}}}-\\x{{{first + length - 1:X}}}" for first, length in zip(runs[::2], runs[1::2], strict=True)
+    )
+
+
+@cache
 def table() -> np.ndarray:
     """uint8 [0x110000]: the class bits of each code point."""
     bits = np.zeros(0x110000, np.uint8)
-    for name, runs in json.loads(_FILE.read_text()).items():
+    for name, runs in _read().items():
         for start, length in zip(runs[::2], runs[1::2], strict=True):
             bits[start : start + length] |= _BITS[name]
     bits.flags.writeable = False

@@ -42,7 +42,8 @@ class TokenizerConfig(Config):
     ``score`` chooses how WordPiece rates a pair: ``likelihood`` is freq(xy) / (freq(x) freq(y)) (Schuster 2012),
     ``frequency`` is the variant of Hugging Face's trainer (plain counts, as in BPE). ``limit_alphabet`` keeps the most
     frequent characters only; ``max_token_length`` counts characters (bytes where the tokenizer works on bytes).
-    ``split_digits`` makes every digit a piece of its own. ``byte_fallback`` writes unknown characters as <0xNN>.
+    ``split_digits`` makes every digit, of any script, a piece of its own, ``split_cjk`` every Chinese character (BERT's
+    pre-tokenizer always does). ``byte_fallback`` writes unknown characters as <0xNN>.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -53,6 +54,7 @@ class TokenizerConfig(Config):
     lowercase: bool | None = None
     strip_accents: bool | None = None
     split_digits: bool = False
+    split_cjk: bool = False
     byte_fallback: bool = False
     special_tokens: dict[Role, str] | None = None
     added_tokens: list[str] = []

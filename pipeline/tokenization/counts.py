@@ -43,7 +43,7 @@ _ONCE = np.zeros(0, np.int64)
 
 def counting_part(config: TokenizerConfig) -> dict[str, object]:
     """What of a tokenizer's config its counts depend on; tokenizers that agree here share them."""
-    fields = {"pre_tokenizer", "normalizer", "lowercase", "strip_accents", "split_digits"}
+    fields = {"pre_tokenizer", "normalizer", "lowercase", "strip_accents", "split_digits", "split_cjk"}
     return config.model_dump(mode="json", include=fields)
 
 
@@ -55,7 +55,7 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     """
     normalizer = export.normalizer(config)
     kind = _KINDS[config.pre_tokenizer or ""]
-    alone = classes.DIGIT if config.split_digits else np.uint8(0)
+    alone = np.uint8(config.split_digits * classes.DIGIT | config.split_cjk * classes.CJK)
     if config.byte_level:
         texts = _normalise(texts, normalizer, config)
         return _table(*_tally(texts, None, kind, alone))

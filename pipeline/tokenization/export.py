@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.normalizers import Normalizer
 
+from pipeline.tokenization import classes
 from pipeline.tokenization.config import TokenizerConfig
 
 VERSION = 2
@@ -61,20 +62,23 @@ def normalizer(config: TokenizerConfig) -> Normalizer | None:
 
 def pre_tokenizer(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
     """Cuts a text exactly as ``pretokenize`` does."""
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if config.split_digits else []
+    alone: list[pre_tokenizers.PreTokenizer] = []
+    if config.split_digits:
+        alone.append(pre_tokenizers.Digits(individual_digits=True))
+    if config.split_cjk:
+        alone.append(pre_tokenizers.Split(Regex(f"[{classes.ranges('cjk')}]"), "isolated"))
     match config.pre_tokenizer:
         case "gpt2":
-            pattern = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-            steps = [*digits, pattern]
+            steps = [*alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
         case "gpt4":
             pattern = pre_tokenizers.Split(Regex(GPT4_PATTERN), "isolated")
-            steps = [*digits, pattern, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+            steps = [*alone, pattern, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         case "bert":
-            steps = [pre_tokenizers.BertPreTokenizer(), *digits]
+            steps = [pre_tokenizers.BertPreTokenizer(), *alone]
         case "metaspace":
-            steps = [pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True), *digits]
+            steps = [pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True), *alone]
         case _:
-            steps = [pre_tokenizers.WhitespaceSplit(), *digits]
+            steps = [pre_tokenizers.WhitespaceSplit(), *alone]
     return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
 
 

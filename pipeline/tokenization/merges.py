@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint64
 
+from pipeline.text.kernels import borrow
+
 
 class Symbols(NamedTuple):
     """Linked symbols; positions of all words end to end. A position with ``symbol`` -1 holds none."""
@@ -48,6 +50,21 @@ class Pieces(NamedTuple):
     inner: np.ndarray  # bool [capacity], continues a word: written with the continuing-subword prefix
     slots: np.ndarray  # int32, 1 + piece
     size: np.ndarray  # int64 [2]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def lend(pairs: Pairs) -> Pairs:
+    """``pairs`` borrowed, for the inner calls of a kernel that was handed them."""
+    return Pairs(
+        borrow(pairs.left),
+        borrow(pairs.right),
+        borrow(pairs.count),
+        borrow(pairs.head),
+        borrow(pairs.stamp),
+        borrow(pairs.position),
+        borrow(pairs.next_entry),
+        borrow(pairs.size),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -161,6 +178,7 @@ def apply(
     Returns the pairs that gained occurrences (each once: ``stamp`` is set to ``merge``), the hash table, and the sum of
     the weights of the occurrences replaced.
     """
+    pairs = lend(pairs)
     a, b = int(pairs.left[pair]), int(pairs.right[pair])
     positions = occurrences(pairs, pair)
     gained = np.empty(2 * len(positions), np.int32)

@@ -6,7 +6,8 @@ rounded division of doubles, so that equal fractions tie.
 
 A merge lowers the frequencies of its two parts, which raises the score of every pair that holds one of them. So each
 left piece x keeps its best partner by freq(xy) / freq(y), which only a change of x's own pairs or of freq(y) can move,
-and the best of the bests is looked for among the left pieces.
+and a tournament among the left pieces keeps the best of the bests: a merge costs what it changes, whatever the size of
+the vocabulary.
 """
 
 from __future__ import annotations
@@ -16,17 +17,41 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from pipeline.text.kernels import borrow
 from pipeline.tokenization import merges
 from pipeline.tokenization.merges import Pairs, Pieces, Symbols
 
 
 class Bests(NamedTuple):
-    """Per left piece its best pair (-1: none), its count and score when it was chosen, and if that is outdated."""
+    """Per left piece its best pair (-1: none), its count and score when it was chosen, and if that is outdated.
+
+    ``winners`` is a binary tree over the left pieces: node i holds the better of its children 2 i and 2 i + 1 (-1:
+    none), node 1 the best of all. ``waiting`` lists the outdated pieces, ``size[0]`` of them.
+    """
 
     pair: np.ndarray  # int32
     count: np.ndarray  # int64
     score: np.ndarray  # float64
     stale: np.ndarray  # bool
+    winners: np.ndarray  # int32
+    waiting: np.ndarray  # int32
+    size: np.ndarray  # int64 [1]
+
+
+@njit(cache=True, nogil=True)
+def _no_bests(target: int) -> Bests:
+    leaves = 1
+    while leaves < target:
+        leaves *= 2
+    return Bests(
+        np.full(target, -1, np.int32),
+        np.zeros(target, np.int64),
+        np.zeros(target),
+        np.zeros(target, np.bool_),
+        np.full(2 * leaves, -1, np.int32),
+        np.empty(target, np.int32),
+        np.zeros(1, np.int64),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -39,14 +64,11 @@ def learn(
     for at in range(len(symbols.symbol)):
         if symbols.symbol[at] >= 0:
             frequency[symbols.symbol[at]] += symbols.weight[at]
-    rows, columns = (
-        np.full(target, -1, np.int32),
-        np.full(target, -1, np.int32),
-    )  # lists of pairs by left, by right
+    rows, columns = np.full(target, -1, np.int32), np.full(target, -1, np.int32)  # lists of pairs by left, by right
     next_in_row, next_in_column = np.empty(len(pairs.left), np.int32), np.empty(len(pairs.left), np.int32)
-    bests = Bests(
-        np.full(target, -1, np.int32), np.zeros(target, np.int64), np.zeros(target), np.ones(target, np.bool_)
-    )
+    bests = _no_bests(target)
+    for left in range(pieces.size[0]):
+        _outdate(bests, left)
     learned = np.empty((target, 2), np.int32)
     n = listed = new = 0
     while pieces.size[0] < target and n < target:
@@ -55,24 +77,12 @@ def learn(
             next_in_row[pair], rows[left] = rows[left], pair
             next_in_column[pair], columns[right] = columns[right], pair
         listed = pairs.size[0]
-        if (
-            n > 0
-        ):  # the frequencies of the last merge's parts have fallen: their pairs may now be the best of their rows
+        if n > 0:  # the last merge's parts are rarer now: their pairs may have become the best of their rows
             for part in (np.int64(learned[n - 1, 0]), np.int64(learned[n - 1, 1]), np.int64(new)):
-                pair = int(columns[part])
-                while pair >= 0:
-                    _offer(pairs, pieces, frequency, bests, pair, min_frequency, max_length)
-                    pair = int(next_in_column[pair])
-        top = -1
-        for left in range(pieces.size[0]):
-            if bests.stale[left]:
-                bests.stale[left], bests.pair[left], bests.score[left] = False, -1, 0.0
-                pair = int(rows[left])
-                while pair >= 0:
-                    _offer(pairs, pieces, frequency, bests, pair, min_frequency, max_length)
-                    pair = int(next_in_row[pair])
-            if bests.pair[left] >= 0 and (top < 0 or bests.score[left] > bests.score[top]):
-                top = left
+                first = columns[part]
+                _offer_column(pairs, pieces.length, frequency, bests, first, next_in_column, min_frequency, max_length)
+        _search_rows(pairs, pieces.length, frequency, bests, rows, next_in_row, min_frequency, max_length)
+        top = bests.winners[1]
         if top < 0:
             break
         pair = bests.pair[top]
@@ -84,30 +94,109 @@ def learn(
         frequency[left] -= replaced
         frequency[right] -= replaced
         frequency[new] += replaced
-        bests.stale[left] = bests.stale[right] = bests.stale[new] = True
+        for part in (np.int64(left), np.int64(right), np.int64(new)):
+            _outdate(bests, part)
     return learned[:n], pieces
+
+
+@njit(cache=True, nogil=True)
+def _offer_column(
+    pairs: Pairs,
+    length: np.ndarray,
+    frequency: np.ndarray,
+    bests: Bests,
+    pair: int,
+    next_in_column: np.ndarray,
+    min_frequency: int,
+    max_length: int,
+) -> None:
+    """Offer every pair of the list that starts at ``pair`` (-1: empty) to its row."""
+    pairs, bests, length, frequency = merges.lend(pairs), _lend(bests), borrow(length), borrow(frequency)
+    while pair >= 0:
+        if _offer(pairs, length, frequency, bests, pair, min_frequency, max_length):
+            _compete(bests, pairs.left[pair])
+        pair = next_in_column[pair]
+
+
+@njit(cache=True, nogil=True)
+def _search_rows(
+    pairs: Pairs,
+    length: np.ndarray,
+    frequency: np.ndarray,
+    bests: Bests,
+    rows: np.ndarray,
+    next_in_row: np.ndarray,
+    min_frequency: int,
+    max_length: int,
+) -> None:
+    """Find the best pair of every outdated row."""
+    pairs, bests, length, frequency = merges.lend(pairs), _lend(bests), borrow(length), borrow(frequency)
+    for k in range(bests.size[0]):
+        left = int(bests.waiting[k])
+        bests.stale[left], bests.pair[left], bests.score[left] = False, -1, 0.0
+        pair = rows[left]
+        while pair >= 0:
+            _offer(pairs, length, frequency, bests, pair, min_frequency, max_length)
+            pair = next_in_row[pair]
+        _compete(bests, left)
+    bests.size[0] = 0
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _lend(bests: Bests) -> Bests:
+    return Bests(
+        borrow(bests.pair),
+        borrow(bests.count),
+        borrow(bests.score),
+        borrow(bests.stale),
+        borrow(bests.winners),
+        borrow(bests.waiting),
+        borrow(bests.size),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _outdate(bests: Bests, left: int) -> None:
+    if not bests.stale[left]:
+        bests.stale[left] = True
+        bests.waiting[bests.size[0]] = left
+        bests.size[0] += 1
+
+
+@njit(cache=True, nogil=True)
+def _compete(bests: Bests, left: int) -> None:
+    """Carry the new score of ``left`` up the tournament."""
+    node = len(bests.winners) // 2 + left
+    bests.winners[node] = left if bests.pair[left] >= 0 else -1
+    while node > 1:
+        node >>= 1
+        one, other = bests.winners[2 * node], bests.winners[2 * node + 1]
+        wins = other >= 0 and (one < 0 or bests.score[other] > bests.score[one])
+        bests.winners[node] = other if wins else one
 
 
 @njit(cache=True, nogil=True)
 def _offer(
     pairs: Pairs,
-    pieces: Pieces,
+    length: np.ndarray,
     frequency: np.ndarray,
     bests: Bests,
     pair: int,
     min_frequency: int,
     max_length: int,
-) -> None:
-    """Let ``pair`` become the best of its row; if it was and has lost occurrences, the row must be looked through."""
+) -> bool:
+    """Let ``pair`` become the best of its row; whether it did. If it was and is rarer now, the row is outdated."""
     left, right, count = pairs.left[pair], pairs.right[pair], pairs.count[pair]
     if bests.stale[left]:
-        return
+        return False
     best = bests.pair[left]
     if best == pair and count < bests.count[left]:
-        bests.stale[left] = True
-        return
-    if count < min_frequency or count < 1 or pieces.length[left] + pieces.length[right] > max_length:
-        return
+        _outdate(bests, left)
+        return False
+    if count < min_frequency or count < 1 or length[left] + length[right] > max_length:
+        return False
     score = float(count) / (float(frequency[left]) * float(frequency[right]))
     if best == pair or score > bests.score[left] or (score == bests.score[left] and right < pairs.right[best]):
         bests.pair[left], bests.count[left], bests.score[left] = pair, count, score
+        return True
+    return False

@@ -23,6 +23,9 @@ CONFIGS = [
         {"algorithm": "unigram"},
         {"algorithm": "unigram", "normalizer": "none", "split_digits": True},
         {"algorithm": "unigram", "lowercase": True, "strip_accents": True},
+        {"algorithm": "unigram", "split_cjk": True, "split_digits": True},
+        {"algorithm": "bpe", "split_cjk": True},
+        {"algorithm": "bpe", "pre_tokenizer": "bert", "split_cjk": True},
     )
 ]
 TRICKY = [
@@ -42,6 +45,9 @@ TRICKY = [
     "\u00b4",
     "▁",
     "中",
+    "𠀋字",
+    "かな",
+    "٣५",
 ]
 TRICKY += ["İ", "ß", ".", "-", "'s", "한", "\u1112\u1161", "😉", "\u00ad", "b"]
 texts = st.lists(

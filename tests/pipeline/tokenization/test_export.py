@@ -4,10 +4,11 @@ import sys
 
 import pyarrow as pa
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from pipeline.tokenization import counts, export, train
@@ -73,6 +74,43 @@ def test_byte_fallback_writes_what_the_alphabet_lacks(saved, name):
     assert "<0xF0>" in encoded.tokens
     assert "<0x41>" not in encoded.tokens
     assert engine.decode(encoded.ids) == text
+
+
+def test_vocab_json_and_merges_txt_are_gpt2s_files(saved):
+    folder = saved["gpt2"][0]
+    older = Tokenizer(models.BPE.from_file(f"{folder}/vocab.json", f"{folder}/merges.txt"))
+    older.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    engine = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    for document in documents()[:40]:
+        assert older.encode(document["text"]).ids == engine.encode(document["text"]).ids
+
+
+MIXED = [
+    "Ünïcode e\u0301t ﬁne ½ ①",
+    "中文字 ＡＢＣ 한국",
+    "tabs\tand\n\nlines ",
+    " ▁mark",
+    "",
+    "😉 🦜🦜 x",
+    "u\u0308\u0304 Ǖ ¨",
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"normalizer": "none"}, {"lowercase": True, "strip_accents": True}], ids=str)
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_sentencepiece_segments_as_the_engine_does(tmp_path, options, byte_fallback):
+    config = TokenizerConfig.model_validate(
+        {"name": "x", "algorithm": "unigram", "vocab_size": 700, "byte_fallback": byte_fallback, **options}
+    )
+    texts = [d["text"] for d in documents()]
+    vocabulary = train.train(counts.count(pa.array(texts + MIXED[:3]), config), config)
+    save(str(tmp_path), vocabulary, config)
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sentencepiece.model"))
+    engine = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert [theirs.id_to_piece(i) for i in range(len(theirs))] == vocabulary.pieces
+    assert (theirs.unk_id(), theirs.pad_id(), theirs.eos_id(), theirs.bos_id()) == (2, 0, 1, -1)
+    for text in texts + MIXED:  # sorted: equally likely segmentations fall out differently in 32-bit and 64-bit sums
+        assert sorted(theirs.encode(text)) == sorted(engine.encode(text, add_special_tokens=False).ids)
 
 
 def test_templates_frame_one_text_and_two(saved):

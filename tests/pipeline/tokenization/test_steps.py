@@ -156,6 +156,18 @@ def test_four_worker_processes_make_the_same_tokenizers(tmp_path, built):
         assert one == two
 
 
+@pytest.mark.slow
+def test_dask_workers_make_the_same_tokenizers(tmp_path, built):
+    distributed = pytest.importorskip("distributed")
+    other = make_build(tmp_path, StandIn(), shard_count=5)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        run(other, client.get_executor())
+    for config in THREE:
+        one, two = (files.file_digest(b.path("tokenizers", config.name, "tokenizer.json")) for b in (built, other))
+        assert one == two
+
+
 def test_a_heldout_share_of_none_is_refused():
     with pytest.raises(ValueError):
         PackConfig(heldout=0)
