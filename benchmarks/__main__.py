@@ -18,6 +18,7 @@ BENCHMARKS = (
     "scaling",
     "language",
     "language_perplexity",
+    "counting",
     "tokenizers",
     "training",
 )

@@ -224,7 +224,7 @@ def _next_cut(data: np.ndarray, kinds: np.ndarray, at: int, end: int, kind: int)
         return _next_gpt2(data, kinds, at, end)
     if kind == GPT4:
         return _next_gpt4(data, kinds, at, end)
-    with_marks = kind == BERT or kind == BERT_MARKS
+    with_marks = kind in (BERT, BERT_MARKS)
     if with_marks and kinds[at] & _ALONE_IN_BERT:
         return _character_end(data, at, end)
     stop = at + 1

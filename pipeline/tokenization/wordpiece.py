@@ -82,11 +82,11 @@ def learn(
                 first = columns[part]
                 _offer_column(pairs, pieces.length, frequency, bests, first, next_in_column, min_frequency, max_length)
         _search_rows(pairs, pieces.length, frequency, bests, rows, next_in_row, min_frequency, max_length)
-        top = bests.winners[1]
+        top = int(bests.winners[1])
         if top < 0:
             break
-        pair = bests.pair[top]
-        left, right = pairs.left[pair], pairs.right[pair]
+        pair = int(bests.pair[top])
+        left, right = int(pairs.left[pair]), int(pairs.right[pair])
         new, pieces = merges.join(pieces, left, right)
         learned[n, 0], learned[n, 1] = left, right
         _, slots, replaced = merges.apply(symbols, pairs, slots, pair, new, n)
@@ -94,7 +94,7 @@ def learn(
         frequency[left] -= replaced
         frequency[right] -= replaced
         frequency[new] += replaced
-        for part in (np.int64(left), np.int64(right), np.int64(new)):
+        for part in (left, right, new):
             _outdate(bests, part)
     return learned[:n], pieces
 
@@ -114,8 +114,8 @@ def _offer_column(
     pairs, bests, length, frequency = merges.lend(pairs), _lend(bests), borrow(length), borrow(frequency)
     while pair >= 0:
         if _offer(pairs, length, frequency, bests, pair, min_frequency, max_length):
-            _compete(bests, pairs.left[pair])
-        pair = next_in_column[pair]
+            _compete(bests, int(pairs.left[pair]))
+        pair = int(next_in_column[pair])
 
 
 @njit(cache=True, nogil=True)
@@ -134,10 +134,10 @@ def _search_rows(
     for k in range(bests.size[0]):
         left = int(bests.waiting[k])
         bests.stale[left], bests.pair[left], bests.score[left] = False, -1, 0.0
-        pair = rows[left]
+        pair = int(rows[left])
         while pair >= 0:
             _offer(pairs, length, frequency, bests, pair, min_frequency, max_length)
-            pair = next_in_row[pair]
+            pair = int(next_in_row[pair])
         _compete(bests, left)
     bests.size[0] = 0
 
