@@ -140,17 +140,15 @@ class Build(Generic[R_co]):
         table = self.documents(shard)
         ledgers = [self.ledger(stage, shard) for stage in self.stages_before(before)]
         mask = ledger.alive(ledgers, len(table))
-        kept = pa.array(mask)
-        texts = _one(table["text"])
-        texts = texts if mask.all() else texts.filter(kept)
-        texts, cuts = edited(texts, [_edits(entry).filter(kept) for entry in ledgers])
+        kept = None if mask.all() else pa.array(mask)
+        texts, cuts = edited(_kept(_one(table["text"]), kept), [_kept(_edits(entry), kept) for entry in ledgers])
         signals = {
-            name: _one(column).filter(kept)
+            name: _kept(_one(column), kept)
             for entry in ledgers
             for name, column in zip(entry.column_names, entry.columns, strict=True)
             if name not in ledger.VERDICT_COLUMNS
         }
-        documents = {name: _one(table[name]).filter(kept) for name in table.column_names if name != "text"}
+        documents = {name: _kept(_one(table[name]), kept) for name in table.column_names if name != "text"}
         return View(mask, texts, cuts, documents, signals)
 
     def view_fingerprint(self, shard: str, before: str | None = None) -> str:
@@ -176,6 +174,14 @@ def _places(manifest: str, _stamp: Any) -> dict[str, int]:
 def _one(column: pa.ChunkedArray) -> pa.Array:
     """The column as one array: our files hold one batch, and `combine_chunks` would copy even that."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+Rows = TypeVar("Rows", pa.Array, pa.Table, default=pa.Array)
+
+
+def _kept(rows: Rows, mask: pa.BooleanArray | None) -> Rows:
+    """``rows`` where ``mask`` says so; for None all, without a copy."""
+    return rows if mask is None else rows.filter(mask)
 
 
 def edited(texts: pa.StringArray, ledgers: Sequence[pa.Table]) -> tuple[pa.StringArray, pa.ListArray | None]:

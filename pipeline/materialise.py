@@ -7,14 +7,13 @@ columns stands ``repeats`` (int32): how many times training reads it per pass. I
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import stage
 from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, shards
 
-VERSION = 1
+VERSION = 2
 CORPUS_SCHEMA = shards.DOCUMENT_SCHEMA.append(pa.field("repeats", pa.int32(), nullable=False))
 
 
@@ -59,8 +58,7 @@ def _write_shard(build: Build, shard: str) -> Outcome:
         current = False
     if current:
         return Outcome(reused=True)
-    table = shards.read_table(path)
-    return Outcome(len(table), table["text"].nbytes)
+    return Outcome(*shards.read_size(path))
 
 
 def _parquet_is_current(path: str, made_by: str) -> bool:
@@ -79,11 +77,8 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     path = build.path("corpus", item)
     if files.exists(path) and files.read_json(path)["fingerprint"] == fingerprint:
         return Outcome(reused=True)
-    documents = text_bytes = 0
-    for name in names:
-        table = shards.read_table(build.path("corpus", name), ["text"])
-        documents += len(table)
-        text_bytes += pc.sum(pc.binary_length(table["text"]).cast(pa.int64())).as_py() or 0
+    sizes = [shards.read_size(build.path("corpus", name)) for name in names]
+    documents, text_bytes = (sum(values) for values in zip(*sizes, strict=True)) if sizes else (0, 0)
     for folder, wanted in (
         ("corpus", names),
         ("parquet", [n.removesuffix(".arrow") + ".parquet" for n in names]),

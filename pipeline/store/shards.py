@@ -7,6 +7,7 @@ so every file states its row count and is refused when it holds another number.
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.store import files
 
@@ -23,6 +24,7 @@ DOCUMENT_SCHEMA = pa.schema(
 
 FINGERPRINT = b"corpusmill.fingerprint"
 ROWS = b"corpusmill.rows"
+TEXT_BYTES = b"corpusmill.text_bytes"
 
 
 class DamagedFile(ValueError):
@@ -30,12 +32,16 @@ class DamagedFile(ValueError):
 
 
 def write_table(path: str, table: pa.Table, fingerprint: str) -> None:
-    """Write ``table`` as one record batch under ``path``, naming what made it. Atomic."""
+    """Write ``table`` as one record batch under ``path``, naming what made it, its rows and, where it has a string
+    column ``text``, the bytes of that. Atomic.
+    """
     metadata = {
         **(table.schema.metadata or {}),
         FINGERPRINT: fingerprint.encode(),
         ROWS: str(len(table)).encode(),
     }
+    if "text" in table.column_names and pa.types.is_string(table.schema.field("text").type):
+        metadata[TEXT_BYTES] = str(pc.sum(pc.binary_length(table["text"]).cast(pa.int64())).as_py() or 0).encode()
     table = table.combine_chunks().replace_schema_metadata(metadata)
     with files.replacing(path) as handle, pa.ipc.new_stream(handle, table.schema) as writer:
         writer.write_table(table)
@@ -67,15 +73,31 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     return table if columns is None else table.select(columns)
 
 
-def read_fingerprint(path: str) -> str | None:
-    """The fingerprint that ``path`` was written with; None if the file is absent or not ours."""
+def read_metadata(path: str) -> dict[bytes, bytes] | None:
+    """What the schema of ``path`` says beside its fields; None if the file is absent or not Arrow. Reads no rows."""
     try:
         with pa.OSFile(str(files.local(path))) if files.is_local(path) else files.opened(path) as handle:
-            metadata = pa.ipc.open_stream(handle).schema.metadata or {}
+            return pa.ipc.open_stream(handle).schema.metadata or {}
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
-    value = metadata.get(FINGERPRINT)
+
+
+def read_fingerprint(path: str) -> str | None:
+    """The fingerprint that ``path`` was written with; None if the file is absent or not ours."""
+    value = (read_metadata(path) or {}).get(FINGERPRINT)
     return value.decode() if value else None
+
+
+def read_size(path: str) -> tuple[int, int]:
+    """``(documents, bytes of text)`` of a file of documents, without reading these. Raises FileNotFoundError or, for a
+    file that does not say, DamagedFile.
+    """
+    metadata = read_metadata(path)
+    if metadata is None and not files.exists(path):
+        raise FileNotFoundError(path)
+    if metadata is None or not {ROWS, TEXT_BYTES} <= metadata.keys():
+        raise DamagedFile(f"{path}: does not say how many documents it holds. Delete it and run the build again.")
+    return int(metadata[ROWS]), int(metadata[TEXT_BYTES])
 
 
 def is_current(path: str, fingerprint: str) -> bool:

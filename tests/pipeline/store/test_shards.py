@@ -20,6 +20,15 @@ def test_a_shard_gives_back_what_was_written(tmp_path_factory, texts):
     assert shards.read_table(path).to_pylist() == table(texts).to_pylist()
     assert shards.is_current(path, "made-by-this")
     assert not shards.is_current(path, "made-by-that")
+    assert shards.read_size(path) == (len(texts), sum(len(text.encode()) for text in texts))
+
+
+def test_the_size_of_what_is_no_file_of_documents_is_refused_by_name(tmp_path):
+    shards.write_table(str(tmp_path / "ledger.arrow"), pa.table({"value": [1.0]}), "f")
+    with pytest.raises(shards.DamagedFile, match=r"ledger\.arrow.*Delete it"):
+        shards.read_size(str(tmp_path / "ledger.arrow"))
+    with pytest.raises(FileNotFoundError):
+        shards.read_size(str(tmp_path / "absent.arrow"))
 
 
 def test_datasets_opens_a_shard(tmp_path):
