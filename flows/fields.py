@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined
 
 from training.recipe import BuildRecipe
@@ -50,7 +50,13 @@ def _describe(name: str, annotation: Any, field: Any) -> Iterator[Field]:
         kind = model.model_fields["kind"].annotation if "kind" in model.model_fields else None
         label = f"{name}[{get_args(kind)[0]}]" if kind and len(models) > 1 else f"{name}[]" if listed else name
         for key, inner in model.model_fields.items():
-            yield from _describe(f"{label}.{key}", inner.annotation, inner)
+            own = "<name>" if issubclass(model, RootModel) else key  # the user's names and their values
+            yield from _describe(f"{label}.{own}", _item(inner.annotation) if own != key else inner.annotation, inner)
+
+
+def _item(annotation: Any) -> Any:
+    """What a mapping of names holds."""
+    return get_args(annotation)[1]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -28,11 +28,11 @@ SCORE = {"value": 0.8125, "low": 0.75, "high": 0.875}
 def build(tmp_path: Path) -> Build:
     """Four documents of which one is a near-duplicate, a pretrained and a fine-tuned model."""
     named = {name: [small_build.Named(name=name)] for name in ("pretrain", "finetune")}
-    made = small_build.open_small(tmp_path / "my_build", name="my_build", minhash={}, toxicity={}, **named)
+    made = small_build.open_small(tmp_path / "my_build", name="my_build", minhash={}, exact={}, **named)
     texts = ["one text of 22 bytes..", "[bold]two[/bold]", "three", "four [/x]"]
     small_build.write_documents(made, [document(number, text) for number, text in enumerate(texts)], 2)
     cuts = [[{"start": 0, "end": 4}], [], [], []]
-    small_build.write_ledger(made, "toxicity", {"share": pa.array([0.5, 0.25, 0.125, 0.0])}, spans=cuts)
+    small_build.write_ledger(made, "exact", {"share": pa.array([0.5, 0.25, 0.125, 0.0])}, spans=cuts)
     survivor = pa.array([None, None, None, "web/page.jsonl#1"], pa.string())
     small_build.write_ledger(made, "minhash", {"duplicate_of": survivor}, dropped={3: ("near_duplicate", 0.9, 0.8)})
     small_build.close(made)
@@ -58,7 +58,7 @@ def test_the_tables_of_curation_say_what_the_account_says(build: Build):
     rows = artifacts.funnel_rows(account)
     assert [(row["stage"], row["documents kept"], row["bytes kept"]) for row in rows] == [
         ("Ingest", "4", "52 B"),
-        ("Toxicity", "4", "48 B"),
+        ("Exact duplicates", "4", "48 B"),
         ("Near-duplicates", "3", "39 B"),
         ("Curated corpus", "3", "39 B"),
     ]
@@ -150,7 +150,7 @@ def test_an_explanation_shows_verdict_survivor_and_text_as_it_is(build: Build):
 def test_an_explanation_of_an_edited_document_shows_what_was_cut(build: Build):
     text = shown(console.explanation_view(inspect.why(build, "web/page.jsonl#0")))
     assert "in the corpus" in text
-    assert "Toxicity cut 1 piece" in text
+    assert "Exact duplicates cut 1 piece" in text
     assert "│ text of 22 bytes.." in text
 
 

@@ -28,7 +28,7 @@ class SmallRecipe(BaseModel):
     name: str = "small"
     seed: int = 3
     language: language_stage.Config | None = None
-    toxicity: dict | None = None
+    exact: dict | None = None
     minhash: dict | None = None
     decontaminate: dict | None = None
     corpus: materialise.Config = materialise.Config()

@@ -21,7 +21,7 @@ from tests.pipeline.small_build import document
 def build(tmp_path: Path) -> Build:
     """Five documents in three shards: language drops 3, an edit cuts 1, and 2 is a near-duplicate of 0."""
     made = small_build.open_small(
-        tmp_path / "small", language=language.Config(keep={"en": 0.65, "de": 0.5}), toxicity={}, minhash={}
+        tmp_path / "small", language=language.Config(keep={"en": 0.65, "de": 0.5}), exact={}, minhash={}
     )
     texts = ["first text", "größer: mail me@x.org now", "first text!", "ein Text", "another one"]
     small_build.write_documents(made, [document(number, text) for number, text in enumerate(texts)], 2)
@@ -32,7 +32,7 @@ def build(tmp_path: Path) -> Build:
     small_build.write_ledger(made, "language", signals, language.rules(made.recipe.language))  # type: ignore[arg-type]
     start = len("größer: mail ".encode())
     cuts = [[], [{"start": start, "end": start + len("me@x.org")}], [], [], []]
-    small_build.write_ledger(made, "toxicity", {"share": pa.array([0.0] * 5)}, spans=cuts)
+    small_build.write_ledger(made, "exact", {"share": pa.array([0.0] * 5)}, spans=cuts)
     survivor = pa.array([None, None, "web/page.jsonl#0", None, None], pa.string())
     small_build.write_ledger(made, "minhash", {"duplicate_of": survivor}, dropped={2: ("near_duplicate", 0.91, 0.8)})
     small_build.close(made)

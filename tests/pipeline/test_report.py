@@ -181,13 +181,13 @@ def test_a_build_that_has_made_nothing_yet_has_a_page(tmp_path: Path):
 
 
 def test_a_page_with_many_rules_and_long_texts_stays_small(tmp_path: Path):
-    build = small_build.open_small(tmp_path, toxicity={}, minhash={})
+    build = small_build.open_small(tmp_path, exact={}, minhash={})
     documents = [document(number, "длинный текст " * 3000, id=f"web/p#{number}") for number in range(600)]
     small_build.write_documents(build, documents, 150)
     rng = np.random.default_rng(0)
     signals = {f"signal_{number}": pa.array(rng.random(600)) for number in range(60)}
     dropped = {number: (f"rule_{number % 100}", number / 600, 1.0) for number in range(500)}
-    small_build.write_ledger(build, "toxicity", signals, dropped=dropped)
+    small_build.write_ledger(build, "exact", signals, dropped=dropped)
     names = {"duplicate_of": pa.array([f"web/p#{number}" for number in range(600)])}
     small_build.write_ledger(build, "minhash", names, dropped={550: ("near_duplicate", 0.9, 0.8)})
     small_build.close(build)
