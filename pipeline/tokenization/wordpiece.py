@@ -94,8 +94,8 @@ def learn(
         frequency[left] -= replaced
         frequency[right] -= replaced
         frequency[new] += replaced
-        for part in (left, right, new):
-            _outdate(bests, part)
+        for changed in (np.int64(left), np.int64(right), np.int64(new)):
+            _outdate(bests, int(changed))
     return learned[:n], pieces
 
 
