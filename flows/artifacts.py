@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from pipeline.build import Build
-from pipeline.report import formats, models, needs, sections, studies
+from pipeline.report import canaries, formats, models, needs, sections, studies
 from pipeline.store import files
 
 Table = list[dict[str, Any]]
@@ -34,6 +34,9 @@ def publish_curation(build: Build) -> None:
     _publish_table(build, "funnel", "What each stage let through", funnel_rows(account))
     _publish_table(build, "dropped-by-rule", "What each rule dropped", rule_rows(account))
     _publish_table(build, "domains", "Each domain before and after curation", domain_rows(account))
+    if planted := canaries.canaries(build):
+        told = "; ".join(planted["warnings"]) or "What each stage caught of the documents planted for it"
+        _publish_table(build, "canaries", told, planted["rows"])
     if found := needs.needs(build):
         create_markdown_artifact(needs_markdown(found), key(build, "corpus-for-a-model"), "Corpus for a model")
 

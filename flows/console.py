@@ -15,7 +15,7 @@ from pipeline.build import Build
 from pipeline.diff import Difference
 from pipeline.inspect import BuildRow, Check, Explanation, Forgotten, Passage
 from pipeline.overlap import Overlap
-from pipeline.report import formats, models, sections
+from pipeline.report import canaries, formats, models, sections
 from pipeline.report.samples import excerpt
 from pipeline.sample import Sampled
 from pipeline.store import files
@@ -37,6 +37,10 @@ def summary_view(build: Build) -> RenderableType:
         if held["texts"]:
             told = f"accuracy {formats.share(held['accuracy'], 1)} on {formats.count(held['texts'])} held-out texts"
             parts.append(_line(f"{row['title']} classifier", f"{told}, majority {formats.share(held['majority'], 1)}"))
+    if planted := canaries.canaries(build):
+        caught = ", ".join(f"{row['stage']} {row['recall']}" for row in planted["rows"])
+        parts.append(_line("canaries", f"caught: {caught}"))
+        parts += [Text(f"warning: {warning}", "yellow") for warning in planted["warnings"]]
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
         parts.append(_line(run["name"], f"{formats.number(value)} {name} on held-out documents"))

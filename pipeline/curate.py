@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import balance, funnel, ingest, materialise
+from pipeline import balance, canaries, funnel, ingest, materialise
 from pipeline.build import STAGES, Step, measure_step
 from pipeline.decontaminate import stage as decontaminate
 from pipeline.dedup import exact, index, minhash, passages, substring
@@ -31,7 +31,8 @@ _STEPS = {
 def steps(recipe: Recipe) -> list[Step]:
     """Every step from the sources to the curated corpus that ``recipe`` asks for, in order."""
     indexed = index.steps() if recipe.index else []
-    return [*ingest.steps(), *stage_steps(recipe), *indexed, *materialise.steps(), *funnel.steps()]
+    planted = canaries.steps() if recipe.canaries else []
+    return [*ingest.steps(), *stage_steps(recipe), *planted, *indexed, *materialise.steps(), *funnel.steps()]
 
 
 def stage_steps(recipe: Recipe) -> list[Step]:

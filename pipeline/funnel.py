@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import canaries
 from pipeline.build import Build, Outcome, Step
 from pipeline.materialise import shard_name
 from pipeline.store import files, shards
@@ -111,6 +112,8 @@ def _close_account(build: Build, item: str) -> Outcome:
     funnel = summarise(total.to_pylist(), build.stages)
     for part in ("quarantined", "forgotten", "normalised"):
         funnel[part] = {name: entry[part] for name, entry in manifest["sources"].items()}
+    if (caught := canaries.recall(build)) is not None:
+        funnel["canaries"] = caught
     check(funnel, manifest, files.read_json(build.path("corpus", "manifest.json")))
     files.write_json(build.path(item), funnel)
     return Outcome(funnel["stages"][0]["documents"], funnel["stages"][0]["bytes"])

@@ -9,13 +9,14 @@ import difflib
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
 import yaml
 from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import balance as balance_stage
+from pipeline import canaries as canaries_stage
 from pipeline import normalise as normalise_step
 from pipeline.build import STAGES
 from pipeline.decontaminate import stage as decontaminate_stage
@@ -75,6 +76,12 @@ class Recipe(Config):
     against: Annotated[list[str], Field(description="`index` folders of earlier builds to deduplicate against")] = []
     decontaminate: decontaminate_stage.Config | None = None
     balance: balance_stage.Config | None = None
+    canaries: Annotated[
+        canaries_stage.Config | Literal[False],
+        Field(
+            description="plant known duplicates, personal data and so on, and tell each stage's recall; `false`: none"
+        ),
+    ] = canaries_stage.Config()
     corpus: CorpusConfig = CorpusConfig()
     tokenizers: list[TokenizerConfig] = []
     pack: PackConfig = PackConfig()

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pipeline import inspect
 from pipeline.build import Build, Step
-from pipeline.report import charts, collect, formats, models, needs, sections, studies
+from pipeline.report import canaries, charts, collect, formats, models, needs, sections, studies
 from pipeline.store import files
 
 
@@ -48,6 +48,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "needs": needs.needs(build),
         "ablation": studies.ablation(build),
         "ladder": studies.ladder(build),
+        "canaries": canaries.canaries(build),
         "budgets": models.budgets(budget),
         "name": build.recipe.name,
         "recipe": yaml.safe_dump(build.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False),

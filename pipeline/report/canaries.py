@@ -1,0 +1,37 @@
+"""What the report says of a build's canaries: how many of what was planted each stage caught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.build import Build
+from pipeline.canaries import PLANTED, recall
+from pipeline.report.formats import count, share, title
+
+
+def canaries(build: Build) -> dict[str, Any] | None:
+    """Rows, one a stage, warnings, and what was missed; None if the recipe plants none."""
+    found = recall(build)
+    if found is None or not found["stages"]:
+        return None
+    # The order of the stages is the build's: JSON keeps its keys sorted.
+    order = [name for name in build.stages if name in found["stages"]]
+    return {
+        "planted": found["planted"],
+        "rows": [_row(name, found["stages"][name]) for name in order],
+        "warnings": found["warnings"],
+        "missed": [(title(name), entry["missed"]) for name in order if (entry := found["stages"][name])["missed"]],
+    }
+
+
+def _row(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    expected = entry["expected"]
+    return {
+        "stage": title(name),
+        "planted": f"{count(entry['planted'])} {PLANTED[name]}" if entry["planted"] else "nothing to plant",
+        "reached it": count(entry["reached"]),
+        "caught": count(entry["caught"]),
+        "recall": share(entry["caught"], entry["reached"]),
+        "expected": "–" if expected is None else share(expected, 1),
+    }
