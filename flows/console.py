@@ -224,6 +224,10 @@ def _signal(name: str) -> Text:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_value, value)) or "none"
+    if isinstance(value, dict):  # a name with its share, score or count
+        return " ".join(map(_value, value.values()))
     return formats.number(value) if isinstance(value, float) else excerpt(str(value))[:60]
 
 

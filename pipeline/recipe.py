@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -194,6 +195,8 @@ def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: d
     loc = list(error["loc"])
     line, field = _locate(node, loc)
     message = error["msg"].removeprefix("Value error, ")
+    if not loc and (named := re.match(r"`([\w.]+)`", message)):  # fields that do not go together: the first one's line
+        line, _ = _locate(node, named[1].split("."))
     if error["type"] == "extra_forbidden":
         known = _known_fields(model, loc[:-1])
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)

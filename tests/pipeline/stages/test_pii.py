@@ -6,6 +6,8 @@ import json
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline import inspect
 from pipeline.recipe import Recipe
@@ -85,3 +87,35 @@ def test_the_account_of_bytes_holds_and_why_shows_what_was_replaced(built):
     assert "".join(passage.cuts) == "jane.doe@example.org", "the citation mark inside was cut by C4 before"
     cut = sum(len(address) - len("<MAIL>") for address in ("jane.doe@example.org", "bob@x.org", "eve@y.org"))
     assert stages["pii"]["cut"] == {"documents": 3, "bytes": cut}
+
+
+#: One of each kind, with the right check digits, and the same with a wrong one or in a form that is none.
+SECRETS = ["jane.doe@mail.example.org", "93.184.216.34", "2a00:1450:4001:82a::200e", "+49 30 901820", "(212) 555-0142"]
+SECRETS += ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432", "4111 1111 1111 1111", "378282246310005"]
+HARMLESS = [
+    "jane.doe@mail",
+    "93.184.216",
+    "12:30:45",
+    "2024-01-31",
+    "DE88 3704 0044 0532 0130 00",
+    "4111 1111 1111 1112",
+]
+HARMLESS += ["größer", "漢字", "ไทย", "🙂", "9783161484100"]
+
+
+def redacted(text: str) -> tuple[str, int]:
+    """The text as the corpus would hold it, and how much was found."""
+    measured = STAGE.measure(Config(), Batch(pa.array([text])))
+    assert measured.spans is not None
+    assert measured.overwrites is not None
+    found = sum(array[0].as_py() for array in measured.signals.values())
+    return spans.cut(spans.overwrite(pa.array([text]), *measured.overwrites), measured.spans)[0].as_py(), found
+
+
+@given(st.lists(st.sampled_from(SECRETS + HARMLESS), max_size=12), st.sampled_from(["; ", "\n", " — ", " und ", "，"]))
+def test_everything_personal_goes_nothing_else_does_and_a_second_pass_finds_nothing(pieces: list[str], between: str):
+    left, found = redacted(between.join(["a", *pieces, "z"]))
+    assert found == sum(piece in SECRETS for piece in pieces)
+    parts = left.split(between)[1:-1]
+    assert [part for part in parts if part not in PLACEHOLDERS.values()] == [p for p in pieces if p in HARMLESS]
+    assert redacted(left) == (left, 0)

@@ -97,7 +97,10 @@ def refused(**sections) -> str:
 
 def test_a_wrong_rule_is_refused_before_any_work():
     message = refused(heuristics={"gopher_quality": {}}, rules={"short": "word_cuont < 3"})
-    assert "`rules.short`: no signal 'word_cuont' is measured before this rule; did you mean word_count" in message
+    assert (
+        "line 9: recipe: `rules.short`: no signal 'word_cuont' is measured before this rule; did you mean word"
+        in message
+    )
     assert "rules.short: not an expression" in refused(rules={"short": "a b"})
     assert "rules.Short" in refused(rules={"Short": "bytes < 3"})
     assert "rules: Dictionary should have at least 1 item" in refused(rules={})
