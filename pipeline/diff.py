@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from pipeline import inspect
+from pipeline import forgotten, inspect
 from pipeline.build import Build
 from pipeline.dedup import rows
 from pipeline.store import files, ledger, shards
@@ -115,11 +115,15 @@ class _Causes:
 
     def __init__(self, old: Build, new: Build) -> None:
         self.builds = (old, new)
+        self.forgotten = tuple(forgotten.entries(build).keys() for build in self.builds)
         self.told: dict[tuple[str, str, int], str] = {}
 
     def __call__(self, row: dict[str, Any]) -> tuple[str, str, str | None, str]:
         state = "edited" if row["kept"] and row["kept_new"] else "removed" if row["kept"] else "added"
         if row["raw"] is None or row["raw_new"] is None:
+            absent = 0 if row["raw"] is None else 1
+            if row["id"] in self.forgotten[absent]:
+                return state, "ingest", None, f"the {('first', 'second')[absent]} build was told to forget it"
             return state, "ingest", None, f"only the {'second' if row['raw'] is None else 'first'} build read it"
         if row["raw"] != row["raw_new"]:
             return state, "ingest", None, "its text in the input changed"

@@ -13,7 +13,20 @@ def offline(environment):
 def test_help_teaches_the_first_command_and_names_every_other(environment):
     shown = mill("--help", environment=environment).stdout
     assert "mill build data/recipes/demo.yaml" in shown
-    commands = ["build", "curate", "tokenize", "pretrain", "finetune", "report", "models", "why", "runs", "ui", "serve"]
+    commands = [
+        "build",
+        "curate",
+        "tokenize",
+        "pretrain",
+        "finetune",
+        "report",
+        "models",
+        "why",
+        "forget",
+        "runs",
+        "ui",
+        "serve",
+    ]
     assert [name for name in commands if f" {name} " not in shown] == []
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline import forget
+from pipeline.build import Build
 from pipeline.store import files
 from tests.flows.conftest import mill
 from tests.pipeline import questions
@@ -50,3 +53,17 @@ def test_sample_overlap_and_diff_answer(ask, recipe):
     assert "Jaccard" in ask("overlap", str(recipe))
     assert "the same documents and texts" in ask("diff", "base", "base")
     assert "no finished build here" in ask("diff", "base", "other")
+
+
+def test_forgetting_an_unknown_document_is_refused_and_why_tells_what_is_forgotten(ask, recipe):
+    refused = " ".join(ask("forget", "topics/topics.jsonl#0", "--recipe", str(recipe)).split())
+    assert "error topics/topics.jsonl#0: no such document. Nearest: topics/topics.jsonl#" in refused
+    build = Build(
+        str(recipe.parent / "builds" / "base"), BuildRecipe.model_validate(yaml.safe_load(recipe.read_text()))
+    )
+    assert not Path(build.path("forgotten.json")).exists()
+    forget.record(build, ["topics/topics.jsonl#1"], date(2026, 11, 25))
+    told = ask("why", "topics/topics.jsonl#1", "--recipe", str(recipe))
+    Path(build.path("forgotten.json")).unlink()
+    assert "forgotten on 2026-11-25" in told
+    assert "run `mill build` to carry it out" in told

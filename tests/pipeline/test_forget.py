@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import forget, forgotten, inspect, report
+from pipeline import diff, forget, forgotten, inspect, report
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.sources.base import File
@@ -148,6 +148,8 @@ def test_a_duplicate_takes_the_place_of_the_survivor_and_why_says_so(finished, t
         assert heir.dropped_by == inspect.why(build, heir.id).dropped_by
     with pytest.raises(inspect.UnknownDocument):
         inspect.why(build, survivor)
+    causes = {entry.cause: entry for entry in diff.diff(Build(str(folder / "build"), recipe), build)}
+    assert causes["the second build was told to forget it"].examples == (survivor,)
 
 
 def marks(build: Build) -> set[str]:
