@@ -6,6 +6,7 @@ before and after. Byte counts of everything later are those of the texts as norm
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 import ftfy
-import regex
 from pydantic import Field
 
 from pipeline import stage
@@ -30,7 +30,7 @@ _REPAIRS = ftfy.TextFixerConfig(
 )
 _REPAIRS_IN_MARKUP = _REPAIRS._replace(unescape_html=False)
 #: ftfy leaves a line alone that is printable ASCII without the "&" of an entity.
-_SUSPECT = regex.compile(r"[^\t\n\x0c\r -%'-~]")
+_SUSPECT = re.compile(r"[^\t\n\x0c\r -%'-~]")
 
 
 class Config(stage.Config):
@@ -106,18 +106,19 @@ def compose(text: str) -> str:
     return unicodedata.normalize("NFC", text)  # returns at once where it is in that form
 
 
-_LINE_END = regex.compile(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
-_SPACE = regex.compile(r"[\x1f\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-_INVISIBLE = regex.compile(r"[\u200b\u2060\ufeff]+")
-# Possessive, and each run is entered at one place only: linear on any input.
-_RUN = regex.compile(r"(?<=[^ \t\n])[ \t]++")
-_BLANK = regex.compile(r"^[ \t]++$", regex.MULTILINE)
-_EMPTY_LINES = regex.compile(r"\n{3,}+")
+_LINE_END = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_SPACE = re.compile(r"[\x1f\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_INVISIBLE = re.compile(r"[\u200b\u2060\ufeff]+")
+# What follows is possessive, and a run is entered at one place only: linear on any input. A run inside a line is two
+# blanks or a tab after a visible character; to look behind after them is several times as fast as before.
+_RUN = re.compile(r"(?: [ \t](?<=[^ \t\n] [ \t])|\t(?<=[^ \t\n]\t))[ \t]*+")
+_BLANK = re.compile(r"^[ \t]++$", re.MULTILINE)
+_EMPTY_LINES = re.compile(r"\n{3,}+")
 
 
 def tidy(text: str) -> str:
     """Whitespace as ``Config.whitespace`` says; a line's indentation is kept."""
-    text = _INVISIBLE.sub("", _SPACE.sub(" ", _LINE_END.sub("\n", text)))
+    text = _INVISIBLE.sub("", _SPACE.sub(" ", _LINE_END.sub("\n", text.replace("\r\n", "\n"))))
     text = _BLANK.sub("", _RUN.sub(" ", text)).replace(" \n", "\n")
     return _EMPTY_LINES.sub("\n\n", text).lstrip("\n").rstrip()
 
