@@ -45,7 +45,8 @@ def summary_view(build: Build) -> RenderableType:
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
         parts.append(_line(run["name"], f"{formats.number(value)} {name} on held-out documents"))
     for run in models.summaries(build, "finetune"):
-        scores = [(told, run["scores"][name]["accuracy"]["value"]) for name, told in models.PREDICTORS.items()]
+        names = models.predictors(run)
+        scores = [(models.PREDICTORS.get(name, name), run["scores"][name]["accuracy"]["value"]) for name in names]
         told = ", ".join(f"{name} {formats.share(value, 1)}" for name, value in scores)
         parts.append(_line(run["name"], f"accuracy: {told}"))
     paths = Table.grid(padding=(0, 2))
@@ -400,8 +401,8 @@ def ladder_view(found: Mapping[str, Any]) -> RenderableType:
 
 def ablation_view(found: Mapping[str, Any]) -> RenderableType:
     """What each stage is worth; ``found`` is studies.ablation's."""
-    head, *rest = found["head"]
-    table = _table(head, *(f"{name}|" for name in rest))
+    head = found["head"]
+    table = _table(*head[:3], *(f"{name}|" for name in head[3:]))
     for row in found["table"]:
         table.add_row(*map(Text, row))
     notes = [Text(note, "yellow") for note in found["kept_notes"]]

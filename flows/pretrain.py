@@ -13,13 +13,16 @@ from flows.opening import open_build
 from flows.progress import reporter
 from pipeline.build import Build
 from training import pretrain as pretraining
+from training.embeddings import embed as embedding
 from training.recipe import BuildRecipe
 
 
 @flow(name="pretrain", flow_run_name="pretrain {recipe.stem}", validate_parameters=False)
 def pretrain(recipe: Path, builds: Path) -> None:
-    """Train each model of the recipe's `pretrain` section; a killed run goes on from its last checkpoint."""
+    """Train what the recipe's `embeddings` and `pretrain` name; a killed run goes on from its last checkpoint."""
     build = open_build(recipe, builds)
+    for config in build.recipe.embeddings:
+        embed_words.with_options(task_run_name=f"Embed {config.name}")(build, config.name)
     for config in build.recipe.pretrain:
         pretrain_model.with_options(task_run_name=f"Pretrain {config.name}")(build, config.name)
     artifacts.publish_training(build)
@@ -29,3 +32,9 @@ def pretrain(recipe: Path, builds: Path) -> None:
 def pretrain_model(build: Build[BuildRecipe], name: str) -> dict[str, Any]:
     with reporter().training(f"pretrain.{name}", f"Pretrain {name}") as progress:
         return pretraining.pretrain(build, name, progress)
+
+
+@task(name="Embed", cache_policy=NO_CACHE, persist_result=False)
+def embed_words(build: Build[BuildRecipe], name: str) -> dict[str, Any]:
+    with reporter().training(f"embeddings.{name}", f"Embed {name}") as progress:
+        return embedding.embed(build, name, progress)

@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from pipeline.build import Build
 from pipeline.store import files
 from training import baselines, hardware, loop, models, noise, pretrain, scores, tasks
+from training.embeddings import classify
 from training.objective import Batch
 from training.presets import dropout_fields
 from training.recipe import BuildRecipe, FinetuneConfig
@@ -46,7 +47,8 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     base_summary = files.read_json(files.join(base, "summary.json"))
     corpus = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
     seed = build.recipe.seed if config.seed is None else config.seed
-    made_by = files.fingerprint(VERSION, config, seed, base_summary["fingerprint"], corpus)
+    compared = [files.read_json(build.path("models", n, "summary.json"))["fingerprint"] for n in config.baselines]
+    made_by = files.fingerprint(VERSION, config, seed, base_summary["fingerprint"], corpus, compared)
     result = build.path("models", name)
     current = pretrain.current_summary(result, made_by)
     if current is not None:
@@ -98,7 +100,7 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "steps": steps,
         "epochs": config.epochs,
         "parameters": models.count(model).asdict(),
-        **compare(task, predicted, train.texts, test.texts),
+        **compare(task, predicted, train.texts, test.texts, {n: build.path("models", n) for n in config.baselines}),
         **pretrain.result_of(state, hardware.device()),
     }
     pretrain.publish(result, model, base, plan.folder, summary)
@@ -198,12 +200,18 @@ def classifier(base: str, labels: list[str], dropout: float, seed: int) -> PreTr
     return model.train()
 
 
-def compare(task: LabelledTask, predicted: np.ndarray, train: list[str], test: list[str]) -> dict[str, Any]:
-    """Accuracy and macro-F1 on the test part of the model and both baselines, and the model's lead over the better."""
+def compare(
+    task: LabelledTask, predicted: np.ndarray, train: list[str], test: list[str], embeddings: Mapping[str, str]
+) -> dict[str, Any]:
+    """Accuracy and macro-F1 on the test part of the model and its baselines, and its lead over the bag of words.
+
+    ``embeddings`` are further baselines: a name and the folder of word vectors for each.
+    """
     classes, labels = len(task.labels), task.test.labels
     predictions = {
         "model": predicted,
         "bag_of_words": baselines.bag_of_words(train, task.train.labels, classes, test),
+        **{n: classify.predict(f, train, task.train.labels, classes, test) for n, f in embeddings.items()},
         "majority": baselines.majority(task.train.labels, len(labels)),
     }
     counts = {n: scores.confusion(labels, p, task.test.groups, classes) for n, p in predictions.items()}

@@ -113,8 +113,39 @@ class FinetuneConfig(RunConfig):
     sequence_length: Annotated[int, Field(ge=8)] = 128
     epochs: Annotated[int, Field(ge=1)] = 2
     dropout: Share = 0.1
+    baselines: Annotated[
+        list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
+    ] = []
     optimiser: OptimiserConfig = OptimiserConfig(
         learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
+    )
+
+
+class EmbeddingConfig(Config):
+    """Word vectors of the corpus: word2vec (cbow, skipgram), GloVe, or ELMo, for fine-tuning to be compared with."""
+
+    name: Name
+    method: Literal["cbow", "skipgram", "glove", "elmo"]
+    dimensions: Annotated[int, Field(ge=2, multiple_of=2, description="of a vector; ELMo: half for each direction")] = (
+        100
+    )
+    lowercase: bool = True
+    min_count: Annotated[int, Field(ge=1, description="rarer words are unknown")] = 5
+    vocabulary: Annotated[int, Field(ge=1, description="at most so many words, the most frequent")] = 100_000
+    window: Annotated[int, Field(ge=1, description="words to each side; cbow, skipgram, glove")] = 5
+    epochs: Annotated[int, Field(ge=1)] = 5
+    learning_rate: Annotated[float, Field(gt=0, description="cbow, skipgram, glove")] = 0.05
+    negatives: Annotated[int, Field(ge=1, description="noise words for each word; cbow, skipgram")] = 5
+    thinning: Annotated[float, Field(gt=0, description="words above this share of the text are thinned out")] = 1e-4
+    seed: Annotated[int | None, Field(ge=0, lt=2**32, description="the recipe's seed if absent")] = None
+    sequence_length: Annotated[int, Field(ge=2, description="words; elmo")] = 64
+    batch_size: Annotated[int, Field(ge=1, description="sequences a step; elmo")] = 32
+    cell_size: Annotated[int, Field(ge=1, description="of an LSTM before its projection; elmo")] = 512
+    filters: Annotated[list[tuple[int, int]], Field(min_length=1, description="width and number of each; elmo")] = [
+        (1, 32), (2, 32), (3, 64), (4, 128)
+    ]  # fmt: skip
+    optimiser: Annotated[OptimiserConfig, Field(description="elmo")] = OptimiserConfig(
+        learning_rate=2e-3, weight_decay=0.0, beta2=0.999, clip=10.0
     )
 
 
@@ -201,6 +232,7 @@ class BuildRecipe(Recipe):
 
     pretrain: list[PretrainConfig] = []
     finetune: list[FinetuneConfig] = []
+    embeddings: list[EmbeddingConfig] = []
     ladder: LadderConfig | None = None
     ablation: AblationConfig | None = None
     budget: BudgetConfig = BudgetConfig()
@@ -209,6 +241,7 @@ class BuildRecipe(Recipe):
     def _references_exist(self) -> BuildRecipe:
         require_unique("pretrain", [run.name for run in self.pretrain])
         require_unique("finetune", [run.name for run in self.finetune])
+        require_unique("embeddings", [*(run.name for run in self.embeddings), *(run.name for run in self.pretrain)])
         tokenizers = [tokenizer.name for tokenizer in self.tokenizers]
         encoders = [run.name for run in self.pretrain if run.objective in options.ENCODERS]
         for run in self.pretrain:
@@ -220,6 +253,8 @@ class BuildRecipe(Recipe):
             _require("ablation", self.name, "tokenizer", self.ablation.tokenizer, tokenizers)
         for run in self.finetune:
             _require("finetune", run.name, "base", run.base, encoders)
+            for baseline in run.baselines:
+                _require("finetune", run.name, "baselines", baseline, [entry.name for entry in self.embeddings])
             if run.name in {other.name for other in self.pretrain}:
                 raise ValueError(f"finetune {run.name!r}: a pretrain run has this name; models need their own")
         return self

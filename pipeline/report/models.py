@@ -49,19 +49,24 @@ def finetuned(build: Build) -> list[dict[str, Any]]:
     for run in summaries(build, "finetune"):
         measures = list(run["scores"]["model"])
         rows = [
-            {"name": PREDICTORS.get(name, words(name)), "scores": [scores[measure] for measure in measures]}
-            for name, scores in run["scores"].items()
+            {"name": PREDICTORS.get(name, name), "scores": [run["scores"][name][measure] for measure in measures]}
+            for name in predictors(run)
         ]
         found.append(
             {
                 **run,
                 "curve": _curve_of(build, run["name"]),
                 "measures": [MEASURES.get(measure, words(measure)) for measure in measures],
-                "rows": sorted(rows, key=lambda row: list(PREDICTORS.values()).index(row["name"])),
+                "rows": rows,
             }
         )
         found[-1]["charts"] = [_score_chart(found[-1], index) for index in range(len(measures))]
     return found
+
+
+def predictors(run: Mapping[str, Any]) -> list[str]:
+    """What a fine-tuning summary has scores of: the model first, the most frequent label last."""
+    return sorted(run["scores"], key=lambda name: ({"model": 0, "bag_of_words": 1, "majority": 3}.get(name, 2), name))
 
 
 def _score_chart(run: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -99,8 +99,8 @@ def ablation(build: Build) -> dict[str, Any] | None:
     found = files.read_json(path)
     return {
         **found,
-        "table": [(variant_title(row["variant"]), *_ablation_cells(row, found["kinds"])) for row in found["rows"]],
-        "head": ablation_head(found),
+        "table": [row for entry in found["rows"] for row in _ablation_rows(entry, found["kinds"])],
+        "head": ["Trained on", "read by", "held-out text", "bits per byte", "worse by", "95 %"],
         "kept_notes": [f"{title(stage)} was not left out: {why}" for stage, why in found["kept"].items()],
     }
 
@@ -111,19 +111,17 @@ def variant_title(name: str) -> str:
     return f"without {title(stage)}" if stage != name else f"{name} text"
 
 
-def _ablation_cells(row: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
-    """Unique tokens and epochs; then for each kind of text bits per byte, and how much worse than the curated text."""
-    cells = [short(row["unique_tokens"]), number(row["epochs"])]
+def _ablation_rows(entry: Mapping[str, Any], kinds: Sequence[str]) -> list[tuple[str, ...]]:
+    """A row for each kind of held-out text: bits per byte, and how much worse than the models of the curated text."""
+    rows = []
     for kind in kinds:
-        entry = row["bits_per_byte"][kind]
-        low, high = entry["interval"]
-        cells.append(f"{entry['mean']:.4f}")
-        cells.append("–" if row["variant"] == "curated" else f"{entry['difference']:+.4f} ({low:+.4f} to {high:+.4f})")
-    return cells
-
-
-def ablation_head(found: Mapping[str, Any]) -> list[str]:
-    """The head of the ablation's table."""
-    return ["Trained on", "unique tokens", "epochs"] + [
-        cell for kind in found["kinds"] for cell in (f"bits per byte, {kind}", "worse than curated (95 %)")
-    ]
+        found = entry["bits_per_byte"][kind]
+        low, high = found["interval"]
+        worse = (
+            ("–", "–")
+            if entry["variant"] == "curated"
+            else (f"{found['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}")
+        )
+        first = (variant_title(entry["variant"]), f"{number(entry['epochs'])} epochs") if kind == kinds[0] else ("", "")
+        rows.append((*first, kind, f"{found['mean']:.4f}", *worse))
+    return rows
