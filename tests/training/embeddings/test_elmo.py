@@ -73,7 +73,7 @@ def test_it_starts_at_a_uniform_guess_and_learns_a_text_by_heart() -> None:
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(200):
-        loss = sum(elmo.loss(model, given).values()) / 2 / predicted
+        loss = torch.stack(list(elmo.loss(model, given).values())).sum() / 2 / predicted
         losses.append(float(loss.detach()))
         optimiser.zero_grad()
         loss.backward()
