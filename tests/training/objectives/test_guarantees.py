@@ -1,0 +1,89 @@
+"""What must hold for every objective, whatever its noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import objectives
+from training.options import OBJECTIVES
+from training.order import IGNORE, NOTHING
+
+from .conftest import losses, pack_documents, read, task
+
+PACKED = [name for name in OBJECTIVES if not name.startswith("mlm_")]  # the others read one pair a sequence
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_example_depends_on_its_place_only(documents, teacher: str, objective: str) -> None:
+    """Not on what else is in the batch, nor on what was read before: over three epochs, forwards and backwards."""
+    found = task(objective, teacher)
+    packed = documents[found.config.tokenizer]
+    epoch = objectives.load(objective).order(found, packed, 3, True).windows_per_epoch
+    places = np.array([5, 2 * epoch + 1, 0, epoch - 1, epoch])
+    together = read(found, packed, places)
+    for at, place in reversed(list(enumerate(places))):
+        alone = read(found, packed, np.array([place]))
+        for name, array in together.arrays.items():
+            np.testing.assert_array_equal(alone.arrays[name][0], array[at])
+    counted = [read(found, packed, np.array([place])).counts for place in places]
+    assert together.counts == {name: sum(counts[name] for counts in counted) for name in together.counts}
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "causal"])
+def test_noise_is_drawn_anew_at_each_visit_and_seed(documents, teacher: str, objective: str) -> None:
+    found = task(objective, teacher)
+    packed = documents["masked"]
+    reader = objectives.load(objective).order(found, packed, 3, True)
+    windows = reader.read(np.arange(4))
+    again = type(windows)(**{**vars(windows), "visits": windows.visits + np.array([1, 0])})
+    first, other, seeded = (
+        objectives.load(objective).examples(run, read)
+        for run, read in ((found, windows), (found, again), (task(objective, teacher, seed=1), windows))
+    )
+    assert (first.arrays["tokens"] != other.arrays["tokens"]).any()
+    assert (first.arrays["tokens"] != seeded.arrays["tokens"]).any()
+
+
+def without(arrays, segment: int) -> dict[str, np.ndarray]:
+    """The same arrays as if the document of ``segment`` were padding."""
+    changed = {name: array.copy() for name, array in arrays.items()}
+    target = arrays.get("decoder_segments", arrays["segments"])
+    if "picked" in arrays:
+        owner = np.take_along_axis(arrays["segments"], arrays["picked"], axis=1)
+        changed["labels"][owner == segment] = IGNORE
+    else:
+        changed["labels"][target == segment] = IGNORE
+    for name in ("segments", "decoder_segments"):
+        if name in changed:
+            changed[name][changed[name] == segment] = NOTHING
+    return changed
+
+
+@pytest.mark.parametrize("objective", PACKED)
+def test_a_document_in_a_pack_is_unchanged_by_the_others_text(tmp_path: Path, teacher: str, objective: str) -> None:
+    """Its loss is that of the window less that of the window without it; seen as one document, the two do depend."""
+    found = task(objective, teacher, length=48)
+    module = objectives.load(objective).create(found).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)  # so that attention is far from uniform
+    mine = "the bird hears the fish in the sea."
+    parts, joint = [], []
+    for text in ("the cat sees the dog on the hill...", "THE DOG LIKES A CAT. A FISH. BIRDS!"):
+        packed = pack_documents(tmp_path / text[:3], found, [mine, text])
+        windows = objectives.load(objective).order(found, packed, 3, True).read(np.array([0]))
+        arrays = objectives.load(objective).examples(found, windows).arrays
+        segment = int(windows.segments[windows.documents == 0][0])
+        full, rest = (losses(module, objective, of) for of in (arrays, without(arrays, segment)))
+        parts.append({name: full[name] - rest[name] for name in full})
+        merged = {name: np.where(a >= 0, 0, a) if name.endswith("segments") else a for name, a in arrays.items()}
+        joint.append(losses(module, objective, merged))
+    for name, value in parts[0].items():
+        assert value > 0
+        assert value == pytest.approx(parts[1][name], abs=2e-4)
+    assert any(abs(joint[0][name] - joint[1][name]) > 0.01 for name in parts[0])
