@@ -16,7 +16,7 @@ from numba import njit
 
 from pipeline.tokenization.packed import PackedTokens
 from training import noise
-from training.order import NOTHING, Layout, Order, TooFewTokens, Windows
+from training.order import NOTHING, Layout, Order, SentenceWindows, TooFewTokens, Windows
 from training.recipe import PretrainConfig
 
 
@@ -74,7 +74,7 @@ class FittedOrder:
         shape = (len(positions), self.layout.behind + self.length)
         tokens, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         segments, documents = np.full(shape, NOTHING, np.int32), np.full(shape, NOTHING, np.int64)
-        first = np.zeros(shape, bool)
+        first, sentences = np.zeros(shape, bool), np.zeros(shape, bool)
         for row, (epoch, window) in enumerate(visits.tolist()):
             plan = self._plan(epoch)
             at = self.layout.behind
@@ -89,8 +89,17 @@ class FittedOrder:
                 segments[row, at:end], documents[row, at:end] = number, self._rows[piece]
                 places[row, at:end] = np.arange(end - at)
                 first[row, at] = True
+                if self.layout.sentences:
+                    sentences[row, at + self._opens + self._sentences(piece)] = True
                 at = end
-        return Windows(tokens, segments, places, documents, first, visits)
+        windows = Windows(tokens, segments, places, documents, first, visits)
+        return SentenceWindows(**vars(windows), sentences=sentences) if self.layout.sentences else windows
+
+    def _sentences(self, piece: int) -> np.ndarray:
+        """Where sentences start, int64, counted from the piece's first token."""
+        low, high = self._lows[piece], self._highs[piece]
+        begin, end = np.searchsorted(self.packed.sentence_starts, (low, high))
+        return self.packed.sentence_starts[begin:end] - low
 
     def head(self, tokens: int) -> tuple[Windows, np.ndarray]:
         """The first windows of epoch 0, about ``tokens`` tokens but at least one window, and the rows of theirs."""
@@ -100,11 +109,11 @@ class FittedOrder:
 
 
 def arrange(
-    packed: PackedTokens, layout: Layout, config: PretrainConfig, seed: int, repeat: bool
+    packed: PackedTokens, layout: Layout, config: PretrainConfig, seed: int, repeat: bool, length: int | None = None
 ) -> Order | FittedOrder:
-    """The order that ``config.packing`` names."""
+    """The order that ``config.packing`` names, in windows of ``length`` or else of the sequence length."""
     order = FittedOrder if config.packing == "best_fit" else Order
-    return order(packed, layout, config.sequence_length, seed, repeat)
+    return order(packed, layout, config.sequence_length if length is None else length, seed, repeat)
 
 
 @njit(cache=True, nogil=True)

@@ -27,6 +27,8 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "span_corruption": ("t5",),
     "denoising": ("bart",),
 }
+#: Objectives that read one pair of segments a sequence.
+PAIRED = ("mlm_nsp", "mlm_sop")
 #: Objectives whose model is an encoder that a classifier may be put upon.
 ENCODERS = ("mlm", "mlm_nsp", "mlm_sop", "distillation", "electra")
 
@@ -116,5 +118,7 @@ def check(run: ObjectiveConfig, name: str, shape: dict[str, Any]) -> None:
     foreign = (run.model_fields_set & set(SECTIONS.values())) - {SECTIONS.get(run.objective)}
     if foreign:
         raise ValueError(f"pretrain {name!r}: {sorted(foreign)[0]!r} has no effect on objective {run.objective!r}")
+    if run.objective in PAIRED and "packing" in run.model_fields_set:
+        raise ValueError(f"pretrain {name!r}: `packing` has no effect on pairs of segments; leave it out")
     if run.objective == "distillation" and run.distillation is None:
         raise ValueError(f"pretrain {name!r}: objective 'distillation' needs `distillation: {{teacher: ...}}`")

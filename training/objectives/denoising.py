@@ -21,15 +21,16 @@ from transformers import PreTrainedModel
 
 from pipeline.tokenization.packed import PackedTokens
 from training import masking, models, noise, runs, seq2seq
+from training.fitted import arrange
 from training.objective import Batch, Objective, Task
 from training.options import DenoisingConfig
-from training.order import IGNORE, NOTHING, Order, SentenceWindows, Windows
+from training.order import IGNORE, NOTHING, Reader, SentenceWindows, Windows
 
 
-def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Order:
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
     """Raises ValueError where the tokenizer lacks a token that the objective needs."""
     layout = replace(masking.layout("denoising", task.vocabulary), sentences=True)
-    return Order(packed, layout, task.config.sequence_length, seed, repeat)
+    return arrange(packed, layout, task.config, seed, repeat)
 
 
 def create(task: Task) -> PreTrainedModel:

@@ -22,8 +22,9 @@ from transformers import PreTrainedModel
 
 from pipeline.tokenization.packed import PackedTokens
 from training import models, noise, seq2seq
+from training.fitted import arrange
 from training.objective import Batch, Objective, Task
-from training.order import IGNORE, NOTHING, Layout, Order, Windows
+from training.order import IGNORE, NOTHING, Layout, Reader, Windows
 
 SENTINELS = 100  # at least, as T5 has
 
@@ -52,14 +53,14 @@ def raw_length(inputs: int, density: float, mean: float) -> int:
     return raw
 
 
-def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Order:
+def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
     """Windows of the raw length. Raises ValueError where the tokenizer lacks a token that the objective needs."""
     for role in ("pad", "closing"):
         if getattr(task.vocabulary, role) is None:
             raise ValueError(
                 f"objective span_corruption needs a tokenizer with pad and eos tokens; it has no {role} token"
             )
-    return Order(packed, Layout(), _raw(task), seed, repeat)
+    return arrange(packed, Layout(), task.config, seed, repeat, _raw(task))
 
 
 def _raw(task: Task) -> int:
@@ -130,7 +131,7 @@ def examples(task: Task, windows: Windows) -> Batch:
     drawn = noise.uniforms(windows.visits, (2, inside.shape[1]), "span corruption", task.seed)
     top = vocabulary.size + sentinels(task) - 1
     sizes = inside.sum(1)
-    for size in np.unique(sizes[sizes > 1]).tolist():  # all the same, but at the end of held-out text
+    for size in np.unique(sizes[sizes > 1]).tolist():
         group = np.flatnonzero(sizes == size)
         of = lengths(size, options.noise, options.mean_length)
         mask = noise_mask(drawn[group, :, :size], of)

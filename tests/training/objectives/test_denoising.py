@@ -4,6 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import chisquare, poisson
 
 from tests.training.conftest import SPECIAL
@@ -141,11 +142,7 @@ def test_equal_to_transformers_own_loss(documents) -> None:
     arrays = tensors(denoising.examples(found, whole).arrays)
     attended = (arrays["segments"] != NOTHING).long()
     expected = model(input_ids=arrays["tokens"], attention_mask=attended, labels=arrays["labels"]).loss
-    torch_close(denoising.loss(model, arrays)["denoising"] / 256, expected)
-
-
-def torch_close(found, expected) -> None:
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    torch.testing.assert_close(denoising.loss(model, arrays)["denoising"] / 256, expected)
 
 
 def test_defaults_are_the_published_recipe() -> None:

@@ -106,7 +106,7 @@ def test_the_teacher_is_neither_trained_nor_saved(teacher: str) -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 def test_positions_are_kept_as_the_teachers_unless_freed(teacher: str, frozen: bool) -> None:
     module = distillation.create(task("distillation", teacher, **options(freeze_positions=frozen)))
-    positions = module.student.distilbert.embeddings.position_embeddings.weight
+    positions = module.student.get_parameter("distilbert.embeddings.position_embeddings.weight")
     assert positions.requires_grad is not frozen
 
 

@@ -9,18 +9,21 @@ import pytest
 import torch
 
 from training import objectives
-from training.options import OBJECTIVES
+from training.options import OBJECTIVES, PAIRED
 from training.order import IGNORE, NOTHING
 
 from .conftest import losses, pack_documents, read, task
 
-PACKED = [name for name in OBJECTIVES if not name.startswith("mlm_")]  # the others read one pair a sequence
+PACKED = [name for name in OBJECTIVES if name not in PAIRED]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_an_example_depends_on_its_place_only(documents, teacher: str, objective: str) -> None:
+@pytest.mark.parametrize(
+    ("objective", "packing"),
+    [*((name, {}) for name in OBJECTIVES), *((name, {"packing": "best_fit"}) for name in PACKED)],
+)
+def test_an_example_depends_on_its_place_only(documents, teacher: str, objective: str, packing: dict) -> None:
     """Not on what else is in the batch, nor on what was read before: over three epochs, forwards and backwards."""
-    found = task(objective, teacher)
+    found = task(objective, teacher, **packing)
     packed = documents[found.config.tokenizer]
     epoch = objectives.load(objective).order(found, packed, 3, True).windows_per_epoch
     places = np.array([5, 2 * epoch + 1, 0, epoch - 1, epoch])
