@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from pipeline.tokenization import counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.encode import Encoder
+from tests.pipeline.tokenization.test_counts import CONFIGS, as_counter, by_engine
 
 BYTES = TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=16_000)
 EACH = [
@@ -119,6 +120,46 @@ def test_real_text_of_every_kind_trains_and_encodes(shared, config):
     assert 1.0 < size / tokens < 8.0
     if config.byte_level:
         assert all(tokenizer.decode(tokenizer.encode(text).ids) == text for text in texts[:500])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.model_dump_json(include=set(counts.counting_part(c))))
+def test_pre_tokens_of_75_languages_are_the_engines(shared, config):
+    with gzip.open(shared / "langid" / "lingua_sentences.tsv.gz", "rt", encoding="utf-8", newline="\n") as stream:
+        texts = [line.rstrip("\n").split("\t")[1] for line in itertools.islice(stream, 0, None, 25)]
+    texts += prose(shared, 300_000)
+    assert as_counter(counts.count(pa.array(texts), config)) == by_engine(texts, config)
+
+
+@pytest.mark.slow
+def test_the_engine_encodes_every_pre_token_as_the_trainer_left_it(shared):
+    counted = counts.count(pa.array(prose(shared, 4_000_000)), BYTES)
+    words, letters = counted["word"].to_pylist(), export.byte_alphabet()
+    order = sorted(range(256), key=letters.__getitem__)
+    rank = np.argsort(order).astype(np.int32)
+    symbols = rank[np.frombuffer("".join(words).encode(), np.uint8)]
+    bounds = np.cumsum([0, *(len(word.encode()) for word in words)])
+    alphabet = [bytes([byte]) for byte in order]
+    frequency = counted["count"].to_numpy()
+    train.learn(symbols, bounds, frequency, alphabet, np.zeros(256, bool), BYTES)
+    engine = export.to_tokenizer(train.train(counted, BYTES), BYTES)
+    for word, start, end in zip(words, bounds, bounds[1:], strict=False):
+        left = symbols[start:end]
+        special = len(BYTES.reserved)  # they come before the pieces
+        assert [index - special for index in engine.encode(word).ids] == left[left >= 0].tolist(), word
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", EACH, ids=lambda c: c.name)
+def test_one_line_of_100_mb_is_counted_and_trained_on(shared, config):
+    line = " ".join(prose(shared, 1_000_000)).replace("\n", " ")
+    times = 100_000_000 // len(line.encode()) + 1
+    counted = counts.count(pa.array([f"{line} " * times], pa.large_string()), config)
+    once = as_counter(counts.count(pa.array([f"{line} "]), config))
+    several = as_counter(counted)
+    assert len(several.keys() ^ once.keys()) <= 2  # where the line meets itself
+    assert all(abs(several[word] - times * count) <= times for word, count in once.items())
+    assert len(train.train(counted, config).pieces) == config.vocab_size
 
 
 def _head(path: Path) -> list[str]:
