@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
@@ -20,7 +21,7 @@ from prefect.artifacts import (
 )
 
 from pipeline.build import Build
-from pipeline.report import canaries, formats, models, needs, sections, studies
+from pipeline.report import charts, canaries, formats, models, needs, sections, studies
 from pipeline.store import files
 
 Table = list[dict[str, Any]]
@@ -42,8 +43,13 @@ def publish_curation(build: Build) -> None:
 
 
 def publish_tokenizers(build: Build) -> None:
-    """The comparison of the tokenizers on held-out documents."""
+    """The comparison of the tokenizers on held-out documents, the curve of bytes per token and the sizes it advises."""
     _publish_table(build, "tokenizers", "Tokenizers on held-out documents", tokenizer_rows(build))
+    found = sections.tokenizers(build)
+    if found is not None and found["curve"] is not None:
+        title = "Bytes per token by size of the vocabulary"
+        create_image_artifact(charts.image(found["curve"]), key(build, "vocabulary-curve"), title)
+        _publish_table(build, "vocabulary-size", "Recommended sizes of the vocabulary", size_rows(found))
 
 
 def publish_training(build: Build) -> None:
@@ -175,6 +181,19 @@ def tokenizer_rows(build: Build) -> Table:
             "Rényi efficiency": f"{row['renyi_efficiency']:.2f}",
         }
         for row in (found["rows"] if found else [])
+    ]
+
+
+def size_rows(found: Mapping[str, Any]) -> Table:
+    """One row a tokenizer and size of model; ``found`` is sections.tokenizers's."""
+    return [
+        {
+            "model": f"{row['layers']} layers of {row['width']}",
+            "tokenizer": row["tokenizer"],
+            "recommended entries": ("at least " if row["largest"] else "") + formats.count(row["size"]),
+            "bytes per token": f"{row['bytes_per_token']:.2f}",
+        }
+        for row in found["recommended"]
     ]
 
 

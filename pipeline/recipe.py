@@ -37,7 +37,7 @@ from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
 from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
-from pipeline.tokenization.config import PackConfig, TokenizerConfig
+from pipeline.tokenization.config import PackConfig, ReferenceConfig, TokenizerConfig
 
 #: The largest text a shard may hold: its offsets are 32-bit.
 MAX_SHARD_BYTES = 1 << 30
@@ -85,12 +85,13 @@ class Recipe(Config):
     ] = canaries_stage.Config()
     corpus: CorpusConfig = CorpusConfig()
     tokenizers: list[TokenizerConfig] = []
+    references: Annotated[list[ReferenceConfig], Field(description="published tokenizers to compare these with")] = []
     pack: PackConfig = PackConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Recipe:
         require_unique("sources", [source.name for source in self.sources])
-        require_unique("tokenizers", [tokenizer.name for tokenizer in self.tokenizers])
+        require_unique("tokenizers", [entry.name for entry in [*self.tokenizers, *self.references]])
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ They are drawn about as wide as they are shown, so that type keeps its size; tex
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -161,6 +162,20 @@ def lines(
         ends.append(label_y)
         parts.append(_text(x_scale(x) + 7, label_y, f"{entry.name} {short(y)}", f"seriesname {entry.kind}"))
     return _svg(title, description, bottom + 36, parts)
+
+
+_ALONE = (
+    'xmlns="http://www.w3.org/2000/svg" style="background:#fff;font:12px sans-serif"',
+    "<style>text{fill:#444}.line{fill:none;stroke:#2563a8;stroke-width:2}.train{stroke:#888}.dot{stroke:none;"
+    "fill:#2563a8}.grid,.tick{stroke:#ddd}.end{text-anchor:end}.middle{text-anchor:middle}</style>",
+)
+
+
+def image(chart: Markup) -> str:
+    """``chart`` as a data URI that carries its own style, for where the page's style sheet is not."""
+    head, body = chart.split(">", 1)
+    drawing = head.replace("<svg ", f"<svg {_ALONE[0]} ", 1) + ">" + _ALONE[1] + body
+    return f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}"
 
 
 def nice_ticks(low: float, high: float, wanted: int) -> list[float]:

@@ -237,27 +237,54 @@ def classifiers(build: Build) -> list[dict[str, Any]] | None:
 
 
 def tokenizers(build: Build) -> dict[str, Any] | None:
-    """How each tokenizer does on held-out documents, and its bytes per token in each domain."""
+    """How each tokenizer does on held-out documents, by domain and language, and which size costs a model least."""
     report = read_json(build, "tokenizers", "report.json")
     if not report or not report["rows"]:
         return None
     configs = {config.name: config for config in getattr(build.recipe, "tokenizers", [])}
     rows = report["rows"]
-    domains: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in rows:
-        domains[row["domain"]][row["tokenizer"]] = row["bytes_per_token"]
-    whole = [{**row, "config": configs.get(row["tokenizer"])} for row in rows if row["domain"] == ALL_DOMAINS]
+    whole = [
+        {**row, "config": configs.get(row["tokenizer"])}
+        for row in rows
+        if row["domain"] == row["language"] == ALL_DOMAINS
+    ]
     names = [row["tokenizer"] for row in whole]
     return {
         "rows": whole,
         "names": names,
         "best": max(row["bytes_per_token"] for row in rows),
-        "domains": [
-            (name, [found.get(tokenizer) for tokenizer in names])
-            for name, found in sorted(domains.items())
-            if name != ALL_DOMAINS
+        "domains": _by(rows, names, "domain", "bytes_per_token"),
+        "languages": _by(rows, names, "language", "premium"),
+        "curve": _size_curve(report.get("curves", [])),
+        "recommended": [
+            {"tokenizer": curve["tokenizer"], **entry}
+            for curve in report.get("curves", [])
+            for entry in curve["recommended"]
         ],
     }
+
+
+def _by(rows: list[dict], names: list[str], part: str, value: str) -> list[tuple[str, list[float | None]]]:
+    """For each domain or language its ``value`` by each of the tokenizers ``names``."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        if row[part] != ALL_DOMAINS:
+            found[row[part]][row["tokenizer"]] = row[value]
+    return [(key, [values.get(name) for name in names]) for key, values in sorted(found.items())]
+
+
+def _size_curve(curves: list[dict[str, Any]]) -> Any:
+    """The chart of bytes per token against the size of the vocabulary; None where there is no curve."""
+    if not curves:
+        return None
+    series = [
+        charts.Series(curve["tokenizer"], "train" if index else "heldout", [(x, y) for x, y in curve["points"]])
+        for index, curve in enumerate(curves)
+    ]
+    ends = [(curve["tokenizer"], *curve["points"][-1]) for curve in curves]
+    description = "; ".join(f"{name}: {ratio:.2f} at {size} entries" for name, size, ratio in ends)
+    title = "Bytes per token by size of the vocabulary"
+    return charts.lines(title, description, series, "entries", "bytes per token")
 
 
 def figures(page: Mapping[str, Any]) -> list[dict[str, str]]:

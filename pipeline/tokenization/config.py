@@ -130,6 +130,16 @@ class TokenizerConfig(Config):
         return self.end_of_word_suffix if is_suffixed else ""
 
 
+class ReferenceConfig(Config):
+    """A published tokenizer that the report compares ours with."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    path: Annotated[
+        str,
+        Field(description="tokenizer.json, vocab.txt, a SentencePiece .model, or a folder with one or GPT-2's files"),
+    ]
+
+
 class PackConfig(Config):
     """``heldout``: share of each domain's documents that no tokenizer and no model is trained on."""
 

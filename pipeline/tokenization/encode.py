@@ -81,7 +81,7 @@ class Encoder:
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
         content = json.loads(tokenizer.to_str())
         self._cut = cut_of(content)
-        self._model = model_of(content, self._cut) if self._cut else None
+        self.model = model_of(content, self._cut) if self._cut else None
         self._cache = _empty(1 << 12)
 
     @property
@@ -139,8 +139,8 @@ class Encoder:
             return
         bounds = cache.key_ends[done : known + 1]
         ids, lengths = np.zeros(0, np.uint32), np.full(known - done, -1, np.int64)
-        if self._model is not None:
-            ids, lengths = segment.segment(cache.keys, bounds, self._model)
+        if self.model is not None:
+            ids, lengths = segment.segment(cache.keys, bounds, self.model)
         left = lengths < 0
         if left.any():
             keys = pa.LargeStringArray.from_buffers(len(left), pa.py_buffer(bounds), pa.py_buffer(cache.keys))

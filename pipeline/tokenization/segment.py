@@ -183,6 +183,7 @@ def segment(data: np.ndarray, bounds: np.ndarray, model: Model) -> tuple[np.ndar
     ids, filled = np.empty(1024, np.uint32), 0
     text, symbols = np.empty(LONGEST + 3, np.uint8), np.empty(LONGEST + 4, np.int32)
     ranks, merged = np.empty(LONGEST + 4, np.int32), np.empty(LONGEST + 4, np.int32)
+    applied = np.empty(LONGEST + 4, np.int32)
     score, back = np.empty(LONGEST + 4), np.empty(LONGEST + 4, np.int64)
     via = np.empty(LONGEST + 4, np.int64)
     for i in range(len(bounds) - 1):
@@ -204,7 +205,7 @@ def segment(data: np.ndarray, bounds: np.ndarray, model: Model) -> tuple[np.ndar
         if n < 0:
             continue
         if model.kind == BYTES or model.kind == CHARACTERS:
-            n = _merge_all(symbols, n, model.merges, ranks, merged)
+            n = _merge_all(symbols, n, model.merges, ranks, merged, applied)
         if filled + n > len(ids):
             ids = np.concatenate((ids, np.empty(len(ids) + n, np.uint32)))
         for k in range(n):
@@ -257,8 +258,12 @@ def _characters(text, size, model, symbols):
 
 
 @njit(cache=True, nogil=True)
-def _merge_all(symbols, n, table, ranks, merged):
-    """Merge the pair of lowest rank, the leftmost first, until none merges; returns how many symbols are left."""
+def _merge_all(symbols, n, table, ranks, merged, applied):
+    """Merge the pair of lowest rank, the leftmost first, until none merges; returns how many symbols are left.
+
+    ``applied`` takes the rank of each merge.
+    """
+    whole = n
     for k in range(n - 1):
         ranks[k], merged[k] = _merge(symbols[k], symbols[k + 1], table)
     while n > 1:
@@ -268,6 +273,7 @@ def _merge_all(symbols, n, table, ranks, merged):
                 best, rank = k, ranks[k]
         if rank == _NEVER:
             break
+        applied[whole - n] = rank
         symbols[best] = merged[best]
         n -= 1
         for k in range(best + 1, n):
@@ -332,3 +338,25 @@ def _best_path(text, size, model, symbols, score, back, via):
     for k in range(n // 2):
         symbols[k], symbols[n - 1 - k] = symbols[n - 1 - k], symbols[k]
     return n
+
+
+@njit(cache=True, nogil=True)
+def merge_uses(data: np.ndarray, offsets: np.ndarray, counts: np.ndarray, model: Model) -> tuple[int, np.ndarray]:
+    """``(bytes, uses)`` of words that occur ``counts`` times: how often each merge applies to them, int64 [ranks].
+
+    For byte-level BPE. Words of more than ``LONGEST`` bytes, or with a byte that is no piece, are left out of both.
+    """
+    uses, total = np.zeros(np.max(model.merges[:, 2]) + 1, np.int64), np.int64(0)
+    symbols, applied = np.empty(LONGEST + 4, np.int32), np.empty(LONGEST + 4, np.int32)
+    ranks, merged = np.empty(LONGEST + 4, np.int32), np.empty(LONGEST + 4, np.int32)
+    for i in range(len(counts)):
+        if offsets[i + 1] - offsets[i] > LONGEST:
+            continue
+        n = _bytes(data, offsets[i], offsets[i + 1], model, symbols)
+        if n < 1:
+            continue
+        left = _merge_all(symbols, n, model.merges, ranks, merged, applied)
+        for k in range(n - left):
+            uses[applied[k]] += counts[i]
+        total += n * counts[i]
+    return total, uses

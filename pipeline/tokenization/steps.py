@@ -9,6 +9,7 @@ Tokenizers that cut texts alike share their counts; ``<key>`` names how. Held-ou
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,9 @@ import pyarrow.compute as pc
 import tokenizers
 
 from pipeline.build import Build, Outcome, Step
-from pipeline.store import files, shards
+from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import counts, export, pack, packed, report, train
+from pipeline.tokenization import counts, curve, export, pack, packed, references, report, train
 from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.folder import save
 
@@ -196,20 +197,38 @@ def _manifest_of(build: Build, name: str) -> dict:
 def _report(build: Build, _item: str) -> Outcome:
     path = build.path("tokenizers", "report.json")
     trained = {name: _manifest_of(build, name)["sha256"] for name in _names(build)}
+    published = getattr(build.recipe, "references", [])
+    digests = {entry.name: [files.file_digest(f) for f in references.files_of(entry.path)] for entry in published}
     inputs = [_shard_fingerprint(build, shard) for shard in corpus_shards(build)]
-    made_by = files.fingerprint("report", report.VERSION, tokenizers.__version__, trained, _limits(build), inputs)
+    made_by = files.fingerprint(
+        "report", report.VERSION, tokenizers.__version__, trained, digests, _limits(build), inputs
+    )
     if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
         return Outcome(reused=True)
-    rows = []
+    rows, curves = [], []
     for config in build.recipe.tokenizers:
         encoder = _encoder(build.path("tokenizers", config.name, "tokenizer.json"), trained[config.name])
-        tables = (
-            _part(build, shards.read_table(build.path("corpus", shard), ["id", "text", "domain"]), "heldout")
-            for shard in corpus_shards(build)
-        )
-        rows += report.measure(tables, encoder, config)
-    files.write_json(path, {"fingerprint": made_by, "rows": report.as_rows(rows)})
+        rows += report.measure(_heldout(build), encoder, config.name)
+        if config.algorithm == "bpe" and config.byte_level and encoder.model is not None:
+            table = counts.merge(counts.count(table["text"].combine_chunks(), config) for table in _heldout(build))
+            curves.append(curve.summary(config.name, *curve.sizes(table, encoder.model, len(config.reserved))))
+    for entry in published:
+        rows += report.measure(_heldout(build), Encoder(references.load(entry.path)), entry.name, reference=True)
+    files.write_json(path, {"fingerprint": made_by, "rows": report.as_rows(rows), "curves": curves})
     return Outcome(documents=rows[0].documents, bytes=rows[0].bytes)
+
+
+def _heldout(build: Build) -> Iterator[pa.Table]:
+    """The held-out documents, shard by shard: id, text, domain, and language where the build has found it."""
+    for index, shard in enumerate(corpus_shards(build)):
+        table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain"])
+        languages = pa.nulls(len(table), pa.string())
+        if "language" in build.stages:
+            source = build.shards()[index]  # a shard of the corpus holds what is alive of one of the documents
+            ledgers = [build.ledger(stage, source) for stage in build.stages]
+            alive = ledger.alive(ledgers, len(ledgers[0]))
+            languages = build.ledger("language", source)["language"].filter(pa.array(alive)).cast(pa.string())
+        yield _part(build, table.append_column("language", languages), "heldout")
 
 
 # Packing

@@ -315,7 +315,8 @@ def test_models_and_tokenizers_are_shown_as_their_summaries_say(tmp_path: Path):
     files.write_json(
         build.path("models", "finetune", "summary.json"), {**tuned, "documents": {"train": 90, "test": 10}}
     )
-    row = {"tokenizer": "bpe", "domain": "*", "bytes_per_token": 4.321, "fertility": 1.5, "unknown_rate": 0.0,
+    row = {"tokenizer": "bpe", "domain": "*", "language": "*", "vocab_size": 300, "rare_entries": 77,
+           "bytes_per_token": 4.321, "fertility": 1.5, "unknown_rate": 0.0,
            "single_character_share": 0.1, "vocabulary_used": 0.9, "renyi_efficiency": 0.5}  # fmt: skip
     files.write_json(build.path("tokenizers", "report.json"), {"rows": [row]})
     text = " ".join(Page(render(build)).text.split())

@@ -109,7 +109,7 @@ def test_kernels_alone_give_the_same_ids(tokenizers, name, texts):
     lengths = [len(ids) for ids in encoded(encoder, words)[0]]
     for word, length in zip(words, lengths, strict=True):
         raw = np.frombuffer(word.encode(), np.uint8)
-        ids, found = encode.segment.segment(raw, np.array([0, len(raw)]), encoder._model)
+        ids, found = encode.segment.segment(raw, np.array([0, len(raw)]), encoder.model)
         whole = tokenizer.encode(word, add_special_tokens=False)
         if found[0] >= 0 and len(set(whole.word_ids)) == 1:
             assert ids.tolist() == whole.ids
@@ -120,7 +120,7 @@ def test_most_english_words_are_segmented_by_the_kernels(tokenizers):
     words = ["the", "lowest", "newer", "words", "un"]
     raw, bounds = np.frombuffer("".join(words).encode(), np.uint8), np.cumsum([0, *map(len, words)])
     for name, (_, encoder) in tokenizers.items():
-        _, lengths = encode.segment.segment(raw, bounds, encoder._model)
+        _, lengths = encode.segment.segment(raw, bounds, encoder.model)
         assert (lengths > 0).all(), name
 
 

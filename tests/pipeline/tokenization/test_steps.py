@@ -8,8 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from pipeline.store import files, shards
-from pipeline.tokenization import pack, report, steps
+from pipeline.tokenization import counts, export, pack, report, steps, train
 from pipeline.tokenization.config import PackConfig
+from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.packed import PackedTokens
 from pipeline.tokenization.steps import NothingToTrainOn
 
@@ -134,6 +135,7 @@ def test_each_domain_gives_its_share_of_held_out_documents():
 
 def test_the_report_states_each_domain_and_their_sum(built):
     rows = [report.Row(**row) for row in files.read_json(built.path("tokenizers", "report.json"))["rows"]]
+    assert {row.language for row in rows} == {"*"}
     assert [(row.tokenizer, row.domain) for row in rows] == [
         (config.name, domain) for config in THREE for domain in ("*", "even", "odd")
     ]
@@ -145,6 +147,34 @@ def test_the_report_states_each_domain_and_their_sum(built):
         closing = len(packed.documents) if "eos" in packed.special_ids else 0
         assert total.tokens == len(packed) - closing
         assert total.bytes_per_token == pytest.approx(total.bytes / total.tokens)
+
+
+def test_the_curve_ends_at_the_tokenizer_that_was_trained(built):
+    (found,) = files.read_json(built.path("tokenizers", "report.json"))["curves"]
+    size, ratio = found["points"][-1]
+    rows = [report.Row(**row) for row in files.read_json(built.path("tokenizers", "report.json"))["rows"]]
+    whole = next(row for row in rows if row.tokenizer == found["tokenizer"])
+    assert (size, ratio) == (whole.vocab_size, pytest.approx(whole.bytes_per_token))
+    assert found["points"][0][1] == 1.0  # no merge: a token a byte
+    assert [ratio for _, ratio in found["points"]] == sorted(ratio for _, ratio in found["points"])
+
+
+def test_languages_of_the_build_have_rows_and_premiums():
+    texts = ["low lower " * 5, "計算機 " * 5, "low new " * 5]
+    table = pa.table({"text": texts, "domain": ["a", "a", "b"], "language": ["en", "zh", None]})
+    tokenizer = export.to_tokenizer(train.train(counts.count(pa.array(texts[::2]), THREE[0]), THREE[0]), THREE[0])
+    rows = report.measure([table], Encoder(tokenizer), "bytes")
+    assert [(row.domain, row.language) for row in rows] == [
+        ("*", "*"),
+        ("a", "*"),
+        ("b", "*"),
+        ("*", "en"),
+        ("*", "zh"),
+    ]
+    english, chinese = rows[-2:]
+    assert english.premium == 1.0
+    assert chinese.premium == pytest.approx(chinese.tokens / chinese.characters / (english.tokens / english.characters))
+    assert chinese.premium > 2
 
 
 def test_four_worker_processes_make_the_same_tokenizers(tmp_path, built):
