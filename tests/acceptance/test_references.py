@@ -56,7 +56,7 @@ def test_the_encoder_gives_the_ids_of_the_library(shared, texts, name):
     total = report.measure([table], encoder, name, reference=True)[0]
     assert 3 < total.bytes_per_token < 6
     assert 1 < total.fertility < 2.5
-    assert total.unknown_rate < 0.01
+    assert (total.unknown_rate == 0) == (name == "gpt2")  # ALBERT lacks ` and _, BERT some scripts
 
 
 def test_a_path_without_a_vocabulary_is_an_error_that_says_what_may_be_there(tmp_path):
