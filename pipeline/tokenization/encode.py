@@ -82,12 +82,39 @@ class Encoder:
         content = json.loads(tokenizer.to_str())
         self._cut = cut_of(content)
         self.model = model_of(content, self._cut) if self._cut else None
+        has_digits = self._cut is not None and self._cut.digits and self.byte_level
+        self._alone = classes.DIGIT if has_digits else np.uint8(0)
         self._cache = _empty(1 << 12)
 
     @property
     def compiled(self) -> bool:
         """Whether the kernels know this tokenizer; if not, ``tokenizers`` encodes every text."""
         return self._cut is not None
+
+    @property
+    def byte_level(self) -> bool:
+        return self._cut is not None and self._cut.kind in (pretokenize.GPT2, pretokenize.GPT4)
+
+    def words(self, texts: pa.StringArray) -> Iterator[tuple[list[int], int]]:
+        """The distinct pieces of ``texts`` as ids, and how often each occurs; for a tokenizer that is ``compiled``.
+
+        The texts are taken as the normaliser leaves them, where it sees whole texts.
+        """
+        assert self._cut is not None
+        fresh = Encoder(self.tokenizer)
+        data, offsets = text_buffers(texts)
+        counts = np.zeros(0, np.int64)
+        for first in range(0, len(texts), 1000):
+            bounds = offsets[first : first + 1001]
+            starts, ends, _ = pretokenize.cut_all(data, bounds, classes.table(), self._cut.kind, self._alone)
+            entries, fresh._cache = _look_up(data, starts, ends, fresh._cache)
+            found = np.bincount(entries, minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
+        fresh._learn()
+        bounds = fresh._cache.id_ends
+        for piece, count in enumerate(counts.tolist()):
+            yield fresh._cache.ids[bounds[piece] : bounds[piece + 1]].tolist(), count
 
     def encode(
         self, texts: pa.StringArray, eos: int | None = None, places: tuple[np.ndarray, np.ndarray] | None = None
@@ -121,9 +148,7 @@ class Encoder:
         if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
             self._cache = _empty(1 << 12)
         data, offsets = text_buffers(texts)
-        digits_first = self._cut.digits and self._cut.kind < pretokenize.WORDS
-        alone = classes.DIGIT if digits_first else np.uint8(0)
-        starts, ends, cuts = pretokenize.cut_all(data, offsets, classes.table(), self._cut.kind, alone)
+        starts, ends, cuts = pretokenize.cut_all(data, offsets, classes.table(), self._cut.kind, self._alone)
         entries, self._cache = _look_up(data, starts, ends, self._cache)
         self._learn()
         lengths = _count(entries, cuts, self._cache, eos >= 0)

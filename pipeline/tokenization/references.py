@@ -82,7 +82,7 @@ def _sentencepiece(path: Path) -> Tokenizer:
     """A unigram model with its own normalisation; lower-casing and accents as ALBERT's tokenizer prepares its text."""
     from sentencepiece import sentencepiece_model_pb2
 
-    content = sentencepiece_model_pb2.ModelProto()
+    content = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     content.ParseFromString(path.read_bytes())
     if content.trainer_spec.model_type != content.trainer_spec.UNIGRAM:
         raise UnknownVocabulary(f"{path}: a SentencePiece model of another kind than unigram")

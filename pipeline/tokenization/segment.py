@@ -359,4 +359,4 @@ def merge_uses(data: np.ndarray, offsets: np.ndarray, counts: np.ndarray, model:
         for k in range(n - left):
             uses[applied[k]] += counts[i]
         total += n * counts[i]
-    return total, uses
+    return total, uses  # type: ignore[return-value]

@@ -174,6 +174,7 @@ def test_languages_of_the_build_have_rows_and_premiums():
     english, chinese = rows[-2:]
     assert english.premium == 1.0
     assert chinese.premium == pytest.approx(chinese.tokens / chinese.characters / (english.tokens / english.characters))
+    assert chinese.premium is not None
     assert chinese.premium > 2
 
 
