@@ -1,0 +1,65 @@
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+
+from training.extend import extend_embeddings
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def gpt2(tied=True):
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, tie_word_embeddings=tied))
+
+
+def bert():
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig(vocab_size=64, **SMALL))
+    torch.nn.init.normal_(model.cls.predictions.bias)
+    return model
+
+
+@pytest.mark.parametrize("make", [gpt2, lambda: gpt2(tied=False), bert], ids=["tied", "untied", "bias"])
+@pytest.mark.parametrize("first", [60, 64])
+def test_new_rows_are_the_means_of_the_pieces_and_old_ones_stay(make, first):
+    old, pieces = make(), [[3, 5], [7, 8, 9]] * 40
+    new = extend_embeddings(make(), first, pieces)
+    assert new.config.vocab_size == new.get_input_embeddings().weight.shape[0] == 192
+    pairs = [(old.get_input_embeddings().weight, new.get_input_embeddings().weight)]
+    pairs.append((old.get_output_embeddings().weight, new.get_output_embeddings().weight))
+    if isinstance(old, BertForMaskedLM):
+        pairs.append((old.get_output_embeddings().bias, new.get_output_embeddings().bias))
+    for before, after in pairs:
+        torch.testing.assert_close(after[:first], before[:first])
+        for index, ids in enumerate(pieces):
+            torch.testing.assert_close(after[first + index], before[ids].mean(0))
+    is_tied = new.get_input_embeddings().weight is new.get_output_embeddings().weight
+    assert is_tied == bool(new.config.tie_word_embeddings)
+
+
+def test_a_model_starts_at_a_lower_loss_than_with_drawn_embeddings(tmp_path):
+    """On text whose words the model has learned in pieces, and now reads as one token each."""
+    model = gpt2()
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
+    draw = torch.Generator().manual_seed(0)
+    pieces = [[10 + 2 * word, 11 + 2 * word] for word in range(20)]
+    words = torch.randint(20, (64, 12), generator=draw)
+    old = torch.tensor(pieces)[words].flatten(1)
+    for _ in range(60):
+        loss = model(old, labels=old).loss
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    model.save_pretrained(tmp_path)
+    new = words + 64
+    kept = extend_embeddings(GPT2LMHeadModel.from_pretrained(tmp_path), 64, pieces).eval()
+    drawn = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    torch.manual_seed(0)
+    drawn.resize_token_embeddings(128, mean_resizing=False)
+    with torch.no_grad():
+        assert kept(new, labels=new).loss < drawn(new, labels=new).loss
+
+
+def test_a_model_of_another_tokenizer_is_refused():
+    with pytest.raises(ValueError, match="they do not belong"):
+        extend_embeddings(gpt2(), 65, [[1, 2]])
