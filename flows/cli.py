@@ -222,6 +222,27 @@ def models_pull(
             terminal.print(f"[green]✓[/] {name}  [dim]{path}[/]", highlight=False)
 
 
+@app.command("extend-tokenizer")
+def extend_tokenizer(
+    tokenizer: Annotated[str, typer.Argument(help="A folder or file: tokenizer.json, GPT-2's files, vocab.txt.")],
+    corpus: Annotated[Path, typer.Argument(help="The corpus folder of a build, with the domain's text.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    tokens: Annotated[int, typer.Option(min=1, help="At most so many new tokens.")] = 1000,
+    domain: Annotated[str | None, typer.Option(help="Only this domain of the corpus.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model of that tokenizer, to write with embeddings for the new tokens.")
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Add to TOKENIZER the words of a domain that shorten its text most; with --model, embeddings for them too."""
+    with _telling_errors(verbose):
+        from flows import console
+        from flows.extension import extend
+
+        facts = extend(tokenizer, corpus, output, tokens, domain, model)
+        terminal.print(console.facts_view(str(output), facts, False))
+
+
 @app.command("train-lm")
 def train_lm(
     inputs: Annotated[

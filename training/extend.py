@@ -7,12 +7,23 @@ So a model knows something of its new words before the first step, where drawn w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+import transformers
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from training.models import VOCABULARY_MULTIPLE
+
+
+def load(folder: Path) -> PreTrainedModel:
+    """The model in ``folder`` with the class that its config names. Raises ValueError if that is none of ours."""
+    names = AutoConfig.from_pretrained(folder).architectures or []
+    found = getattr(transformers, names[0], None) if names else None
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ValueError(f"{folder}: its config.json names no model of transformers; found {names or 'nothing'}")
+    return found.from_pretrained(folder)
 
 
 def extend_embeddings(model: PreTrainedModel, first: int, pieces: Sequence[Sequence[int]]) -> PreTrainedModel:

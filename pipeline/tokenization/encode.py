@@ -95,7 +95,7 @@ class Encoder:
     def byte_level(self) -> bool:
         return self._cut is not None and self._cut.kind in (pretokenize.GPT2, pretokenize.GPT4)
 
-    def words(self, texts: pa.StringArray) -> Iterator[tuple[list[int], int]]:
+    def words(self, texts: pa.StringArray | pa.LargeStringArray) -> Iterator[tuple[list[int], int]]:
         """The distinct pieces of ``texts`` as ids, and how often each occurs; for a tokenizer that is ``compiled``.
 
         The texts are taken as the normaliser leaves them, where it sees whole texts.

@@ -48,7 +48,7 @@ class Extension:
     saved: np.ndarray
 
 
-def extend(tokenizer: Tokenizer, texts: pa.StringArray, number: int, least: int = 2) -> Extension:
+def extend(tokenizer: Tokenizer, texts: pa.StringArray | pa.LargeStringArray, number: int, least: int = 2) -> Extension:
     """``tokenizer`` with the ``number`` words of ``texts`` that save most tokens, each seen ``least`` times or more.
 
     Fewer are added where fewer save any. Raises NotExtensible for a Unigram model, or a tokenizer whose texts are not
