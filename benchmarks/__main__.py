@@ -20,6 +20,7 @@ BENCHMARKS = (
     "language_perplexity",
     "counting",
     "tokenizers",
+    "packing",
     "training",
 )
 
