@@ -1,18 +1,20 @@
+from typing import Any
+
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from training.extend import extend_embeddings
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-def gpt2(tied=True):
+def gpt2(tied=True) -> Any:
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, tie_word_embeddings=tied))
 
 
-def bert():
+def bert() -> Any:
     torch.manual_seed(0)
     model = BertForMaskedLM(BertConfig(vocab_size=64, **SMALL))
     torch.nn.init.normal_(model.cls.predictions.bias)
@@ -23,7 +25,7 @@ def bert():
 @pytest.mark.parametrize("first", [60, 64])
 def test_new_rows_are_the_means_of_the_pieces_and_old_ones_stay(make, first):
     old, pieces = make(), [[3, 5], [7, 8, 9]] * 40
-    new = extend_embeddings(make(), first, pieces)
+    new: Any = extend_embeddings(make(), first, pieces)
     assert new.config.vocab_size == new.get_input_embeddings().weight.shape[0] == 192
     pairs = [(old.get_input_embeddings().weight, new.get_input_embeddings().weight)]
     pairs.append((old.get_output_embeddings().weight, new.get_output_embeddings().weight))
