@@ -21,7 +21,7 @@ from prefect.artifacts import (
 )
 
 from pipeline.build import Build
-from pipeline.report import charts, canaries, formats, models, needs, sections, studies
+from pipeline.report import canaries, charts, formats, models, needs, sections, studies
 from pipeline.store import files
 
 Table = list[dict[str, Any]]
