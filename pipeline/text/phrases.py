@@ -151,6 +151,10 @@ def _count(data, offsets, edges, targets, ends, single, table) -> tuple:
                 covered[text] += begins and at < stop
             before = _joined(before, this)
             at += width(data[at])
+            if before & _INSIDE and not before & _UNSPACED:  # most characters: the rest of an ASCII word
+                while at < end and data[at] < 0x80 and table[data[at]] & _INSIDE:
+                    before = np.int64(table[data[at]])
+                    at += 1
         found_offsets[text + 1] = total
     return words, covered, found_offsets, found[:total].copy()
 
