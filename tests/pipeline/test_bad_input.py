@@ -8,7 +8,7 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,7 @@ def test_decompression_bombs_are_stopped_in_bounded_memory(tmp_path):
     (tmp_path / "good.jsonl").write_bytes(json_lines(good()))
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json(exclude={"against"}))
     peak = in_child(tmp_path / "recipe.json", tmp_path / "build", limit=3 << 30)
-    assert peak < 1200, f"{peak} MB"
+    assert peak < 900, f"{peak} MB"
     build = Build(str(tmp_path / "build"), recipe)
     manifest = files.read_json(build.path("documents", "manifest.json"))["sources"]
     for source in ("s0", "s1", "s3"):
@@ -266,11 +266,12 @@ def test_decompression_bombs_are_stopped_in_bounded_memory(tmp_path):
 def in_child(recipe: Path, root: Path, limit: int) -> int:
     """Ingest ``recipe`` in a process of its own; its peak of resident memory in MB."""
     program = (
-        "import resource, sys; from pipeline import ingest, recipe; from pipeline.build import Build;"
+        "import sys; from pipeline import ingest, recipe; from pipeline.build import Build;"
         "from pathlib import Path;"
         "build = Build(sys.argv[2], recipe.Recipe.model_validate_json(Path(sys.argv[1]).read_text()));"
         "[step.work(build, item) for step in ingest.steps() for item in step.items(build)];"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        # not getrusage: what it tells includes the parent's memory at the fork
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     run = subprocess.run(
         [sys.executable, "-c", program, str(recipe), str(root)],
@@ -280,7 +281,7 @@ def in_child(recipe: Path, root: Path, limit: int) -> int:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    return int(run.stdout)
+    return int(run.stdout) // 1024
 
 
 def test_records_that_share_an_id_are_all_there_under_names_of_their_own(tmp_path):
@@ -292,12 +293,10 @@ def test_records_that_share_an_id_are_all_there_under_names_of_their_own(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [lambda i: f"word{i % 5000} ", lambda _: "a"], ids=["words", "one letter"])
-def test_one_line_of_200_mb_goes_through_every_stage(tmp_path, make: Callable[[int], str]):
-    piece = "".join(make(i) for i in range(20_000))
-    text = piece * (200_000_000 // len(piece))
+def test_one_line_of_200_mb_goes_through_every_stage_or_is_quarantined_where_that_is_too_long(tmp_path):
+    piece = "".join(f"word{i % 5000} " for i in range(20_000))
     path = tmp_path / "a.jsonl"
-    path.write_bytes(json_lines(good(huge=text)))
+    path.write_bytes(json_lines(good(huge=piece * (200_000_000 // len(piece)))))
     build = built(tmp_path, {"kind": "jsonl", "path": str(path)}, records=len(GOOD) + 1)
     assert "huge" in fates(build)
     limited = {"kind": "jsonl", "path": str(path), "max_document_bytes": "100MB"}
