@@ -10,11 +10,11 @@ import re
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import yaml
-from pydantic import AfterValidator, BaseModel, ByteSize, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import balance as balance_stage
 from pipeline import canaries as canaries_stage
@@ -78,7 +78,8 @@ class Recipe(Config):
     decontaminate: decontaminate_stage.Config | None = None
     balance: balance_stage.Config | None = None
     canaries: Annotated[
-        canaries_stage.Config | Literal[False],
+        canaries_stage.Config | None,
+        BeforeValidator(lambda value: None if value is False else value),
         Field(
             description="plant known duplicates, personal data and so on, and tell each stage's recall; `false`: none"
         ),
