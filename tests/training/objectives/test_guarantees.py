@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from training import objectives
 from training.options import OBJECTIVES, PAIRED
 from training.order import IGNORE, NOTHING
 
-from .conftest import losses, pack_documents, read, task
+from .conftest import losses, pack_documents, read, task, tensors
 
 PACKED = [name for name in OBJECTIVES if name not in PAIRED]
 
@@ -90,3 +92,18 @@ def test_a_document_in_a_pack_is_unchanged_by_the_others_text(tmp_path: Path, te
         assert value > 0
         assert value == pytest.approx(parts[1][name], abs=2e-4)
     assert any(abs(joint[0][name] - joint[1][name]) > 0.01 for name in parts[0])
+
+
+@pytest.mark.parametrize(
+    ("objective", "close"),
+    [("mlm", 0.05), ("electra", 0.01), ("span_corruption", 1e-6), ("denoising", 1e-6)],
+)
+def test_operations_are_those_that_torch_counts(documents, objective: str, close: float) -> None:
+    """Forward and backward of one batch, for each token of the documents that it reads."""
+    found, kind = task(objective), objectives.load(objective)
+    module, reader = kind.create(found), kind.order(found, documents["masked"], 3, True)
+    batch = kind.examples(found, reader.read(np.arange(4)))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        parts = kind.loss(module, tensors(batch.arrays))
+        torch.stack(list(parts.values())).sum().backward()
+    assert kind.flops(module, found) == pytest.approx(counter.get_total_flops() / (4 * reader.length), rel=close)
