@@ -19,7 +19,6 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, njit
 
-from pipeline.text.kernels import borrow
 from pipeline.tokenization.classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
 
 GPT2, GPT4, WORDS, BERT, BERT_WORDS, BERT_MARKS = range(6)
@@ -57,7 +56,7 @@ def cut_all(
     starts, ends = np.empty(len(data), np.int64), np.empty(len(data), np.int64)  # what is not used costs no memory
     bounds = np.zeros(len(offsets), np.int64)
     count = 0
-    text, read = borrow(data), borrow(kinds)
+    text, read = data, kinds  # made here, so not to be borrowed: nothing else keeps them alive
     for i in range(len(offsets) - 1):
         at, end = offsets[i] - base, offsets[i + 1] - base
         while at < end:

@@ -192,3 +192,14 @@ def test_published_tokenizers_are_cut_by_the_kernels():
     bert.normalizer, bert.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     cuts = [encode.cut_of(json.loads(found.to_str())) for found in (gpt2, bert)]
     assert cuts == [(pretokenize.GPT2, False, False), (pretokenize.BERT_MARKS, False, False)]
+
+
+def test_megabytes_of_text_are_cut_as_a_little_of_it_is():
+    """Large arrays go back to the system when they are freed, so a kernel that reads one too late crashes here."""
+    data = np.frombuffer(b"the lowest, newer 123 words.\n" * 200_000, np.uint8)
+    bounds = np.array([0, len(data)])
+    starts, ends, _ = pretokenize.cut_all(data, bounds, encode.classes.table(), pretokenize.GPT2, np.uint8(0))
+    assert len(starts) == 200_000 * len(
+        pretokenize.cut_all(data[:29], np.array([0, 29]), encode.classes.table(), pretokenize.GPT2, np.uint8(0))[0]
+    )
+    assert np.array_equal(starts[1:], ends[:-1])
