@@ -76,7 +76,7 @@ def merge(tables: Iterable[pa.Table]) -> pa.Table:
     pending: list[pa.Table] = []
     for table in tables:
         pending.append(table)
-        if sum(map(len, pending)) > max(len(total), 1 << 20):
+        if sum(map(len, pending)) > max(len(total), 1 << 17):
             total, pending = _sum([total, *pending]), []
     return _sum([total, *pending])
 
