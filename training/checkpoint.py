@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.store import files
+from training.processes import like, whole
 
 _PREFIX = "step-"
 
@@ -49,17 +49,26 @@ def save(
     optimiser: torch.optim.Optimizer,
     fingerprint: str,
     extra: dict[str, Any],
+    write: bool = True,
 ) -> Checkpoint:
-    """Write the checkpoint after ``step`` steps under ``folder``. Atomic; ``extra`` must be plain JSON."""
+    """Write the checkpoint after ``step`` steps under ``folder``. Atomic; ``extra`` must be plain JSON.
+
+    Called by all processes of a run, because shards are gathered; only one of them may ``write``.
+    """
     target = files.join(folder, f"{_PREFIX}{step:08d}")
+    weights = _on_cpu(model_tensors(model), write)
+    moments = _on_cpu(_optimiser_tensors(model, optimiser), write)
+    saved = Checkpoint(files.local(target), step, fingerprint, extra)
+    if not write:
+        return saved
     with files.replacing_folder(target) as aside:
-        save_file(_on_cpu(model_tensors(model)), aside / "model.safetensors")
-        save_file(_on_cpu(_optimiser_tensors(model, optimiser)), aside / "optimiser.safetensors")
+        save_file(weights, aside / "model.safetensors")
+        save_file(moments, aside / "optimiser.safetensors")
         state = {"step": step, "fingerprint": fingerprint, "extra": extra}
         (aside / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
         for path in aside.iterdir():
             _flush(path)
-    return Checkpoint(files.local(target), step, fingerprint, extra)
+    return saved
 
 
 def found(folder: str, fingerprint: str) -> list[Checkpoint]:
@@ -82,8 +91,8 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Opt
     for name, parameter in _trained(model).items():
         optimiser.state[parameter] = {
             "step": stored[f"step/{name}"].to(parameter.device if _fused(optimiser) else "cpu"),
-            "exp_avg": stored[f"exp_avg/{name}"].to(parameter.device),
-            "exp_avg_sq": stored[f"exp_avg_sq/{name}"].to(parameter.device),
+            "exp_avg": like(stored[f"exp_avg/{name}"], parameter),
+            "exp_avg_sq": like(stored[f"exp_avg_sq/{name}"], parameter),
         }
 
 
@@ -92,12 +101,12 @@ def restore_model(checkpoint: Checkpoint, model: nn.Module) -> None:
     _copy(checkpoint, "model.safetensors", model_tensors(model))
 
 
-def prune(checkpoints: list[Checkpoint], keep_last: int, best: int | None) -> list[Checkpoint]:
+def prune(checkpoints: list[Checkpoint], keep_last: int, best: int | None, delete: bool = True) -> list[Checkpoint]:
     """Delete all but the last ``keep_last`` and the one of step ``best``; return what is left."""
     kept = [c for c in checkpoints if c.step == best or c in checkpoints[-keep_last:]]
     for checkpoint in checkpoints:
-        if checkpoint not in kept:
-            shutil.rmtree(checkpoint.folder)
+        if delete and checkpoint not in kept:
+            files.remove_folder(str(checkpoint.folder))
     return kept
 
 
@@ -124,8 +133,10 @@ def _fused(optimiser: torch.optim.Optimizer) -> bool:
     return bool(optimiser.defaults.get("fused"))
 
 
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _on_cpu(tensors: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """The tensors in whole, gathered one by one; none of them unless ``keep``."""
+    gathered = ((name, whole(tensor.detach())) for name, tensor in tensors.items())
+    return {name: tensor.cpu().contiguous() for name, tensor in gathered if keep}
 
 
 def _copy(checkpoint: Checkpoint, name: str, into: dict[str, Tensor]) -> None:
@@ -135,7 +146,7 @@ def _copy(checkpoint: Checkpoint, name: str, into: dict[str, Tensor]) -> None:
         raise WrongCheckpoint(f"{checkpoint.folder}/{name}: {wrong[0]} does not fit the model; delete the folder")
     with torch.no_grad():
         for key, tensor in into.items():
-            tensor.copy_(stored[key])
+            tensor.copy_(like(stored[key], tensor))
 
 
 def _differing(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:

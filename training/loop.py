@@ -3,32 +3,30 @@
 A run is a pure function of its ``Work`` and ``Plan``: step ``s`` reads ``work.batch(s)`` and seeds torch with
 (seed, s), so a run that was killed goes on from its last checkpoint to bitwise equal weights on the same machine.
 The gradient of a step is that of the whole batch: each part of the loss is summed over the micro-batches and divided
-by what the whole batch holds of it. Losses stay on the device until the log is written; no step waits for the host.
+by what the whole batch holds of it. Losses stay on the device until the log's thread reads them; no step waits for it.
+Under ``accelerate launch`` each process takes its part of every batch, and of the weights with FSDP.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.store import files
 from training import checkpoint as checkpoints
-from training import hardware, noise, peaks
+from training import hardware, noise, peaks, processes
 from training.checkpoint import Checkpoint
+from training.log import Log, Metrics
 from training.objective import Batch
 from training.recipe import OptimiserConfig
 
-Metrics = dict[str, Any]
 #: Called with (steps done, steps in all, the latest metrics).
 Progress = Callable[[int, int, Metrics], None]
 
@@ -117,28 +115,61 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ada
 def train(model: nn.Module, work: Work, plan: Plan, progress: Progress | None = None) -> State:
     """Train ``model`` in place, from its last checkpoint if there is one, to ``plan.steps``.
 
+    Under ``accelerate launch`` the last checkpoint holds the weights, and ``model`` a wrapped or sharded form of them.
     Raises Diverged when a loss or a gradient is not finite.
     """
-    return _Run(model, work, plan, progress).to_the_end()
+    run = _Run(model, work, plan, progress)
+    try:
+        return run.to_the_end()
+    finally:
+        run.log.close()
+
+
+class _Forward(nn.Module):
+    """The loss as the forward pass of a module, which is what DDP and FSDP wrap."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        there = {type(module).__name__ for module in model.modules()}
+        wanted = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+        self._no_split_modules = sorted(wanted & there)  # what FSDP shards by
+
+    def forward(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.loss(self.model, arrays)
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """The steps between two looks at the losses. ``began`` is None where it began when the one before had ended."""
+
+    rows: list[Metrics]
+    names: list[str]
+    began: float | None
+    waited: float
 
 
 class _Run:
     """A run in this process: the model on its device, the optimiser, and losses that were not yet looked at."""
 
     def __init__(self, model: nn.Module, work: Work, plan: Plan, progress: Progress | None) -> None:
+        self.processes = processes.current()
         self.device = hardware.device()
         self.model, self.work, self.plan, self.progress = model.to(self.device), work, plan, progress
-        self.optimiser = make_optimiser(self.model, plan.optimiser)
+        module = _Forward(self.model, work.loss)
+        self.module, self.optimiser = self.processes.prepare(module, make_optimiser(self.model, plan.optimiser))
+        self.forward = torch.compile(self.module, dynamic=False) if plan.compile else self.module
         self.dtype = hardware.autocast_dtype(plan.precision, self.device)  # type: ignore[arg-type]
-        self.loss = torch.compile(work.loss, dynamic=False) if plan.compile else work.loss
         self.peak = peaks.peak_flops(hardware.device_name(self.device))
         self.state = State()
         self.kept = checkpoints.found(plan.folder, plan.fingerprint)
-        self.unread: list[tuple[Metrics, dict[str, Tensor]]] = []
-        self.clock = time.perf_counter()
         if self.kept:
             self._resume(self.kept[-1])
-        self._open_log()
+        self.processes.wait()  # all have seen the same checkpoints
+        self.log = Log(plan.folder, self.state.step, self.processes.first)
+        self.unread: list[tuple[Metrics, dict[str, Tensor]]] = []
+        self.began: float | None = time.perf_counter()
+        self.ended, self.waited = 0.0, 0.0
 
     def to_the_end(self) -> State:
         plan, state = self.plan, self.state
@@ -148,94 +179,115 @@ class _Run:
             evaluating = at_end or (plan.eval_every is not None and state.step % plan.eval_every == 0)
             saving = at_end or state.step % plan.checkpoint_every == 0
             if evaluating or saving or state.step % plan.log_every == 0:
-                self._write_log()
+                self._look()
+            if evaluating or saving:
+                self.log.settle()  # nothing is measured or kept of a run that has diverged
             if evaluating:
                 self._evaluate()
             if saving or (evaluating and state.best_step == state.step):
                 self._save()
+            if evaluating or saving:
+                self.began = time.perf_counter()
         return state
 
-    def _batches(self, start: int) -> Iterator[Batch]:
-        """The batches from step ``start``, made ahead in another thread."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead: list[Future[Batch]] = []
+    def _batches(self, start: int) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+        """The batches from step ``start``, and this process's part of each, made ahead in another thread."""
+        with ThreadPoolExecutor(1, "batches") as pool:
+            ahead: list[Future[tuple[Batch, dict[str, Tensor]]]] = []
             for step in range(start, self.plan.steps):
                 while len(ahead) < _AHEAD and step + len(ahead) < self.plan.steps:
-                    ahead.append(pool.submit(self.work.batch, step + len(ahead)))
-                yield ahead.pop(0).result()
+                    ahead.append(pool.submit(self._make, step + len(ahead)))
+                asked = time.perf_counter()
+                made = ahead.pop(0).result()
+                self.waited += time.perf_counter() - asked
+                yield made
 
-    def _step(self, batch: Batch) -> None:
-        plan, state = self.plan, self.state
-        torch.manual_seed(noise.seed("dropout", plan.seed, state.step))
+    def _make(self, step: int) -> tuple[Batch, dict[str, Tensor]]:
+        batch = self.work.batch(step)
+        return batch, self._tensors(self.processes.part(batch.arrays))
+
+    def _tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        if self.device.type == "cuda":
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        return tensors
+
+    def _step(self, made: tuple[Batch, dict[str, Tensor]]) -> None:
+        plan, state, (batch, tensors) = self.plan, self.state, made
+        rank = (self.processes.rank,) if self.processes.rank else ()
+        torch.manual_seed(noise.seed("dropout", plan.seed, state.step, *rank))
         rate = learning_rate(plan.optimiser, state.step, plan.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         parts = {name: torch.zeros((), device=self.device) for name in self.work.weights}
-        for arrays in self._micro_batches(batch.arrays):
-            total = torch.zeros((), device=self.device)
-            for name, nats in self._forward(arrays).items():
-                mean = nats / max(1, batch.counts[name])
-                total = total + self.work.weights[name] * mean
-                parts[name] += mean.detach()
-            total.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.optimiser.clip)
+        *others, last = self._micro_batches(tensors)
+        for arrays in others:
+            with self.processes.without_averaging(self.module):
+                self._backward(arrays, batch.counts, parts)
+        self._backward(last, batch.counts, parts)
+        norm = processes.whole(nn.utils.clip_grad_norm_(self.model.parameters(), plan.optimiser.clip))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         state.step += 1
         state.tokens += batch.tokens
         self.unread.append(({"step": state.step, "lr": rate, "tokens": batch.tokens}, {**parts, "grad_norm": norm}))
 
-    def _forward(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _backward(self, arrays: Mapping[str, Tensor], counts: Mapping[str, int], parts: dict[str, Tensor]) -> None:
+        """Add the gradient of a micro-batch, and its losses to ``parts``."""
+        total = torch.zeros((), device=self.device)
+        for name, nats in self._losses(arrays).items():
+            mean = nats / max(1, counts[name])
+            total = total + self.work.weights[name] * mean
+            parts[name] += mean.detach()
+        (total * self.processes.count).backward()  # the processes' gradients are averaged, and shall be summed
+
+    def _losses(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         context = torch.autocast(self.device.type, self.dtype) if self.dtype else contextlib.nullcontext()
         with context:
-            return self.loss(self.model, arrays)
+            return self.forward(arrays)
 
-    def _micro_batches(self, arrays: Mapping[str, np.ndarray]) -> Iterator[dict[str, Tensor]]:
-        rows = len(next(iter(arrays.values())))
+    def _micro_batches(self, tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        rows = len(next(iter(tensors.values())))
         for start in range(0, rows, self.plan.micro_batch):
-            part = {
-                name: torch.from_numpy(array[start : start + self.plan.micro_batch]) for name, array in arrays.items()
-            }
-            if self.device.type == "cuda":
-                part = {name: tensor.pin_memory() for name, tensor in part.items()}
-            yield {name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()}
+            part = slice(start, start + self.plan.micro_batch)
+            yield {name: tensor[part].to(self.device, non_blocking=True) for name, tensor in tensors.items()}
 
-    def _write_log(self) -> None:
-        """Look at the losses since the last time: the only place where the host waits for the device."""
+    def _look(self) -> None:
+        """Have the log's thread look at the losses since the last time and write them."""
         if not self.unread:
             return
-        names = list(self.unread[0][1])
-        values = torch.stack([found[name].float() for _, found in self.unread for name in names])
-        table = values.reshape(-1, len(names)).tolist()
-        elapsed = time.perf_counter() - self.clock
-        speed = sum(row["tokens"] for row, _ in self.unread) / elapsed
+        rows, losses = [row for row, _ in self.unread], [found for _, found in self.unread]
+        names = list(self.work.weights)
+        values = self.processes.total(torch.stack([found[name].float() for found in losses for name in names]))
+        norms = torch.stack([found["grad_norm"].float() for found in losses])
+        table = torch.cat([values.reshape(-1, len(names)), norms[:, None]], dim=1)
+        interval = _Interval(rows, names, self.began, self.waited)
+        self.unread, self.began, self.waited = [], None, 0.0
+        self.log.later(table, lambda numbers, now: self._write(interval, numbers, now))
+
+    def _write(self, interval: _Interval, numbers: list[list[float]], now: float) -> None:
+        """In the log's thread: the rows of ``interval``, whose losses were computed at the time ``now``."""
+        elapsed = now - (self.ended if interval.began is None else interval.began)
+        self.ended = now
+        self.state.seconds += elapsed
+        speed = sum(row["tokens"] for row in interval.rows) / elapsed
+        flops = speed * self.work.flops_per_token
+        measured = {
+            "tokens_per_second": speed,
+            "flops": flops,
+            "mfu": flops / (self.peak * self.processes.count) if self.peak else None,
+            "input_wait": interval.waited / elapsed,
+        }
         rows = []
-        for (row, _), numbers in zip(self.unread, table, strict=True):
-            measured = dict(zip(names, numbers, strict=True))
-            norm = measured.pop("grad_norm")
-            loss = sum(self.work.weights[name] * value for name, value in measured.items())
+        for row, (*values, norm) in zip(interval.rows, numbers, strict=True):
+            parts = dict(zip(interval.names, values, strict=True))
+            loss = sum(self.work.weights[name] * value for name, value in parts.items())
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self._stop(row["step"], loss, norm)
-            parts = measured if len(measured) > 1 else {}
-            rows.append(
-                {
-                    **row,
-                    "loss": loss,
-                    **parts,
-                    "grad_norm": norm,
-                    "tokens_per_second": speed,
-                    "mfu": self._mfu(speed),
-                }
-            )
-        self.unread.clear()
-        self.state.seconds += elapsed
-        self._append(rows)
-        if self.progress is not None:
-            self.progress(self.state.step, self.plan.steps, rows[-1])
-        self.clock = time.perf_counter()
-
-    def _mfu(self, tokens_per_second: float) -> float | None:
-        return tokens_per_second * self.work.flops_per_token / self.peak if self.peak else None
+            rows.append({**row, "loss": loss, **(parts if len(parts) > 1 else {}), "grad_norm": norm, **measured})
+        self.log.append(rows)
+        if self.progress is not None and self.processes.first:
+            self.progress(rows[-1]["step"], self.plan.steps, rows[-1])
 
     def _stop(self, step: int, loss: float, norm: float) -> None:
         good = str(self.kept[-1].folder) if self.kept else "none yet"
@@ -247,46 +299,33 @@ class _Run:
         )
 
     def _evaluate(self) -> None:
-        self.model.eval()
+        self.module.eval()
 
         @torch.no_grad()
         def measure(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
             sums: dict[str, Tensor] = {}
-            for part in self._micro_batches(arrays):
-                for name, nats in self._forward(part).items():
+            for part in self._micro_batches(self._tensors(arrays)):
+                for name, nats in self._losses(part).items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + nats
             return sums
 
         found = self.work.evaluate(measure)
-        self.model.train()
+        self.module.train()
         state = self.state
         state.evaluation = found
         if found["loss"] < state.best_loss:
             state.best_loss, state.best_step = found["loss"], state.step
-        self._append([{"step": state.step, "evaluation": found}])
-        self.clock = time.perf_counter()
+        self.log.append([{"step": state.step, "evaluation": found}])
 
     def _save(self) -> None:
-        plan, state = self.plan, self.state
+        plan, state, first = self.plan, self.state, self.processes.first
         extra = {**vars(state), "best_loss": state.best_loss if state.best_step is not None else None}
-        saved = checkpoints.save(plan.folder, state.step, self.model, self.optimiser, plan.fingerprint, extra)
-        self.kept = checkpoints.prune([*self.kept, saved], plan.keep_last, state.best_step)
-        self.clock = time.perf_counter()
+        saved = checkpoints.save(plan.folder, state.step, self.model, self.optimiser, plan.fingerprint, extra, first)
+        self.kept = checkpoints.prune([*self.kept, saved], plan.keep_last, state.best_step, first)
+        self.processes.wait()  # no process goes on from, or with, a checkpoint that is not there
 
     def _resume(self, last: Checkpoint) -> None:
         checkpoints.restore(last, self.model, self.optimiser)
         self.state = State(**last.extra)
         if self.state.best_step is None:
             self.state.best_loss = math.inf
-
-    def _open_log(self) -> None:
-        """Keep of the log what belongs to the checkpoint that the run goes on from."""
-        path = files.local(files.join(self.plan.folder, "metrics.jsonl"))
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() and self.state.step else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.state.step]
-        with files.replacing(str(path)) as handle:
-            handle.write("".join(f"{line}\n" for line in kept).encode())
-
-    def _append(self, rows: list[Metrics]) -> None:
-        with files.local(files.join(self.plan.folder, "metrics.jsonl")).open("a", encoding="utf-8") as handle:
-            handle.writelines(json.dumps(row) + "\n" for row in rows)

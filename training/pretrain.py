@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
-from training import hardware, loop, models, noise, objectives
+from training import checkpoint, hardware, loop, models, noise, objectives, processes
 from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
 from training.order import Reader, Windows
@@ -87,6 +87,11 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         keep_last=config.keep_last,
     )
     state = loop.train(module, work, plan, progress)
+    several = processes.current()
+    if several.count > 1:  # the module is wrapped, or holds a share of the weights
+        module = objective.create(task)
+        model = objective.checkpoint(module)
+        checkpoint.restore_model(checkpoint.found(plan.folder, made_by)[-1], module)
     summary = {
         "name": name,
         "kind": "pretrain",
@@ -107,15 +112,17 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "epochs": steps * config.batch_size / order.windows_per_epoch,
         **result_of(state, hardware.device()),
     }
-    publish(
-        result,
-        model,
-        build.path("tokenizers", config.tokenizer),
-        plan.folder,
-        summary,
-        objective.companions(module),
-        objective.added_tokens(task),
-    )
+    if several.first:
+        publish(
+            result,
+            model,
+            build.path("tokenizers", config.tokenizer),
+            plan.folder,
+            summary,
+            objective.companions(module),
+            objective.added_tokens(task),
+        )
+    several.wait()
     return summary
 
 

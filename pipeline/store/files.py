@@ -104,7 +104,7 @@ def replacing_folder(path: str) -> Iterator[Path]:
     try:
         yield aside
         if target.exists():
-            old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+            old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
             target.replace(old)
             aside.replace(target)
             shutil.rmtree(old)
@@ -112,6 +112,16 @@ def replacing_folder(path: str) -> Iterator[Path]:
             aside.replace(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_folder(path: str) -> None:
+    """Remove a local folder; it is gone at once and never there in part."""
+    import shutil
+
+    target = local(path)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    target.replace(aside)
+    shutil.rmtree(aside)
 
 
 def write_json(path: str, value: Any) -> None:

@@ -1,0 +1,109 @@
+"""Two processes under ``accelerate launch`` train what one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.training.conftest import make_build, pretrain_section
+from training import checkpoint
+from training.pretrain import pretrain
+from training.processes import Processes
+
+FSDP = (
+    "--use_fsdp", "--fsdp_version=2", "--fsdp_auto_wrap_policy=TRANSFORMER_BASED_WRAP",
+    "--fsdp_state_dict_type=FULL_STATE_DICT",
+)  # fmt: skip
+
+
+def section(objective: str, **fields) -> dict:
+    # AdamW's first steps go by the sign of the gradient, which rounding may turn where it is 1e-9: hence epsilon.
+    optimiser = {"learning_rate": 1e-3, "epsilon": 1e-4}
+    return pretrain_section(objective, steps=6, checkpoint_every=3, eval_every=3, optimiser=optimiser, **fields)
+
+
+def launch(builds: Path, section: dict, *options: str) -> None:
+    options = options or ("--cpu",)
+    recipe = make_build(str(builds / "test"), section).recipe.model_dump(mode="json", exclude_none=True)
+    (builds / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"),
+        *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", *options),
+        *("-m", "training", str(builds / "recipe.yaml"), section["name"], "--builds", str(builds)),
+    ]
+    where = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **where}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def weights(root: Path, name: str) -> dict[str, torch.Tensor]:
+    return load_file(root / "models" / name / "model.safetensors")
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "options", "micro"), [("causal", (), 2), ("mlm", (), None), ("causal", FSDP, 2), ("mlm", FSDP, None)]
+)
+def test_two_processes_train_what_one_does(
+    packed_build: str, tmp_path: Path, objective: str, options: tuple[str, ...], micro: int | None
+) -> None:
+    alone, together = tmp_path / "alone" / "test", tmp_path / "together" / "test"
+    for root in (alone, together):
+        shutil.copytree(packed_build, root)
+    expected = pretrain(make_build(str(alone), section(objective)), objective)
+    launch(together.parent, section(objective, micro_batch=micro), *options)
+    assert_same(weights(together, objective), weights(alone, objective))
+    found = json.loads((together / "models" / objective / "summary.json").read_text())
+    assert found["trained_tokens"] == expected["trained_tokens"]
+    assert found["evaluation"]["loss"] == pytest.approx(expected["evaluation"]["loss"], abs=1e-5)
+    rows = [json.loads(line) for line in (together / "models" / objective / "metrics.jsonl").read_text().splitlines()]
+    alone_rows = [
+        json.loads(line) for line in (alone / "models" / objective / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [row["step"] for row in rows] == [row["step"] for row in alone_rows]
+    for row, other in zip(rows, alone_rows, strict=True):
+        assert row.get("loss") == pytest.approx(other.get("loss"), abs=1e-5)
+        assert row.get("grad_norm") == pytest.approx(other.get("grad_norm"), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_from_the_checkpoint_of_a_single_process(packed_build: str, tmp_path: Path) -> None:
+    whole, moved = tmp_path / "whole" / "test", tmp_path / "moved" / "test"
+    for root in (whole, moved):
+        shutil.copytree(packed_build, root)
+        pretrain(make_build(str(root), section("causal")), "causal")
+    shutil.rmtree(moved / "models")
+    shutil.rmtree(moved / "work/pretrain/causal/step-00000006")
+    launch(moved.parent, section("causal"), *FSDP)
+    assert_same(weights(moved, "causal"), weights(whole, "causal"))
+    steps = [found.step for found in checkpoint.found(str(moved / "work/pretrain/causal"), fingerprint(moved))]
+    assert steps == [3, 6]
+
+
+def fingerprint(root: Path) -> str:
+    return json.loads((root / "models/causal/summary.json").read_text())["fingerprint"]
+
+
+def test_rows_that_do_not_divide_are_refused_with_a_remedy() -> None:
+    import numpy as np
+
+    with pytest.raises(ValueError, match="batch_size 9 is no multiple of 2 processes"):
+        Processes(0, 2).part({"x": np.zeros((9, 3))})
+    parts = [Processes(rank, 2).part({"x": np.arange(8)})["x"].tolist() for rank in range(2)]
+    assert parts == [[0, 1, 2, 3], [4, 5, 6, 7]]

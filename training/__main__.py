@@ -1,0 +1,47 @@
+"""One pretraining run of a recipe in several processes, on one or more machines that share the build's folder.
+
+    mill tokenize RECIPE
+    accelerate launch [--num_processes N] [--use_fsdp --fsdp_version 2 ...] -m training RECIPE RUN
+    mill build RECIPE       # goes on from there: the model is current
+
+Plain ``python -m training RECIPE RUN`` is the same run in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import recipe as recipes
+from pipeline.build import Build
+from training.pretrain import pretrain
+from training.recipe import BuildRecipe
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("python -m training", description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("run", help="a name in the recipe's `pretrain` section")
+    parser.add_argument("--builds", type=Path, default=Path("data/builds"))
+    found = parser.parse_args(arguments)
+    try:
+        recipe = recipes.load(found.recipe, BuildRecipe)
+        pretrain(Build(str((found.builds / recipe.name).resolve()), recipe), found.run, _tell)
+    except (ValueError, OSError, ArithmeticError, KeyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tell(step: int, steps: int, metrics: Mapping[str, Any]) -> None:
+    share = f", {metrics['mfu']:.1%} MFU" if metrics["mfu"] else ""
+    left = (steps - step) * metrics["tokens"] / metrics["tokens_per_second"]
+    speed = f"{metrics['tokens_per_second']:,.0f} tokens/s{share}"
+    print(f"step {step} of {steps}: loss {metrics['loss']:.4f}, {speed}, {left:,.0f} s left", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
