@@ -131,9 +131,6 @@ class _Forward(nn.Module):
     def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]) -> None:
         super().__init__()
         self.model, self.loss = model, loss
-        there = {type(module).__name__ for module in model.modules()}
-        wanted = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
-        self._no_split_modules = sorted(wanted & there)  # what FSDP shards by
 
     def forward(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.loss(self.model, arrays)
@@ -156,8 +153,8 @@ class _Run:
         self.processes = processes.current()
         self.device = hardware.device()
         self.model, self.work, self.plan, self.progress = model.to(self.device), work, plan, progress
-        module = _Forward(self.model, work.loss)
-        self.module, self.optimiser = self.processes.prepare(module, make_optimiser(self.model, plan.optimiser))
+        self.module = self.processes.wrap(_Forward(self.model, work.loss))
+        self.optimiser = make_optimiser(self.model, plan.optimiser)
         self.forward = torch.compile(self.module, dynamic=False) if plan.compile else self.module
         self.dtype = hardware.autocast_dtype(plan.precision, self.device)  # type: ignore[arg-type]
         self.peak = peaks.peak_flops(hardware.device_name(self.device))

@@ -1,44 +1,64 @@
-"""The processes of a training run: one, or those that ``accelerate launch`` started, by DDP or fully sharded (FSDP2).
+"""The processes of a training run: one, or those that ``accelerate launch`` started, by DDP or (--use_fsdp) sharded.
 
 Every process makes the same batches and takes its own part of each, so a run is the same for any number of them up to
-the order of sums. What is gathered (a sharded tensor in whole) is gathered by all processes together.
+the order of sums. Sharding is torch's FSDP2 (Zhao et al. 2023, "PyTorch FSDP"): a process holds its share of each
+parameter and its moments, and gathers one transformer block at a time. What is gathered is gathered by all together.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import PartialState
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among ``count``; ``accelerator`` is None where it is the only one."""
+    """This process among ``count``; ``state`` is accelerate's, None where there is one process only."""
 
     rank: int = 0
     count: int = 1
-    accelerator: Accelerator | None = None
+    sharded: bool = False
+    state: PartialState | None = None
 
     @property
     def first(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def prepare(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """``module`` wrapped so that its gradients are averaged over the processes; the optimiser of its parameters."""
-        if self.accelerator is None:
-            return module, optimiser
-        wrapped, prepared = self.accelerator.prepare(module, optimiser)
-        return wrapped, prepared.optimizer
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """``module``, so that its gradients are averaged over the processes.
+
+        Sharded in place, by the blocks that transformers names; so an optimiser is made afterwards.
+        """
+        if self.state is None:
+            return module
+        if self.sharded:
+            return self._shard(module)
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def _shard(self, module: nn.Module) -> nn.Module:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh(next(module.parameters()).device.type, (self.count,))
+        blocks = {name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+        for part in list(module.modules()):
+            if type(part).__name__ in blocks:
+                fully_shard(part, mesh=mesh)
+        fully_shard(module, mesh=mesh)
+        return module
 
     def part(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """This process's rows. Raises ValueError where they do not divide by the number of processes."""
@@ -48,40 +68,41 @@ class Processes:
         own = slice(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
         return {name: array[own] for name, array in arrays.items()}
 
-    def without_averaging(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Keep the gradients of ``module`` here for now: there are more micro-batches to come."""
-        return contextlib.nullcontext() if self.accelerator is None else self.accelerator.no_sync(module)
+    @contextlib.contextmanager
+    def without_averaging(self, module: nn.Module) -> Iterator[None]:
+        """Keep the gradients of the wrapped ``module`` here for now: there are more micro-batches to come."""
+        wrapped = cast(Any, module)
+        if self.state is None:
+            yield
+        elif self.sharded:
+            wrapped.set_requires_gradient_sync(False)
+            yield
+            wrapped.set_requires_gradient_sync(True)
+        else:
+            with wrapped.no_sync():
+                yield
 
     def total(self, values: Tensor) -> Tensor:
         """``values`` summed over the processes, on their device; does not wait for it."""
-        if self.accelerator is not None:
+        if self.state is not None:
             torch.distributed.all_reduce(values)
         return values
 
     def wait(self) -> None:
         """Return when all processes have come here."""
-        if self.accelerator is not None:
-            self.accelerator.wait_for_everyone()
+        if self.state is not None:
+            self.state.wait_for_everyone()
 
 
 def current() -> Processes:
-    """What this process is part of, by the environment that ``accelerate launch`` sets.
-
-    Raises ValueError for FSDP1, whose flattened parameters have no names to keep in a checkpoint.
-    """
+    """What this process is part of, by the environment that ``accelerate launch`` sets."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.utils import DistributedType
+    from accelerate import PartialState
 
-    averaging = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[averaging])  # the loop sets the precision itself
-    plugin = accelerator.state.fsdp_plugin
-    if accelerator.distributed_type == DistributedType.FSDP and plugin is not None:
-        if not accelerator.is_fsdp2:
-            raise ValueError("FSDP 1 is not supported: give accelerate launch --fsdp_version 2")
-        plugin.cpu_ram_efficient_loading = False  # every process has made the same weights from the seed
-    return Processes(accelerator.process_index, accelerator.num_processes, accelerator)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return Processes(state.process_index, state.num_processes, sharded, state)
 
 
 def whole(tensor: Tensor) -> Tensor:

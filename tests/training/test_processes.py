@@ -19,10 +19,7 @@ from training import checkpoint
 from training.pretrain import pretrain
 from training.processes import Processes
 
-FSDP = (
-    "--use_fsdp", "--fsdp_version=2", "--fsdp_auto_wrap_policy=TRANSFORMER_BASED_WRAP",
-    "--fsdp_state_dict_type=FULL_STATE_DICT",
-)  # fmt: skip
+FSDP = ("--use_fsdp", "--fsdp_version=2")
 
 
 def section(objective: str, **fields) -> dict:
@@ -43,7 +40,7 @@ def launch(builds: Path, section: dict, *options: str) -> None:
     where = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **where}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[-9000:]
 
 
 def weights(root: Path, name: str) -> dict[str, torch.Tensor]:
