@@ -362,7 +362,9 @@ def whatif(
 
 @app.command()
 def budget(
-    recipe: Recipe,
+    what: Annotated[
+        Path, typer.Argument(help="A recipe, the folder of a corpus, or the folder of a model.", show_default=False)
+    ],
     parameters: Annotated[
         str | None, typer.Option(help="Size of the model, such as 350M or 1.3B; the recipe's if absent.")
     ] = None,
@@ -370,17 +372,49 @@ def budget(
     max_epochs: Annotated[float | None, typer.Option(help="Read no document more often.")] = None,
     builds: Builds = BUILDS,
 ) -> None:
-    """Say what a model asks of RECIPE's corpus: unique tokens, what each domain gives, weights, what is missing."""
+    """Say what models cost and ask of a corpus: sizes, tokens, compute, predicted loss, hours, what is missing.
+
+    Of a recipe: its models, trained or not, and what each domain gives. Of a corpus: a GPT-2 trained on it. Of a model:
+    what it took.
+    """
     with _telling_errors(False):
         from flows import console
-        from flows.opening import open_build
         from flows.settings import amount
+        from training import plans
+
+        wanted = amount("--parameters", parameters) if parameters else None
+        if what.is_dir():
+            terminal.print(console.budget_view(plans.of_folder(str(what), wanted, tokens_per_parameter)))
+            return
+
+        from flows.opening import open_build
         from pipeline import balance
         from pipeline.report import needs
 
-        wanted = amount("--parameters", parameters) if parameters else None
-        found = balance.what_if(open_build(recipe, builds), wanted, tokens_per_parameter, max_epochs)
+        build = open_build(what, builds)
+        found = balance.what_if(build, wanted, tokens_per_parameter, max_epochs)
         terminal.print(console.needs_view(needs.laid_out(found.asdict())))
+        if build.recipe.pretrain:
+            terminal.print(console.budget_view(plans.of_recipe(build, wanted, tokens_per_parameter)))
+
+
+@app.command()
+def lineage(
+    model: Annotated[Path, typer.Argument(help="The folder of a pretrained model of a build.", show_default=False)],
+    step: Annotated[int | None, typer.Option(min=1, help="The step; where the loss jumped most if absent.")] = None,
+) -> None:
+    """Say which documents a step of MODEL's training read, or which stand behind the jumps of its loss."""
+    with _telling_errors(False):
+        from flows import console
+        from training import lineage as lineages
+
+        found, summary = lineages.of_model(str(model))
+        if step is None:
+            terminal.print(console.spikes_view(summary["name"], summary["spikes"]))
+            return
+        if step > summary["steps"]:
+            raise ValueError(f"--step {step}: {summary['name']} was trained for {summary['steps']} steps")
+        terminal.print(console.step_view(step, found.documents(step)))
 
 
 @app.command()

@@ -68,6 +68,51 @@ def needs_view(found: Mapping[str, Any]) -> RenderableType:
     return Group(verdict, Padding(facts, (1, 0)), by_domain)
 
 
+def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The token budgets of models, a column each; ``runs`` is what training.plans gives."""
+    found = models.budgets({"runs": runs})
+    assert found is not None  # plans raises where there is none
+    parts: list[RenderableType] = []
+    if any(run["estimated"] for run in runs):
+        names = ", ".join(run["name"] for run in runs if run["estimated"])
+        parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
+    for title, rows in found["tables"]:
+        table = _table("", *(f"{name}|" for name in found["runs"]), "")
+        for name, values, why in rows:
+            table.add_row(Text(name), *map(Text, values), Text(why, "dim"))
+        parts += [Text(f"\n{title}", "bold"), table]
+    return Group(*parts)
+
+
+def step_view(step: int, documents: Sequence[Any]) -> RenderableType:
+    """What a step of a training run read; ``documents`` are training.lineage.Seen."""
+    parts: list[RenderableType] = [Text(f"step {step} read {formats.several(len(documents), 'document')}", "bold")]
+    parts += [_seen_panel(vars(seen)) for seen in documents]
+    return Group(*parts)
+
+
+def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The jumps of a run's loss with the documents behind each; as training.lineage writes them into a summary."""
+    if not spikes:
+        return Text(f"the loss of {name} made no jump; --step N shows what a step read")
+    parts: list[RenderableType] = []
+    for spike in spikes:
+        told = f"step {spike['step']}: loss {spike['loss']:.3f}, {spike['jump']:.3f} above the median before it"
+        tokens = ", ".join(f"{formats.count(n)} of {domain}" for domain, n in spike["tokens_by_domain"].items())
+        parts.append(Text.assemble((told, "bold"), f"\ntokens: {tokens}"))
+        parts += [_seen_panel(seen) for seen in spike["documents"]]
+        if (more := spike["documents_in_all"] - len(spike["documents"])) > 0:
+            parts.append(
+                Text(f"and {formats.several(more, 'more document')}; --step {spike['step']} shows all\n", "dim")
+            )
+    return Group(*parts)
+
+
+def _seen_panel(seen: Mapping[str, Any]) -> Panel:
+    title = f"{seen['id']}  {seen['domain']}, {formats.several(seen['tokens'], 'token')}"
+    return _text_panel(title, Text(excerpt(seen["excerpt"])))
+
+
 def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> RenderableType:
     """Names and values under a title."""
     table = Table.grid(padding=(0, 2))

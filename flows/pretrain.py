@@ -12,6 +12,7 @@ from flows import artifacts
 from flows.opening import open_build
 from flows.progress import reporter
 from pipeline.build import Build
+from training import budget
 from training import pretrain as pretraining
 from training.embeddings import embed as embedding
 from training.recipe import BuildRecipe
@@ -26,6 +27,7 @@ def pretrain(recipe: Path, builds: Path) -> None:
     for config in build.recipe.pretrain:
         pretrain_model.with_options(task_run_name=f"Pretrain {config.name}")(build, config.name)
     artifacts.publish_training(build)
+    artifacts.publish_budget(build, budget.of_build(build))
 
 
 @task(name="Pretrain", cache_policy=NO_CACHE, persist_result=False)

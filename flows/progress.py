@@ -112,6 +112,8 @@ class TerminalReporter(Reporter):
 def _training_note(metrics: Mapping[str, float]) -> str:
     loss, rate = metrics.get("loss"), metrics.get("tokens_per_second")
     parts = [f"loss {loss:.3f}" if loss is not None else "", f"{rate:,.0f} tokens/s" if rate is not None else ""]
+    if mfu := metrics.get("mfu"):
+        parts.append(f"MFU {mfu:.1%}")
     return ", ".join(part for part in parts if part)
 
 

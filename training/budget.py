@@ -6,6 +6,7 @@ Torch-free; ``of_build`` reads the sizes, the rest are pure functions of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,6 +47,17 @@ class Run:
     sequence_length: int
     trained_tokens: int
     tokens_per_second: float | None = None
+    device: str = ""
+
+    @property
+    def utilisation(self) -> float | None:
+        """The share of the device's peak that was measured; None where the peak or the speed is not known."""
+        peak = peaks.peak_flops(self.device)
+        if not peak or not self.tokens_per_second:
+            return None
+        flops = scaling.compute(self.matrices_and_head, 1)
+        flops += scaling.attention_compute(self.layers, self.width, self.sequence_length, 1)
+        return self.tokens_per_second * flops / peak
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,9 @@ class Budget:
     predictions: tuple[Prediction, ...]
     repeated_loss: float
     hours: float | None
+    gpu: str
+    gpu_hours: float | None
+    cost: float | None
     target: Target
 
     def asdict(self) -> dict[str, Any]:
@@ -110,23 +125,28 @@ def of_build(build: Build[BuildRecipe]) -> dict[str, Any]:
     runs = []
     for config in build.recipe.pretrain:
         path = build.path("models", config.name, "summary.json")
-        if not files.exists(path):
-            continue
-        summary = files.read_json(path)
-        stages = files.read_json(build.path("funnel.json"))["stages"]
-        corpus = Corpus(summary["unique_tokens"], summary["unique_bytes"], stages[0]["bytes"], stages[-1]["bytes"])
-        sizes = ("layers", "width", "sequence_length", "trained_tokens", "tokens_per_second")
-        run = Run(**summary["parameters"], **{name: summary[name] for name in sizes})
-        found = budget(corpus, run, build.recipe.budget)
-        runs.append(
-            {
-                "name": config.name,
-                "tokenizer": config.tokenizer,
-                "corpus": {**asdict(corpus), "bytes_per_token": corpus.bytes_per_token, "keep_rate": corpus.keep_rate},
-                **found.asdict(),
-            }
-        )
+        found = of_summary(build, files.read_json(path)) if files.exists(path) else None
+        if found is not None:
+            runs.append(found)
     return {"runs": runs}
+
+
+def of_summary(build: Build[BuildRecipe], summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The entry of ``of_build`` for one pretrained model; None where the build's account (funnel.json) is not there."""
+    account = build.path("funnel.json")
+    if not files.exists(account):
+        return None
+    stages = files.read_json(account)["stages"]
+    corpus = Corpus(summary["unique_tokens"], summary["unique_bytes"], stages[0]["bytes"], stages[-1]["bytes"])
+    sizes = ("layers", "width", "sequence_length", "trained_tokens", "tokens_per_second", "device")
+    run = Run(**summary["parameters"], **{name: summary[name] for name in sizes})
+    return entry(summary["name"], summary["tokenizer"], corpus, run, build.recipe.budget)
+
+
+def entry(name: str, tokenizer: str | None, corpus: Corpus, run: Run, config: BudgetConfig) -> dict[str, Any]:
+    """One budget as plain values, with what it is of."""
+    sizes = {**asdict(corpus), "bytes_per_token": corpus.bytes_per_token, "keep_rate": corpus.keep_rate}
+    return {"name": name, "tokenizer": tokenizer, "corpus": sizes, **budget(corpus, run, config).asdict()}
 
 
 def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
@@ -135,6 +155,8 @@ def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
         raise ValueError("a token budget needs a corpus with tokens and a run that trained on some")
     used = scaling.compute(run.total, run.trained_tokens)
     attention = scaling.attention_compute(run.layers, run.width, run.sequence_length, run.trained_tokens)
+    with_attention = scaling.compute(run.matrices_and_head, run.trained_tokens) + attention
+    gpu_hours = hours_on(config, with_attention, run.utilisation)
     return Budget(
         total=run.total,
         non_embedding=run.non_embedding,
@@ -146,12 +168,26 @@ def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
         tokens_per_non_embedding_parameter=run.trained_tokens / run.non_embedding,
         effective_tokens=scaling.effective_tokens(corpus.unique_tokens, run.trained_tokens),
         compute=used,
-        compute_with_attention=scaling.compute(run.matrices_and_head, run.trained_tokens) + attention,
+        compute_with_attention=with_attention,
         predictions=tuple(predict(law, corpus, run) for law in (scaling.BESIROGLU, scaling.HOFFMANN)),
         repeated_loss=scaling.repeated_loss(run.total, corpus.unique_tokens, run.trained_tokens),
         hours=run.trained_tokens / run.tokens_per_second / 3600 if run.tokens_per_second else None,
+        gpu=config.gpu,
+        gpu_hours=gpu_hours,
+        cost=cost(config, gpu_hours),
         target=target(corpus, run, config),
     )
+
+
+def hours_on(config: BudgetConfig, operations: float, measured: float | None) -> float | None:
+    """Hours of ``config.gpu`` for so many operations, at the utilisation that was measured, or else the config's."""
+    peak = peaks.peak_flops(config.gpu)
+    return operations / (peak * (measured or config.utilisation)) / 3600 if peak else None
+
+
+def cost(config: BudgetConfig, hours: float | None) -> float | None:
+    """What ``hours`` of the GPU cost, where the recipe says its price."""
+    return hours * config.price_per_hour if hours is not None and config.price_per_hour is not None else None
 
 
 def predict(law: scaling.Law, corpus: Corpus, run: Run) -> Prediction:
@@ -171,8 +207,7 @@ def target(corpus: Corpus, run: Run, config: BudgetConfig) -> Target:
     wanted = config.parameters * config.tokens_per_parameter
     missing = max(0.0, wanted - corpus.unique_tokens)
     work = scaling.compute(config.parameters, wanted)
-    peak = peaks.peak_flops(config.gpu)
-    gpu_hours = work / (peak * config.utilisation) / 3600 if peak else None
+    gpu_hours = hours_on(config, work, run.utilisation)
     speed = run.tokens_per_second
     return Target(
         parameters=config.parameters,
@@ -185,6 +220,6 @@ def target(corpus: Corpus, run: Run, config: BudgetConfig) -> Target:
         effective_tokens=scaling.effective_tokens(corpus.unique_tokens, wanted),
         gpu=config.gpu,
         gpu_hours=gpu_hours,
-        cost=gpu_hours * config.price_per_hour if gpu_hours is not None and config.price_per_hour is not None else None,
+        cost=cost(config, gpu_hours),
         hours_at_measured_speed=wanted / (speed * run.total / config.parameters) / 3600 if speed else None,
     )

@@ -160,7 +160,7 @@ def loss(model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {"loss": F.cross_entropy(found, arrays["labels"], reduction="sum"), "accuracy": right}
 
 
-def evaluate(measure: pretrain.Measure, data: Encoded, labels: np.ndarray, batch_size: int) -> loop.Metrics:
+def evaluate(measure: loop.Measure, data: Encoded, labels: np.ndarray, batch_size: int) -> loop.Metrics:
     """Mean loss and accuracy on ``data``."""
     sums = {"loss": 0.0, "accuracy": 0.0}
     for start in range(0, len(labels), batch_size):

@@ -29,6 +29,8 @@ from training.recipe import OptimiserConfig
 
 #: Called with (steps done, steps in all, the latest metrics).
 Progress = Callable[[int, int, Metrics], None]
+#: The sum of each part of the loss of the model, as it is now, on some examples.
+Measure = Callable[[Mapping[str, np.ndarray]], dict[str, Tensor]]
 
 _AHEAD = 2  # batches that are made while the model computes
 
@@ -38,15 +40,17 @@ class Work:
     """What is trained. ``batch(step)`` must be a pure function; ``loss`` gives the sum of each part of the loss.
 
     ``weights`` says what each part weighs. ``evaluate`` measures the model on held-out text: ``loss`` and
-    whatever else there is. ``documents(step)`` names what the step read. ``flops_per_token`` is for MFU.
+    whatever else there is; at the end ``domains``, if given, does so for each domain. ``documents(step)`` names what
+    the step read. ``flops_per_token`` is for MFU.
     """
 
     batch: Callable[[int], Batch]
     loss: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
     weights: Mapping[str, float]
-    evaluate: Callable[[Callable[[Mapping[str, np.ndarray]], dict[str, Tensor]]], Metrics]
+    evaluate: Callable[[Measure], Metrics]
     documents: Callable[[int], list[str]]
     flops_per_token: float
+    domains: Callable[[Measure], dict[str, Metrics]] | None = None
 
 
 @dataclass(frozen=True)
@@ -307,6 +311,8 @@ class _Run:
             return sums
 
         found = self.work.evaluate(measure)
+        if self.work.domains is not None and self.state.step == self.plan.steps:
+            found = {**found, "domains": self.work.domains(measure)}
         self.module.train()
         state = self.state
         state.evaluation = found

@@ -6,10 +6,12 @@ models/<name>/          config.json, model.safetensors, tokenizer files, metrics
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,21 +19,19 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer
-from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
-from training import checkpoint, hardware, loop, models, noise, objectives, processes
+from training import budget, card, checkpoint, hardware, lineage, loop, models, noise, objectives, processes
 from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
-from training.order import Reader, Windows
+from training.order import Reader, TooFewTokens, Windows
 from training.recipe import BuildRecipe, PretrainConfig
 
 VERSION = 1
-Measure = Callable[[Mapping[str, np.ndarray]], dict[str, Tensor]]
 
 
 def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
@@ -71,6 +71,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         evaluate=partial(evaluate, objective, task, *held_out(objective, task, heldout)),
         documents=lambda step: document_ids(train, order.read(positions(config.batch_size, step))),
         flops_per_token=objective.flops(module, task),
+        domains=partial(evaluate_domains, objective, task, heldout),
     )
     plan = loop.Plan(
         folder=build.path("work", "pretrain", name),
@@ -97,6 +98,10 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "kind": "pretrain",
         "fingerprint": made_by,
         "objective": config.objective,
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "made_from": origin(build, train, heldout),
+        "architecture": type(model).__name__,
         "model_type": model.config.model_type,
         "tokenizer": config.tokenizer,
         "sequence_length": config.sequence_length,
@@ -113,12 +118,16 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         **result_of(state, hardware.device()),
     }
     if several.first:
+        tokenizer = build.path("tokenizers", config.tokenizer)
+        with files.opened(files.join(plan.folder, "metrics.jsonl")) as log:
+            summary["spikes"] = lineage.Lineage(objective, task, train, tokenizer).spikes(map(bytes.decode, log))
         publish(
             result,
             model,
-            build.path("tokenizers", config.tokenizer),
+            tokenizer,
             plan.folder,
             summary,
+            card.card(summary, budget.of_summary(build, summary)),
             objective.companions(module),
             objective.added_tokens(task),
         )
@@ -163,9 +172,14 @@ def count_steps(config: PretrainConfig, order: Reader) -> int:
     return max(1, math.ceil(config.epochs * order.windows_per_epoch / config.batch_size))
 
 
-def held_out(objective: Objective, task: Task, packed: PackedTokens) -> tuple[Windows, dict[str, int]]:
-    """Windows of whole held-out documents, always the same ones, and how many documents, tokens and bytes they are."""
-    order = objective.order(task, packed, noise.seed("held out"), False)
+def held_out(
+    objective: Objective, task: Task, packed: PackedTokens, repeat: bool = False
+) -> tuple[Windows, dict[str, int]]:
+    """Windows of whole held-out documents, always the same ones, and how many documents, tokens and bytes they are.
+
+    Each document is there once, or, with ``repeat``, as often as ``packed`` says.
+    """
+    order = objective.order(task, packed, noise.seed("held out"), repeat)
     windows, rows = order.head(task.config.eval_tokens)
     size = {
         "documents": len(rows),
@@ -176,7 +190,7 @@ def held_out(objective: Objective, task: Task, packed: PackedTokens) -> tuple[Wi
 
 
 def evaluate(
-    objective: Objective, task: Task, windows: Windows, size: dict[str, int], measure: Measure
+    objective: Objective, task: Task, windows: Windows, size: dict[str, int], measure: loop.Measure
 ) -> loop.Metrics:
     """Mean loss by part on held-out text, and what its text costs in bits per byte.
 
@@ -203,6 +217,39 @@ def evaluate(
         measure_name, part = objective.per_byte
         found[measure_name] = means[part] * size["tokens"] / math.log(2) / size["bytes"]
     return found
+
+
+def evaluate_domains(
+    objective: Objective, task: Task, packed: PackedTokens, measure: loop.Measure
+) -> dict[str, loop.Metrics]:
+    """``evaluate`` for the documents of each domain alone, its share of ``eval_tokens`` each.
+
+    Domains whose held-out documents do not fill one sequence are left out.
+    """
+    domains = sorted(packed.manifest["domains"])
+    config = task.config.model_copy(update={"eval_tokens": max(1, task.config.eval_tokens // len(domains))})
+    part = replace(task, config=config)
+    found = {}
+    for domain in domains:
+        with contextlib.suppress(TooFewTokens):
+            found[domain] = evaluate(
+                objective, part, *held_out(objective, part, packed.of_domain(domain), True), measure
+            )
+    return found
+
+
+def origin(build: Build[BuildRecipe], train: PackedTokens, heldout: PackedTokens) -> dict[str, Any]:
+    """What a model was made from, by fingerprint; the corpus is None where its manifest is not there."""
+    manifest = build.path("corpus", "manifest.json")
+    return {
+        "recipe": build.recipe.name,
+        "recipe_fingerprint": files.fingerprint(build.recipe),
+        "corpus": files.read_json(manifest)["fingerprint"] if files.exists(manifest) else None,
+        "tokenizer": train.manifest["tokenizer"],
+        "tokens": train.fingerprint,
+        "heldout": heldout.fingerprint,
+        "languages": sorted(build.recipe.language.keep) if build.recipe.language else [],
+    }
 
 
 def document_ids(packed: PackedTokens, windows: Windows) -> list[str]:
@@ -244,12 +291,14 @@ def publish(
     tokenizer: str,
     work: str,
     summary: dict[str, Any],
+    told: str | None = None,
     companions: Mapping[str, PreTrainedModel] | None = None,
     added_tokens: Sequence[str] = (),
 ) -> None:
     """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic.
 
-    ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's vocabulary.
+    ``told`` is its README.md; ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's
+    vocabulary.
     """
     transformers_logging.disable_progress_bar()  # ours is the one to watch
     with files.replacing_folder(result) as aside:
@@ -260,6 +309,8 @@ def publish(
             _copy_tokenizer(Path(tokenizer), folder, added_tokens)
         shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
         files.write_json(str(aside / "summary.json"), summary)
+        if told is not None:
+            (aside / "README.md").write_text(told, encoding="utf-8")
 
 
 def _copy_tokenizer(source: Path, into: Path, added: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ def summaries(build: Build, section: str) -> list[dict[str, Any]]:
 def pretrained(build: Build) -> list[dict[str, Any]]:
     """The summary of each pretraining run with its loss curve and its bits per byte on held-out documents."""
     return [
-        {**run, "curve": _curve_of(build, run["name"]), "per_byte": bits_per_byte(run)}
+        {"spikes": [], **run, "curve": _curve_of(build, run["name"]), "per_byte": bits_per_byte(run)}
         for run in summaries(build, "pretrain")
     ]
 
@@ -124,6 +124,11 @@ def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
     rows = [
         ("N, all parameters", short(budget["total"]), "every parameter once: the N of Hoffmann 2022, used below"),
         ("N, without embeddings", short(budget["non_embedding"]), "without the tables that are looked up: Kaplan's N"),
+        (
+            "N, matrices and head",
+            short(budget["matrices_and_head"]),
+            "what tokens are multiplied with: the N of compute with attention",
+        ),
         ("U, unique tokens", short(budget["unique_tokens"]), "tokens of the training documents, each document once"),
         ("D, tokens trained", short(budget["trained_tokens"]), "tokens that all steps read"),
         ("Epochs", number(budget["epochs"]), "D / U"),
@@ -140,17 +145,25 @@ def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
     for law in budget["predictions"]:
         name = law["law"]
         rows += [
+            (f"Predicted loss, {name}", number(law["loss"]), "nats a token on web text, every token taken as fresh"),
             (
-                "Best N for this compute",
-                f"{short(law['compute_optimal_parameters'])} on {short(law['compute_optimal_tokens'])} tokens",
-                f"least loss at C: constants of {name}",
+                f"Best N for this compute, {name}",
+                f"{short(law['compute_optimal_parameters'])} on {short(law['compute_optimal_tokens'])} tokens:"
+                f" {number(law['compute_optimal_loss'])}",
+                "least loss at C",
             ),
-            ("Best N for U tokens", short(law["parameters_for_unique_tokens"]), f"U read once: constants of {name}"),
+            (f"Best N for U tokens, {name}", short(law["parameters_for_unique_tokens"]), "U read once"),
         ]
     return [
         *rows,
-        ("Predicted loss", number(budget["repeated_loss"]), "nats a token on web text, repeats counted: Muennighoff"),
+        (
+            "Predicted loss, repeats counted",
+            number(budget["repeated_loss"]),
+            "nats a token: Muennighoff 2023",
+        ),
         ("Hours", number(budget["hours"]), "D at the speed that was measured"),
+        (f"Hours on one {budget['gpu']}", number(budget["gpu_hours"]), "compute with attention, at its utilisation"),
+        ("Cost there", number(budget["cost"]), "at `budget.price_per_hour`"),
     ]
 
 
@@ -166,7 +179,11 @@ def target_rows(target: Mapping[str, Any]) -> list[Row]:
         ("Epochs of this corpus", number(target["epochs_of_this_corpus"]), "if nothing else were read"),
         ("which are worth", f"{short(target['effective_tokens'])} tokens", "in fresh tokens: Muennighoff 2023"),
         ("Compute", f"{power(target['compute'])} FLOP", "6 N D"),
-        (f"Hours on one {target['gpu']}", number(target["gpu_hours"]), "at `budget.utilisation` of its peak"),
+        (
+            f"Hours on one {target['gpu']}",
+            number(target["gpu_hours"]),
+            "at the utilisation measured, or the recipe's",
+        ),
         ("Cost", number(target["cost"]), "at `budget.price_per_hour`"),
         ("Hours on this machine", number(target["hours_at_measured_speed"]), "the measured speed, scaled by N"),
     ]
@@ -181,7 +198,7 @@ def budgets(budget: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "runs": [run["name"] for run in runs],
         "tables": [
-            ("What was spent, and the scaling laws", _side_by_side([budget_rows(run) for run in runs])),
+            ("What is spent, and the scaling laws", _side_by_side([budget_rows(run) for run in runs])),
             ("What is missing for the target model", _side_by_side([target_rows(run["target"]) for run in runs])),
         ],
     }

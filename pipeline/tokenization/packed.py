@@ -19,6 +19,7 @@ of BERT and ALBERT out of them, as a pure function of (seed, epoch, position).
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -210,6 +211,12 @@ class PackedTokens:
     @cached_property
     def repeats(self) -> np.ndarray:
         return self.documents["repeats"].to_numpy()
+
+    def of_domain(self, domain: str) -> PackedTokens:
+        """The same tokens, of which a pass reads only the documents of ``domain``, each once."""
+        view = copy.copy(self)
+        view.repeats = pc.equal(self.documents["domain"], domain).to_numpy().astype(np.int32)
+        return view
 
     def _open_tokens(self, entry: dict[str, Any]) -> np.ndarray:
         path = files.local(files.join(self.folder, entry["tokens_file"]))

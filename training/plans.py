@@ -1,0 +1,164 @@
+"""Token budgets before a model is trained, or for what another program trained: sizes are counted, tokens estimated.
+
+``of`` takes what a user has at hand: a recipe, the folder of a corpus, the folder of a model.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
+
+from pipeline.build import Build
+from pipeline.report import sections
+from pipeline.store import files
+from pipeline.tokenization.packed import PackedTokens
+from training import budget, models, presets
+from training.budget import Corpus, Run
+from training.models import Vocabulary
+from training.recipe import BudgetConfig, BuildRecipe, PretrainConfig
+
+#: What a corpus alone is held against.
+DEFAULT = "gpt2"
+_OPENING = {
+    "t5": modeling_auto.AutoModelForSeq2SeqLM,
+    "bart": modeling_auto.AutoModelForSeq2SeqLM,
+    "gpt2": modeling_auto.AutoModelForCausalLM,
+    "llama": modeling_auto.AutoModelForCausalLM,
+}
+
+
+class NoTokens(ValueError):
+    """Nothing is known of the corpus yet."""
+
+
+def of_folder(folder: str, parameters: int | None, tokens_per_parameter: float | None) -> list[dict[str, Any]]:
+    """The budget of the model or the corpus in ``folder``; the target is the build's where the arguments are None.
+
+    Raises NoTokens where the tokens are not known, FileNotFoundError where it is neither.
+    """
+    path = Path(folder)
+    recipe = path.resolve().parent / "recipe.json"
+    if (path / "config.json").is_file():
+        return of_model(folder, parameters, tokens_per_parameter)
+    if (path / "manifest.json").is_file():
+        config = BuildRecipe.model_validate(files.read_json(str(recipe))).budget if recipe.is_file() else BudgetConfig()
+        return of_corpus(folder, _target(config, parameters, tokens_per_parameter))
+    raise FileNotFoundError(f"{folder}: neither a corpus (manifest.json) nor a model (config.json)")
+
+
+def _target(config: BudgetConfig, parameters: int | None, tokens_per_parameter: float | None) -> BudgetConfig:
+    wanted = {"parameters": parameters, "tokens_per_parameter": tokens_per_parameter}
+    return config.model_copy(update={name: value for name, value in wanted.items() if value is not None})
+
+
+def of_recipe(
+    build: Build[BuildRecipe], parameters: int | None = None, tokens_per_parameter: float | None = None
+) -> list[dict[str, Any]]:
+    """The budget of each `pretrain` run: of its model where that is trained, else estimated from what there is so far.
+
+    Raises NoTokens where the corpus has not been curated yet or the recipe has no runs.
+    """
+    wanted = _target(build.recipe.budget, parameters, tokens_per_parameter)
+    build = Build(build.root, build.recipe.model_copy(update={"budget": wanted}))
+    trained = {run["name"]: run for run in budget.of_build(build)["runs"]}
+    if not build.recipe.pretrain:
+        raise NoTokens(
+            f"recipe {build.recipe.name!r} has no `pretrain` section; ask for its corpus: {build.path('corpus')}"
+        )
+    return [
+        {**trained[config.name], "estimated": False} if config.name in trained else _planned(build, config)
+        for config in build.recipe.pretrain
+    ]
+
+
+def of_corpus(folder: str, config: BudgetConfig, model: str = DEFAULT) -> list[dict[str, Any]]:
+    """The budget of ``model``, a preset, trained on the corpus in ``folder`` for ``config.tokens_per_parameter``."""
+    manifest = files.read_json(files.join(folder, "manifest.json"))
+    root = Path(folder).resolve().parent
+    ratio, raw = sections.BYTES_PER_TOKEN, None
+    if (root / "recipe.json").is_file():
+        build = Build(str(root), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
+        ratio, raw = sections.tokens(build)["bytes_per_token"], _raw_bytes(build)
+    curated = int(manifest["bytes"])
+    corpus = Corpus(max(1, round(curated / ratio)), curated, raw or curated, curated)
+    sizes = count(presets.shape_of(model), Vocabulary(50_257), 1024)
+    run = Run(*sizes, 1024, max(1, round(sizes[0] * config.tokens_per_parameter)))
+    return [{**budget.entry(model, None, corpus, run, config), "estimated": True}]
+
+
+def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | None) -> list[dict[str, Any]]:
+    """The budget of a pretrained model of a build. Raises NoTokens for any other: its tokens are not known."""
+    path = Path(folder).resolve()
+    recipe = path.parent.parent / "recipe.json"
+    if not (path / "summary.json").is_file() or not recipe.is_file():
+        found = parameters_of(folder)
+        raise NoTokens(
+            f"{folder}: a model of {found.total:,} parameters ({found.non_embedding:,} without embeddings), but not of"
+            f" a build, so its tokens are not known; ask for a corpus: mill budget CORPUS --parameters {found.total}"
+        )
+    summary = files.read_json(str(path / "summary.json"))
+    if summary["kind"] != "pretrain":
+        raise NoTokens(f"{folder}: fine-tuned, not pretrained; ask for its base, {summary.get('base')!r}")
+    loaded = BuildRecipe.model_validate(files.read_json(str(recipe)))
+    wanted = _target(loaded.budget, parameters, tokens_per_parameter)
+    build = Build(str(path.parent.parent), loaded.model_copy(update={"budget": wanted}))
+    found = budget.of_summary(build, summary)
+    if found is None:
+        raise NoTokens(f"{build.root}: no funnel.json; run `mill curate` on its recipe")
+    return [{**found, "estimated": False}]
+
+
+def parameters_of(folder: str) -> models.Parameters:
+    """N by the three conventions of the transformers model in ``folder``, from its config alone."""
+    config = AutoConfig.from_pretrained(files.local(folder))
+    kind = _OPENING.get(config.model_type, modeling_auto.AutoModelForMaskedLM)
+    with torch.device("meta"):
+        return models.count(kind.from_config(config))
+
+
+def count(shape: presets.Shape, vocabulary: Vocabulary, length: int) -> tuple[int, int, int, int, int]:
+    """(total, non_embedding, matrices_and_head, layers, width) of a model of ``shape``, without making its weights."""
+    kind = _OPENING.get(shape["type"], modeling_auto.AutoModelForMaskedLM)
+    with torch.device("meta"):
+        model: PreTrainedModel = kind.from_config(models.configuration(shape, vocabulary, length))
+    found = models.count(model)
+    return found.total, found.non_embedding, found.matrices_and_head, *models.dimensions(model.config)
+
+
+def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any]:
+    corpus, vocabulary = _corpus(build, config.tokenizer)
+    sizes = count(config.shape, vocabulary, config.sequence_length)
+    run = Run(*sizes, config.sequence_length, _tokens(config, corpus.unique_tokens))
+    return {**budget.entry(config.name, config.tokenizer, corpus, run, build.recipe.budget), "estimated": True}
+
+
+def _tokens(config: PretrainConfig, unique: int) -> int:
+    if config.steps is not None:
+        return config.steps * config.batch_size * config.sequence_length
+    return config.tokens if config.tokens is not None else math.ceil((config.epochs or 1) * unique)
+
+
+def _corpus(build: Build[BuildRecipe], tokenizer: str) -> tuple[Corpus, Vocabulary]:
+    """The corpus as ``tokenizer`` packed it, or else by bytes a token; the tokenizer's vocabulary."""
+    raw = _raw_bytes(build)
+    manifest = build.path("corpus", "manifest.json")
+    if raw is None or not files.exists(manifest):
+        raise NoTokens(f"{build.root}: no curated corpus yet, so its tokens are not known; run `mill curate` first")
+    curated = int(files.read_json(manifest)["bytes"])
+    folder = build.path("tokens", tokenizer, "train")
+    if files.exists(files.join(folder, "manifest.json")):
+        packed = PackedTokens(folder)
+        return Corpus(len(packed), int(packed.manifest["bytes"]), raw, curated), Vocabulary.of(packed)
+    size = next(entry.vocab_size for entry in build.recipe.tokenizers if entry.name == tokenizer)
+    unique = max(1, round(curated / sections.tokens(build)["bytes_per_token"]))
+    return Corpus(unique, curated, raw, curated), Vocabulary(size, bos=0, eos=1, pad=2, mask=3)
+
+
+def _raw_bytes(build: Build) -> int | None:
+    account = build.path("funnel.json")
+    return int(files.read_json(account)["stages"][0]["bytes"]) if files.exists(account) else None
