@@ -115,7 +115,9 @@ def check(run: ObjectiveConfig, name: str, shape: dict[str, Any]) -> None:
         raise ValueError(
             f"pretrain {name!r}: objective {run.objective!r} trains {', '.join(fitting)}, not {shape['type']!r}"
         )
-    foreign = (run.model_fields_set & set(SECTIONS.values())) - {SECTIONS.get(run.objective)}
+    others = set(SECTIONS.values()) - {SECTIONS.get(run.objective)}
+    # a recipe that a build has written names every option: those left at their defaults are not the user's
+    foreign = [name for name in others if getattr(run, name) != ObjectiveConfig.model_fields[name].default]
     if foreign:
         raise ValueError(f"pretrain {name!r}: {sorted(foreign)[0]!r} has no effect on objective {run.objective!r}")
     if run.objective in PAIRED and "packing" in run.model_fields_set:

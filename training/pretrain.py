@@ -98,7 +98,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "kind": "pretrain",
         "fingerprint": made_by,
         "objective": config.objective,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
         "made_from": origin(build, train, heldout),
         "architecture": type(model).__name__,

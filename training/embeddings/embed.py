@@ -163,7 +163,7 @@ def _embed_by_elmo(
         predicted = int((arrays["lengths"] - 1).sum())
         return Batch(arrays, dict.fromkeys(("forward", "backward"), predicted), predicted)
 
-    def evaluate(measure: pretrain.Measure) -> loop.Metrics:
+    def evaluate(measure: loop.Measure) -> loop.Metrics:
         sums, count = {"forward": 0.0, "backward": 0.0}, 0
         for start in range(0, len(heldout), config.batch_size):
             part = batch(heldout[start : start + config.batch_size])
