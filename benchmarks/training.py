@@ -2,13 +2,16 @@
 
 Both train the shapes of GPT-2 small (causal) and BERT small (masked) for a few steps on windows of the same packed
 documents; the first step is left out, the median of the others counts. Ours keeps the documents of a pack apart and
-computes the masked-LM head at the masked places; the Trainer does neither. Beside it stands the share of a step that
-making its batch takes, which runs in another thread.
+computes the masked-LM head at the masked places; the Trainer does neither. Beside it stands the share of its time in
+which our loop waits for the thread that makes batches. Each measurement has a process of its own.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from typing import Any
@@ -65,8 +68,8 @@ def prepare(objective: str, preset: str, length: int, batch: int, precision: str
     return Task(config, models.Vocabulary(VOCABULARY, **SPECIAL), 0)
 
 
-def ours(task: Task, tokens: packed.PackedTokens, folder: str) -> tuple[float, float]:
-    """Tokens a second, and what share of a step making its batch takes."""
+def ours(task: Task, tokens: packed.PackedTokens, folder: str) -> dict[str, float]:
+    """Tokens a second, and the share of its time in which the loop waits for batches."""
     objective, config = objectives.load(task.config.objective), task.config
     order = objective.order(task, tokens, 0, True)
 
@@ -74,16 +77,25 @@ def ours(task: Task, tokens: packed.PackedTokens, folder: str) -> tuple[float, f
         return objective.examples(task, order.read(np.arange(config.batch_size) + step * config.batch_size))
 
     module = objective.create(task)
-    work = loop.Work(batch, objective.loss, objective.weights(task), lambda _: {"loss": 0.0}, lambda _: [], 0.0)
-    plan = loop.Plan(folder, "benchmark", STEPS, 0, config.batch_size, config.optimiser, config.precision, log_every=1)
-    speeds: list[float] = []
-    loop.train(module, work, plan, lambda _step, _steps, metrics: speeds.append(metrics["tokens_per_second"]))
-    start = time.perf_counter()
-    for step in range(10):
-        batch(step)
-    making = (time.perf_counter() - start) / 10
-    speed = statistics.median(speeds[1:])
-    return speed, making * speed / (config.batch_size * config.sequence_length)
+    flops = objective.flops(module, task)
+    work = loop.Work(batch, objective.loss, objective.weights(task), lambda _: {"loss": 0.0}, lambda _: [], flops)
+    plan = loop.Plan(
+        folder,
+        "benchmark",
+        config.steps or STEPS,
+        0,
+        config.micro_batch or config.batch_size,
+        config.optimiser,
+        config.precision,
+        config.compile,
+        log_every=1,
+        checkpoint_every=10**9,
+    )
+    rows: list[dict[str, Any]] = []
+    loop.train(module, work, plan, lambda _step, _steps, metrics: rows.append(metrics))
+    later = rows[len(rows) // 2 :]
+    names = ("tokens_per_second", "input_wait", "flops")
+    return {name: statistics.median(row[name] for row in later) for name in names}
 
 
 class _Windows(Dataset):
@@ -92,7 +104,7 @@ class _Windows(Dataset):
     def __init__(self, task: Task, tokens: packed.PackedTokens) -> None:
         objective, config = objectives.load(task.config.objective), task.config
         order = objective.order(task, tokens, 0, True)
-        arrays = objective.examples(task, order.read(np.arange(config.batch_size * STEPS))).arrays
+        arrays = objective.examples(task, order.read(np.arange(config.batch_size * (config.steps or STEPS)))).arrays
         self.inputs, self.labels = torch.from_numpy(arrays["tokens"]), torch.from_numpy(arrays["labels"])
         if "picked" in arrays:
             placed = np.full(arrays["tokens"].shape, IGNORE)
@@ -124,36 +136,52 @@ def theirs(task: Task, tokens: packed.PackedTokens, folder: str) -> float:
     arguments = TrainingArguments(
         folder,
         per_device_train_batch_size=config.batch_size,
-        max_steps=STEPS,
+        max_steps=config.steps or STEPS,
         bf16=config.precision == "bf16",
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
+        torch_compile=config.compile,
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
         logging_strategy="no",
     )
     Trainer(module, arguments, train_dataset=_Windows(task, tokens), callbacks=[clock]).train()  # type: ignore[arg-type]
-    step = statistics.median(np.diff(clock.ticks).tolist())
+    steps = np.diff(clock.ticks).tolist()
+    step = statistics.median(steps[len(steps) // 2 :])
     return config.batch_size * config.sequence_length / step
 
 
-def main() -> None:
+def child(side: str, objective: str, preset: str, length: str, batch: str, precision: str) -> None:
+    """One measurement, told as JSON; in a process of its own, because modes spoil each other's (see the guide)."""
     logging.set_verbosity_error()
-    row = "{:<12} {:<9} {:>12} {:>14} {:>14} {:>8} {:>14}"
-    print(row.format("model", "precision", "batch", "ours, tokens/s", "HF Trainer", "ratio", "input pipeline"))
+    task = prepare(objective, preset, int(length), int(batch), precision)
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = documents(f"{folder}/tokens")
+        found = ours(task, tokens, folder) if side == "ours" else {"tokens_per_second": theirs(task, tokens, folder)}
+    print(json.dumps(found))
+
+
+def measured(*arguments: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.training", *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    row = "{:<12} {:<9} {:>12} {:>14} {:>14} {:>8} {:>22}"
+    print(row.format("model", "precision", "batch", "ours, tokens/s", "HF Trainer", "ratio", "waiting for batches"))
     for objective, preset, length, batch in RUNS:
         for precision in ("fp32", "bf16"):
-            task = prepare(objective, preset, length, batch, precision)
-            with tempfile.TemporaryDirectory() as folder:
-                tokens = documents(f"{folder}/tokens")
-                mine, share = ours(task, tokens, f"{folder}/ours")
-                other = theirs(task, tokens, f"{folder}/theirs")
-            size = f"{batch} x {length}"
-            ratio = f"{mine / other:.2f}x"
+            shape = (objective, preset, str(length), str(batch), precision)
+            mine, other = measured("ours", *shape), measured("theirs", *shape)["tokens_per_second"]
+            speed = mine["tokens_per_second"]
+            size, ratio = f"{batch} x {length}", f"{speed / other:.2f}x"
             print(
-                row.format(preset, precision, size, f"{mine:,.0f}", f"{other:,.0f}", ratio, f"{share:.2%}"), flush=True
+                row.format(
+                    preset, precision, size, f"{speed:,.0f}", f"{other:,.0f}", ratio, f"{mine['input_wait']:.2%}"
+                ),
+                flush=True,
             )
 
 
 if __name__ == "__main__":
-    main()
+    child(*sys.argv[1:]) if sys.argv[1:] else main()
