@@ -66,8 +66,9 @@ def test_loss_on_real_text_falls_from_a_uniform_guess(shared: Path, tmp_path: Pa
     name = "bytes" if objective == "causal" else "masked"
     pack(str(tmp_path / f"tokens/{name}/train"), texts[:-20], special)
     pack(str(tmp_path / f"tokens/{name}/heldout"), texts[-20:], special)
+    steps = 300 if objective in ("span_corruption", "denoising") else 120  # two towers learn slower than one
     section = pretrain_section(
-        objective, model=SHAPES[objective], sequence_length=128, batch_size=16, steps=120, eval_tokens=20_000
+        objective, model=SHAPES[objective], sequence_length=128, batch_size=16, steps=steps, eval_tokens=20_000
     )
     # a quarter of this width would be a generator that learns next to nothing
     more = {"electra": {"generator": 1.0}} if objective == "electra" else {}

@@ -134,9 +134,11 @@ def test_every_piece_of_a_document_is_opened_and_closed(order: Order) -> None:
             assert piece[0] == CLS or len(piece) == 1
 
 
-def test_equal_to_transformers_own_loss(order: Order) -> None:
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "albert", "distilbert"])
+def test_equal_to_transformers_own_loss(order: Order, architecture: str) -> None:
     """One document a sequence; the labels of transformers lie in place, ours are gathered."""
-    model = mlm.create(task())
+    section = pretrain_section("mlm", sequence_length=64, model=TINY[architecture])
+    model = mlm.create(Task(PretrainConfig.model_validate(section), vocabulary(SPECIAL), 0))
     windows, _ = read(order, 4)
     whole = Windows(**{**vars(windows), "segments": np.zeros_like(windows.segments)})
     batch = mlm.examples(task(), whole)
@@ -152,11 +154,7 @@ def test_equal_to_transformers_own_loss(order: Order) -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "albert", "distilbert"])
 def test_heads_at_chosen_places_are_those_of_the_whole_model(order: Order, architecture: str) -> None:
-    shape = {
-        "distilbert": {"type": "distilbert", "n_layers": 2, "dim": 32, "n_heads": 2, "hidden_dim": 64},
-        "albert": {**TINY["bert"], "type": "albert", "embedding_size": 16},
-    }.get(architecture, {**TINY["bert"], "type": architecture})
-    config = models.configuration(shape, vocabulary(SPECIAL), 64)
+    config = models.configuration(TINY[architecture], vocabulary(SPECIAL), 64)
     model = models.create("masked", config, 0).eval()
     arrays = tensors(mlm.examples(task(), read(order, 3)[0]))
     one = torch.zeros_like(arrays["segments"])
