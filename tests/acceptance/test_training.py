@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.conftest import END, SPECIAL, make_build, pack, pretrain_section
+from tests.training.conftest import END, SPECIAL, make_build, pack, pretrain_section, write_tokenizer
 from training.pretrain import pretrain
 
 ENCODER = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256}
@@ -39,7 +39,7 @@ REACHED = {
     "mlm_sop": ("mlm", 1.05),
     "electra": ("mlm", 1.05),
     "span_corruption": ("spans", 1.05),
-    "denoising": ("denoising", 0.95),
+    "denoising": ("denoising", 1.05),
 }
 
 
@@ -66,6 +66,7 @@ def test_loss_on_real_text_falls_from_a_uniform_guess(shared: Path, tmp_path: Pa
     name = "bytes" if objective == "causal" else "masked"
     pack(str(tmp_path / f"tokens/{name}/train"), texts[:-20], special)
     pack(str(tmp_path / f"tokens/{name}/heldout"), texts[-20:], special)
+    write_tokenizer(str(tmp_path / f"tokenizers/{name}"), special)
     steps = 300 if objective in ("span_corruption", "denoising") else 120  # two towers learn slower than one
     section = pretrain_section(
         objective, model=SHAPES[objective], sequence_length=128, batch_size=16, steps=steps, eval_tokens=20_000

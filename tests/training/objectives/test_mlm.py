@@ -9,7 +9,7 @@ from tests.training.conftest import SPECIAL, TINY, pack, pretrain_section, sente
 from training import masking, models
 from training.objective import Batch, Task
 from training.objectives import mlm
-from training.order import IGNORE, NOTHING, Order, Windows
+from training.order import IGNORE, NOTHING, Reader, Windows
 from training.recipe import PretrainConfig
 
 CLS, SEP, MASK = SPECIAL["cls"], SPECIAL["sep"], SPECIAL["mask"]
@@ -21,12 +21,12 @@ def task(length: int = 64, seed: int = 0, **model) -> Task:
 
 
 @pytest.fixture(scope="module")
-def order(tmp_path_factory: pytest.TempPathFactory) -> Order:
+def order(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     folder = str(tmp_path_factory.mktemp("mlm"))
     return mlm.order(task(), pack(folder, sentences(300), SPECIAL), seed=0)
 
 
-def read(order: Order, windows: int) -> tuple[Windows, np.ndarray]:
+def read(order: Reader, windows: int) -> tuple[Windows, np.ndarray]:
     found = order.read(np.arange(windows))
     return found, masking.close_pieces(vocabulary(SPECIAL), found)
 
@@ -50,7 +50,7 @@ def actions(batch: Batch, original: np.ndarray) -> np.ndarray:
     return np.array([masked.sum(), (~masked & (now != before)).sum(), (now == before).sum()])
 
 
-def test_fifteen_percent_of_the_ordinary_tokens_are_picked(order: Order) -> None:
+def test_fifteen_percent_of_the_ordinary_tokens_are_picked(order: Reader) -> None:
     windows, original = read(order, 200)
     batch = mlm.examples(task(), windows)
     ordinary = (~np.isin(original, list(SPECIAL.values()))).sum(1)
@@ -59,7 +59,7 @@ def test_fifteen_percent_of_the_ordinary_tokens_are_picked(order: Order) -> None
     assert batch.counts == {"mlm": picked.sum()}
 
 
-def test_labels_are_the_tokens_that_stood_there_and_never_special(order: Order) -> None:
+def test_labels_are_the_tokens_that_stood_there_and_never_special(order: Reader) -> None:
     windows, original = read(order, 200)
     batch = mlm.examples(task(), windows)
     rows, slots = np.nonzero(batch.arrays["labels"] != IGNORE)
@@ -73,7 +73,7 @@ def test_labels_are_the_tokens_that_stood_there_and_never_special(order: Order) 
     np.testing.assert_array_equal(batch.arrays["tokens"][untouched], original[untouched])
 
 
-def test_masks_are_80_10_10_by_chi_square(order: Order) -> None:
+def test_masks_are_80_10_10_by_chi_square(order: Reader) -> None:
     """Over 30 visits of 200 windows; a replacement equals the original once in 260."""
     counts = np.zeros(3)
     for visit in range(30):
@@ -106,7 +106,7 @@ def test_places_are_picked_evenly() -> None:
     assert chisquare(counts).pvalue > 1e-3
 
 
-def test_the_mask_is_a_function_of_visit_and_seed(order: Order) -> None:
+def test_the_mask_is_a_function_of_visit_and_seed(order: Reader) -> None:
     windows, _ = read(order, 8)
     batch = mlm.examples(task(), windows)
     alone = mlm.examples(task(), windows.take(slice(5, 6)))
@@ -116,7 +116,7 @@ def test_the_mask_is_a_function_of_visit_and_seed(order: Order) -> None:
     assert (mlm.examples(task(seed=1), windows).arrays["tokens"] != batch.arrays["tokens"]).any()
 
 
-def test_padding_is_never_picked(order: Order) -> None:
+def test_padding_is_never_picked(order: Reader) -> None:
     windows, _ = order.head(100)
     batch = mlm.examples(task(), windows)
     inside = windows.segments != NOTHING
@@ -125,7 +125,7 @@ def test_padding_is_never_picked(order: Order) -> None:
     assert inside[rows, batch.arrays["picked"][rows, slots]].all()
 
 
-def test_every_piece_of_a_document_is_opened_and_closed(order: Order) -> None:
+def test_every_piece_of_a_document_is_opened_and_closed(order: Reader) -> None:
     windows, tokens = read(order, 50)
     for row in range(50):
         changes = np.flatnonzero(np.diff(windows.segments[row])) + 1
@@ -135,7 +135,7 @@ def test_every_piece_of_a_document_is_opened_and_closed(order: Order) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "albert", "distilbert"])
-def test_equal_to_transformers_own_loss(order: Order, architecture: str) -> None:
+def test_equal_to_transformers_own_loss(order: Reader, architecture: str) -> None:
     """One document a sequence; the labels of transformers lie in place, ours are gathered."""
     section = pretrain_section("mlm", sequence_length=64, model=TINY[architecture])
     model = mlm.create(Task(PretrainConfig.model_validate(section), vocabulary(SPECIAL), 0))
@@ -153,7 +153,7 @@ def test_equal_to_transformers_own_loss(order: Order, architecture: str) -> None
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "albert", "distilbert"])
-def test_heads_at_chosen_places_are_those_of_the_whole_model(order: Order, architecture: str) -> None:
+def test_heads_at_chosen_places_are_those_of_the_whole_model(order: Reader, architecture: str) -> None:
     config = models.configuration(TINY[architecture], vocabulary(SPECIAL), 64)
     model = models.create("masked", config, 0).eval()
     arrays = tensors(mlm.examples(task(), read(order, 3)[0]))
