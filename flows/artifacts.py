@@ -21,7 +21,7 @@ from prefect.artifacts import (
 )
 
 from pipeline.build import Build
-from pipeline.report import canaries, charts, formats, models, needs, sections, studies
+from pipeline.report import canaries, charts, formats, models, needs, sections, studies, tokens
 from pipeline.store import files
 
 Table = list[dict[str, Any]]
@@ -43,7 +43,12 @@ def publish_curation(build: Build) -> None:
 
 
 def publish_tokenizers(build: Build) -> None:
-    """The comparison of the tokenizers on held-out documents, the curve of bytes per token and the sizes it advises."""
+    """Tokens by domain, the tokenizers on held-out documents, the curve of bytes per token and the sizes it advises."""
+    if counted := tokens.by_domain(build):
+        told = f"The corpus in tokens of {counted['tokenizer']}"
+        if counted["advice"]:
+            told += f"; for real tokens put into the recipe's balance section: `{counted['advice']}`"
+        _publish_table(build, "tokens-by-domain", told, tokens.cells(counted))
     _publish_table(build, "tokenizers", "Tokenizers on held-out documents", tokenizer_rows(build))
     found = sections.tokenizers(build)
     if found is not None and found["curve"] is not None:

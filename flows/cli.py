@@ -350,13 +350,13 @@ def whatif(
         from flows.opening import finished_build, open_build
         from flows.settings import parse
         from pipeline import whatif as question
-        from pipeline.report import sections
+        from pipeline.report import tokens
 
         opened = open_build(recipe, builds)
         wanted = question.with_settings(opened.recipe, parse(settings))
         answer = question.ask(finished_build(opened.root), wanted)
         budget = wanted.budget  # type: ignore[attr-defined]
-        size = sections.tokens(opened)["bytes_per_token"]
+        size = tokens.tokens(opened)["bytes_per_token"]
         terminal.print(console.whatif_view(answer, size, budget.parameters, budget.tokens_per_parameter))
 
 

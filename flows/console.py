@@ -15,7 +15,7 @@ from pipeline.build import Build
 from pipeline.diff import Difference
 from pipeline.inspect import BuildRow, Check, Explanation, Forgotten, Passage
 from pipeline.overlap import Overlap
-from pipeline.report import canaries, formats, models, sections
+from pipeline.report import canaries, formats, models, sections, tokens
 from pipeline.report.samples import excerpt
 from pipeline.sample import Sampled
 from pipeline.store import files
@@ -30,6 +30,12 @@ def summary_view(build: Build) -> RenderableType:
     account = sections.funnel(build)
     if account is not None:
         parts += [_funnel_table(account), *_notes(account)]
+    if found := tokens.by_domain(build):
+        parts += [Text(f"\nIn tokens of {found['tokenizer']}", "bold"), Padding(_tokens_table(found), (0, 0, 1, 0))]
+        if found["advice"]:
+            parts.append(
+                Text(f"to balance in these tokens, put into the recipe's balance section:\n  {found['advice']}")
+            )
     near = sections.duplicates(build)
     parts += [Text(f"warning: {warning}", "yellow") for warning in near["warnings"]] if near else []
     for row in sections.classifiers(build) or []:
@@ -134,6 +140,16 @@ def _funnel_table(account: Mapping[str, Any]) -> Table:
             formats.size(cut) if cut else "–",
             style="bold" if row["stage"] == "corpus" else None,
         )
+    return table
+
+
+def _tokens_table(found: Mapping[str, Any]) -> Table:
+    """The corpus in tokens, by domain; ``found`` is tokens.by_domain's."""
+    rows = tokens.cells(found)
+    first, *others = rows[0]
+    table = _table(first.capitalize(), *(f"{name}|" for name in others))
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
     return table
 
 

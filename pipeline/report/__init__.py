@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pipeline import inspect
 from pipeline.build import Build, Step
-from pipeline.report import canaries, charts, collect, formats, models, needs, sections, studies
+from pipeline.report import canaries, charts, collect, formats, models, needs, sections, studies, tokens
 from pipeline.store import files
 
 
@@ -35,7 +35,8 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
     path = build.path("report", "index.html")
     content = {
         "funnel": sections.funnel(build),
-        "tokens": sections.tokens(build),
+        "tokens": tokens.tokens(build),
+        "token_domains": tokens.by_domain(build),
         "signals": sections.signals(build, rules),
         "duplicates": sections.duplicates(build),
         "contamination": sections.contamination(build),

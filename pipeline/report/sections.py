@@ -17,8 +17,6 @@ from pipeline.build import Build
 from pipeline.report import charts, collect, formats, histograms, samples
 from pipeline.store import files, ledger, shards
 
-BYTES_PER_TOKEN = 4.0
-"""Stands in until a tokenizer has been trained; about what byte-level BPE reaches on English prose."""
 ALL_DOMAINS = "*"
 _REASONS, _EXAMPLES, _SOURCES = 20, 3, 30
 
@@ -122,21 +120,6 @@ def _funnel_chart(name: str, unit: str, rows: list[dict], write: Any) -> dict[st
     ]
     description = "; ".join(f"{bar.label}: {bar.note} kept" for bar in drawn)
     return {"name": name, "svg": charts.bars(f"{name} after each stage", description, drawn, whole)}
-
-
-def tokens(build: Build) -> dict[str, Any]:
-    """How bytes become tokens on this page: as the recipe's first tokenizer packed the corpus, or a common ratio."""
-    for tokenizer in getattr(build.recipe, "tokenizers", []):
-        packed = [read_json(build, "tokens", tokenizer.name, split, "manifest.json") for split in ("train", "heldout")]
-        if all(packed):
-            total = {unit: sum(part[unit] for part in packed) for unit in ("bytes", "tokens")}
-            ratio = total["bytes"] / max(1, total["tokens"])
-            return {"bytes_per_token": ratio, "origin": f"what {tokenizer.name} makes of the corpus", "exact": True}
-    return {
-        "bytes_per_token": BYTES_PER_TOKEN,
-        "origin": "a rule of thumb, until a tokenizer is trained",
-        "exact": False,
-    }
 
 
 def signals(build: Build, rules: Mapping[str, list[ledger.Rule]]) -> list[dict[str, Any]] | None:

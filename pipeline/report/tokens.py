@@ -1,0 +1,109 @@
+"""The corpus in real tokens: what the recipe's first tokenizer packed, by domain, beside what balancing reckoned with.
+
+Balancing comes before any tokenizer of the same build and never reads what an earlier run of it measured: a build would
+else depend on its history. So the measured bytes per token are told in the form in which the recipe takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from pipeline.balance import BYTES_PER_TOKEN
+from pipeline.build import Build
+from pipeline.report import formats
+from pipeline.store import files
+
+_CLOSE = 0.01  # a ratio that is off by less is left alone
+_UNITS = ("documents", "bytes", "tokens", "repeated_tokens")
+
+
+def tokens(build: Build) -> dict[str, Any]:
+    """How bytes become tokens: as the recipe's first tokenizer packed the corpus, or by a common ratio."""
+    found = _packed(build)
+    if found is None:
+        origin = "a rule of thumb, until a tokenizer is trained"
+        return {"bytes_per_token": BYTES_PER_TOKEN, "origin": origin, "exact": False}
+    name, domains = found
+    size, count = (sum(entry[unit] for entry in domains.values()) for unit in ("bytes", "tokens"))
+    return {"bytes_per_token": size / max(1, count), "origin": f"what {name} makes of the corpus", "exact": True}
+
+
+def by_domain(build: Build) -> dict[str, Any] | None:
+    """Tokens of each domain, train and held-out, the largest first; None unless the corpus as it is now is packed.
+
+    A row has ``tokens``, ``read`` (each as often as its document is repeated), ``bytes_per_token``, and of the balance
+    plan, or None, ``reckoned`` bytes per token and ``planned`` tokens read. ``advice`` is the line for the recipe's
+    `balance` section, None where there is none to correct.
+    """
+    found, account = _packed(build), build.path("funnel.json")
+    if found is None or not files.exists(account):
+        return None
+    name, domains = found
+    corpus = files.read_json(account)["stages"][-1]["domains"]
+    now = {domain: (entry["documents"], entry["bytes"]) for domain, entry in corpus.items()}
+    if now != {domain: (entry["documents"], entry["bytes"]) for domain, entry in domains.items()}:
+        return None  # packed from an earlier corpus; the pack step has yet to run again
+    balance, path = getattr(build.recipe, "balance", None), build.path("balance.json")
+    plan = files.read_json(path)["domains"] if balance is not None and files.exists(path) else {}
+    rows = [_row(domain, entry, plan.get(domain)) for domain, entry in domains.items()]
+    rows.sort(key=lambda row: (-row["tokens"], row["domain"]))
+    measured = {row["domain"]: row["bytes_per_token"] for row in rows if row["tokens"]}
+    off = any(row["reckoned"] and abs(row["bytes_per_token"] / row["reckoned"] - 1) > _CLOSE for row in rows)
+    advice = _advice(balance.bytes_per_token, measured) if balance and balance.tokenizer is None and off else None
+    total = {unit: sum(row[unit] for row in rows) for unit in ("documents", "bytes", "tokens", "read")}
+    return {"tokenizer": name, "rows": rows, "total": total, "advice": advice}
+
+
+def cells(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The rows of ``by_domain`` as people read them."""
+    return [
+        {
+            "domain": row["domain"],
+            "documents": formats.count(row["documents"]),
+            "tokens": formats.count(row["tokens"]),
+            "of all": formats.share(row["tokens"], found["total"]["tokens"]),
+            "read in a pass": formats.count(row["read"]),
+            "planned": formats.short(row["planned"]) if row["planned"] is not None else "–",
+            "bytes per token": f"{row['bytes_per_token']:.2f}",
+            "reckoned": f"{row['reckoned']:.2f}" if row["reckoned"] else "–",
+        }
+        for row in found["rows"]
+    ]
+
+
+def _packed(build: Build) -> tuple[str, dict[str, dict[str, int]]] | None:
+    """The first tokenizer that has packed both splits, and what each domain came to in them."""
+    for tokenizer in getattr(build.recipe, "tokenizers", []):
+        paths = [build.path("tokens", tokenizer.name, split, "manifest.json") for split in ("train", "heldout")]
+        if all(map(files.exists, paths)):
+            parts = [files.read_json(path)["domains"] for path in paths]
+            names = sorted({domain for part in parts for domain in part})
+            nothing = dict.fromkeys(_UNITS, 0)
+            return tokenizer.name, {
+                domain: {unit: sum(part.get(domain, nothing)[unit] for part in parts) for unit in _UNITS}
+                for domain in names
+            }
+    return None
+
+
+def _row(domain: str, entry: Mapping[str, int], plan: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "domain": domain,
+        **{unit: entry[unit] for unit in ("documents", "bytes", "tokens")},
+        "read": entry["repeated_tokens"],
+        "bytes_per_token": entry["bytes"] / max(1, entry["tokens"]),
+        "reckoned": plan["bytes"] / plan["tokens"] if plan and plan["tokens"] else None,
+        "planned": plan["epochs"] * plan["tokens"] if plan else None,
+    }
+
+
+def _advice(given: float | Mapping[str, float], measured: Mapping[str, float]) -> str:
+    """``bytes_per_token`` for the recipe: as it was given, with what was measured in its place."""
+    if not isinstance(given, Mapping):
+        given = {} if given == BYTES_PER_TOKEN else {"*": given}
+    ratios = {**given, **{domain: round(ratio, 3) for domain, ratio in sorted(measured.items())}}
+    written = yaml.safe_dump(ratios, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)
+    return f"bytes_per_token: {written.strip()}"
