@@ -45,13 +45,17 @@ class Reporter:
     def training(self, name: str, title: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
         """Like ``step`` for a training run, which says its length only once it runs: ``(step, steps, metrics)``."""
         with self.step(name, title, 1) as advance:
+            ran = False
 
             def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
-                self._total = steps
+                nonlocal ran
+                ran, self._total = True, steps
                 self._resize(steps)
                 advance(step, _training_note(metrics))
 
             yield progress
+            if not ran:
+                advance(1, "reused")
 
     def _open(self, title: str, total: int) -> None: ...
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import httpx
 from prefect.context import refresh_global_settings_context
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 
 from flows.lifetime import end_with
@@ -50,6 +51,8 @@ def server(port: int | None = None) -> Iterator[str]:
     try:
         yield url
     finally:
+        if started is not None:
+            APILogHandler().flush()  # what is still under way would find nobody to take it
         del os.environ["PREFECT_API_URL"]
         refresh_global_settings_context()
         if started is not None:
