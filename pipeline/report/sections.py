@@ -28,7 +28,7 @@ def read_json(build: Build, *names: str) -> Any:
 
 def funnel(build: Build) -> dict[str, Any] | None:
     """Documents and bytes by stage, by rule and by domain, with the charts of both units."""
-    account = read_json(build, "funnel.json")
+    account = read_json(build, "funnel.json")  # an older build has no word of what was counted later
     if account is None:
         return None
     stages = account["stages"]
@@ -54,8 +54,8 @@ def funnel(build: Build) -> dict[str, Any] | None:
         "rules": sorted(rules, key=lambda row: (-row["documents"], row["rule"])),
         "domains": sorted(domains, key=lambda row: (-row["before"]["bytes"], row["domain"])),
         "quarantined": sum(account["quarantined"].values()),
-        "forgotten": _sum(account["forgotten"].values(), ("documents", "bytes")),
-        "normalised": _normalised(account["normalised"].values()),
+        "forgotten": _sum(account.get("forgotten", {}).values(), ("documents", "bytes")),
+        "normalised": _normalised(account.get("normalised", {}).values()),
         "charts": [
             _funnel_chart("Documents", "documents", rows, _documents),
             _funnel_chart("Bytes of text", "bytes", rows, formats.size),

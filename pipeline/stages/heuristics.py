@@ -27,7 +27,7 @@ from pipeline.store.ledger import Rule
 from pipeline.text import datatrove, dolma, ngrams, refinedweb, spans
 from pipeline.text.c4 import LineRules
 
-VERSION = 3
+VERSION = 4
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0)]
@@ -86,7 +86,12 @@ class GopherRepetition(stage.Config):
 
 
 class C4(stage.Config):
-    """Lines are dropped, then pages. FineWeb runs it with ``end_punctuation: false``."""
+    """Lines are dropped, then pages. FineWeb runs it with ``end_punctuation: false``.
+
+    Words are runs without whitespace, and characters or syllables in scripts without spaces. ``end_punctuation`` asks
+    for one of . ? ! " ' whatever the script: switch it off where sentences end otherwise (Chinese, Japanese), and
+    ``min_sentences`` (null) where nothing marks their end (Thai, Lao).
+    """
 
     end_punctuation: bool = True
     min_words_per_line: Count = 3

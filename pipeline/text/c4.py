@@ -1,4 +1,8 @@
-"""The line rules of C4 (Raffel et al. 2020, section 2.2) in datatrove's order, and what they leave of a text."""
+"""The line rules of C4 (Raffel et al. 2020, section 2.2) in datatrove's order, and what they leave of a text.
+
+A word is here a run without whitespace; one that holds characters of a script without spaces is as many words as it has
+of these (of Thai, Lao, Khmer and Myanmar: syllables), where datatrove takes a whole Chinese line for one word.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,24 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pipeline.text.characters import SPACE, kind, previous, width
+from pipeline.text.characters import ALONE, CLUSTER, SPACE, kind, previous, width
 from pipeline.text.kernels import ZERO, frozen
 from pipeline.text.lines import count_characters, find_byte, spells
+from pipeline.text.words import unit_end
 
 
 class LineRules(NamedTuple):
     """Which lines are dropped."""
 
     end_punctuation: bool  # lines that do not end in . ? ! " ' or that end in an ellipsis
-    fewest_words: int  # lines with fewer words (runs without whitespace)
+    fewest_words: int  # lines with fewer words
     longest_word: int  # lines with a word of more characters
     citations: bool  # marks such as [12], [edit], [citation needed] are cut out
     javascript: bool  # lines with that word
     policies: bool  # lines that name cookies, terms of use or a privacy policy
 
 
+_UNSPACED = ALONE | CLUSTER
 #: What is found in a line, as bits.
 KEPT, LOREM_IPSUM, CURLY_BRACKET, _JAVASCRIPT, _POLICY, _BRACKET = 1, 2, 4, 8, 16, 32
 
@@ -101,9 +107,17 @@ def _is_sentence_end(data, start, end):
 def _has_few_words(data, start, end, fewest, table):
     words, at = 0, start
     while at < end and words < fewest:
-        words += 1
-        while at < end and not kind(data, at, table) & SPACE:
-            at += width(data[at])
+        units = 0
+        while at < end:
+            this = kind(data, at, table)
+            if this & SPACE:
+                break
+            if this & _UNSPACED:
+                units += 1
+                at = unit_end(data, at, end, table)
+            else:
+                at += width(data[at])
+        words += max(units, 1)
         while at < end and kind(data, at, table) & SPACE:
             at += width(data[at])
     return words < fewest
@@ -114,7 +128,7 @@ def _has_long_word(data, start, end, longest, table):
     at = start
     while end - at > longest:  # else no word has room
         begin = at
-        while at < end and not kind(data, at, table) & SPACE:
+        while at < end and not kind(data, at, table) & (SPACE | _UNSPACED):
             at += width(data[at])
         if at - begin > longest and count_characters(data, begin, at) > longest:
             return True

@@ -183,15 +183,15 @@ def _split_unspaced(data, start, end, table, slots, words, count):
             count = split_run(data, begin, at, table, slots, words, count)
         if at < end:
             words[count].start = at
-            at = _unit_end(data, at, end, table)
+            at = unit_end(data, at, end, table)
             words[count].end = at
             count += 1
     return count
 
 
 @njit(cache=True, nogil=True)
-def _unit_end(data, at, end, table):
-    """End of the character or syllable that starts at ``at``."""
+def unit_end(data: np.ndarray, at: int, end: int, table: np.ndarray) -> int:
+    """End of the character or syllable, of a script that writes no spaces, that starts at ``at``."""
     before = kind(data, at, table)
     at += width(data[at])
     while at < end:

@@ -14,6 +14,7 @@ from benchmarks.language import Labelled, labelled
 from pipeline.stage import Batch
 from pipeline.stages import heuristics
 from pipeline.store import ledger
+from pipeline.text import spans
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,20 @@ def test_documents_in_unspaced_scripts_pass_the_rules_on_words_and_repetition(te
 def test_repeated_sentences_in_unspaced_scripts_are_dropped(declarations: dict[str, str]):
     repeated = [(declarations[language].split("\n")[0] + " ") * 30 for language in UNSPACED]
     assert all(name and name.startswith("gopher_repetition") for name in dropped(repeated))
+
+
+@pytest.mark.parametrize("language", UNSPACED)
+def test_c4_keeps_the_lines_of_unspaced_scripts_that_it_keeps_of_their_translation(
+    declarations: dict[str, str], language: str
+):
+    """Whole articles in a line, and one line without a space that is longer than the longest word may be."""
+    config = heuristics.Config.model_validate({"c4": {"end_punctuation": False}})
+    long = "".join(declarations[language].split())
+    assert len(long) > 1000
+    left = {}
+    for name in ("eng", language):
+        text = declarations[name] + ("\n" + long if name == language else "")
+        found = heuristics.measure(config, Batch(pa.array([text]))).spans
+        assert found is not None
+        left[name] = len(spans.cut(pa.array([text]), found)[0].as_py()) / len(text)
+    assert left[language] >= left["eng"] > 0.95

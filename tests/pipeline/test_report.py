@@ -94,6 +94,13 @@ def test_the_page_states_the_numbers_of_the_account(tmp_path: Path):
     assert "14 with" in text
 
 
+def test_a_build_of_before_the_account_told_more_has_its_report(tmp_path: Path):
+    build = make(tmp_path)
+    account = files.read_json(build.path("funnel.json"))
+    files.write_json(build.path("funnel.json"), {name: account[name] for name in ("stages", "quarantined")})
+    assert "Of 40 documents" in " ".join(Page(render(build)).text.split())
+
+
 def test_the_page_does_not_depend_on_how_the_corpus_is_cut_into_shards(tmp_path: Path):
     pages = [render(make(tmp_path / str(size), size)) for size in (100, 7, 1)]
     assert pages[0] == pages[1] == pages[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ THRESHOLDS = st.fixed_dictionaries(
 @settings(max_examples=8)
 @given(THRESHOLDS)
 def test_the_answer_is_what_a_real_run_makes(base, tmp_path_factory, thresholds):
-    build, _ = base
+    same_as_a_real_run(base[0], thresholds, tmp_path_factory)
+
+
+def same_as_a_real_run(build: Build, thresholds: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     recipe = changed(build, **thresholds)
     with whatif.trial(build, recipe) as made:
         made.run()
@@ -74,6 +78,64 @@ def test_the_answer_is_what_a_real_run_makes(base, tmp_path_factory, thresholds)
         for item in step.items(real):
             step.work(real, item)
     assert answer == kept(real)
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The same documents through the stages of words, classifiers, lines and own rules, each dropping some."""
+    root = tmp_path_factory.mktemp("classified")
+    (root / "bad.txt").write_text("class\nexception handler\nraise\n", "utf-8")
+    values = questions.values(root)
+    sides = {"code": [], "prose": []}
+    for number, text in enumerate(questions.TOPICS.values()):
+        sides["code" if text.count("(") > len(text) / 150 else "prose"].append({"id": str(number), "text": text[:2000]})
+    for side, texts in sides.items():
+        (root / f"{side}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts), "utf-8")
+    code, prose = ([{"name": n, "kind": "jsonl", "path": str(root / f"{n}.jsonl")}] for n in ("code", "prose"))
+    small = {"dimensions": 8, "buckets": 1000, "heldout": 0}
+    values |= {
+        "normalise": {},
+        "language": {"keep": {"en": 0.3}, "lines": {"keep": ["en"], "min_fraction": 0.5}},
+        "heuristics": {"gopher_quality": {"min_words_with_letter": 0.5}},
+        "bad_words": {"lists": {"en": str(root / "bad.txt")}, "max_count": 20},
+        "toxicity": {"train": {"positive": code, "negative": prose, **small}, "maximum": 0.3},
+        "quality": {"train": {"positive": prose, "negative": code, **small}, "minimum": 0.72},
+        "pii": {},
+        "rules": {"shouting": "hashes_per_word > 0.05", "long": "characters / word_count > 6 and bytes > 3000"},
+        "passages": {},
+    }
+    return questions.make(values, root / "base")
+
+
+CLASSIFIED = st.fixed_dictionaries(
+    {},
+    optional={
+        "language__keep": st.fixed_dictionaries({"en": st.floats(0, 1)}, optional={"*": st.just(0.2)}),
+        "language__lines__min_fraction": st.none() | st.floats(0, 1),
+        "language__lines__keep": st.sampled_from([None, ["en", "de", "fr"], ["de"]]),
+        "heuristics__gopher_quality__min_words": st.integers(0, 400),
+        "bad_words__max_count": st.none() | st.integers(0, 8),
+        "bad_words__max_fraction": st.none() | st.floats(0, 0.02),
+        "toxicity__maximum": st.floats(0.2, 0.4),
+        "quality__minimum": st.floats(0.6, 0.8),
+        "rules": st.fixed_dictionaries(
+            {"long": st.integers(5, 8).map("characters / word_count > {}".format)},
+            optional={"either": st.just("toxicity_score > 0.28 or bad_word_count > 3 and bytes < 2500")},
+        ),
+    },
+)  # fmt: skip
+
+
+def test_every_stage_of_that_build_drops_something(classified: Build):
+    stages = {entry["stage"]: entry["dropped"] for entry in files.read_json(classified.path("funnel.json"))["stages"]}
+    for name in ("language", "bad_words", "toxicity", "quality", "rules"):
+        assert stages[name], f"{name} dropped nothing: the test below would prove little"
+
+
+@settings(max_examples=6)
+@given(CLASSIFIED)
+def test_the_answer_is_a_real_runs_for_words_classifiers_lines_and_own_rules(classified, tmp_path_factory, thresholds):
+    same_as_a_real_run(classified, thresholds, tmp_path_factory)
 
 
 def test_only_documents_that_come_alive_are_measured(base):

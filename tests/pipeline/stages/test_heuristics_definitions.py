@@ -146,13 +146,17 @@ def test_signals_are_those_of_their_definition(text: str) -> None:
     assert {name: found[name] for name in expected} == expected
 
 
+def c4_words(line: str) -> int:
+    return sum(max(1, sum(char in UNSPACED for char in run)) for run in line.split())
+
+
 def c4(text: str) -> tuple[str, bool, bool]:
     """What is left, and whether the page holds lorem ipsum or a curly bracket."""
     kept, lorem, curly = [], False, False
     for raw in text.splitlines():
         line = re.sub(r"\[\d*\]|\[edit\]|\[citation needed\]", "", raw.strip(), flags=re.ASCII)
         lower = line.lower()
-        if line[-1:] not in set(".?!\"'") or line.endswith("...") or len(raw.split()) < 3:
+        if line[-1:] not in set(".?!\"'") or line.endswith("...") or c4_words(raw) < 3:
             continue
         lorem |= "lorem ipsum" in lower
         if "javascript" in lower:
