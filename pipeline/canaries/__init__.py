@@ -1,9 +1,9 @@
 """Canaries: documents of known sort that a build's stages must catch, and how many of them they do.
 
-Exact and near duplicates, personal data, evaluation items and other languages are planted among copies of documents of
-the build, and taken through the stages that are there for them: the same steps, settings and model files, in a room of
-their own (``work/canaries``). So no document of the build can lose to one, no percentile, model, histogram or balance
-can feel them, and none can reach the corpus; nothing that is kept depends on them.
+Exact and near duplicates, repeated passages, personal data, evaluation items and other languages are planted among
+copies of documents of the build, and taken through the stages that are there for them: the same steps, settings and
+model files, in a room of their own (``work/canaries``). So no document of the build can lose to one, no percentile,
+model, histogram or balance can feel them, and none can reach the corpus; nothing that is kept depends on them.
 
     canaries.json: for each stage how many were planted, reached it, and were caught; which were missed
 """
@@ -26,16 +26,18 @@ from pipeline.canaries import plants
 from pipeline.canaries.plants import Canary, Host
 from pipeline.decontaminate import evaluation
 from pipeline.decontaminate import stage as decontaminate
-from pipeline.dedup import exact, minhash
+from pipeline.dedup import exact, minhash, passages, substring
 from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
 
-VERSION = 1
+VERSION = 2
 STEPS = {
     "language": lambda: [measure_step("language", "Language ID")],
     "pii": lambda: [measure_step("pii", "Personal data")],
     "exact": exact.steps,
     "minhash": minhash.steps,
+    "passages": passages.steps,
+    "substring": substring.steps,
     "decontaminate": decontaminate.steps,
 }
 #: What is planted for each stage.
@@ -44,6 +46,8 @@ PLANTED = {
     "pii": "personal data",
     "exact": "exact duplicates",
     "minhash": "near duplicates",
+    "passages": "repeated passages",
+    "substring": "repeated substrings",
     "decontaminate": "evaluation items",
 }
 #: Hosts are documents as this stage sees them, of a size in bytes at which all that is planted finds its place.
@@ -51,10 +55,12 @@ _FIRST = "exact"
 _SMALLEST, _LARGEST = 400, 40_000
 _SALT = 0x63616E617279
 _SHARD, _NAMED = "canaries.arrow", 10
+_SHARDS = 64
 
 
 class Config(stage.Config):
-    """``documents`` are planted for each of the stages language, pii, exact, minhash and decontaminate that runs.
+    """``documents`` are planted for each stage that runs of language, pii, exact, minhash, passages, substring and
+    decontaminate.
 
     A stage that catches a smaller share than ``minimum_recall`` is named in a warning, or fails the build. Near
     duplicates lie anywhere between the threshold and 1, so that MinHash finds about 95 % of them with its defaults.
@@ -99,7 +105,7 @@ def _release(build: Build, item: str) -> Outcome:
         used,
         models.digest(models.locate(used["language"].model, build.root)) if "language" in used else None,
         [evaluation.digest(chosen) for chosen in used["decontaminate"].sets] if "decontaminate" in used else [],
-        [build.view_fingerprint(shard, _FIRST) for shard in build.shards()],
+        [build.view_fingerprint(shard, _FIRST) for shard in _looked_at(build)],
     )
     path = build.path(item)
     reused = files.exists(path) and files.read_json(path)["fingerprint"] == made_by
@@ -120,7 +126,12 @@ def _room(build: Build) -> Build:
     """A build of the same recipe, without the stages that no canary is for."""
     changes: dict[str, Any] = dict.fromkeys((name for name in STAGES if name not in STEPS), None)
     changes |= {"against": [], "index": False}
-    for name in ("exact", "minhash"):  # which one of two survives is no matter here, and signals may be missing
+    for name in (
+        "exact",
+        "minhash",
+        "passages",
+        "substring",
+    ):  # which one of two survives is no matter here, and signals may be missing
         if (section := getattr(build.recipe, name)) is not None:
             changes[name] = section.model_copy(update={"keep": "longest"})
     fields = type(build.recipe).model_fields
@@ -147,6 +158,8 @@ def _canaries(build: Build, config: Config) -> list[Canary]:
             makers[name] = ((plants.exact, rng, recipe.exact.normalise != "none") for rng in rngs)
         elif name == "minhash" and recipe.minhash:
             makers[name] = ((plants.near, rng, recipe.minhash.ngram, recipe.minhash.threshold) for rng in rngs)
+        elif name in ("passages", "substring"):
+            makers[name] = ((plants.repeated, rng, name, getattr(recipe, name)) for rng in rngs)
         elif name == "decontaminate":
             items = _items(build, config.documents)
             makers[name] = ((plants.evaluation, rng, *item) for rng, item in zip(rngs, items, strict=False))
@@ -162,7 +175,7 @@ def _canaries(build: Build, config: Config) -> list[Canary]:
 def _hosts(build: Build, count: int) -> list[Host]:
     """The documents of fit size with the lowest hashes among those that reach ``_FIRST``, each text once."""
     best: list[tuple[int, str, str]] = []
-    for shard in build.shards() if count else []:
+    for shard in _looked_at(build) if count else []:
         documents = build.documents(shard)
         ledgers = [build.ledger(name, shard) for name in build.stages_before(_FIRST)]
         sizes = pc.binary_length(documents["text"]).to_numpy()
@@ -179,6 +192,13 @@ def _hosts(build: Build, count: int) -> list[Host]:
     for _, name, text in best:
         once.setdefault(text, Host(name, text))
     return list(once.values())[:count]
+
+
+def _looked_at(build: Build) -> list[str]:
+    """The shards that hosts come from: all, or of a large corpus _SHARDS, evenly spread, so that size costs nothing."""
+    every = build.shards()
+    step = max(len(every) / _SHARDS, 1)
+    return [every[int(place * step)] for place in range(min(len(every), _SHARDS))]
 
 
 def _items(build: Build, count: int) -> list[tuple[str, str]]:
@@ -263,6 +283,15 @@ def _caught(room: Build, name: str, there: list[tuple[int, Canary]], places: dic
             for entry in entries
         }
         return {number for number, canary in there if (canary.fact, _name(number)) in held}
+    if name in ("passages", "substring"):
+        view = room.view(_SHARD, before=STAGES[STAGES.index(name) + 1])
+        left = dict(zip(view.rows.tolist(), view.texts.to_pylist(), strict=True))
+        return {
+            number
+            for number, canary in there
+            if canary.host
+            and not all(canary.passage in left.get(places[at], "") for at in (_name(number), f"host/{canary.host.id}"))
+        }
     clusters = table["cluster"].to_pylist()
     return {
         number

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.canaries.foreign import SENTENCES
+from pipeline.dedup.repeats import Repeats
 from pipeline.dedup.shingles import shingle_sets
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -30,6 +31,7 @@ class Canary:
     """``text`` is planted for the stage ``stage``; ``fact`` is what was planted, by which it is known when found.
 
     ``beside``: the host is planted with it, as what it is a duplicate of. ``similarity``: of a near duplicate with it.
+    ``passage``: what both hold.
     """
 
     stage: str
@@ -38,6 +40,7 @@ class Canary:
     host: Host | None = None
     beside: bool = False
     similarity: float = 1.0
+    passage: str = ""
 
 
 def exact(host: Host, rng: random.Random, spaced: bool) -> Canary:
@@ -61,6 +64,29 @@ def near(host: Host, rng: random.Random, ngram: int, threshold: float) -> Canary
             return Canary("minhash", text, fact, host, beside=True, similarity=similarity)
         changes //= 2
     return None
+
+
+def repeated(host: Host, rng: random.Random, stage: str, config: Repeats) -> Canary | None:
+    """The words of the host in another order and a passage of them; beside it the host with the same passage.
+
+    The passage is as many units as ``config`` cuts, with tokens in the midst of a line. None if the host has no words.
+    """
+    words = _WORD.findall(host.text)
+    if not words:
+        return None
+    if config.unit == "token":
+        passage = " ".join(rng.choices(words, k=config.length + 5))
+        before, after = "\n", " "
+    else:
+        size = max(12, 1 + config.minimum // config.length)
+        between = {"sentence": " ", "line": "\n", "paragraph": "\n\n"}[config.unit]
+        passage = between.join(" ".join(rng.choices(words, k=size)) + "." for _ in range(config.length))
+        before = after = "\n\n"
+    more = max(len(words), 2 * len(passage.split()))  # so that the two are no near duplicates
+    first, last = (" ".join(rng.choices(words, k=more // 2 + 1)) for _ in range(2))
+    beside = Host(host.id, f"{host.text}{before}{passage}{after}{words[0]}")
+    text = f"{first}.{before}{passage}{after}{last}."
+    return Canary(stage, text, f"a passage that stands in {host.id}, too", beside, beside=True, passage=passage)
 
 
 def jaccard(one: str, other: str, ngram: int) -> float:

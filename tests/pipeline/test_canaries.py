@@ -7,6 +7,7 @@ import pydoc_data.topics
 import random
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from pipeline import recipe as recipes
 from pipeline.canaries import plants
 from pipeline.canaries.foreign import SENTENCES
 from pipeline.canaries.plants import Host
+from pipeline.dedup import passages, repeats, substring
 from pipeline.dedup.shingles import shingles
 from pipeline.report import canaries as told
 from pipeline.store import files
@@ -50,6 +52,8 @@ def recipe_over(inputs: Path, **changes) -> recipes.Recipe:
         "pii": {},
         "exact": {},
         "minhash": {},
+        "passages": {},
+        "substring": {},
         "decontaminate": {
             "sets": [
                 {"name": "ours", "path": f"{inputs}/items.jsonl", "question_fields": ["q"], "answer_fields": ["a"]}
@@ -68,14 +72,15 @@ def build(inputs: Path, tmp_path_factory: pytest.TempPathFactory):
 
 def test_every_stage_catches_what_is_planted_for_it_and_the_funnel_tells(build):
     found = files.read_json(build.path("funnel.json"))["canaries"]
-    assert set(found["stages"]) == {"language", "pii", "exact", "minhash", "decontaminate"}
+    assert set(found["stages"]) == {"language", "pii", "exact", "minhash", "passages", "substring", "decontaminate"}
     for name, entry in found["stages"].items():
         assert entry["reached"] >= (5 if name == "decontaminate" else 12) - 2, name
         assert entry["caught"] >= entry["reached"] - (2 if name == "minhash" else 0), (name, entry)
     assert 0.7 < found["stages"]["minhash"]["expected"] < 1
     rows = told.canaries(build)["rows"]  # type: ignore[index]
     assert [row["stage"] for row in rows] == [
-        "Language ID", "Personal data", "Exact duplicates", "Near-duplicates", "Decontamination",
+        "Language ID", "Personal data", "Exact duplicates", "Near-duplicates", "Passages", "Substring",
+        "Decontamination",
     ]  # fmt: skip
 
 
@@ -131,7 +136,8 @@ def test_a_stage_that_misses_its_canaries_is_warned_of_or_fails_the_build(inputs
 def test_a_build_without_such_stages_or_without_fit_documents_has_none_to_tell_of(inputs, tmp_path):
     (tmp_path / "tiny.jsonl").write_text('{"text": "One short line of English text."}\n')
     tiny = [{"name": "docs", "kind": "jsonl", "path": str(tmp_path / "tiny.jsonl")}]
-    bare = dict.fromkeys(("language", "perplexity", "pii", "exact", "minhash", "decontaminate", "balance"))
+    stages = ("perplexity", "balance", *canaries.STEPS)
+    bare = dict.fromkeys(stages)
     build, _ = building.make(recipe_over(inputs, sources=tiny, **bare), tmp_path / "bare")
     assert told.canaries(build) is None
     some = {**bare, "exact": {}, "language": {"keep": {"*": 0.0}}}
@@ -148,6 +154,35 @@ def test_a_near_duplicate_is_as_similar_as_it_says_and_lies_above_the_threshold(
         assert canary.similarity == pytest.approx(len(one & other) / len(one | other))
         assert threshold <= canary.similarity < 1
     assert plants.near(Host("x", "Too short."), random.Random(1), 5, threshold) is None
+
+
+@pytest.mark.parametrize("config", [
+    passages.Config(), passages.Config(unit="sentence", length=3), passages.Config(unit="line", minimum=300),
+    substring.Config(), substring.Config(length=400),
+], ids=str)  # fmt: skip
+def test_a_repeated_passage_is_one_for_the_stage_and_no_near_duplicate(config):
+    for seed in range(20):
+        canary = plants.repeated(HOST, random.Random(seed), "passages", config)
+        assert canary is not None
+        assert canary.host is not None
+        texts = [canary.text, canary.host.text]
+        assert all(canary.passage in text for text in texts)
+        hashes, units, first = repeats.passages(pa.array(texts), config)
+        one, other = (set(hashes[(units >= first[i]) & (units < first[i + 1])].tolist()) for i in (0, 1))
+        assert one & other
+        assert plants.jaccard(canary.text, canary.host.text, 5) < 0.5
+    assert plants.repeated(Host("x", "..."), random.Random(1), "passages", config) is None
+
+
+def test_of_a_large_corpus_hosts_come_from_a_fixed_number_of_shards(build, monkeypatch):
+    monkeypatch.setattr(canaries, "_SHARDS", 2)
+    chosen = canaries._looked_at(build)
+    assert len(build.shards()) > 2
+    assert len(chosen) == 2
+    ids = {name for shard in chosen for name in build.documents(shard)["id"].to_pylist()}
+    hosts = canaries._hosts(build, 10)
+    assert hosts
+    assert {host.id for host in hosts} <= ids
 
 
 def test_made_up_accounts_and_cards_pass_their_checks():
