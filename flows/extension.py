@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from tokenizers import Tokenizer
 
 from pipeline.report import formats
 from pipeline.store import files, shards
@@ -24,28 +26,48 @@ def extend(
     """Write the extended tokenizer, ``extension.json`` that names its new tokens, and the model if one is given, into
     the folder ``output``; returns what came of it, for people to read."""
     texts = domain_texts(corpus, domain)
-    found = extend_tokenizer(references.load(tokenizer), texts, tokens)
+    before = references.load(tokenizer)
+    found = extend_tokenizer(before, texts, tokens)
     with files.replacing_folder(str(output)) as aside:
         if model is not None:
             from training.extend import extend_embeddings, load
 
-            for source in (*model.glob("tokenizer_config.json"), *model.glob("special_tokens_map.json")):
-                shutil.copy(source, aside)
             extend_embeddings(load(model), found.first, found.pieces).save_pretrained(aside)
         found.tokenizer.save(str(aside / "tokenizer.json"))
+        files.write_json(str(aside / "tokenizer_config.json"), _config(before, Path(tokenizer), model))
         entries = [
             {"id": found.first + row, "token": token, "pieces": pieces, "saved": int(saved)}
             for row, (token, pieces, saved) in enumerate(zip(found.tokens, found.pieces, found.saved, strict=True))
         ]
         files.write_json(str(aside / "extension.json"), entries)
     size = pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
+    saved = int(found.saved.sum())
+    words = (found.tokenizer.decode([found.first + row]) for row in range(min(8, len(found.tokens))))
     facts = {
         "text": f"{formats.count(len(texts))} documents, {formats.size(size)}",
         "new tokens": f"{formats.count(len(found.tokens))}, from id {found.first}",
-        "tokens saved": formats.count(int(found.saved.sum())),
-        "most useful": "  ".join(found.tokens[:8]),
+        "tokens of the text": f"{formats.count(found.written)} before, {formats.count(found.written - saved)} now,"
+        f" {formats.share(saved, found.written)} fewer",
+        "most useful": "  ".join(json.dumps(word, ensure_ascii=False) for word in words),
     }
     return [{"name": name, "value": value} for name, value in facts.items()]
+
+
+def _config(tokenizer: Tokenizer, *folders: Path | None) -> dict[str, Any]:
+    """tokenizer_config.json of an extended tokenizer: the roles of its special tokens as the first of ``folders`` has
+    them that says so. Its class is the one that takes tokenizer.json as it is: GPT-2's own would apply merges alone.
+    """
+    named: dict[str, Any] = {f"{role}_token": token for role, token in references.special_roles(tokenizer).items()}
+    paths = (folder / "tokenizer_config.json" for folder in folders if folder is not None)
+    if path := next((path for path in paths if path.is_file()), None):
+        kept = ("model_max_length", "chat_template", "additional_special_tokens")
+        said = json.loads(path.read_text(encoding="utf-8"))
+        tokens = {name: value for name, value in said.items() if name.endswith("_token") and value is not None}
+        named = {name: said[name] for name in kept if name in said}
+        for name, value in tokens.items():  # written as a string, or with how it is looked for; add_bos_token is a flag
+            if not isinstance(value, bool):
+                named[name] = value["content"] if isinstance(value, dict) else value
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **named}
 
 
 def domain_texts(corpus: Path, domain: str | None) -> pa.LargeStringArray:

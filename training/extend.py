@@ -13,16 +13,22 @@ import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from training.models import VOCABULARY_MULTIPLE
+
+_MOST_SPARE = 1024  # rows of a model's table beyond its tokenizer's entries; Qwen 2 has 271
 
 
 def load(folder: Path) -> PreTrainedModel:
     """The model in ``folder`` with the class that its config names. Raises ValueError if that is none of ours."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: no model there; give a folder with config.json and model.safetensors")
     names = AutoConfig.from_pretrained(folder).architectures or []
     found = getattr(transformers, names[0], None) if names else None
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise ValueError(f"{folder}: its config.json names no model of transformers; found {names or 'nothing'}")
+    transformers_logging.disable_progress_bar()
     return found.from_pretrained(folder)
 
 
@@ -30,11 +36,13 @@ def extend_embeddings(model: PreTrainedModel, first: int, pieces: Sequence[Seque
     """``model`` with rows for tokens ``first`` to ``first + len(pieces)``, the vocabulary padded to a multiple of 64.
 
     ``pieces[i]`` are the old ids of token i. Rows in use before are not touched. Raises ValueError where the model
-    knows fewer tokens than ``first``.
+    knows fewer tokens than ``first``, or too many more to be spare rows.
     """
     known = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
-    if known < first:
-        raise ValueError(f"the model has embeddings of {known} tokens, its tokenizer has {first}: they do not belong")
+    if not first <= known < first + _MOST_SPARE:
+        raise ValueError(
+            f"the model has embeddings of {known} tokens, its tokenizer has {first}: they do not match"
+        )
     size = -(-(first + len(pieces)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
     if size > known:
         model.resize_token_embeddings(size, mean_resizing=False)

@@ -38,7 +38,7 @@ class NotExtensible(ValueError):
 class Extension:
     """``tokenizer`` with ``tokens`` at the ids from ``first`` on; ``pieces[i]`` are the old ids of token i.
 
-    ``saved`` int64: the tokens that each saves on the domain's text.
+    ``saved`` int64: the tokens that each saves on the domain's text, which came to ``written`` tokens before.
     """
 
     tokenizer: Tokenizer
@@ -46,6 +46,7 @@ class Extension:
     tokens: list[str]
     pieces: list[list[int]]
     saved: np.ndarray
+    written: int
 
 
 def extend(tokenizer: Tokenizer, texts: pa.StringArray | pa.LargeStringArray, number: int, least: int = 2) -> Extension:
@@ -67,7 +68,9 @@ def extend(tokenizer: Tokenizer, texts: pa.StringArray | pa.LargeStringArray, nu
     unk = tokenizer.token_to_id(model.get("unk_token") or "")
     saved: dict[str, int] = {}
     pieces: dict[str, list[int]] = {}
+    written = 0
     for ids, count in encoder.words(texts):
+        written += count * len(ids)
         if len(ids) < 2 or unk in ids:
             continue
         word = _written([names[index] for index in ids], model)
@@ -85,7 +88,7 @@ def extend(tokenizer: Tokenizer, texts: pa.StringArray | pa.LargeStringArray, nu
     if model["type"] == "BPE":
         _check_old_entries(tokenizer, extended)
     own = [pieces[word] for word in chosen]
-    return Extension(extended, first, chosen, own, np.array([saved[word] for word in chosen], np.int64))
+    return Extension(extended, first, chosen, own, np.array([saved[word] for word in chosen], np.int64), written)
 
 
 def _written(names: list[str], model: dict[str, Any]) -> str | None:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 _BPE_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
+_GPT2_ROLES = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
+_BERT_ROLES = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 
 
 class UnknownVocabulary(ValueError):
@@ -50,7 +52,7 @@ def files_of(path: str) -> list[str]:
     """The files that ``load`` may read, for a fingerprint."""
     place = Path(path).expanduser()
     if not place.exists():
-        raise UnknownVocabulary(f"{path}: not there; correct the recipe's `references`")
+        raise UnknownVocabulary(f"{path}: no such file or folder; give the path of a vocabulary")
     known = {"tokenizer.json", "vocab.txt", *(name for pair in _BPE_FILES for name in pair)}
     if place.is_file():
         return [str(place)]
@@ -65,6 +67,8 @@ def _gpt2(vocabulary: Path, merges: Path) -> Tokenizer:
     pairs = [(left, right) for left, right in (line.split(" ") for line in lines)]
     tokenizer = Tokenizer(models.BPE(ids, pairs))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.add_special_tokens(sorted(set(_GPT2_ROLES.values()) & set(ids)))
     return tokenizer
 
 
@@ -75,7 +79,21 @@ def _bert(path: Path) -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)  # type: ignore[assignment]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.WordPiece(cleanup=False)  # type: ignore[assignment]
+    tokenizer.add_special_tokens([token for token in _BERT_ROLES.values() if token in ids])
+    if "[CLS]" in ids and "[SEP]" in ids:
+        ends = [(token, ids[token]) for token in ("[CLS]", "[SEP]")]
+        pair = "[CLS] $A [SEP] $B:1 [SEP]:1"
+        tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", pair, ends)  # type: ignore[assignment]
     return tokenizer
+
+
+def special_roles(tokenizer: Tokenizer) -> dict[str, str]:
+    """The special tokens of GPT-2's or BERT's vocabulary by role (bos, sep, pad, ...); {} for other vocabularies."""
+    for roles in (_GPT2_ROLES, _BERT_ROLES):
+        if all(tokenizer.token_to_id(token) is not None for token in roles.values()):
+            return roles
+    return {}
 
 
 def _sentencepiece(path: Path) -> Tokenizer:

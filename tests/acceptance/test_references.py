@@ -30,7 +30,8 @@ def test_gpt2_gives_its_known_ids(shared):
 
 def test_bert_lower_cases_and_splits_as_its_paper_does(shared):
     tokenizer = references.load(str(shared / "models/bert-base-uncased"))
-    assert tokenizer.encode("Playing Héllo, unaffable").tokens == ["playing", "hello", ",", "una", "##ffa", "##ble"]
+    pieces = ["playing", "hello", ",", "una", "##ffa", "##ble"]
+    assert tokenizer.encode("Playing Héllo, unaffable").tokens == ["[CLS]", *pieces, "[SEP]"]
 
 
 def test_albert_equals_sentencepiece_on_lower_case_text(shared, texts):
@@ -62,5 +63,5 @@ def test_the_encoder_gives_the_ids_of_the_library(shared, texts, name):
 def test_a_path_without_a_vocabulary_is_an_error_that_says_what_may_be_there(tmp_path):
     with pytest.raises(references.UnknownVocabulary, match=r"vocab\.txt, or a SentencePiece"):
         references.load(str(tmp_path))
-    with pytest.raises(references.UnknownVocabulary, match="correct the recipe's `references`"):
+    with pytest.raises(references.UnknownVocabulary, match="give the path of a vocabulary"):
         references.files_of(str(tmp_path / "nowhere"))

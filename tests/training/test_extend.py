@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
-from training.extend import extend_embeddings
+from training.extend import extend_embeddings, load
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -62,5 +62,10 @@ def test_a_model_starts_at_a_lower_loss_than_with_drawn_embeddings(tmp_path):
 
 
 def test_a_model_of_another_tokenizer_is_refused():
-    with pytest.raises(ValueError, match="they do not belong"):
+    with pytest.raises(ValueError, match="they do not match"):
         extend_embeddings(gpt2(), 65, [[1, 2]])
+
+
+def test_a_folder_without_a_model_is_refused_without_asking_the_network(tmp_path):
+    with pytest.raises(ValueError, match="no model there; give a folder with config"):
+        load(tmp_path / "gone")
