@@ -1,4 +1,4 @@
-"""GPT-2's and BERT's published vocabularies extended by a domain of the shared prose, with a model, as a user does it."""
+"""GPT-2's and BERT's published vocabularies extended by a domain of real prose, with a model, as a user does it."""
 
 from __future__ import annotations
 
