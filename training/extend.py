@@ -40,9 +40,7 @@ def extend_embeddings(model: PreTrainedModel, first: int, pieces: Sequence[Seque
     """
     known = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
     if not first <= known < first + _MOST_SPARE:
-        raise ValueError(
-            f"the model has embeddings of {known} tokens, its tokenizer has {first}: they do not match"
-        )
+        raise ValueError(f"the model has embeddings of {known} tokens, its tokenizer has {first}: they do not match")
     size = -(-(first + len(pieces)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
     if size > known:
         model.resize_token_embeddings(size, mean_resizing=False)

@@ -173,7 +173,7 @@ _ALONE = (
 
 def image(chart: Markup) -> str:
     """``chart`` as a data URI that carries its own style, for where the page's style sheet is not."""
-    head, body = chart.split(">", 1)
+    head, body = str(chart).split(">", 1)  # a Markup would escape what it is joined with
     drawing = head.replace("<svg ", f"<svg {_ALONE[0]} ", 1) + ">" + _ALONE[1] + body
     return f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}"
 

@@ -9,6 +9,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -404,3 +405,14 @@ def test_warnings_forgotten_documents_changed_texts_and_evaluation_items_are_on_
     assert "<script>alert" not in page
     for told in ("lost 8 of 9", "2 forgotten documents", "4.32 kB", "normal form C", "150 B", "2,000", "gsm#4", "75"):
         assert told in page, told
+
+
+def test_a_chart_as_an_image_is_an_svg_with_a_style_of_its_own():
+    series = [charts.Series("bpe", "heldout", [(1000, 3.0), (2000, 3.5)])]
+    drawn = charts.image(charts.lines("Bytes & tokens", "a <chart>", series, "entries", "bytes per token"))
+    kind, content = drawn.split(",", 1)
+    assert kind == "data:image/svg+xml;base64"
+    root = ElementTree.fromstring(base64.b64decode(content))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.find("{http://www.w3.org/2000/svg}style") is not None
+    assert "Bytes & tokens" in "".join(root.itertext())
