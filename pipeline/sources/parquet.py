@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.sources import messages
 from pipeline.sources.base import Document, File, FileConfig, Ids, RecordConfig, Rejected, find_files, to_document
 from pipeline.sources.reading import EXPANDS, FREE, Damaged, open_raw
 from pipeline.sources.reading import identity as identity
 
-VERSION = 1
+VERSION = 2
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
+_MAGIC = b"ARROW1"
 
 
 class Parquet(FileConfig, RecordConfig):
@@ -88,7 +90,7 @@ def _decoded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """
     sizes = np.zeros(len(batch), np.int64)
     for column in batch.columns:
-        if isinstance(column, pa.DictionaryArray):
+        if isinstance(column, pa.DictionaryArray) and _is_text(column.type.value_type):
             lengths = pc.binary_length(column.dictionary).take(column.indices)
             sizes += lengths.fill_null(0).to_numpy(zero_copy_only=False)
     part = np.cumsum(sizes) // _BATCH_BYTES
@@ -99,22 +101,44 @@ def _decoded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(plain, piece.schema.names)
 
 
-def _arrow_batches(handle: IO[bytes], wanted: set[str] | None, _max_ratio: float) -> Iterator[pa.RecordBatch]:
-    for batch in _arrow_reader(handle):
+def _arrow_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch]:
+    _to_first_message(handle)
+    messages.check(handle, max_ratio)
+    for batch in pa.ipc.open_stream(handle):
         chosen = batch if wanted is None else batch.select([name for name in batch.schema.names if name in wanted])
+        for column in chosen.columns:
+            _validate(column)
         step = _batch_rows(chosen.nbytes, len(chosen))
-        yield from (chosen.slice(start, step) for start in range(0, len(chosen), step))
+        for start in range(0, len(chosen), step):
+            yield from _decoded(chosen.slice(start, step))
 
 
-def _arrow_reader(handle: IO[bytes]) -> Iterator[pa.RecordBatch]:
+def _validate(column: pa.Array) -> None:
+    """Raises ArrowInvalid where offsets or indices lead outside the data: pyarrow would follow them on reading.
+
+    Texts are looked at as bytes: one that is not UTF-8 costs its row, not the file.
+    """
+    as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+    column.view(as_bytes.get(column.type, column.type)).validate(full=True)
+
+
+def _to_first_message(handle: IO[bytes]) -> None:
+    """A file is a stream between a magic word, padded by zeros, and a footer.
+
+    It is read as one, for what the footer points at need not be what stands there. The word at the end tells whether it
+    is whole.
+    """
     magic = handle.read(6)
     handle.seek(0)
-    if magic != b"ARROW1":
-        yield from pa.ipc.open_stream(handle)
+    if magic != _MAGIC:
         return
-    reader = pa.ipc.open_file(handle)
-    for index in range(reader.num_record_batches):
-        yield reader.get_batch(index)
+    handle.seek(-len(_MAGIC), 2)
+    if handle.read() != _MAGIC:
+        raise pa.ArrowInvalid("the file has no end")
+    handle.seek(8)
+    while handle.read(8) == bytes(8):
+        pass
+    handle.seek(-8, 1)
 
 
 def _batch_rows(size: int, rows: int) -> int:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.sources import jsonl, parquet
@@ -119,6 +119,77 @@ def test_a_damaged_file_is_rejected_and_never_fatal(tmp_path, ending):
         assert [row.text for row in found[:-1] if isinstance(row, Document)] == table["text"].to_pylist()[
             : len(found) - 1
         ]
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+@pytest.mark.parametrize("ending", [".feather", ".arrow"])
+def test_a_compressed_batch_that_expands_too_far_is_rejected_before_it_is_decompressed(tmp_path, ending, codec):
+    path = tmp_path / f"x{ending}"
+    new = pa.ipc.new_file if ending == ".feather" else pa.ipc.new_stream
+    repeated = pa.array(["page " * 20_000_000]).dictionary_encode()
+    for bomb in (pa.table({"text": ["page " * 20_000_000]}), pa.table({"text": repeated})):
+        options = pa.ipc.IpcWriteOptions(compression=codec)
+        with new(str(path), bomb.schema, options=options) as writer:
+            writer.write_table(bomb)
+        before = pa.default_memory_pool().bytes_allocated()
+        (found,) = read(path, max_compression_ratio=50)
+        assert isinstance(found, Rejected)
+        assert found.reason == "expands beyond max_compression_ratio"
+        assert pa.default_memory_pool().bytes_allocated() == before
+        (found,) = read(path, max_compression_ratio=1e6)
+        assert isinstance(found, Document)
+
+
+@pytest.mark.parametrize("codec", [None, "zstd", "lz4"])
+def test_compressed_batches_of_every_shape_are_read_whole(tmp_path, codec):
+    """Nested, empty and dictionary columns, several batches, and padding of 64 bytes after the magic word."""
+    rows = [{"text": f"text {k}", "tags": ["a"] * (k % 3), "n": {"k": k}, "word": "ab"[k % 2]} for k in range(500)]
+    table = pa.Table.from_pylist(rows)
+    table = table.set_column(3, "word", table["word"].dictionary_encode())
+    with pa.ipc.new_file(
+        str(tmp_path / "x.arrow"), table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)
+    ) as w:
+        w.write_table(table, max_chunksize=120)
+    raw = (tmp_path / "x.arrow").read_bytes()
+    (tmp_path / "y.arrow").write_bytes(raw[:8] + bytes(56) + raw[8:])
+    for name in ("x.arrow", "y.arrow"):
+        found = read(tmp_path / name)
+        assert [row.text for row in found if isinstance(row, Document)] == table["text"].to_pylist()
+
+
+@settings(max_examples=150)
+@given(
+    new=st.sampled_from([pa.ipc.new_file, pa.ipc.new_stream]),
+    changes=st.dictionaries(st.floats(0, 1, exclude_max=True), st.integers(0, 255), min_size=1, max_size=3),
+    kept=st.just(1.0) | st.floats(0, 1),
+)
+def test_a_file_with_any_bytes_changed_is_read_as_far_as_it_goes(tmp_path_factory, new, changes, kept):
+    """Offsets that lead outside the data would end the process, and sizes of exabytes the machine's memory."""
+    table = pa.table({"text": [f"text {k}" for k in range(90)], "d": pa.array(["a", "b"] * 45).dictionary_encode()})
+    sink = pa.BufferOutputStream()
+    with new(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table, max_chunksize=30)
+    raw = bytearray(sink.getvalue().to_pybytes())
+    for place, byte in changes.items():
+        raw[int(place * len(raw))] = byte
+    path = tmp_path_factory.mktemp("changed") / "x.arrow"
+    path.write_bytes(raw[: int(kept * len(raw))])
+    found = read(path)
+    assert len(found) <= 91
+    damaged = [row for row in found if isinstance(row, Rejected) and "damaged" in row.reason]
+    assert damaged in ([], found[-1:])
+
+
+def test_repeated_texts_of_a_dictionary_are_read_in_small_batches(tmp_path):
+    indices = pa.array([0] * 3000, pa.int32())
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(indices, pa.array(["long text " * 10_000]))})
+    write(tmp_path / "x.arrow", table)
+    config = Parquet(name="s", path=[str(tmp_path / "x.arrow")])
+    (file,) = parquet.list_files(config)
+    with (tmp_path / "x.arrow").open("rb") as handle:
+        sizes = [batch.nbytes for batch in parquet._arrow_batches(handle, None, 200.0)]
+    assert max(sizes) < 40_000_000
+    assert sum(isinstance(row, Document) for row in parquet.read(config, file)) == 3000
 
 
 def test_a_row_group_is_read_in_small_batches(tmp_path):

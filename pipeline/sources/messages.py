@@ -1,0 +1,98 @@
+"""What the messages of an Arrow IPC file or stream say they expand to, read before anything is decompressed.
+
+pyarrow allocates what a compressed buffer states. The sizes stand in front of the buffers, which the flatbuffers of the
+format place (Message.fbs, `Message` and `RecordBatch`): https://arrow.apache.org/docs/format/Columnar.html.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import IO
+
+from pipeline.sources.reading import EXPANDS, FREE, Damaged
+
+_CONTINUES = 0xFFFFFFFF
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+#: Metadata of a message is a few bytes a column; and no reader may be made to ask for much more than a file has.
+_LARGEST = 1 << 26
+
+
+def check(handle: IO[bytes], max_ratio: float) -> None:
+    """Raises Damaged if a message from where ``handle`` stands expands beyond ``max_ratio``; ``handle`` goes back.
+
+    A message that is cut off ends the reading: the reader after this one finds it so, too.
+    """
+    start = handle.tell()
+    try:
+        for stored, expanded in _sizes(handle):
+            if expanded > FREE + max_ratio * stored:
+                raise Damaged(EXPANDS)
+    except (struct.error, OverflowError) as error:
+        raise Damaged("the file is damaged") from error
+    handle.seek(start)
+
+
+def _sizes(handle: IO[bytes]) -> Iterator[tuple[int, int]]:
+    """Of each message the bytes of its body as they are stored, and as they come out."""
+    start, end = handle.tell(), handle.seek(0, 2)
+    handle.seek(start)
+    while len(word := handle.read(4)) == 4:
+        (size,) = struct.unpack("<I", word)
+        if size == _CONTINUES:  # older streams have the size alone
+            (size,) = struct.unpack("<I", handle.read(4).ljust(4, b"\0"))
+        if size == 0:
+            return
+        if size > _LARGEST:
+            raise Damaged("the file is damaged")
+        metadata = handle.read(size)
+        if len(metadata) < size:
+            return
+        stored, buffers = _body(metadata)
+        begin, expanded = handle.tell(), 0
+        if stored > end - begin + _LARGEST:
+            raise Damaged("the file is damaged")
+        for offset in buffers:
+            handle.seek(begin + offset)
+            (length,) = struct.unpack("<q", handle.read(8).ljust(8, b"\0"))
+            expanded += max(length, 0)  # -1: stored as it is
+        yield stored, expanded
+        handle.seek(begin + stored)
+
+
+def _body(metadata: bytes) -> tuple[int, list[int]]:
+    """The size of a message's body, and where in it compressed buffers begin."""
+
+    def read(kind: str, at: int) -> int:
+        if at < 0:
+            raise struct.error("negative offset")
+        return struct.unpack_from(f"<{kind}", metadata, at)[0]
+
+    def field(table: int, number: int) -> int | None:
+        layout = table - read("i", table)
+        if 4 + 2 * number >= read("H", layout):
+            return None
+        offset = read("H", layout + 4 + 2 * number)
+        return table + offset if offset else None
+
+    def follow(at: int | None) -> int | None:
+        return None if at is None else at + read("I", at)
+
+    message = read("I", 0)
+    kind, length = field(message, 1), field(message, 3)
+    stored = 0 if length is None else read("q", length)
+    if stored < 0:
+        raise Damaged("the file is damaged")
+    batch = follow(field(message, 2))
+    name = None if kind is None else read("B", kind)
+    if name == _DICTIONARY_BATCH and batch is not None:
+        batch = follow(field(batch, 1))
+    if name not in (_DICTIONARY_BATCH, _RECORD_BATCH) or batch is None or field(batch, 3) is None:
+        return stored, []
+    listed = follow(field(batch, 2))
+    if listed is None:
+        return stored, []
+    places = [(read("q", at), read("q", at + 8)) for at in range(listed + 4, listed + 4 + 16 * read("I", listed), 16)]
+    if any(offset < 0 or offset + size > stored for offset, size in places):
+        raise Damaged("the file is damaged")
+    return stored, [offset for offset, size in places if size >= 8]
