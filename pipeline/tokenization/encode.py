@@ -253,9 +253,14 @@ def _flat(part: dict | None, name: str) -> list[dict]:
 
 
 def _is_plain(texts: pa.StringArray, tokenizer: Tokenizer) -> np.ndarray:
-    """bool [n]: the texts that the normaliser leaves as they are."""
+    """bool [n]: the texts that the normaliser leaves as they are. Of ASCII the known ones change capitals at most."""
     normalize = tokenizer.normalizer.normalize_str
-    return np.fromiter((normalize(text) == text for text in texts.to_pylist()), bool, len(texts))
+    lower = normalize("A") == "a"
+
+    def is_plain(text: str) -> bool:
+        return text == text.lower() if lower and text.isascii() else text.isascii() or normalize(text) == text
+
+    return np.fromiter(map(is_plain, texts.to_pylist()), bool, len(texts))
 
 
 def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
