@@ -1,12 +1,13 @@
-"""What all merging trainers share: words as linked symbols, and an index of their adjacent pairs.
+"""What all merging trainers share: words as symbols that merge in place, and an index of their adjacent pairs.
 
-Symbols are ids of pieces. Each position of a word holds one, with links to its neighbours; merging two symbols keeps
-the left position and unlinks the right one. For every pair (left, right) ever adjacent the index knows how often it
-occurs now (words weighted by their counts, 64-bit) and a list of positions where it has occurred. So a merge touches
-only its own occurrences. Occurrences are adjacencies: "aaa" holds (a, a) twice, and merges from the left.
+Symbols are ids of pieces; each position of a word starts with one. Merging two keeps the left position and covers the
+right one: a symbol of L > 1 positions has -L in its second and in its last, from which its neighbours are found. For
+every pair (left, right) ever adjacent the index knows how often it occurs now (words weighted by their counts, 64-bit)
+and a list of positions where it has occurred. So a merge touches only its own occurrences. Occurrences are adjacencies:
+"aaa" holds (a, a) twice, and merges from the left.
 
-Everything is allocated at its bound: n symbols allow n merges of occurrences, each of which makes two new adjacencies,
-so 3 n entries of the index suffice.
+Everything is allocated at its bound (what is not used costs no memory): n symbols allow n merges of occurrences, each
+of which makes two new adjacencies, maybe of new pairs, and gives back one entry of a list.
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from pipeline.text.kernels import borrow
 
 
 class Symbols(NamedTuple):
-    """Linked symbols; positions of all words end to end. A position with ``symbol`` -1 holds none."""
+    """Positions of all words end to end. ``symbol`` is -1 where none stands, below at positions that one covers."""
 
     symbol: np.ndarray  # int32 [n]
-    following: np.ndarray  # int32 [n], position of the right neighbour, -1 at an end
-    preceding: np.ndarray  # int32 [n], position of the left neighbour, -1 at a start
-    weight: np.ndarray  # int64 [n], how often the word occurs
+    word: np.ndarray  # int32 [n]
+    frequency: np.ndarray  # int64 [words], how often the word occurs
 
 
 class Pairs(NamedTuple):
-    """The index of adjacent pairs; entries are added, never removed. ``size`` is [pairs, positions]."""
+    """The index of adjacent pairs, which stay in it. ``size`` is [pairs, list entries, first entry given back or -1]."""
 
     left: np.ndarray  # int32, per pair
     right: np.ndarray  # int32, per pair
@@ -38,7 +38,7 @@ class Pairs(NamedTuple):
     stamp: np.ndarray  # int32, per pair: the last merge that added to it
     position: np.ndarray  # int32, per list entry
     next_entry: np.ndarray  # int32, per list entry
-    size: np.ndarray  # int64 [2]
+    size: np.ndarray  # int64 [3]
 
 
 class Pieces(NamedTuple):
@@ -70,38 +70,54 @@ def lend(pairs: Pairs) -> Pairs:
 @njit(cache=True, nogil=True)
 def link(symbols: np.ndarray, bounds: np.ndarray, counts: np.ndarray) -> Symbols:
     """``symbols`` int32 [n] of words ``bounds`` int64 [words + 1] with ``counts``; a -1 separates its neighbours."""
-    n = len(symbols)
-    following, preceding = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
-    weight = np.empty(n, np.int64)
-    for word in range(len(bounds) - 1):
-        for at in range(bounds[word], bounds[word + 1]):
-            weight[at] = counts[word]
-            if at > bounds[word] and symbols[at] >= 0 and symbols[at - 1] >= 0:
-                following[at - 1] = at
-                preceding[at] = at - 1
-    return Symbols(symbols, following, preceding, weight)
+    word = np.empty(len(symbols), np.int32)
+    for w in range(len(bounds) - 1):
+        word[bounds[w] : bounds[w + 1]] = w
+    return Symbols(symbols, word, counts)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def following(symbols: Symbols, at: int) -> int:
+    """Position of the right neighbour of the symbol at ``at``; -1 at an end."""
+    after = at + 1
+    if after < len(symbols.symbol) and symbols.symbol[after] < -1:
+        after = at - symbols.symbol[after]
+    if after == len(symbols.symbol) or symbols.word[after] != symbols.word[at] or symbols.symbol[after] < 0:
+        return -1
+    return after
+
+
+@njit(cache=True, nogil=True, inline="always")
+def preceding(symbols: Symbols, at: int) -> int:
+    """Position of the left neighbour of the symbol at ``at``; -1 at a start."""
+    before = at - 1
+    if before < 0 or symbols.word[before] != symbols.word[at] or symbols.symbol[before] == -1:
+        return -1
+    if symbols.symbol[before] < -1:
+        return at + symbols.symbol[before]
+    return before
 
 
 @njit(cache=True, nogil=True)
 def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
     """``(pairs, slots)``: the index of all adjacencies and its hash table, which ``add`` replaces when it grows."""
-    room = 3 * len(symbols.symbol) + 1
+    room, entries = 3 * len(symbols.symbol) + 1, 2 * len(symbols.symbol) + 1
     pairs = Pairs(
         np.empty(room, np.int32),
         np.empty(room, np.int32),
         np.empty(room, np.int64),
         np.empty(room, np.int32),
         np.empty(room, np.int32),
-        np.empty(room, np.int32),
-        np.empty(room, np.int32),
-        np.zeros(2, np.int64),
+        np.empty(entries, np.int32),
+        np.empty(entries, np.int32),
+        np.array([0, 0, -1]),
     )
     slots = np.zeros(1 << 12, np.int32)
-    for at in range(len(symbols.symbol)):
-        right = int(symbols.following[at])
-        if right >= 0:
-            pair, slots = find(pairs, slots, symbols.symbol[at], symbols.symbol[right])
-            add(pairs, pair, at, symbols.weight[at])
+    symbol, word = symbols.symbol, symbols.word
+    for at in range(len(symbol) - 1):
+        if symbol[at] >= 0 and symbol[at + 1] >= 0 and word[at] == word[at + 1]:
+            pair, slots = find(pairs, slots, symbol[at], symbol[at + 1])
+            add(pairs, pair, at, symbols.frequency[word[at]])
     return pairs, slots
 
 
@@ -141,8 +157,12 @@ def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, n
 @njit(cache=True, nogil=True, inline="always")
 def add(pairs: Pairs, pair: int, at: int, weight: int) -> None:
     """One more occurrence of ``pair``, at position ``at``."""
-    entry = pairs.size[1]
-    pairs.size[1] += 1
+    entry = pairs.size[2]
+    if entry >= 0:
+        pairs.size[2] = pairs.next_entry[entry]
+    else:
+        entry = pairs.size[1]
+        pairs.size[1] += 1
     pairs.position[entry] = at
     pairs.next_entry[entry] = pairs.head[pair]
     pairs.head[pair] = entry
@@ -151,11 +171,11 @@ def add(pairs: Pairs, pair: int, at: int, weight: int) -> None:
 
 @njit(cache=True, nogil=True)
 def occurrences(pairs: Pairs, pair: int) -> np.ndarray:
-    """int32: the positions in the list of ``pair``, ascending (some of them past), and empties the list."""
-    n, entry = 0, pairs.head[pair]
+    """int32: the positions in the list of ``pair``, ascending (some of them past); gives back its entries."""
+    n, entry, last = 0, pairs.head[pair], np.int32(-1)
     while entry >= 0:
         n += 1
-        entry = pairs.next_entry[entry]
+        last, entry = entry, pairs.next_entry[entry]
     found = np.empty(n, np.int32)
     entry = pairs.head[pair]
     ascending = True
@@ -163,7 +183,9 @@ def occurrences(pairs: Pairs, pair: int) -> np.ndarray:
         found[k] = pairs.position[entry]
         ascending = ascending and (k == n - 1 or found[k] < found[k + 1])
         entry = pairs.next_entry[entry]
-    pairs.head[pair] = -1
+    if n > 0:
+        pairs.next_entry[last], pairs.size[2] = pairs.size[2], pairs.head[pair]
+        pairs.head[pair] = -1
     if not ascending:
         found.sort()
     return found
@@ -187,11 +209,11 @@ def apply(
         at = int(positions[k])
         if symbols.symbol[at] != a:
             continue
-        right = int(symbols.following[at])
+        right = following(symbols, at)
         if right < 0 or symbols.symbol[right] != b:
             continue
-        weight = int(symbols.weight[at])
-        before, after = int(symbols.preceding[at]), int(symbols.following[right])
+        weight = int(symbols.frequency[symbols.word[at]])
+        before, after = preceding(symbols, at), following(symbols, right)
         if before >= 0:
             other = int(symbols.symbol[before])
             lost, slots = find(pairs, slots, other, a)
@@ -212,12 +234,20 @@ def apply(
                 pairs.stamp[gain] = merge
                 gained[n] = gain
                 n += 1
-            symbols.preceding[after] = at
-        symbols.symbol[at], symbols.symbol[right] = new, -1
-        symbols.following[at] = after
+        _cover(symbols.symbol, at, right, new)
         replaced += weight
     pairs.count[pair] = 0
     return gained[:n], slots, replaced
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _cover(symbol: np.ndarray, at: int, right: int, new: int) -> None:
+    """Let ``new`` stand at ``at`` and reach as far as the symbol at ``right`` does."""
+    last = right
+    if right + 1 < len(symbol) and symbol[right + 1] < -1:
+        last = right - symbol[right + 1] - 1
+    symbol[at], symbol[right] = new, -2  # inside, any number below -1 does
+    symbol[at + 1] = symbol[last] = at - last - 1
 
 
 @njit(cache=True, nogil=True)

@@ -123,7 +123,7 @@ def learn(
     """Run the merging trainer that ``config`` names on words of ``symbols`` (int32, indices into ``alphabet``).
 
     Returns merges int32 [m, 2] (ids of pieces), the bytes of all pieces, and a bool a piece: if it continues words.
-    ``symbols`` becomes the segmentation of the words by the finished vocabulary, -1 where a symbol was merged away.
+    ``symbols`` becomes the segmentation of the words by the finished vocabulary, negative where it was merged away.
     """
     if room(config) < len(alphabet):
         raise VocabularyTooSmall(

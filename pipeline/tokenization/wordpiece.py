@@ -38,6 +38,43 @@ class Bests(NamedTuple):
     size: np.ndarray  # int64 [1]
 
 
+class Lists(NamedTuple):
+    """Linked lists of the pairs by left piece (``rows``) and by right piece (``columns``), -1 at an end.
+
+    Whoever walks a list takes out the pairs that have become too rare to merge; ``_enter`` puts back those that
+    occur more often again.
+    """
+
+    rows: np.ndarray  # int32, first pair per left piece
+    columns: np.ndarray  # int32, first pair per right piece
+    next_in_row: np.ndarray  # int32, per pair
+    next_in_column: np.ndarray  # int32, per pair
+    in_row: np.ndarray  # bool, per pair
+    in_column: np.ndarray  # bool, per pair
+
+
+@njit(cache=True, nogil=True)
+def _no_lists(target: int, room: int) -> Lists:
+    return Lists(
+        np.full(target, -1, np.int32),
+        np.full(target, -1, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.zeros(room, np.bool_),
+        np.zeros(room, np.bool_),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _enter(lists: Lists, pairs: Pairs, pair: int | np.int32) -> None:
+    """Put ``pair`` into both its lists where it is not in them."""
+    left, right = pairs.left[pair], pairs.right[pair]
+    if not lists.in_row[pair]:
+        lists.next_in_row[pair], lists.rows[left], lists.in_row[pair] = lists.rows[left], pair, True
+    if not lists.in_column[pair]:
+        lists.next_in_column[pair], lists.columns[right], lists.in_column[pair] = lists.columns[right], pair, True
+
+
 @njit(cache=True, nogil=True)
 def _no_bests(target: int) -> Bests:
     leaves = 1
@@ -63,25 +100,20 @@ def learn(
     frequency = np.zeros(target, np.int64)
     for at in range(len(symbols.symbol)):
         if symbols.symbol[at] >= 0:
-            frequency[symbols.symbol[at]] += symbols.weight[at]
-    rows, columns = np.full(target, -1, np.int32), np.full(target, -1, np.int32)  # lists of pairs by left, by right
-    next_in_row, next_in_column = np.empty(len(pairs.left), np.int32), np.empty(len(pairs.left), np.int32)
+            frequency[symbols.symbol[at]] += symbols.frequency[symbols.word[at]]
+    lists = _no_lists(target, len(pairs.left))
+    for pair in range(pairs.size[0]):
+        _enter(lists, pairs, pair)
     bests = _no_bests(target)
     for left in range(pieces.size[0]):
         _outdate(bests, left)
     learned = np.empty((target, 2), np.int32)
-    n = listed = new = 0
+    n = new = 0
     while pieces.size[0] < target and n < target:
-        for pair in range(listed, pairs.size[0]):
-            left, right = pairs.left[pair], pairs.right[pair]
-            next_in_row[pair], rows[left] = rows[left], pair
-            next_in_column[pair], columns[right] = columns[right], pair
-        listed = pairs.size[0]
         if n > 0:  # the last merge's parts are rarer now: their pairs may have become the best of their rows
             for part in (np.int64(learned[n - 1, 0]), np.int64(learned[n - 1, 1]), np.int64(new)):
-                first = columns[part]
-                _offer_column(pairs, pieces.length, frequency, bests, first, next_in_column, min_frequency, max_length)
-        _search_rows(pairs, pieces.length, frequency, bests, rows, next_in_row, min_frequency, max_length)
+                _offer_column(pairs, pieces.length, frequency, bests, lists, part, min_frequency, max_length)
+        _search_rows(pairs, pieces.length, frequency, bests, lists, min_frequency, max_length)
         top = int(bests.winners[1])
         if top < 0:
             break
@@ -89,7 +121,9 @@ def learn(
         left, right = int(pairs.left[pair]), int(pairs.right[pair])
         new, pieces = merges.join(pieces, left, right)
         learned[n, 0], learned[n, 1] = left, right
-        _, slots, replaced = merges.apply(symbols, pairs, slots, pair, new, n)
+        gained, slots, replaced = merges.apply(symbols, pairs, slots, pair, new, n)
+        for other in gained:
+            _enter(lists, pairs, other)
         n += 1
         frequency[left] -= replaced
         frequency[right] -= replaced
@@ -105,17 +139,28 @@ def _offer_column(
     length: np.ndarray,
     frequency: np.ndarray,
     bests: Bests,
-    pair: int,
-    next_in_column: np.ndarray,
+    lists: Lists,
+    right: int,
     min_frequency: int,
     max_length: int,
 ) -> None:
-    """Offer every pair of the list that starts at ``pair`` (-1: empty) to its row."""
+    """Offer every pair that ends in ``right`` to its row."""
     pairs, bests, length, frequency = merges.lend(pairs), _lend(bests), borrow(length), borrow(frequency)
+    following, listed = borrow(lists.next_in_column), borrow(lists.in_column)
+    last, pair = -1, int(lists.columns[right])
     while pair >= 0:
+        after = int(following[pair])
         if _offer(pairs, length, frequency, bests, pair, min_frequency, max_length):
             _compete(bests, int(pairs.left[pair]))
-        pair = int(next_in_column[pair])
+        if pairs.count[pair] >= min_frequency:
+            last = pair
+        else:
+            listed[pair] = False
+            if last < 0:
+                lists.columns[right] = after
+            else:
+                following[last] = after
+        pair = after
 
 
 @njit(cache=True, nogil=True)
@@ -124,20 +169,29 @@ def _search_rows(
     length: np.ndarray,
     frequency: np.ndarray,
     bests: Bests,
-    rows: np.ndarray,
-    next_in_row: np.ndarray,
+    lists: Lists,
     min_frequency: int,
     max_length: int,
 ) -> None:
     """Find the best pair of every outdated row."""
     pairs, bests, length, frequency = merges.lend(pairs), _lend(bests), borrow(length), borrow(frequency)
+    following, listed = borrow(lists.next_in_row), borrow(lists.in_row)
     for k in range(bests.size[0]):
         left = int(bests.waiting[k])
         bests.stale[left], bests.pair[left], bests.score[left] = False, -1, 0.0
-        pair = int(rows[left])
+        last, pair = -1, int(lists.rows[left])
         while pair >= 0:
+            after = int(following[pair])
             _offer(pairs, length, frequency, bests, pair, min_frequency, max_length)
-            pair = int(next_in_row[pair])
+            if pairs.count[pair] >= min_frequency:
+                last = pair
+            else:
+                listed[pair] = False
+                if last < 0:
+                    lists.rows[left] = after
+                else:
+                    following[last] = after
+            pair = after
         _compete(bests, left)
     bests.size[0] = 0
 
