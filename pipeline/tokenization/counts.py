@@ -59,12 +59,16 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     if config.byte_level:
         texts = _normalise(texts, normalizer, config)
         return _table(*_tally(texts, None, kind, alone))
-    raw = pretokenize.BERT_WORDS if kind == pretokenize.BERT else pretokenize.WORDS
+    raw = pretokenize.BERT_MARKS if kind == pretokenize.BERT else pretokenize.WORDS
     words, weights = _tally(texts, None, raw, np.uint8(0))
     words = _normalise(words, normalizer, config)
     if config.pre_tokenizer == "metaspace":
-        words = pc.replace_substring(words, "▁", " ")
-        words, weights = _tally(words, weights, kind, np.uint8(0))
+        whole = _plain(words, classes.SPACE)  # the others may have got spaces, or lost all that they had
+        kept = whole.to_numpy(zero_copy_only=False)
+        others = pc.replace_substring(words.filter(pc.invert(whole)), "▁", " ")
+        others, repeats = _tally(others, weights[~kept], kind, np.uint8(0))
+        words = pa.concat_arrays([words.filter(whole), others])
+        weights = np.concatenate((weights[kept], repeats))
         mark, nothing = (pa.scalar(part, pa.large_string()) for part in ("▁", ""))
         words = pc.binary_join_element_wise(mark, words, nothing)
     return _table(*_tally(words, weights, kind, alone))
@@ -108,13 +112,19 @@ def _normalise(words: pa.Array, normalizer: Normalizer | None, config: Tokenizer
     """Each of ``words`` normalised by the engine itself; ASCII takes a short cut."""
     if normalizer is None or len(words) == 0:
         return words
-    ascii_only = pc.string_is_ascii(words)
+    plain = _plain(words, classes.CONTROL if config.pre_tokenizer == "bert" else 0)  # which BERT's also removes
     lowered = pc.ascii_lower(words) if config.lowercase else words
-    if config.pre_tokenizer == "bert":  # cleaning also removes control characters
-        ascii_only = pc.and_(ascii_only, pc.invert(pc.match_substring_regex(words, "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")))
-    rest = words.filter(pc.invert(ascii_only))
-    changed = pa.array([normalizer.normalize_str(word) for word in rest.to_pylist()], words.type)
-    return pc.replace_with_mask(lowered, pc.invert(ascii_only), changed)
+    rest = words.filter(pc.invert(plain))
+    changed = pa.array([normalizer.normalize_str(word.as_py()) for word in rest], words.type)
+    return pc.replace_with_mask(lowered, pc.invert(plain), changed)
+
+
+def _plain(words: pa.Array, outside: int | np.uint8) -> pa.BooleanArray:
+    """Which of ``words`` are not empty and of ASCII characters in none of the classes ``outside``."""
+    members = np.zeros(256, bool)
+    members[:128] = classes.table()[:128] & outside == 0
+    data, offsets = text_buffers(words)
+    return pa.array(_all_of(text_data(data), offsets, members))
 
 
 def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -141,6 +151,18 @@ def _tally(
     bounds = table.rows[: n + 1, 0].copy()
     words = pa.py_buffer(table.data[: bounds[n]].copy())
     return pa.LargeStringArray.from_buffers(n, pa.py_buffer(bounds), words), table.rows[:n, 1].copy()
+
+
+@njit(cache=True, nogil=True)
+def _all_of(data: np.ndarray, offsets: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """bool a text: whether it has bytes and all are ``members`` (bool [256])."""
+    found = offsets[1:] > offsets[:-1]
+    for i in range(len(found)):
+        for at in range(offsets[i], offsets[i + 1]):
+            if not members[data[at]]:
+                found[i] = False
+                break
+    return found
 
 
 @njit(cache=True, nogil=True)
