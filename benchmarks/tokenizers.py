@@ -1,8 +1,8 @@
 """Tokenizers: counting, training and packing beside Hugging Face tokenizers and SentencePiece, on the same text.
 
 Every run is a process of its own; its time leaves out imports and kernel loading. Its memory is the peak above what the
-process held with the text loaded, and in brackets the peak of the whole process: ours holds numba and Arrow, some 190 MiB
-more than a peer's before either does anything. Both sides may use two cores; ours trains on one.
+process held with the text loaded, and in brackets the peak of the whole process: ours holds numba and Arrow, some
+190 MiB more than a peer's before either does anything. Both sides may use two cores; ours trains on one.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Symbols(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The index of adjacent pairs, which stay in it. ``size`` is [pairs, list entries, first entry given back or -1]."""
+    """The index of adjacent pairs; ``size`` is [pairs, list entries, the first entry given back or -1]."""
 
     left: np.ndarray  # int32, per pair
     right: np.ndarray  # int32, per pair
