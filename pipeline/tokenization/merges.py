@@ -117,7 +117,7 @@ def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
     for at in range(len(symbol) - 1):
         if symbol[at] >= 0 and symbol[at + 1] >= 0 and word[at] == word[at + 1]:
             pair, slots = find(pairs, slots, symbol[at], symbol[at + 1])
-            add(pairs, pair, at, symbols.frequency[word[at]])
+            add(pairs, pair, at, int(symbols.frequency[word[at]]))
     return pairs, slots
 
 

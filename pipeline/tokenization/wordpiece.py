@@ -140,7 +140,7 @@ def _offer_column(
     frequency: np.ndarray,
     bests: Bests,
     lists: Lists,
-    right: int,
+    right: int | np.int64,
     min_frequency: int,
     max_length: int,
 ) -> None:
