@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -54,8 +55,10 @@ class Processes:
 
         mesh = init_device_mesh(next(module.parameters()).device.type, (self.count,))
         blocks = {name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+        holders = _holders(module)
         for part in list(module.modules()):
-            if type(part).__name__ in blocks:
+            # tied embeddings belong to the output head as well, so the whole module gathers them
+            if type(part).__name__ in blocks and all(holders[held] == n for held, n in _holders(part).items()):
                 fully_shard(part, mesh=mesh)
         fully_shard(module, mesh=mesh)
         return module
@@ -92,6 +95,11 @@ class Processes:
         """Return when all processes have come here."""
         if self.state is not None:
             self.state.wait_for_everyone()
+
+
+def _holders(module: nn.Module) -> Counter[nn.Parameter]:
+    """In how many modules within ``module`` each of its parameters is; more than one where it is tied."""
+    return Counter(own for part in module.modules() for own in part.parameters(recurse=False))
 
 
 def current() -> Processes:
