@@ -41,16 +41,14 @@ STEPS, TOY_STEPS = 40, 4
 
 
 def child(side: str, objective: str, preset: str, length: int, batch: int, micro: int, toy: bool) -> None:
-    """One measurement in this process, told as JSON; the Trainer takes the micro-batch as its batch."""
-    task = training.prepare(objective, preset, length, batch if side == "ours" else micro, "bf16")
-    changed = {"micro_batch": micro, "compile": not toy, "steps": TOY_STEPS if toy else STEPS}
+    """One measurement in this process, told as JSON."""
+    task = training.prepare(objective, preset, length, batch, micro, "bf16")
+    changed = {"compile": not toy, "steps": TOY_STEPS if toy else STEPS}
     task = replace(task, config=task.config.model_copy(update=changed))
     with tempfile.TemporaryDirectory() as folder:
         tokens = training.documents(f"{folder}/tokens")
-        if side == "ours":
-            found = training.ours(task, tokens, folder)
-        else:
-            found = {"tokens_per_second": training.theirs(task, tokens, folder)}
+        measure = training.ours if side == "ours" else training.theirs
+        found = measure(task, tokens, folder)
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     print(json.dumps({**found, "memory": memory}))
 
