@@ -4,6 +4,10 @@ A document longer than a window is cut into windows of its own and a remainder. 
 first, each go to the window in which they leave least room (best-fit decreasing; a tree over the room left finds it in
 log(length) steps); what then stays free is padding, well below 1 % on real lengths. Each epoch draws anew which of
 equally long pieces goes where, and the order of the windows, from (seed, epoch); their number never changes.
+
+With whole sentences (RoBERTa's FULL-SENTENCES: Liu 2019) a longer document is cut where a sentence starts, as late as
+fits, so that every piece, and so every window, begins with a sentence and ends with one; only a sentence that is longer
+than a window is cut.
 """
 
 from __future__ import annotations
@@ -31,19 +35,24 @@ class FittedOrder:
     """Windows of ``length`` that hold whole pieces of documents, read like ``order.Order``.
 
     Each piece is framed as ``layout`` says and opens with ``first``, so that nothing is taken to come before it;
-    what a window has ``behind`` it is NOTHING. Raises TooFewTokens where there is no token.
+    what a window has ``behind`` it is NOTHING. ``whole_sentences``: longer documents are cut between sentences. Raises
+    TooFewTokens where there is no token.
     """
 
-    def __init__(self, packed: PackedTokens, layout: Layout, length: int, seed: int, repeat: bool = True) -> None:
+    def __init__(
+        self,
+        packed: PackedTokens,
+        layout: Layout,
+        length: int,
+        seed: int,
+        repeat: bool = True,
+        whole_sentences: bool = False,
+    ) -> None:
         self.packed, self.layout, self.length, self.seed = packed, layout, length, seed
         self._opens, self._closes = layout.before is not None, layout.after is not None
         framing = self._opens + self._closes
-        stored = np.diff(packed.starts)
-        room = length - framing
-        self._rows = np.repeat(np.arange(len(stored)), -(-stored // room))
-        numbers = np.arange(len(self._rows)) - np.searchsorted(self._rows, self._rows)
-        self._lows = packed.starts[self._rows] + numbers * room
-        self._highs = np.minimum(self._lows + room, packed.starts[self._rows + 1])
+        sentences = packed.sentence_starts if whole_sentences else np.zeros(0, np.int64)
+        self._rows, self._lows, self._highs = cut(packed.starts, sentences, length - framing)
         self._sizes = self._highs - self._lows + framing
         self._entries = np.repeat(np.arange(len(self._rows)), packed.repeats[self._rows] if repeat else 1)
         if len(self._entries) == 0:
@@ -112,8 +121,36 @@ def arrange(
     packed: PackedTokens, layout: Layout, config: PretrainConfig, seed: int, repeat: bool, length: int | None = None
 ) -> Order | FittedOrder:
     """The order that ``config.packing`` names, in windows of ``length`` or else of the sequence length."""
-    order = FittedOrder if config.packing == "best_fit" else Order
-    return order(packed, layout, config.sequence_length if length is None else length, seed, repeat)
+    length = config.sequence_length if length is None else length
+    if config.packing == "concatenate":
+        return Order(packed, layout, length, seed, repeat)
+    return FittedOrder(packed, layout, length, seed, repeat, config.packing == "full_sentences")
+
+
+@njit(cache=True, nogil=True)
+def cut(starts: np.ndarray, sentences: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Documents, bounded by ``starts`` (int64 [documents + 1]), in pieces of up to ``room`` tokens.
+
+    Each is cut at the last of the positions ``sentences`` (int64, ascending) that fits, or else when it is full.
+    Returns each piece's document and where it starts and ends, int64 [pieces].
+    """
+    most = 0
+    for row in range(len(starts) - 1):
+        most += 2 * ((starts[row + 1] - starts[row]) // room) + 1  # a piece and the next hold more than ``room``
+    rows, lows, highs = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    count, sentence = 0, 0
+    for row in range(len(starts) - 1):
+        low, end = starts[row], starts[row + 1]
+        while low < end:
+            high = min(low + room, end)
+            while sentence < len(sentences) and sentences[sentence] <= high:
+                sentence += 1
+            if high < end and sentence > 0 and sentences[sentence - 1] > low:
+                high = sentences[sentence - 1]
+            rows[count], lows[count], highs[count] = row, low, high
+            count += 1
+            low = high
+    return rows[:count], lows[:count], highs[:count]
 
 
 @njit(cache=True, nogil=True)

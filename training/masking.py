@@ -47,24 +47,35 @@ def wanted(candidates: np.ndarray, share: float) -> np.ndarray:
     return np.minimum(np.maximum(1, np.rint(there * share)), there).astype(np.int64)
 
 
-def pick(tokens: np.ndarray, candidates: np.ndarray, drawn: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def pick(
+    tokens: np.ndarray, candidates: np.ndarray, drawn: np.ndarray, share: float, odds: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Places and original tokens, int64 [n, slots], of ``share`` of each row's ``candidates`` (boolean [n, length]).
 
-    ``drawn`` are uniforms [n, length]: the candidates with the smallest are picked. Where a row has fewer than
-    ``slots``, the rest is place 0 with label IGNORE.
+    ``drawn`` are uniforms [n, length]: the candidates with the smallest are picked. With ``odds`` (float64
+    [vocabulary]) one after another is picked with a probability in proportion to its token's odds among those left
+    (exponential clocks: Efraimidis 2006). Where a row has fewer than ``slots``, the rest is place 0 with label IGNORE.
     """
-    places = np.argsort(np.where(candidates, drawn, 2.0), axis=1, kind="stable")[:, : slots(tokens.shape[1], share)]
+    keys = drawn if odds is None else -np.log1p(-drawn) / odds[tokens]
+    places = np.argsort(np.where(candidates, keys, np.inf), axis=1, kind="stable")[:, : slots(tokens.shape[1], share)]
     used = np.arange(places.shape[1]) < wanted(candidates, share)[:, None]
     labels = np.where(used, np.take_along_axis(tokens, places, axis=1), IGNORE)
     return np.where(used, places, 0), labels
 
 
 def pick_runs(
-    tokens: np.ndarray, candidates: np.ndarray, drawn: np.ndarray, share: float, longest: int
+    tokens: np.ndarray,
+    candidates: np.ndarray,
+    drawn: np.ndarray,
+    share: float,
+    longest: int,
+    continuing: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As ``pick``, by runs of 1 to ``longest`` candidates; a run of n is drawn with odds of 1/n (Lan 2020).
+    """As ``pick``, by runs of 1 to ``longest`` whole words; a run of n is drawn with odds of 1/n (Lan 2020).
 
-    ``drawn`` are uniforms [n, 3, length]: lengths, their order, and their places.
+    ``continuing`` (bool [vocabulary]) says which tokens go on with the word before them; None: each is a word. As many
+    words are drawn as hold ``share`` of the tokens on average; of a draw with more, words are left out until it fits.
+    ``drawn`` are uniforms [n, 4, length]: lengths, their order, their places, and which words to leave out.
     """
     odds = 1 / np.arange(1, longest + 1)
     reached = np.cumsum(odds) / odds.sum()
@@ -72,12 +83,28 @@ def pick_runs(
     labels = np.full(picked.shape, IGNORE)
     for row, budget in enumerate(wanted(candidates, share).tolist()):
         places = np.flatnonzero(candidates[row])
-        lengths = runs.cut_to(np.searchsorted(reached, drawn[row, 0], "right") + 1, budget)
-        starts, lengths = runs.lay_out(lengths, len(places), drawn[row, 1:])
-        inside = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(budget)
-        picked[row, :budget] = places[inside]
-        labels[row, :budget] = tokens[row, places[inside]]
+        bounds = words(tokens[row, places], places, continuing)
+        count = len(bounds) - 1
+        drawn_words = max(1, round(budget * count / len(places))) if budget else 0
+        lengths = runs.cut_to(np.searchsorted(reached, drawn[row, 0], "right") + 1, drawn_words)
+        starts, lengths = runs.lay_out(lengths, count, drawn[row, 1:3])
+        chosen = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(drawn_words)
+        chosen = chosen[np.argsort(drawn[row, 3, :drawn_words], kind="stable")]
+        spent = np.cumsum(np.diff(bounds)[chosen])
+        kept = chosen[spent <= picked.shape[1]] if len(chosen) and spent[0] <= picked.shape[1] else chosen[:1]
+        inside = np.concatenate([np.arange(bounds[word], bounds[word + 1]) for word in kept] or [bounds[:0]])
+        inside = np.sort(inside[: picked.shape[1]])  # a word longer than all that may be masked is cut
+        picked[row, : len(inside)] = places[inside]
+        labels[row, : len(inside)] = tokens[row, places[inside]]
     return picked, labels
+
+
+def words(tokens: np.ndarray, places: np.ndarray, continuing: np.ndarray | None) -> np.ndarray:
+    """Where words start among ``tokens`` [n] at ascending ``places`` [n] of a row, and n: int64 [words + 1]."""
+    begins = np.ones(len(tokens) + 1, bool)
+    if continuing is not None and len(tokens):
+        begins[1:-1] = ~continuing[tokens[1:]] | (np.diff(places) != 1)
+    return np.flatnonzero(begins)
 
 
 def corrupt(

@@ -35,6 +35,10 @@ _AUTO = {
 }
 
 
+#: Layers that read the state of a sequence's first token only.
+_OF_THE_FIRST = (".pooler.", "seq_relationship.", "sop_classifier.")
+
+
 def padded(size: int) -> int:
     """The vocabulary of a model whose tokenizer has ``size`` entries."""
     return -(-size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
@@ -148,15 +152,27 @@ def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: fl
     """Floating-point operations of forward and backward for one input token (Chowdhery 2022, appendix B).
 
     6 for each parameter that it is multiplied with, and 12 x layers x width x length for attention. ``head_share`` is
-    the share of the positions at which the output head is computed. Layers that share weights count each time they run.
+    the share of the positions at which the output head, its transform included, is computed; what is computed of [CLS]
+    alone counts once a sequence. Layers that share weights count each time they run.
     """
     config = model.config
     layers, width = dimensions(config)
-    head = model.get_output_embeddings()
-    output = head.weight.numel() if head is not None else 0
-    matrices = count(model).matrices_and_head - output
     repeats = layers // getattr(config, "num_hidden_groups", layers)
-    return 6 * (matrices * repeats + output * head_share) + 12 * layers * width * sequence_length
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    inner = {id(parameter) for parameter in model.base_model.parameters()}
+    head = model.get_output_embeddings()
+    products = head.weight.numel() * head_share if head is not None else 0.0
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2 or id(parameter) in tables or (head is not None and parameter is head.weight):
+            continue
+        if any(part in name for part in _OF_THE_FIRST):
+            share = 1 / sequence_length
+        elif id(parameter) in inner:
+            share = repeats if ".albert_layer_groups." in name else 1
+        else:
+            share = head_share
+        products += parameter.numel() * share
+    return 6 * products + 12 * layers * width * sequence_length
 
 
 def hidden_states(

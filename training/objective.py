@@ -36,13 +36,17 @@ class Batch:
 class Task:
     """What an objective may depend on: the run's config, its tokenizer and a seed. Small and picklable.
 
-    ``teacher`` is the folder of the model that a distilled one learns from.
+    ``teacher`` is the folder of the model that a distilled one learns from. ``continuing`` (bool [vocabulary]) says
+    which tokens go on with a word, ``odds`` (float64 [vocabulary]) how likely each is to be masked beside others; None:
+    each token is a word, and as likely as any.
     """
 
     config: PretrainConfig
     vocabulary: Vocabulary
     seed: int
     teacher: str | None = None
+    continuing: np.ndarray | None = None
+    odds: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Objective:
 
     ``version`` is raised whenever the same documents would give other examples or another loss.
     ``weights(task)`` names the parts of the loss and what each weighs.
+    ``informed(task, packed, tokenizer)`` is the task with what it must know of the packed tokens to train on and of the
+    tokenizer in a folder.
     ``order(task, packed, seed, repeat)`` reads packed documents; each once an epoch unless ``repeat``.
     ``create(task)`` draws new weights from the task's seed.
     ``examples(task, windows)`` must be pure, and each example depend on its own window and visit only.
@@ -71,5 +77,6 @@ class Objective:
     checkpoint: Callable[[nn.Module], PreTrainedModel]
     flops: Callable[[nn.Module, Task], float]
     per_byte: tuple[str, str] | None = None
+    informed: Callable[[Task, PackedTokens, str], Task] = lambda task, _packed, _tokenizer: task
     companions: Callable[[nn.Module], Mapping[str, PreTrainedModel]] = lambda _module: {}
     added_tokens: Callable[[Task], Sequence[str]] = lambda _task: ()

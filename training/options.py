@@ -34,9 +34,9 @@ ENCODERS = ("mlm", "mlm_nsp", "mlm_sop", "distillation", "electra")
 
 
 class NgramConfig(Config):
-    """ALBERT (Lan 2020): runs of tokens are masked together; a run of n has a probability in proportion to 1/n."""
+    """ALBERT (Lan 2020): runs of words are masked together; a run of n has a probability in proportion to 1/n."""
 
-    longest: Annotated[int, Field(ge=1, description="tokens of the longest run; 1 masks single tokens")] = 3
+    longest: Annotated[int, Field(ge=1, description="words of the longest run; 1 masks single words")] = 3
 
 
 class DistillationConfig(Config):
@@ -52,6 +52,9 @@ class DistillationConfig(Config):
     only_masked: Annotated[
         bool, Field(description="compare distributions at masked tokens only, not at all; saves time and memory")
     ] = False
+    rare_word_power: Annotated[
+        Weight, Field(description="tokens are masked with odds of count ** -power, rare ones more often; 0: all alike")
+    ] = 0.7
     freeze_positions: Annotated[bool, Field(description="keep the teacher's position embeddings")] = True
 
 

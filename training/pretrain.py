@@ -38,7 +38,8 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     """Pretrain the run ``name`` of the recipe and return its summary; at once if its model is there and current.
 
     A run that was killed goes on from its last checkpoint. Raises KeyError for a name that the recipe has not,
-    loop.Diverged when the loss is not finite, order.TooFewTokens when the corpus does not fill one sequence.
+    loop.Diverged when the loss is not finite, order.TooFewTokens when the corpus does not fill one sequence,
+    FileNotFoundError when the teacher, or the tokenizer that tokens are to be added to, is not there.
     """
     config = find(build.recipe.pretrain, name)
     objective = objectives.load(config.objective)
@@ -60,6 +61,9 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         return current
 
     task = Task(config, Vocabulary.of(train), seed, teacher)
+    tokenizer = build.path("tokenizers", config.tokenizer)
+    extensible(config, tokenizer, objective.added_tokens(task))
+    task = objective.informed(task, train, tokenizer)
     order = objective.order(task, train, noise.seed("order", seed), True)
     steps = count_steps(config, order)
     module = objective.create(task)
@@ -118,7 +122,6 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         **result_of(state, hardware.device()),
     }
     if several.first:
-        tokenizer = build.path("tokenizers", config.tokenizer)
         with files.opened(files.join(plan.folder, "metrics.jsonl")) as log:
             summary["spikes"] = lineage.Lineage(objective, task, train, tokenizer).spikes(map(bytes.decode, log))
         publish(
@@ -146,6 +149,17 @@ def teacher_of(build: Build[BuildRecipe], config: PretrainConfig) -> str | None:
         remedy = "pretrain it first" if mine else "give a run of this recipe, or a folder with config.json"
         raise FileNotFoundError(f"pretrain {config.name!r}: teacher {named!r} is not there ({folder}); {remedy}")
     return str(folder)
+
+
+def extensible(config: PretrainConfig, tokenizer: str, added: Sequence[str]) -> None:
+    """Raise FileNotFoundError, before hours of training, where ``added`` tokens lack a tokenizer to be added to."""
+    path = files.join(tokenizer, "tokenizer.json")
+    if added and not files.exists(path):
+        raise FileNotFoundError(
+            f"pretrain {config.name!r}: {path} is not there; objective {config.objective!r} publishes it with"
+            f" {len(added)} more tokens, such as {added[-1]}; train the tokenizer {config.tokenizer!r} first, or copy"
+            " the folder of the one that the tokens were packed with to that place"
+        )
 
 
 def weights_hash(folder: str) -> str:

@@ -55,8 +55,11 @@ class PretrainConfig(RunConfig, options.ObjectiveConfig):
     model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
     sequence_length: Annotated[int, Field(ge=8)] = 256
     packing: Annotated[
-        Literal["concatenate", "best_fit"],
-        Field(description="documents end to end and cut, or best-fit: whole ones and under 1 % of padding"),
+        Literal["concatenate", "best_fit", "full_sentences"],
+        Field(
+            description="documents end to end and cut; or best-fit: whole ones and under 1 % of padding; or best-fit"
+            " with longer ones cut between sentences (RoBERTa)"
+        ),
     ] = "concatenate"
     steps: Annotated[int | None, Field(ge=1)] = None
     tokens: Annotated[int | None, Field(ge=1)] = None

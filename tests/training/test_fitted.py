@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.fitted import FittedOrder, best_fit
+from training.fitted import FittedOrder, best_fit, cut
 from training.order import NOTHING, Layout, Order, TooFewTokens
 
 from .conftest import END, pack, sentences
@@ -99,3 +99,43 @@ def test_fewer_documents_are_cut_than_by_concatenation(packed):
 def test_an_empty_corpus_is_an_error_that_says_so(tmp_path):
     with pytest.raises(TooFewTokens, match="no token to read"):
         FittedOrder(pack(str(tmp_path), ["", ""], {}), Layout(), 64, 0)
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 30), max_size=8), min_size=1, max_size=5),
+    st.integers(1, 24),
+)
+def test_long_documents_are_cut_between_sentences(documents, room):
+    """Documents given as the sizes of their sentences: pieces are full of sentences, and only a longer one is cut."""
+    sizes = [sum(sentences) for sentences in documents]
+    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    starts = np.concatenate(
+        [begin + np.cumsum([0, *of[:-1]]) for begin, of in zip(bounds[:-1], documents, strict=True) if of]
+        or [np.zeros(0)]
+    ).astype(np.int64)
+    rows, lows, highs = cut(bounds, starts, room)
+    known, ends = set(starts.tolist()), dict(zip(starts.tolist(), [*starts.tolist()[1:], int(bounds[-1])], strict=True))
+    assert np.repeat(rows, highs - lows).tolist() == np.repeat(np.arange(len(sizes)), sizes).tolist()
+    assert all((highs - lows <= room) & (highs > lows))
+    for row, low, high in zip(rows.tolist(), lows.tolist(), highs.tolist(), strict=True):
+        if high == bounds[row + 1]:
+            continue
+        if high not in known:  # inside a sentence that no window holds, or what is left of it
+            assert high - low == room
+            assert not known & set(range(low + 1, high))
+        elif ends[high] > low + room:
+            continue  # the next sentence would not have fitted
+        else:
+            pytest.fail(f"the sentence at {high} had room in the piece from {low}")
+
+
+def test_windows_begin_and_end_with_whole_sentences(packed):
+    order = FittedOrder(packed, Layout(before=258), 48, seed=3, whole_sentences=True)
+    found = order.read(np.arange(order.windows_per_epoch))
+    known = set(packed.sentence_starts.tolist())
+    starts = {bytes(packed.tokens(place, place + 12).astype(np.uint8)) for place in known}
+    openings = found.tokens[:, 1:13].astype(np.uint8)
+    opened = [bytes(opening) for opening in openings if opening[0] == ord("t")]  # of the grammar: no sentence is cut
+    assert len(opened) > 20
+    assert all(text in starts for text in opened)
+    assert (found.segments != NOTHING).sum() == order.tokens_per_epoch

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 
 from pipeline.build import Build
 from tests.training.conftest import make_build, pretrain_section
-from training import loop
+from training import loop, noise
 from training.options import OBJECTIVES
 from training.pretrain import pretrain
 from training.recipe import BuildRecipe
@@ -45,13 +44,19 @@ def run_until(build: Build[BuildRecipe], name: str, step: int) -> None:
         pretrain(build, name, stop)
 
 
+def random_step(objective: str, low: int, high: int) -> int:
+    """A step of the run, the objective's own: any from ``low`` to ``high``, drawn from a seeded generator."""
+    return int(noise.generator("killed at", objective).integers(low, high + 1))
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("killed_at", [6, 10])
-def test_a_resumed_run_has_equal_weights(packed_build: str, tmp_path: Path, objective: str, killed_at: int) -> None:
-    section = pretrain_section(objective, eval_every=3)
+def test_a_run_killed_at_a_random_step_resumes_to_equal_weights(
+    packed_build: str, tmp_path: Path, objective: str
+) -> None:
+    section = pretrain_section(objective, eval_every=3, log_every=1)
     whole, stopped = copy(packed_build, tmp_path / "whole"), copy(packed_build, tmp_path / "stopped")
     summary = pretrain(make_build(whole, section), objective)
-    run_until(make_build(stopped, section), objective, killed_at)
+    run_until(make_build(stopped, section), objective, random_step(objective, 1, 11))
     resumed = pretrain(make_build(stopped, section), objective)
     expected, found = weights(whole, objective), weights(stopped, objective)
     assert expected.keys() == found.keys()
@@ -103,32 +108,36 @@ def test_a_loss_that_is_not_finite_stops_with_step_documents_and_checkpoint(
 
 
 CHILD = """
-import sys, torch
+import os, signal, sys, torch
 torch.set_num_threads(1)
-from tests.training.conftest import make_build, pretrain_section
+from tests.training.conftest import make_build
+from tests.training.test_resume import long_run
 from training.pretrain import pretrain
-section = pretrain_section(steps=40, checkpoint_every=4)
-pretrain(make_build(sys.argv[1], section), "causal", lambda *at: print(at[0], flush=True))
+root, objective, step = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def kill(at, *_):
+    if at >= step:
+        os.kill(os.getpid(), signal.SIGKILL)
+pretrain(make_build(root, long_run(objective)), objective, kill)
 """
 
 
+def long_run(objective: str) -> dict:
+    return pretrain_section(objective, steps=24, log_every=1)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0.02, 0.15])
-def test_sigkill_and_the_same_command_again(packed_build: str, tmp_path: Path, after: float) -> None:
+@pytest.mark.parametrize("objective", ["causal", "mlm_sop", "electra", "span_corruption", "denoising"])
+def test_sigkill_at_a_random_step_and_the_same_command_again(packed_build: str, tmp_path: Path, objective: str) -> None:
+    """A process of its own is killed by the kernel: nothing is closed, flushed or tidied up."""
     whole, killed = copy(packed_build, tmp_path / "whole"), copy(packed_build, tmp_path / "killed")
-    section = pretrain_section(steps=40, checkpoint_every=4)
-    pretrain(make_build(whole, section), "causal")
+    pretrain(make_build(whole, long_run(objective)), objective)
+    step = random_step(objective, 6, 23)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, "-c", CHILD, killed], stdout=subprocess.PIPE, env=environment)
-    assert process.stdout is not None
-    process.stdout.readline()  # it trains
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not Path(killed, "models/causal").exists()
+    command = [sys.executable, "-c", CHILD, killed, objective, str(step)]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert not Path(killed, f"models/{objective}").exists()
     seen: list[int] = []
-    pretrain(make_build(killed, section), "causal", lambda *at: seen.append(at[0]))
-    assert 2 < seen[0] < 40 or after < 0.1  # finished steps are not made again
-    expected, found = weights(whole, "causal"), weights(killed, "causal")
+    pretrain(make_build(killed, long_run(objective)), objective, lambda *at: seen.append(at[0]))
+    assert 4 < seen[0] <= step + 1  # the first checkpoint is of step 4: finished steps are not made again
+    expected, found = weights(whole, objective), weights(killed, objective)
     assert all(torch.equal(expected[name], found[name]) for name in expected)

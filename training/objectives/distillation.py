@@ -3,13 +3,17 @@
 Sanh et al. 2019, "DistilBERT", with the weights of its published run: 5.0 x the divergence KL(teacher || student) of
 the two distributions at temperature 2, times its square (Hinton 2015), at every token that is not padding; 2.0 x the
 cross-entropy of the masked tokens (as in ``mlm``); 1.0 x (1 - cosine) of last hidden states, again at every token that
-is not padding. The student's layers start as layers of the teacher, the first, the last and evenly between (of 12 the
-layers 0, 2, 4, 7, 9, 11 for 6), its embeddings and head as the teacher's; token types are left out, as in the paper.
+is not padding. Tokens are masked with odds of (their count in the corpus) ** -0.7, so that rare ones are not forgotten
+(``rare_word_power``; from Conneau 2019, "XLM").
+
+The student's layers start as layers of the teacher, the first, the last and evenly between (of 12 the layers 0, 2, 4,
+7, 9, 11 for 6), its embeddings and head as the teacher's; token types are left out, as in the paper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.tokenization.packed import PackedTokens
 from training import masking, models
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm
@@ -114,6 +119,24 @@ def _renamed(name: str) -> str:
     return name
 
 
+def informed(task: Task, packed: PackedTokens, _tokenizer: str) -> Task:
+    options = task.config.distillation
+    assert options is not None  # the recipe's check
+    if options.rare_word_power == 0:
+        return task
+    return replace(task, odds=np.maximum(count(packed), 1.0) ** -options.rare_word_power)
+
+
+def count(packed: PackedTokens) -> np.ndarray:
+    """How often each entry of the vocabulary stands in ``packed``, int64 [vocabulary]; each document once."""
+    found = np.zeros(packed.vocab_size, np.int64)
+    block = 1 << 24  # tokens; memory stays bounded
+    for start in range(0, len(packed), block):
+        tokens = packed.tokens(start, min(start + block, len(packed)))
+        found += np.bincount(tokens, minlength=packed.vocab_size)
+    return found
+
+
 def examples(task: Task, windows: Windows) -> Batch:
     """The arrays of ``mlm``."""
     batch = mlm.examples(task, windows)
@@ -169,7 +192,7 @@ def flops(module: nn.Module, task: Task) -> float:
 
 OBJECTIVE = Objective(
     name="distillation",
-    version=1,
+    version=2,
     weights=weights,
     order=mlm.order,
     create=create,
@@ -177,5 +200,6 @@ OBJECTIVE = Objective(
     loss=loss,
     checkpoint=lambda module: cast(Distillation, module).student,
     flops=flops,
+    informed=informed,
     per_byte=("masked_bits_per_byte", "mlm"),
 )

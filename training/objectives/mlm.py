@@ -3,8 +3,9 @@
 Devlin et al. 2019, "BERT"; Liu et al. 2019, "RoBERTa". Of the tokens that are neither special nor padding a window
 picks ``mask_share`` exactly; of these 80 % become [MASK], 10 % a token drawn uniformly from the vocabulary, 10 % stay.
 The loss is taken at the picked positions only, and so is the output head computed. The mask is drawn anew at each
-visit, as in RoBERTa; next-sentence prediction is another objective. A window is filled with documents end to end, and
-every piece of a document stands between [CLS] and [SEP] and sees itself only.
+visit, as in RoBERTa, whose FULL-SENTENCES are ``packing: full_sentences``; next-sentence prediction is another
+objective. A window is filled with documents end to end, and every piece of a document stands between [CLS] and [SEP]
+and sees itself only.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def examples(task: Task, windows: Windows) -> Batch:
     inside = windows.segments != NOTHING
     drawn = noise.uniforms(windows.visits, (3, tokens.shape[1]), "mlm", task.seed)
     candidates = inside & ~np.isin(tokens, vocabulary.special)
-    picked, labels = masking.pick(tokens, candidates, drawn[:, 0], task.config.mask_share)
+    picked, labels = masking.pick(tokens, candidates, drawn[:, 0], task.config.mask_share, task.odds)
     arrays = {
         "tokens": masking.corrupt(tokens, picked, labels, drawn[:, 1], drawn[:, 2], vocabulary, MASKED, RANDOM),
         "segments": windows.segments.astype(np.int64),

@@ -135,3 +135,18 @@ def test_a_teacher_that_cannot_teach_is_refused(first: dict, message: str) -> No
 def test_a_teacher_comes_before_its_student() -> None:
     with pytest.raises(ValueError, match="its teacher 'teacher' must stand before it"):
         recipe(pretrain=[section("distillation"), section("mlm", name="teacher")])
+
+
+def test_rare_tokens_are_masked_more_often(documents, teacher: str) -> None:
+    """By their count in the packed tokens to the power of -0.7, as XLM and DistilBERT; 0 leaves all alike."""
+    found, packed = task("distillation", teacher), documents["masked"]
+    counts = np.bincount(packed.tokens(0, len(packed)), minlength=packed.vocab_size)
+    smoothed = distillation.informed(found, packed, "")
+    assert smoothed.odds is not None
+    np.testing.assert_allclose(smoothed.odds[counts > 0], counts[counts > 0] ** -0.7)
+    windows = distillation.OBJECTIVE.order(found, packed, 3, True).read(np.arange(200))
+    chosen = [distillation.examples(of, windows).arrays["labels"] for of in (smoothed, found)]
+    rare, uniform = (1 / counts[labels[labels != IGNORE]] for labels in chosen)
+    assert rare.mean() > 1.5 * uniform.mean()
+    equal = task("distillation", teacher, **options(rare_word_power=0))
+    assert distillation.informed(equal, packed, "").odds is None

@@ -96,7 +96,14 @@ def test_a_document_in_a_pack_is_unchanged_by_the_others_text(tmp_path: Path, te
 
 @pytest.mark.parametrize(
     ("objective", "close"),
-    [("mlm", 0.05), ("electra", 0.01), ("span_corruption", 1e-6), ("denoising", 1e-6)],
+    [
+        ("mlm", 0.01),
+        ("mlm_nsp", 0.03),
+        ("mlm_sop", 0.03),
+        ("electra", 0.01),
+        ("span_corruption", 1e-6),
+        ("denoising", 1e-6),
+    ],
 )
 def test_operations_are_those_that_torch_counts(documents, objective: str, close: float) -> None:
     """Forward and backward of one batch, for each token of the documents that it reads."""

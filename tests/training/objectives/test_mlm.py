@@ -106,6 +106,17 @@ def test_places_are_picked_evenly() -> None:
     assert chisquare(counts).pvalue > 1e-3
 
 
+def test_places_are_picked_by_the_odds_of_their_tokens() -> None:
+    """The first of several by its share of the odds; those of others never change it."""
+    odds = np.array([1.0, 2.0, 4.0, 100.0])
+    tokens, candidates = np.array([[0, 1, 2, 3]]), np.array([[True, True, True, False]])
+    counts = np.zeros(3)
+    for visit in range(6000):
+        picked, _ = masking.pick(tokens, candidates, np.random.default_rng(visit).random((1, 4)), 0.25, odds)
+        counts[picked[0, 0]] += 1
+    assert chisquare(counts, 6000 * odds[:3] / odds[:3].sum()).pvalue > 1e-3
+
+
 def test_the_mask_is_a_function_of_visit_and_seed(order: Reader) -> None:
     windows, _ = read(order, 8)
     batch = mlm.examples(task(), windows)

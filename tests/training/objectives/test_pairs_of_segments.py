@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
 from tests.training.conftest import SPECIAL
@@ -63,7 +65,7 @@ def test_runs_of_n_tokens_are_drawn_with_odds_of_one_over_n() -> None:
     counts = np.zeros(3)
     tokens, candidates = np.zeros((1, 2000), np.int64), np.ones((1, 2000), bool)
     for seed in range(40):
-        drawn = np.random.default_rng(seed).random((1, 3, 2000))
+        drawn = np.random.default_rng(seed).random((1, 4, 2000))
         picked, labels = masking.pick_runs(tokens, candidates, drawn, 0.02, 3)
         assert (labels != IGNORE).sum() == 40
         places = np.sort(picked[0])
@@ -79,9 +81,35 @@ def test_runs_take_every_candidate_alike() -> None:
     tokens, candidates = np.arange(60)[None], np.ones((1, 60), bool)
     candidates[0, ::6] = False
     for seed in range(4000):
-        picked, labels = masking.pick_runs(tokens, candidates, np.random.default_rng(seed).random((1, 3, 60)), 0.15, 3)
+        picked, labels = masking.pick_runs(tokens, candidates, np.random.default_rng(seed).random((1, 4, 60)), 0.15, 3)
         np.testing.assert_array_equal(picked[labels != IGNORE], labels[labels != IGNORE])
         np.add.at(counts, labels[labels != IGNORE], 1)
     assert (counts[::6] == 0).all()
     inner = counts[candidates[0]]
     assert inner.std() / inner.mean() < 0.1
+
+
+@given(st.integers(0, 10**6), st.integers(1, 80), st.floats(0.05, 0.5), st.floats(0, 0.9))
+@settings(max_examples=60, deadline=None)
+def test_words_are_masked_as_wholes(seed: int, length: int, share: float, continued: float) -> None:
+    """Each word is masked or not; only one that is longer than all that may be masked is cut."""
+    draw = np.random.default_rng(seed)
+    continuing = draw.random(50) < continued
+    tokens, candidates = draw.integers(0, 50, (1, length)), draw.random((1, length)) < 0.9
+    picked, labels = masking.pick_runs(tokens, candidates, draw.random((1, 4, length)), share, 3, continuing)
+    chosen = np.sort(picked[0, labels[0] != IGNORE])
+    assert len(np.unique(chosen)) == len(chosen) <= masking.slots(length, share)
+    assert (len(chosen) > 0) == candidates.any()
+    assert candidates[0, chosen].all()
+    masked = np.isin(np.arange(length), chosen)
+    joined = continuing[tokens[0, 1:]] & candidates[0, 1:] & candidates[0, :-1]
+    cut = np.flatnonzero(joined & (masked[1:] != masked[:-1]))
+    assert len(cut) == 0 or (len(cut) == 1 and len(chosen) == masking.slots(length, share))
+
+
+def test_whole_words_hold_the_share_on_average() -> None:
+    draw = np.random.default_rng(0)
+    continuing, tokens = np.arange(50) >= 30, draw.integers(0, 50, (400, 512))
+    candidates = np.ones_like(tokens, bool)
+    _, labels = masking.pick_runs(tokens, candidates, draw.random((400, 4, 512)), 0.15, 3, continuing)
+    assert (labels != IGNORE).mean() == pytest.approx(0.15, abs=0.006)

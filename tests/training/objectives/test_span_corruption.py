@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from tests.training.conftest import SPECIAL, make_build, pretrain_section
+from tests.training.conftest import SPECIAL, TINY, make_build, pretrain_section
+from training import seq2seq
 from training.objectives import span_corruption as t5
 from training.order import IGNORE, NOTHING
 from training.pretrain import pretrain
@@ -146,3 +148,42 @@ def test_short_and_empty_rows_ask_nothing(documents) -> None:
     batch = t5.examples(found, type(windows)(**{**vars(windows), "segments": segments}))
     assert batch.counts == {"spans": 0}
     assert batch.tokens == 1
+
+
+def test_a_run_without_its_tokenizer_stops_before_it_trains(packed_build: str, tmp_path: Path) -> None:
+    """The sentinels are added to a tokenizer that must be there; the message names its file and what to do."""
+    root = tmp_path / "build"
+    shutil.copytree(packed_build, root)
+    shutil.rmtree(root / "tokenizers/masked")
+    with pytest.raises(FileNotFoundError) as caught:
+        pretrain(make_build(str(root), pretrain_section("span_corruption")), "span_corruption")
+    assert f"{root}/tokenizers/masked/tokenizer.json is not there" in str(caught.value)
+    assert "train the tokenizer 'masked' first" in str(caught.value)
+    assert not (root / "work/pretrain/span_corruption").exists()
+
+
+def test_the_loss_starts_half_a_nat_and_the_input_tokens_share_above_a_uniform_guess(documents) -> None:
+    """Why not at ln V: the published initialisation, not an error of ours.
+
+    Embeddings are drawn from N(0, 1) and tied to the head; the decoder's normalised state h has |h|^2 = d and is scaled
+    by d^-1/2, so that a logit is N(0, 1) and the mean of its exponential e^(1/2): ln V + 1/2 nats. But h holds the
+    embedding e of the input token itself, whose logit is then d^-1/2 h.e, up to d^1/2: the model repeats its input.
+    """
+    found = task("span_corruption", model={**TINY["t5"], "d_model": 64})
+    model = t5.create(found).eval()
+    arrays = tensors(t5.examples(found, t5.order(found, documents["masked"], 3, True).read(np.arange(64))).arrays)
+    with torch.no_grad():
+        hidden = seq2seq.hidden_states(model, arrays)
+        logits = hidden @ model.get_output_embeddings().weight.T
+    inputs, labels = arrays["decoder_tokens"], arrays["labels"]
+    of_input = torch.gather(logits, 2, inputs[:, :, None])
+    others = logits.scatter(2, inputs[:, :, None], -torch.inf)
+    counted = (labels != IGNORE) & (labels != inputs)
+    size = logits.shape[-1]
+    half = torch.nn.functional.cross_entropy(others[counted], labels[counted])
+    assert float(half) == pytest.approx(math.log(size - 1) + 0.5, abs=0.15)
+    whole = torch.nn.functional.cross_entropy(logits[counted], labels[counted])
+    repeated = torch.log(1 + of_input.exp()[:, :, 0] / others.exp().sum(-1))[counted].mean()
+    torch.testing.assert_close(whole, half + repeated)  # all that is above
+    assert float(of_input[counted].mean()) > 3
+    assert float(repeated) > 0.1
