@@ -107,9 +107,9 @@ def test_words_are_masked_as_wholes(seed: int, length: int, share: float, contin
     assert len(cut) == 0 or (len(cut) == 1 and len(chosen) == masking.slots(length, share))
 
 
-def test_whole_words_hold_the_share_on_average() -> None:
+def test_whole_words_hold_the_share_but_for_a_twentieth_of_it() -> None:
     draw = np.random.default_rng(0)
     continuing, tokens = np.arange(50) >= 30, draw.integers(0, 50, (400, 512))
     candidates = np.ones_like(tokens, bool)
     _, labels = masking.pick_runs(tokens, candidates, draw.random((400, 4, 512)), 0.15, 3, continuing)
-    assert (labels != IGNORE).mean() == pytest.approx(0.15, abs=0.006)
+    assert 0.95 * 0.15 < (labels != IGNORE).sum() / tokens.size <= 0.15 * 513 / 512
