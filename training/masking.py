@@ -92,8 +92,10 @@ def pick_runs(
         chosen = chosen[np.argsort(drawn[row, 3, :drawn_words], kind="stable")]
         spent = np.cumsum(np.diff(bounds)[chosen])
         kept = chosen[spent <= picked.shape[1]] if len(chosen) and spent[0] <= picked.shape[1] else chosen[:1]
-        inside = np.concatenate([np.arange(bounds[word], bounds[word + 1]) for word in kept] or [bounds[:0]])
-        inside = np.sort(inside[: picked.shape[1]])  # a word longer than all that may be masked is cut
+        masked = np.zeros(count, bool)
+        masked[kept] = True
+        inside = np.flatnonzero(np.repeat(masked, np.diff(bounds)))
+        inside = inside[: picked.shape[1]]  # a word longer than all that may be masked is cut
         picked[row, : len(inside)] = places[inside]
         labels[row, : len(inside)] = tokens[row, places[inside]]
     return picked, labels
