@@ -18,7 +18,9 @@ TEXT = "the unhappy bird sees unhappiness in happy birds and birds see the unhap
     ("algorithm", "pre_tokenizer"), [("wordpiece", "bert"), ("bpe", "gpt2"), ("bpe", "metaspace"), ("unigram", None)]
 )
 def test_the_words_of_a_text_are_found_again(tmp_path: Path, algorithm: str, pre_tokenizer: str | None) -> None:
-    config = TokenizerConfig(name="x", algorithm=algorithm, vocab_size=300, pre_tokenizer=pre_tokenizer)
+    config = TokenizerConfig.model_validate(
+        {"name": "x", "algorithm": algorithm, "vocab_size": 300, "pre_tokenizer": pre_tokenizer}
+    )
     vocabulary = train.train(counts.count(pa.array([TEXT] * 3), config), config)
     (tmp_path / "tokenizer.json").write_bytes(export.to_json(vocabulary, config))
     tokenizer = pack.load(str(tmp_path / "tokenizer.json"))
