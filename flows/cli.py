@@ -392,9 +392,10 @@ def budget(
         from pipeline.report import needs
 
         build = open_build(what, builds)
-        found = balance.what_if(build, wanted, tokens_per_parameter, max_epochs)
-        terminal.print(console.needs_view(needs.laid_out(found.asdict())))
-        if build.recipe.pretrain:
+        if build.recipe.balance is not None:
+            found = balance.what_if(build, wanted, tokens_per_parameter, max_epochs)
+            terminal.print(console.needs_view(needs.laid_out(found.asdict())))
+        if build.recipe.pretrain or build.recipe.balance is None:
             terminal.print(console.budget_view(plans.of_recipe(build, wanted, tokens_per_parameter)))
 
 

@@ -128,6 +128,8 @@ def of_model(folder: str) -> tuple[Lineage, dict[str, Any]]:
     summary = files.read_json(str(path / "summary.json"))
     if summary["kind"] != "pretrain":
         raise ValueError(f"{folder}: not pretrained but {summary['kind']}; ask for its base, {summary.get('base')!r}")
+    if "config" not in summary:
+        raise ValueError(f"{folder}: trained before runs kept what they were made of; run `mill pretrain` again")
     config = PretrainConfig.model_validate(summary["config"])
     build = Build(str(root), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
     packed = PackedTokens(build.path("tokens", config.tokenizer, "train"))

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from pipeline.build import Build
-from pipeline.report import sections
+from pipeline.report import tokens
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
 from training import budget, models, presets
@@ -61,15 +61,15 @@ def of_recipe(
 ) -> list[dict[str, Any]]:
     """The budget of each `pretrain` run: of its model where that is trained, else estimated from what there is so far.
 
-    Raises NoTokens where the corpus has not been curated yet or the recipe has no runs.
+    A recipe without runs is answered for its corpus. Raises NoTokens where that has not been curated yet.
     """
     wanted = _target(build.recipe.budget, parameters, tokens_per_parameter)
+    if not build.recipe.pretrain:
+        if not files.exists(build.path("corpus", "manifest.json")):
+            raise NoTokens(f"{build.root}: no corpus yet, so its tokens are not known; run `mill curate` first")
+        return of_corpus(build.path("corpus"), wanted)
     build = Build(build.root, build.recipe.model_copy(update={"budget": wanted}))
     trained = {run["name"]: run for run in budget.of_build(build)["runs"]}
-    if not build.recipe.pretrain:
-        raise NoTokens(
-            f"recipe {build.recipe.name!r} has no `pretrain` section; ask for its corpus: {build.path('corpus')}"
-        )
     return [
         {**trained[config.name], "estimated": False} if config.name in trained else _planned(build, config)
         for config in build.recipe.pretrain
@@ -77,16 +77,19 @@ def of_recipe(
 
 
 def of_corpus(folder: str, config: BudgetConfig, model: str = DEFAULT) -> list[dict[str, Any]]:
-    """The budget of ``model``, a preset, trained on the corpus in ``folder`` for ``config.tokens_per_parameter``."""
+    """The budget of ``model``, a preset, trained on the corpus in ``folder`` for ``config.tokens_per_parameter``.
+
+    It is counted with GPT-2's own 50,257 entries and 1,024 positions, whatever tokenizers the build has.
+    """
     manifest = files.read_json(files.join(folder, "manifest.json"))
     root = Path(folder).resolve().parent
-    ratio, raw = sections.BYTES_PER_TOKEN, None
+    ratio, raw = tokens.BYTES_PER_TOKEN, None
     if (root / "recipe.json").is_file():
         build = Build(str(root), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
-        ratio, raw = sections.tokens(build)["bytes_per_token"], _raw_bytes(build)
+        ratio, raw = tokens.tokens(build)["bytes_per_token"], _raw_bytes(build)
     curated = int(manifest["bytes"])
     corpus = Corpus(max(1, round(curated / ratio)), curated, raw or curated, curated)
-    sizes = count(presets.shape_of(model), Vocabulary(50_257), 1024)
+    sizes = count(presets.shape_of(model), Vocabulary(50_257), 1024)  # as published
     run = Run(*sizes, 1024, max(1, round(sizes[0] * config.tokens_per_parameter)))
     return [{**budget.entry(model, None, corpus, run, config), "estimated": True}]
 
@@ -155,7 +158,7 @@ def _corpus(build: Build[BuildRecipe], tokenizer: str) -> tuple[Corpus, Vocabula
         packed = PackedTokens(folder)
         return Corpus(len(packed), int(packed.manifest["bytes"]), raw, curated), Vocabulary.of(packed)
     size = next(entry.vocab_size for entry in build.recipe.tokenizers if entry.name == tokenizer)
-    unique = max(1, round(curated / sections.tokens(build)["bytes_per_token"]))
+    unique = max(1, round(curated / tokens.tokens(build)["bytes_per_token"]))
     return Corpus(unique, curated, raw, curated), Vocabulary(size, bos=0, eos=1, pad=2, mask=3)
 
 

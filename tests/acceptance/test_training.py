@@ -55,7 +55,7 @@ REACHED = {
 }
 #: Steps and learning rate of the two that write text. T5's embeddings start at N(0, 1), 50 times BART's, and AdamW
 #: moves a weight by about the rate: it needs more steps (T5 itself trained by Adafactor, which scales its steps).
-WRITERS = {"span_corruption": (300, 3e-3), "denoising": (120, 2e-3)}
+WRITERS = {"span_corruption": (600, 3e-3), "denoising": (120, 2e-3)}
 
 
 def prose(shared: Path, documents: int = 400, size: int = 1_000) -> list[str]:

@@ -1,0 +1,76 @@
+"""Budgets of what is not trained yet, against sums by hand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.build import Build
+from pipeline.store import files
+from pipeline.tokenization.packed import PackedTokens
+from tests.training.conftest import TINY, make_build, pretrain_section, recipe
+from training import plans, scaling
+from training.pretrain import pretrain
+from training.recipe import BudgetConfig
+
+RAW, CURATED = 40_000, 30_000
+
+
+@pytest.fixture
+def root(packed_build: str, tmp_path: Path) -> str:
+    folder = str(shutil.copytree(packed_build, tmp_path / "build"))
+    files.write_json(f"{folder}/funnel.json", {"stages": [{"bytes": RAW}, {"bytes": CURATED}]})
+    files.write_json(
+        f"{folder}/corpus/manifest.json", {"shards": [], "documents": 120, "bytes": CURATED, "fingerprint": "c"}
+    )
+    return folder
+
+
+def test_a_run_that_is_not_trained_yet_is_reckoned_from_its_shape_and_the_packed_tokens(root: str) -> None:
+    build = make_build(root, pretrain_section(steps=12))
+    (found,) = plans.of_recipe(build, parameters=1_000_000, tokens_per_parameter=20.0)
+    layers, width, vocabulary, positions = 2, 32, 320, 32
+    block = 12 * width * width + 13 * width  # GPT-2's: attention 4 d^2 + 4 d, MLP 8 d^2 + 5 d, two norms 4 d
+    total = vocabulary * width + positions * width + layers * block + 2 * width
+    unique = len(PackedTokens(f"{root}/tokens/bytes/train"))
+    trained = 12 * 8 * 32
+    assert found["estimated"]
+    assert (found["total"], found["unique_tokens"], found["trained_tokens"]) == (total, unique, trained)
+    assert found["compute"] == 6 * total * trained
+    assert found["epochs"] == pytest.approx(trained / unique)
+    assert found["target"]["tokens"] == 20e6
+    assert found["target"]["missing_tokens"] == 20e6 - unique
+    ratio = found["corpus"]["bytes_per_token"]
+    assert found["target"]["missing_raw_bytes"] == pytest.approx((20e6 - unique) * ratio * RAW / CURATED)
+
+
+def test_once_it_is_trained_its_own_numbers_are_told_and_no_estimate(root: str) -> None:
+    build = make_build(root, pretrain_section(steps=4))
+    planned = plans.of_recipe(build)[0]
+    summary = pretrain(build, "causal")
+    found = plans.of_recipe(build)[0]
+    assert not found["estimated"]
+    assert found["trained_tokens"] == summary["trained_tokens"]
+    assert found["total"] == planned["total"] == summary["parameters"]["total"]
+    files.write_json(f"{root}/recipe.json", build.recipe.model_dump(mode="json"))
+    assert plans.of_folder(f"{root}/models/causal", None, None)[0]["total"] == found["total"]
+
+
+def test_a_corpus_alone_is_held_against_gpt_2(root: str, tmp_path: Path) -> None:
+    alone = shutil.copytree(Path(root, "corpus"), tmp_path / "elsewhere" / "corpus")
+    (found,) = plans.of_corpus(str(alone), BudgetConfig())
+    padding = (50_304 - 50_257) * 768
+    assert found["total"] == 124_439_808 + padding
+    assert found["unique_tokens"] == CURATED / 4  # bytes a token, until a tokenizer says otherwise
+    assert found["trained_tokens"] == 20 * found["total"]
+    assert found["effective_tokens"] == scaling.effective_tokens(CURATED / 4, 20 * found["total"])
+
+
+def test_where_nothing_is_known_it_says_what_to_run(tmp_path: Path) -> None:
+    for sections in ({}, {"pretrain": [pretrain_section(model=TINY["gpt2"])]}):
+        with pytest.raises(plans.NoTokens, match="run `mill curate` first"):
+            plans.of_recipe(Build(str(tmp_path), recipe(**sections)))
+    with pytest.raises(FileNotFoundError, match="neither a corpus"):
+        plans.of_folder(str(tmp_path), None, None)
