@@ -8,6 +8,8 @@ process held with the text loaded, and in brackets the peak of the whole process
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import multiprocessing
 import os
 import re
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from benchmarks.documents import prose
 from pipeline.tokenization import counts, pack, train
@@ -55,20 +58,28 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=30)
     parser.add_argument("--vocabulary", type=int, nargs="+", default=[16_000, 64_000])
     options = parser.parse_args()
-    texts = prose(options.megabytes).to_pylist()
-    size = sum(len(text.encode()) for text in texts)
+    texts = prose(options.megabytes)
+    size = pc.sum(pc.binary_length(texts)).as_py()
     print(f"{size / 1e6:.1f} MB, {len(texts)} documents")
-    for vocabulary in options.vocabulary:
-        _training(texts, vocabulary)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/texts.arrow"
+        with pa.ipc.new_file(path, pa.schema([("text", texts.type)])) as writer:
+            writer.write(pa.record_batch({"text": texts}))
+        _compare(path, size, options.vocabulary)
+
+
+def _compare(path: str, size: int, vocabularies: list[int]) -> None:
+    for vocabulary in vocabularies:
+        _training(path, vocabulary)
     for name, work in (
         ("ours, Arrow to packed tokens", _pack),
         ("Hugging Face encode_batch alone", _encode_batch),
     ):
-        found = _alone(work, texts)
+        found = _alone(work, path)
         print(f"encode {name:34} {size / found.seconds / 1e6:6.1f} MB/s on {CORES} cores {found.note}")
 
 
-def _training(texts: list[str], vocabulary: int) -> None:
+def _training(path: str, vocabulary: int) -> None:
     """Every trainer and its peers, then what is claimed of them: a claim holds by wall clock and processor time."""
     runs: dict[str, tuple[Callable[..., Measured], tuple[Any, ...]]] = {
         f"{algorithm}, ours": (_ours, (_config(algorithm, vocabulary),)) for algorithm in ALGORITHMS
@@ -79,7 +90,7 @@ def _training(texts: list[str], vocabulary: int) -> None:
     runs |= {f"{name}, sentencepiece": (_sentencepiece, (name, vocabulary)) for name in ("bpe", "unigram")}
     found = {}
     for name, (work, arguments) in runs.items():
-        found[name] = one = _alone(work, texts, *arguments)
+        found[name] = one = _alone(work, path, *arguments)
         print(
             f"train {vocabulary:6} {name:30} {one.seconds:7.2f} s {one.processor:7.2f} s CPU {one.memory:6} MiB "
             f"({one.whole})",
@@ -113,6 +124,9 @@ def _alone(work: Callable[..., Measured], *arguments: Any) -> Measured:
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Measured, Any]:
+    gc.collect()  # what loading has left over would else be taken for memory that the work does without
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew from here
     start, processor = time.perf_counter(), time.process_time()
@@ -123,17 +137,22 @@ def _timed(work: Callable[[], Any]) -> tuple[Measured, Any]:
     return Measured(seconds, (int(peak[1]) * 1024 - before) >> 20, processor, int(peak[1]) >> 10), made
 
 
-def _learn(texts: list[str], config: TokenizerConfig) -> tuple[Measured, Vocabulary]:
-    array = pa.array(texts)
+def _read(path: str) -> pa.StringArray:
+    """The texts in memory, all of them touched."""
+    with pa.OSFile(path) as file:
+        return pa.ipc.open_file(file).get_batch(0)["text"]
+
+
+def _learn(array: pa.StringArray, config: TokenizerConfig) -> tuple[Measured, Vocabulary]:
     train.train(counts.count(array.slice(0, 20), config), config)
     return _timed(lambda: train.train(counts.count(array, config), config))
 
 
-def _ours(texts: list[str], config: TokenizerConfig) -> Measured:
-    return _learn(texts, config)[0]
+def _ours(path: str, config: TokenizerConfig) -> Measured:
+    return _learn(_read(path), config)[0]
 
 
-def _hugging_face(texts: list[str], algorithm: str, vocabulary: int) -> Measured:
+def _hugging_face(path: str, algorithm: str, vocabulary: int) -> Measured:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     if algorithm == "bpe":
@@ -148,19 +167,20 @@ def _hugging_face(texts: list[str], algorithm: str, vocabulary: int) -> Measured
         tokenizer.normalizer = normalizers.BertNormalizer()  # type: ignore[assignment]
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
         trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=2, show_progress=False)
+    texts = _read(path).to_pylist()
     return _timed(lambda: tokenizer.train_from_iterator(texts, trainer))[0]
 
 
-def _sentencepiece(texts: list[str], algorithm: str, vocabulary: int) -> Measured:
+def _sentencepiece(path: str, algorithm: str, vocabulary: int) -> Measured:
     import sentencepiece
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "text.txt")
-        path.write_text("\n".join(texts), encoding="utf-8")
+        lines = Path(folder, "text.txt")
+        lines.write_text("\n".join(_read(path).to_pylist()), encoding="utf-8")
         trainer = sentencepiece.SentencePieceTrainer.train
         return _timed(
             lambda: trainer(
-                input=str(path),
+                input=str(lines),
                 model_prefix=str(Path(folder, "model")),
                 model_type=algorithm,
                 vocab_size=vocabulary,
@@ -171,13 +191,14 @@ def _sentencepiece(texts: list[str], algorithm: str, vocabulary: int) -> Measure
         )[0]
 
 
-def _tokenizer_file(texts: list[str], folder: str) -> str:
+def _tokenizer_file(texts: pa.StringArray, folder: str) -> str:
     config = _config("bpe", 16_000)
-    save(folder, _learn(texts[:: max(1, len(texts) // 2000)], config)[1], config)
+    save(folder, _learn(texts.take(np.arange(0, len(texts), max(1, len(texts) // 2000))), config)[1], config)
     return f"{folder}/tokenizer.json"
 
 
-def _pack(texts: list[str]) -> Measured:
+def _pack(path: str) -> Measured:
+    texts = _read(path)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = pack.load(_tokenizer_file(texts, folder))
         table = pa.table(
@@ -192,10 +213,12 @@ def _pack(texts: list[str]) -> Measured:
         return Measured(found.seconds, found.memory, found.processor, found.whole, f"({tokens} tokens)")
 
 
-def _encode_batch(texts: list[str]) -> Measured:
+def _encode_batch(path: str) -> Measured:
+    texts = _read(path)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = pack.load(_tokenizer_file(texts, folder))
-        return _timed(lambda: tokenizer.encode_batch(texts))[0]
+        listed = texts.to_pylist()
+        return _timed(lambda: tokenizer.encode_batch(listed))[0]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def learn(
     heap_count, heap_pair = np.empty(1024, np.int64), np.empty(1024, np.int32)
     size = 0
     for pair in range(pairs.size[0]):
-        if pieces.length[pairs.left[pair]] + pieces.length[pairs.right[pair]] <= max_length:
+        if _may_merge(pairs, pair, pieces.length, min_frequency, max_length):
             heap_count, heap_pair = _push(heap_count, heap_pair, size, pairs, pair)
             size += 1
     learned = np.empty((1024, 2), np.int32)
@@ -51,11 +51,17 @@ def learn(
         learned[n, 0], learned[n, 1] = left, right
         gained, slots, _ = merges.apply(symbols, pairs, slots, pair, new, n)
         n += 1
-        for pair in gained:
-            if pieces.length[pairs.left[pair]] + pieces.length[pairs.right[pair]] <= max_length:
+        for pair in gained:  # what is too rare now can only come back here
+            if _may_merge(pairs, pair, pieces.length, min_frequency, max_length):
                 heap_count, heap_pair = _push(heap_count, heap_pair, size, pairs, pair)
                 size += 1
     return learned[:n], pieces
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _may_merge(pairs: Pairs, pair: int, length: np.ndarray, min_frequency: int, max_length: int) -> bool:
+    longest = int(length[pairs.left[pair]] + length[pairs.right[pair]])
+    return int(pairs.count[pair]) >= min_frequency and longest <= max_length
 
 
 @njit(cache=True, nogil=True, inline="always")

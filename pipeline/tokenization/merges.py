@@ -19,13 +19,21 @@ from numba import njit, uint64
 
 from pipeline.text.kernels import borrow
 
+_BLOCK = 5  # 32 positions: few short words, so that few runs have to be passed
+
 
 class Symbols(NamedTuple):
-    """Positions of all words end to end. ``symbol`` is -1 where none stands, below at positions that one covers."""
+    """Positions of all words end to end. ``symbol`` is -1 where none stands, below at positions that one covers.
+
+    How often the word at a position occurs is kept for runs of words that occur equally often: few numbers, where the
+    words come in the order of their counts. A run is found from the one that reaches into its block of positions.
+    """
 
     symbol: np.ndarray  # int32 [n]
-    word: np.ndarray  # int32 [n]
-    frequency: np.ndarray  # int64 [words], how often the word occurs
+    opens: np.ndarray  # bool [n], a word starts here
+    ends: np.ndarray  # int64 [runs], position after the run
+    frequency: np.ndarray  # int64 [runs], of each of its words
+    run: np.ndarray  # int32 [blocks of 1 << _BLOCK positions], run of the first position
 
 
 class Pairs(NamedTuple):
@@ -70,10 +78,31 @@ def lend(pairs: Pairs) -> Pairs:
 @njit(cache=True, nogil=True)
 def link(symbols: np.ndarray, bounds: np.ndarray, counts: np.ndarray) -> Symbols:
     """``symbols`` int32 [n] of words ``bounds`` int64 [words + 1] with ``counts``; a -1 separates its neighbours."""
-    word = np.empty(len(symbols), np.int32)
-    for w in range(len(bounds) - 1):
-        word[bounds[w] : bounds[w + 1]] = w
-    return Symbols(symbols, word, counts)
+    opens = np.zeros(len(symbols), np.bool_)
+    ends, frequency = np.empty(len(counts), np.int64), np.empty(len(counts), np.int64)
+    run = np.empty((len(symbols) >> _BLOCK) + 1, np.int32)
+    runs = blocks = 0
+    for w in range(len(counts)):
+        if bounds[w] == bounds[w + 1]:
+            continue
+        opens[bounds[w]] = True
+        if runs == 0 or counts[w] != frequency[runs - 1]:
+            frequency[runs] = counts[w]
+            runs += 1
+        ends[runs - 1] = bounds[w + 1]
+        while blocks << _BLOCK < bounds[w + 1]:
+            run[blocks] = runs - 1
+            blocks += 1
+    return Symbols(symbols, opens, ends[:runs].copy(), frequency[:runs].copy(), run)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def weight(symbols: Symbols, at: int) -> np.int64:
+    """How often the word at position ``at`` occurs."""
+    run = int(symbols.run[at >> _BLOCK])
+    while symbols.ends[run] <= at:
+        run += 1
+    return symbols.frequency[run]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -82,7 +111,7 @@ def following(symbols: Symbols, at: int) -> int:
     after = at + 1
     if after < len(symbols.symbol) and symbols.symbol[after] < -1:
         after = at - symbols.symbol[after]
-    if after == len(symbols.symbol) or symbols.word[after] != symbols.word[at] or symbols.symbol[after] < 0:
+    if after == len(symbols.symbol) or symbols.opens[after] or symbols.symbol[after] < 0:
         return -1
     return after
 
@@ -91,7 +120,7 @@ def following(symbols: Symbols, at: int) -> int:
 def preceding(symbols: Symbols, at: int) -> int:
     """Position of the left neighbour of the symbol at ``at``; -1 at a start."""
     before = at - 1
-    if before < 0 or symbols.word[before] != symbols.word[at] or symbols.symbol[before] == -1:
+    if symbols.opens[at] or symbols.symbol[before] == -1:
         return -1
     if symbols.symbol[before] < -1:
         return at + symbols.symbol[before]
@@ -113,11 +142,11 @@ def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
         np.array([0, 0, -1]),
     )
     slots = np.zeros(1 << 12, np.int32)
-    symbol, word = symbols.symbol, symbols.word
+    symbol, opens = symbols.symbol, symbols.opens
     for at in range(len(symbol) - 1):
-        if symbol[at] >= 0 and symbol[at + 1] >= 0 and word[at] == word[at + 1]:
+        if symbol[at] >= 0 and symbol[at + 1] >= 0 and not opens[at + 1]:
             pair, slots = find(pairs, slots, symbol[at], symbol[at + 1])
-            add(pairs, pair, at, int(symbols.frequency[word[at]]))
+            add(pairs, pair, at, int(weight(symbols, at)))
     return pairs, slots
 
 
@@ -143,7 +172,7 @@ def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, n
     pairs.left[pair], pairs.right[pair] = left, right
     pairs.count[pair], pairs.head[pair], pairs.stamp[pair] = 0, -1, -1
     slots[slot] = pair + 1
-    if 2 * pair > mask:
+    if 4 * pair > 3 * mask:
         mask = 2 * len(slots) - 1
         slots = np.zeros(2 * len(slots), np.int32)
         for known in range(pair + 1):
@@ -212,14 +241,14 @@ def apply(
         right = following(symbols, at)
         if right < 0 or symbols.symbol[right] != b:
             continue
-        weight = int(symbols.frequency[symbols.word[at]])
+        times = int(weight(symbols, at))
         before, after = preceding(symbols, at), following(symbols, right)
         if before >= 0:
             other = int(symbols.symbol[before])
             lost, slots = find(pairs, slots, other, a)
-            pairs.count[lost] -= weight
+            pairs.count[lost] -= times
             gain, slots = find(pairs, slots, other, new)
-            add(pairs, gain, before, weight)
+            add(pairs, gain, before, times)
             if pairs.stamp[gain] != merge:
                 pairs.stamp[gain] = merge
                 gained[n] = gain
@@ -227,15 +256,15 @@ def apply(
         if after >= 0:
             other = int(symbols.symbol[after])
             lost, slots = find(pairs, slots, b, other)
-            pairs.count[lost] -= weight
+            pairs.count[lost] -= times
             gain, slots = find(pairs, slots, new, other)
-            add(pairs, gain, at, weight)
+            add(pairs, gain, at, times)
             if pairs.stamp[gain] != merge:
                 pairs.stamp[gain] = merge
                 gained[n] = gain
                 n += 1
         _cover(symbols.symbol, at, right, new)
-        replaced += weight
+        replaced += times
     pairs.count[pair] = 0
     return gained[:n], slots, replaced
 

@@ -7,6 +7,8 @@ learned from on both sides of it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 from numba import njit
@@ -31,50 +33,75 @@ def train(counts: pa.Table, config: TokenizerConfig) -> Vocabulary:
 
     Raises VocabularyTooSmall, or OverflowError above 700 million characters of distinct pre-tokens.
     """
-    counts = counts.sort_by("word").combine_chunks()
-    words, frequency = counts["word"].combine_chunks(), counts["count"].to_numpy()
-    data, offsets = text_buffers(words)
+    if config.algorithm == "unigram":
+        counts = counts.sort_by("word")  # sums of floating-point numbers depend on the order; merges do not
+    data, offsets = text_buffers(_whole(counts["word"]))
+    frequency = _whole(counts["count"]).to_numpy()
     if len(data) > 700_000_000:
         raise OverflowError(f"{len(data)} characters of distinct pre-tokens; train on counts of fewer documents")
-    if config.byte_level:
-        return _train_bytes(data, offsets, frequency, config)
     if config.algorithm == "unigram":
         return _train_unigram(data, offsets, frequency, config)
-    return _train_characters(data, offsets, frequency, config)
-
-
-def _train_bytes(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig) -> Vocabulary:
-    letters = byte_alphabet()
-    order = sorted(range(256), key=letters.__getitem__)
-    rank = np.empty(256, np.int32)
-    rank[order] = np.arange(256)
-    symbols, bounds = rank[data[offsets[0] : offsets[-1]]], offsets - offsets[0]
-    learned, pieces, _ = learn(symbols, bounds, frequency, [bytes([b]) for b in order], np.zeros(256, bool), config)
-    written = ["".join(letters[byte] for byte in piece) for piece in pieces]
-    return Vocabulary([*config.reserved, *written], _named(learned, written))
-
-
-def _train_characters(
-    data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig
-) -> Vocabulary:
+    words = (_bytes if config.byte_level else _characters)(data, offsets, frequency, config)
+    del data, offsets, frequency  # the words as symbols take their place
     prefix = config.continuing_subword_prefix if config.algorithm == "wordpiece" else ""
+    learned, pieces, inner = learn(*words, config)
+    if config.byte_level:
+        letters = byte_alphabet()
+        written = ["".join(letters[byte] for byte in piece) for piece in pieces]
+    else:
+        marks = (prefix if inside else "" for inside in inner.tolist())
+        written = [mark + piece.decode() for mark, piece in zip(marks, pieces, strict=True)]
+    named = []
+    if config.algorithm == "bpe":
+        named = [(written[left], written[right]) for left, right in zip(*learned.T, strict=True)]
+    fallback = BYTE_PIECES if config.byte_fallback else []
+    return Vocabulary([*config.reserved, *fallback, *written], named)
+
+
+class Words(NamedTuple):
+    """What ``learn`` learns from: see there."""
+
+    symbols: np.ndarray
+    bounds: np.ndarray
+    frequency: np.ndarray
+    alphabet: list[bytes]
+    inner: np.ndarray
+
+
+def _bytes(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, _config: TokenizerConfig) -> Words:
+    letters = byte_alphabet()
+    alphabet = sorted(range(256), key=letters.__getitem__)
+    rank = np.empty(256, np.int32)
+    rank[alphabet] = np.arange(256)
+    order = _by_count(frequency)
+    symbols, bounds = _byte_symbols(data, offsets, order, rank)
+    return Words(symbols, bounds, frequency[order], [bytes([byte]) for byte in alphabet], np.zeros(256, bool))
+
+
+def _characters(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig) -> Words:
+    has_prefix = config.algorithm == "wordpiece" and bool(config.continuing_subword_prefix)
     suffix = config.word_suffix
-    points = choose_alphabet(data, offsets, frequency, config, forms=2 if prefix or suffix else 1)
-    rank = np.full(0x110000, -1, np.int32)
+    points = choose_alphabet(data, offsets, frequency, config, forms=2 if has_prefix or suffix else 1)
+    rank = np.full(int(points.max(initial=0)) + 1, -1, np.int32)
     rank[points] = np.arange(len(points))
-    symbols, bounds = _character_symbols(data, offsets, rank, len(points), bool(prefix), bool(suffix))
+    order = _by_count(frequency)
+    symbols, bounds = _character_symbols(data, offsets, order, rank, len(points), has_prefix, bool(suffix))
     alphabet = [chr(point).encode() for point in points]
     inner = np.zeros(len(points), bool)
-    if prefix or suffix:  # each character has a second form: continuing a word, or ending one
+    if has_prefix or suffix:  # each character has a second form: continuing a word, or ending one
         alphabet += [piece + suffix.encode() for piece in alphabet]
-        inner = np.repeat([False, bool(prefix)], len(points))
-    learned, pieces, inner = learn(symbols, bounds, frequency, alphabet, inner, config)
-    written = [
-        prefix + piece.decode() if inside else piece.decode() for piece, inside in zip(pieces, inner, strict=True)
-    ]
-    fallback = BYTE_PIECES if config.byte_fallback else []
-    named = _named(learned, written) if config.algorithm == "bpe" else []
-    return Vocabulary([*config.reserved, *fallback, *written], named)
+        inner = np.repeat([False, has_prefix], len(points))
+    return Words(symbols, bounds, frequency[order], alphabet, inner)
+
+
+def _by_count(frequency: np.ndarray) -> np.ndarray:
+    """int64: the words in the order of their counts, in which ``merges.link`` keeps these in little memory."""
+    return np.argsort(frequency)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """``column`` as one array, not copied where it is one already."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _train_unigram(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray, config: TokenizerConfig) -> Vocabulary:
@@ -145,39 +172,63 @@ def learn(
     return learned, found, pieces.inner[:n]
 
 
-def _named(learned: np.ndarray, written: list[str]) -> list[tuple[str, str]]:
-    return [(written[left], written[right]) for left, right in learned.tolist()]
-
-
 @njit(cache=True, nogil=True)
 def _character_counts(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    totals = np.zeros(0x110000, np.int64)
+    """int64: how often each code point occurs, up to the last that does."""
+    totals, last = np.zeros(1 << 10, np.int64), -1
     for word in range(len(offsets) - 1):
         at = offsets[word]
         while at < offsets[word + 1]:
             point, width = decode(data, at)
+            if point >= len(totals):
+                totals = np.concatenate((totals, np.zeros(point, np.int64)))
             totals[point] += frequency[word]
+            last = max(last, point)
             at += width
-    return totals
+    return totals[: last + 1]
+
+
+@njit(cache=True, nogil=True)
+def _byte_symbols(
+    data: np.ndarray, offsets: np.ndarray, order: np.ndarray, rank: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``(symbols, bounds)`` of the words in ``order``: the rank of each byte."""
+    symbols = np.empty(offsets[-1] - offsets[0], np.int32)
+    bounds = np.zeros(len(offsets), np.int64)
+    size = 0
+    for i in range(len(order)):
+        for at in range(offsets[order[i]], offsets[order[i] + 1]):
+            symbols[size] = rank[data[at]]
+            size += 1
+        bounds[i + 1] = size
+    return symbols, bounds
 
 
 @njit(cache=True, nogil=True)
 def _character_symbols(
-    data: np.ndarray, offsets: np.ndarray, rank: np.ndarray, n: int, mark_inner: bool, mark_last: bool
+    data: np.ndarray,
+    offsets: np.ndarray,
+    order: np.ndarray,
+    rank: np.ndarray,
+    n: int,
+    mark_inner: bool,
+    mark_last: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols of the words' characters: ``rank``, plus n for the second form (inner, or last, characters of a word)."""
-    symbols = np.empty(offsets[-1] - offsets[0], np.int32)
+    """``(symbols, bounds)`` of the words in ``order``: the rank of each character (-1, or past the end of ``rank``:
+    none), plus n for the second form (inner, or last, characters of a word)."""
+    symbols = np.empty(offsets[-1] - offsets[0], np.int32)  # what is not used costs no memory
     bounds = np.zeros(len(offsets), np.int64)
     size = 0
-    for word in range(len(offsets) - 1):
-        at, end = offsets[word], offsets[word + 1]
+    for i in range(len(order)):
+        start, end = offsets[order[i]], offsets[order[i] + 1]
+        at = start
         while at < end:
             point, width = decode(data, at)
-            second = (mark_inner and at > offsets[word]) or (mark_last and at + width == end)
-            symbols[size] = rank[point]
-            if second and rank[point] >= 0:
+            second = (mark_inner and at > start) or (mark_last and at + width == end)
+            symbols[size] = rank[point] if point < len(rank) else -1
+            if second and symbols[size] >= 0:
                 symbols[size] += n
             size += 1
             at += width
-        bounds[word + 1] = size
+        bounds[i + 1] = size
     return symbols[:size], bounds

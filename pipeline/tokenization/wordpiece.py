@@ -100,7 +100,7 @@ def learn(
     frequency = np.zeros(target, np.int64)
     for at in range(len(symbols.symbol)):
         if symbols.symbol[at] >= 0:
-            frequency[symbols.symbol[at]] += symbols.frequency[symbols.word[at]]
+            frequency[symbols.symbol[at]] += merges.weight(symbols, at)
     lists = _no_lists(target, len(pairs.left))
     for pair in range(pairs.size[0]):
         _enter(lists, pairs, pair)

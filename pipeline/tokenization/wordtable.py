@@ -31,7 +31,7 @@ def empty(capacity: int) -> WordTable:
     """Room for ``capacity`` words, a power of two; ``add`` makes more."""
     return WordTable(
         np.zeros(2 * capacity, np.uint64),
-        np.empty(16 * capacity, np.uint8),
+        np.empty(8 * capacity, np.uint8),
         np.zeros((capacity + 1, 2), np.int64),
         np.zeros(1, np.int64),
     )
@@ -123,15 +123,19 @@ def _insert(data: np.ndarray, start: int, length: int, slot: np.uint64, table: W
     number = size[0]
     base = rows[number, 0]
     if base + length > len(words):
-        more = np.empty(2 * (base + length), np.uint8)
+        more = np.empty(base + length + (base + length) // 2, np.uint8)
         more[:base] = words[:base]
         words = more
     words[base : base + length] = data[start : start + length]
     rows[number + 1, 0] = base + length
     slots[slot] = (_hash(data, start, length) & _TAG) | uint64(number + 1)
+    rows[number + 1, 1] = 0
     size[0] = number + 1
     if number + 2 == len(rows):
-        rows = np.concatenate((rows, np.zeros((number + 1, 2), np.int64)))
+        longer = np.empty((len(rows) + len(rows) // 2, 2), np.int64)
+        longer[: len(rows)] = rows
+        rows = longer
+    if 5 * number > 3 * len(slots):
         slots = np.zeros(2 * len(slots), np.uint64)
         mask = uint64(len(slots) - 1)
         for known in range(number + 1):
