@@ -16,7 +16,7 @@ from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import LETTER, LOWER, QUOTE, SPACE, TERMINAL, UPPER, code_point, kind, width
 
 _OUTSIDE, _INSIDE, _STOPPED, _GAP = range(4)
-_STOP = ord(".")
+_STOP, _BLANK = ord("."), ord(" ")
 
 
 def starts(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +34,15 @@ def _starts(data, offsets, table, words):
         base, end = offsets[text], offsets[text + 1]
         at, word, state, wide = base, base, _OUTSIDE, False
         while at < end:
+            if state == _INSIDE:  # most of a text: letters and blanks of ASCII, which change nothing
+                while at < end and data[at] < 0x80:
+                    if data[at] == _BLANK:
+                        word = at + 1
+                    elif table[data[at]] & (SPACE | TERMINAL):
+                        break
+                    at += 1
+                if at == end:
+                    break
             bits, size = kind(data, at, table), width(data[at])
             if bits & SPACE:
                 if data[at] == 10:
