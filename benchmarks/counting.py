@@ -45,7 +45,7 @@ def main() -> None:
             f"{megabytes:5} MB: {total:,} pre-tokens, {distinct:,} distinct, {seconds:.1f} s, peak {peak} MiB",
             flush=True,
         )
-    print(f"memory grows by {peaks[1] / peaks[0] - 1:.0%}  {verdict(peaks[1] <= 1.25 * peaks[0])} (at most 25 %)")
+    print(f"memory grows by {peaks[1] / peaks[0] - 1:.0%}  {verdict(peaks[1] <= 1.1 * peaks[0])} (at most 10 %)")
 
 
 def verdict(holds: bool) -> str:

@@ -8,6 +8,7 @@ partition, never with the corpus. The result depends on the texts only: not on s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -75,14 +76,13 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
-    """The sum of tables of counts, sorted by partition and word; held: the result and one of ``tables``."""
-    total = COUNTS_SCHEMA.empty_table()
-    pending: list[pa.Table] = []
-    for table in tables:
-        pending.append(table)
-        if sum(map(len, pending)) > max(len(total), 1 << 17):
-            total, pending = _sum([total, *pending]), []
-    return _sum([total, *pending])
+    """The sum of tables of counts, sorted by partition and word; held: the distinct words and one of ``tables``."""
+    total = wordtable.empty(1 << 12)
+    for batch in chain.from_iterable(table.to_batches() for table in tables):
+        data, offsets = text_buffers(batch["word"])
+        weights = np.array(batch["count"])  # a copy: kernels are compiled once more for arrays that are read-only
+        total = wordtable.add(text_data(data), offsets[:-1], offsets[1:], weights, total)
+    return _table(*_contents(total))
 
 
 def partition(table: pa.Table, index: int) -> pa.Table:
@@ -92,19 +92,9 @@ def partition(table: pa.Table, index: int) -> pa.Table:
     return table.slice(start, end - start)
 
 
-def _sum(tables: list[pa.Table]) -> pa.Table:
-    summed = pa.concat_tables(tables).group_by(["partition", "word"]).aggregate([("count", "sum")])
-    return _sorted(summed["partition"], summed["word"], summed["count_sum"])
-
-
-def _table(words: pa.Array, counts: np.ndarray) -> pa.Table:
-    data, offsets = text_buffers(words)
-    partitions = _partitions(data, offsets)
-    return _sorted(pa.array(partitions), words.cast(pa.large_string()), pa.array(counts))
-
-
-def _sorted(partitions: pa.Array, words: pa.Array, counts: pa.Array) -> pa.Table:
-    table = pa.Table.from_arrays([partitions, words, counts], schema=COUNTS_SCHEMA)
+def _table(words: pa.LargeStringArray, counts: np.ndarray) -> pa.Table:
+    partitions = pa.array(_partitions(*text_buffers(words)))
+    table = pa.Table.from_arrays([partitions, words, pa.array(counts)], schema=COUNTS_SCHEMA)
     return table.sort_by([("partition", "ascending"), ("word", "ascending")]).combine_chunks()
 
 
@@ -147,6 +137,11 @@ def _tally(
         starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], classes.table(), kind, alone)
         repeats = _ONCE if weights is None else np.repeat(weights[first:stop], np.diff(bounds))
         table = wordtable.add(data, starts, ends, repeats, table)
+    return _contents(table)
+
+
+def _contents(table: wordtable.WordTable) -> tuple[pa.LargeStringArray, np.ndarray]:
+    """The words of ``table`` and their counts, int64."""
     n = int(table.size[0])
     bounds = table.rows[: n + 1, 0].copy()
     words = pa.py_buffer(table.data[: bounds[n]].copy())
