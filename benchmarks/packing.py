@@ -25,6 +25,7 @@ from pipeline.tokenization.folder import save
 CASES = (
     ("byte-level BPE, GPT-2's cut", {"algorithm": "bpe"}),
     ("byte-level BPE, GPT-4's cut", {"algorithm": "bpe", "pre_tokenizer": "gpt4"}),
+    ("byte-level BPE, NFKC, lower", {"algorithm": "bpe", "normalizer": "nfkc", "lowercase": True}),
     ("BPE over characters", {"algorithm": "bpe", "pre_tokenizer": "whitespace"}),
     ("WordPiece", {"algorithm": "wordpiece", "score": "frequency"}),
     ("Unigram", {"algorithm": "unigram"}),

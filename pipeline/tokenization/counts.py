@@ -18,7 +18,7 @@ from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
 from pipeline.text.kernels import text_data
-from pipeline.tokenization import classes, export, pretokenize, spantable, wordtable
+from pipeline.tokenization import classes, export, normalise, pretokenize, spantable, wordtable
 from pipeline.tokenization.config import TokenizerConfig
 
 VERSION = 1
@@ -58,7 +58,8 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     kind = _KINDS[config.pre_tokenizer or ""]
     alone = np.uint8(config.split_digits * classes.DIGIT | config.split_cjk * classes.CJK)
     if config.byte_level:
-        texts = _normalise(texts, normalizer, config)
+        if normalizer is not None:
+            texts, _ = normalise.normalise(texts, normalizer)
         return _table(*_tally(texts, None, kind, alone))
     raw = pretokenize.BERT_MARKS if kind == pretokenize.BERT else pretokenize.WORDS
     words, weights = _tally(texts, None, raw, np.uint8(0))

@@ -4,11 +4,10 @@ Text is cut by the compiled scanners of ``pretokenize`` where no later step of t
 *distinct* piece is encoded once, by the kernels of ``segment`` or, where those pass, by the tokenizer itself; what
 remains a token is a look-up in a hash table and a copy.
 
-Where a tokenizer's parts are not among those below, or a text is changed by a normaliser that may look across a cut,
-the text is encoded by ``tokenizers`` as it stands. Known are:
+Where a tokenizer's parts are not among those below, the text is encoded by ``tokenizers`` as it stands. Known are:
 
-- byte-level BPE cut by GPT-2's or GPT-4's pattern, with or without single digits: cut by that pattern (a normaliser may
-  be there if it leaves the text as it is);
+- byte-level BPE cut by GPT-2's or GPT-4's pattern, with or without single digits: normalised in bulk, then cut by that
+  pattern;
 - BERT's normaliser and pre-tokenizer: cut at white space, punctuation marks and CJK characters;
 - white space and Metaspace: cut at white space, which neither normalisation nor the model reaches across.
 """
@@ -27,12 +26,11 @@ from numba import njit, uint64
 from tokenizers import Tokenizer
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import classes, pretokenize, segment, spantable
+from pipeline.tokenization import classes, normalise, pretokenize, segment, spantable
 from pipeline.tokenization.export import GPT4_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
 _MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a cache is begun anew
-_CONTEXT_FREE = {"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "StripAccents"}
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}
 _GAPS = [  # export's normaliser before Metaspace
@@ -81,6 +79,10 @@ class Encoder:
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
         content = json.loads(tokenizer.to_str())
         self._cut = cut_of(content)
+        self._pieces_by = tokenizer
+        if self._cut is not None and self._cut.whole_text:  # its pieces are normalised already
+            self._pieces_by = Tokenizer.from_str(json.dumps(content | {"normalizer": None}))
+            self._pieces_by.encode_special_tokens = tokenizer.encode_special_tokens
         self.model = model_of(content, self._cut) if self._cut else None
         has_digits = self._cut is not None and self._cut.digits and self.byte_level
         self._alone = classes.DIGIT if has_digits else np.uint8(0)
@@ -96,12 +98,11 @@ class Encoder:
         return self._cut is not None and self._cut.kind in (pretokenize.GPT2, pretokenize.GPT4)
 
     def words(self, texts: pa.StringArray | pa.LargeStringArray) -> Iterator[tuple[list[int], int]]:
-        """The distinct pieces of ``texts`` as ids, and how often each occurs; for a tokenizer that is ``compiled``.
-
-        The texts are taken as the normaliser leaves them, where it sees whole texts.
-        """
+        """The distinct pieces of ``texts`` as ids, and how often each occurs; for a tokenizer that is ``compiled``."""
         assert self._cut is not None
         fresh = Encoder(self.tokenizer)
+        if self._cut.whole_text:
+            texts, _ = normalise.normalise(texts, self.tokenizer.normalizer)
         data, offsets = text_buffers(texts)
         counts = np.zeros(0, np.int64)
         for first in range(0, len(texts), 1000):
@@ -133,17 +134,13 @@ class Encoder:
     def _block(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
         if self._cut is None:
             return self._by_engine(texts, eos, spots, bounds)
-        known = _is_plain(texts, self.tokenizer) if self._cut.whole_text else None
-        if known is None or known.all():
-            return self._by_kernel(texts, eos, spots, bounds)
-        parts = []
-        for mask, work in ((known, self._by_kernel), (~known, self._by_engine)):
-            counts = np.diff(bounds)
-            chosen = spots[np.repeat(mask, counts)], np.concatenate([[0], np.cumsum(counts[mask])])
-            parts.append(work(texts.filter(pa.array(mask)), eos, *chosen))
-        return _interleave(known, *parts)
+        if self._cut.whole_text:
+            texts, spots = normalise.normalise(texts, self.tokenizer.normalizer, (spots, bounds))
+        return self._by_kernel(texts, eos, spots, bounds)
 
-    def _by_kernel(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
+    def _by_kernel(
+        self, texts: pa.StringArray | pa.LargeStringArray, eos: int, spots: np.ndarray, bounds: np.ndarray
+    ) -> Encoded:
         assert self._cut is not None
         if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
             self._cache = _empty(1 << 12)
@@ -170,7 +167,7 @@ class Encoder:
         if left.any():
             keys = pa.LargeStringArray.from_buffers(len(left), pa.py_buffer(bounds), pa.py_buffer(cache.keys))
             pieces = keys.filter(pa.array(left)).to_pylist()
-            found = [piece.ids for piece in self.tokenizer.encode_batch_fast(pieces, add_special_tokens=False)]
+            found = [piece.ids for piece in self._pieces_by.encode_batch_fast(pieces, add_special_tokens=False)]
             sizes = np.fromiter(map(len, found), np.int64, len(found))
             lengths[left] = sizes
             mine = ids
@@ -202,7 +199,7 @@ class Encoder:
 class Cut(NamedTuple):
     """How a tokenizer's texts may be cut: a kind of ``pretokenize``, and whether digits stand alone in its pre-tokens.
 
-    ``whole_text``: its normaliser sees the text before the cut, so only texts that it leaves alone may be cut.
+    ``whole_text``: its cut looks across words, so texts are normalised before it.
     """
 
     kind: int
@@ -219,7 +216,7 @@ def cut_of(tokenizer: dict) -> Cut | None:
     if any(not token["special"] for token in tokenizer["added_tokens"]) or tokenizer["model"].get("dropout"):
         return None
     rest = [step for step in steps if step != _DIGITS]
-    has_digits, plain = len(rest) < len(steps), all(step["type"] in _CONTEXT_FREE for step in normalizer)
+    has_digits, plain = len(rest) < len(steps), all(step["type"] in normalise.KNOWN for step in normalizer)
     match [step["type"] for step in rest]:
         case ["ByteLevel"] if plain and rest[0]["use_regex"] and not rest[0]["add_prefix_space"]:
             return Cut(pretokenize.GPT2, has_digits, bool(normalizer))
@@ -231,7 +228,7 @@ def cut_of(tokenizer: dict) -> Cut | None:
         case ["WhitespaceSplit"] if plain:
             return Cut(pretokenize.WORDS, has_digits, False)
         case ["Metaspace"] if rest[0]["prepend_scheme"] == "always" and rest[0]["split"]:
-            plain = all(step["type"] in _CONTEXT_FREE for step in normalizer[:-2])
+            plain = all(step["type"] in normalise.KNOWN for step in normalizer[:-2])
             return Cut(pretokenize.WORDS, has_digits, False) if normalizer[-2:] == _GAPS and plain else None
     return None
 
@@ -252,17 +249,6 @@ def _flat(part: dict | None, name: str) -> list[dict]:
     return [found for step in part[name] for found in _flat(step, name)] if part["type"] == "Sequence" else [part]
 
 
-def _is_plain(texts: pa.StringArray, tokenizer: Tokenizer) -> np.ndarray:
-    """bool [n]: the texts that the normaliser leaves as they are. Of ASCII the known ones change capitals at most."""
-    normalize = tokenizer.normalizer.normalize_str
-    lower = normalize("A") == "a"
-
-    def is_plain(text: str) -> bool:
-        return text == text.lower() if lower and text.isascii() else text.isascii() or normalize(text) == text
-
-    return np.fromiter(map(is_plain, texts.to_pylist()), bool, len(texts))
-
-
 def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
     """uint32: for each byte of ``spots`` the first token of the first pre-token that ends after it."""
     if len(spots) == 0 or len(encoding.ids) == 0:
@@ -273,19 +259,6 @@ def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
     chosen = np.searchsorted(ends, places[spots], "right")
     chosen = np.searchsorted(words, words[chosen[chosen < len(words)]])
     return np.unique(np.append(0, chosen)).astype(np.uint32)
-
-
-def _interleave(mask: np.ndarray, yes: Encoded, no: Encoded) -> Encoded:
-    """The two halves of some texts in their order: ``yes`` where ``mask`` is true."""
-
-    def woven(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
-        out = np.empty(len(where), a.dtype)
-        out[where], out[~where] = a, b
-        return out
-
-    lengths, counts = woven(yes.lengths, no.lengths, mask), woven(yes.counts, no.counts, mask)
-    tokens = woven(yes.tokens, no.tokens, np.repeat(mask, lengths))
-    return Encoded(tokens, lengths, woven(yes.sentences, no.sentences, np.repeat(mask, counts)), counts)
 
 
 @njit(cache=True, nogil=True)

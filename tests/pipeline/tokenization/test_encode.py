@@ -142,7 +142,7 @@ def test_a_full_cache_is_begun_anew(tokenizers, monkeypatch):
     assert encoder._cache.size[0] < 200
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt4", "bert", "words", "unigram"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-nfkc-lower", "gpt4", "bert", "words", "unigram"])
 def test_sentences_start_at_the_same_tokens_as_by_the_library_alone(tokenizers, name):
     tokenizer, encoder = tokenizers[name]
     texts = [
@@ -150,6 +150,7 @@ def test_sentences_start_at_the_same_tokens_as_by_the_library_alone(tokenizers, 
         "",
         "\n ",
         "naïve être. Über allem. 机。計算！",
+        "ﬁn ½ e\u0301. ﬁ。机ﬁ！É est. Ünd",
         " lo. New",
     ]
     places = sentences.starts(pa.array(texts))
