@@ -41,6 +41,7 @@ def train(counts: pa.Table, config: TokenizerConfig) -> Vocabulary:
         raise OverflowError(f"{len(data)} characters of distinct pre-tokens; train on counts of fewer documents")
     if config.algorithm == "unigram":
         return _train_unigram(data, offsets, frequency, config)
+    pa.default_memory_pool().release_unused()  # else what sorting the counts has freed adds to the peak
     words = (_bytes if config.byte_level else _characters)(data, offsets, frequency, config)
     del data, offsets, frequency  # the words as symbols take their place
     prefix = config.continuing_subword_prefix if config.algorithm == "wordpiece" else ""
@@ -175,17 +176,19 @@ def learn(
 @njit(cache=True, nogil=True)
 def _character_counts(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     """int64: how often each code point occurs, up to the last that does."""
-    totals, last = np.zeros(1 << 10, np.int64), -1
+    at, last = offsets[0], 0
+    while at < offsets[-1]:
+        point, width = decode(data, at)
+        last = max(last, point)
+        at += width
+    totals = np.zeros(last + 1, np.int64)
     for word in range(len(offsets) - 1):
         at = offsets[word]
         while at < offsets[word + 1]:
             point, width = decode(data, at)
-            if point >= len(totals):
-                totals = np.concatenate((totals, np.zeros(point, np.int64)))
             totals[point] += frequency[word]
-            last = max(last, point)
             at += width
-    return totals[: last + 1]
+    return totals
 
 
 @njit(cache=True, nogil=True)
