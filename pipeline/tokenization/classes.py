@@ -1,8 +1,8 @@
 """Character classes, exactly as the engine that will read our tokenizers has them.
 
-``classes.json`` holds runs of code points per class, measured on Hugging Face ``tokenizers`` by ``measure`` (its
-regular expressions and its BERT code follow different Unicode versions, so no one table of Python's would do). A test
-compares the two; after an upgrade of that library ``python -m pipeline.tokenization.classes`` writes the file anew.
+``classes.json`` holds runs of code points per class and script, measured on Hugging Face ``tokenizers`` by ``measure``
+(its regular expressions and its BERT code follow different Unicode versions, so no one table of Python's would do). A
+test compares the two; after an upgrade of it ``python -m pipeline.tokenization.classes`` writes the file anew.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-LETTER, NUMBER, SPACE, PUNCTUATION, CONTROL, CJK, DIGIT = (np.uint8(1 << bit) for bit in range(7))
+from pipeline.tokenization.config import Script
+
+LETTER, NUMBER, SPACE, PUNCTUATION, CONTROL, CJK, DIGIT, SCRIPT = (np.uint8(1 << bit) for bit in range(8))
 _BITS = {
     "letter": LETTER,  # \p{L}
     "number": NUMBER,  # \p{N}
@@ -33,7 +36,7 @@ def _read() -> dict[str, list[int]]:
 
 
 def ranges(name: str) -> str:
-    """The characters of one class as the inside of a bracket expression of the engine's: ``\\x{3400}-\\x{4DBF}...``"""
+    """The characters of one class or script inside a bracket expression of the engine's: ``\\x{3400}-\\x{4DBF}...``"""
     runs = _read()[name]
     return "".join(
         f"\\x{{{first:X}}}-\\x{{{first + length - 1:X}}}" for first, length in zip(runs[::2], runs[1::2], strict=True)
@@ -41,12 +44,13 @@ def ranges(name: str) -> str:
 
 
 @cache
-def table() -> np.ndarray:
-    """uint8 [0x110000]: the class bits of each code point."""
+def table(scripts: tuple[str, ...] = ()) -> np.ndarray:
+    """uint8 [0x110000]: the class bits of each code point, SCRIPT for those of ``scripts`` (or classes)."""
     bits = np.zeros(0x110000, np.uint8)
-    for name, runs in _read().items():
+    for name, bit in (_BITS | dict.fromkeys(scripts, SCRIPT)).items():
+        runs = _read()[name]
         for start, length in zip(runs[::2], runs[1::2], strict=True):
-            bits[start : start + length] |= _BITS[name]
+            bits[start : start + length] |= bit
     bits.flags.writeable = False
     return bits
 
@@ -85,6 +89,7 @@ def measure() -> dict[str, list[int]]:
         "cjk": np.array(cjk),
         "digit": alone(pre_tokenizers.Digits(individual_digits=True)),
     }
+    found |= {script: removed(rf"\p{{{script.title()}}}") for script in get_args(Script)}
     return {name: _runs(members) for name, members in found.items()}
 
 

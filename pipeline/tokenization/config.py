@@ -11,6 +11,8 @@ from pipeline.stage import Config
 Algorithm = Literal["bpe", "wordpiece", "unigram"]
 PreTokenizer = Literal["gpt2", "gpt4", "bert", "whitespace", "metaspace"]
 Role = Literal["bos", "eos", "unk", "pad", "cls", "sep", "mask"]
+#: Scripts that are written without spaces, and Hangul, whose syllables some cut apart as well.
+Script = Literal["han", "hiragana", "katakana", "hangul", "thai", "lao", "khmer", "myanmar", "tibetan"]
 Template = Literal["none", "bert", "gpt2", "roberta", "t5"]
 
 #: Pre-tokenizers whose pieces are made of bytes (written in GPT-2's printable alphabet), not of characters.
@@ -43,7 +45,8 @@ class TokenizerConfig(Config):
     ``frequency`` is the variant of Hugging Face's trainer (plain counts, as in BPE). ``limit_alphabet`` keeps the most
     frequent characters only; ``max_token_length`` counts characters (bytes where the tokenizer works on bytes).
     ``split_digits`` makes every digit, of any script, a piece of its own, ``split_cjk`` every Chinese character (BERT's
-    pre-tokenizer always does). ``byte_fallback`` writes unknown characters as <0xNN>.
+    pre-tokenizer always does), ``split_scripts`` every character of the scripts it names. ``byte_fallback`` writes
+    unknown characters as <0xNN>.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -55,6 +58,7 @@ class TokenizerConfig(Config):
     strip_accents: bool | None = None
     split_digits: bool = False
     split_cjk: bool = False
+    split_scripts: list[Script] = []
     byte_fallback: bool = False
     special_tokens: dict[Role, str] | None = None
     added_tokens: list[str] = []

@@ -44,7 +44,7 @@ _ONCE = np.zeros(0, np.int64)
 
 def counting_part(config: TokenizerConfig) -> dict[str, object]:
     """What of a tokenizer's config its counts depend on; tokenizers that agree here share them."""
-    fields = {"pre_tokenizer", "normalizer", "lowercase", "strip_accents", "split_digits", "split_cjk"}
+    fields = {"pre_tokenizer", "normalizer", "lowercase", "strip_accents", "split_digits", "split_cjk", "split_scripts"}
     return config.model_dump(mode="json", include=fields)
 
 
@@ -56,24 +56,28 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     """
     normalizer = export.normalizer(config)
     kind = _KINDS[config.pre_tokenizer or ""]
-    alone = np.uint8(config.split_digits * classes.DIGIT | config.split_cjk * classes.CJK)
+    bits = classes.table(tuple(config.split_scripts))
+    has_scripts = bool(config.split_scripts)
+    alone = np.uint8(
+        config.split_digits * classes.DIGIT | config.split_cjk * classes.CJK | has_scripts * classes.SCRIPT
+    )
     if config.byte_level:
         if normalizer is not None:
             texts, _ = normalise.normalise(texts, normalizer)
-        return _table(*_tally(texts, None, kind, alone))
+        return _table(*_tally(texts, None, kind, alone, bits))
     raw = pretokenize.BERT_MARKS if kind == pretokenize.BERT else pretokenize.WORDS
-    words, weights = _tally(texts, None, raw, np.uint8(0))
+    words, weights = _tally(texts, None, raw, np.uint8(0), bits)
     words = _normalise(words, normalizer, config)
     if config.pre_tokenizer == "metaspace":
         whole = _plain(words, classes.SPACE)  # the others may have got spaces, or lost all that they had
         kept = whole.to_numpy(zero_copy_only=False)
         others = pc.replace_substring(words.filter(pc.invert(whole)), "▁", " ")
-        others, repeats = _tally(others, weights[~kept], kind, np.uint8(0))
+        others, repeats = _tally(others, weights[~kept], kind, np.uint8(0), bits)
         words = pa.concat_arrays([words.filter(whole), others])
         weights = np.concatenate((weights[kept], repeats))
         mark, nothing = (pa.scalar(part, pa.large_string()) for part in ("▁", ""))
         words = pc.binary_join_element_wise(mark, words, nothing)
-    return _table(*_tally(words, weights, kind, alone))
+    return _table(*_tally(words, weights, kind, alone, bits))
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
@@ -128,14 +132,17 @@ def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _tally(
-    texts: pa.Array, weights: np.ndarray | None, kind: int, alone: int | np.uint8
+    texts: pa.Array, weights: np.ndarray | None, kind: int, alone: int | np.uint8, bits: np.ndarray
 ) -> tuple[pa.LargeStringArray, np.ndarray]:
-    """The distinct pre-tokens of ``texts`` and int64 counts; text i counts ``weights[i]`` times (None: once)."""
+    """The distinct pre-tokens of ``texts`` and int64 counts; text i counts ``weights[i]`` times (None: once).
+
+    ``bits`` is a table of classes.
+    """
     data, offsets = text_buffers(texts)
     data = text_data(data)
     table = wordtable.empty(1 << 12)
     for first, stop in _blocks(offsets):
-        starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], classes.table(), kind, alone)
+        starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], bits, kind, alone)
         repeats = _ONCE if weights is None else np.repeat(weights[first:stop], np.diff(bounds))
         table = wordtable.add(data, starts, ends, repeats, table)
     return _contents(table)

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -27,11 +27,13 @@ from tokenizers import Tokenizer
 
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import classes, normalise, pretokenize, segment, spantable
+from pipeline.tokenization.config import Script
 from pipeline.tokenization.export import GPT4_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
 _MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a cache is begun anew
 _DIGITS = {"type": "Digits", "individual_digits": True}
+_ALONE = ("cjk", *get_args(Script))  # classes of characters that are not ASCII
 _GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}
 _GAPS = [  # export's normaliser before Metaspace
     {"type": "Replace", "pattern": {"Regex": r"[\s▁]+"}, "content": " "},
@@ -84,8 +86,10 @@ class Encoder:
             self._pieces_by = Tokenizer.from_str(json.dumps(content | {"normalizer": None}))
             self._pieces_by.encode_special_tokens = tokenizer.encode_special_tokens
         self.model = model_of(content, self._cut) if self._cut else None
-        has_digits = self._cut is not None and self._cut.digits and self.byte_level
-        self._alone = classes.DIGIT if has_digits else np.uint8(0)
+        self._alone, self._classes = np.uint8(0), classes.table()
+        if self._cut is not None and self.byte_level:
+            self._alone = np.uint8(self._cut.digits * classes.DIGIT | bool(self._cut.alone) * classes.SCRIPT)
+            self._classes = classes.table(self._cut.alone)
         self._cache = _empty(1 << 12)
 
     @property
@@ -107,7 +111,7 @@ class Encoder:
         counts = np.zeros(0, np.int64)
         for first in range(0, len(texts), 1000):
             bounds = offsets[first : first + 1001]
-            starts, ends, _ = pretokenize.cut_all(data, bounds, classes.table(), self._cut.kind, self._alone)
+            starts, ends, _ = pretokenize.cut_all(data, bounds, self._classes, self._cut.kind, self._alone)
             entries, fresh._cache = _look_up(data, starts, ends, fresh._cache)
             found = np.bincount(entries, minlength=len(counts))
             found[: len(counts)] += counts
@@ -145,7 +149,7 @@ class Encoder:
         if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
             self._cache = _empty(1 << 12)
         data, offsets = text_buffers(texts)
-        starts, ends, cuts = pretokenize.cut_all(data, offsets, classes.table(), self._cut.kind, self._alone)
+        starts, ends, cuts = pretokenize.cut_all(data, offsets, self._classes, self._cut.kind, self._alone)
         entries, self._cache = _look_up(data, starts, ends, self._cache)
         self._learn()
         lengths = _count(entries, cuts, self._cache, eos >= 0)
@@ -199,12 +203,14 @@ class Encoder:
 class Cut(NamedTuple):
     """How a tokenizer's texts may be cut: a kind of ``pretokenize``, and whether digits stand alone in its pre-tokens.
 
-    ``whole_text``: its cut looks across words, so texts are normalised before it.
+    ``whole_text``: its cut looks across words, so texts are normalised before it. ``alone``: the classes and scripts of
+    which every character stands alone as well.
     """
 
     kind: int
     digits: bool
     whole_text: bool
+    alone: tuple[str, ...] = ()
 
 
 def cut_of(tokenizer: dict) -> Cut | None:
@@ -215,22 +221,29 @@ def cut_of(tokenizer: dict) -> Cut | None:
     )
     if any(not token["special"] for token in tokenizer["added_tokens"]) or tokenizer["model"].get("dropout"):
         return None
-    rest = [step for step in steps if step != _DIGITS]
-    has_digits, plain = len(rest) < len(steps), all(step["type"] in normalise.KNOWN for step in normalizer)
+    alone = tuple(name for name in _ALONE if _single(name) in steps)
+    rest = [step for step in steps if step != _DIGITS and step not in map(_single, alone)]
+    has_digits, plain = _DIGITS in steps, all(step["type"] in normalise.KNOWN for step in normalizer)
     match [step["type"] for step in rest]:
         case ["ByteLevel"] if plain and rest[0]["use_regex"] and not rest[0]["add_prefix_space"]:
-            return Cut(pretokenize.GPT2, has_digits, bool(normalizer))
+            return Cut(pretokenize.GPT2, has_digits, bool(normalizer), alone)
         case ["Split", "ByteLevel"] if plain and rest[0] == _GPT4_SPLIT and not rest[1]["use_regex"]:
-            return Cut(pretokenize.GPT4, has_digits, bool(normalizer))
+            return Cut(pretokenize.GPT4, has_digits, bool(normalizer), alone)
         case ["BertPreTokenizer"] if [step["type"] for step in normalizer] == ["BertNormalizer"]:
             cleans = normalizer[0]["clean_text"] and normalizer[0]["handle_chinese_chars"]
-            return Cut(pretokenize.BERT_MARKS, has_digits, False) if cleans else None
+            return Cut(pretokenize.BERT_MARKS, has_digits, False, alone) if cleans else None
         case ["WhitespaceSplit"] if plain:
-            return Cut(pretokenize.WORDS, has_digits, False)
+            return Cut(pretokenize.WORDS, has_digits, False, alone)
         case ["Metaspace"] if rest[0]["prepend_scheme"] == "always" and rest[0]["split"]:
             plain = all(step["type"] in normalise.KNOWN for step in normalizer[:-2])
-            return Cut(pretokenize.WORDS, has_digits, False) if normalizer[-2:] == _GAPS and plain else None
+            return Cut(pretokenize.WORDS, has_digits, False, alone) if normalizer[-2:] == _GAPS and plain else None
     return None
+
+
+def _single(name: str) -> dict:
+    """The step of a pre-tokenizer that sets every character of a class or script alone, as export writes it."""
+    pattern = {"Regex": f"[{classes.ranges(name)}]"}
+    return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
 
 
 def model_of(tokenizer: dict, cut: Cut) -> segment.Model | None:

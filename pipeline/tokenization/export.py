@@ -65,8 +65,8 @@ def pre_tokenizer(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
     alone: list[pre_tokenizers.PreTokenizer] = []
     if config.split_digits:
         alone.append(pre_tokenizers.Digits(individual_digits=True))
-    if config.split_cjk:
-        alone.append(pre_tokenizers.Split(Regex(f"[{classes.ranges('cjk')}]"), "isolated"))
+    for name in [*["cjk"] * config.split_cjk, *config.split_scripts]:
+        alone.append(pre_tokenizers.Split(Regex(f"[{classes.ranges(name)}]"), "isolated"))
     match config.pre_tokenizer:
         case "gpt2":
             steps = [*alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]

@@ -25,6 +25,9 @@ CONFIGS = [
         {"algorithm": "unigram", "lowercase": True, "strip_accents": True},
         {"algorithm": "unigram", "split_cjk": True, "split_digits": True},
         {"algorithm": "bpe", "split_cjk": True},
+        {"algorithm": "bpe", "split_scripts": ["hiragana", "thai"], "split_digits": True},
+        {"algorithm": "wordpiece", "split_scripts": ["katakana", "hangul", "lao"]},
+        {"algorithm": "unigram", "split_scripts": ["han", "hangul"]},
         {"algorithm": "bpe", "pre_tokenizer": "bert", "split_cjk": True},
     )
 ]
@@ -47,7 +50,8 @@ TRICKY = [
     "▁",
     "中",
     "𠀋字",
-    "かな",
+    "かなカナ",
+    "ไทยລາວ",
     "٣५",
 ]
 TRICKY += ["İ", "ß", ".", "-", "'s", "한", "\u1112\u1161", "😉", "\u00ad", "b"]

@@ -21,7 +21,17 @@ CONFIGS = [
         "gpt2": {"algorithm": "bpe"},
         "gpt2-nfc-digits": {"algorithm": "bpe", "normalizer": "nfc", "split_digits": True},
         "gpt2-nfkc-lower": {"algorithm": "bpe", "normalizer": "nfkc", "lowercase": True, "strip_accents": True},
+        "gpt2-scripts": {
+            "algorithm": "bpe",
+            "normalizer": "nfc",
+            "split_scripts": ["thai", "hangul"],
+            "split_cjk": True,
+            "split_digits": True,
+        },
         "gpt4": {"algorithm": "bpe", "pre_tokenizer": "gpt4"},
+        "gpt4-scripts": {"algorithm": "bpe", "pre_tokenizer": "gpt4", "split_scripts": ["han"]},
+        "bert-scripts": {"algorithm": "wordpiece", "split_scripts": ["thai", "hangul"], "split_digits": True},
+        "unigram-scripts": {"algorithm": "unigram", "split_scripts": ["thai", "han"]},
         "gpt4-digits": {"algorithm": "bpe", "pre_tokenizer": "gpt4", "split_digits": True},
         "bert": {"algorithm": "wordpiece"},
         "bert-cased-digits": {"algorithm": "wordpiece", "lowercase": False, "split_digits": True},
@@ -192,7 +202,7 @@ def test_published_tokenizers_are_cut_by_the_kernels():
     bert = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
     bert.normalizer, bert.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     cuts = [encode.cut_of(json.loads(found.to_str())) for found in (gpt2, bert)]
-    assert cuts == [(pretokenize.GPT2, False, False), (pretokenize.BERT_MARKS, False, False)]
+    assert cuts == [encode.Cut(pretokenize.GPT2, False, False), encode.Cut(pretokenize.BERT_MARKS, False, False)]
 
 
 def test_megabytes_of_text_are_cut_as_a_little_of_it_is():

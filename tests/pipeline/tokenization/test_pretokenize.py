@@ -1,6 +1,8 @@
 """The compiled scanners against the engine that will read our tokenizers."""
 
 import itertools
+import unicodedata
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import classes, export, pretokenize
+from pipeline.tokenization.config import Script
 
 ENGINES = {
     pretokenize.GPT2: pre_tokenizers.Split(Regex(export.GPT2_PATTERN), "isolated"),
@@ -104,8 +107,17 @@ def test_byte_patterns_lose_nothing():
 
 @pytest.mark.slow
 def test_classes_are_those_of_the_installed_engine():
-    measured = np.zeros(0x110000, np.uint8)
-    for bit, (_, runs) in enumerate(classes.measure().items()):
-        for start, length in zip(runs[::2], runs[1::2], strict=True):
-            measured[start : start + length] |= np.uint8(1 << bit)
-    assert np.array_equal(measured, classes.table()), "run python -m pipeline.tokenization.classes"
+    assert classes.measure() == classes._read(), "run python -m pipeline.tokenization.classes"
+
+
+def test_every_decimal_digit_of_unicode_is_a_digit():
+    digits = [p for p in range(0x110000) if unicodedata.category(chr(p)) == "Nd"]
+    assert len(digits) > 600
+    assert (classes.table()[digits] & classes.DIGIT).all()
+
+
+def test_a_script_is_in_the_table_where_it_is_asked_for():
+    points = [ord(c) for c in "字かカ한ไລខ\u1019བa1"]
+    for n, script in enumerate(get_args(Script)):
+        assert np.flatnonzero(classes.table((script,))[points] & classes.SCRIPT).tolist() == [n]
+    assert not (classes.table() & classes.SCRIPT).any()
