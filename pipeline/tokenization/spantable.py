@@ -1,8 +1,9 @@
 """A hash table whose keys are byte spans of one buffer, each with a 64-bit count.
 
-Open addressing: a slot holds 1 + the index of an entry. Entries keep the order in which they were added, and nothing is
-copied out of the buffer. The hash is FNV-1a, so that of a longer span goes on from that of a shorter; ``finish`` mixes
-it (its low bits choose the slot).
+Open addressing: a slot holds the upper half of a span's hash and 1 + the index of its entry, so that nearly every look
+at another span's slot ends there; the low bits of that half choose the slot. Entries keep the order in which they were
+added, and nothing is copied out of the buffer. The hash is FNV-1a, so that of a longer span goes on from that of a
+shorter; ``finish`` mixes it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from numba import njit, uint64
 
 
 class SpanTable(NamedTuple):
-    slots: np.ndarray  # int32 [2 capacity], a power of two
-    hashes: np.ndarray  # uint64 [capacity]
+    slots: np.ndarray  # uint64 [2 capacity], a power of two; 0: free
     starts: np.ndarray  # int64 [capacity], first byte
     lengths: np.ndarray  # int32 [capacity], bytes
     counts: np.ndarray  # int64 [capacity]
@@ -25,6 +25,7 @@ class SpanTable(NamedTuple):
 START = uint64(0xCBF29CE484222325)
 _PRIME = uint64(0x100000001B3)
 _MIX = uint64(0x9E3779B97F4A7C15)
+_ENTRY = uint64(0xFFFFFFFF)  # the half of a slot that names the entry
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -50,8 +51,7 @@ def hash_span(data: np.ndarray, start: int, end: int) -> np.uint64:
 def empty(capacity: int) -> SpanTable:
     """A table with room for ``capacity`` entries, a power of two; ``insert`` makes more."""
     return SpanTable(
-        np.zeros(2 * capacity, np.int32),
-        np.empty(capacity, np.uint64),
+        np.zeros(2 * capacity, np.uint64),
         np.empty(capacity, np.int64),
         np.empty(capacity, np.int32),
         np.zeros(capacity, np.int64),
@@ -62,37 +62,45 @@ def empty(capacity: int) -> SpanTable:
 @njit(cache=True, nogil=True, inline="always")
 def find(data: np.ndarray, table: SpanTable, key: np.uint64, start: int, length: int) -> tuple[int, int]:
     """``(entry, slot)`` of the span with hash ``key``; entry -1 and the slot to insert it at if it is not there."""
-    mask = len(table.slots) - 1
-    slot = np.int64(key & uint64(mask))
+    mask = uint64(len(table.slots) - 1)
+    slot = (key >> uint64(32)) & mask
     while table.slots[slot] != 0:
-        entry = np.int64(table.slots[slot]) - 1
-        if table.hashes[entry] == key and table.lengths[entry] == length:
-            other, k = table.starts[entry], 0
-            while k < length and data[other + k] == data[start + k]:
-                k += 1
-            if k == length:
-                return entry, slot  # type: ignore[return-value]
-        slot = (slot + 1) & mask
-    return np.int64(-1), slot  # type: ignore[return-value]
+        if (table.slots[slot] ^ key) >> uint64(32) == 0:
+            entry = np.int64(table.slots[slot] & _ENTRY) - 1
+            if table.lengths[entry] == length:
+                other, k = table.starts[entry], 0
+                while k < length and data[other + k] == data[start + k]:
+                    k += 1
+                if k == length:
+                    return entry, np.int64(slot)  # type: ignore[return-value]
+        slot = (slot + uint64(1)) & mask
+    return np.int64(-1), np.int64(slot)  # type: ignore[return-value]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def insert(table: SpanTable, slot: int, key: np.uint64, start: int, length: int) -> tuple[int, SpanTable]:
     """Add a span with count 0 at the slot that ``find`` gave; the table returned takes the place of the given one."""
     entry = table.size[0]
-    table.slots[slot] = entry + 1
-    table.hashes[entry], table.starts[entry], table.lengths[entry] = key, start, length
+    table.slots[slot] = (key & ~_ENTRY) | uint64(entry + 1)
+    table.starts[entry], table.lengths[entry] = start, length
     table.size[0] = entry + 1
-    if entry + 1 < len(table.hashes):
-        return entry, table
-    bigger = empty(2 * len(table.hashes))
-    n, mask = entry + 1, len(bigger.slots) - 1
-    bigger.hashes[:n], bigger.starts[:n], bigger.lengths[:n] = table.hashes, table.starts, table.lengths
-    bigger.counts[:n] = table.counts
+    if entry + 1 == len(table.starts):
+        table = _grown(table)
+    return entry, table
+
+
+@njit(cache=True, nogil=True)
+def _grown(table: SpanTable) -> SpanTable:
+    """A full table with twice the room."""
+    n = len(table.starts)
+    bigger = empty(2 * n)
+    bigger.starts[:n], bigger.lengths[:n], bigger.counts[:n] = table.starts, table.lengths, table.counts
     bigger.size[0] = n
-    for known in range(n):
-        place = np.int64(table.hashes[known] & uint64(mask))
-        while bigger.slots[place] != 0:
-            place = (place + 1) & mask
-        bigger.slots[place] = known + 1
-    return entry, bigger
+    slots, mask = bigger.slots, uint64(len(bigger.slots) - 1)
+    for held in table.slots:
+        if held != 0:
+            place = (held >> uint64(32)) & mask
+            while slots[place] != 0:
+                place = (place + uint64(1)) & mask
+            slots[place] = held
+    return bigger

@@ -112,15 +112,17 @@ def _seeds(at: np.ndarray, table: SpanTable) -> tuple[np.ndarray, np.ndarray, np
     All single characters, and of the longer substrings that occur twice the SEEDS with the highest frequency x length.
     """
     n = int(table.size[0])
-    spans = np.column_stack((table.starts[:n], table.starts[:n] + table.lengths[:n]))
+    may = np.flatnonzero((table.counts[:n] > 1) | (table.lengths[:n] <= 4))  # a character has at most four bytes
+    spans = np.column_stack((table.starts[may], table.starts[may] + table.lengths[may]))
     lengths = np.searchsorted(at, spans[:, 1]) - np.searchsorted(at, spans[:, 0])
-    totals = table.counts[:n]
+    totals = table.counts[may]
     is_seed = (lengths == 1) | (totals > 1)
     weight = totals[is_seed & (lengths > 1)] * lengths[is_seed & (lengths > 1)]
     if len(weight) > SEEDS:
         bar = np.partition(weight, len(weight) - SEEDS)[len(weight) - SEEDS]
         is_seed &= (lengths == 1) | (totals * lengths >= bar)
-    number = np.where(is_seed, np.cumsum(is_seed) - 1, -1).astype(np.int32)
+    number = np.full(n, -1, np.int32)
+    number[may[is_seed]] = np.arange(is_seed.sum())
     return spans[is_seed], lengths[is_seed], totals[is_seed].astype(np.float64), number
 
 
