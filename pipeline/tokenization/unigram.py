@@ -186,12 +186,16 @@ def _count_substrings(
 ) -> tuple[SpanTable, np.ndarray]:
     """All substrings of up to ``max_length`` characters of the words, with the summed weights of their words; and the
     entry (int32) of every one as it comes: by word, then start, then end."""
-    table = spantable.empty(1 << 16)
-    entries, n = np.empty(1 << 16, np.int32), 0
+    total = n = 0
     for word in range(len(starts)):
         for start in range(starts[word], ends[word]):
-            if n + max_length > len(entries):
-                entries = np.concatenate((entries, np.empty_like(entries)))
+            total += min(max_length, ends[word] - start)
+    room = 1 << 10
+    while room < total // 4:
+        room *= 2
+    table, entries = spantable.empty(room), np.empty(total, np.int32)
+    for word in range(len(starts)):
+        for start in range(starts[word], ends[word]):
             h, first = spantable.START, at[start]
             for end in range(start, min(start + max_length, ends[word])):
                 for byte in range(at[end], at[end + 1]):
@@ -203,7 +207,7 @@ def _count_substrings(
                 table.counts[entry] += weights[word]
                 entries[n] = entry
                 n += 1
-    return table, entries[:n]
+    return table, entries
 
 
 @njit(cache=True, nogil=True)
@@ -239,20 +243,20 @@ def _edges(
 
 @njit(cache=True, nogil=True)
 def _without(lattices: Lattices, stays: np.ndarray) -> Lattices:
-    """The lattices with the edges of dropped pieces removed and the others renumbered."""
+    """The lattices without the edges of dropped pieces, the others renumbered: written over the given ones."""
     number = np.cumsum(stays) - 1
-    piece, length = np.empty_like(lattices.piece), np.empty_like(lattices.length)
-    bounds = np.empty_like(lattices.bounds)
-    n = 0
+    bounds, piece, length = lattices.bounds, lattices.piece, lattices.length
+    n = first = 0
     for character in range(len(bounds) - 1):
-        first, last = lattices.bounds[character], lattices.bounds[character + 1]
+        last = bounds[character + 1]
         bounds[character] = n
         for edge in range(first, last):
-            if stays[lattices.piece[edge]]:
-                piece[n], length[n] = number[lattices.piece[edge]], lattices.length[edge]
+            if stays[piece[edge]]:
+                piece[n], length[n] = number[piece[edge]], length[edge]
                 n += 1
+        first = last
     bounds[-1] = n
-    return Lattices(lattices.starts, lattices.ends, lattices.weights, bounds, piece[:n].copy(), length[:n].copy())
+    return Lattices(lattices.starts, lattices.ends, lattices.weights, bounds, piece[:n], length[:n])
 
 
 @njit(cache=True, nogil=True)
