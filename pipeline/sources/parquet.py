@@ -20,6 +20,7 @@ from pipeline.sources.reading import identity as identity
 VERSION = 2
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
+_DICTIONARY_PAGE = 2
 _MAGIC = b"ARROW1"
 
 
@@ -73,11 +74,43 @@ def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: floa
         columns = [about.column(index) for index in range(about.num_columns)]
         if about.total_byte_size > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
             raise Damaged(EXPANDS)
+        repeated = {
+            column.path_in_schema: size
+            for column in columns
+            if column.path_in_schema.split(".")[0] in chosen and (size := _dictionary_size(handle, column))
+        }
         # the reader by dictionary holds all texts of a group, so it is for those that state a small size
-        repeats = about.total_byte_size <= _DICTIONARY_BYTES and any(column.has_dictionary_page for column in columns)
+        sizes = [column.total_uncompressed_size for column in columns if column.path_in_schema in texts]
+        reader = by_dictionary if repeated and sum(sizes) <= _DICTIONARY_BYTES else plain
+        expanded = [size for path, size in repeated.items() if reader is plain or path not in texts]
         rows = _batch_rows(about.total_byte_size, about.num_rows)
-        for batch in (by_dictionary if repeats else plain).iter_batches(rows, [group], chosen):
+        # each row may hold what fills its column's dictionary
+        for batch in reader.iter_batches(max(1, min(rows, _BATCH_BYTES // max(1, sum(expanded)))), [group], chosen):
             yield from _decoded(batch)
+
+
+def _dictionary_size(handle: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
+    """Bytes of the values that rows of ``column`` repeat by number; 0 if there is no such page.
+
+    The page's header (parquet.thrift, `PageHeader`, in the compact protocol) begins with its kind and this size, each a
+    byte 0x15 and a zigzag number of seven bits a byte.
+    """
+    starts = (column.dictionary_page_offset or 0, column.data_page_offset)
+    handle.seek(min(start for start in starts if start > 0))
+    fields, header = [], handle.read(16)
+    at = 0
+    while len(fields) < 2:
+        if header[at : at + 1] != b"\x15":
+            raise Damaged("the file is damaged")
+        number, shift, at = 0, 0, at + 1
+        while True:
+            byte = header[at] if at < len(header) else 0
+            number, shift, at = number | (byte & 0x7F) << shift, shift + 7, at + 1
+            if byte < 0x80:
+                break
+        fields.append(number >> 1)
+    kind, size = fields
+    return size if kind == _DICTIONARY_PAGE else 0
 
 
 def _is_text(kind: pa.DataType) -> bool:

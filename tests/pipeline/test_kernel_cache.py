@@ -106,7 +106,8 @@ def test_folders_of_old_sources_go_after_a_week_without_use(root):
     place = root / "pipeline/__pycache__/corpusmill-kernels"
     for name, days in (("left", 8), ("recent", 6)):
         (place / name).mkdir(parents=True)
-        os.utime(place / name, (time.time() - days * 86400,) * 2)
+        used = time.time() - days * 86400
+        os.utime(place / name, (used, used))
     ask(root)
     assert {path.name for path in place.iterdir()} == {"recent", kernel_cache.digest(root)}
 

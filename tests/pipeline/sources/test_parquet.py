@@ -207,3 +207,24 @@ def test_a_row_group_is_read_in_small_batches(tmp_path):
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert rows == 400
     assert peak < sum(map(len, texts)) / 2
+
+
+def test_a_dictionary_in_a_large_row_group_expands_in_small_batches(tmp_path):
+    """One text, written once, in all rows of a group that other texts make too large to be held by dictionary."""
+    long, rows = "long text " * 100_000, 400
+    others = "".join(f"{number:08x}" for number in range(10_000_000))  # 80 MB
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([long]))
+    table = pa.table({"text": repeated, "url": [others] + [""] * (rows - 1)})
+    pq.write_table(table, tmp_path / "x.parquet", use_dictionary=["text"], store_schema=False)
+    config = Parquet(name="s", path=[str(tmp_path / "x.parquet")], url_field="url", metadata_fields=[])
+    (file,) = parquet.list_files(config)
+    assert file.size < 100_000_000
+    before, peak, texts = pa.total_allocated_bytes(), 0, 0
+    with (tmp_path / "x.parquet").open("rb") as handle:
+        for number, batch in enumerate(parquet._parquet_batches(handle, {"text", "url"}, 200.0)):
+            if number > 0:  # the first holds the other text
+                peak = max(peak, batch.nbytes)
+            texts += sum(text == long for text in batch["text"].to_pylist())
+    assert texts == rows
+    assert peak <= 20_000_000
+    assert pa.total_allocated_bytes() - before < 20_000_000
