@@ -76,7 +76,7 @@ def _imported(source: str) -> Iterable[str]:
 
 
 def _places(root: Path) -> Iterator[Path]:
-    yield root / __package__ / "__pycache__" / _FOLDER
+    yield root / "pipeline" / "__pycache__" / _FOLDER
     with contextlib.suppress(RuntimeError):  # a user without a home
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / _FOLDER
 
