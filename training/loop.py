@@ -156,6 +156,8 @@ class _Run:
     def __init__(self, model: nn.Module, work: Work, plan: Plan, progress: Progress | None) -> None:
         self.processes = processes.current()
         self.device = hardware.device()
+        if self.device.type == "cpu":
+            hardware.keep_freed_memory()
         self.model, self.work, self.plan, self.progress = model.to(self.device), work, plan, progress
         self.module = self.processes.wrap(_Forward(self.model, work.loss))
         self.optimiser = make_optimiser(self.model, plan.optimiser)

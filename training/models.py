@@ -109,7 +109,11 @@ def configuration(shape: Shape, vocabulary: Vocabulary, positions: int, **fields
         "eos_token_id": vocabulary.closing,
         **fields,
     }
-    return AutoConfig.for_model(shape["type"], **settings)
+    config = AutoConfig.for_model(shape["type"], **settings)
+    for field in ("activation_function", "hidden_act"):
+        if getattr(config, field, None) == "gelu_new":
+            setattr(config, field, "gelu_pytorch_tanh")  # the same function in one kernel: three times as fast
+    return config
 
 
 def create(kind: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:

@@ -18,6 +18,7 @@ from transformers import (
     RobertaModel,
     T5ForConditionalGeneration,
 )
+from transformers.activations import ACT2FN
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
 from training import models
@@ -111,3 +112,25 @@ def test_shared_layers_count_each_time_they_run() -> None:
 def test_a_wrong_shape_is_refused_with_what_is_known(model: str | dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         shape_of(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "field"), [("causal", "gpt2", "activation_function"), ("masked", "albert", "hidden_act")]
+)
+def test_the_fused_activation_is_the_published_one(kind: str, type_: str, field: str) -> None:
+    config = models.configuration(TINY[type_], vocabulary(SPECIAL), 32)
+    assert getattr(config, field) != "gelu_new"
+    fused = models.create(kind, config, 1).eval()
+    published = models.create(kind, models.configuration(TINY[type_], vocabulary(SPECIAL), 32), 1).eval()
+    replaced = [
+        (parent, name)
+        for parent in published.modules()
+        for name, child in parent.named_children()
+        if type(child).__name__ == "GELUTanh"
+    ]
+    assert replaced
+    for parent, name in replaced:
+        setattr(parent, name, ACT2FN["gelu_new"])
+    tokens = torch.arange(5, 29)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(fused(tokens).logits, published(tokens).logits, atol=1e-5, rtol=1e-5)

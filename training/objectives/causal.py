@@ -62,7 +62,7 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 OBJECTIVE = Objective(
     name="causal",
-    version=1,
+    version=2,
     weights=lambda _task: {"causal": 1.0},
     order=order,
     create=create,

@@ -44,7 +44,7 @@ def examples(task: Task, windows: Windows) -> Batch:
 
 OBJECTIVE = Objective(
     name="mlm_sop",
-    version=2,
+    version=3,
     weights=mlm_nsp.OBJECTIVE.weights,
     order=order,
     create=mlm_nsp.create,
