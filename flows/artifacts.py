@@ -266,6 +266,7 @@ def needs_markdown(found: Mapping[str, Any]) -> str:
 def ladder_markdown(found: Mapping[str, Any]) -> str:
     """What the scaling ladder found, as Markdown tables; ``found`` is studies.ladder's."""
     parts = [f"{len(found['rows'])} models; N is {found['convention']}.\n"]
+    parts += [f"**Beware**: {warning}.\n" for warning in found["warnings"]]
     parts += _markdown_table(["L(N, D) = E + A / N^α + B / D^β", "fitted", "95 % interval"], found["laws"])
     head = ["compute", "best N", "95 %", "best D", "95 %", "loss", "95 %"]
     parts += _markdown_table(head, found["predictions"])

@@ -456,7 +456,8 @@ def ladder_view(found: Mapping[str, Any]) -> RenderableType:
     coming = _table("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
     for row in found["predictions"]:
         coming.add_row(*map(Text, row))
-    notes = [Text(f"not trained: {name}: {why}", "yellow") for name, why in found["left_out"].items()]
+    notes = [Text(warning, "yellow") for warning in found["warnings"]]
+    notes += [Text(f"not trained: {name}: {why}", "yellow") for name, why in found["left_out"].items()]
     return Group(*(Padding(table, (0, 0, 1, 0)) for table in (runs, laws, coming)), *notes)
 
 

@@ -29,7 +29,10 @@ from training.objective import Task
 from training.recipe import BuildRecipe, LadderConfig, PretrainConfig
 from training.scaling import Law
 
-VERSION = 1
+VERSION = 2
+
+FAR = 10.0
+"""Times beyond the runs that a law was fitted to from which on its prediction is warned of: a decade."""
 
 
 @dataclass(frozen=True)
@@ -160,20 +163,60 @@ def analyse(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, A
 
     ``law`` with an interval for each constant; ``isoflop`` with a parabola a compute and the exponent of N_opt by
     compute; ``held_out`` with what a law fitted below the largest compute says of the runs at it; ``next`` with the
-    best size, tokens and loss at larger computes.
+    best size, tokens and loss at larger computes; ``warnings`` with what the runs do not bear out, and which to add.
     """
     runs = _runs(rows)
     law = fitting.fit_law(runs)
     laws = fitting.bootstrap_laws(runs, law, config.bootstrap, noise.seed("ladder", 0))
     constants = ("E", "A", "B", "alpha", "beta")
     largest = max(row["compute"] for row in rows)
+    isoflop = _isoflop(rows, config)
+    coming = [_prediction(factor * largest, law, laws) for factor in config.predict]
     return {
         "law": {name: getattr(law, name) for name in constants},
         "law_intervals": {name: fitting.interval([getattr(entry, name) for entry in laws]) for name in constants},
-        "isoflop": _isoflop(rows, config),
+        "isoflop": isoflop,
         "held_out": _held_out(rows, largest),
-        "next": [_prediction(factor * largest, law, laws) for factor in config.predict],
+        "next": coming,
+        "warnings": [*_unbracketed(rows, isoflop["curves"]), *_far(rows, coming)],
     }
+
+
+def _unbracketed(rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> list[str]:
+    """For each compute whose best size lies outside what was trained, in which direction and what to add."""
+    minima = {curve["compute"]: curve for curve in curves}
+    told = []
+    for compute in sorted({row["compute"] for row in rows}):
+        members = sorted((row for row in rows if row["compute"] == compute), key=lambda row: row["parameters"])
+        smallest, largest = members[0], members[-1]
+        found, at = minima.get(compute), f"at {compute:.2g} FLOP"
+        if len(members) < 3:
+            told.append(f"{at}: {len(members)} sizes say nothing of the best one; it takes 3, so change `widths`")
+        elif found is None:
+            told.append(f"{at}: the loss has no minimum over N; add `widths` on both sides, or raise `eval_tokens`")
+        elif not found["bracketed"]:
+            above = found["parameters"] > largest["parameters"]
+            end, side, word = (largest, "above", "larger") if above else (smallest, "below", "smaller")
+            told.append(
+                f"{at}: no minimum among the sizes trained, {word} models would do better; add `widths` {side}"
+                f" {end['width']} (N of {end['parameters']:,})"
+            )
+    return told
+
+
+def _far(rows: Sequence[dict[str, Any]], coming: Sequence[dict[str, Any]]) -> list[str]:
+    """For each prediction more than FAR times beyond what was trained, in N or D: how far, and what to add."""
+    told = []
+    for entry in coming:
+        for name, what in (("parameters", "N"), ("tokens", "D")):
+            values = [row[name] for row in rows]
+            times = max(entry[name] / max(values), min(values) / entry[name])
+            if times > FAR:
+                told.append(
+                    f"at {entry['compute']:.2g} FLOP: the best {what} is {times:,.0f} times beyond what was trained,"
+                    " too far to trust the law; add runs of a `compute` between"
+                )
+    return told
 
 
 def _runs(rows: Sequence[dict[str, Any]]) -> Runs:

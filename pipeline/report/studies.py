@@ -36,6 +36,7 @@ def ladder(build: Build) -> dict[str, Any] | None:
         "isoflop_chart": _isoflop_chart(found),
         "laws": law_rows(found),
         "predictions": prediction_rows(found),
+        "warnings": found.get("warnings", []),  # an earlier version wrote none
     }
 
 

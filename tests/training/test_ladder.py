@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,14 @@ def made_of(law: Law) -> list[dict[str, Any]]:
             n = best * factor
             d = compute / 6 / n
             rows.append(
-                {"name": f"{compute}-{n}", "compute": compute, "parameters": n, "tokens": d, "loss": law.loss(n, d)}
+                {
+                    "name": f"{compute}-{n}",
+                    "compute": compute,
+                    "width": round(n**0.5),
+                    "parameters": round(n),
+                    "tokens": d,
+                    "loss": law.loss(n, d),
+                }
             )
     return rows
 
@@ -93,6 +101,31 @@ def test_the_analysis_gives_back_the_law_and_predicts_the_next_size_by_it() -> N
     assert len(found["held_out"]) == 7
     for row in found["held_out"]:
         assert row["predicted"] == pytest.approx(row["loss"], rel=1e-3)
+    assert found["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"), [(slice(0, 3), "larger models.*above"), (slice(4, 7), "smaller models.*below")]
+)
+def test_sizes_that_miss_the_best_one_are_told_with_those_to_add(kept: slice, told: str) -> None:
+    law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
+    rows = made_of(law)
+    best = {row["compute"]: law.optimum(row["compute"])[0] for row in rows}
+    one_sided = [row for start in range(0, len(rows), 7) for row in rows[start : start + 7][kept]]
+    end = (max if kept.start == 0 else min)(one_sided[:3], key=lambda row: row["parameters"])
+    assert end["parameters"] < best[1e15] if kept.start == 0 else end["parameters"] > best[1e15]
+    warnings = ladder.analyse(one_sided, LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0]))["warnings"]
+    assert [re.search(r"at (\S+) FLOP", line)[1] for line in warnings if re.search(told, line)] == [  # type: ignore[index]
+        f"{compute:.2g}" for compute in sorted(best)
+    ]
+    assert f"`widths` {'above' if kept.start == 0 else 'below'} {end['width']} " in warnings[0]
+
+
+def test_a_prediction_a_decade_beyond_the_runs_is_warned_of() -> None:
+    law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
+    found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0, 1000.0]))
+    assert len(found["warnings"]) == 2  # of N and of D
+    assert all(line.startswith("at 3e+19 FLOP") for line in found["warnings"])
 
 
 def test_a_ladder_is_trained_fitted_and_written(packed_build: str, tmp_path: Path) -> None:
