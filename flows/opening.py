@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +11,11 @@ from typing import Any
 
 from pipeline import recipe as recipes
 from pipeline.build import Build
+from pipeline.locking import locked
 from pipeline.store import files
 from training.recipe import BuildRecipe
 
 BUILDS = Path("data/builds")
-
-
-class BuildBusy(RuntimeError):
-    """Another process is at work in the build's folder."""
 
 
 def open_build(recipe: Path, builds: Path = BUILDS) -> Build[BuildRecipe]:
@@ -57,20 +52,7 @@ def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[st
 
     ``seconds`` is read when the block ends: the time each step took. Raises BuildBusy if another process is at work.
     """
-    root = files.local(build.root)
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise BuildBusy(
-                f"{root}: process {lock.read().strip() or 'unknown'} is at work on this build; wait for it or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        _sweep(root)
+    with locked(build.root):
         files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
         entry: dict[str, Any] = {
             "started": _now(),
@@ -94,15 +76,6 @@ def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[st
         finally:
             entry |= {"ended": _now(), "steps": {name: round(value, 3) for name, value in seconds.items()}}
             _write(build, recipe, [*earlier, entry])
-
-
-def _sweep(root: Path) -> None:
-    """Remove what a killed run was about to write: nobody else is at work here."""
-    for remains in root.rglob(".*.partial"):
-        if remains.is_dir():
-            shutil.rmtree(remains)
-        else:
-            remains.unlink()
 
 
 def _runs(build: Build) -> list[dict[str, Any]]:

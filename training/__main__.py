@@ -10,6 +10,7 @@ Plain ``python -m training RECIPE RUN`` is the same run in one process.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 from pipeline import recipe as recipes
 from pipeline.build import Build
+from pipeline.locking import BuildBusy, locked
+from training import processes
 from training.pretrain import pretrain
 from training.recipe import BuildRecipe
 
@@ -29,8 +32,11 @@ def main(arguments: list[str]) -> int:
     found = parser.parse_args(arguments)
     try:
         recipe = recipes.load(found.recipe, BuildRecipe)
-        pretrain(Build(str((found.builds / recipe.name).resolve()), recipe), found.run, _tell)
-    except (ValueError, OSError, ArithmeticError, KeyError) as error:
+        build = Build(str((found.builds / recipe.name).resolve()), recipe)
+        # The first of the processes holds the lock for all; where it is refused, the launcher ends the others.
+        with locked(build.root) if processes.current().first else contextlib.nullcontext():
+            pretrain(build, found.run, _tell)
+    except (ValueError, OSError, ArithmeticError, KeyError, BuildBusy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -169,6 +169,8 @@ class _Run:
         if self.kept:
             self._resume(self.kept[-1])
         self.processes.wait()  # all have seen the same checkpoints
+        # a run that was killed may have left some that were to go
+        self.kept = checkpoints.prune(self.kept, plan.keep_last, self.state.best_step, self.processes.first)
         self.log = Log(plan.folder, self.state.step, self.processes.first)
         self.unread: list[tuple[Metrics, dict[str, Tensor]]] = []
         self.began: float | None = time.perf_counter()

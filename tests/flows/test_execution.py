@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from flows.execution import grouped, task_runner
-from flows.opening import BuildBusy, on_record, open_build
+from flows.opening import on_record, open_build
+from pipeline.locking import BuildBusy
 from pipeline.store import files
 from tests.flows.conftest import mill
 from tests.pipeline import building

@@ -14,8 +14,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from pipeline.locking import locked
 from tests.training.conftest import make_build, pretrain_section
 from training import checkpoint
+from training.__main__ import main
 from training.pretrain import pretrain
 from training.processes import Processes
 
@@ -104,3 +106,17 @@ def test_rows_that_do_not_divide_are_refused_with_a_remedy() -> None:
         Processes(0, 2).part({"x": np.zeros((9, 3))})
     parts = [Processes(rank, 2).part({"x": np.arange(8)})["x"].tolist() for rank in range(2)]
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_a_run_is_refused_while_another_process_is_at_work_on_the_build(
+    packed_build: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(packed_build, tmp_path / "test"))
+    recipe = make_build(str(root), section("causal")).recipe.model_dump(mode="json", exclude_none=True)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    arguments = [str(tmp_path / "recipe.yaml"), "causal", "--builds", str(tmp_path)]
+    with locked(str(root)):
+        assert main(arguments) == 1
+    assert f"process {os.getpid()} is at work on this build" in capsys.readouterr().err
+    assert not (root / "models/causal").exists()
+    assert main(arguments) == 0

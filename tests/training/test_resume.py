@@ -141,3 +141,24 @@ def test_sigkill_at_a_random_step_and_the_same_command_again(packed_build: str, 
     assert 4 < seen[0] <= step + 1  # the first checkpoint is of step 4: finished steps are not made again
     expected, found = weights(whole, objective), weights(killed, objective)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_leaves_nothing_half_done_and_ends_with_equal_weights(
+    packed_build: str, tmp_path: Path
+) -> None:
+    """SIGKILL at each moment at which a file is made, renamed or removed: saving, pruning, publishing, logging."""
+    copy(packed_build, tmp_path / "build")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.training.killing", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *killed, undisturbed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert undisturbed["at"] == ""
+    assert undisturbed["signal"] == 0
+    moments = " ".join(run["at"] for run in killed)
+    for told in ("os.rename /work/pretrain/causal/.step-", "os.rename /work/pretrain/causal/step-", "optimiser.safe"):
+        assert told in moments  # a save, a deletion, and the middle of one were among them
+    for run in killed:
+        assert run["signal"] == signal.SIGKILL, run
+        assert {**run, "at": "", "signal": 0} == undisturbed, run
