@@ -374,7 +374,8 @@ def budget(
 ) -> None:
     """Say what models cost and ask of a corpus: sizes, tokens, compute, predicted loss, hours, what is missing.
 
-    Of a recipe: its models, trained or not, and what each domain gives. Of a corpus: a GPT-2 trained on it. Of a model:
+    Of a recipe: its models, trained or not, and what each domain gives; before it is curated, from the sizes of its
+    sources. Of a corpus: a GPT-2 trained on it. Of a model:
     what it took.
     """
     with _telling_errors(False):
@@ -390,12 +391,14 @@ def budget(
         from flows.opening import open_build
         from pipeline import balance
         from pipeline.report import needs
+        from pipeline.store import files
 
         build = open_build(what, builds)
-        if build.recipe.balance is not None:
+        balanced = build.recipe.balance is not None and files.exists(build.path("balance.json"))
+        if balanced:
             found = balance.what_if(build, wanted, tokens_per_parameter, max_epochs)
             terminal.print(console.needs_view(needs.laid_out(found.asdict())))
-        if build.recipe.pretrain or build.recipe.balance is None:
+        if build.recipe.pretrain or not balanced:
             terminal.print(console.budget_view(plans.of_recipe(build, wanted, tokens_per_parameter)))
 
 

@@ -82,6 +82,7 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
     if any(run["estimated"] for run in runs):
         names = ", ".join(run["name"] for run in runs if run["estimated"])
         parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
+    parts += [Text(told, "yellow") for told in {run["assumed"]: None for run in runs if run.get("assumed")}]
     for title, rows in found["tables"]:
         table = _table("", *(f"{name}|" for name in found["runs"]), "")
         for name, values, why in rows:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
+from pipeline import source_sizes
 from pipeline.build import Build
 from pipeline.report import tokens
 from pipeline.store import files
@@ -33,7 +35,7 @@ _OPENING = {
 
 
 class NoTokens(ValueError):
-    """Nothing is known of the corpus yet."""
+    """Nothing is known of the corpus."""
 
 
 def of_folder(folder: str, parameters: int | None, tokens_per_parameter: float | None) -> list[dict[str, Any]]:
@@ -61,37 +63,64 @@ def of_recipe(
 ) -> list[dict[str, Any]]:
     """The budget of each `pretrain` run: of its model where that is trained, else estimated from what there is so far.
 
-    A recipe without runs is answered for its corpus. Raises NoTokens where that has not been curated yet.
+    A recipe without runs is answered for its corpus, one that was not curated for its sources. What an estimate takes
+    for granted is its ``assumed``. Raises NoFiles where there are no sources either.
     """
     wanted = _target(build.recipe.budget, parameters, tokens_per_parameter)
-    if not build.recipe.pretrain:
-        if not files.exists(build.path("corpus", "manifest.json")):
-            raise NoTokens(f"{build.root}: no corpus yet, so its tokens are not known; run `mill curate` first")
-        return of_corpus(build.path("corpus"), wanted)
     build = Build(build.root, build.recipe.model_copy(update={"budget": wanted}))
-    trained = {run["name"]: run for run in budget.of_build(build)["runs"]}
+    if not build.recipe.pretrain:
+        return [_of_text(_text(build), wanted)]
+    trained = {run["name"]: run for run in budget.of_build(build)["runs"]} if _curated(build) else {}
     return [
         {**trained[config.name], "estimated": False} if config.name in trained else _planned(build, config)
         for config in build.recipe.pretrain
     ]
 
 
-def of_corpus(folder: str, config: BudgetConfig, model: str = DEFAULT) -> list[dict[str, Any]]:
-    """The budget of ``model``, a preset, trained on the corpus in ``folder`` for ``config.tokens_per_parameter``.
-
-    It is counted with GPT-2's own 50,257 entries and 1,024 positions, whatever tokenizers the build has.
-    """
-    manifest = files.read_json(files.join(folder, "manifest.json"))
-    root = Path(folder).resolve().parent
-    ratio, raw = tokens.BYTES_PER_TOKEN, None
+def of_corpus(folder: str, config: BudgetConfig) -> list[dict[str, Any]]:
+    """The budget of GPT-2 trained on the corpus in ``folder`` for ``config.tokens_per_parameter``."""
+    curated = int(files.read_json(files.join(folder, "manifest.json"))["bytes"])
+    root, text = Path(folder).resolve().parent, _Text(curated, curated, tokens.BYTES_PER_TOKEN)
     if (root / "recipe.json").is_file():
         build = Build(str(root), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
-        ratio, raw = tokens.tokens(build)["bytes_per_token"], _raw_bytes(build)
-    curated = int(manifest["bytes"])
-    corpus = Corpus(max(1, round(curated / ratio)), curated, raw or curated, curated)
-    sizes = count(presets.shape_of(model), Vocabulary(50_257), 1024)  # as published
+        text = _Text(_raw_bytes(build) or curated, curated, tokens.tokens(build)["bytes_per_token"])
+    return [_of_text(text, config)]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Bytes before and after curation, and how many a token has; ``assumed`` says what was not measured of the two."""
+
+    raw: int
+    curated: int
+    bytes_per_token: float
+    assumed: str | None = None
+
+    @property
+    def corpus(self) -> Corpus:
+        return Corpus(max(1, round(self.curated / self.bytes_per_token)), self.curated, self.raw, self.curated)
+
+
+def _curated(build: Build) -> bool:
+    return files.exists(build.path("corpus", "manifest.json"))
+
+
+def _text(build: Build) -> _Text:
+    """The curated text of ``build``, or else that of its sources as if curation kept every byte."""
+    ratio = tokens.tokens(build)["bytes_per_token"]
+    if _curated(build):
+        curated = int(files.read_json(build.path("corpus", "manifest.json"))["bytes"])
+        return _Text(_raw_bytes(build) or curated, curated, ratio)
+    found = source_sizes.measure(build.recipe)
+    told = f"nothing is curated yet: {found.told}, as if curation kept every byte, at {ratio:g} bytes a token"
+    return _Text(max(1, found.bytes), max(1, found.bytes), ratio, told)
+
+
+def _of_text(text: _Text, config: BudgetConfig) -> dict[str, Any]:
+    """It is counted with GPT-2's own 50,257 entries and 1,024 positions, whatever tokenizers the build has."""
+    sizes = count(presets.shape_of(DEFAULT), Vocabulary(50_257), 1024)  # as published
     run = Run(*sizes, 1024, max(1, round(sizes[0] * config.tokens_per_parameter)))
-    return [{**budget.entry(model, None, corpus, run, config), "estimated": True}]
+    return {**budget.entry(DEFAULT, None, text.corpus, run, config), "estimated": True, "assumed": text.assumed}
 
 
 def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | None) -> list[dict[str, Any]]:
@@ -134,10 +163,17 @@ def count(shape: presets.Shape, vocabulary: Vocabulary, length: int) -> tuple[in
 
 
 def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any]:
-    corpus, vocabulary = _corpus(build, config.tokenizer)
+    text = _text(build)
+    corpus, vocabulary = text.corpus, _vocabulary(build, config.tokenizer)
+    folder = build.path("tokens", config.tokenizer, "train")
+    if text.assumed is None and files.exists(files.join(folder, "manifest.json")):
+        packed = PackedTokens(folder)
+        corpus = Corpus(len(packed), int(packed.manifest["bytes"]), text.raw, text.curated)
+        vocabulary = Vocabulary.of(packed)
     sizes = count(config.shape, vocabulary, config.sequence_length)
     run = Run(*sizes, config.sequence_length, _tokens(config, corpus.unique_tokens))
-    return {**budget.entry(config.name, config.tokenizer, corpus, run, build.recipe.budget), "estimated": True}
+    found = budget.entry(config.name, config.tokenizer, corpus, run, build.recipe.budget)
+    return {**found, "estimated": True, "assumed": text.assumed}
 
 
 def _tokens(config: PretrainConfig, unique: int) -> int:
@@ -146,20 +182,10 @@ def _tokens(config: PretrainConfig, unique: int) -> int:
     return config.tokens if config.tokens is not None else math.ceil((config.epochs or 1) * unique)
 
 
-def _corpus(build: Build[BuildRecipe], tokenizer: str) -> tuple[Corpus, Vocabulary]:
-    """The corpus as ``tokenizer`` packed it, or else by bytes a token; the tokenizer's vocabulary."""
-    raw = _raw_bytes(build)
-    manifest = build.path("corpus", "manifest.json")
-    if raw is None or not files.exists(manifest):
-        raise NoTokens(f"{build.root}: no curated corpus yet, so its tokens are not known; run `mill curate` first")
-    curated = int(files.read_json(manifest)["bytes"])
-    folder = build.path("tokens", tokenizer, "train")
-    if files.exists(files.join(folder, "manifest.json")):
-        packed = PackedTokens(folder)
-        return Corpus(len(packed), int(packed.manifest["bytes"]), raw, curated), Vocabulary.of(packed)
+def _vocabulary(build: Build[BuildRecipe], tokenizer: str) -> Vocabulary:
+    """Of the size that the recipe asks for."""
     size = next(entry.vocab_size for entry in build.recipe.tokenizers if entry.name == tokenizer)
-    unique = max(1, round(curated / tokens.tokens(build)["bytes_per_token"]))
-    return Corpus(unique, curated, raw, curated), Vocabulary(size, bos=0, eos=1, pad=2, mask=3)
+    return Vocabulary(size, bos=0, eos=1, pad=2, mask=3)
 
 
 def _raw_bytes(build: Build) -> int | None:

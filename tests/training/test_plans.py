@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import Build
+from pipeline.sources.base import NoFiles
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
 from tests.training.conftest import TINY, make_build, pretrain_section, recipe
@@ -68,9 +69,24 @@ def test_a_corpus_alone_is_held_against_gpt_2(root: str, tmp_path: Path) -> None
     assert found["effective_tokens"] == scaling.effective_tokens(CURATED / 4, 20 * found["total"])
 
 
-def test_where_nothing_is_known_it_says_what_to_run(tmp_path: Path) -> None:
-    for sections in ({}, {"pretrain": [pretrain_section(model=TINY["gpt2"])]}):
-        with pytest.raises(plans.NoTokens, match="run `mill curate` first"):
-            plans.of_recipe(Build(str(tmp_path), recipe(**sections)))
+@pytest.mark.parametrize("sections", [{}, {"pretrain": [pretrain_section(model=TINY["gpt2"], steps=None, epochs=2)]}])
+def test_before_curation_it_is_estimated_from_the_sizes_of_the_sources(tmp_path: Path, sections: dict) -> None:
+    (tmp_path / "plain.jsonl").write_bytes(b"x" * 6_000)
+    (tmp_path / "packed.jsonl.gz").write_bytes(b"x" * 2_000)
+    source = {"kind": "jsonl", "name": "s", "path": str(tmp_path / "*.jsonl*"), "domain": "tales"}
+    build = Build(str(tmp_path / "build"), recipe(sources=[source], **sections))
+    (found,) = plans.of_recipe(build, parameters=1_000, tokens_per_parameter=20.0)
+    assert found["estimated"]
+    assert found["unique_tokens"] == 8_000 / 4
+    assert found["target"]["missing_tokens"] == 20_000 - 2_000
+    assert found["trained_tokens"] == (2 * 2_000 if sections else 20 * found["total"])
+    for told in ("nothing is curated yet", "8.00 kB in 2 files", "2.00 kB of it compressed", "4 bytes a token"):
+        assert told in found["assumed"]
+    assert not Path(build.root).exists()
+
+
+def test_where_nothing_is_known_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoFiles, match="none"):
+        plans.of_recipe(Build(str(tmp_path), recipe()))
     with pytest.raises(FileNotFoundError, match="neither a corpus"):
         plans.of_folder(str(tmp_path), None, None)
