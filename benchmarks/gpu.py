@@ -93,14 +93,19 @@ def table(toy: bool) -> None:
 
 def train(prose: list[Path], minutes: float, folder: Path, toy: bool) -> None:
     """Build a GPT-2 from ``prose`` for about ``minutes``; print its losses and its token budget."""
-    speed = 50_000 if torch.cuda.is_available() else 500  # only the first guess at how many steps fit
     length, batch = (64, 4) if toy else (1024, 64)
     model = "gpt2-demo" if toy else "gpt2"
-    if torch.cuda.is_available():
-        found = measured("ours", (TOY if toy else RUNS)[0], toy)
-        speed = found["tokens_per_second"] if isinstance(found, dict) else speed
+    found = measured("ours", (TOY if toy else RUNS)[0], toy)
+    if isinstance(found, str):
+        sys.exit(found)
+    speed = found["tokens_per_second"]
     sources = [
-        {"name": f"prose{at}", "kind": "text", "path": str(path.resolve()), "domain": path.parent.name or "prose"}
+        {
+            "name": f"prose{at}",
+            "kind": "jsonl" if ".jsonl" in path.name else "text",
+            "path": str(path.resolve()),
+            "domain": path.parent.name or "prose",
+        }
         for at, path in enumerate(prose)
     ]
     run = {
@@ -128,7 +133,7 @@ def train(prose: list[Path], minutes: float, folder: Path, toy: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gpu", description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
     parser.add_argument("--toy", action="store_true")
-    parser.add_argument("--prose", nargs="+", type=Path, default=[], help="text files, one document a file")
+    parser.add_argument("--prose", nargs="+", type=Path, default=[], help="files of JSON lines, or of one text each")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--folder", type=Path, default=Path("data/builds/gpu"), help="where --prose builds")
     parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
