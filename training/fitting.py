@@ -26,8 +26,9 @@ _GRID = np.array(  # a, b, e, alpha, beta
     )
 )
 _TRIED = 200  # starts of the grid that are followed to their minimum: those where the loss is least to begin with
-#: a, b, e, alpha, beta: wide around everything published; a loss that rises with N or D is no law.
-_BOUNDS = ((-10, 60), (-10, 60), (-10, 10), (0.01, 3), (0.01, 3))
+#: Of alpha and beta; a loss that rises with N or D is no law.
+EXPONENTS = (0.01, 3.0)
+_BOUNDS = ((-10, 60), (-10, 60), (-10, 10), EXPONENTS, EXPONENTS)  # a, b, e, ...: wide around everything published
 LEAST_RUNS = 6  # one more than the law has constants
 
 

@@ -178,8 +178,19 @@ def analyse(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, A
         "isoflop": isoflop,
         "held_out": _held_out(rows, largest),
         "next": coming,
-        "warnings": [*_unbracketed(rows, isoflop["curves"]), *_far(rows, coming)],
+        "warnings": [*_undetermined(law), *_unbracketed(rows, isoflop["curves"]), *_far(rows, coming)],
     }
+
+
+def _undetermined(law: Law) -> list[str]:
+    """For each exponent at the edge of what the fit may take."""
+    low, high = fitting.EXPONENTS
+    return [
+        f"{name} is fitted at {value:.3g}, the edge of what is tried: the runs do not determine it, so add `widths`"
+        " and `compute` further apart"
+        for name, value in (("alpha", law.alpha), ("beta", law.beta))
+        if not low * 1.001 < value < high * 0.999
+    ]
 
 
 def _unbracketed(rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> list[str]:

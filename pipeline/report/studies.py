@@ -43,7 +43,7 @@ def ladder(build: Build) -> dict[str, Any] | None:
 def law_rows(found: Mapping[str, Any]) -> list[Row]:
     """(name, value, 95 % interval) of each constant that was fitted."""
     told = {"E": "E, nats that no model saves", "A": "A", "B": "B", "alpha": "α, of N", "beta": "β, of D"}
-    rows = [(told[name], number(found["law"][name]), band(found["law_intervals"][name])) for name in told]
+    rows = [(told[name], _written(found["law"][name]), band(found["law_intervals"][name])) for name in told]
     law, exponent = found["law"], found["isoflop"]["exponent"]
     by_law = law["beta"] / (law["alpha"] + law["beta"])
     rows.append(("exponent of the best N by compute: law", number(by_law), "–"))
@@ -87,7 +87,8 @@ def _isoflop_chart(found: Mapping[str, Any]) -> Markup:
         series.append(charts.Series("", "train", points))
     for compute in sorted({row["compute"] for row in found["rows"]}):
         points = sorted((row["parameters"], row["loss"]) for row in found["rows"] if row["compute"] == compute)
-        series.append(charts.Series(f"{power(compute)}:", "heldout", points, joined=False))
+        name = f"{compute:.2g}:".replace("e+", "e")  # short, as it stands at the chart's edge
+        series.append(charts.Series(name, "heldout", points, joined=False))
     said = f"{len(found['rows'])} runs at {len(found['isoflop']['curves'])} computes"
     return charts.lines("Held-out loss by model size", said, series, _CONVENTIONS[found["parameters"]], "loss", True)
 

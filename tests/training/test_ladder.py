@@ -121,6 +121,13 @@ def test_sizes_that_miss_the_best_one_are_told_with_those_to_add(kept: slice, to
     assert f"`widths` {'above' if kept.start == 0 else 'below'} {end['width']} " in warnings[0]
 
 
+def test_an_exponent_that_the_runs_do_not_determine_is_warned_of() -> None:
+    rows = made_of(Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35))
+    steep = [{**row, "loss": 2 + 1e35 * row["parameters"] ** -5.0 + 500 * row["tokens"] ** -0.35} for row in rows]
+    warnings = ladder.analyse(steep, LadderConfig(tokenizer="bytes", bootstrap=20))["warnings"]
+    assert any(line.startswith("alpha is fitted at 3,") for line in warnings)
+
+
 def test_a_prediction_a_decade_beyond_the_runs_is_warned_of() -> None:
     law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
     found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0, 1000.0]))
