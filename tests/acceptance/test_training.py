@@ -164,3 +164,33 @@ def test_loss_on_real_text_falls_from_a_uniform_guess(shared: Path, tmp_path: Pa
     if objective == "electra":  # better than always saying original
         replaced = 0.15 * 0.9
         assert found["discriminator"] < -(replaced * math.log(replaced) + (1 - replaced) * math.log(1 - replaced))
+
+
+@pytest.mark.slow
+def test_a_student_of_real_text_starts_with_what_its_teacher_knows_and_comes_close_to_it(
+    shared: Path, tmp_path: Path
+) -> None:
+    texts = prose(shared)
+    pack(str(tmp_path / "tokens/masked/train"), texts[:-20], SPECIAL)
+    pack(str(tmp_path / "tokens/masked/heldout"), texts[-20:], SPECIAL)
+    write_tokenizer(str(tmp_path / "tokenizers/masked"), SPECIAL)
+    common = {"sequence_length": 128, "batch_size": 16, "eval_tokens": 20_000}
+    teacher = pretrain_section("mlm", name="known", model=SHAPES["mlm"], steps=240, **common)
+    student = pretrain_section(
+        "distillation",
+        model={"type": "distilbert", "n_layers": 1, "dim": 64, "n_heads": 2, "hidden_dim": 256},
+        distillation={
+            "teacher": "known",
+            "rare_word_power": 0.0,
+        },  # masks as the teacher's, whose loss it is held against
+        steps=120,
+        **common,
+    )
+    build = make_build(str(tmp_path), teacher, student)
+    known = pretrain(build, "known")["evaluation"]["loss"]
+    found = pretrain(build, "distillation")["evaluation"]
+    log = [json.loads(line) for line in (tmp_path / "models/distillation/metrics.jsonl").read_text().splitlines()]
+    assert log[0]["mlm"] < math.log(320)  # the head and half of the layers are the teacher's
+    assert known < 1.05 * entropy(texts[-20:])
+    assert found["mlm"] < 1.05 * entropy(texts[-20:])
+    assert found["soft"] < 0.5 * log[0]["soft"]
