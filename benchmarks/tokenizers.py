@@ -1,4 +1,4 @@
-"""Tokenizers: counting, training and packing beside Hugging Face tokenizers and SentencePiece, on the same text.
+"""Tokenizers: counting and training beside Hugging Face tokenizers and SentencePiece, on the same text.
 
 Every run is a process of its own; its time leaves out imports and kernel loading. Its memory is the peak above what the
 process held with the text loaded, and in brackets the peak of the whole process: ours holds numba and Arrow, some
@@ -22,19 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.documents import prose
-from pipeline.tokenization import counts, pack, train
+from pipeline.tokenization import counts, train
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.export import Vocabulary
-from pipeline.tokenization.folder import save
 
-CORES = "2"
 ALGORITHMS = ("bpe", "wordpiece", "unigram")
 #: trainer, peer, how many times as fast as it ours is to be, how many times as much memory as ours it is to take
 CLAIMS = (
@@ -51,7 +46,6 @@ class Measured:
     memory: int  # MiB
     processor: float  # seconds, of all threads
     whole: int  # MiB, of the process with all that it had loaded before
-    note: str = ""
 
 
 def main() -> None:
@@ -66,20 +60,10 @@ def main() -> None:
         path = f"{folder}/texts.arrow"
         with pa.ipc.new_file(path, pa.schema([("text", texts.type)])) as writer:
             writer.write(pa.record_batch({"text": texts}))
-        _compare(path, size, options.vocabulary)
-
-
-def _compare(path: str, size: int, vocabularies: list[int]) -> None:
-    for cores in ("1", CORES):
-        for vocabulary in vocabularies:
-            print(f"\ntraining on {cores} of the cores, vocabulary {vocabulary:,}")
-            _training(path, vocabulary, cores)
-    for name, work in (
-        ("ours, Arrow to packed tokens", _pack),
-        ("Hugging Face encode_batch alone", _encode_batch),
-    ):
-        found = _alone(work, path)
-        print(f"encode {name:34} {size / found.seconds / 1e6:6.1f} MB/s on {CORES} cores {found.note}")
+        for cores in ("1", "2"):
+            for vocabulary in options.vocabulary:
+                print(f"\ntraining on {cores} of the cores, vocabulary {vocabulary:,}")
+                _training(path, vocabulary, cores)
 
 
 def _training(path: str, vocabulary: int, cores: str) -> None:
@@ -119,24 +103,24 @@ def _config(algorithm: str, vocabulary: int) -> TokenizerConfig:
     return TokenizerConfig.model_validate(values)
 
 
-def _alone(work: Callable[..., Measured], *arguments: Any, cores: str = CORES) -> Measured:
+def _alone(work: Callable[..., Measured], *arguments: Any, cores: str) -> Measured:
     os.environ.update(RAYON_NUM_THREADS=cores, TOKENIZERS_PARALLELISM="true")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
 
-def _timed(work: Callable[[], Any]) -> tuple[Measured, Any]:
+def _timed(work: Callable[[], object]) -> Measured:
     gc.collect()  # what loading has left over would else be taken for memory that the work does without
     pa.default_memory_pool().release_unused()
     ctypes.CDLL(None).malloc_trim(0)
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew from here
     start, processor = time.perf_counter(), time.process_time()
-    made = work()
+    work()
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak
-    return Measured(seconds, (int(peak[1]) * 1024 - before) >> 20, processor, int(peak[1]) >> 10), made
+    return Measured(seconds, (int(peak[1]) * 1024 - before) >> 20, processor, int(peak[1]) >> 10)
 
 
 def _read(path: str) -> pa.StringArray:
@@ -156,13 +140,10 @@ def _counted(array: pa.StringArray, config: TokenizerConfig) -> pa.Table:
         return counts.merge(pool.map(lambda part: counts.count(part, config), parts))
 
 
-def _learn(array: pa.StringArray, config: TokenizerConfig) -> tuple[Measured, Vocabulary]:
+def _ours(path: str, config: TokenizerConfig) -> Measured:
+    array = _read(path)
     train.train(_counted(array.slice(0, 20), config), config)
     return _timed(lambda: train.train(_counted(array, config), config))
-
-
-def _ours(path: str, config: TokenizerConfig) -> Measured:
-    return _learn(_read(path), config)[0]
 
 
 def _hugging_face(path: str, algorithm: str, vocabulary: int) -> Measured:
@@ -181,7 +162,7 @@ def _hugging_face(path: str, algorithm: str, vocabulary: int) -> Measured:
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
         trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=2, show_progress=False)
     texts = _read(path).to_pylist()
-    return _timed(lambda: tokenizer.train_from_iterator(texts, trainer))[0]
+    return _timed(lambda: tokenizer.train_from_iterator(texts, trainer))
 
 
 def _sentencepiece(path: str, algorithm: str, vocabulary: int) -> Measured:
@@ -201,37 +182,7 @@ def _sentencepiece(path: str, algorithm: str, vocabulary: int) -> Measured:
                 max_sentence_length=1 << 20,
                 minloglevel=2,
             )
-        )[0]
-
-
-def _tokenizer_file(texts: pa.StringArray, folder: str) -> str:
-    config = _config("bpe", 16_000)
-    save(folder, _learn(texts.take(np.arange(0, len(texts), max(1, len(texts) // 2000))), config)[1], config)
-    return f"{folder}/tokenizer.json"
-
-
-def _pack(path: str) -> Measured:
-    texts = _read(path)
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = pack.load(_tokenizer_file(texts, folder))
-        table = pa.table(
-            {
-                "id": [f"d{i}" for i in range(len(texts))],
-                "text": texts,
-                "domain": ["all"] * len(texts),
-                "repeats": np.ones(len(texts), np.int32),
-            }
         )
-        found, tokens = _timed(lambda: pack.pack_shard(folder, 0, table, Encoder(tokenizer), 0, "benchmark"))
-        return Measured(found.seconds, found.memory, found.processor, found.whole, f"({tokens} tokens)")
-
-
-def _encode_batch(path: str) -> Measured:
-    texts = _read(path)
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = pack.load(_tokenizer_file(texts, folder))
-        listed = texts.to_pylist()
-        return _timed(lambda: tokenizer.encode_batch(listed))[0]
 
 
 if __name__ == "__main__":

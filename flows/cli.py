@@ -374,9 +374,9 @@ def budget(
 ) -> None:
     """Say what models cost and ask of a corpus: sizes, tokens, compute, predicted loss, hours, what is missing.
 
-    Of a recipe: its models, trained or not, and what each domain gives; before it is curated, from the sizes of its
-    sources. Of a corpus: a GPT-2 trained on it. Of a model:
-    what it took.
+    Of a recipe: its models, trained or not, and what each domain gives a model that `balance.budget` or --parameters
+    names; before it is curated, from the sizes of its sources. Of a corpus: a GPT-2 trained on it. Of a model: what it
+    took.
     """
     with _telling_errors(False):
         from flows import console
@@ -394,11 +394,14 @@ def budget(
         from pipeline.store import files
 
         build = open_build(what, builds)
-        balanced = build.recipe.balance is not None and files.exists(build.path("balance.json"))
-        if balanced:
+        config, domains = build.recipe.balance, files.exists(build.path("balance.json"))
+        asked = config is not None and (wanted or (config.budget and config.budget.parameters))
+        if asked and domains:
             found = balance.what_if(build, wanted, tokens_per_parameter, max_epochs)
             terminal.print(console.needs_view(needs.laid_out(found.asdict())))
-        if build.recipe.pretrain or not balanced:
+        elif asked:
+            terminal.print("what each domain gives is known after `mill curate`", style="yellow")
+        if build.recipe.pretrain or not (asked and domains):
             terminal.print(console.budget_view(plans.of_recipe(build, wanted, tokens_per_parameter)))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from pipeline.recipe import Recipe
 from pipeline.report import formats
 from pipeline.sources import READERS
+from pipeline.sources.reading import COMPRESSED
 
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".parquet")
+_COMPRESSED = (*COMPRESSED, ".parquet")
 _MARKUP = (".warc", ".arc")
 
 

@@ -2,9 +2,9 @@
 
 ``mask`` says who sees whom, ``attend`` computes it for every model of transformers' (as the attention called "packed").
 On a GPU the mask is a flex-attention BlockMask (Dong et al. 2024, "Flex Attention"): blocks of 128 x 128 that lie in no
-document are skipped, and attention makes no length x length matrix, T5's position bias apart. On a CPU, where attention
-has dropout, which flex attention lacks, and from a decoder to its encoder it is a boolean matrix for
-scaled_dot_product_attention.
+document are skipped, and attention makes no length x length matrix, T5's position bias apart. It is a boolean matrix
+for scaled_dot_product_attention on a CPU, from a decoder to its encoder, and for attention with dropout, which flex
+attention lacks.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _text(build: Build) -> _Text:
 
 
 def _of_text(text: _Text, config: BudgetConfig) -> dict[str, Any]:
-    """It is counted with GPT-2's own 50,257 entries and 1,024 positions, whatever tokenizers the build has."""
+    """The budget of GPT-2 with its own 50,257 entries and 1,024 positions, whatever tokenizers the build has."""
     sizes = count(presets.shape_of(DEFAULT), Vocabulary(50_257), 1024)  # as published
     run = Run(*sizes, 1024, max(1, round(sizes[0] * config.tokens_per_parameter)))
     return {**budget.entry(DEFAULT, None, text.corpus, run, config), "estimated": True, "assumed": text.assumed}

@@ -29,6 +29,8 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(wbits=31),
     ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
 }
+#: Endings of the names of compressed files.
+COMPRESSED = tuple(_DECOMPRESSORS)
 
 
 class Damaged(ValueError):

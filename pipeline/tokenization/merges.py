@@ -19,7 +19,7 @@ from numba import njit, uint64
 
 from pipeline.text.kernels import borrow
 
-_BLOCK = 5  # 32 positions: few short words, so that few runs have to be passed
+_BLOCK_BITS = 5  # 32 positions: few short words, so that few runs have to be passed
 
 
 class Symbols(NamedTuple):
@@ -33,7 +33,7 @@ class Symbols(NamedTuple):
     opens: np.ndarray  # bool [n], a word starts here
     ends: np.ndarray  # int64 [runs], position after the run
     frequency: np.ndarray  # int64 [runs], of each of its words
-    run: np.ndarray  # int32 [blocks of 1 << _BLOCK positions], run of the first position
+    run: np.ndarray  # int32 [blocks of 1 << _BLOCK_BITS positions], run of the first position
 
 
 class Pairs(NamedTuple):
@@ -80,7 +80,7 @@ def link(symbols: np.ndarray, bounds: np.ndarray, counts: np.ndarray) -> Symbols
     """``symbols`` int32 [n] of words ``bounds`` int64 [words + 1] with ``counts``; a -1 separates its neighbours."""
     opens = np.zeros(len(symbols), np.bool_)
     ends, frequency = np.empty(len(counts), np.int64), np.empty(len(counts), np.int64)
-    run = np.empty((len(symbols) >> _BLOCK) + 1, np.int32)
+    run = np.empty((len(symbols) >> _BLOCK_BITS) + 1, np.int32)
     runs = blocks = 0
     for w in range(len(counts)):
         if bounds[w] == bounds[w + 1]:
@@ -90,7 +90,7 @@ def link(symbols: np.ndarray, bounds: np.ndarray, counts: np.ndarray) -> Symbols
             frequency[runs] = counts[w]
             runs += 1
         ends[runs - 1] = bounds[w + 1]
-        while blocks << _BLOCK < bounds[w + 1]:
+        while blocks << _BLOCK_BITS < bounds[w + 1]:
             run[blocks] = runs - 1
             blocks += 1
     return Symbols(symbols, opens, ends[:runs].copy(), frequency[:runs].copy(), run)
@@ -99,7 +99,7 @@ def link(symbols: np.ndarray, bounds: np.ndarray, counts: np.ndarray) -> Symbols
 @njit(cache=True, nogil=True, inline="always")
 def weight(symbols: Symbols, at: int) -> np.int64:
     """How often the word at position ``at`` occurs."""
-    run = int(symbols.run[at >> _BLOCK])
+    run = int(symbols.run[at >> _BLOCK_BITS])
     while symbols.ends[run] <= at:
         run += 1
     return symbols.frequency[run]

@@ -46,6 +46,20 @@ def test_whatif_shows_size_domains_rules_and_budget(ask, recipe):
     assert "give field=value" in ask("whatif", str(recipe), "--set", "minhash.threshold")
 
 
+def test_a_budget_is_told_of_any_recipe_and_what_domains_give_to_a_model_that_is_named(ask, recipe):
+    plain = ask("budget", str(recipe))
+    assert "Tokens missing" in plain
+    assert "unique tokens are missing" not in plain
+    named = ask("budget", str(recipe), "--parameters", "350M")
+    assert "A model of 350M parameters wants 7.00B tokens" in named
+    fresh = recipe.parent / "fresh.yaml"
+    fresh.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), "name": "fresh"}))
+    for arguments in ((), ("--parameters", "350M")):
+        estimated = " ".join(ask("budget", str(fresh), *arguments).split())
+        assert "nothing is curated yet" in estimated
+        assert ("known after `mill curate`" in estimated) == bool(arguments)
+
+
 def test_sample_overlap_and_diff_answer(ask, recipe):
     assert "dropped: value" in ask("sample", str(recipe), "--rule", "near_duplicate", "-n", "2")
     assert "kept: value" in ask("sample", str(recipe), "--rule", "gopher_quality.min_words", "--near-threshold")
