@@ -35,6 +35,7 @@ def publish_curation(build: Build) -> None:
     _publish_table(build, "funnel", "What each stage let through", funnel_rows(account))
     _publish_table(build, "dropped-by-rule", "What each rule dropped", rule_rows(account))
     _publish_table(build, "domains", "Each domain before and after curation", domain_rows(account))
+    _publish_table(build, "not-documents", "What ingest read that is no document", not_document_rows(build, account))
     if planted := canaries.canaries(build):
         told = "; ".join(planted["warnings"]) or "What each stage caught of the documents planted for it"
         _publish_table(build, "canaries", told, planted["rows"])
@@ -171,6 +172,16 @@ def domain_rows(account: Mapping[str, Any]) -> Table:
         }
         for row in account["domains"]
     ]
+
+
+def not_document_rows(build: Build, account: Mapping[str, Any]) -> Table:
+    """Bad records by reason, what was passed over or flagged by kind, and stretches of files that were not read."""
+    found = sections.quarantine(build) or {"rows": []}
+    rows = [("quarantined", row["reason"], formats.count(row["records"])) for row in found["rows"]]
+    for what in ("passed_over", "flagged"):
+        rows += [(formats.words(what), row["kind"], formats.count(row["records"])) for row in account[what]]
+    rows += [("not read", words, "–") for words in account["unread"]]
+    return [dict(zip(("what", "why", "records"), row, strict=True)) for row in rows]
 
 
 def tokenizer_rows(build: Build) -> Table:

@@ -21,6 +21,8 @@ from pipeline.sample import Sampled
 from pipeline.store import files
 from pipeline.whatif import Answer
 
+#: Kinds of records that are named in a line of notes.
+_KINDS = 5
 _STATES = {"completed": "green", "failed": "red", "killed": "red", "running": "yellow"}
 
 
@@ -159,6 +161,12 @@ def _notes(account: Mapping[str, Any]) -> list[Text]:
     notes = []
     if account["quarantined"]:
         notes.append(_line("Quarantined", formats.several(account["quarantined"], "record")))
+    for title, rows in (("Passed over", account["passed_over"]), ("Flagged", account["flagged"])):
+        if rows:
+            kinds = ", ".join(f"{formats.count(row['records'])} {row['kind']}" for row in rows[:_KINDS])
+            more = f" and {formats.several(len(rows) - _KINDS, 'other kind')}" if len(rows) > _KINDS else ""
+            notes.append(_line(title, kinds + more))
+    notes += [_line("Not read", words) for words in account["unread"]]
     if account["forgotten"]["documents"]:
         size = formats.size(account["forgotten"]["bytes"])
         notes.append(_line("Forgotten", f"{formats.several(account['forgotten']['documents'], 'document')}, {size}"))

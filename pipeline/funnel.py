@@ -110,7 +110,7 @@ def _close_account(build: Build, item: str) -> Outcome:
     total = table.group_by(keys).aggregate([("documents", "sum"), ("bytes", "sum")])
     manifest = files.read_json(build.path("documents", "manifest.json"))
     funnel = summarise(total.to_pylist(), build.stages)
-    for part in ("quarantined", "forgotten", "normalised"):
+    for part in ("quarantined", "passed_over", "flagged", "unread", "forgotten", "normalised"):
         funnel[part] = {name: entry[part] for name, entry in manifest["sources"].items()}
     if (caught := canaries.recall(build)) is not None:
         funnel["canaries"] = caught

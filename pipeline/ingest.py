@@ -19,30 +19,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import forgotten, normalise
+from pipeline import forgotten, normalise, quarantine
 from pipeline.build import Build, Outcome, Step
 from pipeline.sources import READERS, Source
-from pipeline.sources.base import Document, File, Rejected, excerpt, group, printable
+from pipeline.sources.base import Document, File, Flagged, Rejected, Unread, excerpt, group, printable
 from pipeline.store import files, shards
 
-VERSION = 1
-#: A part keeps this many of its bad records for inspection; all are counted.
-MAX_QUARANTINED = 10_000
-
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("record", pa.int64(), nullable=False),
-        pa.field("offset", pa.int64()),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("excerpt", pa.string(), nullable=False),
-    ]
-)
-
-
-class ErrorBudgetExceeded(RuntimeError):
-    """More of a source's records were bad than the recipe allows."""
+VERSION = 2
 
 
 def steps() -> list[Step]:
@@ -91,10 +74,10 @@ def _read_part(build: Build, part: str) -> Outcome:
     if _is_current(build, part, made_by):
         return Outcome(reused=True)
 
-    quarantine, left_out = Quarantine(source.name), LeftOut(frozenset(gone))
+    account, left_out = quarantine.Account(source.name), LeftOut(frozenset(gone))
     normaliser = normalise.Normaliser(build.recipe.normalise) if build.recipe.normalise else None
     written = []
-    tables = _tables(source, run, build.recipe.shard_bytes, quarantine, left_out, normaliser)
+    tables = _tables(source, run, build.recipe.shard_bytes, account, left_out, normaliser)
     for number, table in enumerate(tables):
         name = f"{part}-{number:03d}.arrow"
         path, shard_made_by = build.path("documents", name), files.fingerprint(made_by, number)
@@ -102,15 +85,15 @@ def _read_part(build: Build, part: str) -> Outcome:
             shards.write_table(path, table, shard_made_by)
         size = pc.sum(pc.binary_length(table["text"])).as_py()
         written.append({"name": name, "documents": len(table), "bytes": size})
-    shards.write_table(_quarantine_path(build, part), quarantine.table(), made_by)
+    shards.write_table(_quarantine_path(build, part), account.table(), made_by)
     report = {
         "fingerprint": made_by,
         "files": len(run),
+        "stored": sum(file.size for file in run),
         "shards": written,
         "documents": sum(shard["documents"] for shard in written),
         "bytes": sum(shard["bytes"] for shard in written),
-        "quarantined": quarantine.count,
-        "reasons": quarantine.reasons,
+        **account.report,
         "forgotten": {"documents": left_out.documents, "bytes": left_out.bytes},
         "normalised": {name: vars(count) for name, count in normaliser.counts.items()} if normaliser else {},
     }
@@ -152,7 +135,7 @@ def _tables(
     source: Source,
     run: list[File],
     shard_bytes: int,
-    quarantine: Quarantine,
+    account: quarantine.Account,
     left_out: LeftOut,
     normaliser: normalise.Normaliser | None,
 ) -> Iterator[pa.Table]:
@@ -161,20 +144,23 @@ def _tables(
     texts: list[bytes] = []
     size = 0
     for file in run:
-        for position, record in enumerate(READERS[source.kind].read(source, file), 1):
-            if isinstance(record, Rejected):
-                quarantine.add(record)
+        position = 0
+        for record in READERS[source.kind].read(source, file):
+            if not isinstance(record, Flagged | Unread):
+                position += record.count if isinstance(record, Rejected) else 1  # type: ignore[operator]
+            if not isinstance(record, Document):
+                account.add(record)
                 continue
             if left_out.takes(record):
                 continue
             try:
                 text = (normaliser(record.text) if normaliser else record.text).encode()
             except UnicodeEncodeError:
-                quarantine.add(Rejected(file.path, position, None, "a lone surrogate", excerpt(record.text)))
+                account.add(Rejected(file.path, position, None, "a lone surrogate", excerpt(record.text)))
                 continue
             if len(text) > source.max_document_bytes:
                 reason = "longer than max_document_bytes"
-                quarantine.add(Rejected(file.path, position, None, reason, excerpt(text)))
+                account.add(Rejected(file.path, position, None, reason, excerpt(text)))
                 continue
             if rows and size + len(text) > shard_bytes:
                 yield _table(rows, texts)
@@ -192,27 +178,6 @@ def _table(rows: list[Document], texts: list[bytes]) -> pa.Table:
     return pa.table(columns, schema=shards.DOCUMENT_SCHEMA)
 
 
-class Quarantine:
-    """The bad records of one part: all counted by reason, the first MAX_QUARANTINED kept."""
-
-    def __init__(self, source: str):
-        self.count = 0
-        self.reasons: dict[str, dict[str, Any]] = {}
-        self._source = source
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, record: Rejected) -> None:
-        record = record._replace(file=printable(record.file))
-        self.count += 1
-        example = {"count": 0, "file": record.file, "record": record.record}
-        self.reasons.setdefault(record.reason, example)["count"] += 1
-        if len(self._rows) < MAX_QUARANTINED:
-            self._rows.append({"source": self._source, **record._asdict()})
-
-    def table(self) -> pa.Table:
-        return pa.Table.from_pylist(self._rows, QUARANTINE_SCHEMA)
-
-
 def _write_manifest(build: Build, item: str) -> Outcome:
     parts = files.read_json(build.path("work", "ingest", "plan.json"))
     sources = {source.name: _empty(source.kind) for source in build.recipe.sources}
@@ -221,17 +186,16 @@ def _write_manifest(build: Build, item: str) -> Outcome:
         report = files.read_json(_report_path(build, part))
         total = sources[part.rpartition("-")[0]]
         names += [shard["name"] for shard in report["shards"]]
-        for key in ("files", "documents", "bytes", "quarantined"):
+        for key in ("files", "stored", "documents", "bytes"):
             total[key] += report[key]
-        for reason, found in report["reasons"].items():
-            total["reasons"].setdefault(reason, {**found, "count": 0})["count"] += found["count"]
+        quarantine.add(total, report)
         for unit in ("documents", "bytes"):
             total["forgotten"][unit] += report["forgotten"][unit]
         for step, count in report["normalised"].items():
             so_far = total["normalised"].setdefault(step, dict.fromkeys(count, 0))
             total["normalised"][step] = {key: so_far[key] + count[key] for key in count}
     for name, total in sources.items():
-        _check_budget(name, total, build.recipe.error_budget, build.path("quarantine"))
+        quarantine.check(name, total, build.recipe.error_budget, build.path("quarantine"))
     _remove_traces(build, item, names)
     files.write_json(build.path("documents", item), {"shards": names, "sources": sources})
     _remove_all_but(build.path("documents"), [item, *names])
@@ -245,29 +209,13 @@ def _empty(kind: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "files": 0,
+        "stored": 0,
         "documents": 0,
         "bytes": 0,
-        "quarantined": 0,
-        "reasons": {},
+        **quarantine.empty(),
         "forgotten": {"documents": 0, "bytes": 0},
         "normalised": {},
     }
-
-
-def _check_budget(name: str, total: dict[str, Any], budget: float, folder: str) -> None:
-    bad = total["quarantined"]
-    all_records = total["documents"] + bad + total["forgotten"]["documents"]
-    if bad <= budget * all_records:
-        return
-    worst = sorted(total["reasons"].items(), key=lambda entry: (-entry[1]["count"], entry[0]))[:3]
-    reasons = "".join(
-        f"\n  {found['count']} x {reason} (first: {found['file']}, record {found['record']})" for reason, found in worst
-    )
-    raise ErrorBudgetExceeded(
-        f"source {name!r}: {bad} of {all_records} records are bad ({bad / all_records:.2%}), more than the error "
-        f"budget of {budget:.2%}:{reasons}\nThe records are in {folder}/{name}-*.arrow. Correct the files or the "
-        f"source's fields, or raise `error_budget` in the recipe, and run the build again."
-    )
 
 
 def _remove_traces(build: Build, manifest: str, kept: Iterable[str]) -> None:

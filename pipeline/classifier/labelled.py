@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import models
+from pipeline import models, quarantine
 from pipeline.build import Build, Outcome, Step
 from pipeline.classifier import scoring, training
 from pipeline.classifier.config import Classifier, Training
 from pipeline.classifier.features import Shape
 from pipeline.sources import READERS, Source
-from pipeline.sources.base import Rejected
+from pipeline.sources.base import Document
 from pipeline.stage import Batch
 from pipeline.store import files
 from pipeline.text.excerpts import excerpts
@@ -133,22 +133,24 @@ def _gather(sources: Iterable[Source], max_bytes: int, seed: int, budget: float)
 def _batches(source: Source, budget: float) -> Iterator[pa.StringArray]:
     reader = READERS[source.kind]
     texts: list[bytes] = []
-    size, records, bad, first = 0, 0, 0, None
-    for file in reader.list_files(source):
+    size, documents, found = 0, 0, reader.list_files(source)
+    account = quarantine.Account(source.name)
+    for file in found:
         for record in reader.read(source, file):
-            records += 1
-            if isinstance(record, Rejected):
-                bad, first = bad + 1, first or record
+            if not isinstance(record, Document):
+                account.add(record)
                 continue
+            documents += 1
             texts.append(record.text.encode("utf-8", "replace"))
             size += len(texts[-1])
             if size > _BATCH:
                 yield pa.array(texts, pa.binary()).view(pa.string())
                 texts, size = [], 0
-    if first is not None and bad > budget * records:
+    bad, records = quarantine.bad_records(account.report, documents, sum(file.size for file in found))
+    if bad > budget * records:
         raise BadLabelledTexts(
-            f"source {source.name!r}: {bad} of {records} records are bad, more than the error budget of {budget:.2%}; "
-            f"the first is record {first.record} of {first.file}: {first.reason}. Correct the files or the source."
+            f"source {source.name!r}: {bad} of {records} records are bad, more than the error budget of {budget:.2%}:"
+            "\n  " + "\n  ".join(quarantine.examples(account.report)) + "\nCorrect the files or the source."
         )
     yield pa.array(texts, pa.binary()).view(pa.string())
 

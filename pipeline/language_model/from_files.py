@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ByteSize, Field
 
-from pipeline import models, stage
+from pipeline import models, quarantine, stage
 from pipeline.language_model import ccnet, training
 from pipeline.language_model.sentences import sentences
 from pipeline.sources import READERS, Source
-from pipeline.sources.base import File, Rejected
+from pipeline.sources.base import Document, File
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
@@ -121,17 +121,19 @@ def _sources(config: Config) -> Iterator[Source]:
 def _texts(found: Iterable[tuple[Source, File]]) -> Iterator[str]:
     """The texts of all files. Raises NothingToTrainOn where more than 1 % of a file's records cannot be read."""
     for source, file in found:
-        good, bad, example = 0, 0, None
+        good, account = 0, quarantine.Account(source.name)
         for record in READERS[source.kind].read(source, file):
-            if isinstance(record, Rejected):
-                bad, example = bad + 1, example or record
-            else:
+            if isinstance(record, Document):
                 good += 1
                 yield record.text
-        if example is not None and bad > _MOST_BAD * (good + bad):
+            else:
+                account.add(record)
+        bad, records = quarantine.bad_records(account.report, good, file.size)
+        if bad > _MOST_BAD * records:
             raise NothingToTrainOn(
-                f"{file.path}: {bad} of {good + bad} records cannot be read; the first is record {example.record}: "
-                f"{example.reason}. Correct the file, or name the field that holds the text (`text_field`)"
+                f"{file.path}: {bad} of {records} records cannot be read: "
+                f"{'; '.join(quarantine.examples(account.report))}. Correct the file, or name the field that holds the "
+                "text (`text_field`)"
             )
 
 

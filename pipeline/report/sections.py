@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline import normalise
 from pipeline.build import Build
+from pipeline.quarantine import unread_words
 from pipeline.report import charts, collect, formats, histograms, samples
 from pipeline.store import files, ledger, shards
 
@@ -54,6 +55,9 @@ def funnel(build: Build) -> dict[str, Any] | None:
         "rules": sorted(rules, key=lambda row: (-row["documents"], row["rule"])),
         "domains": sorted(domains, key=lambda row: (-row["before"]["bytes"], row["domain"])),
         "quarantined": sum(account["quarantined"].values()),
+        "passed_over": _by_kind(account.get("passed_over", {}).values()),
+        "flagged": _by_kind(account.get("flagged", {}).values()),
+        "unread": _unread(account.get("unread", {}).values()),
         "forgotten": _sum(account.get("forgotten", {}).values(), ("documents", "bytes")),
         "normalised": _normalised(account.get("normalised", {}).values()),
         "charts": [
@@ -61,6 +65,27 @@ def funnel(build: Build) -> dict[str, Any] | None:
             _funnel_chart("Bytes of text", "bytes", rows, formats.size),
         ],
     }
+
+
+def _by_kind(sources: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Records that ingest passed over or flagged, over all sources by kind, most first, with the first of each."""
+    rows: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        for kind, found in source.items():
+            first = {"kind": kind, "records": 0, "bytes": 0, "file": found["file"], "record": found["record"]}
+            row = rows.setdefault(kind, first)
+            row["records"] += found["count"]
+            row["bytes"] += found.get("bytes", 0)
+    return sorted(rows.values(), key=lambda row: (-row["records"], row["kind"]))
+
+
+def _unread(sources: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The stretches of files that could not be read, in words, the longest first."""
+    found = list(sources)
+    stretches = sorted((entry for unread in found for entry in unread["stretches"]), key=lambda entry: -entry["bytes"])
+    words = [unread_words(entry) for entry in stretches[:_REASONS]]
+    hidden = sum(unread["count"] for unread in found) - len(words)
+    return [*words, f"{formats.count(hidden)} more stretches of files"] if hidden else words
 
 
 def _sum(entries: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:

@@ -5,8 +5,9 @@ documents) and three functions:
 
 - ``list_files(config) -> list[File]``: what it reads, sorted by name, each name once. Raises NoFiles.
 - ``identity(config, file) -> str``: changes whenever the file's content does.
-- ``read(config, file) -> Iterator[Document | Rejected]``: every record of one file, in order, in memory bounded by
-  ``max_document_bytes``. A bad record is yielded as Rejected and never raised.
+- ``read(config, file) -> Iterator[Record]``: every record of one file, in order, in memory bounded by
+  ``max_document_bytes``. A bad record is yielded as Rejected and never raised; a record that is no document by its
+  nature as PassedOver; a stretch of the file that cannot be read as Unread.
 
 Ids are ``<source>/<file's name>#<record's own id, or its number from 1>``; a file that is one document has no ``#``.
 They depend on nothing but the file's name and its content. Texts are given as they are in the file.
@@ -24,6 +25,7 @@ import orjson
 import xxhash
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 
+from pipeline import MillError
 from pipeline.stage import Config
 
 
@@ -47,11 +49,11 @@ class Document(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A record that is not a document.
+    """A record that is not a document because of a fault; or ``count`` such records on end with the same fault.
 
-    ``record`` counts from 1; ``offset`` is the byte where the record starts in the uncompressed file (None where the
-    format has no such thing); ``reason`` is a short phrase that is the same for all records of its sort; ``excerpt``
-    the beginning of the raw record.
+    ``record`` (the first one's) counts from 1; ``offset`` is the byte where it starts in the uncompressed file (None
+    where the format has no such thing); ``reason`` is a short phrase that is the same for all records of its sort;
+    ``excerpt`` the beginning of the raw record.
     """
 
     file: str
@@ -59,9 +61,54 @@ class Rejected(NamedTuple):
     offset: int | None
     reason: str
     excerpt: str = ""
+    count: int = 1
 
 
-class NoFiles(ValueError):
+class PassedOver(NamedTuple):
+    """A record that is no document because of what it is, not because of a fault: a request, an image, a redirect.
+
+    ``kind`` is a short phrase that is the same for all records of its sort (``application/pdf``, ``request``);
+    ``bytes`` is the size of the record's content, 0 where it is not known. It does not count as a bad record.
+    """
+
+    file: str
+    record: int
+    offset: int | None
+    kind: str
+    excerpt: str = ""
+    bytes: int = 0
+
+
+class Flagged(NamedTuple):
+    """A mark on the record that is yielded next, counted by ``kind`` (``truncated page``) beside what the record is."""
+
+    file: str
+    record: int
+    offset: int | None
+    kind: str
+
+
+class Unread(NamedTuple):
+    """A stretch of a file that could not be read.
+
+    It lies after the record ``after_record`` (0: before the first). ``offset``, ``bytes`` and ``of`` are about the file
+    as it is stored: where the stretch begins (None: not known), how long it is, and how long the file is. ``reason`` is
+    a short phrase. It counts against the error budget as about as many records as its bytes may have held.
+    """
+
+    file: str
+    after_record: int
+    offset: int | None
+    reason: str
+    bytes: int
+    of: int
+
+
+Record = Document | Rejected | PassedOver | Flagged | Unread
+"""What ``read`` yields."""
+
+
+class NoFiles(MillError):
     """A source matches no file at all."""
 
 

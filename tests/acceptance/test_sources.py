@@ -11,7 +11,7 @@ import pytest
 from pydantic import ByteSize
 from warcio.archiveiterator import ArchiveIterator
 
-from pipeline import ingest
+from pipeline import quarantine
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.text import Text
 from pipeline.sources.warc import Warc
@@ -76,7 +76,7 @@ def test_of_a_real_file_cut_off_every_record_before_the_cut_is_kept(shared, tmp_
     assert gzip.decompress(raw)[bad["offset"] :].startswith(b"{"), "the offset is that of the first record lost"
     stored = (tmp_path / name).read_bytes()
     assert len(kept) == zlib.decompressobj(wbits=31).decompress(stored).count(b"\n")
-    with pytest.raises(ingest.ErrorBudgetExceeded, match="ends in mid stream"):
+    with pytest.raises(quarantine.ErrorBudgetExceeded, match="ends in mid stream"):
         carry_out(build_of(tmp_path / "strict", (source,), error_budget=1e-6))
 
 

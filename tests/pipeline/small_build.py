@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pipeline import funnel, materialise
 from pipeline.build import Build
+from pipeline.quarantine import empty
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards
 from pipeline.tokenization.config import TokenizerConfig
@@ -69,6 +70,7 @@ def write_documents(build: Build, documents: Documents, shard_size: int, quarant
     source = {
         "documents": len(documents),
         "bytes": size,
+        **empty(),
         "quarantined": len(quarantined),
         "reasons": reasons,
         "forgotten": {"documents": 0, "bytes": 0},

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline import recipe as recipes
-from pipeline.ingest import ErrorBudgetExceeded
+from pipeline.quarantine import ErrorBudgetExceeded
 from pipeline.store import files, shards
 from tests.pipeline import building
 

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import ingest, sources
+from pipeline import ingest, quarantine, sources
 from pipeline.build import Build, Outcome
-from pipeline.sources.base import Document, File, NoFiles, Rejected
+from pipeline.sources.base import Document, File, Flagged, NoFiles, PassedOver, Rejected, Unread
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
@@ -263,7 +263,7 @@ def test_above_the_error_budget_the_build_stops_and_says_why(tmp_path):
     source = Jsonl(name="web", path=[str(tmp_path / "a.jsonl")])
     carry_out(build_of(tmp_path / "enough", (source,), error_budget=12 / 102))
     build = build_of(tmp_path / "build", (source,), error_budget=0.117)
-    with pytest.raises(ingest.ErrorBudgetExceeded) as error:
+    with pytest.raises(quarantine.ErrorBudgetExceeded) as error:
         carry_out(build)
     message = str(error.value)
     assert "source 'web': 12 of 102 records are bad (11.76%), more than the error budget of 11.70%" in message
@@ -282,7 +282,7 @@ def test_a_source_without_files_is_refused(tmp_path, inputs):
 
 
 def test_all_bad_records_are_counted_though_only_the_first_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest, "MAX_QUARANTINED", 10)
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED", 10)
     (tmp_path / "a.jsonl").write_bytes(b"{\n" * 500)
     build = build_of(tmp_path / "build", (Jsonl(name="web", path=[f"{tmp_path}/*.jsonl"]),), error_budget=1)
     carry_out(build)
@@ -291,23 +291,83 @@ def test_all_bad_records_are_counted_though_only_the_first_are_kept(tmp_path, mo
     assert build.shards() == []
 
 
+class Stub:
+    """A reader whose files hold what is given, by name."""
+
+    VERSION = 1
+
+    def __init__(self, records: dict[str, list[Any]], size: int):
+        self._records, self._size = records, size
+
+    def list_files(self, _source):
+        return [File(name, name, self._size) for name in self._records]
+
+    def identity(self, _source, file):
+        return file.name
+
+    def read(self, _source, file):
+        yield from self._records[file.name]
+
+
+def test_what_is_no_document_is_counted_by_kind_and_what_was_not_read_weighs_by_its_size(tmp_path, monkeypatch):
+    files_of = {
+        "a": [
+            *(Document(f"s/a#{i}", "text", "s", "d") for i in range(40)),
+            Rejected("a", 41, 0, "null", count=10),
+            PassedOver("a", 51, None, "application/pdf", bytes=700),
+            PassedOver("a", 52, None, "request", bytes=30),
+        ],
+        "b": [
+            Flagged("b", 1, None, "truncated page"),
+            *(Document(f"s/b#{i}", "text", "s", "d") for i in range(25)),
+            PassedOver("b", 26, None, "application/pdf", bytes=5),
+            Unread("b", 26, 500, "the end is missing", 500, 1000),
+        ],
+    }
+    monkeypatch.setitem(sources.READERS, "text", Stub(files_of, 1000))
+    source = Text(name="s", path=["x"])
+    build = build_of(tmp_path / "build", (source,), shard_bytes=1000, error_budget=0.36)
+    carry_out(build)
+    total = files.read_json(build.path("documents", "manifest.json"))["sources"]["s"]
+    assert (total["documents"], total["quarantined"]) == (65, 10)
+    assert total["passed_over"] == {
+        "application/pdf": {"count": 2, "bytes": 705, "file": "a", "record": 51},
+        "request": {"count": 1, "bytes": 30, "file": "a", "record": 52},
+    }
+    assert total["flagged"] == {"truncated page": {"count": 1, "file": "b", "record": 1}}
+    assert total["unread"]["count"] == 1
+    assert total["unread"]["stretches"] == [files_of["b"][-1]._asdict()]
+    # 75 records in 1,500 bytes: the other 500 held about 25, and 35 of 100 records are lost
+    build = build_of(tmp_path / "other", (source,), shard_bytes=1000, error_budget=0.34)
+    with pytest.raises(quarantine.ErrorBudgetExceeded) as error:
+        carry_out(build)
+    message = str(error.value)
+    assert "source 's': about 35 of 100 records are bad or were not read (35.00%)" in message
+    assert "b: ends after record 26, 500 of 1,000 bytes not read (the end is missing)" in message
+    assert "10 x null (first: a, record 41)" in message
+
+
+def test_a_source_of_which_nothing_could_be_read_is_beyond_every_budget(tmp_path, monkeypatch):
+    reader = Stub({"a": [Unread("a", 0, 0, "damaged", 1000, 1000)]}, 1000)
+    monkeypatch.setitem(sources.READERS, "text", reader)
+    build = build_of(tmp_path / "build", (Text(name="s", path=["x"]),), error_budget=0.99)
+    with pytest.raises(quarantine.ErrorBudgetExceeded, match=r"a: nothing is read, 1,000 of 1,000 bytes"):
+        carry_out(build)
+
+
 @given(st.lists(st.text(st.characters()) | st.just("x\ud800y")))
 def test_lone_surrogates_of_any_source_go_to_quarantine(texts):
-    class Stub:
-        @staticmethod
-        def read(_source, file):
-            yield from (Document(f"s/{i}", text, "s", "d") for i, text in enumerate(texts))
-            yield Rejected(file.path, len(texts) + 1, None, "the last \ud800 one", "excerpt")
-
+    records = [Document(f"s/{i}", text, "s", "d") for i, text in enumerate(texts)]
+    last = Rejected("x", len(texts) + 1, None, "the last \ud800 one", "excerpt")
     source = Text(name="s", path=["x"])
-    quarantine = ingest.Quarantine("s")
+    account = quarantine.Account("s")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sources.READERS, "text", Stub)
+        patch.setitem(sources.READERS, "text", Stub({"x": [*records, last]}, 0))
         run = [File("x", "x", 0)]
-        tables = list(ingest._tables(source, run, 10, quarantine, ingest.LeftOut(), None))
+        tables = list(ingest._tables(source, run, 10, account, ingest.LeftOut(), None))
     good = [text for text in texts if not any(0xD800 <= ord(c) <= 0xDFFF for c in text)]
     assert [text for table in tables for text in table["text"].to_pylist()] == good
-    assert quarantine.count == len(texts) - len(good) + 1
+    assert account.report["quarantined"] == len(texts) - len(good) + 1
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):

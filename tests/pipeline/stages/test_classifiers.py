@@ -160,7 +160,9 @@ def test_a_wrong_section_is_refused_with_the_remedy(values, section: dict, messa
 def test_labelled_texts_that_cannot_be_read_or_are_none_stop_the_build(values, tmp_path: Path):
     (tmp_path / "bad.jsonl").write_text('{"text": "you idiot"}\n{"no": 1}\n')
     train = {**values["toxicity"]["train"], "positive": [source("bad", tmp_path / "bad.jsonl")]}
-    with pytest.raises(labelled.BadLabelledTexts, match=r"'bad': 1 of 2 records are bad.*record 2 .*no field 'text'"):
+    with pytest.raises(
+        labelled.BadLabelledTexts, match=r"(?s)'bad': 1 of 2 records are bad.*no field 'text'.*record 2"
+    ):
         make({**values, "toxicity": {"train": train}}, tmp_path / "one")
     write(tmp_path / "bad.jsonl", ["", " "])
     with pytest.raises(labelled.BadLabelledTexts, match=r"toxicity.train.positive: there is no text"):
