@@ -13,7 +13,7 @@ from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.locking import locked
 from pipeline.store import files
-from training.recipe import BuildRecipe
+from training.recipe import BuildRecipe, stored
 
 BUILDS = Path("data/builds")
 
@@ -30,7 +30,7 @@ def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
     if not records:
         raise FileNotFoundError(f"{builds}: no build here yet; run `mill build data/recipes/demo.yaml`")
     root = records[-1].parent
-    return Build(str(root.resolve()), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
+    return Build(str(root.resolve()), stored(root))
 
 
 def finished_build(root: str) -> Build:
@@ -38,7 +38,7 @@ def finished_build(root: str) -> Build:
     build = Path(root)
     if not (build / "recipe.json").is_file() or not (build / "funnel.json").is_file():
         raise FileNotFoundError(f"{root}: no finished build here; run `mill build` first")
-    return Build(str(build.resolve()), BuildRecipe.model_validate(files.read_json(str(build / "recipe.json"))))
+    return Build(str(build.resolve()), stored(build))
 
 
 def recipe_of(build: Build) -> Path:

@@ -75,7 +75,8 @@ class Config(stage.Config):
     def _one_budget_in_one_currency(self) -> Config:
         if self.tokens is not None and self.budget is not None:
             raise ValueError("`tokens` and `budget` both say how many tokens there shall be: give one of them")
-        if self.tokenizer is not None and "bytes_per_token" in self.model_fields_set:
+        # a recipe that a build has written names every field: one left at its default is not the user's
+        if self.tokenizer is not None and self.bytes_per_token != BYTES_PER_TOKEN:
             raise ValueError("`tokenizer` measures bytes_per_token: give one of them")
         return self
 

@@ -22,7 +22,7 @@ from training import noise, objectives
 from training.models import Vocabulary
 from training.objective import Objective, Task
 from training.order import Reader, Windows
-from training.recipe import BuildRecipe, PretrainConfig
+from training.recipe import PretrainConfig, stored
 
 WINDOW = 50  # steps whose median a loss is compared with
 SHOWN = 5  # spikes, and documents of each
@@ -131,7 +131,7 @@ def of_model(folder: str) -> tuple[Lineage, dict[str, Any]]:
     if "config" not in summary:
         raise ValueError(f"{folder}: trained before runs kept what they were made of; run `mill pretrain` again")
     config = PretrainConfig.model_validate(summary["config"])
-    build = Build(str(root), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
+    build = Build(str(root), stored(root))
     packed = PackedTokens(build.path("tokens", config.tokenizer, "train"))
     if packed.fingerprint != summary["made_from"]["tokens"]:
         raise ValueError(f"{packed.folder}: packed anew since {folder} was trained; run `mill pretrain` again")

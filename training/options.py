@@ -123,7 +123,7 @@ def check(run: ObjectiveConfig, name: str, shape: dict[str, Any]) -> None:
     foreign = [name for name in others if getattr(run, name) != ObjectiveConfig.model_fields[name].default]
     if foreign:
         raise ValueError(f"pretrain {name!r}: {sorted(foreign)[0]!r} has no effect on objective {run.objective!r}")
-    if run.objective in PAIRED and "packing" in run.model_fields_set:
+    if run.objective in PAIRED and getattr(run, "packing", "concatenate") != "concatenate":
         raise ValueError(f"pretrain {name!r}: `packing` has no effect on pairs of segments; leave it out")
     if run.objective == "distillation" and run.distillation is None:
         raise ValueError(f"pretrain {name!r}: objective 'distillation' needs `distillation: {{teacher: ...}}`")

@@ -22,7 +22,7 @@ from pipeline.tokenization.packed import PackedTokens
 from training import budget, models, presets
 from training.budget import Corpus, Run
 from training.models import Vocabulary
-from training.recipe import BudgetConfig, BuildRecipe, PretrainConfig
+from training.recipe import BudgetConfig, BuildRecipe, PretrainConfig, stored
 
 #: What a corpus alone is held against.
 DEFAULT = "gpt2"
@@ -48,7 +48,7 @@ def of_folder(folder: str, parameters: int | None, tokens_per_parameter: float |
     if (path / "config.json").is_file():
         return of_model(folder, parameters, tokens_per_parameter)
     if (path / "manifest.json").is_file():
-        config = BuildRecipe.model_validate(files.read_json(str(recipe))).budget if recipe.is_file() else BudgetConfig()
+        config = stored(recipe.parent).budget if recipe.is_file() else BudgetConfig()
         return of_corpus(folder, _target(config, parameters, tokens_per_parameter))
     raise FileNotFoundError(f"{folder}: neither a corpus (manifest.json) nor a model (config.json)")
 
@@ -82,7 +82,7 @@ def of_corpus(folder: str, config: BudgetConfig) -> list[dict[str, Any]]:
     curated = int(files.read_json(files.join(folder, "manifest.json"))["bytes"])
     root, text = Path(folder).resolve().parent, _Text(curated, curated, tokens.BYTES_PER_TOKEN)
     if (root / "recipe.json").is_file():
-        build = Build(str(root), BuildRecipe.model_validate(files.read_json(str(root / "recipe.json"))))
+        build = Build(str(root), stored(root))
         text = _Text(_raw_bytes(build) or curated, curated, tokens.tokens(build)["bytes_per_token"])
     return [_of_text(text, config)]
 
@@ -136,7 +136,7 @@ def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | 
     summary = files.read_json(str(path / "summary.json"))
     if summary["kind"] != "pretrain":
         raise NoTokens(f"{folder}: fine-tuned, not pretrained; ask for its base, {summary.get('base')!r}")
-    loaded = BuildRecipe.model_validate(files.read_json(str(recipe)))
+    loaded = stored(recipe.parent)
     wanted = _target(loaded.budget, parameters, tokens_per_parameter)
     build = Build(str(path.parent.parent), loaded.model_copy(update={"budget": wanted}))
     found = budget.of_summary(build, summary)

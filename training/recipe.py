@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from pipeline import MillError
 from pipeline.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.stage import Config
+from pipeline.store import files
 from training import options, peaks, presets
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -277,6 +280,20 @@ class BuildRecipe(Recipe):
             raise ValueError(
                 f"pretrain {student.name!r}: its teacher {teacher.name!r} predicts no masked tokens; take a run of mlm"
             )
+
+
+def stored(root: str | Path) -> BuildRecipe:
+    """The recipe that the build in the folder ``root`` ran; raises MillError where it cannot be read."""
+    path = files.join(str(root), "recipe.json")
+    try:
+        return BuildRecipe.model_validate(files.read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "recipe"
+        raise MillError(
+            f"{path}: this version of corpusmill cannot read it ({place}: {first['msg']}); run `mill build` on the"
+            " recipe again"
+        ) from error
 
 
 def _require(section: str, name: str, field: str, value: str, known: list[str]) -> None:

@@ -23,7 +23,14 @@ from typing import Annotated, Any, NamedTuple
 import fsspec
 import orjson
 import xxhash
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from pipeline import MillError
 from pipeline.stage import Config
@@ -127,6 +134,11 @@ class SourceConfig(Config):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     domain: str | None = None  # of all its documents; if not given, the source's name
     max_document_bytes: DocumentSize = ByteSize(256 << 20)
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Also where defaults are left out: without its ``kind`` no source can be read back."""
+        return {"kind": getattr(self, "kind"), **rest(self)}  # noqa: B009
 
 
 def _as_list(value: Any) -> Any:

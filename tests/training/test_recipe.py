@@ -1,0 +1,134 @@
+"""What a build writes of its recipe, it reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline import MillError
+from pipeline import recipe as recipes
+from tests.training.conftest import TINY, TRAINED, make_build, pretrain_section, recipe
+from training.options import OBJECTIVES, PAIRED, SECTIONS
+from training.recipe import BuildRecipe, PretrainConfig, stored
+
+RECIPES = sorted(Path("data/recipes").glob("*.yaml"))
+STAGES = (
+    *("normalise", "urls", "language", "heuristics", "perplexity", "bad_words", "pii", "exact", "minhash"),
+    *("substring", "balance"),
+)
+
+
+def assert_reads_itself(written: BuildRecipe) -> None:
+    text = json.dumps(written.model_dump(mode="json"))
+    assert BuildRecipe.model_validate(json.loads(text)) == written
+    assert recipes.parse(text, BuildRecipe) == written  # JSON is YAML
+    short = json.dumps(written.model_dump(mode="json", exclude_defaults=True))
+    assert BuildRecipe.model_validate(json.loads(short)) == written
+    for run in written.pretrain:  # as a model's summary keeps it
+        assert PretrainConfig.model_validate(run.model_dump(mode="json", exclude_defaults=True)) == run
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_that_come_with_it_read_themselves(path: Path) -> None:
+    assert len(RECIPES) >= 2
+    assert_reads_itself(recipes.load(path, BuildRecipe))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_recipes_of_these_tests_read_themselves(objective: str) -> None:
+    assert_reads_itself(make_build("", pretrain_section(objective)).recipe)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_at_its_defaults_reads_itself(stage: str) -> None:
+    written = {"language": {}, stage: {"lists": {"*": "x"}} if stage == "bad_words" else {}}
+    assert_reads_itself(recipe(**written))
+
+
+def test_sections_whose_fields_exclude_each_other_read_themselves() -> None:
+    assert_reads_itself(recipe(balance={"tokenizer": "tokenizer.json"}, canaries=False, index=True, exact={}))
+    assert_reads_itself(recipe(balance={"strategy": "weights", "weights": {"tales": 1}, "budget": {"parameters": 9}}))
+    base = pretrain_section("mlm")
+    assert_reads_itself(make_build("", base, finetune=[{"name": "x", "base": "mlm", "label": "kind"}]).recipe)
+    more = {"ladder": {"tokenizer": "bytes"}, "ablation": {"tokenizer": "bytes", "tokens": 9}}
+    assert_reads_itself(recipe(**more, embeddings=[{"name": "w", "method": "glove"}], budget={"gpu": "A100"}))
+
+
+LENGTH = {"steps": st.integers(1, 10**9), "tokens": st.integers(1, 10**12), "epochs": st.floats(0.01, 100)}
+OPTIONS = {
+    "ngrams": st.fixed_dictionaries({"longest": st.integers(1, 9)}),
+    "electra": st.fixed_dictionaries({"generator": st.sampled_from([0.5, 1.0]), "weight": st.floats(0, 99)}),
+    "span_corruption": st.fixed_dictionaries({"noise": st.floats(0.05, 0.5), "mean_length": st.floats(1, 9)}),
+    "denoising": st.fixed_dictionaries(
+        {"noise": st.sampled_from(["infilling", "masking", "deletion", "none"]), "rotate": st.floats(0, 1)}
+    ),
+    "distillation": st.fixed_dictionaries({"teacher": st.just("elsewhere"), "temperature": st.floats(0.1, 9)}),
+}
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> dict:
+    """A `pretrain` entry of any objective, its own options now given and now left out."""
+    objective = draw(st.sampled_from(sorted(OBJECTIVES)))
+    length = draw(st.sampled_from(sorted(LENGTH)))
+    entry = {
+        "name": "run",
+        "objective": objective,
+        "tokenizer": "bytes" if objective == "causal" else "masked",
+        "model": TINY[draw(st.sampled_from(OBJECTIVES[objective]))],
+        "sequence_length": draw(st.integers(16, 4096)),
+        length: draw(LENGTH[length]),
+    }
+    more = {
+        "precision": st.sampled_from(["fp32", "bf16", "auto"]),
+        "mask_share": st.floats(0.01, 0.9),
+        "eval_every": st.integers(1, 9),
+        "seed": st.integers(0, 2**32 - 1),
+        "optimiser": st.fixed_dictionaries({"learning_rate": st.floats(1e-6, 1), "warmup": st.floats(0, 0.9)}),
+    }
+    if objective not in PAIRED:
+        more["packing"] = st.sampled_from(["concatenate", "best_fit", "full_sentences"])
+    if objective in SECTIONS and objective != "distillation":
+        more[SECTIONS[objective]] = OPTIONS[SECTIONS[objective]]
+    chosen = draw(st.sets(st.sampled_from(sorted(more))))
+    entry |= {name: draw(more[name]) for name in sorted(chosen)}
+    if objective == "distillation":
+        entry["distillation"] = draw(OPTIONS["distillation"])
+    return entry
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(entry=entries())
+def test_any_pretraining_run_reads_itself(entry: dict) -> None:
+    assert_reads_itself(recipe(pretrain=[entry]))
+
+
+@pytest.mark.parametrize("objective", PAIRED)
+def test_packing_of_pairs_is_refused(objective: str) -> None:
+    section = pretrain_section(objective, packing="best_fit")
+    with pytest.raises(ValueError, match="`packing` has no effect on pairs of segments; leave it out"):
+        recipe(pretrain=[section])
+
+
+def test_every_objective_has_a_shape_to_test() -> None:
+    assert set(TRAINED) == set(OBJECTIVES)
+    assert set(TINY) == {type_ for types in OBJECTIVES.values() for type_ in types}
+
+
+def test_a_recipe_in_yaml_is_the_one_that_is_written(tmp_path: Path) -> None:
+    written = make_build("", pretrain_section("mlm_nsp")).recipe
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(written.model_dump(mode="json")))
+    assert recipes.load(path, BuildRecipe) == written
+
+
+def test_a_recipe_of_another_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    written = make_build("", pretrain_section("mlm")).recipe.model_dump(mode="json")
+    (tmp_path / "recipe.json").write_text(json.dumps({**written, "was_once": 1}))
+    with pytest.raises(MillError, match=r"recipe.json: this version .* \(was_once: .*\); run `mill build`"):
+        stored(tmp_path)
