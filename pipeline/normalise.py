@@ -18,29 +18,46 @@ from pydantic import Field
 
 from pipeline import stage
 
-VERSION = 1
+VERSION = 2
 
-_REPAIRS = ftfy.TextFixerConfig(
+_MOJIBAKE = ftfy.TextFixerConfig(
+    unescape_html=False,
+    remove_terminal_escapes=False,
     fix_latin_ligatures=False,
     fix_character_width=False,
     uncurl_quotes=False,
     fix_line_breaks=False,
+    fix_surrogates=False,
+    remove_control_chars=False,
     normalization=None,
     explain=False,
 )
-_REPAIRS_IN_MARKUP = _REPAIRS._replace(unescape_html=False)
-#: ftfy leaves a line alone that is printable ASCII without the "&" of an entity.
-_SUSPECT = re.compile(r"[^\t\n\x0c\r -%'-~]")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_TAG = re.compile(r"<[/!]?[A-Za-z][^<>]*>")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]")
 
 
 class Config(stage.Config):
     """Steps in this order, each on unless it is set to false; none runs where the recipe has no such section."""
 
-    ftfy: Annotated[
+    entities: Annotated[
         bool,
         Field(
-            description="undo mojibake (`â€™` for an apostrophe), HTML entities outside of markup, control characters"
-            " and terminal escapes; quotes, ligatures, widths and line ends stay"
+            description="decode HTML entities (`&eacute;`, `&#39;`) once, in texts without HTML tags; switch it off for"
+            " texts that write about HTML"
+        ),
+    ] = True
+    mojibake: Annotated[
+        bool,
+        Field(
+            description="repair text decoded by a wrong character set (`â€™` for an apostrophe) by ftfy; quotes,"
+            " ligatures, widths and line ends stay"
+        ),
+    ] = True
+    controls: Annotated[
+        bool,
+        Field(
+            description="remove control characters and terminal escapes, and write U+FFFD for half of a surrogate pair"
         ),
     ] = True
     nfc: Annotated[bool, Field(description="Unicode normal form C: one code point for a letter with its accent")] = True
@@ -88,17 +105,30 @@ def settings(config: Config | None) -> list[object]:
     return [] if config is None else [VERSION, config, version("ftfy"), unicodedata.unidata_version]
 
 
+def decode_entities(text: str) -> str:
+    """HTML entities that end in a semicolon as characters, once: ``&amp;nbsp;`` becomes ``&nbsp;``.
+
+    A text with a tag is taken for markup, where an entity says what it means, and left alone.
+    """
+    return text if "&" not in text or _TAG.search(text) else ftfy.fixes.unescape_html(text)
+
+
 def repair(text: str) -> str:
-    """``ftfy.fix_text(text)``, which goes line by line, run only on the lines that it could change."""
-    parts, done, markup = [], 0, text.find("<")
-    while found := _SUSPECT.search(text, done):
+    """ftfy's repair of mojibake, which goes line by line, run only on the lines that it could change."""
+    parts, done = [], 0
+    while found := _BEYOND_ASCII.search(text, done):
         start = max(done, text.rfind("\n", done, found.start()) + 1)
         end = text.find("\n", found.start()) + 1 or len(text)
-        # entities are left alone from the first line with a "<" on, as ftfy does it
-        config = _REPAIRS_IN_MARKUP if 0 <= markup < start else _REPAIRS
-        parts += [text[done:start], ftfy.fix_text(text[start:end], config)]
+        parts += [text[done:start], ftfy.fix_text(text[start:end], _MOJIBAKE)]
         done = end
     return "".join([*parts, text[done:]]) if parts else text
+
+
+def remove_controls(text: str) -> str:
+    """Without control characters (tab, line ends and form feed stay), terminal escapes and lone surrogates."""
+    if not _CONTROL.search(text):
+        return text
+    return ftfy.fixes.remove_control_chars(ftfy.fixes.remove_terminal_escapes(ftfy.fixes.fix_surrogates(text)))
 
 
 def compose(text: str) -> str:
@@ -123,8 +153,20 @@ def tidy(text: str) -> str:
     return _EMPTY_LINES.sub("\n\n", text).lstrip("\n").rstrip()
 
 
-STEPS: dict[str, Callable[[str], str]] = {"ftfy": repair, "nfc": compose, "whitespace": tidy}
-TITLES = {"ftfy": "mojibake, entities, controls", "nfc": "normal form C", "whitespace": "whitespace"}
+STEPS: dict[str, Callable[[str], str]] = {
+    "entities": decode_entities,
+    "mojibake": repair,
+    "controls": remove_controls,
+    "nfc": compose,
+    "whitespace": tidy,
+}
+TITLES = {
+    "entities": "HTML entities",
+    "mojibake": "mojibake",
+    "controls": "control characters",
+    "nfc": "normal form C",
+    "whitespace": "whitespace",
+}
 
 
 def _size(text: str) -> int:
