@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,6 +12,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from pipeline import MillError, messages
 
 app = typer.Typer(
     name="mill",
@@ -316,13 +316,16 @@ def forget(
         from flows.opening import finished_build, latest_build, open_build, recipe_of
         from pipeline import inspect
         from pipeline.forget import record
+        from pipeline.report import models
         from pipeline.store import files
 
         found = open_build(recipe, builds) if recipe else latest_build(builds)
         opened = finished_build(found.root)
         path = recipe or recipe_of(opened)
         there = {name: files.exists(opened.path(name)) for name in ("tokens", "report")}
+        trained = any(models.summaries(opened, section) for section in ("pretrain", "finetune"))
         record(opened, documents, date.today())
+        terminal.print("marked for removal; removing now")
     until = "tokenize" if there["tokens"] else "curate"
     _run(path, until, workers, runner, builds, verbose, with_report=there["report"])
     with _telling_errors(verbose):
@@ -330,9 +333,10 @@ def forget(
         for name in documents:
             if told := inspect.forgotten_document(opened, name):
                 terminal.print(console.forgotten_view(told))
-        if there["models"]:
+        if trained:
             terminal.print(
-                "[yellow]models here were trained on what is now forgotten: `mill build` trains them anew[/]"
+                "models in this build were trained on removed documents; run `mill build` to retrain them",
+                style="yellow",
             )
 
 
@@ -420,7 +424,7 @@ def lineage(
             terminal.print(console.spikes_view(summary["name"], summary["spikes"]))
             return
         if step > summary["steps"]:
-            raise ValueError(f"--step {step}: {summary['name']} was trained for {summary['steps']} steps")
+            raise MillError(f"--step {step}: {summary['name']} was trained for {summary['steps']} steps")
         terminal.print(console.step_view(step, found.documents(step)))
 
 
@@ -565,14 +569,14 @@ def _telling_errors(verbose: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
-    except (ValueError, RuntimeError, OSError, subprocess.SubprocessError) as error:
-        if verbose:
+    except (typer.Exit, typer.Abort):
+        raise
+    except BaseException as error:
+        told = None if verbose else messages.message(error)
+        if told is None:
             raise
-        message = str(error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            message = f"the disk is full ({error}); free some space, then run the same command: it goes on from here"
         errors.print("[bold red]error[/] ", end="")
-        errors.print(message, markup=False, highlight=False)
+        errors.print(told, markup=False, highlight=False)
         raise typer.Exit(1) from None
 
 

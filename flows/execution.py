@@ -20,6 +20,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from flows.lifetime import end_with
 from flows.progress import reporter
+from pipeline import MillError
 from pipeline.build import Build, Outcome, Step
 
 Runner = Literal["processes", "threads", "dask", "ray"]
@@ -29,7 +30,7 @@ TASKS_PER_WORKER = 4
 
 
 def task_runner(runner: Runner, workers: int) -> TaskRunner[Any]:
-    """The Prefect task runner of that name; raises ValueError with the package to install where it is absent."""
+    """The Prefect task runner of that name; raises MillError with the package to install where it is absent."""
     if runner == "processes":
         # One process gains nothing over this one and takes seconds to start.
         return ProcessPoolTaskRunner(max_workers=workers) if workers > 1 else ThreadPoolTaskRunner(max_workers=1)
@@ -39,12 +40,12 @@ def task_runner(runner: Runner, workers: int) -> TaskRunner[Any]:
         try:
             from prefect_dask.task_runners import DaskTaskRunner
         except ImportError as error:
-            raise ValueError("the dask runner needs prefect-dask: pip install 'corpusmill[dask]'") from error
+            raise MillError("the dask runner needs prefect-dask: pip install 'corpusmill[dask]'") from error
         return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None})
     try:
         from prefect_ray.task_runners import RayTaskRunner
     except ImportError as error:
-        raise ValueError("the ray runner needs prefect-ray: pip install 'corpusmill[ray]'") from error
+        raise MillError("the ray runner needs prefect-ray: pip install 'corpusmill[ray]'") from error
     return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})
 
 

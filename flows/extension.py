@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
+from pipeline import MillError
 from pipeline.report import formats
 from pipeline.store import files, shards
 from pipeline.tokenization import references
 from pipeline.tokenization.extend import extend as extend_tokenizer
 
 
-class NoText(ValueError):
+class NoText(MillError):
     """The corpus holds no text of the domain."""
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined
 
+from pipeline import MillError
 from training.recipe import BuildRecipe
 
 
@@ -32,7 +33,7 @@ def sections() -> list[str]:
 def fields(section: str) -> list[Field]:
     """The fields of one section, those of nested models after their own; raises ValueError for an unknown section."""
     if section not in BuildRecipe.model_fields:
-        raise ValueError(f"a recipe has no section {section!r}; there are: {', '.join(sections())}")
+        raise MillError(f"a recipe has no section {section!r}; there are: {', '.join(sections())}")
     return list(_describe(section, BuildRecipe.model_fields[section].annotation, BuildRecipe.model_fields[section]))
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import MillError
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.locking import locked
@@ -19,25 +20,25 @@ BUILDS = Path("data/builds")
 
 
 def open_build(recipe: Path, builds: Path = BUILDS) -> Build[BuildRecipe]:
-    """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or FileNotFoundError before any work."""
+    """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or MillError before any work."""
     loaded = recipes.load(recipe, BuildRecipe)
     return Build(str((builds / loaded.name).resolve()), loaded)
 
 
 def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
-    """The build that ran last in ``builds``, with the recipe it ran. Raises FileNotFoundError if there is none."""
+    """The build that ran last in ``builds``, with the recipe it ran. Raises MillError if there is none."""
     records = sorted(builds.glob("*/build.json"), key=lambda path: path.stat().st_mtime)
     if not records:
-        raise FileNotFoundError(f"{builds}: no build here yet; run `mill build data/recipes/demo.yaml`")
+        raise MillError(f"{builds}: no build here yet; run `mill build data/recipes/demo.yaml`")
     root = records[-1].parent
     return Build(str(root.resolve()), stored(root))
 
 
 def finished_build(root: str) -> Build:
-    """The build in the folder ``root`` with the recipe it ran. Raises FileNotFoundError unless it is finished."""
+    """The build in the folder ``root`` with the recipe it ran. Raises MillError unless it is finished."""
     build = Path(root)
     if not (build / "recipe.json").is_file() or not (build / "funnel.json").is_file():
-        raise FileNotFoundError(f"{root}: no finished build here; run `mill build` first")
+        raise MillError(f"{root}: no finished build here; run `mill build` first")
     return Build(str(build.resolve()), stored(build))
 
 

@@ -16,13 +16,14 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 
 from flows.lifetime import end_with
+from pipeline import MillError
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
 START_SECONDS = 120
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(MillError):
     """The Prefect server could not be started or reached."""
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import yaml
 
+from pipeline import MillError
 
-class WrongSetting(ValueError):
+
+class WrongSetting(MillError):
     """A setting that is not ``field=value``."""
 
 

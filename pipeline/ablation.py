@@ -15,7 +15,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import curate, ingest, inspect, materialise
+from pipeline import MillError, curate, ingest, inspect, materialise
 from pipeline.build import STAGES, Build, Outcome, Step
 from pipeline.recipe import Recipe
 from pipeline.sources import Source
@@ -39,7 +39,7 @@ def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], 
     wanted = [name for name in runs if name != "balance"] if leave_out is None else list(leave_out)
     for name in wanted:
         if name not in runs:
-            raise ValueError(f"ablation.leave_out: the recipe runs no stage {name!r}; it runs {', '.join(runs)}")
+            raise MillError(f"ablation.leave_out: the recipe runs no stage {name!r}; it runs {', '.join(runs)}")
     bare = recipe.model_copy(update={"against": [], "index": False})
     found = {CURATED: recipe, RAW: bare.model_copy(update=dict.fromkeys(runs))}
     kept: dict[str, str] = {}

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from pipeline import models, stage
+from pipeline import MillError, models, stage
 from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, ledger, shards
 from pipeline.text.excerpts import excerpts
@@ -66,18 +66,18 @@ class Config(stage.Config):
     @model_validator(mode="after")
     def _weights_go_with_their_strategy(self) -> Config:
         if (self.strategy == "weights") != (self.weights is not None):
-            raise ValueError("`weights` and `strategy: weights` go together: give both or neither")
+            raise MillError("`weights` and `strategy: weights` go together: give both or neither")
         if self.weights is not None and not sum(self.weights.values()) > 0:
-            raise ValueError("`weights` must hold at least one share above zero")
+            raise MillError("`weights` must hold at least one share above zero")
         return self
 
     @model_validator(mode="after")
     def _one_budget_in_one_currency(self) -> Config:
         if self.tokens is not None and self.budget is not None:
-            raise ValueError("`tokens` and `budget` both say how many tokens there shall be: give one of them")
+            raise MillError("`tokens` and `budget` both say how many tokens there shall be: give one of them")
         # a recipe that a build has written names every field: one left at its default is not the user's
         if self.tokenizer is not None and self.bytes_per_token != BYTES_PER_TOKEN:
-            raise ValueError("`tokenizer` measures bytes_per_token: give one of them")
+            raise MillError("`tokenizer` measures bytes_per_token: give one of them")
         return self
 
     def ratio(self, domain: str) -> float:
@@ -116,7 +116,7 @@ def shares(sizes: Mapping[str, float], config: Config) -> dict[str, float]:
     if config.strategy == "weights":
         weights = config.weights or {}
         if unknown := sorted(set(weights) - set(sizes)):
-            raise ValueError(
+            raise MillError(
                 f"balance.weights: no document is left of domain {unknown[0]!r}; found: {', '.join(sorted(sizes))}"
             )
         raw = {domain: weights.get(domain, 0.0) for domain in sizes}
@@ -211,7 +211,7 @@ def tokenizer_path(tokenizer: str) -> str:
     """The tokenizer.json that a recipe calls ``tokenizer``; raises FileNotFoundError, naming the remedy."""
     path = tokenizer if tokenizer.endswith(".json") else files.join(tokenizer, "tokenizer.json")
     if not files.exists(path):
-        raise FileNotFoundError(f"balance.tokenizer: {path} is not there; give a tokenizer.json or the folder of one")
+        raise MillError(f"balance.tokenizer: {path} is not there; give a tokenizer.json or the folder of one")
     return str(files.local(path))
 
 
@@ -315,7 +315,7 @@ def _tokens_wanted(tokens: Mapping[str, float], config: Config) -> float:
     return min(1.0, config.max_epochs) * sum(tokens[domain] for domain in sorted(tokens))
 
 
-class NoBudget(ValueError):
+class NoBudget(MillError):
     """A budget cannot be told; the message says what is missing."""
 
 

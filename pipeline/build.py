@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from typing_extensions import TypeVar
 
-from pipeline import models
+from pipeline import MillError, models
 from pipeline.stage import Batch, Stage
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
@@ -152,13 +152,13 @@ class Build(Generic[R_co]):
         return View(mask, texts, cuts, documents, signals)
 
     def view_fingerprint(self, shard: str, before: str | None = None) -> str:
-        """Names everything that ``view`` depends on. Raises FileNotFoundError if a part has not been made yet."""
+        """Names everything that ``view`` depends on. Raises MillError if a part has not been made yet."""
         paths = [self.path("documents", shard)]
         paths += [self.ledger_path(stage, shard) for stage in self.stages_before(before)]
         found = [shards.read_fingerprint(path) for path in paths]
         for path, value in zip(paths, found, strict=True):
             if value is None:
-                raise FileNotFoundError(f"{path}: not there, or not made by corpusmill; run the build again")
+                raise MillError(f"{path}: not there, or not made by corpusmill; run the build again")
         return files.fingerprint(found)
 
     def write_ledger(self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str) -> None:

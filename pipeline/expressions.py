@@ -20,6 +20,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import MillError
+
 Kind = Literal["number", "text", "truth"]
 
 LONGEST = 2000
@@ -42,7 +44,7 @@ _FUNCTIONS: dict[str, tuple[Any, range]] = {
 _KNOWN = "`and or not`, comparisons, `in [...]`, `is None`, `+ - * /`, abs, log, min, max"
 
 
-class WrongExpression(ValueError):
+class WrongExpression(MillError):
     """The message says what is wrong, and what to write instead."""
 
 

@@ -15,21 +15,24 @@ import pyarrow.compute as pc
 
 from pipeline import forgotten, inspect
 from pipeline.build import Build
+from pipeline.locking import locked
 
 
 def record(build: Build, ids: Sequence[str], day: date) -> list[str]:
     """Put ``ids`` on the forget list of ``build``; returns those that were not on it yet.
 
-    Raises UnknownDocument, and changes nothing, if the build neither holds nor has forgotten one of them.
+    The build's lock is held from reading the list to writing it. Raises BuildBusy while another process is at work on
+    the build, and UnknownDocument if the build neither holds nor has forgotten one of ``ids``; both change nothing.
     """
-    known = forgotten.entries(build)
-    new = [name for name in dict.fromkeys(ids) if name not in known]
-    there = inspect.locate(build, new)
-    for name in new:
-        if name not in there:
-            raise inspect.UnknownDocument(inspect.unknown(build, name))
-    lost = _duplicates(build, new)
-    forgotten.write(build, {**known, **{name: {"on": day.isoformat(), "duplicates": lost[name]} for name in new}})
+    with locked(build.root):
+        known = forgotten.entries(build)
+        new = [name for name in dict.fromkeys(ids) if name not in known]
+        there = inspect.locate(build, new)
+        for name in new:
+            if name not in there:
+                raise inspect.UnknownDocument(inspect.unknown(build, name))
+        lost = _duplicates(build, new)
+        forgotten.write(build, {**known, **{name: {"on": day.isoformat(), "duplicates": lost[name]} for name in new}})
     return new
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import canaries
+from pipeline import MillError, canaries
 from pipeline.build import Build, Outcome, Step
 from pipeline.materialise import shard_name
 from pipeline.store import files, shards
@@ -25,7 +25,7 @@ CUT = "cut"
 """Pseudo-rules beside the names of real ones: what left a stage alive, and the bytes its edits took from that."""
 
 
-class DocumentsLost(RuntimeError):
+class DocumentsLost(MillError):
     """The account does not balance."""
 
 

@@ -15,7 +15,6 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -223,7 +222,7 @@ def _remove_traces(build: Build, manifest: str, kept: Iterable[str]) -> None:
     path = build.path("documents", manifest)
     gone = set(files.read_json(path)["shards"] if files.exists(path) else []).difference(kept)
     for folder in ("ledgers", "work", "index") if gone else ():
-        filesystem, inner = fsspec.core.url_to_fs(build.path(folder))
+        filesystem, inner = files.filesystem_of(build.path(folder))
         for found in filesystem.find(inner) if filesystem.exists(inner) else []:
             if found.rpartition("/")[2] in gone:
                 filesystem.rm_file(found)
@@ -232,5 +231,5 @@ def _remove_traces(build: Build, manifest: str, kept: Iterable[str]) -> None:
 def _remove_all_but(folder: str, kept: Iterable[str]) -> None:
     """Remove what earlier recipes left in ``folder``."""
     for name in set(files.list_files(folder)).difference(kept):
-        filesystem, path = fsspec.core.url_to_fs(files.join(folder, name))
+        filesystem, path = files.filesystem_of(files.join(folder, name))
         filesystem.rm_file(path)

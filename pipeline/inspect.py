@@ -18,13 +18,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import forgotten
+from pipeline import MillError, forgotten
 from pipeline.build import Build, edited
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 
 
-class UnknownDocument(ValueError):
+class UnknownDocument(MillError):
     """The build holds no document of that id; the message names the nearest ids."""
 
 

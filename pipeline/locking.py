@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import MillError
 from pipeline.store import files
 
 
-class BuildBusy(RuntimeError):
+class BuildBusy(MillError):
     """Another process is at work in the build's folder."""
 
 

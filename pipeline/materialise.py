@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import stage
+from pipeline import MillError, stage
 from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, shards
 
@@ -21,7 +21,7 @@ class Config(stage.Config):
     parquet: bool = False
 
 
-class NothingLeft(ValueError):
+class NothingLeft(MillError):
     """No document survived the recipe."""
 
 

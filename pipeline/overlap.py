@@ -47,7 +47,7 @@ class Overlap:
 def overlap(build: Build) -> Overlap:
     """Read off the ledgers of ``build``, for the stages whose thresholds are in the recipe.
 
-    Raises FileNotFoundError if a stage has not run.
+    Raises MillError if a stage has not run.
     """
     rules: list[Fails] = []
     pairs: list[Pair] = []

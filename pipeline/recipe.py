@@ -16,6 +16,7 @@ import pyarrow as pa
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
 
+from pipeline import MillError
 from pipeline import balance as balance_stage
 from pipeline import canaries as canaries_stage
 from pipeline import normalise as normalise_step
@@ -45,7 +46,7 @@ MAX_SHARD_BYTES = 1 << 30
 
 def _within_shard(size: ByteSize) -> ByteSize:
     if not 1 << 10 <= size <= MAX_SHARD_BYTES:
-        raise ValueError("a shard holds between 1 KiB and 1 GiB of text")
+        raise MillError("a shard holds between 1 KiB and 1 GiB of text")
     return size
 
 
@@ -98,20 +99,20 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _an_index_is_of_something(self) -> Recipe:
         if (self.index or self.against) and self.exact is None and self.minhash is None:
-            raise ValueError("`index` and `against` are for deduplication: add an `exact` or a `minhash` section")
+            raise MillError("`index` and `against` are for deduplication: add an `exact` or a `minhash` section")
         return self
 
     @model_validator(mode="after")
     def _bad_words_need_language(self) -> Recipe:
         if self.bad_words is not None and self.language is None and set(self.bad_words.lists) != {bad_words_stage.ALL}:
-            raise ValueError("`bad_words` has lists by language: add a `language` section, or give one list, for '*'")
+            raise MillError("`bad_words` has lists by language: add a `language` section, or give one list, for '*'")
         return self
 
     @model_validator(mode="after")
     def _bounds_by_language_need_language(self) -> Recipe:
         for name, bound in (("toxicity", "maximum"), ("quality", "minimum")):
             if self.language is None and isinstance(getattr(getattr(self, name), bound, None), dict):
-                raise ValueError(f"`{name}.{bound}` is given by language: add a `language` section, or give one number")
+                raise MillError(f"`{name}.{bound}` is given by language: add a `language` section, or give one number")
         return self
 
     @model_validator(mode="after")
@@ -123,7 +124,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _perplexity_needs_language(self) -> Recipe:
         if self.perplexity is not None and self.language is None:
-            raise ValueError("`perplexity` scores each document with its language's model: add a `language` section")
+            raise MillError("`perplexity` scores each document with its language's model: add a `language` section")
         return self
 
 
@@ -146,10 +147,10 @@ def signals_before(recipe: Recipe, stage: str) -> dict[str, pa.DataType]:
 def require_unique(section: str, names: list[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise ValueError(f"`{section}` holds the name {repeated[0]!r} more than once; give each entry its own")
+        raise MillError(f"`{section}` holds the name {repeated[0]!r} more than once; give each entry its own")
 
 
-class WrongRecipe(ValueError):
+class WrongRecipe(MillError):
     """A recipe that cannot be built; the message lists every mistake with line, field and remedy."""
 
 
@@ -157,12 +158,12 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def load(path: str | Path, model: type[R]) -> R:
-    """The recipe in ``path`` checked as ``model``; raises WrongRecipe, or FileNotFoundError."""
+    """The recipe in ``path`` checked as ``model``; raises WrongRecipe, or MillError if it is absent."""
     path = Path(path)
     if not path.is_file():
         near = sorted(str(p) for p in Path("data/recipes").glob("*.yaml"))
         hint = f" The recipes here: {', '.join(near)}." if near else ""
-        raise FileNotFoundError(f"{path}: no such recipe.{hint}")
+        raise MillError(f"{path}: no such recipe.{hint}")
     return parse(path.read_text(encoding="utf-8"), model, str(path))
 
 

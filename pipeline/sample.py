@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import inspect
+from pipeline import MillError, inspect
 from pipeline.build import Build
 from pipeline.report.samples import excerpts, relative_margin
 from pipeline.store import ledger
 from pipeline.text.hashing import document_hash
 
 
-class UnknownRule(ValueError):
+class UnknownRule(MillError):
     """No rule of the build has that name; the message names the nearest."""
 
 

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import yaml
 from pydantic import BaseModel
 
-from pipeline import curate, funnel
+from pipeline import MillError, curate, funnel
 from pipeline.build import STAGES, Build, Step, View, ledger_fingerprint, measure_view
 from pipeline.dedup import exact, lsh, minhash, rows
 from pipeline.dedup.keep import Highest
@@ -38,7 +38,7 @@ from pipeline.store import files, ledger, shards
 LINKED = ("documents", "ledgers", "work", "models")
 
 
-class CannotAnswer(ValueError):
+class CannotAnswer(MillError):
     """The build does not hold what the question needs; the message says what to do."""
 
 

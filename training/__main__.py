@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import MillError, messages
 from pipeline import recipe as recipes
 from pipeline.build import Build
-from pipeline.locking import BuildBusy, locked
+from pipeline.locking import locked
 from training import processes
 from training.pretrain import pretrain
 from training.recipe import BuildRecipe
@@ -36,8 +37,11 @@ def main(arguments: list[str]) -> int:
         # The first of the processes holds the lock for all; where it is refused, the launcher ends the others.
         with locked(build.root) if processes.current().first else contextlib.nullcontext():
             pretrain(build, found.run, _tell)
-    except (ValueError, OSError, ArithmeticError, KeyError, BuildBusy) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (MillError, OSError) as error:
+        told = messages.message(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         return 1
     return 0
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline import MillError
 from training import checkpoint as checkpoints
 from training import hardware, noise, peaks, processes
 from training.checkpoint import Checkpoint
@@ -86,7 +87,7 @@ class State:
     evaluation: Metrics = field(default_factory=dict)
 
 
-class Diverged(ArithmeticError):
+class Diverged(MillError):
     """The loss or the gradient is not finite. The message names the step, its documents and the last checkpoint."""
 
 

@@ -22,6 +22,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
@@ -273,10 +274,10 @@ def document_ids(packed: PackedTokens, windows: Windows) -> list[str]:
 
 
 def find(configs: list[Any], name: str) -> Any:
-    """The config called ``name``; raises KeyError naming those that there are."""
+    """The config called ``name``; raises MillError naming those that there are."""
     known = {config.name: config for config in configs}
     if name not in known:
-        raise KeyError(f"the recipe has no run {name!r}; it has {', '.join(known) or 'none'}")
+        raise MillError(f"the recipe has no run {name!r}; it has {', '.join(known) or 'none'}")
     return known[name]
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import models, stage
+from pipeline import MillError, models, stage
 from pipeline.build import STAGES, Build, Outcome, Step, edited, measure_step
 from pipeline.canaries import plants
 from pipeline.canaries.plants import Canary, Host
@@ -71,7 +71,7 @@ class Config(stage.Config):
     on_low_recall: Literal["warn", "fail"] = "warn"
 
 
-class CanariesMissed(RuntimeError):
+class CanariesMissed(MillError):
     """A stage caught too few of its canaries."""
 
 

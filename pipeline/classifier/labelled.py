@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import models, quarantine
+from pipeline import MillError, models, quarantine
 from pipeline.build import Build, Outcome, Step
 from pipeline.classifier import scoring, training
 from pipeline.classifier.config import Classifier, Training
@@ -33,7 +33,7 @@ LONGEST = 10_000
 _BATCH = 4 << 20
 
 
-class BadLabelledTexts(ValueError):
+class BadLabelledTexts(MillError):
     """The labelled texts cannot be read or learned from; the message says which, and what to do."""
 
 

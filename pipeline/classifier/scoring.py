@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import models
+from pipeline import MillError, models
 from pipeline.language_model.sentences import sentences
 
 
-class NoSuchLabel(ValueError):
+class NoSuchLabel(MillError):
     """The model does not know the label that the recipe asks for; the message names those that it knows."""
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import orjson
 from pydantic import Field, model_validator
 
+from pipeline import MillError
 from pipeline.sources.base import File, FileConfig, Ids, find_files
 from pipeline.sources.reading import identity, open_file, read_lines
 from pipeline.stage import Config
@@ -41,7 +42,7 @@ class EvaluationSet(Config):
     @model_validator(mode="after")
     def _has_fields(self) -> EvaluationSet:
         if not self.fields:
-            raise ValueError(f"parts: {self.parts} names no field; give question_fields or answer_fields")
+            raise MillError(f"parts: {self.parts} names no field; give question_fields or answer_fields")
         return self
 
 
@@ -51,7 +52,7 @@ class Item(NamedTuple):
     text: str
 
 
-class WrongEvaluationSet(ValueError):
+class WrongEvaluationSet(MillError):
     """A record of an evaluation set cannot be read. Never passed over: what is not read would be taken for clean."""
 
 

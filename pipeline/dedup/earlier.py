@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.dedup import folding, rows
 from pipeline.store import files, shards
@@ -19,7 +20,7 @@ from pipeline.store import files, shards
 VERSION = 1
 
 
-class WrongIndex(ValueError):
+class WrongIndex(MillError):
     """An index that this recipe cannot be deduplicated against; the message says why and what to do."""
 
 

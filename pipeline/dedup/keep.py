@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from pipeline import MillError
 from pipeline.build import View
 from pipeline.stage import Config
 from pipeline.store.ledger import numbers
@@ -55,7 +56,7 @@ def facts(keep: Keep, view: View) -> dict[str, pa.Array]:
         case Highest(highest=signal):
             if signal not in view.signals:
                 known = ", ".join(sorted(view.signals)) or "none"
-                raise ValueError(f"keep.highest: no stage before measures {signal!r}; measured here: {known}")
+                raise MillError(f"keep.highest: no stage before measures {signal!r}; measured here: {known}")
             values = numbers(view.signals[signal])
             ranks = np.where(np.isnan(values), -np.inf, values)
     return {"rank": pa.array(ranks), "tie": ties, "id": ids}

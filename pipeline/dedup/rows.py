@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files, shards
 
@@ -66,12 +67,12 @@ def array(table: pa.Table, name: str) -> np.ndarray:
 
 
 def fingerprints(paths: Sequence[str]) -> list[str]:
-    """What each file was made by. Raises FileNotFoundError, naming the remedy, if one is not there."""
+    """What each file was made by. Raises MillError, naming the remedy, if one is not there."""
     found = []
     for path in paths:
         made_by = shards.read_fingerprint(path)
         if made_by is None:
-            raise FileNotFoundError(f"{path}: not there, or not made by corpusmill; run the build again")
+            raise MillError(f"{path}: not there, or not made by corpusmill; run the build again")
         found.append(made_by)
     return found
 

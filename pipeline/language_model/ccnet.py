@@ -20,6 +20,7 @@ import pyarrow as pa
 import sentencepiece
 from numba import njit
 
+from pipeline import MillError
 from pipeline.text.buffers import string_array, text_buffers
 from pipeline.text.characters import code_point, width
 
@@ -86,7 +87,7 @@ def _processor(path: str) -> sentencepiece.SentencePieceProcessor:
     try:
         return sentencepiece.SentencePieceProcessor(model_file=path)
     except (OSError, RuntimeError) as error:
-        raise ValueError(
+        raise MillError(
             f"{path}: not a SentencePiece model ({error}); give the .model file that belongs to it"
         ) from error
 

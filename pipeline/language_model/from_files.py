@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ByteSize, Field
 
-from pipeline import models, quarantine, stage
+from pipeline import MillError, models, quarantine, stage
 from pipeline.language_model import ccnet, training
 from pipeline.language_model.sentences import sentences
 from pipeline.sources import READERS, Source
@@ -48,7 +48,7 @@ class Config(stage.Config):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
-class NothingToTrainOn(ValueError):
+class NothingToTrainOn(MillError):
     """The inputs give no sentence, or too many of their records cannot be read."""
 
 
@@ -56,10 +56,10 @@ def train(config: Config, output: str) -> dict[str, Any]:
     """Write the ARPA file ``output`` and, beside it, ``<output>.json``: what made it, documents, bytes, sentences,
     n-grams by order, SHA-256. Returns this, with ``reused`` true if all of it was there already.
 
-    Raises NoFiles, NothingToTrainOn, or FileNotFoundError for a SentencePiece model that is not there.
+    Raises NoFiles, NothingToTrainOn, or MillError for a SentencePiece model that is not there.
     """
     if config.sentencepiece is not None and not files.exists(config.sentencepiece):
-        raise FileNotFoundError(f"{config.sentencepiece}: no such SentencePiece model")
+        raise MillError(f"{config.sentencepiece}: no such SentencePiece model")
     found = [(source, file) for source in _sources(config) for file in READERS[source.kind].list_files(source)]
     made_by = files.fingerprint(
         "language_model",

@@ -27,6 +27,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import MillError
+
 UNK, BOS, EOS = 0, 1, 2
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
@@ -35,7 +37,7 @@ Discounts = tuple[float, float, float]
 FALLBACK: Discounts = (0.5, 1.0, 1.5)
 
 
-class NoDiscounts(ValueError):
+class NoDiscounts(MillError):
     """Too little or too regular text: its counts of counts give no discounts."""
 
 
@@ -81,11 +83,11 @@ def estimate(
     """
     limits = [*prune, *[prune[-1] if prune else 0] * (order - len(prune))]
     if order < 2 or len(limits) != order or limits[0] != 0 or limits != sorted(limits):
-        raise ValueError(
+        raise MillError(
             f"order {order}, prune {list(prune)}: need order >= 2 and up to that many counts, rising from 0"
         )
     if not len(sentences):
-        raise ValueError("a language model needs at least one sentence")
+        raise MillError("a language model needs at least one sentence")
     tokens, depth, vocabulary = _number_words(sentences)
     levels = _count(tokens, depth, len(vocabulary), order)
 
@@ -129,7 +131,7 @@ def _number_words(sentences: pa.StringArray) -> tuple[np.ndarray, np.ndarray, pa
     words = encoded.dictionary
     order = pc.sort_indices(words)
     if pc.any(pc.is_in(words, pa.array(SPECIAL))).as_py():
-        raise ValueError(f"a word of the text is one of {', '.join(SPECIAL)}; take them out first")
+        raise MillError(f"a word of the text is one of {', '.join(SPECIAL)}; take them out first")
     rank = np.empty(len(words), np.int32)
     rank[order.to_numpy()] = np.arange(len(SPECIAL), len(SPECIAL) + len(words))
     sizes = lists.value_lengths().to_numpy() + 2

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import AfterValidator
 
+from pipeline import MillError
 from pipeline.language_model import arpa, kneser_ney
 from pipeline.store import files
 
@@ -24,7 +25,7 @@ Estimator = Literal["auto", "lmplz", "own"]
 
 def _rising(prune: list[int]) -> list[int]:
     if prune[:1] not in ([], [0]) or prune != sorted(prune):
-        raise ValueError("prune: a count for each order, the first 0, none smaller than the one before")
+        raise MillError("prune: a count for each order, the first 0, none smaller than the one before")
     return prune
 
 
@@ -35,20 +36,20 @@ _LMPLZ_MEMORY = "1G"
 
 
 def choose(estimator: Estimator) -> Estimator:
-    """What ``auto`` comes to here. Raises FileNotFoundError if lmplz is asked for and not on the PATH."""
+    """What ``auto`` comes to here. Raises MillError if lmplz is asked for and not on the PATH."""
     if estimator == "own":
         return "own"
     if shutil.which("lmplz"):
         return "lmplz"
     if estimator == "lmplz":
-        raise FileNotFoundError("lmplz is not on the PATH; build it from the kenlm sources, or set `estimator: own`")
+        raise MillError("lmplz is not on the PATH; build it from the kenlm sources, or set `estimator: own`")
     return "own"
 
 
 def train(sentences: pa.StringArray, path: str, order: int, prune: Sequence[int], estimator: Estimator) -> None:
     """Write to ``path`` the model of ``order`` of ``sentences`` (words parted by single spaces; at least one).
 
-    Orders whose discounts cannot be computed take those of ``lmplz --discount_fallback``. Raises RuntimeError with
+    Orders whose discounts cannot be computed take those of ``lmplz --discount_fallback``. Raises MillError with
     lmplz's last words when it fails.
     """
     if choose(estimator) == "lmplz":
@@ -70,6 +71,6 @@ def _lmplz(sentences: pa.StringArray, path: str, order: int, prune: Sequence[int
         command += ["--prune", *map(str, prune)] if prune else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"lmplz failed: {' '.join(done.stderr.strip().splitlines()[-3:])}")
+            raise MillError(f"lmplz failed: {' '.join(done.stderr.strip().splitlines()[-3:])}")
         with files.replacing(path) as handle, made.open("rb") as source:
             shutil.copyfileobj(source, handle)

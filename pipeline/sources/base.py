@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-import fsspec
 import orjson
 import xxhash
 from pydantic import (
@@ -34,6 +33,7 @@ from pydantic import (
 
 from pipeline import MillError
 from pipeline.stage import Config
+from pipeline.store import files
 
 
 class File(NamedTuple):
@@ -171,12 +171,13 @@ def find_files(config: FileConfig) -> list[File]:
 
     A name is the path below the folder that all globs share, so it does not depend on what else matches.
     """
-    resolved = [fsspec.core.url_to_fs(glob) for glob in config.path]
+    resolved = [files.filesystem_of(glob) for glob in config.path]
     prefixes = [_literal_folder(filesystem.unstrip_protocol(pattern)) for filesystem, pattern in resolved]
     root = posixpath.commonprefix([prefix.split("/") for prefix in prefixes])
     found: dict[str, File] = {}
     for glob, (filesystem, pattern) in zip(config.path, resolved, strict=True):
-        matches = filesystem.glob(pattern, detail=True)
+        with files.reaching(glob):
+            matches = filesystem.glob(pattern, detail=True)
         entries = [(path, info) for path, info in matches.items() if info["type"] == "file"]  # type: ignore[union-attr]
         if not entries:
             hint = f" (it is a folder: write {glob.rstrip('/')}/**)" if matches else ""

@@ -17,6 +17,11 @@ from typing import IO, Any
 
 import fsspec
 
+from pipeline import MillError
+
+#: Packages whose errors mean that an object store or a web server did not give what was asked for.
+_STORES = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google", "s3fs"})
+
 
 def is_local(path: str) -> bool:
     """Whether ``path`` lies on a mounted file system, so that it can be memory-mapped and renamed."""
@@ -26,7 +31,7 @@ def is_local(path: str) -> bool:
 def local(path: str) -> Path:
     """The ``pathlib`` form of a local path; a remote one raises ValueError."""
     if not is_local(path):
-        raise ValueError(f"{path}: this step needs a local path (mounted disk), not an object store")
+        raise MillError(f"{path}: this step needs a local path (mounted disk), not an object store")
     return Path(path.removeprefix("file://"))
 
 
@@ -36,24 +41,51 @@ def join(base: str, *names: str) -> str:
 
 
 @contextlib.contextmanager
+def reaching(path: str) -> Iterator[None]:
+    """Errors of the block name ``path``: the system's, which do not say where the disk was full, and those of object
+    stores, which become MillError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None and path not in str(error):
+            error.filename = path
+        raise
+    except BaseException as error:
+        if type(error).__module__.partition(".")[0] not in _STORES:
+            raise
+        raise MillError(f"{path}: not reached ({error}); check its address and your credentials") from error
+
+
+def filesystem_of(path: str) -> tuple[Any, str]:
+    """The file system that ``path`` lies in, and the path there. Raises MillError if it is of no kind known here."""
+    try:
+        return fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        raise MillError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
     """``path`` open for reading bytes, wherever it lies."""
-    with fsspec.open(path, "rb") as handle:
-        yield handle  # type: ignore[misc]
+    filesystem, inner = filesystem_of(path)
+    with reaching(path), filesystem.open(inner, "rb") as handle:
+        yield handle
 
 
 def remove(path: str) -> None:
     """Delete one file; an absent one is no error."""
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    with contextlib.suppress(FileNotFoundError):
+    filesystem, inner = filesystem_of(path)
+    with reaching(path), contextlib.suppress(FileNotFoundError):
         filesystem.rm_file(inner)
 
 
 def exists(path: str) -> bool:
     if is_local(path):
         return local(path).exists()
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    return filesystem.exists(inner)
+    filesystem, inner = filesystem_of(path)
+    with reaching(path):
+        return filesystem.exists(inner)
 
 
 def list_files(folder: str, suffix: str = "") -> list[str]:
@@ -64,10 +96,10 @@ def list_files(folder: str, suffix: str = "") -> list[str]:
             return []
         names = [entry.name for entry in root.iterdir() if entry.is_file()]
     else:
-        filesystem, inner = fsspec.core.url_to_fs(folder)
-        if not filesystem.exists(inner):
-            return []
-        names = [item["name"].rsplit("/", 1)[-1] for item in filesystem.ls(inner) if item["type"] == "file"]
+        filesystem, inner = filesystem_of(folder)
+        with reaching(folder):
+            listed = filesystem.ls(inner) if filesystem.exists(inner) else []
+        names = [item["name"].rsplit("/", 1)[-1] for item in listed if item["type"] == "file"]
     return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
 
 
@@ -75,15 +107,15 @@ def list_files(folder: str, suffix: str = "") -> list[str]:
 def replacing(path: str) -> Iterator[IO[bytes]]:
     """Open ``path`` for writing; it appears, complete and on disk, only if the block ends without an error."""
     if not is_local(path):
-        filesystem, inner = fsspec.core.url_to_fs(path)
-        with filesystem.transaction, filesystem.open(inner, "wb") as handle:
+        filesystem, inner = filesystem_of(path)
+        with reaching(path), filesystem.transaction, filesystem.open(inner, "wb") as handle:
             yield handle
         return
     target = local(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with aside.open("wb") as handle:
+        with reaching(path), aside.open("wb") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -102,7 +134,8 @@ def replacing_folder(path: str) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     aside.mkdir()
     try:
-        yield aside
+        with reaching(path):
+            yield aside
         if target.exists():
             old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
             target.replace(old)
@@ -148,7 +181,7 @@ def stamp(path: str) -> Any:
     if is_local(path):
         found = local(path).stat()
         return found.st_ino, found.st_size, found.st_mtime_ns
-    filesystem, inner = fsspec.core.url_to_fs(path)
+    filesystem, inner = filesystem_of(path)
     return filesystem.ukey(inner)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import MillError
 from pipeline.store import files
 
 DOCUMENT_SCHEMA = pa.schema(
@@ -27,7 +28,7 @@ ROWS = b"corpusmill.rows"
 TEXT_BYTES = b"corpusmill.text_bytes"
 
 
-class DamagedFile(ValueError):
+class DamagedFile(MillError):
     """An Arrow file of the build is unreadable or incomplete."""
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from pipeline import MillError
 from pipeline.text.buffers import string_array, text_buffers
 
 #: Pieces of an excerpt. On documents of 3 KB eight pieces of 125 bytes gave the language of the whole text more often
@@ -23,7 +24,7 @@ def excerpts(texts: pa.StringArray, max_bytes: int) -> pa.StringArray:
     Raises ValueError for ``max_bytes`` under SMALLEST.
     """
     if max_bytes < SMALLEST:
-        raise ValueError(f"an excerpt of {max_bytes} bytes is too short; the least is {SMALLEST}")
+        raise MillError(f"an excerpt of {max_bytes} bytes is too short; the least is {SMALLEST}")
     data, offsets = text_buffers(texts)
     sizes = np.diff(offsets)
     if not len(texts) or sizes.max() <= max_bytes:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit, uint64
 
+from pipeline import MillError
 from pipeline.text import characters
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import ALONE, CLUSTER, DIGIT, JOINING, LETTER, NUMERAL, SPACE, kind, width
@@ -64,7 +65,7 @@ def prepare(phrases: Sequence[str]) -> Phrases:
     for number, phrase in enumerate(known):
         data = phrase.encode()
         if len(data) > LONGEST:
-            raise ValueError(f"{phrase[:40]!r}...: a phrase of {len(data)} bytes; the most is {LONGEST}")
+            raise MillError(f"{phrase[:40]!r}...: a phrase of {len(data)} bytes; the most is {LONGEST}")
         state = 0
         for byte in data:
             state = children.setdefault((state, byte), len(ends))

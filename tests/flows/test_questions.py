@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -81,3 +82,18 @@ def test_forgetting_an_unknown_document_is_refused_and_why_tells_what_is_forgott
     Path(build.path("forgotten.json")).unlink()
     assert "forgotten on 2026-11-25" in told
     assert "run `mill build` to carry it out" in told
+
+
+def test_forget_removes_the_document_and_ends_well(recipe, environment, server_url, tmp_path):
+    shutil.copytree(recipe.parent / "builds" / "base", tmp_path / "builds" / "base")
+    name = "topics/topics.jsonl#1"
+    there = {**environment, "PREFECT_API_URL": server_url, "COLUMNS": "160"}
+    options = ("--recipe", recipe, "--builds", tmp_path / "builds", "--workers", "1")
+    run = mill("forget", name, *options, environment=there)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert f"{name}\nforgotten on " in run.stdout
+    listed = files.read_json(str(tmp_path / "builds" / "base" / "forgotten.json"))
+    assert list(listed) == [name]
+    again = mill("why", name, *options[:4], environment=there)
+    assert "forgotten on" in again.stdout
+    assert "still in the build" not in again.stdout

