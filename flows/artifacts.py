@@ -32,7 +32,8 @@ def publish_curation(build: Build) -> None:
     account = sections.funnel(build)
     if account is None:
         return
-    _publish_table(build, "funnel", "What each stage let through", funnel_rows(account))
+    title = "\n\n".join(["What each stage let through", *map(warning_line, sections.warnings(build))])
+    _publish_table(build, "funnel", title, funnel_rows(account))
     _publish_table(build, "dropped-by-rule", "What each rule dropped", rule_rows(account))
     _publish_table(build, "domains", "Each domain before and after curation", domain_rows(account))
     _publish_table(build, "not-documents", "What ingest read that is no document", not_document_rows(build, account))
@@ -184,6 +185,11 @@ def not_document_rows(build: Build, account: Mapping[str, Any]) -> Table:
     return [dict(zip(("what", "why", "records"), row, strict=True)) for row in rows]
 
 
+def warning_line(warning: str) -> str:
+    """A warning as a line of Markdown."""
+    return f"**Warning**: {warning.rstrip('.')}."
+
+
 def tokenizer_rows(build: Build) -> Table:
     """One row a tokenizer; [] if there is none yet."""
     found = sections.tokenizers(build)
@@ -277,7 +283,7 @@ def needs_markdown(found: Mapping[str, Any]) -> str:
 def ladder_markdown(found: Mapping[str, Any]) -> str:
     """What the scaling ladder found, as Markdown tables; ``found`` is studies.ladder's."""
     parts = [f"{len(found['rows'])} models; N is {found['convention']}.\n"]
-    parts += [f"**Beware**: {warning}.\n" for warning in found["warnings"]]
+    parts += [f"{warning_line(warning)}\n" for warning in found["warnings"]]
     parts += _markdown_table(["L(N, D) = E + A / N^α + B / D^β", "fitted", "95 % interval"], found["laws"])
     head = ["compute", "best N", "95 %", "best D", "95 %", "loss", "95 %"]
     parts += _markdown_table(head, found["predictions"])

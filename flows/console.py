@@ -38,8 +38,6 @@ def summary_view(build: Build) -> RenderableType:
             parts.append(
                 Text(f"to balance in these tokens, put into the recipe's balance section:\n  {found['advice']}")
             )
-    near = sections.duplicates(build)
-    parts += [Text(f"warning: {warning}", "yellow") for warning in near["warnings"]] if near else []
     for row in sections.classifiers(build) or []:
         held = row["heldout"]
         if held["texts"]:
@@ -48,7 +46,7 @@ def summary_view(build: Build) -> RenderableType:
     if planted := canaries.canaries(build):
         caught = ", ".join(f"{row['stage']} {row['recall']}" for row in planted["rows"])
         parts.append(_line("canaries", f"caught: {caught}"))
-        parts += [Text(f"warning: {warning}", "yellow") for warning in planted["warnings"]]
+    parts += [Text(f"warning: {warning}", "yellow") for warning in sections.warnings(build)]
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
         parts.append(_line(run["name"], f"{formats.number(value)} {name} on held-out documents"))

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, canaries
+from pipeline import MillError, canaries, losses
 from pipeline.build import Build, Outcome, Step
 from pipeline.materialise import shard_name
 from pipeline.store import files, shards
 from pipeline.text import spans
 
-VERSION = 1
-KEPT = "kept"
-CUT = "cut"
+VERSION = 2
+KEPT, CUT = losses.KEPT, losses.CUT
 """Pseudo-rules beside the names of real ones: what left a stage alive, and the bytes its edits took from that."""
 
 
@@ -46,22 +46,30 @@ def _count_shard(build: Build, shard: str) -> Outcome:
     rows = list(flows(build, shard, documents))
     curated = shards.read_table(corpus)
     rows += _grouped("corpus", KEPT, curated, pc.binary_length(curated["text"]).to_numpy(), np.ones(len(curated), bool))
-    table = pa.Table.from_pylist(
-        [dict(zip(("stage", "rule", "source", "domain", "documents", "bytes"), row, strict=True)) for row in rows],
-        pa.schema(
-            [(name, pa.string()) for name in ("stage", "rule", "source", "domain")]
-            + [("documents", pa.int64()), ("bytes", pa.int64())]
-        ),
-    )
-    shards.write_table(path, table, made_by)
+    shards.write_table(path, pa.Table.from_pylist([row._asdict() for row in rows], SCHEMA), made_by)
     return Outcome(documents=len(documents))
 
 
-Row = tuple[str, str, str, str, int, int]
+class Row(NamedTuple):
+    """Documents and bytes of one shard that one rule took. Every document is counted twice: under its source and
+    domain, and, where its language is known, under that (with neither source nor domain)."""
+
+    stage: str
+    rule: str
+    source: str | None
+    domain: str | None
+    language: str | None
+    documents: int
+    bytes: int
+
+
+KEYS = ("stage", "rule", "source", "domain", "language")
+SCHEMA = pa.schema([*((name, pa.string()) for name in KEYS), ("documents", pa.int64()), ("bytes", pa.int64())])
 
 
 def flows(build: Build, shard: str, documents: pa.Table) -> Iterator[Row]:
-    """Rows (stage, rule, source, domain, documents, bytes) of one shard, ingest first."""
+    """What each rule and stage took and let through of one shard, ingest first."""
+    documents = documents.select(["text", "source", "domain"]).append_column("language", _languages(build, shard))
     lengths = pc.binary_length(documents["text"]).to_numpy().astype(np.int64)
     alive = np.ones(len(documents), bool)
     cuts: list[pa.ListArray] = []
@@ -94,26 +102,38 @@ def _span_bytes(ranges: pa.ListArray) -> np.ndarray:
     return np.bincount(parent, covered, minlength=len(ranges)).astype(np.int64)
 
 
+def _languages(build: Build, shard: str) -> pa.ChunkedArray | pa.Array:
+    """Of each document of the shard the language that a stage found for it; null where none looked at it."""
+    if "language" in build.stages:
+        table = build.ledger("language", shard)
+        if "language" in table.column_names:
+            return table["language"].cast(pa.string())
+    return pa.nulls(len(build.documents(shard)), pa.string())
+
+
 def _grouped(stage: str, rule: str, documents: pa.Table, lengths: np.ndarray, chosen: np.ndarray) -> Iterator[Row]:
-    part = documents.select(["source", "domain"]).append_column("bytes", pa.array(lengths.astype(np.int64)))
-    counts = (
-        part.filter(pa.array(chosen)).group_by(["source", "domain"]).aggregate([("bytes", "sum"), ("bytes", "count")])
-    )
-    for row in counts.sort_by([("source", "ascending"), ("domain", "ascending")]).to_pylist():
-        yield stage, rule, row["source"], row["domain"], row["bytes_count"], row["bytes_sum"]
+    known = documents.append_column("bytes", pa.array(lengths.astype(np.int64))).filter(pa.array(chosen))
+    for names in (["source", "domain"], ["language"]):
+        if not set(names) <= set(known.column_names):  # the corpus holds no languages
+            continue
+        counts = known.group_by(names).aggregate([("bytes", "sum"), ("bytes", "count")])
+        for row in counts.sort_by([(name, "ascending") for name in names]).to_pylist():
+            group = {"source": None, "domain": None, "language": None} | {name: row[name] for name in names}
+            if any(value is not None for value in group.values()):
+                yield Row(stage, rule, **group, documents=row["bytes_count"], bytes=row["bytes_sum"])
 
 
 def _close_account(build: Build, item: str) -> Outcome:
     paths = [build.path("work", "funnel.shards", shard) for shard in build.shards()]
     table = pa.concat_tables([shards.read_table(path) for path in paths])
-    keys = ["stage", "rule", "source", "domain"]
-    total = table.group_by(keys).aggregate([("documents", "sum"), ("bytes", "sum")])
+    total = table.group_by(KEYS).aggregate([("documents", "sum"), ("bytes", "sum")]).to_pylist()
     manifest = files.read_json(build.path("documents", "manifest.json"))
-    funnel = summarise(total.to_pylist(), build.stages)
+    funnel = summarise(total, build.stages)
     for part in ("quarantined", "passed_over", "flagged", "unread", "forgotten", "normalised"):
         funnel[part] = {name: entry[part] for name, entry in manifest["sources"].items()}
     if (caught := canaries.recall(build)) is not None:
         funnel["canaries"] = caught
+    funnel["warnings"] = losses.warnings(build, total, manifest["sources"])
     check(funnel, manifest, files.read_json(build.path("corpus", "manifest.json")))
     files.write_json(build.path(item), funnel)
     return Outcome(funnel["stages"][0]["documents"], funnel["stages"][0]["bytes"])
@@ -136,7 +156,7 @@ def summarise(rows: list[dict], stages: tuple[str, ...]) -> dict:
         domains: dict[str, dict[str, int]] = defaultdict(empty)
         sources: dict[str, dict[str, int]] = defaultdict(empty)
         for row in rows:
-            if row["stage"] != stage:
+            if row["stage"] != stage or row["language"] is not None:
                 continue
             if row["rule"] == KEPT:
                 add(kept, row)

@@ -6,7 +6,10 @@ columns stands ``repeats`` (int32): how many times training reads it per pass. I
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import MillError, stage
@@ -87,9 +90,7 @@ def _write_manifest(build: Build, item: str) -> Outcome:
             if stale.startswith("data-"):
                 files.remove(build.path(folder, stale))
     if documents == 0:
-        raise NothingLeft(
-            f"recipe {build.recipe.name!r} drops every document. `mill report` shows which rules did; loosen them."
-        )
+        raise NothingLeft(_what_went(build))
     features = {
         field.name: {"dtype": "int32" if field.type == pa.int32() else "string", "_type": "Value"}
         for field in CORPUS_SCHEMA
@@ -110,3 +111,26 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     manifest = {"shards": names, "documents": documents, "bytes": text_bytes, "fingerprint": fingerprint}
     files.write_json(path, manifest)
     return Outcome(documents, text_bytes)
+
+
+def _what_went(build: Build) -> str:
+    """Why the corpus is empty: the sources hold nothing, or the rules that dropped it all, with their shares."""
+    sources = files.read_json(build.path("documents", "manifest.json"))["sources"]
+    read = sum(entry["documents"] for entry in sources.values())
+    if not read:
+        return f"no document was read from {', '.join(map(repr, sources))}: check the paths and fields of the sources"
+    dropped: Counter[tuple[str, str]] = Counter()
+    for shard in build.shards():
+        for stage_name in build.stages:
+            for row in pc.value_counts(build.ledger(stage_name, shard)["dropped_by"].cast(pa.string())).to_pylist():
+                if row["values"] is not None:
+                    dropped[stage_name, row["values"]] += row["counts"]
+    rules = [
+        f"\n  {documents:,} by {rule} (`{stage_name}`, {documents / read:.1%})"
+        for (stage_name, rule), documents in dropped.most_common(8)
+    ]
+    more = f"\n  and the rest by {len(dropped) - 8} other rules" if len(dropped) > 8 else ""
+    return (
+        f"recipe {build.recipe.name!r} drops every document it reads, {read:,} in all:{''.join(rules)}{more}\n"
+        "Loosen these rules, or leave out what is not meant for this text; `mill report` shows samples of what went."
+    )

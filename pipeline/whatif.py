@@ -389,18 +389,17 @@ def stage_of(step: str) -> Stage | None:
 
 def _account(build: Build) -> dict[str, Any]:
     """The funnel of a build from its ledgers."""
-    total: dict[tuple[str, str, str, str], list[int]] = {}
+    total: dict[tuple[Any, ...], list[int]] = {}
     last = build.stages[-1] if build.stages else "ingest"
     for shard in build.shards():
-        for stage, rule, source, domain, documents, size in funnel.flows(build, shard, build.documents(shard)):
-            names = [stage, "corpus"] if (stage, rule) == (last, funnel.KEPT) else [stage]
+        for row in funnel.flows(build, shard, build.documents(shard)):
+            names = [row.stage, "corpus"] if (row.stage, row.rule) == (last, funnel.KEPT) else [row.stage]
             for name in names:
-                entry = total.setdefault((name, rule, source, domain), [0, 0])
-                entry[0] += documents
-                entry[1] += size
-    keys = ("stage", "rule", "source", "domain")
+                entry = total.setdefault((name, row.rule, row.source, row.domain, row.language), [0, 0])
+                entry[0] += row.documents
+                entry[1] += row.bytes
     found = [
-        {**dict(zip(keys, key, strict=True)), "documents_sum": documents, "bytes_sum": size}
-        for key, (documents, size) in sorted(total.items())
+        {**dict(zip(funnel.KEYS, key, strict=True)), "documents_sum": documents, "bytes_sum": size}
+        for key, (documents, size) in total.items()
     ]
     return funnel.summarise(found, build.stages)

@@ -34,6 +34,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
     rules = {stage: inspect.rules(build, stage) for stage in build.stages}
     path = build.path("report", "index.html")
     content = {
+        "warnings": sections.warnings(build),
         "funnel": sections.funnel(build),
         "tokens": tokens.tokens(build),
         "token_domains": tokens.by_domain(build),

@@ -6,6 +6,7 @@ import math
 
 TITLES = {
     "ingest": "Ingest",
+    "urls": "URL rules",
     "language": "Language ID",
     "heuristics": "Heuristic filters",
     "perplexity": "Perplexity",
@@ -16,6 +17,8 @@ TITLES = {
     "rules": "Own rules",
     "exact": "Exact duplicates",
     "minhash": "Near-duplicates",
+    "passages": "Repeated passages",
+    "substring": "Duplicate substrings",
     "decontaminate": "Decontamination",
     "balance": "Domain balancing",
     "corpus": "Curated corpus",

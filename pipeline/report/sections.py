@@ -88,6 +88,14 @@ def _unread(sources: Iterable[Mapping[str, Any]]) -> list[str]:
     return [*words, f"{formats.count(hidden)} more stretches of files"] if hidden else words
 
 
+def warnings(build: Build) -> list[str]:
+    """What the build warns of, in plain sentences: its account, near-duplicates, canaries."""
+    account = read_json(build, "funnel.json") or {}
+    near = duplicates(build)
+    found = [*account.get("warnings", []), *(near["warnings"] if near else [])]
+    return found + account.get("canaries", {}).get("warnings", [])
+
+
 def _sum(entries: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
     listed = list(entries)
     return {key: sum(entry[key] for entry in listed) for key in keys}

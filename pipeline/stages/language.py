@@ -29,6 +29,8 @@ from pipeline.text.lines import split
 VERSION = 1
 UNDETERMINED = "und"  # ISO 639-2
 OTHERS = "*"
+NOT_WANTED = "language.not_wanted"
+DEFAULT_KEEP = {"en": 0.65}
 _VISIBLE = r"[^\s\p{Z}\p{C}]"
 
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -56,7 +58,7 @@ class Config(stage.Config):
     """
 
     model: str = "lid.176"
-    keep: Annotated[dict[str, Score], Field(min_length=1)] = {"en": 0.65}
+    keep: Annotated[dict[str, Score], Field(min_length=1)] = DEFAULT_KEEP
     max_bytes: Annotated[int, Field(ge=SMALLEST)] | None = 1000
     top_k: Annotated[int, Field(ge=1, le=10)] = 1
     lines: Lines | None = None
@@ -76,7 +78,7 @@ SIGNALS = {
 def rules(config: Config) -> list[Rule]:
     wanted = {OTHERS: math.inf, **dict.fromkeys(config.keep, 0.0)}  # no score is enough for a language not named
     found = [
-        Rule("language.not_wanted", "language_score", minimum=wanted, by="language"),
+        Rule(NOT_WANTED, "language_score", minimum=wanted, by="language"),
         Rule("language.low_score", "language_score", minimum=config.keep, by="language"),
     ]
     if config.lines and config.lines.min_fraction is not None:

@@ -75,6 +75,14 @@ def test_the_tables_of_curation_say_what_the_account_says(build: Build):
     assert [row["documents kept"] for row in artifacts.domain_rows(account)] == ["3"]
 
 
+def test_warnings_stand_in_the_summary_and_in_the_ui(build: Build):
+    account = files.read_json(build.path("funnel.json"))
+    assert account["warnings"] == []
+    files.write_json(build.path("funnel.json"), {**account, "warnings": ["source [b]x[/b] has no document."]})
+    assert "warning: source [b]x[/b] has no document." in shown(console.summary_view(build))
+    assert artifacts.warning_line(*sections.warnings(build)) == "**Warning**: source [b]x[/b] has no document."
+
+
 def test_the_tables_of_models_say_what_their_summaries_say(build: Build):
     (row,) = artifacts.pretraining_rows(build)
     assert (row["parameters"], row["held-out loss"], row["on held-out text"]) == (

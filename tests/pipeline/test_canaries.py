@@ -79,7 +79,8 @@ def test_every_stage_catches_what_is_planted_for_it_and_the_funnel_tells(build):
     assert 0.7 < found["stages"]["minhash"]["expected"] < 1
     rows = told.canaries(build)["rows"]  # type: ignore[index]
     assert [row["stage"] for row in rows] == [
-        "Language ID", "Personal data", "Exact duplicates", "Near-duplicates", "Passages", "Substring",
+        "Language ID", "Personal data", "Exact duplicates", "Near-duplicates", "Repeated passages",
+        "Duplicate substrings",
         "Decontamination",
     ]  # fmt: skip
 
