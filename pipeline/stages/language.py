@@ -22,11 +22,11 @@ from pydantic import Field
 from pipeline import models, stage
 from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
-from pipeline.text import spans
+from pipeline.text import capitals, spans
 from pipeline.text.excerpts import SMALLEST, excerpts
 from pipeline.text.lines import split
 
-VERSION = 1
+VERSION = 2
 UNDETERMINED = "und"  # ISO 639-2
 OTHERS = "*"
 NOT_WANTED = "language.not_wanted"
@@ -171,7 +171,8 @@ def _others(
 
 def _lines(texts: pa.StringArray) -> list[str]:
     """Each text as one line, as fastText reads it; a ``</s>`` of the text would end the line there."""
-    return pc.replace_substring(pc.replace_substring(texts, "\n", " "), "</s>", " ").to_pylist()
+    small = capitals.folded(texts)
+    return pc.replace_substring(pc.replace_substring(small, "\n", " "), "</s>", " ").to_pylist()
 
 
 def labels(path: str) -> list[str]:

@@ -50,6 +50,15 @@ def test_sentences_are_named_as_well_as_published(found):
     assert not short
 
 
+def test_capitals_are_named_about_as_well_as_other_letters(texts: Labelled, model: str, found):
+    """In the languages whose sentences are mostly named right; eszett and the Turkish i have no way back."""
+    sure = {name: some for name, some in texts["sentence"].items() if found["sentence"][name] > 50}
+    capitals = accuracy({name: [text.upper() for text in some] for name, some in sure.items()}, model)
+    small = accuracy({name: [text.lower() for text in some] for name, some in sure.items()}, model)
+    assert np.mean(list(capitals.values())) >= np.mean(list(small.values())) - 0.5
+    assert np.mean(list(capitals.values())) >= np.mean([found["sentence"][name] for name in sure]) - 2
+
+
 def test_the_longer_a_text_the_more_languages_are_named_right(found):
     names = set(found["word"]) & set(found["document"])
     means = [

@@ -76,6 +76,21 @@ def test_lines_and_end_marks_do_not_end_the_text(model: str):
     assert found["language"] == ["de"] * 3
 
 
+def test_a_text_in_capitals_is_named_like_the_same_in_small_letters(model: str):
+    german = GERMAN_TEXT.replace("ß", "ss")  # whose capital is SS
+    texts = [ENGLISH_TEXT, german, f"{ENGLISH_TEXT[:60].upper()} {ENGLISH_TEXT[60:]}"]
+    small = measured(model, [text.lower() for text in texts])
+    assert measured(model, [text.upper() for text in texts]) == small
+    assert measured(model, texts) == small
+    mixed = f"{GERMAN_TEXT[:30].upper()} {GERMAN_TEXT[30:]}"  # mostly small letters: named as it is written
+    assert measured(model, [mixed])["language_score"] != measured(model, [mixed.lower()])["language_score"]
+    lines = Lines(keep=["en"], min_bytes=20)
+    text = f"{ENGLISH_TEXT.upper()}\n{GERMAN_TEXT.upper()}\n"
+    cut = measure(Config(model=model, lines=lines), Batch(pa.array([text]), models={"language": model})).spans
+    assert cut is not None
+    assert spans.cut(pa.array([text]), cut).to_pylist() == [f"{ENGLISH_TEXT.upper()}\n"]
+
+
 def test_a_text_is_judged_alike_in_any_company(model: str):
     texts = [" ".join(ENGLISH * n) for n in range(1, 40)] + [" ".join(GERMAN * n) for n in range(1, 40)]
     together = measured(model, texts, max_bytes=200)
