@@ -16,12 +16,19 @@ from pipeline.tokenization.merges import Pairs, Pieces, Symbols
 
 @njit(cache=True, nogil=True)
 def learn(
-    symbols: Symbols, pieces: Pieces, target: int, min_frequency: int, max_length: int
+    symbols: Symbols,
+    pieces: Pieces,
+    target: int,
+    min_frequency: int,
+    max_length: int,
+    strings: np.ndarray,
+    bounds: np.ndarray,
 ) -> tuple[np.ndarray, Pieces]:
     """Merge until there are ``target`` pieces or no pair occurs ``min_frequency`` times.
 
     Returns the merges as int32 [n, 2] ids of pieces, in order, and all pieces; ``symbols`` is left as the training
-    text's segmentation. No piece longer than ``max_length`` characters is made.
+    text's segmentation. No piece longer than ``max_length`` characters is made, and none of the strings
+    ``strings[bounds[i]:bounds[i + 1]]`` (alphabet.forbidden): their parts stay apart.
     """
     pairs, slots = merges.index_pairs(symbols)
     heap_count, heap_pair = np.empty(1024, np.int64), np.empty(1024, np.int32)
@@ -45,7 +52,9 @@ def learn(
         heap_count[0], heap_pair[0] = heap_count[size], heap_pair[size]
         _sink(heap_count, heap_pair, size, pairs)
         left, right = pairs.left[pair], pairs.right[pair]
-        new, pieces = merges.join(pieces, left, right)
+        new, pieces = merges.join(pieces, left, right, strings, bounds)
+        if new < 0:
+            continue
         if n == len(learned):
             learned = np.concatenate((learned, np.empty_like(learned)))
         learned[n, 0], learned[n, 1] = left, right

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -67,9 +69,25 @@ class TokenizerConfig(Config):
     min_frequency: Annotated[int, Field(ge=1)] = 2
     max_token_length: Annotated[int, Field(ge=1)] | None = None
     limit_alphabet: Annotated[int, Field(ge=1)] | None = None
+    character_coverage: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="share of the text's characters that the alphabet covers, the rarest are left out"
+            " (SentencePiece: 0.9995); default: all that half of the vocabulary holds, 0.9995 of the text at least",
+        ),
+    ] = None
     continuing_subword_prefix: str = "##"
     end_of_word_suffix: str = "</w>"
-    model_max_length: Annotated[int, Field(ge=8)] = 1024
+    model_max_length: Annotated[
+        int | None,
+        Field(
+            ge=8,
+            description="tokens at which `truncation=True` cuts, stated in tokenizer_config.json; default: none stated"
+            " (a model's folder states what the model can take)",
+        ),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -110,9 +128,23 @@ class TokenizerConfig(Config):
             raise ValueError("`byte_fallback` is for unigram and character BPE: byte-level BPE has no unknown bytes")
         if len(set(self.reserved)) != len(self.reserved):
             raise ValueError("special and added tokens must differ from each other")
+        self._check_reserved()
         if self.algorithm == "unigram" and not self.byte_fallback and "unk" not in self.special:
             raise ValueError("a unigram tokenizer needs a special token for 'unk', or byte_fallback")
         return self
+
+    def _check_reserved(self) -> None:
+        """Text must not be able to hold a reserved token as an ordinary piece, which training could not prevent."""
+        if self.algorithm == "wordpiece":
+            prefix = self.continuing_subword_prefix
+            if prefix and not _is_cut_by_bert(prefix):
+                raise ValueError(f"`continuing_subword_prefix` {prefix!r} needs a punctuation mark, as ## has")
+            for token in self.reserved:
+                if not _is_cut_by_bert(token.removeprefix(prefix)):
+                    raise ValueError(f"token {token!r} may be a word of the text; write it with marks, as [{token}]")
+        for token in self.reserved:
+            if len(token) < 2 or (self.word_suffix and len(token.removesuffix(self.word_suffix)) < 2):
+                raise ValueError(f"token {token!r} may be a character of the text; write it with more, as <{token}>")
 
     @property
     def byte_level(self) -> bool:
@@ -132,6 +164,11 @@ class TokenizerConfig(Config):
         """What marks the end of a word in the pieces of a character BPE; empty where spaces are marked instead."""
         is_suffixed = self.algorithm == "bpe" and self.pre_tokenizer in ("whitespace", "bert")
         return self.end_of_word_suffix if is_suffixed else ""
+
+
+def _is_cut_by_bert(token: str) -> bool:
+    """Whether BERT's pre-tokenizer never leaves ``token`` whole: it holds a mark or a space beside something else."""
+    return len(token) > 1 and any(c in string.punctuation or unicodedata.category(c)[0] in "PZ" for c in token)
 
 
 class ReferenceConfig(Config):

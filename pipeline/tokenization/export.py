@@ -12,7 +12,7 @@ from tokenizers.normalizers import Normalizer
 from pipeline.tokenization import classes
 from pipeline.tokenization.config import TokenizerConfig
 
-VERSION = 2
+VERSION = 3
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 GPT4_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -27,12 +27,14 @@ class Vocabulary:
     """A trained vocabulary: ``pieces`` in the order of their ids, the reserved tokens first.
 
     ``merges`` (BPE) in the order in which they apply; ``scores`` (Unigram) natural logarithms of probabilities, one a
-    piece, -1000 for reserved tokens and byte pieces, which text must never be segmented into.
+    piece, train.NEVER for reserved tokens and byte pieces, which text must never be segmented into. ``coverage``: share
+    of the training text's characters that the alphabet holds (1.0 where pieces are bytes).
     """
 
     pieces: list[str]
     merges: list[tuple[str, str]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    coverage: float = 1.0
 
 
 def byte_alphabet() -> list[str]:
@@ -171,12 +173,24 @@ def to_json(vocabulary: Vocabulary, config: TokenizerConfig) -> bytes:
 
 
 def tokenizer_config(config: TokenizerConfig) -> dict[str, Any]:
-    """tokenizer_config.json, by which ``AutoTokenizer`` knows the roles of the special tokens."""
+    """tokenizer_config.json, by which ``AutoTokenizer`` knows the roles of the special tokens.
+
+    Sequence B of a pair has type id 1 in BERT's template, so only that one states ``token_type_ids``. Without a pad
+    token of its own a tokenizer pads with its end-of-text token, as is the convention for GPT-2 and Llama.
+    """
+    roles = {f"{role}_token": token for role, token in config.special.items()}
+    if "pad" not in config.special and "eos" in config.special:
+        roles["pad_token"] = config.special["eos"]
+    types = ["token_type_ids"] if config.template == "bert" else []
+    stated: dict[str, Any] = {} if config.model_max_length is None else {"model_max_length": config.model_max_length}
+    if config.algorithm == "wordpiece":  # for BertTokenizer, which makes its own normaliser beside vocab.txt
+        stated |= {"do_lower_case": config.lowercase, "strip_accents": config.strip_accents}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.model_max_length,
+        "model_input_names": ["input_ids", *types, "attention_mask"],
         "clean_up_tokenization_spaces": False,
-        **{f"{role}_token": token for role, token in config.special.items()},
+        **stated,
+        **roles,
         "additional_special_tokens": list(config.added_tokens),
     }
 

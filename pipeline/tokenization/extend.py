@@ -26,11 +26,12 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
+from pipeline import MillError
 from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.export import byte_alphabet
 
 
-class NotExtensible(ValueError):
+class NotExtensible(MillError):
     """A tokenizer whose vocabulary cannot grow in this way."""
 
 

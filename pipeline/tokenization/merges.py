@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit, uint64
 
 from pipeline.text.kernels import borrow
+from pipeline.tokenization import spantable
 
 _BLOCK_BITS = 5  # 32 positions: few short words, so that few runs have to be passed
 
@@ -307,8 +308,11 @@ def collect_pieces(
 
 
 @njit(cache=True, nogil=True)
-def join(pieces: Pieces, left: int, right: int) -> tuple[int, Pieces]:
-    """The piece that ``left`` and ``right`` make, an existing one if its bytes are known; and the (grown) pieces."""
+def join(pieces: Pieces, left: int, right: int, strings: np.ndarray, bounds: np.ndarray) -> tuple[int, Pieces]:
+    """The piece that ``left`` and ``right`` make, an existing one if its bytes are known; and the (grown) pieces.
+
+    -1 if they make one of the strings ``strings[bounds[i]:bounds[i + 1]]``, which are no pieces.
+    """
     base = pieces.size[1]
     room = (pieces.offsets[left + 1] - pieces.offsets[left]) + (pieces.offsets[right + 1] - pieces.offsets[right])
     if base + room > len(pieces.data):
@@ -320,6 +324,8 @@ def join(pieces: Pieces, left: int, right: int) -> tuple[int, Pieces]:
         for k in range(pieces.offsets[part], pieces.offsets[part + 1]):
             pieces.data[at] = pieces.data[k]
             at += 1
+    if spantable.spells(pieces.data, base, at, strings, bounds):
+        return -1, pieces
     piece, slot = _piece_slot(pieces, base, at, pieces.inner[left])
     if piece < 0:
         piece = pieces.size[0]

@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import MillError
 from pipeline.store import files, shards
 
 FORMAT = 2
@@ -43,7 +44,7 @@ DOCUMENTS_SCHEMA = pa.schema(
 )
 
 
-class DamagedTokens(ValueError):
+class DamagedTokens(MillError):
     """Packed tokens are absent, incomplete, or not what their manifest states."""
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numba import njit, uint64
 from tokenizers import Tokenizer
 
+from pipeline import MillError
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
 from pipeline.tokenization import spantable
@@ -27,15 +28,13 @@ _UNKNOWN = 10.0  # how far an unknown character's score lies below the lowest, a
 
 
 class Sampler:
-    """A Unigram tokenizer that draws its segmentations; ``path`` is its tokenizer.json. ValueError for another kind."""
+    """A Unigram tokenizer that draws its segmentations; ``path`` is its tokenizer.json. MillError for another kind."""
 
     def __init__(self, path: str) -> None:
         self._tokenizer = Tokenizer.from_file(path)
         model = json.loads(self._tokenizer.to_str())["model"]
         if model.get("type") != "Unigram":
-            raise ValueError(
-                f"{path}: a {model.get('type')} tokenizer has no probabilities to sample by; use a Unigram"
-            )
+            raise MillError(f"{path}: a {model.get('type')} tokenizer has no probabilities to sample by; use a Unigram")
         pieces = [piece for piece, _ in model["vocab"]]
         reserved = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
         never = reserved | set(BYTE_PIECES if model["byte_fallback"] else [])
@@ -53,11 +52,11 @@ class Sampler:
     ) -> list[list[int]]:
         """The ids of one drawn segmentation of each text, without special tokens (which are plain text here).
 
-        ``keys`` are the texts' names (document ids), the texts themselves if absent. ValueError unless alpha is a
+        ``keys`` are the texts' names (document ids), the texts themselves if absent. MillError unless alpha is a
         number from 0 on.
         """
         if not 0 <= alpha < np.inf:
-            raise ValueError(f"alpha is {alpha}; it must be a number from 0 (all segmentations alike) on")
+            raise MillError(f"alpha is {alpha}; it must be a number from 0 (all segmentations alike) on")
         hashes = document_hash(texts if keys is None else keys, seed)
         return [self._draw(text, alpha, key) for text, key in zip(texts.to_pylist(), hashes, strict=True)]
 

@@ -17,7 +17,7 @@ from pipeline.tokenization.classes import SPACE, table
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.export import BYTE_PIECES, Vocabulary
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
+_NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 _UNIGRAM = 1
 #: Planes that hold assigned characters which a normaliser may change; the others are empty or for private use.
 _CHARACTERS = [point for point in range(0x30000) if not 0xD800 <= point < 0xE000]
@@ -31,7 +31,7 @@ def is_feasible(config: TokenizerConfig) -> bool:
 def to_bytes(vocabulary: Vocabulary, config: TokenizerConfig) -> bytes:
     """The file that ``sentencepiece.SentencePieceProcessor(model_file=...)`` opens.
 
-    Special tokens become control symbols, which text can never hold; added tokens user-defined symbols, which it can.
+    Special and added tokens become control symbols, which text can never hold.
     """
     ids = export.special_ids(config)
     spans = [_field(1, _piece(p, s, config)) for p, s in zip(vocabulary.pieces, vocabulary.scores, strict=True)]
@@ -48,10 +48,8 @@ def to_bytes(vocabulary: Vocabulary, config: TokenizerConfig) -> bytes:
 def _piece(piece: str, score: float, config: TokenizerConfig) -> bytes:
     if piece == config.special["unk"]:
         kind = _UNKNOWN
-    elif piece in config.special.values():
+    elif piece in config.reserved:
         kind = _CONTROL
-    elif piece in config.added_tokens:
-        kind = _USER_DEFINED
     elif config.byte_fallback and piece in BYTE_PIECES:
         kind = _BYTE
     else:

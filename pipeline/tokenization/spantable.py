@@ -48,6 +48,19 @@ def hash_span(data: np.ndarray, start: int, end: int) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
+def spells(data: np.ndarray, start: int, end: int, strings: np.ndarray, bounds: np.ndarray) -> bool:
+    """Whether ``data[start:end]`` is one of the strings ``strings[bounds[i]:bounds[i + 1]]``."""
+    for i in range(len(bounds) - 1):
+        if bounds[i + 1] - bounds[i] == end - start:
+            k = 0
+            while k < end - start and data[start + k] == strings[bounds[i] + k]:
+                k += 1
+            if k == end - start:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def empty(capacity: int) -> SpanTable:
     """A table with room for ``capacity`` entries, a power of two; ``insert`` makes more."""
     return SpanTable(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tokenizers
 
+from pipeline import MillError
 from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
@@ -31,7 +32,7 @@ SPLITS = ("train", "heldout")
 _kept = threading.local()
 
 
-class NothingToTrainOn(ValueError):
+class NothingToTrainOn(MillError):
     """The train split of the corpus is empty."""
 
 
@@ -68,7 +69,7 @@ def _shard_fingerprint(build: Build, shard: str) -> str:
     path = build.path("corpus", shard)
     found = shards.read_fingerprint(path)
     if found is None:
-        raise FileNotFoundError(f"{path}: not there, or not made by corpusmill; run the build again")
+        raise MillError(f"{path}: not there, or not made by corpusmill; run the build again")
     return found
 
 

@@ -52,11 +52,14 @@ def learn(
     alphabet: np.ndarray,
     size: int,
     max_length: int,
+    forbidden: tuple[np.ndarray, np.ndarray],
 ) -> tuple[list[str], list[float]]:
     """``size`` pieces (fewer if the text has no more) with the logarithms of their probabilities, by falling score.
 
+    Every character of ``alphabet`` is one of them, whether it is in the text or not.
     Words are ``data[offsets[i]:offsets[i + 1]]``, end to end, in any fixed order; ``alphabet`` holds the code points
-    that pieces may be made of; a piece has at most ``max_length`` (<= 255) characters.
+    that pieces may be made of; a piece has at most ``max_length`` (<= 255) characters and is none of the strings of
+    ``forbidden`` (alphabet.forbidden).
     """
     is_known = np.zeros(0x110000, bool)
     is_known[alphabet] = True
@@ -65,7 +68,7 @@ def learn(
     order = np.sort(order[: np.searchsorted(np.cumsum((ends - starts)[order]), MOST_CHARACTERS) + 1])
     starts, ends, weights = starts[order], ends[order], weights[order]
     table, entries = _count_substrings(data, at, starts, ends, weights, max_length)
-    spans, lengths, seen, number = _seeds(at, table)
+    spans, lengths, seen, number = _seeds(data, at, table, forbidden)
     edges = _edges(starts, ends, max_length, entries, number, len(at) - 1)
     lattices = Lattices(starts, ends, weights, *edges)
     del table, entries, number, edges
@@ -75,9 +78,11 @@ def learn(
     scores[lengths == 1] = np.maximum(scores[lengths == 1], scores[lengths > 1].min(initial=0.0) - 1.0)
     order = sorted(range(len(kept)), key=lambda i: (-scores[i], names[i]))
     longer = [i for i in order if lengths[i] > 1]
-    dropped = set(longer[max(0, size - (len(order) - len(longer))) :])
+    dropped = set(longer[max(0, size - len(alphabet)) :])
     final = [i for i in order if i not in dropped]
-    return [names[i].decode() for i in final], [round(float(scores[i]), 8) for i in final]
+    pieces, rounded = [names[i].decode() for i in final], [round(float(scores[i]), 8) for i in final]
+    absent = sorted(set(map(chr, alphabet.tolist())) - set(pieces))  # not in the text, as rare as what is rarest there
+    return pieces + absent, rounded + [min(rounded, default=-1.0)] * len(absent)
 
 
 def _fit(lattices: Lattices, lengths: np.ndarray, seen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,11 +110,14 @@ def _fit(lattices: Lattices, lengths: np.ndarray, seen: np.ndarray, size: int) -
         kept, lattices = kept[stays], _without(lattices, stays)
 
 
-def _seeds(at: np.ndarray, table: SpanTable) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _seeds(
+    data: np.ndarray, at: np.ndarray, table: SpanTable, forbidden: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """``(spans, lengths, seen, number)``: byte spans int64 [n, 2] of the seeds, their characters and frequencies, and
     per entry of ``table`` the number of its seed (-1: none).
 
-    All single characters, and of the longer substrings that occur twice the SEEDS with the highest frequency x length.
+    All single characters, and of the longer substrings that occur twice the SEEDS with the highest frequency x length,
+    but for those that are ``forbidden``.
     """
     n = int(table.size[0])
     may = np.flatnonzero((table.counts[:n] > 1) | (table.lengths[:n] <= 4))  # a character has at most four bytes
@@ -117,6 +125,8 @@ def _seeds(at: np.ndarray, table: SpanTable) -> tuple[np.ndarray, np.ndarray, np
     lengths = np.searchsorted(at, spans[:, 1]) - np.searchsorted(at, spans[:, 0])
     totals = table.counts[may]
     is_seed = (lengths == 1) | (totals > 1)
+    suspects = np.flatnonzero(is_seed & np.isin(spans[:, 1] - spans[:, 0], np.diff(forbidden[1])) & (lengths > 1))
+    is_seed[suspects[_spelling(data, spans[suspects], *forbidden)]] = False
     weight = totals[is_seed & (lengths > 1)] * lengths[is_seed & (lengths > 1)]
     if len(weight) > SEEDS:
         bar = np.partition(weight, len(weight) - SEEDS)[len(weight) - SEEDS]
@@ -124,6 +134,15 @@ def _seeds(at: np.ndarray, table: SpanTable) -> tuple[np.ndarray, np.ndarray, np
     number = np.full(n, -1, np.int32)
     number[may[is_seed]] = np.arange(is_seed.sum())
     return spans[is_seed], lengths[is_seed], totals[is_seed].astype(np.float64), number
+
+
+@njit(cache=True, nogil=True)
+def _spelling(data: np.ndarray, spans: np.ndarray, strings: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """bool a span: whether its bytes are one of the strings ``strings[bounds[i]:bounds[i + 1]]``."""
+    found = np.zeros(len(spans), np.bool_)
+    for i in range(len(spans)):
+        found[i] = spantable.spells(data, spans[i, 0], spans[i, 1], strings, bounds)
+    return found
 
 
 def _maximise(expected: np.ndarray) -> np.ndarray:

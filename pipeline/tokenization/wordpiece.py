@@ -93,7 +93,13 @@ def _no_bests(target: int) -> Bests:
 
 @njit(cache=True, nogil=True)
 def learn(
-    symbols: Symbols, pieces: Pieces, target: int, min_frequency: int, max_length: int
+    symbols: Symbols,
+    pieces: Pieces,
+    target: int,
+    min_frequency: int,
+    max_length: int,
+    strings: np.ndarray,
+    bounds: np.ndarray,
 ) -> tuple[np.ndarray, Pieces]:
     """As ``bpe.learn``, by the likelihood score; pairs that occur less than ``min_frequency`` times are left alone."""
     pairs, slots = merges.index_pairs(symbols)
@@ -119,7 +125,7 @@ def learn(
             break
         pair = int(bests.pair[top])
         left, right = int(pairs.left[pair]), int(pairs.right[pair])
-        new, pieces = merges.join(pieces, left, right)
+        new, pieces = merges.join(pieces, left, right, strings, bounds)
         learned[n, 0], learned[n, 1] = left, right
         gained, slots, replaced = merges.apply(symbols, pairs, slots, pair, new, n)
         for other in gained:

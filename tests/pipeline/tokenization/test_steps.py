@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from pipeline.store import files, shards
 from pipeline.tokenization import counts, export, pack, report, steps, train
-from pipeline.tokenization.config import PackConfig
+from pipeline.tokenization.config import PackConfig, TokenizerConfig
 from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.packed import PackedTokens
 from pipeline.tokenization.steps import NothingToTrainOn
@@ -97,16 +98,61 @@ def test_tokenizers_never_see_held_out_documents(tmp_path):
     )
 
 
-def test_text_cannot_forge_the_end_of_a_document(tmp_path):
-    rows = [{**d, "text": d["text"] + "<|endoftext|></s>[SEP]<pad>"} for d in documents()]
-    build = make_build(tmp_path, StandIn(), rows=rows)
+LITERAL = [
+    *THREE,
+    TokenizerConfig(name="words", algorithm="bpe", vocab_size=300, pre_tokenizer="whitespace"),
+    TokenizerConfig(name="llama", algorithm="bpe", vocab_size=600, pre_tokenizer="metaspace", byte_fallback=True),
+    TokenizerConfig(name="few", algorithm="unigram", vocab_size=200, limit_alphabet=12),
+    TokenizerConfig(name="fallback", algorithm="unigram", vocab_size=600, byte_fallback=True, limit_alphabet=12),
+]
+MARKS = ["<s>", "</s>", "<pad>", "<unk>", "<|endoftext|>", "[SEP]", "[PAD]", "[CLS]", "[MASK]", "<0x41>", "</w>"]
+
+
+@pytest.fixture(scope="module")
+def literal(tmp_path_factory):
+    """A build of documents that hold special tokens as text: inside words, alone, and often enough to be learned."""
+    rows = documents()
+    for index, row in enumerate(rows):
+        marks = " ".join(f"del{mark}x {mark} {mark}{mark}" for mark in MARKS[index % 3 :])
+        row["text"] = f"{marks} {row['text']} {marks}"
+    build = make_build(tmp_path_factory.mktemp("literal"), StandIn(tokenizers=LITERAL), rows=rows)
     run(build)
-    for config in THREE:
-        packed = PackedTokens(build.path("tokens", config.name, "train"))
-        tokens = packed.tokens(0, len(packed))
-        for role, index in packed.special_ids.items():
-            allowed = len(packed.documents) if role == "eos" else 0
-            assert role == "unk" or int((tokens == index).sum()) == allowed
+    return build, {row["id"]: row["text"] for row in rows}
+
+
+@pytest.mark.parametrize("config", LITERAL, ids=lambda config: config.name)
+def test_special_tokens_in_the_text_are_text(literal, config):
+    build, texts = literal
+    folder = build.path("tokenizers", config.name)
+    engine, auto = Tokenizer.from_file(f"{folder}/tokenizer.json"), AutoTokenizer.from_pretrained(folder)
+    engine.encode_special_tokens = True
+    vocabulary = engine.get_vocab(with_added_tokens=True)
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert len(files.read_json(f"{folder}/tokenizer.json")["model"]["vocab"]) == len(vocabulary)
+    roles = export.special_ids(config)
+    assert {role: vocabulary[token] for role, token in config.special.items()} == roles
+    never = {index for role, index in roles.items() if role != "unk"}
+    for split in steps.SPLITS:
+        packed = PackedTokens(build.path("tokens", config.name, split))
+        assert packed.special_ids == roles
+        for name, start, stop in zip(
+            packed.documents["id"].to_pylist(), packed.starts, packed.starts[1:], strict=False
+        ):
+            found = packed.tokens(start, stop).tolist()
+            if "eos" in roles:
+                assert found.pop() == roles["eos"]
+            assert not never & set(found)
+            assert found == engine.encode(texts[name], add_special_tokens=False).ids
+            assert found == auto(texts[name], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+@pytest.mark.parametrize("config", LITERAL, ids=lambda config: config.name)
+def test_a_program_that_reads_special_tokens_from_text_gets_them(literal, config):
+    """What the guide warns of: the default of both libraries for text that is not trusted."""
+    build, _ = literal
+    auto = AutoTokenizer.from_pretrained(build.path("tokenizers", config.name))
+    token = next(iter(config.special.values()))
+    assert auto(f"new {token} low")["input_ids"].count(auto.convert_tokens_to_ids(token)) == 1
 
 
 def test_packing_stops_at_nothing_and_says_so(tmp_path):

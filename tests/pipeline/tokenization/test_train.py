@@ -1,5 +1,7 @@
 """BPE and WordPiece against brute force, worked examples and Hugging Face's engine."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from pipeline.tokenization import counts, export, train
+from pipeline.tokenization import alphabet, counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
 
 from .conftest import documents
@@ -191,15 +193,51 @@ def test_every_option_bounds_what_is_learned():
 
 
 def test_a_vocabulary_too_small_for_its_alphabet_is_refused():
-    with pytest.raises(train.VocabularyTooSmall, match="`vocab_size` 200 is less than its alphabet of 256"):
+    with pytest.raises(alphabet.VocabularyTooSmall, match="`vocab_size` 200 is less than its alphabet of 256"):
         train.train(table(HUG), TokenizerConfig(name="x", algorithm="bpe", vocab_size=200))
 
 
-def test_more_characters_than_room_leave_half_the_vocabulary_to_pieces():
+def test_characters_that_byte_pieces_write_leave_half_the_vocabulary_to_pieces():
     found = {chr(0x4E00 + i): 1 + i for i in range(500)} | {"low": 1000, "lower": 500}
-    learned = train.train(table(found), bpe(100, pre_tokenizer="metaspace"))
-    assert len(learned.pieces) > 50
+    learned = train.train(table(found), bpe(356, pre_tokenizer="metaspace", byte_fallback=True))
+    assert len(learned.pieces) > 306
     assert "low" in learned.pieces
+    assert learned.coverage < 0.5
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "forms", "options"),
+    [
+        ("wordpiece", 2, {}),
+        ("unigram", 1, {}),
+        ("bpe", 1, {"pre_tokenizer": "metaspace"}),
+        ("bpe", 2, {"pre_tokenizer": "whitespace"}),
+    ],
+    ids=str,
+)
+def test_a_vocabulary_smaller_than_the_alphabet_names_the_size_that_is_enough(algorithm, forms, options):
+    texts = pa.array(["".join(chr(0x4E00 + i) for i in range(start, start + 30)) for start in range(0, 1500, 30)])
+    given = {"name": "x", "algorithm": algorithm, "normalizer": "none", **options}
+    small = TokenizerConfig.model_validate({**given, "vocab_size": 600})
+    counted = counts.count(texts, small)
+    with pytest.raises(alphabet.VocabularyTooSmall, match="raise it to more than") as refused:
+        train.train(counted, small)
+    (size,) = map(int, re.findall("raise it to more than ([0-9]+)", str(refused.value)))
+    assert 1500 * forms <= size < 1500 * forms + 20
+    enough = TokenizerConfig.model_validate({**given, "vocab_size": size})
+    learned = train.train(counted, enough)
+    encoded = export.to_tokenizer(learned, enough).encode(texts[3].as_py(), add_special_tokens=False)
+    assert enough.special["unk"] not in encoded.tokens
+    rare = TokenizerConfig.model_validate({**given, "vocab_size": 600, "character_coverage": 0.15})
+    assert 0.15 <= train.train(counted, rare).coverage < 0.16
+
+
+def test_character_coverage_leaves_out_the_rarest_characters():
+    found = table({"a": 9000, "b": 900, "c": 90, "d": 10})
+    for share, letters in ((1.0, "abcd"), (0.9995, "abcd"), (0.999, "abc"), (0.99, "ab"), (0.5, "a")):
+        learned = train.train(found, bpe(40, pre_tokenizer="metaspace", character_coverage=share))
+        assert learned.pieces == ["[UNK]", *letters]
+        assert learned.coverage >= share
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "wordpiece", "unigram"])
