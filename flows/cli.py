@@ -262,10 +262,11 @@ def train_lm(
     """Train an n-gram model for KenLM from INPUTS; a recipe names it as `perplexity: {models: {en: OUTPUT}}`."""
     with _telling_errors(verbose):
         _quiet_prefect(verbose)
+        from pipeline import recipe as recipes
         from pipeline.language_model.from_files import Config
 
         values = {"inputs": inputs, "order": order, "prune": prune.split(), "max_bytes": max_bytes, "seed": seed}
-        config = Config(**values, text_field=text_field, sentencepiece=sentencepiece)  # type: ignore[arg-type]
+        config = recipes.checked({**values, "text_field": text_field, "sentencepiece": sentencepiece}, Config)
 
         from flows import console
         from flows.language_model import language_model, rows

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
-from pipeline import MillError
+from pipeline import MillError, notation
 
 
 class WrongSetting(MillError):
@@ -37,7 +35,7 @@ def parse(settings: Iterable[str]) -> dict[str, Any]:
         if not mark or not name:
             raise WrongSetting(f"--set {setting}: give field=value, such as gopher_quality.min_words=80")
         try:
-            found[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            _, found[name.strip()] = notation.read(value, "")
+        except notation.WrongRecipe as error:
             raise WrongSetting(f"--set {setting}: the value is not valid YAML") from error
     return found

@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
 
-from pipeline import MillError
+from pipeline import MillError, notation
 from pipeline import balance as balance_stage
 from pipeline import canaries as canaries_stage
 from pipeline import normalise as normalise_step
@@ -27,6 +27,7 @@ from pipeline.dedup import minhash as minhash_stage
 from pipeline.dedup import passages as passages_stage
 from pipeline.dedup import substring as substring_stage
 from pipeline.materialise import Config as CorpusConfig
+from pipeline.notation import WrongRecipe as WrongRecipe
 from pipeline.sources import Source
 from pipeline.stage import Config, Stage
 from pipeline.stages import bad_words as bad_words_stage
@@ -80,7 +81,7 @@ class Recipe(Config):
     balance: balance_stage.Config | None = None
     canaries: Annotated[
         canaries_stage.Config | None,
-        BeforeValidator(lambda value: None if value is False else value),
+        BeforeValidator(lambda value: None if value is False or value in ("no", "off") else value),
         Field(
             description="plant known duplicates, personal data and so on, and tell each stage's recall; `false`: none"
         ),
@@ -150,10 +151,6 @@ def require_unique(section: str, names: list[str]) -> None:
         raise MillError(f"`{section}` holds the name {repeated[0]!r} more than once; give each entry its own")
 
 
-class WrongRecipe(MillError):
-    """A recipe that cannot be built; the message lists every mistake with line, field and remedy."""
-
-
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -164,20 +161,19 @@ def load(path: str | Path, model: type[R]) -> R:
         near = sorted(str(p) for p in Path("data/recipes").glob("*.yaml"))
         hint = f" The recipes here: {', '.join(near)}." if near else ""
         raise MillError(f"{path}: no such recipe.{hint}")
-    return parse(path.read_text(encoding="utf-8"), model, str(path))
+    return parse(notation.read_file(path), model, str(path))
 
 
 def parse(text: str, model: type[R], name: str = "recipe") -> R:
     """Like ``load`` for the text of a recipe; ``name`` stands for the file in messages, "" for none."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_aliases(text, name)
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise WrongRecipe(f"{name}, line {line}: not valid YAML: {error.problem}") from error
+    node, values = notation.read(text, name)
     if not isinstance(values, dict):
         raise WrongRecipe(f"{name}: a recipe is a mapping of sections; see data/recipes/demo.yaml")
+    return checked(values, model, name, node)
+
+
+def checked(values: dict[str, Any], model: type[R], name: str = "", node: yaml.Node | None = None) -> R:
+    """``values`` as ``model``; raises WrongRecipe with every mistake, each with its line where ``node`` is given."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -185,37 +181,52 @@ def parse(text: str, model: type[R], name: str = "recipe") -> R:
         raise WrongRecipe("\n".join(dict.fromkeys(found))) from error
 
 
-def _refuse_aliases(text: str, name: str) -> None:
-    """Anchors let a few lines expand without bound, and no recipe needs them."""
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise WrongRecipe(
-                f"{name}, line {event.start_mark.line + 1}: YAML aliases (*{event.anchor}) are not allowed"
-            )
+#: What is expected, by the kind of pydantic's error.
+_EXPECTED = {
+    "string_type": "must be a text",
+    "dict_type": "must be a mapping, as in `{a: b}`",
+    "model_type": "must be a mapping of fields, as in `{field: value}`",
+    "model_attributes_type": "must be a mapping of fields, as in `{field: value}`",
+    "list_type": "must be a list, as in `[a, b]`",
+    "union_tag_not_found": "this field is required",
+    "missing": "this field is required",
+}
 
 
 def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: dict[str, Any]) -> str:
-    loc = list(error["loc"])
+    loc, context = list(error["loc"]), error.get("ctx", {})
+    if isinstance(context.get("error"), notation.Misfit):
+        loc += context["error"].field
+    if "discriminator" in context:
+        loc.append(context["discriminator"].strip("'"))
     line, field = _locate(node, loc)
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
     if not loc and (named := re.match(r"`([\w.]+)`", message)):  # fields that do not go together: the first one's line
         line, _ = _locate(node, named[1].split("."))
+    choices = re.findall("'([^']*)'", context.get("expected_tags") or context.get("expected") or "")
+    found = context.get("tag", error["input"])
     if error["type"] == "extra_forbidden":
-        known = _known_fields(model, loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-        remedy = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
-        message = f"unknown field; {remedy}"
-    elif error["type"] == "missing":
-        message = "this field is required"
-    elif "input" in error and not isinstance(error["input"], dict | list) and loc:
-        message = f"{message} (found {error['input']!r})"
-    place = f"{name}, line {line}: " if name else ""
+        message = f"unknown field; {_known(str(loc[-1]), _known_fields(model, loc[:-1]))}"
+    elif error["type"] in _EXPECTED:
+        message = _EXPECTED[error["type"]]
+    elif choices:
+        message = f"{str(found)[:40]!r} is not known; {_known(str(found), choices)}"
+    elif not isinstance(found, dict | list) and loc and "error" not in context:
+        message = f"{message} (found {found!r})"
+    place = f"{name}, line {line}: " if name and node is not None else f"{name}: " if name else ""
     return f"{place}{field or 'recipe'}: {message}"
+
+
+def _known(found: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(found, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
 
 
 def _locate(node: yaml.Node | None, loc: list[Any]) -> tuple[int, str]:
     """Line (from 1) and dotted name of the field at ``loc``; parts that name a union's branch are passed over."""
-    line, names = (node.start_mark.line + 1 if node is not None else 1), ""
+    if node is None:
+        return 1, ".".join(map(str, loc))
+    line, names = node.start_mark.line + 1, ""
     for part in loc:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:

@@ -115,7 +115,7 @@ def shape_of(model: str | Shape) -> Shape:
         model = {"preset": model}
     fields = dict(model)
     preset = fields.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and preset not in [*PRESETS]:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     shape = {**(PRESETS[preset] if preset else {}), **fields}
     known = FIELDS.get(str(shape.get("type")))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import MillError
+from pipeline.notation import Misfit
 from pipeline.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.stage import Config
@@ -250,19 +251,21 @@ class BuildRecipe(Recipe):
         require_unique("embeddings", [*(run.name for run in self.embeddings), *(run.name for run in self.pretrain)])
         tokenizers = [tokenizer.name for tokenizer in self.tokenizers]
         encoders = [run.name for run in self.pretrain if run.objective in options.ENCODERS]
-        for run in self.pretrain:
-            _require("pretrain", run.name, "tokenizer", run.tokenizer, tokenizers)
+        for at, run in enumerate(self.pretrain):
+            _require(run.tokenizer, tokenizers, "pretrain", at, "tokenizer")
             self._teacher_is_there(run)
         if self.ladder is not None:
-            _require("ladder", self.ladder.family, "tokenizer", self.ladder.tokenizer, tokenizers)
+            _require(self.ladder.tokenizer, tokenizers, "ladder", "tokenizer")
         if self.ablation is not None:
-            _require("ablation", self.name, "tokenizer", self.ablation.tokenizer, tokenizers)
-        for run in self.finetune:
-            _require("finetune", run.name, "base", run.base, encoders)
-            for baseline in run.baselines:
-                _require("finetune", run.name, "baselines", baseline, [entry.name for entry in self.embeddings])
+            _require(self.ablation.tokenizer, tokenizers, "ablation", "tokenizer")
+        for at, run in enumerate(self.finetune):
+            _require(run.base, encoders, "finetune", at, "base")
+            for place, baseline in enumerate(run.baselines):
+                _require(baseline, [entry.name for entry in self.embeddings], "finetune", at, "baselines", place)
             if run.name in {other.name for other in self.pretrain}:
-                raise ValueError(f"finetune {run.name!r}: a pretrain run has this name; models need their own")
+                raise Misfit(
+                    f"a pretrain run is called {run.name!r} too; models need their own names", "finetune", at, "name"
+                )
         return self
 
     def _teacher_is_there(self, student: PretrainConfig) -> None:
@@ -270,16 +273,15 @@ class BuildRecipe(Recipe):
         names = [run.name for run in self.pretrain]
         if student.distillation is None or student.distillation.teacher not in names:
             return
-        at = names.index(student.distillation.teacher)
+        at, place = names.index(student.distillation.teacher), names.index(student.name)
+        field = ("pretrain", place, "distillation", "teacher")
         teacher = self.pretrain[at]
-        if at >= names.index(student.name):
-            raise ValueError(f"pretrain {student.name!r}: its teacher {teacher.name!r} must stand before it")
+        if at >= place:
+            raise Misfit(f"the teacher {teacher.name!r} must be listed before its student", *field)
         if teacher.tokenizer != student.tokenizer:
-            raise ValueError(f"pretrain {student.name!r}: its tokenizer must be its teacher's, {teacher.tokenizer!r}")
+            raise Misfit(f"must be the tokenizer of its teacher, {teacher.tokenizer!r}", "pretrain", place, "tokenizer")
         if teacher.objective not in ("mlm", "mlm_nsp", "distillation"):
-            raise ValueError(
-                f"pretrain {student.name!r}: its teacher {teacher.name!r} predicts no masked tokens; take a run of mlm"
-            )
+            raise Misfit(f"the teacher {teacher.name!r} predicts no masked tokens; take a run of mlm", *field)
 
 
 def stored(root: str | Path) -> BuildRecipe:
@@ -296,8 +298,7 @@ def stored(root: str | Path) -> BuildRecipe:
         ) from error
 
 
-def _require(section: str, name: str, field: str, value: str, known: list[str]) -> None:
+def _require(value: str, known: list[str], *field: str | int) -> None:
+    """Raise Misfit, which names ``field``, where ``value`` is not among the names of this recipe."""
     if value not in known:
-        raise ValueError(
-            f"{section} {name!r}: {field} {value!r} is not in this recipe; there is {', '.join(known) or 'none'}"
-        )
+        raise Misfit(f"{value!r} is not in this recipe; there is {', '.join(known) or 'none'}", *field)

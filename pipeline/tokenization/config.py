@@ -92,7 +92,7 @@ class TokenizerConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: dict) -> dict:
-        if not isinstance(values, dict) or values.get("algorithm") not in _PRE_TOKENIZERS:
+        if not isinstance(values, dict) or values.get("algorithm") not in [*_PRE_TOKENIZERS]:
             return values
         algorithm = values["algorithm"]
         filled = {name: value for name, value in values.items() if value is not None}

@@ -45,6 +45,10 @@ def test_what_a_user_can_put_right_is_one_message(tmp_path):
     assert f"{missing}: no such recipe" in refused("curate", missing)
     assert "give the folder of a model" in refused("lineage", missing)
     assert "no section 'nosuch'" in refused("fields", "nosuch")
+    wrong = refused("train-lm", tmp_path / "x.txt", "-o", tmp_path / "lm", "--prune", "0 one", "--max-bytes", "much")
+    assert wrong.startswith("error prune.1: must be a valid integer")
+    assert "max_bytes: could not parse value" in wrong
+    assert "pydantic" not in wrong
     assert "no corpus of a build" in refused("extend-tokenizer", "gpt2", missing, "-o", tmp_path / "out")
 
 

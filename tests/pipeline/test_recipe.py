@@ -38,7 +38,7 @@ def test_a_good_recipe_takes_defaults_for_what_it_leaves_out():
         ("bands: 14", "bands: many", "mine.yaml, line 8: minhash.bands: "),
         ("name: mine", "nmae: mine", "mine.yaml, line 1: nmae: unknown field; did you mean `name`?"),
         ("name: mine", "name: My Recipe", "mine.yaml, line 1: name: "),
-        ("    kind: jsonl", "    kind: jsnol", "mine.yaml, line 3: sources[0]"),
+        ("    kind: jsonl", "    kind: jsnol", "line 4: sources[0].kind: 'jsnol' is not known; did you mean `jsonl`?"),
         ("    path: ", "    ptah: ", "mine.yaml, line 5: sources[0].ptah: unknown field; did you mean `path`?"),
         ("minhash:", "perplexity: {}\nminhash:", "add a `language` section"),
         ("minhash:", "minhash: [", "not valid YAML"),

@@ -122,7 +122,7 @@ def test_a_student_that_does_not_fit_is_refused(teacher: str) -> None:
 @pytest.mark.parametrize(
     ("first", "message"),
     [
-        ({"tokenizer": "bytes", "objective": "causal", "model": TINY["gpt2"]}, "its tokenizer must be its teacher's"),
+        ({"tokenizer": "bytes", "objective": "causal", "model": TINY["gpt2"]}, "must be the tokenizer of its teacher"),
         ({"objective": "electra", "model": TINY["electra"]}, "predicts no masked tokens; take a run of mlm"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_teacher_that_cannot_teach_is_refused(first: dict, message: str) -> No
 
 
 def test_a_teacher_comes_before_its_student() -> None:
-    with pytest.raises(ValueError, match="its teacher 'teacher' must stand before it"):
+    with pytest.raises(ValueError, match="the teacher 'teacher' must be listed before its student"):
         recipe(pretrain=[section("distillation"), section("mlm", name="teacher")])
 
 
