@@ -40,8 +40,27 @@ def publish_curation(build: Build) -> None:
     if planted := canaries.canaries(build):
         told = "; ".join(planted["warnings"]) or "What each stage caught of the documents planted for it"
         _publish_table(build, "canaries", told, planted["rows"])
+    if contaminated := sections.contamination(build):
+        _publish_table(
+            build, "evaluation-sets", "Evaluation items found in documents", contamination_rows(contaminated)
+        )
     if found := needs.needs(build):
         create_markdown_artifact(needs_markdown(found), key(build, "corpus-for-a-model"), "Corpus for a model")
+
+
+def contamination_rows(found: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each evaluation set; ``found`` is sections.contamination's."""
+    return [
+        {
+            "set": row["set"],
+            "items": formats.count(row["items"]),
+            "found": formats.count(row["held"]),
+            "in documents": formats.count(row["documents"]),
+            "too short to check": formats.count(row["not_checkable"]),
+            "common, left in the corpus": formats.count(row["common"]),
+        }
+        for row in found
+    ]
 
 
 def publish_tokenizers(build: Build) -> None:

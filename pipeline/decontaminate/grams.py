@@ -1,18 +1,23 @@
 """Runs of words that evaluation items are recognised by, and where a text holds them.
 
 Words are those of ``dedup.shingles``: lower case, without punctuation, each character of a script without spaces by
-itself. An item of at least n words has all its n-grams; a shorter one of at least k words has one gram, itself.
+itself; but an apostrophe or a hyphen between two letters joins them, a hyphen also at the end of a line. So ``don't``,
+``don’t`` and ``dont`` are one word, and so are ``information`` and ``infor-`` with ``mation`` on the next line. An item
+of at least n words has all its n-grams; a shorter one of at least k words has one gram, itself.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numba import njit, uint32, uint64
 
-from pipeline.dedup import folding
+from pipeline.dedup import folding, shingles
 from pipeline.dedup.folding import ALONE, decode
 from pipeline.dedup.shingles import mix
 from pipeline.text.buffers import text_buffers
@@ -22,6 +27,45 @@ _FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
 _STEP = uint64(0x9E3779B97F4A7C15)
 #: Bits of the filter for each gram, at least: about one place in 16 that holds none has to be looked up.
 _FILTER_BITS = 16
+
+#: Quotation marks that stand for an apostrophe, and what is not seen between two letters.
+_APOSTROPHES = "'`´ʹʻʼʽ‘’‛′＇\u200b\u200c\u200d\u2060\ufeff"
+#: Hyphens, the soft one and the not sign that stands for it after a faulty conversion included.
+_HYPHENS = "-‐‑\u00ad¬"
+_JOINT = re.compile(rf"[{_APOSTROPHES}]|[{_HYPHENS}](?:[ \t]*\r?\n[ \t]*)?")
+#: Flags of an entry of ``word_table``: a letter, something that joins two letters, and the same at a line's end, too.
+_LETTER, _JOINS, _JOINS_LINES = np.uint32(1 << 30), np.uint32(1 << 29), np.uint32(1 << 28)
+#: The character of an entry; 0 for all that is no part of a word.
+_CHARACTER = np.uint32((1 << 21) - 1)
+
+
+def words(text: str) -> list[str]:
+    """The words of ``text``: the definition, in plain Python for anyone to check the kernels against."""
+
+    def joined(found: re.Match[str]) -> str:
+        between = found.start() > 0 and found.end() < len(text)
+        return "" if between and _is_letter(text[found.start() - 1]) and _is_letter(text[found.end()]) else " "
+
+    return list(shingles.words(_JOINT.sub(joined, text)))
+
+
+def _is_letter(character: str) -> bool:
+    spaced = character not in _APOSTROPHES and not folding.stands_alone(character)
+    return spaced and unicodedata.category(character)[0] in "LM"
+
+
+@cache
+def word_table() -> np.ndarray:
+    """uint32 [0x110000]: as ``folding.word_table``, with the flags above."""
+    table = folding.word_table().copy()
+    for code in np.flatnonzero(table).tolist():
+        if _is_letter(chr(code)):
+            table[code] |= _LETTER
+    for character in _APOSTROPHES:
+        table[ord(character)] = _JOINS
+    for character in _HYPHENS:
+        table[ord(character)] = _JOINS | _JOINS_LINES
+    return table
 
 
 class Grams(NamedTuple):
@@ -46,7 +90,7 @@ def item_grams(texts: pa.StringArray, ngram: int, least: int) -> tuple[Grams, np
     ``members[offsets[i]:offsets[i + 1]]`` (ascending; none if it has fewer than k words).
     """
     data, offsets = text_buffers(texts)
-    words, *columns = _item_grams(data, offsets, folding.word_table(), ngram, least)
+    words, *columns = _item_grams(data, offsets, word_table(), ngram, least)
     every = Grams(*columns)
     _, first, inverse = np.unique(every.key, return_index=True, return_inverse=True)
     pairs = np.unique(every.item * max(len(first), 1) + inverse)
@@ -67,29 +111,53 @@ def find(
     widths = np.unique(grams.width)
     slots = _slots(grams.key)
     bits = _filter(grams.anchor)
-    return _find(
-        data, offsets, folding.word_table(), *grams, item_data, item_offsets, widths, slots, bits, ngram, least
-    )
+    return _find(data, offsets, word_table(), *grams, item_data, item_offsets, widths, slots, bits, ngram, least)
 
 
 @njit(cache=True, nogil=True)
 def _next_word(data, at, end, table):
     """``(hash, start, end)`` of the first word in ``data[at:end]``; start is -1 if there is none."""
-    h, start = _FNV_OFFSET, -1
+    h, start, last = _FNV_OFFSET, -1, uint32(0)
     while at < end:
         code, after = decode(data, at)
         entry = table[code]
-        if entry == 0 or entry & ALONE:
+        if entry & _CHARACTER == 0 or entry & ALONE:
             if start >= 0:
+                if entry & _JOINS and last & _LETTER:
+                    letter = _next_letter(data, after, end, entry & _JOINS_LINES, table)
+                    if letter >= 0:
+                        at = letter
+                        continue
                 break
-            if entry:
-                return mix(uint64((h ^ uint64(entry & ~ALONE)) * _FNV_PRIME)), at, after
+            if entry & ALONE:
+                return mix(uint64((h ^ uint64(entry & _CHARACTER)) * _FNV_PRIME)), at, after
         else:
             if start < 0:
                 start = at
-            h = uint64((h ^ uint64(entry)) * _FNV_PRIME)
+            h = uint64((h ^ uint64(entry & _CHARACTER)) * _FNV_PRIME)
+            last = entry
         at = after
     return mix(h), start, at
+
+
+@njit(cache=True, nogil=True)
+def _next_letter(data, at, end, over_lines, table):
+    """Where the letter stands that ``data[at:end]`` begins with, perhaps after one line end; -1 without one."""
+    if over_lines:
+        blank = _after_blanks(data, at, end)
+        line = blank + (blank < end and data[blank] == 13)
+        if line < end and data[line] == 10:
+            at = _after_blanks(data, line + 1, end)
+    if at < end and table[decode(data, at)[0]] & _LETTER:
+        return at
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _after_blanks(data, at, end):
+    while at < end and (data[at] == 32 or data[at] == 9):
+        at += 1
+    return at
 
 
 @njit(cache=True, nogil=True)
@@ -237,10 +305,20 @@ def _same(data, at, end, other, other_at, other_end, table):
         _, other_start, other_at = _next_word(other, other_at, other_end, table)
         if start < 0 or other_start < 0:
             return start < 0 and other_start < 0
-        while start < at and other_start < other_at:
-            code, start = decode(data, start)
-            other_code, other_start = decode(other, other_start)
-            if table[code] != table[other_code]:
+        while True:
+            character, start = _next_character(data, start, at, table)
+            other_character, other_start = _next_character(other, other_start, other_at, table)
+            if character != other_character:
                 return False
-        if start < at or other_start < other_at:
-            return False
+            if character == 0:
+                break
+
+
+@njit(cache=True, nogil=True)
+def _next_character(data, at, end, table):
+    """``(character, after)``: the first of a word in ``data[at:end]``, and the place after it; 0 if there is none."""
+    while at < end:
+        code, at = decode(data, at)
+        if table[code] & _CHARACTER:
+            return table[code] & _CHARACTER, at
+    return uint32(0), at

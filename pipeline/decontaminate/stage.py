@@ -1,45 +1,76 @@
 """Decontamination: documents that hold items of evaluation sets (Brown et al. 2020, appendix C: 13-grams, rare ones).
 
-An item is held by a document if a share of ``min_overlap`` of its grams stands there. A gram that stands in more than
-``max_document_frequency`` documents is common (a famous quotation, boilerplate): it counts neither as found nor among
-the item's. An item of fewer than ``min_words`` words cannot be checked, one with common grams only is not judged; the
-report names both.
+An item is held by a document if a share of ``min_overlap`` of its grams stands there, or of those of a part of it: the
+text between the labels that all items of a set share (see ``prompts``). A gram that stands in more than
+``max_document_frequency`` of the documents, and in more than ``frequency_floor``, is common (a famous quotation,
+boilerplate): it counts neither as found nor among the item's. What is not acted upon for that reason alone is counted;
+an item of fewer than ``min_words`` words cannot be checked. The report names both.
 
     work/decontaminate.index/{items,grams}.arrow   work/decontaminate.hits/<shard>   work/decontaminate.frequency/
-    work/decontaminate.held/<shard>   decontamination.json (per set and item: documents, overlap, byte ranges)
+    work/decontaminate.{held,passed}/<shard>   decontamination.json (per set and item: documents, overlap, byte ranges)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+import pyarrow.compute as pc
+from pydantic import Field, field_validator, model_validator
 
-from pipeline import stage
+from pipeline import MillError, stage
 from pipeline.build import Build, Outcome, Step, View
-from pipeline.decontaminate import evaluation
+from pipeline.decontaminate import evaluation, prompts
 from pipeline.decontaminate.grams import Grams, find, item_grams
 from pipeline.dedup import folding, rows
 from pipeline.dedup.shingles import shingle_sets
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 
-VERSION = 1
+VERSION = 2
 NAME = "decontaminate"
 RULE = "decontaminate.overlap"
+#: Documents that were searched, in the metadata of the hits and of the frequencies.
+_DOCUMENTS = b"corpusmill.documents"
 
 
 class Config(stage.Config):
-    """``cut_span`` cuts the grams of the items held, and drops a document only if no word would be left."""
+    """``cut_span`` cuts the grams of the items held, and drops a document only if no word would be left.
 
-    sets: Annotated[list[evaluation.EvaluationSet], Field(min_length=1)]
-    ngram: Annotated[int, Field(ge=1, le=100)] = 13
-    min_words: Annotated[int, Field(ge=1)] = 8
-    min_overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
-    max_document_frequency: Annotated[int, Field(ge=1)] = 10
-    action: Literal["drop_document", "cut_span"] = "drop_document"
+    Brown et al. call a gram common that stands in more than ten documents, whatever their number; but a popular item
+    stands in many, and then nothing would be done about it. A share grows with the corpus.
+    """
+
+    sets: Annotated[list[evaluation.EvaluationSet], Field(min_length=1)] = Field(
+        description="The evaluation sets whose items are searched for."
+    )
+    ngram: Annotated[int, Field(ge=1, le=100)] = Field(
+        13, description="Words of a run that an item is recognised by (Brown et al. 2020: 13)."
+    )
+    min_words: Annotated[int, Field(ge=1)] = Field(
+        8, description="Items of fewer words are not searched for, because too many texts hold them by chance."
+    )
+    min_overlap: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of an item's word runs from which on a document holds the item."
+    )
+    max_document_frequency: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.001, description="Share of the documents above which a word run is common and does not count."
+    )
+    frequency_floor: Annotated[int, Field(ge=0)] = Field(
+        100, description="A word run in at most this many documents always counts, however small the corpus."
+    )
+    action: Literal["drop_document", "cut_span"] = Field(
+        "drop_document", description="Whether a document that holds an item is dropped, or only the item cut from it."
+    )
+
+    @field_validator("max_document_frequency", mode="before")
+    @classmethod
+    def _is_a_share(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and value > 1:
+            raise MillError(f"{value} is not a share; for a number of documents use `frequency_floor: {value}`")
+        return value
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Config:
@@ -78,13 +109,14 @@ def _index(build: Build, item: str) -> Outcome:
     paths = _path(build, "index", "items.arrow"), _path(build, "index", item)
     if all(shards.is_current(path, made_by) for path in paths):
         return Outcome(reused=True)
-    items = [entry for chosen in config.sets for entry in evaluation.read(chosen)]
-    texts = pa.array([entry.text for entry in items], pa.string())
+    items = list(_to_search(config.sets))
+    texts = pa.array([text for _, _, text in items], pa.string())
     grams, words, offsets, members = item_grams(texts, config.ngram, config.min_words)
     lists = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(members.astype(np.int32)))
     columns = {
-        "set": pa.array([entry.set for entry in items], pa.string()),
-        "item": pa.array([entry.id for entry in items], pa.string()),
+        "number": pa.array([number for number, _, _ in items], pa.int64()),
+        "set": pa.array([entry.set for _, entry, _ in items], pa.string()),
+        "item": pa.array([entry.id for _, entry, _ in items], pa.string()),
         "text": texts,
         "words": pa.array(words),
         "grams": lists,
@@ -94,6 +126,17 @@ def _index(build: Build, item: str) -> Outcome:
         paths[1], pa.table({name: pa.array(values) for name, values in grams._asdict().items()}), made_by
     )
     return Outcome(len(items), texts.nbytes)
+
+
+def _to_search(sets: Sequence[evaluation.EvaluationSet]) -> Iterator[tuple[int, evaluation.Item, str]]:
+    """Number, item and text of every item, and of every part of it that may stand without the rest."""
+    number = 0
+    for chosen in sets:
+        items = list(evaluation.read(chosen))
+        for item, parts in zip(items, prompts.parts([item.text for item in items]), strict=True):
+            yield number, item, item.text
+            yield from ((number, item, part) for part in parts)
+            number += 1
 
 
 def _items(build: Build) -> pa.Table:
@@ -112,7 +155,8 @@ def _search(build: Build, shard: str) -> Outcome:
     grams = Grams(*(rows.array(table, name) for name in Grams._fields))
     hits = find(view.texts, grams, rows.column(_items(build), "text"), config.ngram, config.min_words)
     names = ("text", "gram", "start", "end")
-    shards.write_table(path, pa.table(dict(zip(names, map(pa.array, hits), strict=True))), made_by)
+    searched = {_DOCUMENTS: str(len(view.texts))}
+    shards.write_table(path, pa.table(dict(zip(names, map(pa.array, hits), strict=True)), metadata=searched), made_by)
     return Outcome(len(view.texts), view.texts.nbytes)
 
 
@@ -129,18 +173,26 @@ def _count(build: Build, item: str) -> Outcome:
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     grams = len(shards.read_table(_path(build, "index", "grams.arrow")))
-    frequency = np.zeros(grams, np.int64)
-    for shard in build.shards():
+    frequency, documents = np.zeros(grams, np.int64), 0
+    for shard, source in zip(build.shards(), inputs, strict=True):
         text, gram, _, _ = _hits(build, shard)
         frequency += np.bincount(np.unique(np.stack([text, gram]), axis=1)[1], minlength=grams)
-    shards.write_table(path, pa.table({"documents": frequency}), made_by)
+        documents += int((shards.read_metadata(source) or {})[_DOCUMENTS])
+    shards.write_table(path, pa.table({"documents": frequency}, metadata={_DOCUMENTS: str(documents)}), made_by)
     return Outcome()
+
+
+def _most(build: Build) -> int:
+    """In how many documents a gram that counts may stand."""
+    documents = (shards.read_metadata(_path(build, "frequency", "frequency.arrow")) or {})[_DOCUMENTS]
+    config = _config(build)
+    return max(int(config.max_document_frequency * int(documents)), config.frequency_floor)
 
 
 def _rare(build: Build) -> np.ndarray:
     """bool, one a gram: whether it counts."""
     frequency = rows.array(shards.read_table(_path(build, "frequency", "frequency.arrow")), "documents")
-    return frequency <= _config(build).max_document_frequency
+    return frequency <= _most(build)
 
 
 def _judge(build: Build, shard: str) -> Outcome:
@@ -149,12 +201,14 @@ def _judge(build: Build, shard: str) -> Outcome:
     made_by = files.fingerprint(
         NAME, VERSION, config.model_dump(mode="json"), rows.fingerprints(inputs), build.view_fingerprint(shard, NAME)
     )
-    paths = build.ledger_path(NAME, shard), _path(build, "held", shard)
+    paths = build.ledger_path(NAME, shard), _path(build, "held", shard), _path(build, "passed", shard)
     if all(shards.is_current(path, made_by) for path in paths):
         return Outcome(reused=True)
     view, items = build.view(shard, before=NAME), _items(build)
-    text, item, overlap, ranges = _pairs(build, shard, items)
+    rare = _rare(build)
+    text, item, overlap, ranges = _pairs(build, shard, items, rare)
     held = overlap >= config.min_overlap
+    names = rows.column(items.group_by("number").aggregate([("item", "min")]).sort_by("number"), "item_min")
     count = np.bincount(text[held], minlength=len(view.texts))
     largest = np.zeros(len(view.texts))
     best = np.full(len(view.texts), -1)
@@ -165,7 +219,7 @@ def _judge(build: Build, shard: str) -> Outcome:
     columns: dict[str, pa.Array] = {
         "contaminated_items": pa.array(count.astype(np.int32)),
         "contamination_overlap": pa.array(largest),
-        "contamination_item": rows.column(items, "item").take(pa.array(best, mask=best < 0)),
+        "contamination_item": names.take(pa.array(best, mask=best < 0)),
     }
     dropped = count > 0
     if config.action == "cut_span":
@@ -183,32 +237,68 @@ def _judge(build: Build, shard: str) -> Outcome:
         "ranges": _lifted(ranges, view, text[held]),
     }
     shards.write_table(paths[1], pa.table(found), made_by)
+    shards.write_table(
+        paths[2], _passed(build, shard, items, rare, set(zip(text[held], item[held], strict=True))), made_by
+    )
     build.write_ledger(NAME, shard, ledger.spread(view.alive, {**columns, **verdicts.columns()}), made_by)
     return Outcome(len(view.texts), view.texts.nbytes)
 
 
-def _pairs(build: Build, shard: str, items: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.ListArray]:
-    """``(text, item, overlap, ranges)``, ascending: each pair with a rare gram in common, its share, and where."""
-    rare = _rare(build)
-    lists = rows.column(items, "grams")
+def _pairs(
+    build: Build, shard: str, items: pa.Table, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.ListArray]:
+    """``(text, item, overlap, ranges)``, ascending: each pair with a gram of ``counts`` (bool, one a gram) in common.
+
+    ``item`` is its number; ``overlap`` the largest share among it and its parts; ``ranges`` where its grams stand.
+    """
+    lists, number = rows.column(items, "grams"), rows.array(items, "number")
     offsets, members = lists.offsets.to_numpy(), lists.values.to_numpy()
     owners = np.repeat(np.arange(len(items)), np.diff(offsets))
-    countable = np.bincount(owners, weights=rare[members], minlength=len(items))
+    countable = np.bincount(owners, weights=counts[members], minlength=len(items))
     order = np.argsort(members, kind="stable")
-    first = np.searchsorted(members[order], np.arange(len(rare) + 1))
+    first = np.searchsorted(members[order], np.arange(len(counts) + 1))
     hits = _hits(build, shard)
-    text, gram, start, end = (values[rare[hits[1]]] for values in hits)
-    many = np.diff(first)[gram]  # how many items have the gram that was found
+    text, gram, start, end = (values[counts[hits[1]]] for values in hits)
+    many = np.diff(first)[gram]  # how many items and parts have the gram that was found
     hit = np.repeat(np.arange(len(gram)), many)
     within = np.arange(len(hit)) - np.repeat(np.cumsum(many) - many, many)
-    item = owners[order][first[gram[hit]] + within]
-    pairs, pair = np.unique(text[hit] * max(len(items), 1) + item, return_inverse=True)
-    distinct = np.unique(np.stack([pair, gram[hit]]), axis=1)[0]
-    texts, item = np.divmod(pairs, max(len(items), 1))
-    overlap = np.bincount(distinct, minlength=len(pairs)) / countable[item]
-    order = np.lexsort((end[hit], start[hit], pair))
-    edges = np.searchsorted(pair[order], np.arange(len(pairs) + 1))
-    return texts, item, overlap, spans.merge([spans.from_ranges(edges, start[hit][order], end[hit][order])])
+    row = owners[order][first[gram[hit]] + within]
+    found, place = np.unique(text[hit] * max(len(items), 1) + row, return_inverse=True)
+    distinct = np.unique(np.stack([place, gram[hit]]), axis=1)[0]
+    texts, part = np.divmod(found, max(len(items), 1))
+    shares = np.bincount(distinct, minlength=len(found)) / countable[part]
+    pairs, pair = np.unique(texts * max(len(items), 1) + number[part], return_inverse=True)
+    overlap = np.zeros(len(pairs))
+    np.maximum.at(overlap, pair, shares)
+    order = np.lexsort((end[hit], start[hit], pair[place]))
+    edges = np.searchsorted(pair[place][order], np.arange(len(pairs) + 1))
+    ranges = spans.merge([spans.from_ranges(edges, start[hit][order], end[hit][order])])
+    return *np.divmod(pairs, max(len(items), 1)), overlap, ranges
+
+
+def _passed(build: Build, shard: str, items: pa.Table, rare: np.ndarray, held: set[tuple[int, int]]) -> pa.Table:
+    """What would be held if common grams counted: of each item, and of each set (``item`` null), how many documents,
+    and the first of them by id.
+    """
+    schema = pa.schema(
+        [("set", pa.string()), ("item", pa.int64()), ("documents", pa.int64()), ("example", pa.string())]
+    )
+    text, item, overlap, _ = _pairs(build, shard, items, np.ones(len(rare), bool))
+    enough = np.flatnonzero(overlap >= _config(build).min_overlap)
+    pairs = [(text[i], item[i]) for i in enough.tolist() if (text[i], item[i]) not in held]
+    if not pairs:
+        return schema.empty_table()
+    sets = dict(zip(items["number"].to_pylist(), items["set"].to_pylist(), strict=True))
+    ids = build.view(shard, before=NAME).documents["id"]
+    documents: dict[tuple[str, int | None], set[str]] = {}
+    for row, number in pairs:
+        for key in ((sets[number], int(number)), (sets[number], None)):
+            documents.setdefault(key, set()).add(ids[row].as_py())
+    found = [
+        {"set": chosen, "item": number, "documents": len(there), "example": min(there)}
+        for (chosen, number), there in documents.items()
+    ]
+    return pa.Table.from_pylist(found, schema)
 
 
 def _by_text(text: np.ndarray, ranges: pa.ListArray, texts: int) -> pa.ListArray:
@@ -232,26 +322,41 @@ def _lifted(ranges: pa.ListArray, view: View, text: np.ndarray) -> pa.ListArray:
 
 
 def _report(build: Build, item: str) -> Outcome:
-    items, rare = _items(build), _rare(build)
+    items = _items(build)
     documents: dict[int, list[dict[str, Any]]] = {}
+    passed: dict[tuple[str, int | None], tuple[int, str]] = {}
     for shard in build.shards():
         for row in shards.read_table(_path(build, "held", shard)).to_pylist():
             ranges = [[part["start"], part["end"]] for part in row["ranges"]]
             entry = {"document": row["document"], "overlap": row["overlap"], "bytes": ranges}
             documents.setdefault(row["item"], []).append(entry)
-    lists = rows.column(items, "grams")
-    names, sets = items["item"].to_pylist(), items["set"].to_pylist()
-    report = {
-        chosen.name: {"items": 0, "held": {}, "not_checkable": [], "common": []} for chosen in _config(build).sets
+        for row in shards.read_table(_path(build, "passed", shard)).to_pylist():
+            before = passed.get((row["set"], row["item"]), (0, row["example"]))
+            more = before[0] + row["documents"], min(before[1], row["example"])
+            passed[row["set"], row["item"]] = more
+    report: dict[str, dict[str, Any]] = {
+        chosen.name: {"items": 0, "held": {}, "not_checkable": [], "common": {}, "common_documents": 0}
+        for chosen in _config(build).sets
     }
-    for number, (name, grams) in enumerate(zip(names, lists, strict=True)):
-        entry = report[sets[number]]
+    checkable = items.filter(pc.greater(pc.list_value_length(items["grams"]), 0))["number"].to_pylist()
+    every = dict(
+        zip(
+            items["number"].to_pylist(),
+            zip(items["set"].to_pylist(), items["item"].to_pylist(), strict=True),
+            strict=True,
+        )
+    )
+    for number in sorted(every.keys() - set(checkable)):
+        report[every[number][0]]["not_checkable"].append(every[number][1])
+    for number, (chosen, name) in every.items():
+        entry = report[chosen]
         entry["items"] += 1
-        if not len(grams.values):
-            entry["not_checkable"].append(name)
-        elif not rare[grams.values.to_numpy()].any():
-            entry["common"].append(name)
         if number in documents:
             entry["held"][name] = documents[number]
+        if (chosen, number) in passed:
+            entry["common"][name] = dict(zip(("documents", "example"), passed[chosen, number], strict=True))
+    for chosen, entry in report.items():
+        entry["common_documents"], _ = passed.get((chosen, None), (0, ""))
+        entry["common_above"] = _most(build)
     files.write_json(build.path(item), report)
-    return Outcome(len(items))
+    return Outcome(len(every))

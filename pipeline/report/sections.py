@@ -89,10 +89,11 @@ def _unread(sources: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def warnings(build: Build) -> list[str]:
-    """What the build warns of, in plain sentences: its account, near-duplicates, canaries."""
+    """What the build warns of, in plain sentences: its account, near-duplicates, evaluation sets, canaries."""
     account = read_json(build, "funnel.json") or {}
     near = duplicates(build)
     found = [*account.get("warnings", []), *(near["warnings"] if near else [])]
+    found += [warning for row in contamination(build) or [] for warning in row["warnings"]]
     return found + account.get("canaries", {}).get("warnings", [])
 
 
@@ -134,10 +135,33 @@ def contamination(build: Build) -> list[dict[str, Any]] | None:
             "documents": len({place["document"] for places in entry["held"].values() for place in places}),
             "not_checkable": len(entry["not_checkable"]),
             "common": len(entry["common"]),
+            "common_documents": entry["common_documents"],
+            "warnings": _not_acted_upon(name, entry),
             "examples": [(item, places[:_EXAMPLES]) for item, places in islice(entry["held"].items(), _REASONS)],
         }
         for name, entry in sorted(found.items())
     ]
+
+
+def _not_acted_upon(name: str, entry: Mapping[str, Any]) -> list[str]:
+    """What of an evaluation set decontamination let pass, and why."""
+    found = []
+    if entry["common"]:
+        item, place = max(entry["common"].items(), key=lambda pair: (pair[1]["documents"], pair[0]))
+        found.append(
+            f"decontamination: {formats.several(len(entry['common']), 'item')} of {name} found in "
+            f"{formats.several(entry['common_documents'], 'document')} and left there, because their word runs occur in"
+            f" more than {formats.several(entry['common_above'], 'document')}; for example {item} in"
+            f" {formats.several(place['documents'], 'document')}, one of them {place['example']}. To act on them, raise"
+            " decontaminate.max_document_frequency"
+        )
+    if entry["not_checkable"]:
+        found.append(
+            f"decontamination: {formats.several(len(entry['not_checkable']), 'item')} of {entry['items']} of {name} not"
+            " checked, because they have fewer words than decontaminate.min_words; for example"
+            f" {entry['not_checkable'][0]}"
+        )
+    return found
 
 
 def _documents(number: int) -> str:

@@ -20,13 +20,12 @@ from typing import Any
 import pytest
 
 from pipeline.build import Build
+from pipeline.decontaminate.grams import words as words_of
 from pipeline.decontaminate.stage import Config, steps
-from pipeline.dedup.shingles import shingles
-from pipeline.dedup.shingles import words as words_of
 from pipeline.store import files
 from tests.pipeline.dedup.corpus import decisions, run, write_documents
 
-NGRAM, OVERLAP, COMMON = 13, 0.5, 10
+NGRAM, OVERLAP, COMMON = 13, 0.5, 100
 SETS = {
     "gsm8k_test": (["question"], ["answer"]),
     "lambada_openai": (["context"], ["continuation"]),
@@ -54,6 +53,11 @@ class Injected:
     grams: int
     share: float
     document: dict[str, Any]
+
+
+def shingles(text: str, ngram: int) -> list[tuple[str, ...]]:
+    found = words_of(text)
+    return [tuple(found[i : i + ngram]) for i in range(max(len(found) - ngram + 1, min(len(found), 1)))]
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -153,3 +157,72 @@ def test_texts_older_than_the_items_hold_none_of_them(shared, tmp_path, parts):
     assert {name: entry["held"] for name, entry in files.read_json(build.path("decontamination.json")).items()} == {
         name: {} for name in SETS
     }
+
+
+def _arc(row: dict[str, Any]) -> tuple[str, list[str]]:
+    return row["query"].removeprefix("Question: "), row["choices"]
+
+
+def _commonsense(row: dict[str, Any]) -> tuple[str, list[str]]:
+    return row["query"].removeprefix("Question: ").partition("\nChoices:")[0], []
+
+
+def _choices(choices: list[str]) -> str:
+    return "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDE", choices, strict=False))
+
+
+#: Sets as they come or as harnesses write them, and the question that stands in a text.
+FORMATS = {
+    "arc_easy as it comes": ("arc_easy", lambda row: row["query"], _arc),
+    "commonsense_qa as it comes": ("commonsense_qa", lambda row: row["query"], _commonsense),
+    "choices": (
+        "arc_easy",
+        lambda row: f"Q: {_arc(row)[0]}\nChoices:\n{_choices(row['choices'])}\nA:",
+        _arc,
+    ),
+    "one line": (
+        "arc_challenge",
+        lambda row: f"Question: {_arc(row)[0]} Choices: {_choices(row['choices'])} Answer:".replace("\n", " "),
+        _arc,
+    ),
+    "instruction": (
+        "openbook_qa",
+        lambda row: (
+            f"The following is a multiple choice question.\n\nContext: {row['query']}\nOptions: {row['choices']}"
+        ),
+        lambda row: (row["query"], row["choices"]),
+    ),
+    "worked": (
+        "gsm8k_test",
+        lambda row: f"### Question:\n{row['question']}\n\n### Answer:\n{row['answer']}",
+        lambda row: (row["question"], []),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_question_is_found_in_prose_however_the_set_writes_its_prompts(shared, tmp_path, name):
+    """All questions that are long enough to be checked at all, put into prose without any label."""
+    origin, prompt, question = FORMATS[name]
+    rows = records(shared / f"evalsets/{origin}.jsonl.gz")
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": prompt(row)}) + "\n" for row in rows))
+    draw = random.Random(name)
+    hosts = [row["text"].split(" ")[:200] for row in records(shared / "prose/speech/us_presidents.jsonl.gz")]
+    chosen = [number for number, row in enumerate(rows) if len(words_of(question(row)[0])) >= 8]
+    chosen = draw.sample(chosen, min(len(chosen), 200))
+    documents = []
+    for number in chosen:
+        host, place = draw.choice(hosts), draw.randrange(200)
+        text = " ".join([*host[:place], "\n", question(rows[number])[0].replace("'", "’"), "\n", *host[place:]])
+        documents.append({"id": str(number), "text": text})
+    prompts = {"name": "prompts", "path": str(path), "question_fields": ["prompt"]}
+    build = Build(str(tmp_path / "build"), Recipe(Config.model_validate({"sets": [prompts]})))  # type: ignore[arg-type]
+    write_documents(build, documents, 100)
+    run(build, steps())
+    held = files.read_json(build.path("decontamination.json"))["prompts"]["held"]
+    missed = [
+        n for n in chosen if str(n) not in {e["document"] for e in held.get(f"prompts/prompts.jsonl#{n + 1}", [])}
+    ]
+    print(name, f"{len(chosen) - len(missed)}/{len(chosen)}")
+    assert missed == []

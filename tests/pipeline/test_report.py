@@ -399,7 +399,8 @@ def test_warnings_forgotten_documents_changed_texts_and_evaluation_items_are_on_
     }
     files.write_json(build.path("work", "minhash.clusters", "report.json"), clusters)
     place = {"document": f"web/d{HOSTILE}", "overlap": 0.75, "bytes": [[0, 9]]}
-    held = {"items": 40, "held": {"gsm#4": [place]}, "not_checkable": ["a", "b"], "common": []}
+    held = {"items": 40, "held": {"gsm#4": [place]}, "not_checkable": ["a", "b"]}
+    held |= {"common": {"gsm#7": {"documents": 900, "example": "w/9"}}, "common_documents": 900, "common_above": 100}
     files.write_json(build.path("decontamination.json"), {"gsm": held})
     page = Path(report.render(build)).read_text("utf-8")
     assert "<script>alert" not in page

@@ -4,10 +4,9 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.decontaminate.grams import find, item_grams
-from pipeline.dedup.shingles import words
+from pipeline.decontaminate.grams import find, item_grams, words
 
-TEXT = st.one_of(st.text(alphabet="aAbB ,.\n我é\u0301ไ", max_size=40), st.text(max_size=20))
+TEXT = st.one_of(st.text(alphabet="aAbB1 ,.\n我é\u0301ไ'’ʼ-\u00ad\r", max_size=40), st.text(max_size=20))
 TEXTS = st.lists(TEXT, max_size=6)
 
 
@@ -64,3 +63,19 @@ def test_a_huge_line_is_searched_in_memory_that_does_not_grow_with_it():
     text = "x" * 3_000_000 + " " + "word " * 400_000 + item.upper() + " end" * 10
     _, _, start, end = find(pa.array([text]), grams, pa.array([item]), 13, 5)
     assert [text[a:b] for a, b in zip(start, end, strict=True)] == [item.upper()]
+
+
+def test_apostrophes_and_hyphens_of_any_form_and_at_line_ends_make_no_difference():
+    item = pa.array(["Janet's well-known ducks don't lay information o'clock"])
+    grams, *_ = item_grams(item, 7, 7)
+    others = [
+        "Janet’s well-known ducks donʼt lay information o‘clock",
+        "Janet`s well‐known ducks dont lay infor-\nmation o\u00adclock",
+        "Janet's well-\r\n  known ducks don't lay infor\u00admation o'clock",
+        "Janet's well known ducks don't lay information o'clock",  # two words
+        "Janet's well-known ducks don't lay infor-\n\nmation o'clock",  # another paragraph
+    ]
+    found, _, start, end = find(pa.array(others), grams, item, 7, 7)
+    assert found.tolist() == [0, 1, 2]
+    assert all(others[i].encode()[a:b].decode() == others[i] for i, a, b in zip(found, start, end, strict=True))
+    assert words("3-4 'a' b--c d' e") == ["3", "4", "a", "b", "c", "d", "e"]

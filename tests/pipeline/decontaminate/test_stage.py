@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pipeline.build import Build
 from pipeline.decontaminate.evaluation import WrongEvaluationSet
 from pipeline.decontaminate.stage import Config, steps
+from pipeline.report import sections
 from pipeline.store import files
 from tests.pipeline.dedup.corpus import decisions, run, write_documents
 
@@ -41,6 +42,11 @@ def build_of(root, documents, items=({"q": ITEM, "a": ANSWER},), shard_size=3, p
 def held(build: Build) -> dict[str, list]:
     run(build, steps())
     return files.read_json(build.path("decontamination.json"))["rivers"]["held"]
+
+
+def warnings(build: Build) -> list[str]:
+    (found,) = sections.contamination(build) or []
+    return found["warnings"]
 
 
 def dropped(build: Build) -> list[str]:
@@ -83,14 +89,60 @@ def test_the_switches_choose_which_part_counts(tmp_path, parts, expected):
 
 def test_what_many_documents_hold_is_common_and_does_not_count(tmp_path):
     documents = [f"{filler(n)} {ITEM}" for n in range(5)] + [f"{ITEM}\n{ANSWER}"]
-    build = build_of(tmp_path, documents, max_document_frequency=5, shard_size=2)
+    build = build_of(tmp_path, documents, frequency_floor=5, shard_size=2)
     assert [entry["document"] for entry in held(build)["rivers/set.jsonl#1"]] == ["doc-00005"]
     assert dropped(build) == ["doc-00005"]
-    everywhere = build_of(tmp_path, [f"{n} {ITEM} {ANSWER}" for n in range(6)], max_document_frequency=5)
-    assert held(everywhere) == {}
-    assert files.read_json(everywhere.path("decontamination.json"))["rivers"]["common"] == ["rivers/set.jsonl#1"]
-    rare = build_of(tmp_path, [f"{n} {ITEM} {ANSWER}" for n in range(6)], max_document_frequency=6)
+    rare = build_of(tmp_path, [f"{n} {ITEM} {ANSWER}" for n in range(6)], frequency_floor=6)
     assert len(held(rare)["rivers/set.jsonl#1"]) == 6
+
+
+def test_an_item_in_many_documents_is_dropped_by_default_and_what_is_left_in_is_said(tmp_path):
+    documents = [f"{filler(n)} {ITEM} {ANSWER}" for n in range(60)] + [filler(n) for n in range(100, 140)]
+    build = build_of(tmp_path, documents)
+    assert len(held(build)["rivers/set.jsonl#1"]) == len(dropped(build)) == 60
+    assert warnings(build) == []
+    # a share above the floor: 60 of 100 documents hold it
+    for share, acted in ((0.6, 60), (0.5, 0)):
+        build = build_of(tmp_path, documents, frequency_floor=0, max_document_frequency=share)
+        assert sum(map(len, held(build).values())) == len(dropped(build)) == acted
+    report = files.read_json(build.path("decontamination.json"))["rivers"]
+    assert report["common"] == {"rivers/set.jsonl#1": {"documents": 60, "example": "doc-00000"}}
+    (warning,) = warnings(build)
+    assert "1 item of rivers found in 60 documents and left there" in warning
+    assert "rivers/set.jsonl#1" in warning
+    assert "doc-00000" in warning
+    with pytest.raises(ValidationError, match="frequency_floor: 12"):
+        Config(sets=[], max_document_frequency=12)  # type: ignore[call-arg]
+
+
+PROMPTS = [
+    "Question: Which of these animals sleeps with half of its {0} awake?\nChoices:\nA. a {0}\nB. a {1}\nAnswer: A",
+    "Context: The {0} lived long ago near {1}, as all know.\nQ: In which year did the {0} leave for the north?\nA:",
+    "The following question is about {1}.\n\nIn which old town did the last {0} of the line live? (A) {0} (B) {1}",
+    "Please answer. Question: who gave the {0} its name, and when was that done? Answer: {1}",
+]
+BARE = [
+    "Which of these animals sleeps with half of its {0} awake?",
+    "In which year did the {0} leave for the north?",
+    "In which old town did the last {0} of the line live?",
+    "who gave the {0} its name, and when was that done?",
+]
+
+
+@pytest.mark.parametrize(("prompt", "bare"), list(zip(PROMPTS, BARE, strict=True)))
+def test_a_question_is_found_without_the_labels_that_all_prompts_of_its_set_share(tmp_path, prompt, bare):
+    names = [filler(n, 1) for n in range(40)]
+    items = [{"q": prompt.format(names[n], names[n + 20]), "a": ""} for n in range(20)]
+    documents = [f"{filler(n)}\n{bare.format(names[n])}\n{filler(n + 50)}" for n in range(20)]
+    documents += [f"{filler(n)}\n{items[n]['q']}" for n in range(20)]
+    documents += ["Question: Choices: A. B. Answer: A The following question is about. Please answer."]
+    build = build_of(tmp_path, documents, items)
+    found = held(build)
+    assert {item: [place["document"] for place in places] for item, places in found.items()} == {
+        f"rivers/set.jsonl#{n + 1}": [f"doc-{n:05d}", f"doc-{n + 20:05d}"] for n in range(20)
+    }
+    assert decisions(build, "decontaminate")["doc-00000"]["contaminated_items"] == 1
+    assert files.read_json(build.path("decontamination.json"))["rivers"]["items"] == 20
 
 
 def test_a_short_item_is_matched_whole_and_a_shorter_one_reported_as_not_checkable(tmp_path):
