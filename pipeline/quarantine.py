@@ -20,6 +20,9 @@ MAX_QUARANTINED = 10_000
 #: Stretches that could not be read are listed up to this number; all are counted.
 _LISTED = 100
 _SHOWN = 3
+#: Kinds and reasons that are counted by themselves, and their length in characters.
+_KINDS = 1000
+_LONGEST = 300
 
 SCHEMA = pa.schema(
     [
@@ -42,9 +45,10 @@ def empty() -> dict[str, Any]:
     """The account of nothing.
 
     ``quarantined`` records by ``reasons``, ``passed_over`` and ``flagged`` by kind, each with ``count`` and file and
-    record of the first; ``unread`` stretches of files, in number and stored bytes, and the first of them.
+    record of the first; ``unread`` stretches of files, in number, stored bytes and (an estimate) bytes missing, and
+    the first of them.
     """
-    nothing = {"count": 0, "bytes": 0, "stretches": []}
+    nothing = {"count": 0, "bytes": 0, "missing": 0, "stretches": []}
     return {"quarantined": 0, "reasons": {}, "passed_over": {}, "flagged": {}, "unread": nothing}
 
 
@@ -61,12 +65,13 @@ class Account:
         if isinstance(record, Unread):
             unread = self.report["unread"]
             unread["count"] += 1
-            unread["bytes"] += record.bytes
+            unread["missing" if record.missing else "bytes"] += record.bytes
             if len(unread["stretches"]) < _LISTED:
                 unread["stretches"].append(record._asdict())
         elif isinstance(record, Rejected):
             self.report["quarantined"] += record.count
-            self._count("reasons", record.reason, record)["count"] += record.count
+            more = {"remedy": record.remedy} if record.remedy else {}
+            self._count("reasons", record.reason, record, **more)["count"] += record.count
             if len(self._rows) < MAX_QUARANTINED:
                 self._rows.append({"source": self._source, **record._asdict()})
         elif isinstance(record, PassedOver):
@@ -76,9 +81,12 @@ class Account:
         else:
             self._count("flagged", record.kind, record)["count"] += 1
 
-    def _count(self, group: str, kind: str, record: Any, **more: int) -> dict[str, Any]:
-        first = {"count": 0, "file": record.file, "record": record.record, **more}
-        return self.report[group].setdefault(printable(kind), first)
+    def _count(self, group: str, kind: str, record: Any, **more: Any) -> dict[str, Any]:
+        found = self.report[group]
+        kind = printable(kind)[:_LONGEST]
+        if kind not in found and len(found) >= _KINDS:  # contents of files name them
+            kind = "others"
+        return found.setdefault(kind, {"count": 0, "file": record.file, "record": record.record, **more})
 
     def table(self) -> pa.Table:
         return pa.Table.from_pylist(self._rows, SCHEMA)
@@ -93,7 +101,7 @@ def add(total: dict[str, Any], report: Mapping[str, Any]) -> None:
             for unit in {"count", "bytes"} & found.keys():
                 so_far[unit] += found[unit]
     unread = total["unread"]
-    for unit in ("count", "bytes"):
+    for unit in ("count", "bytes", "missing"):
         unread[unit] += report["unread"][unit]
     unread["stretches"] = [*unread["stretches"], *report["unread"]["stretches"]][:_LISTED]
 
@@ -106,7 +114,7 @@ def bad_records(report: Mapping[str, Any], documents: int, stored: int) -> tuple
     """
     unread = report["unread"]
     records, read = documents + report["quarantined"], stored - unread["bytes"]
-    estimate = math.ceil(unread["bytes"] * records / read) if read > 0 else 0
+    estimate = math.ceil((unread["bytes"] + unread["missing"]) * records / read) if read > 0 else 0
     lost = max(unread["count"], estimate)
     return report["quarantined"] + lost, records + lost
 
@@ -118,9 +126,10 @@ def examples(report: Mapping[str, Any]) -> list[str]:
     if hidden := report["unread"]["count"] - len(lines):
         lines.append(f"{hidden} more stretches of files not read")
     worst = sorted(report["reasons"].items(), key=lambda entry: (-entry[1]["count"], entry[0]))[:_SHOWN]
-    return lines + [
-        f"{found['count']} x {reason} (first: {found['file']}, record {found['record']})" for reason, found in worst
-    ]
+    for reason, found in worst:
+        remedy = f"; {found['remedy']}" if "remedy" in found else ""
+        lines.append(f"{found['count']} x {reason} (first: {found['file']}, record {found['record']}{remedy})")
+    return lines
 
 
 def check(name: str, total: Mapping[str, Any], budget: float, folder: str) -> None:
@@ -142,6 +151,9 @@ def check(name: str, total: Mapping[str, Any], budget: float, folder: str) -> No
 
 def unread_words(entry: Mapping[str, Any]) -> str:
     """A stretch that was not read, in words; ``entry`` is an Unread as a mapping."""
+    if entry["missing"]:
+        unknown = "how much is missing is not known, it counts as half"
+        return f"{entry['file']}: ends after record {entry['after_record']:,}, {unknown} ({entry['reason']})"
     at_end = entry["offset"] is None or entry["offset"] + entry["bytes"] >= entry["of"]
     place = f"{'ends ' if at_end else ''}after record {entry['after_record']:,}"
     if not entry["after_record"]:

@@ -67,7 +67,8 @@ def read(chosen: EvaluationSet) -> Iterator[Item]:
     for file in _files(chosen):
         ids = Ids(chosen.name, file)
         with open_file(file, ratio) as stream:
-            for number, _, data, fault in read_lines(stream, _LINE_BYTES):
+            for line in read_lines(stream, _LINE_BYTES):
+                number, data, fault = line.number, line.data, line.damage or line.fault
                 where = f"evaluation set {chosen.name!r}: {file.path}, line {number}"
                 if fault:
                     raise WrongEvaluationSet(f"{where}: {fault}; replace the file")

@@ -15,9 +15,11 @@ They depend on nothing but the file's name and its content. Texts are given as t
 
 from __future__ import annotations
 
+import json
+import math
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import orjson
@@ -60,7 +62,7 @@ class Rejected(NamedTuple):
 
     ``record`` (the first one's) counts from 1; ``offset`` is the byte where it starts in the uncompressed file (None
     where the format has no such thing); ``reason`` is a short phrase that is the same for all records of its sort;
-    ``excerpt`` the beginning of the raw record.
+    ``excerpt`` the beginning of the raw record; ``remedy`` what a user may do about it.
     """
 
     file: str
@@ -69,6 +71,7 @@ class Rejected(NamedTuple):
     reason: str
     excerpt: str = ""
     count: int = 1
+    remedy: str = ""
 
 
 class PassedOver(NamedTuple):
@@ -96,11 +99,12 @@ class Flagged(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """A stretch of a file that could not be read.
+    """A stretch of a file that could not be read, or (``missing``) that must have stood behind the file's end.
 
     It lies after the record ``after_record`` (0: before the first). ``offset``, ``bytes`` and ``of`` are about the file
     as it is stored: where the stretch begins (None: not known), how long it is, and how long the file is. ``reason`` is
-    a short phrase. It counts against the error budget as about as many records as its bytes may have held.
+    a short phrase. It counts against the error budget as about as many records as its bytes may have held. How much is
+    missing of a file that was cut off cannot be known; ``bytes`` is then ``of``, as if it had been cut in half.
     """
 
     file: str
@@ -109,6 +113,7 @@ class Unread(NamedTuple):
     reason: str
     bytes: int
     of: int
+    missing: bool = False
 
 
 Record = Document | Rejected | PassedOver | Flagged | Unread
@@ -155,6 +160,7 @@ class FileConfig(SourceConfig):
 class RecordConfig(SourceConfig):
     """A source of records with named fields.
 
+    A name with dots that no field has is a path through objects: ``text_field: data.text``.
     A text in ``domain_field`` overrides ``domain``. Fields that do not become part of the document otherwise are its
     metadata: all of them, or those in ``metadata_fields``.
     """
@@ -213,8 +219,27 @@ def excerpt(raw: str | bytes) -> str:
 
 
 def dump_json(value: Any) -> str:
-    """Compact JSON; what JSON has no form for (dates, decimals, bytes) as text. Raises orjson.JSONEncodeError."""
-    return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS).decode()
+    """Compact JSON; what JSON has no form for (dates, decimals, bytes) as text, NaN and infinities as null.
+
+    Integers of any size keep their digits. Raises orjson.JSONEncodeError.
+    """
+    try:
+        return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError as error:
+        if "64-bit" not in str(error):
+            raise
+    try:
+        return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), default=_as_text)
+    except (RecursionError, ValueError) as error:
+        raise orjson.JSONEncodeError(str(error)) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _as_text(value: Any) -> str:
@@ -263,25 +288,25 @@ def to_document(
     ``raw`` is the record as it stands in the file, where there is such a thing: for the excerpt.
     """
 
-    def reject(reason: str) -> Rejected:
-        return Rejected(file.path, position, offset, reason, excerpt(raw or repr(record)))
+    def reject(reason: str, remedy: str = "") -> Rejected:
+        return Rejected(file.path, position, offset, reason, excerpt(raw or repr(record)), remedy=remedy)
 
-    text = record.get(config.text_field)
+    text = value_of(record, config.text_field, _MISSING)
     if isinstance(text, bytes):
         try:
             text = text.decode()
         except UnicodeDecodeError:
             return reject("invalid UTF-8")
     if not isinstance(text, str):
-        if config.text_field not in record:
-            return reject(f"no field {config.text_field!r}")
+        if text is _MISSING:
+            return reject(f"no field {config.text_field!r}", f"set `text_field`; the record has {_fields(record)}")
         return reject(f"field {config.text_field!r} is {type(text).__name__}, not a text")
     used = {config.text_field}
     own = _own(record, config.id_field, used)
     url = _text_of(record, config.url_field, used)
     domain = _text_of(record, config.domain_field, used) or config.domain or config.name
     chosen = record.keys() if config.metadata_fields is None else config.metadata_fields
-    metadata = {key: record[key] for key in chosen if key not in used and key in record}
+    metadata = _metadata(record, chosen, used)
     identifier, taken = ids.take(own, position)
     if taken and own is not None:
         metadata["repeated_id"] = own
@@ -292,8 +317,51 @@ def to_document(
     return Document(identifier, text, config.name, domain, url, packed)
 
 
+_MISSING = object()
+
+
+def value_of(record: Mapping[str, Any], field: str, missing: Any = None) -> Any:
+    """The value of ``field``: of that very name, or else at the end of a path of names joined by dots."""
+    if field in record or "." not in field:
+        return record.get(field, missing)
+    value: Any = record
+    for name in field.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return missing
+        value = value[name]
+    return value
+
+
+def _fields(record: Mapping[str, Any]) -> str:
+    names = [printable(repr(name)[:50]) for name in list(record)[:12]]
+    more = f" and {len(record) - len(names)} more" if len(record) > len(names) else ""
+    return (", ".join(names) or "none") + more
+
+
+def _metadata(record: Mapping[str, Any], chosen: Iterable[str], used: Iterable[str]) -> dict[str, Any]:
+    """The ``chosen`` fields without those that are ``used`` already, inside objects, too."""
+    paths = [path for path in used if path not in record]
+    metadata = {}
+    for key in chosen:
+        value = _MISSING if key in used else value_of(record, key, _MISSING)
+        for path in paths:
+            if path.startswith(f"{key}."):
+                value = _without(value, path[len(key) + 1 :].split(".")) or _MISSING
+        if value is not _MISSING:
+            metadata[key] = value
+    return metadata
+
+
+def _without(value: Any, path: Sequence[str]) -> Any:
+    if not isinstance(value, Mapping) or path[0] not in value:
+        return value
+    rest = {key: inner for key, inner in value.items() if key != path[0]}
+    inner = _without(value[path[0]], path[1:]) if path[1:] else None
+    return {**rest, path[0]: inner} if inner else rest
+
+
 def _text_of(record: Mapping[str, Any], field: str | None, used: set[str]) -> str | None:
-    value = record.get(field) if field is not None else None
+    value = value_of(record, field) if field is not None else None
     if not isinstance(value, str) or not value:
         return None
     used.add(field)  # type: ignore[arg-type]
@@ -302,7 +370,7 @@ def _text_of(record: Mapping[str, Any], field: str | None, used: set[str]) -> st
 
 def _own(record: Mapping[str, Any], field: str | None, used: set[str]) -> str | int | None:
     """The record's own id if it can serve as one: a number, or a short text on one line."""
-    value = record.get(field) if field is not None else None
+    value = value_of(record, field) if field is not None else None
     fits = isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
     if not fits and (not isinstance(value, int) or isinstance(value, bool)):
         return None

@@ -1,29 +1,39 @@
-"""CSV and TSV, plain or compressed (.gz, .zst): one document a row (RFC 4180; any delimiter, quotes or none)."""
+"""CSV and TSV, plain or compressed (.gz, .zst, .bz2, .xz): one document a row (RFC 4180, any delimiter, any quote).
+
+A quote that is never closed, or closed in a later row, costs its own row: reading goes on at the next line.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.sources.base import (
-    Document,
     File,
     FileConfig,
     Ids,
+    Record,
     RecordConfig,
     Rejected,
     excerpt,
     find_files,
     to_document,
 )
-from pipeline.sources.reading import Line, open_file, read_lines
+from pipeline.sources.reading import TORN, Damaged, Line, bounded, open_file, read_lines
 from pipeline.sources.reading import identity as identity
 
-VERSION = 1
+VERSION = 2
 _BOM = "\ufeff"
+#: Lines that a quoted field goes on over are taken for rows if this many delimiters stand in them where rows have them.
+_EVIDENCE = 8
+_EVIDENCE_OF_TABS = 2  # and of others that prose does not have
+_MOST_PUT_BACK = 5_000_000
 
 
 class Csv(FileConfig, RecordConfig):
@@ -35,6 +45,15 @@ class Csv(FileConfig, RecordConfig):
     kind: Literal["csv"] = "csv"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = '"'
+    escape: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1,
+            description="Character before a quote that is part of the text: a backslash as MySQL and Spark write it; "
+            "by default none, such a quote is doubled (RFC 4180).",
+        ),
+    ] = None
     columns: Annotated[list[str], Field(min_length=1)] | None = None
 
 
@@ -42,70 +61,153 @@ def list_files(config: Csv) -> list[File]:
     return find_files(config)
 
 
-def read(config: Csv, file: File) -> Iterator[Document | Rejected]:
+@bounded
+def read(config: Csv, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
     columns = config.columns
     position = 0
+    csv.field_size_limit(max(csv.field_size_limit(), int(config.max_document_bytes)))  # else 128 KiB
     with open_file(file, config.max_compression_ratio) as stream:
-        lines = _Lines(read_lines(stream, config.max_document_bytes))
-        for row in _rows(config, lines):
-            if columns is None and lines.fault is None:
+        lines = _Lines(read_lines(stream, config.max_document_bytes), config.max_document_bytes)
+        rows = _reader(config, lines)
+        while (first := lines.begin()) is not None:
+            if first.damage is not None:
+                lines.drop()
+                yield first.damage.unread(file, position)
+                continue
+            row: list[str] = []
+            fault = first.fault or (TORN if first.torn else None)
+            if fault is not None:
+                lines.drop()
+            else:
+                row, fault = _row(config, rows, lines, columns)
+                if fault is not None:
+                    rows = _reader(config, lines)
+            if columns is None and fault is None:
                 columns = row
                 continue
-            if not row and lines.fault is None:
+            if not row and fault is None:
                 continue
             position += 1
             columns = columns or []  # without a readable header no row can be read
-            if lines.fault is None and len(row) != len(columns):
-                lines.fault = f"not {len(columns)} fields, as there are columns"
-            if lines.fault is not None:
-                yield Rejected(file.path, position, lines.offset, lines.fault, excerpt(lines.start))
+            if fault is None and len(row) != len(columns):
+                fault = f"not {len(columns)} fields, as there are columns"
+            if fault is not None:
+                yield Rejected(file.path, position, first.offset, fault, excerpt(first.data))
             else:
                 record = dict(zip(columns, row, strict=True))
-                yield to_document(config, file, ids, record, position, lines.offset)
+                yield to_document(config, file, ids, record, position, first.offset)
 
 
 class _Lines:
-    """The decoded lines of a file, and of those taken since ``begin`` the first one's place and the first fault."""
+    """The lines of a file as csv.reader takes them; those of the record at hand can be put back.
 
-    def __init__(self, lines: Iterator[Line]):
-        self._lines = lines
-        self.begin()
+    A record ends before damage, before a line that cannot be read, and beyond ``limit`` bytes: csv.reader is given no
+    more then, and ``cut`` says why a record that goes on is none.
+    """
 
-    def begin(self) -> None:
-        self.offset: int | None = None
-        self.start = ""
+    def __init__(self, lines: Iterator[Line], limit: int):
+        self._lines, self._limit = lines, limit
+        self._waiting: deque[Line] = deque()
+        self._put_back = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.taken: list[Line] = []
+        self.cut: str | None = None
         self.fault: str | None = None
+        self._size = 0
+
+    def begin(self) -> Line | None:
+        """The next record's first line, which is not taken yet; None at the end."""
+        self._clear()
+        if not self._waiting:
+            self._waiting.extend(islice(self._lines, 1))
+        return self._waiting[0] if self._waiting else None
+
+    def drop(self) -> None:
+        self._waiting.popleft()
+
+    def put_back(self) -> None:
+        """All lines of the record but its first come again. Raises Damaged if that goes on and on."""
+        self._put_back += len(self.taken) - 1
+        if self._put_back > _MOST_PUT_BACK:
+            raise Damaged("too many quotes that are never closed")
+        self._waiting.extendleft(reversed(self.taken[1:]))
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        number, offset, data, fault = next(self._lines)
+        line = self._waiting.popleft() if self._waiting else next(self._lines, None)
+        if line is None or line.damage is not None or line.torn:
+            ends = "a quote that is never closed"
+        else:
+            ends = line.fault or ("longer than max_document_bytes" if self._size > self._limit else None)
+        if self.taken and ends:
+            self.cut = ends
+            self._waiting.extendleft([] if line is None else [line])
+            raise StopIteration
+        assert line is not None  # ``begin`` has seen it
+        self._size += len(line.data)
+        data = line.data if self.taken or not line.data.isspace() else b""  # a run of blank lines is one row of none
+        self.taken.append(line)
         try:
-            text = "" if fault else data.decode()
+            text = data.decode()
         except UnicodeDecodeError:
-            text, fault = data.decode("utf-8", "replace"), "invalid UTF-8"
-        if number == 1:
-            text = text.removeprefix(_BOM)
-        if self.offset is None:
-            self.offset, self.start = offset, text[:1000]
-        self.fault = self.fault or fault
-        return text + "\n"
+            text, self.fault = data.decode("utf-8", "replace"), "invalid UTF-8"
+        return (text.removeprefix(_BOM) if line.number == 1 else text) + "\n"
 
 
-def _rows(config: Csv, lines: _Lines) -> Iterator[list[str]]:
-    """Rows of fields; [] for a blank line, and where ``lines.fault`` says why there is none."""
-    csv.field_size_limit(max(csv.field_size_limit(), int(config.max_document_bytes)))  # else 128 KiB
+def _reader(config: Csv, lines: Iterable[str]) -> Iterator[list[str]]:
     quoting = csv.QUOTE_MINIMAL if config.quote else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=config.delimiter, quotechar=config.quote, quoting=quoting, strict=True)
-    while True:
-        lines.begin()
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            lines.fault = lines.fault or f"not valid CSV: {error}"
-            row = []
-        yield row
+    return csv.reader(
+        lines,
+        delimiter=config.delimiter,
+        quotechar=config.quote,
+        escapechar=config.escape,
+        quoting=quoting,
+        strict=True,
+    )
+
+
+def _row(
+    config: Csv, rows: Iterator[list[str]], lines: _Lines, columns: list[str] | None
+) -> tuple[list[str], str | None]:
+    """The next row, or why there is none. Lines that a quote took in by mistake are put back."""
+    try:
+        row, fault = next(rows), lines.fault
+    except (csv.Error, StopIteration) as error:
+        row, fault = [], lines.fault or f"not valid CSV: {error}"
+        if lines.cut:
+            fault = lines.fault or lines.cut
+            lines.put_back()
+        elif len(lines.taken) > 1 and _are_rows(config, lines.taken[1:], columns):
+            lines.put_back()
+    else:
+        if len(lines.taken) > 1 and fault is None and _took_in_rows(config, lines.taken[1:], columns):
+            lines.put_back()
+            row, fault = [], "a quote that is closed in another row"
+    return row, fault
+
+
+def _took_in_rows(config: Csv, more: list[Line], columns: list[str] | None) -> bool:
+    """Whether the lines that a quoted field goes on over, ``more``, are rows: delimiters stand where they do in rows.
+
+    Prose has commas, too, but not the same number in line after line.
+    """
+    delimiters = len(columns) - 1 if columns else 0
+    enough = _EVIDENCE if config.delimiter in " ,.:;" else _EVIDENCE_OF_TABS
+    delimiter = config.delimiter.encode()
+    return len(more) * delimiters >= enough and all(line.data.count(delimiter) == delimiters for line in more)
+
+
+def _are_rows(config: Csv, more: list[Line], columns: list[str] | None) -> bool:
+    """Whether most of the lines ``more`` are rows by themselves."""
+    if columns is None or len(columns) < 2:
+        return False
+    good = 0
+    for line in more:
+        with contextlib.suppress(csv.Error, StopIteration):
+            good += len(next(_reader(config, [line.data.decode("utf-8", "replace")]))) == len(columns)
+    return 2 * good > len(more)

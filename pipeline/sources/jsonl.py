@@ -1,28 +1,35 @@
-r"""JSON lines, plain or compressed (.gz, .zst): one object a line, lines ending at ``\n`` only."""
+r"""JSON lines, plain or compressed (.gz, .zst, .bz2, .xz): one object a line, lines ending at ``\n`` only.
+
+NaN and the infinities, as Python and pandas write them, are read as null; integers of any size keep their digits.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
 from pipeline.sources.base import (
-    Document,
     File,
     FileConfig,
     Ids,
+    Record,
     RecordConfig,
     Rejected,
     excerpt,
     find_files,
     to_document,
 )
+from pipeline.sources.reading import TORN, bounded, open_file, read_lines
 from pipeline.sources.reading import identity as identity
-from pipeline.sources.reading import open_file, read_lines
 
-VERSION = 1
+VERSION = 2
 _BOM = b"\xef\xbb\xbf"
+_NOT_A_NUMBER = re.compile(rb"NaN|Infinity")
+_LARGEST = 4000  # digits; Python converts no more than 4,300
 
 
 class Jsonl(FileConfig, RecordConfig):
@@ -35,24 +42,62 @@ def list_files(config: Jsonl) -> list[File]:
     return find_files(config)
 
 
-def read(config: Jsonl, file: File) -> Iterator[Document | Rejected]:
+@bounded
+def read(config: Jsonl, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
     with open_file(file, config.max_compression_ratio) as stream:
-        for number, offset, data, fault in read_lines(stream, config.max_document_bytes):
+        for number, offset, data, fault, damage, torn in read_lines(stream, config.max_document_bytes):
+            if damage is not None:
+                yield damage.unread(file, number)
+                continue
             if number == 1:
                 data = data.removeprefix(_BOM)
             if not fault and not data.strip():
                 continue
-            try:
-                record = None if fault else orjson.loads(data)
-            except orjson.JSONDecodeError as error:
-                fault = _reason(data, error)
-            if fault is None and not isinstance(record, dict):
-                fault = f"a JSON {type(record).__name__}, not an object"
+            record, fault = (None, fault) if fault else _parse(data)
             if fault is not None:
-                yield Rejected(file.path, number, offset, fault, excerpt(data))
+                yield Rejected(file.path, number, offset, TORN if torn else fault, excerpt(data))
             else:
                 yield to_document(config, file, ids, record, number, offset, data)  # type: ignore[arg-type]
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any] | None, str | None]:
+    """The object in ``data``, or why there is none."""
+    try:
+        record = orjson.loads(data)
+        exact = not _holds_large_numbers(record)
+        reason = "nested too deeply"
+    except orjson.JSONDecodeError as error:
+        record, exact, reason = None, False, _reason(data, error)
+        if not _NOT_A_NUMBER.search(data):
+            return None, reason
+    if not exact:
+        try:
+            record = _exact(data)
+        except (ValueError, RecursionError):
+            return None, reason
+    return (record, None) if isinstance(record, dict) else (None, f"a JSON {type(record).__name__}, not an object")
+
+
+def _holds_large_numbers(value: Any) -> bool:
+    """Whether a number in ``value`` is beyond 64 bits: orjson makes floats of such integers."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        kind = type(value)
+        if kind is float and abs(value) >= 2**63:
+            return True
+        if kind is dict or kind is list:
+            waiting.extend(value.values() if kind is dict else value)
+    return False
+
+
+def _exact(data: bytes) -> Any:
+    return json.loads(
+        data.decode(),
+        parse_constant=lambda _name: None,
+        parse_int=lambda digits: int(digits) if len(digits) < _LARGEST else digits,
+    )
 
 
 def _reason(data: bytes, error: orjson.JSONDecodeError) -> str:

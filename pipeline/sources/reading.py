@@ -1,40 +1,136 @@
 """Bytes of a file, decompressed, in bounded memory, and cut into lines.
 
-Damage in a compressed file is raised only after everything before it has been read. Compressed data is fed to the
-decompressor in small steps, so that no input can make it hold more than some 64 MB at once.
+Damage in a compressed file is raised only after everything before it has been read; where another member (frame) of the
+file follows, reading may go on and gives what stands in that. Compressed data is fed to the decompressor in small
+steps, so that no input can make it hold more than some 64 MB at once.
 """
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import functools
 import io
+import lzma
+import re
+import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 import fsspec
+import pyarrow as pa
 import xxhash
 import zstandard
 
-from pipeline.sources.base import File, SourceConfig
+from pipeline import MillError
+from pipeline.sources.base import Document, File, PassedOver, Record, Rejected, SourceConfig, Unread, printable
 from pipeline.store import files
 
 #: Bytes fed to a decompressor at once. zstd makes 128 KiB of 4 bytes at most, so one step gives 64 MiB at most.
 _STEP = 2048
+#: Bytes that bzip2 and xz, which can be asked for less than all, give at once.
+_OUTPUT = 1 << 22
+_XZ_MEMORY = 256 << 20
 #: A small file may expand to this size whatever its ratio.
 FREE = 16 << 20
+TORN = "follows a stretch that was not read"
 EXPANDS = "expands beyond max_compression_ratio"
+#: A file may hold this many records, and one more for each of its bytes.
+FREE_RECORDS = 200_000
+#: Damage may be noticed this long after the byte that the next member begins with.
+_BACK = 1 << 16
+_BLOCK = 1 << 20
 
-_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
-    ".gz": lambda: zlib.decompressobj(wbits=31),
-    ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+
+class _Compression(NamedTuple):
+    """``start`` is what a member begins with, ``new`` makes what decompresses one."""
+
+    start: re.Pattern[bytes]
+    new: Callable[[], Any]
+
+
+_COMPRESSIONS = {
+    ".gz": _Compression(re.compile(rb"\x1f\x8b\x08[\0-\x1f]"), lambda: zlib.decompressobj(wbits=31)),
+    ".zst": _Compression(
+        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), lambda: zstandard.ZstdDecompressor().decompressobj()
+    ),
+    ".bz2": _Compression(re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)"), bz2.BZ2Decompressor),
+    ".xz": _Compression(re.compile(rb"\xfd7zXZ\0"), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)),
 }
+_FAILURES = (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError, ValueError)
 #: Endings of the names of compressed files.
-COMPRESSED = tuple(_DECOMPRESSORS)
+COMPRESSED = tuple(_COMPRESSIONS)
+_OTHERS = re.compile(
+    rb"(?P<zip>PK\x03\x04)|(?P<sevenzip>7z\xbc\xaf\x27\x1c)|(?P<rar>Rar!\x1a\x07)|(?P<lz4>\x04\x22\x4d\x18)"
+    rb"|(?P<compress>\x1f\x9d)"
+)
+_LONGEST_START = 10
 
 
-class Damaged(ValueError):
-    """A compressed file cannot be read beyond some point; the message is a short reason."""
+class Damaged(MillError):
+    """A file cannot be read beyond some point, or for a stretch; the message is a short reason.
+
+    ``offset`` and ``size`` are those of the stretch in the file as it is stored; None: not known, and all that follows.
+    ``missing``: the file ends before what it holds is at its end.
+    """
+
+    def __init__(self, reason: str, offset: int | None = None, size: int | None = None, missing: bool = False):
+        super().__init__(reason)
+        self.offset, self.size, self.missing = offset, size, missing
+
+    def unread(self, file: File, after_record: int) -> Unread:
+        """The damage as the record of ``file`` that stands for what was not read."""
+        if self.missing:
+            return Unread(file.path, after_record, file.size, str(self), file.size, file.size, missing=True)
+        size = max(0, file.size - (self.offset or 0)) if self.size is None else self.size
+        return Unread(file.path, after_record, self.offset, str(self), size, file.size)
+
+
+#: What a parser raises over bytes that it was not made for. Disk, network and memory are none of these.
+_OF_CONTENT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,  # RecursionError and NotImplementedError among them
+    TypeError,
+    ValueError,
+    pa.ArrowException,
+    struct.error,
+    zlib.error,
+)
+
+
+def bounded(read: Callable[[Any, File], Iterator[Record]]) -> Callable[[Any, File], Iterator[Record]]:
+    """``read`` of a source such that no content of a file raises, or yields more records than the file has bytes.
+
+    What is left of the file is then one Unread that names what was raised. MillError goes through.
+    """
+
+    @functools.wraps(read)
+    def reading(config: Any, file: File) -> Iterator[Record]:
+        record = yielded = 0
+        most = FREE_RECORDS + file.size
+        try:
+            for found in read(config, file):
+                yielded += 1
+                if yielded > most:
+                    raise Damaged(f"more than {most:,} records in {file.size:,} bytes")
+                yield found
+                if isinstance(found, Document):
+                    record += 1
+                elif isinstance(found, Rejected | PassedOver):
+                    record = max(record + 1, found.record)
+        except Damaged as error:
+            yield error.unread(file, record)
+        except _OF_CONTENT as error:
+            if isinstance(error, MillError) and not isinstance(error, Damaged):
+                raise
+            yield Damaged(printable(f"{type(error).__name__}: {error}"[:200])).unread(file, record)
+
+    return reading
 
 
 @contextlib.contextmanager
@@ -65,24 +161,40 @@ def identity(_config: SourceConfig, file: File) -> str:
 
 @contextlib.contextmanager
 def open_file(file: File, max_ratio: float) -> Iterator[io.BufferedReader]:
-    """The content of ``file``, decompressed by its ending. Reading raises Damaged where it is broken."""
-    new = _DECOMPRESSORS.get("." + file.name.lower().rpartition(".")[2])
+    """The content of ``file``, decompressed as its name or its first bytes say.
+
+    Reading raises Damaged where it is broken, and may go on after that: what comes next stands in a later member of the
+    file, or there is nothing more. Raises Damaged for archives of kinds that are not read.
+    """
     with open_raw(file) as handle:
-        raw: Any = handle if new is None else _Decompressed(handle, new, max_ratio)  # type: ignore[arg-type]
+        start = handle.read(_LONGEST_START)
+        handle.seek(0)
+        if other := _OTHERS.match(start):
+            name = {"sevenzip": "7z"}.get(str(other.lastgroup), other.lastgroup)
+            raise Damaged(f"packed by {name}, which is not read; known are {', '.join(COMPRESSED)}", 0)
+        kind = _COMPRESSIONS.get("." + file.name.lower().rpartition(".")[2])
+        kind = kind or next((entry for entry in _COMPRESSIONS.values() if entry.start.match(start)), None)
+        raw: Any = handle if kind is None else _Decompressed(handle, kind, max_ratio)
         yield io.BufferedReader(raw, 1 << 18)
 
 
 class _Decompressed(io.RawIOBase):
-    """The bytes of all members (frames) of a compressed stream, at most ``max_ratio`` for each byte read."""
+    """The bytes of all members (frames) of a compressed stream, at most ``max_ratio`` for each byte read.
 
-    def __init__(self, raw: IO[bytes], new: Callable[[], Any], max_ratio: float):
+    At damage the place of the next member is looked for before Damaged is raised; the next call reads there.
+    """
+
+    def __init__(self, raw: IO[bytes], kind: _Compression, max_ratio: float):
         self._raw = io.BufferedReader(raw, 1 << 18)  # type: ignore[arg-type]
-        self._new, self._max_ratio = new, max_ratio
+        self._kind, self._max_ratio = kind, max_ratio
         self._allowed: float = FREE
         self._member: Any = None
+        self._member_start = 0
         self._input = b""
+        self._taken = 0  # bytes taken from ``raw``, those of ``_input`` included
         self._output = memoryview(b"")
         self._position = 0
+        self._ended = False
 
     def tell(self) -> int:
         return self._position
@@ -91,72 +203,156 @@ class _Decompressed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._output:
-            chunk, self._input = self._input or self._raw.read(_STEP), b""
-            if not chunk:
+        while not self._output and not self._ended:
+            begin = self._taken - len(self._input)
+            chunk = b"" if self._is_full() else self._next()
+            if not chunk and not self._is_full():
+                self._ended = True
                 if self._member is not None:
-                    raise Damaged("the compressed file ends in mid stream")
-                return 0
-            self._output = memoryview(self._decompress(chunk))
+                    raise Damaged("the compressed file ends in mid stream", begin, missing=True)
+                break
+            try:
+                data = self._decompress(chunk, begin)
+            except _FAILURES as error:
+                self._resume(begin, error)
+            self._output = memoryview(data)
             self._allowed += (len(chunk) - len(self._input)) * self._max_ratio - len(self._output)
             if self._allowed < 0:
-                raise Damaged(EXPANDS)
+                self._ended, self._output = True, memoryview(b"")
+                raise Damaged(EXPANDS, begin)
         size = min(len(buffer), len(self._output))
         buffer[:size] = self._output[:size]
         self._output = self._output[size:]
         self._position += size
         return size
 
-    def _decompress(self, chunk: bytes) -> bytes:
+    def _is_full(self) -> bool:
+        """Whether the decompressor holds input that it has not given the output of."""
+        return self._member is not None and not getattr(self._member, "needs_input", True)
+
+    def _next(self) -> bytes:
+        if self._input:
+            chunk, self._input = self._input, b""
+        else:
+            chunk = self._raw.read(_STEP)
+            self._taken += len(chunk)
+        return chunk
+
+    def _decompress(self, chunk: bytes, begin: int) -> bytes:
         if self._member is None:
+            size = len(chunk)
             chunk = chunk.lstrip(b"\0")  # padding between members, as tar and tapes leave it
             if not chunk:
                 return b""
-            self._member = self._new()
-        try:
-            data = self._member.decompress(chunk)
-        except (zlib.error, zstandard.ZstdError) as error:
-            raise Damaged(f"the compressed data is damaged ({type(error).__name__})") from error
+            self._member, self._member_start = self._kind.new(), begin + size - len(chunk)
+        data = _step(self._member, chunk)
         if self._member.eof:
             self._input = self._member.unused_data
             self._member = None
         return data
 
+    def _resume(self, begin: int, error: Exception) -> NoReturn:
+        """Raise Damaged for the stretch from ``begin`` to the next member; reading goes on there.
+
+        A checksum stands behind what it is about: where one is wrong the stretch is all of the member.
+        """
+        place = self._find_member(max(self._member_start + 1, begin - _BACK))
+        reason = f"the compressed data is damaged ({type(error).__name__})"
+        if isinstance(error, lzma.LZMAError | OSError) or re.search("(data|length) check|checksum", str(error)):
+            begin, reason = self._member_start, f"{reason}, and what was read of it may be wrong"
+        self._member, self._input = None, b""
+        self._ended = place is None
+        if place is None:
+            raise Damaged(reason, begin) from error
+        self._raw.seek(place)
+        self._taken = place
+        raise Damaged(reason, begin, max(0, place - begin)) from error
+
+    def _find_member(self, start: int) -> int | None:
+        """Where the first member from ``start`` on begins that can be decompressed; None if there is none."""
+        self._raw.seek(start)
+        block = b""
+        while more := self._raw.read(_BLOCK):
+            block += more
+            after = self._raw.tell()
+            for found in self._kind.start.finditer(block):
+                place = after - len(block) + found.start()
+                if self._decodes(place):
+                    return place
+            self._raw.seek(after)
+            block = block[-(_LONGEST_START - 1) :] if len(more) == _BLOCK else b""
+        return None
+
+    def _decodes(self, place: int) -> bool:
+        self._raw.seek(place)
+        member = self._kind.new()
+        while chunk := self._raw.read(_STEP):
+            try:
+                if _step(member, chunk) or member.eof:
+                    return True
+            except _FAILURES:
+                return False
+        return False
+
+
+def _step(member: Any, chunk: bytes) -> bytes:
+    return member.decompress(chunk, _OUTPUT) if hasattr(member, "needs_input") else member.decompress(chunk)
+
 
 class Line(NamedTuple):
-    """``number`` counts from 1; ``offset`` is its first byte in the uncompressed file.
+    r"""``number`` counts from 1; ``offset`` is its first byte in the uncompressed file.
 
-    ``data`` lacks the line's end. Where ``fault`` is set the line could not be read, and ``data`` is its beginning.
+    ``data`` lacks the line's end. A run of blank lines comes as one, with the ends of all but the last in ``data``.
+    Where ``fault`` is set the line could not be read, and ``data`` is its beginning. Where ``damage`` is set this is no
+    line but a stretch that was not read, after the line ``number``; the next line is ``torn``: its beginning may have
+    been lost.
     """
 
     number: int
     offset: int
     data: bytes
     fault: str | None = None
+    damage: Damaged | None = None
+    torn: bool = False
 
 
 def read_lines(stream: io.BufferedReader, limit: int) -> Iterator[Line]:
     r"""The lines of ``stream``, which end at ``\n`` and nowhere else; the last need not.
 
-    A line longer than ``limit`` bytes is passed over and comes with a fault. Damage ends the lines with one fault, at
-    the offset of the first byte that is lost.
+    A line longer than ``limit`` bytes is passed over and comes with a fault.
     """
     number = offset = 0
+    torn = False
     while True:
-        number += 1
+        damage = None
         try:
             data = stream.readline(limit + 1)
             if not data:
                 return
-            size = len(data)
-            if size > limit and not data.endswith(b"\n"):
-                while (more := stream.readline(1 << 20)) and not more.endswith(b"\n"):
+            if len(data) > limit and not data.endswith(b"\n"):
+                size = len(data)
+                while (more := stream.readline(_BLOCK)) and not more.endswith(b"\n"):
                     size += len(more)
-                size += len(more)
-                yield Line(number, offset, data[:1000], "longer than max_document_bytes")
-            else:
-                yield Line(number, offset, data.removesuffix(b"\n"))
-            offset += size
+                yield Line(number + 1, offset, data[:1000], "longer than max_document_bytes", torn=torn)
+                number, offset, torn = number + 1, offset + size + len(more), False
+                continue
         except Damaged as error:
-            yield Line(number, offset, b"", str(error))
-            return
+            yield Line(number, offset, b"", damage=error)
+            torn = True
+            continue
+        if data.isspace() and data.endswith(b"\n"):
+            try:
+                data += _blank_lines(stream, limit - len(data))
+            except Damaged as error:
+                damage = error
+        yield Line(number + 1, offset, data.removesuffix(b"\n"), torn=torn)
+        number, offset, torn = number + max(1, data.count(b"\n")), offset + len(data), damage is not None
+        if damage is not None:
+            yield Line(number, offset, b"", damage=damage)
+
+
+def _blank_lines(stream: io.BufferedReader, limit: int) -> bytes:
+    """The blank lines that the stream's buffer begins with, taken from it."""
+    ahead = stream.peek()[: max(0, limit)]
+    run = ahead[: len(ahead) - len(ahead.lstrip(b" \t\r\n"))]
+    return stream.read(run.rfind(b"\n") + 1)

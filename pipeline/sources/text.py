@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ByteSize
 
-from pipeline.sources.base import Document, File, FileConfig, Ids, Rejected, excerpt, find_files
-from pipeline.sources.reading import Damaged, Line, open_file, read_lines
+from pipeline.sources.base import Document, File, FileConfig, Ids, Record, Rejected, excerpt, find_files
+from pipeline.sources.reading import TORN, Damaged, Line, bounded, open_file, read_lines
 from pipeline.sources.reading import identity as identity
 
-VERSION = 1
+VERSION = 2
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -37,7 +37,8 @@ def list_files(config: Text) -> list[File]:
     return find_files(config)
 
 
-def read(config: Text, file: File) -> Iterator[Document | Rejected]:
+@bounded
+def read(config: Text, file: File) -> Iterator[Record]:
     with open_file(file, config.max_compression_ratio) as stream:
         if config.block_bytes is None:
             yield _whole(config, file, stream)
@@ -55,10 +56,15 @@ def _whole(config: Text, file: File, stream: io.BufferedReader) -> Document | Re
     return _document(config, file, f"{config.name}/{file.name}", data, 1, 0)
 
 
-def _blocks(config: Text, file: File, stream: io.BufferedReader, size: int) -> Iterator[Document | Rejected]:
+def _blocks(config: Text, file: File, stream: io.BufferedReader, size: int) -> Iterator[Record]:
     ids = Ids(config.name, file)
     lines = read_lines(stream, config.max_document_bytes)
-    for position, block in enumerate(_runs(lines, size, config.max_document_bytes), 1):
+    position = 0
+    for block in _runs(lines, size, config.max_document_bytes):
+        if block.damage is not None:
+            yield block.damage.unread(file, position)
+            continue
+        position += 1
         if block.fault is not None:
             yield Rejected(file.path, position, block.offset, block.fault, excerpt(block.data))
         else:
@@ -69,12 +75,22 @@ def _blocks(config: Text, file: File, stream: io.BufferedReader, size: int) -> I
 def _runs(lines: Iterator[Line], size: int, limit: int) -> Iterator[Line]:
     """Lines joined to blocks of at least ``size`` bytes that begin and end with a line that is not blank.
 
-    A block beyond ``limit`` bytes, or with a line that could not be read, comes as its beginning and a fault.
+    A block beyond ``limit`` bytes, or with a line that could not be read, comes as its beginning and a fault; so does
+    the one behind a stretch that was not read, whose beginning may have been lost. Such a stretch ends a block.
     """
     block, gap = bytearray(), bytearray()  # ``gap``: blank lines that join the block if it goes on
     start = end = 0
     fault: str | None = None
-    for _, offset, data, broken in lines:
+    for _, offset, data, broken, damage, torn in lines:
+        if damage is not None:
+            if block or fault:
+                yield Line(0, start, bytes(block).removesuffix(b"\r"), fault or "the file is damaged in it")
+            yield Line(0, offset, b"", damage=damage)
+            block.clear()
+            gap.clear()
+            fault = None
+            continue
+        broken = broken or (TORN if torn else None)
         if broken or data.strip():
             start = start if block or fault else offset
             end = offset + len(data)

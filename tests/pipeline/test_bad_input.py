@@ -18,6 +18,7 @@ import pytest
 import zstandard
 from warcio.warcwriter import WARCWriter
 
+from pipeline import quarantine
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.store import files, shards
@@ -211,16 +212,18 @@ def damaged(name: str, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["gz", "zst", "warc"])
-def test_of_a_truncated_archive_what_comes_before_the_cut_is_kept_and_the_rest_is_one_quarantined_record(
-    tmp_path, name
-):
+def test_of_a_truncated_archive_what_comes_before_the_cut_is_kept_and_what_is_missing_weighs_as_much(tmp_path, name):
     source = damaged(name, tmp_path)
     build, _ = building.make(recipe_over(source), tmp_path / "build")
     documents = sum(len(build.documents(shard)) for shard in build.shards())
-    (count,) = quarantined(build).values()
-    assert count == 1
     assert documents > 1
-    built(tmp_path, source, records=documents + 1)
+    total = files.read_json(build.path("documents", "manifest.json"))["sources"]["s0"]
+    assert total["unread"]["count"] + total["quarantined"] == 1
+    if name != "warc":
+        with pytest.raises(
+            quarantine.ErrorBudgetExceeded, match=rf"ends after record {documents}, how much is missing"
+        ):
+            building.make(recipe_over(source, error_budget=0.49), tmp_path / "stopped")
 
 
 def bombs(tmp_path: Path) -> list[dict[str, Any]]:
@@ -258,7 +261,8 @@ def test_decompression_bombs_are_stopped_in_bounded_memory(tmp_path):
     build = Build(str(tmp_path / "build"), recipe)
     manifest = files.read_json(build.path("documents", "manifest.json"))["sources"]
     for source in ("s0", "s1", "s3"):
-        assert manifest[source]["reasons"].keys() == {"expands beyond max_compression_ratio"}, source
+        found = {entry["reason"] for entry in manifest[source]["unread"]["stretches"]}
+        assert found | manifest[source]["reasons"].keys() == {"expands beyond max_compression_ratio"}, source
     assert manifest["s2"]["documents"] + manifest["s2"]["quarantined"] == 2000
     assert manifest["s4"]["documents"] == len(GOOD)
 

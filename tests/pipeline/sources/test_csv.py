@@ -12,22 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.sources import csv
-from pipeline.sources.base import Document, Rejected
+from pipeline.sources.base import Document, Record, Rejected, Unread
 from pipeline.sources.csv import Csv
 
 
-def read(data: bytes, name: str = "a.csv", **fields) -> list[Document | Rejected]:
+def read(data: bytes, name: str = "a.csv", **fields) -> list[Record]:
     fsspec.filesystem("memory").pipe(f"/csv/{name}", data)
     config = Csv.model_validate({"name": "s", "path": f"memory://csv/{name}", **fields})
     (file,) = csv.list_files(config)
     return list(csv.read(config, file))
 
 
-def texts(found: list[Document | Rejected]) -> list[str]:
+def texts(found: list[Record]) -> list[str]:
     return [row.text for row in found if isinstance(row, Document)]
 
 
-def rejected(found: list[Document | Rejected]) -> list[tuple[int, int | None, str]]:
+def rejected(found: list[Record]) -> list[tuple[int, int | None, str]]:
     return [(row.record, row.offset, row.reason) for row in found if isinstance(row, Rejected)]
 
 
@@ -85,8 +85,42 @@ def test_a_broken_row_is_rejected_and_its_neighbours_are_read(row, reason):
 
 def test_a_quote_that_is_never_closed_is_rejected_where_it_begins():
     found = read(b'text,more\nbefore,x\n"open,x\nlost,x\n')
-    assert texts(found) == ["before"]
-    assert rejected(found) == [(2, 19, "not valid CSV: unexpected end of data")]
+    assert texts(found) == ["before", "lost"]
+    assert rejected(found) == [(2, 19, "a quote that is never closed")]
+
+
+def test_a_stray_quote_costs_its_row_alone_wherever_it_is_closed():
+    def table(opens: int, closes: int | None, delimiter: str) -> bytes:
+        marks = {opens: ('"', ""), closes: ("", '"')}
+        rows = [f"{i}{delimiter}{marks.get(i, ('', ''))[0]}text {i}{marks.get(i, ('', ''))[1]}\n" for i in range(400)]
+        return f"id{delimiter}text\n{''.join(rows)}".encode()
+
+    for closes in (None, 230, 399):
+        for delimiter in (",", "\t"):
+            found = read(table(200, closes, delimiter), delimiter=delimiter)
+            assert [row.id for row in found if isinstance(row, Document)] == [
+                f"s/a.csv#{i}" for i in range(400) if i != 200
+            ]
+            ((record, _, reason),) = rejected(found)
+            assert record == 201
+            assert "a quote that is" in reason
+    quoted = b"id,text\n" + b"".join(b'%d,%s"text, %d"\n' % (i, b'"' * (i == 5), i) for i in range(10))
+    found = read(quoted)  # the row after it holds the quote that closes the stray one
+    assert texts(found) == [f"text, {i}" for i in range(10) if i != 5]
+
+
+def test_texts_of_many_lines_are_taken_for_what_they_are():
+    poem = "\n".join(f"line {i}, with a comma" if i % 3 else f"line {i}" for i in range(60))
+    buffer = io.StringIO()
+    writer = standard.writer(buffer)
+    writer.writerows([["id", "text"], ["a", poem], ["b", "short"], ["c", "\n" * 40 + "end"]])
+    assert texts(read(buffer.getvalue().encode())) == [poem, "short", "\n" * 40 + "end"]
+
+
+def test_an_escape_character_takes_the_place_of_doubled_quotes():
+    data = b'id,text\n1,"he said \\"yes, now\\", and left"\n2,"a ""doubled"" one"\n3,"back\\\\slash"\n'
+    assert texts(read(data, escape="\\")) == ['he said "yes, now", and left', 'a "doubled" one', "back\\slash"]
+    assert len(rejected(read(data))) >= 1
 
 
 def test_without_a_readable_header_every_row_is_rejected():
@@ -103,12 +137,12 @@ def test_of_a_truncated_file_the_rows_before_the_cut_are_kept():
     found = read(packed[: len(packed) // 2], "cut.csv.gz")
     kept = len(found) - 1
     assert texts(found) == [f"row {i}" for i in range(kept)]
-    ((record, offset, reason),) = rejected(found)
-    assert (record, reason) == (kept + 1, "the compressed file ends in mid stream")
-    assert data[offset:].startswith(b'"row %d"' % kept)
+    last = found[-1]
+    assert isinstance(last, Unread)
+    assert (last.after_record, last.reason, last.missing) == (kept, "the compressed file ends in mid stream", True)
 
 
 @given(st.binary(max_size=80))
 def test_no_bytes_whatever_stop_the_reading(data):
     for row in read(b"text,more\n" + data):
-        assert isinstance(row, Document | Rejected)
+        assert isinstance(row, Document | Rejected | Unread)

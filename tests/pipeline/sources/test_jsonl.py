@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 
 import fsspec
 import orjson
@@ -12,8 +13,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sources import jsonl
-from pipeline.sources.base import Document, File, Rejected
+from pipeline.sources import jsonl, reading
+from pipeline.sources.base import Document, File, Record, Rejected, Unread
 from pipeline.sources.jsonl import Jsonl
 
 ODD_TEXTS = [
@@ -28,18 +29,18 @@ ODD_TEXTS = [
 ]
 
 
-def read(data: bytes, name: str = "a.jsonl", **fields) -> list[Document | Rejected]:
+def read(data: bytes, name: str = "a.jsonl", **fields) -> list[Record]:
     fsspec.filesystem("memory").pipe(f"/jsonl/{name}", data)
     config = Jsonl(name="s", path=[f"memory://jsonl/{name}"], **fields)
     (file,) = jsonl.list_files(config)
     return list(jsonl.read(config, file))
 
 
-def texts(found: list[Document | Rejected]) -> list[str]:
+def texts(found: list[Record]) -> list[str]:
     return [row.text for row in found if isinstance(row, Document)]
 
 
-def rejected(found: list[Document | Rejected]) -> list[tuple[int, int | None, str]]:
+def rejected(found: list[Record]) -> list[tuple[int, int | None, str]]:
     return [(row.record, row.offset, row.reason) for row in found if isinstance(row, Rejected)]
 
 
@@ -117,7 +118,84 @@ def test_of_a_truncated_file_the_records_before_the_cut_are_kept(ending):
     assert 10_000 < kept < 25_000
     assert texts(found) == [orjson.loads(line)["text"] for line in lines[:kept]]
     offset = sum(len(line) + 1 for line in lines[:kept])
-    assert rejected(found) == [(kept + 1, offset, "the compressed file ends in mid stream")]
+    assert found[-1] == Unread(
+        f"memory:///jsonl/cut.jsonl{ending}",
+        kept,
+        len(data) * 2 // 3,
+        "the compressed file ends in mid stream",
+        len(data) * 2 // 3,
+        len(data) * 2 // 3,
+        missing=True,
+    )
+    assert offset < len(b"\n".join(lines))
+
+
+def test_behind_a_damaged_member_the_records_of_the_next_are_read():
+    members = [
+        b"".join(orjson.dumps({"text": f"{m} {i * 2654435761 % 2**32}"}) + b"\n" for i in range(2000)) for m in "abc"
+    ]
+    packed = [gzip.compress(member) for member in members]
+    middle = bytearray(packed[1])
+    middle[len(middle) // 2 : len(middle) // 2 + 40] = bytes(40)
+    found = read(packed[0] + bytes(middle) + packed[2], "members.jsonl.gz")
+    whole = [f"{m} {i * 2654435761 % 2**32}" for m in "abc" for i in range(2000)]
+    (at,) = (place for place, row in enumerate(found) if isinstance(row, Unread))
+    lost = found[at]
+    assert isinstance(lost, Unread)
+    assert 2000 < at < 4000
+    assert texts(found[:at]) == whole[:at]
+    assert texts(found[at:]) == whole[4000:]
+    assert lost.after_record == at
+    assert lost.offset is not None
+    assert lost.offset + lost.bytes == len(packed[0]) + len(middle)
+    assert 1000 < lost.bytes < len(middle)
+    assert not lost.missing
+
+
+def test_nan_and_infinity_are_null_and_integers_of_any_size_keep_their_digits():
+    found = read(
+        b'{"id": 1, "text": "a", "score": NaN, "more": [-Infinity, {"x": Infinity}]}\n'
+        b'{"id": 12345678901234567890123, "text": "b", "n": [98765432109876543210987], "f": 1.5e30}\n'
+        b'{"text": "NaN", "large": 18446744073709551615}\n'
+        b'{"text": NaN}\n'
+    )
+    rows = [(row.id, row.text, row.metadata) for row in found if isinstance(row, Document)]
+    assert rows == [
+        ("s/a.jsonl#1", "a", '{"score":null,"more":[null,{"x":null}]}'),
+        ("s/a.jsonl#12345678901234567890123", "b", '{"n":[98765432109876543210987],"f":1.5e+30}'),
+        ("s/a.jsonl#3", "NaN", '{"large":18446744073709551615}'),
+    ]
+    assert rejected(found) == [(4, 212, "field 'text' is NoneType, not a text")]
+
+
+def test_a_text_may_stand_inside_an_object_and_a_field_of_that_very_name_wins():
+    fields = {"text_field": "data.text", "id_field": "data.meta.id", "metadata_fields": None}
+    found = read(
+        b'{"data": {"text": "inner", "meta": {"id": "x", "k": 1}}, "n": 1}\n'
+        b'{"data": {"text": "inner"}, "data.text": "literal"}\n{"data": {}}\n',
+        **fields,
+    )
+    documents = [row for row in found if isinstance(row, Document)]
+    assert [(row.id, row.text, row.metadata) for row in documents] == [
+        ("s/a.jsonl#x", "inner", '{"data":{"meta":{"k":1}},"n":1}'),
+        ("s/a.jsonl#2", "literal", '{"data":{"text":"inner"}}'),
+    ]
+    (bad,) = (row for row in found if isinstance(row, Rejected))
+    assert (bad.reason, bad.remedy) == ("no field 'data.text'", "set `text_field`; the record has 'data'")
+
+
+def test_millions_of_blank_lines_or_of_bad_records_in_a_small_file_are_bounded_in_time():
+    packed = zstandard.ZstdCompressor().compress(b"\n" * (24 << 20) + b'{"text": "last"}')
+    started = time.process_time()
+    (found,) = read(packed, "blank.jsonl.zst", max_compression_ratio=1e9)
+    assert isinstance(found, Document)
+    assert found.id == f"s/blank.jsonl.zst#{(24 << 20) + 1}"
+    assert time.process_time() - started < 5
+    packed = zstandard.ZstdCompressor().compress(b"{}\n" * (3 << 20))
+    *rows, last = read(packed, "empty.jsonl.zst", max_compression_ratio=1e9)
+    assert len(rows) == reading.FREE_RECORDS + len(packed)
+    assert isinstance(last, Unread)
+    assert "more than" in last.reason
 
 
 def test_a_record_of_200_mb_is_a_document():
