@@ -250,6 +250,7 @@ def pretraining_rows(build: Build) -> Table:
                 "tokens trained": formats.short(run["trained_tokens"]),
                 "epochs": formats.number(run["epochs"]),
                 "held-out loss": f"{run['evaluation']['loss']:.3f}",
+                "token frequencies alone": f"{run['unigram_loss']:.3f}" if run.get("unigram_loss") else "–",
                 "on held-out text": f"{formats.number(value)} {name}",
                 "tokens/s": formats.short(run["tokens_per_second"]) if run["tokens_per_second"] else "–",
             }
@@ -279,7 +280,7 @@ def budget_markdown(numbers: Mapping[str, Any]) -> str:
     found = models.budgets(numbers)
     if found is None:
         return "No model has been pretrained yet."
-    parts = []
+    parts = [f"{warning_line(warning)}\n" for warning in found["warnings"]]
     for title, rows in found["tables"]:
         parts.append(f"## {title}\n")
         parts.append(_markdown_row(["", *found["runs"], "where it comes from"]))

@@ -49,7 +49,11 @@ def summary_view(build: Build) -> RenderableType:
     parts += [Text(f"warning: {warning}", "yellow") for warning in sections.warnings(build)]
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
-        parts.append(_line(run["name"], f"{formats.number(value)} {name} on held-out documents"))
+        told = f"{formats.number(value)} {name} on held-out documents"
+        if run.get("unigram_loss"):
+            told += f"; {models.beside_frequencies(run)}"
+        parts.append(_line(run["name"], told))
+        parts += [Text(f"warning: {warning}", "yellow") for warning in run.get("warnings", [])]
     for run in models.summaries(build, "finetune"):
         names = models.predictors(run)
         scores = [(models.PREDICTORS.get(name, name), run["scores"][name]["accuracy"]["value"]) for name in names]
@@ -88,6 +92,7 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
         for name, values, why in rows:
             table.add_row(Text(name), *map(Text, values), Text(why, "dim"))
         parts += [Text(f"\n{title}", "bold"), table]
+    parts += [Text(f"warning: {warning}", "yellow") for warning in found["warnings"]]
     return Group(*parts)
 
 

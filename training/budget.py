@@ -6,14 +6,20 @@ Torch-free; ``of_build`` reads the sizes, the rest are pure functions of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline import MillError
 from pipeline.build import Build
+from pipeline.report.formats import short
 from pipeline.store import files
 from training import peaks, scaling
 from training.recipe import BudgetConfig, BuildRecipe
+
+#: Times beyond what a law was fitted to from which on its predictions are warned of: a decade.
+FAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,10 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Run:
-    """Sizes of a training run. ``tokens_per_second`` is None where it was not measured."""
+    """Sizes of a training run. ``tokens_per_second`` is None where it was not measured.
+
+    The scaling laws are of causal models: for any other ``objective`` they predict nothing.
+    """
 
     total: int
     non_embedding: int
@@ -48,6 +57,8 @@ class Run:
     trained_tokens: int
     tokens_per_second: float | None = None
     device: str = ""
+    objective: str = "causal"
+    vocab_size: int | None = None
 
     @property
     def utilisation(self) -> float | None:
@@ -62,14 +73,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a scaling law says: losses in nats a token, N in parameters, D in tokens."""
+    """What a scaling law says: losses in nats a token, N in parameters, D in tokens; None where it says nothing."""
 
     law: str
-    loss: float
-    compute_optimal_parameters: float
-    compute_optimal_tokens: float
-    compute_optimal_loss: float
-    parameters_for_unique_tokens: float
+    loss: float | None = None
+    compute_optimal_parameters: float | None = None
+    compute_optimal_tokens: float | None = None
+    compute_optimal_loss: float | None = None
+    parameters_for_unique_tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,12 +117,13 @@ class Budget:
     compute: float
     compute_with_attention: float
     predictions: tuple[Prediction, ...]
-    repeated_loss: float
+    repeated_loss: float | None
     hours: float | None
     gpu: str
     gpu_hours: float | None
     cost: float | None
     target: Target
+    warnings: tuple[str, ...]
 
     def asdict(self) -> dict[str, Any]:
         return asdict(self)
@@ -139,7 +151,12 @@ def of_summary(build: Build[BuildRecipe], summary: Mapping[str, Any]) -> dict[st
     stages = files.read_json(account)["stages"]
     corpus = Corpus(summary["unique_tokens"], summary["unique_bytes"], stages[0]["bytes"], stages[-1]["bytes"])
     sizes = ("layers", "width", "sequence_length", "trained_tokens", "tokens_per_second", "device")
-    run = Run(**summary["parameters"], **{name: summary[name] for name in sizes})
+    run = Run(
+        **summary["parameters"],
+        **{name: summary[name] for name in sizes},
+        objective=summary["objective"],
+        vocab_size=summary["vocab_size"],
+    )
     return entry(summary["name"], summary["tokenizer"], corpus, run, build.recipe.budget)
 
 
@@ -150,9 +167,9 @@ def entry(name: str, tokenizer: str | None, corpus: Corpus, run: Run, config: Bu
 
 
 def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
-    """The budget of ``run`` on ``corpus``. Raises ValueError where the corpus or the run is empty."""
+    """The budget of ``run`` on ``corpus``. Raises MillError where the corpus or the run is empty."""
     if corpus.unique_tokens < 1 or run.trained_tokens < 1:
-        raise ValueError("a token budget needs a corpus with tokens and a run that trained on some")
+        raise MillError("a token budget needs a corpus with tokens and a run that trained on some")
     used = scaling.compute(run.total, run.trained_tokens)
     attention = scaling.attention_compute(run.layers, run.width, run.sequence_length, run.trained_tokens)
     with_attention = scaling.compute(run.matrices_and_head, run.trained_tokens) + attention
@@ -170,13 +187,40 @@ def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
         compute=used,
         compute_with_attention=with_attention,
         predictions=tuple(predict(law, corpus, run) for law in (scaling.BESIROGLU, scaling.HOFFMANN)),
-        repeated_loss=scaling.repeated_loss(run.total, corpus.unique_tokens, run.trained_tokens),
+        repeated_loss=scaling.repeated_loss(run.total, corpus.unique_tokens, run.trained_tokens)
+        if run.objective == "causal"
+        else None,
         hours=run.trained_tokens / run.tokens_per_second / 3600 if run.tokens_per_second else None,
         gpu=config.gpu,
         gpu_hours=gpu_hours,
         cost=cost(config, gpu_hours),
         target=target(corpus, run, config),
+        warnings=tuple(warnings(run)),
     )
+
+
+def warnings(run: Run) -> Iterator[str]:
+    """What the laws' predictions for ``run`` must not be taken for."""
+    if run.objective != "causal":
+        yield f"no loss is predicted: the scaling laws are of causal language models, and this run is `{run.objective}`"
+        return
+    for name, value, (low, high) in (
+        ("N", run.total, scaling.FITTED_PARAMETERS),
+        ("D", run.trained_tokens, scaling.FITTED_TOKENS),
+    ):
+        times = max(low / value, value / high)
+        if times > FAR:
+            yield (
+                f"predicted losses are far extrapolated: {name} of {short(value)} is {short(times)} times"
+                f" {'below' if value < low else 'above'} what the laws were fitted to ({short(low)} to {short(high)})"
+            )
+    guess = math.log(run.vocab_size) if run.vocab_size else math.inf
+    loss = scaling.BESIROGLU.loss(run.total, run.trained_tokens)
+    if loss > guess:
+        yield (
+            f"the predicted loss of {loss:.2f} nats cannot be right: a uniform guess among {run.vocab_size:,} entries"
+            f" costs {guess:.2f}"
+        )
 
 
 def hours_on(config: BudgetConfig, operations: float, measured: float | None) -> float | None:
@@ -191,6 +235,8 @@ def cost(config: BudgetConfig, hours: float | None) -> float | None:
 
 
 def predict(law: scaling.Law, corpus: Corpus, run: Run) -> Prediction:
+    if run.objective != "causal":
+        return Prediction(law.name)
     parameters, tokens = law.optimum(scaling.compute(run.total, run.trained_tokens))
     return Prediction(
         law=law.name,

@@ -30,6 +30,8 @@ def card(summary: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
     if made_from.get("languages"):
         head["language"] = made_from["languages"]
     measures = [(formats.words(name), value) for name, value in evaluation.items() if name.endswith("bits_per_byte")]
+    if summary["unigram_loss"] is not None:
+        measures.append(("loss of token frequencies alone, nats", summary["unigram_loss"]))
     tables = [
         ("What made it", ["", ""], _origin(summary)),
         ("Held-out text", ["measure", "value"], [("loss, nats", evaluation["loss"]), *measures]),

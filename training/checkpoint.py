@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline import MillError
 from pipeline.store import files
 from training.processes import like, whole
 
@@ -38,7 +39,7 @@ class Checkpoint:
     extra: dict[str, Any]
 
 
-class WrongCheckpoint(ValueError):
+class WrongCheckpoint(MillError):
     """A checkpoint does not fit the model or the optimiser it is restored into."""
 
 
@@ -71,14 +72,17 @@ def save(
     return saved
 
 
-def found(folder: str, fingerprint: str) -> list[Checkpoint]:
-    """The complete checkpoints of the run that ``fingerprint`` names, oldest first; others are passed over."""
+def found(folder: str, made_by: Callable[[int], str], steps: int) -> list[Checkpoint]:
+    """The complete checkpoints that a run of ``steps`` steps can go on from, oldest first; others are passed over.
+
+    ``made_by`` names what makes the run's weights after a number of steps.
+    """
     root = files.local(folder)
     checkpoints = []
     for path in sorted(root.glob(f"{_PREFIX}*")) if root.is_dir() else []:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         checkpoints.append(Checkpoint(path, state["step"], state["fingerprint"], state["extra"]))
-    return [checkpoint for checkpoint in checkpoints if checkpoint.fingerprint == fingerprint]
+    return [entry for entry in checkpoints if entry.step <= steps and entry.fingerprint == made_by(entry.step)]
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -101,9 +105,11 @@ def restore_model(checkpoint: Checkpoint, model: nn.Module) -> None:
     _copy(checkpoint, "model.safetensors", model_tensors(model))
 
 
-def prune(checkpoints: list[Checkpoint], keep_last: int, best: int | None, delete: bool = True) -> list[Checkpoint]:
-    """Delete all but the last ``keep_last`` and the one of step ``best``; return what is left."""
-    kept = [c for c in checkpoints if c.step == best or c in checkpoints[-keep_last:]]
+def prune(
+    checkpoints: list[Checkpoint], keep_last: int, wanted: Collection[int | None], delete: bool = True
+) -> list[Checkpoint]:
+    """Delete all but the last ``keep_last`` and those of the steps ``wanted``; return what is left."""
+    kept = [c for c in checkpoints if c.step in wanted or c in checkpoints[-keep_last:]]
     for checkpoint in checkpoints:
         if delete and checkpoint not in kept:
             files.remove_folder(str(checkpoint.folder))

@@ -48,7 +48,8 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     corpus = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
     seed = build.recipe.seed if config.seed is None else config.seed
     compared = [files.read_json(build.path("models", n, "summary.json"))["fingerprint"] for n in config.baselines]
-    made_by = files.fingerprint(VERSION, config, seed, base_summary["fingerprint"], corpus, compared)
+    made_of = (VERSION, seed, base_summary["fingerprint"], corpus)
+    made_by = files.fingerprint(*made_of, config.of_result(), compared)
     result = build.path("models", name)
     current = pretrain.current_summary(result, made_by)
     if current is not None:
@@ -76,7 +77,7 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     )
     plan = loop.Plan(
         folder=build.path("work", "finetune", name),
-        fingerprint=made_by,
+        fingerprint=files.fingerprint(*made_of, config.of_weights()),
         steps=steps,
         seed=seed,
         micro_batch=config.micro_batch or config.batch_size,

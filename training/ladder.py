@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
@@ -55,7 +56,7 @@ class Plan:
 
 
 def plan(build: Build[BuildRecipe]) -> Plan:
-    """The ladder of ``build``'s recipe on its packed tokens. Raises ValueError where too few runs for a law remain."""
+    """The ladder of ``build``'s recipe on its packed tokens. Raises MillError where too few runs for a law remain."""
     config = ladder_config(build)
     train = PackedTokens(build.path("tokens", config.tokenizer, "train"))
     vocabulary = Vocabulary.of(train)
@@ -79,7 +80,7 @@ def plan(build: Build[BuildRecipe]) -> Plan:
                 rungs.append(Rung(run, compute, width, size, steps * step_tokens))
     if len(rungs) < fitting.LEAST_RUNS:
         told = "".join(f"\n  {name}: {why}" for name, why in left_out.items())
-        raise ValueError(
+        raise MillError(
             f"ladder: {len(rungs)} runs are left, and a law needs {fitting.LEAST_RUNS}; change `compute` or `widths`,"
             f" or take more text:{told}"
         )
@@ -87,9 +88,9 @@ def plan(build: Build[BuildRecipe]) -> Plan:
 
 
 def ladder_config(build: Build[BuildRecipe]) -> LadderConfig:
-    """The recipe's `ladder` section. Raises ValueError where it has none."""
+    """The recipe's `ladder` section. Raises MillError where it has none."""
     if build.recipe.ladder is None:
-        raise ValueError(f"recipe {build.recipe.name!r} has no `ladder` section; `mill fields ladder` explains it")
+        raise MillError(f"recipe {build.recipe.name!r} has no `ladder` section; `mill fields ladder` explains it")
     return build.recipe.ladder
 
 
@@ -171,25 +172,23 @@ def analyse(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, A
     constants = ("E", "A", "B", "alpha", "beta")
     largest = max(row["compute"] for row in rows)
     isoflop = _isoflop(rows, config)
-    coming = [_prediction(factor * largest, law, laws) for factor in config.predict]
+    coming, doubts = _sound(rows, [_prediction(factor * largest, law, laws) for factor in config.predict])
     return {
         "law": {name: getattr(law, name) for name in constants},
         "law_intervals": {name: fitting.interval([getattr(entry, name) for entry in laws]) for name in constants},
         "isoflop": isoflop,
         "held_out": _held_out(rows, largest),
         "next": coming,
-        "warnings": [*_undetermined(law), *_unbracketed(rows, isoflop["curves"]), *_far(rows, coming)],
+        "warnings": [*_undetermined(law), *_unbracketed(rows, isoflop["curves"]), *doubts],
     }
 
 
 def _undetermined(law: Law) -> list[str]:
-    """For each exponent at the edge of what the fit may take."""
-    low, high = fitting.EXPONENTS
+    """For each constant at the edge of what the fit may take."""
     return [
-        f"{name} is fitted at {value:.3g}, the edge of what is tried: the runs do not determine it, so add `widths`"
-        " and `compute` further apart"
-        for name, value in (("alpha", law.alpha), ("beta", law.beta))
-        if not low * 1.001 < value < high * 0.999
+        f"{name} is fitted at {getattr(law, name):.3g}, the edge of what is tried: the runs do not determine it, so add"
+        " `widths` and `compute` further apart"
+        for name in fitting.at_the_edge(law)
     ]
 
 
@@ -215,19 +214,49 @@ def _unbracketed(rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]
     return told
 
 
-def _far(rows: Sequence[dict[str, Any]], coming: Sequence[dict[str, Any]]) -> list[str]:
-    """For each prediction more than FAR times beyond what was trained, in N or D: how far, and what to add."""
-    told = []
+def _beyond(rows: Sequence[dict[str, Any]], entry: dict[str, Any], name: str) -> float:
+    """How many times what the law predicts lies beyond what was trained; below 1 within it."""
+    values = [row[name] for row in rows]
+    return max(entry[name] / max(values), min(values) / entry[name])
+
+
+def _sound(rows: Sequence[dict[str, Any]], coming: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The predictions that can be made, and what to say of those that are far, absurd or without an interval.
+
+    One whose best size or length is beyond FAR x FAR times what was trained says nothing, nor does an interval that
+    reaches so far, or up to a loss above that of every run.
+    """
+    kept, told = [], []
+    worst = max(row["loss"] for row in rows)
     for entry in coming:
-        for name, what in (("parameters", "N"), ("tokens", "D")):
-            values = [row[name] for row in rows]
-            times = max(entry[name] / max(values), min(values) / entry[name])
-            if times > FAR:
-                told.append(
-                    f"at {entry['compute']:.2g} FLOP: the best {what} is {times:,.0f} times beyond what was trained,"
-                    " too far to trust the law; add runs of a `compute` between"
-                )
-    return told
+        at = f"at {entry['compute']:.2g} FLOP"
+        times = {what: _beyond(rows, entry, name) for what, name in (("N", "parameters"), ("D", "tokens"))}
+        if max(times.values()) > FAR * FAR:
+            what = max(times, key=lambda name: times[name])
+            told.append(
+                f"{at}: nothing is predicted, the law's best {what} is {times[what]:,.0f} times beyond what was"
+                " trained; add runs of a `compute` between, and `widths` further apart"
+            )
+            continue
+        told += [
+            f"{at}: the best {what} is {found:,.0f} times beyond what was trained, too far to trust the law; add runs"
+            " of a `compute` between"
+            for what, found in times.items()
+            if found > FAR
+        ]
+        wide = [
+            name
+            for name in ("parameters", "tokens", "loss")
+            if (band := entry[f"{name}_interval"])
+            and (
+                band[1] > worst if name == "loss" else max(_beyond(rows, {name: end}, name) for end in band) > FAR * FAR
+            )
+        ]
+        if wide:
+            names = ", ".join(wide)
+            told.append(f"{at}: the runs give no interval of {names}: add runs, and `widths` further apart")
+        kept.append({**entry, **{f"{name}_interval": None for name in wide}})
+    return kept, told
 
 
 def _runs(rows: Sequence[dict[str, Any]]) -> Runs:

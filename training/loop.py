@@ -10,17 +10,20 @@ Under ``accelerate launch`` each process takes its part of every batch, and of t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipeline import MillError
+from pipeline.store import files
 from training import checkpoint as checkpoints
 from training import hardware, noise, peaks, processes
 from training.checkpoint import Checkpoint
@@ -58,7 +61,8 @@ class Work:
 class Plan:
     """How it is trained.
 
-    ``folder`` holds the checkpoints and ``metrics.jsonl``; ``fingerprint`` names everything that makes the run.
+    ``folder`` holds the checkpoints and ``metrics.jsonl``. ``fingerprint`` names everything that makes the weights but
+    the rates, and so not the number of steps; ``evaluated`` what ``Work.evaluate`` depends on.
     """
 
     folder: str
@@ -73,6 +77,23 @@ class Plan:
     eval_every: int | None = None
     checkpoint_every: int = 100
     keep_last: int = 2
+    evaluated: str = ""
+
+    def made_by(self, step: int) -> str:
+        """Names everything that the weights after ``step`` steps depend on.
+
+        It is the same for a longer run as long as the rates up to there are, so that this goes on from there.
+        """
+        return files.fingerprint(self.fingerprint, hashlib.blake2b(self._rates[:step].tobytes()).hexdigest())
+
+    @cached_property
+    def _rates(self) -> np.ndarray:
+        return np.array([learning_rate(self.optimiser, step, self.steps) for step in range(self.steps)])
+
+    @property
+    def branch(self) -> int | None:
+        """The last step whose state a longer run can go on from, where the schedule leaves one before the end."""
+        return decay_begins(self.optimiser, self.steps) if self.optimiser.schedule == "wsd" else None
 
 
 @dataclass
@@ -85,6 +106,7 @@ class State:
     best_step: int | None = None
     best_loss: float = math.inf
     evaluation: Metrics = field(default_factory=dict)
+    evaluated: str = ""
 
 
 class Diverged(MillError):
@@ -92,13 +114,25 @@ class Diverged(MillError):
 
 
 def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
-    """The rate of ``step`` (from 0): linear warm-up to ``learning_rate``, then linear or cosine decay to its floor."""
-    warmup = round(config.warmup * steps)
+    """The rate of ``step`` (from 0): linear warm-up to ``learning_rate``, then what the schedule makes of it."""
+    warmup = round(config.warmup * steps) if config.warmup_steps is None else config.warmup_steps
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    share = 1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    begin = decay_begins(config, steps) if config.schedule == "wsd" else warmup
+    done = max(0.0, (step - begin) / max(1, steps - begin))
+    match config.schedule:
+        case "constant":
+            share = 1.0
+        case "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * done))
+        case _:
+            share = 1 - done
     return config.learning_rate * (config.floor + (1 - config.floor) * share)
+
+
+def decay_begins(config: OptimiserConfig, steps: int) -> int:
+    """The first step of the decay of warm-up, stable, decay."""
+    return steps - round(config.decay * steps)
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
@@ -166,12 +200,12 @@ class _Run:
         self.dtype = hardware.autocast_dtype(plan.precision, self.device)  # type: ignore[arg-type]
         self.peak = peaks.peak_flops(hardware.device_name(self.device))
         self.state = State()
-        self.kept = checkpoints.found(plan.folder, plan.fingerprint)
+        self.kept = checkpoints.found(plan.folder, plan.made_by, plan.steps)
         if self.kept:
             self._resume(self.kept[-1])
         self.processes.wait()  # all have seen the same checkpoints
         # a run that was killed may have left some that were to go
-        self.kept = checkpoints.prune(self.kept, plan.keep_last, self.state.best_step, self.processes.first)
+        self.kept = self._pruned(self.kept)
         self.log = Log(plan.folder, self.state.step, self.processes.first)
         self.unread: list[tuple[Metrics, dict[str, Tensor]]] = []
         self.began: float | None = time.perf_counter()
@@ -183,7 +217,7 @@ class _Run:
             self._step(batch)
             at_end = state.step == plan.steps
             evaluating = at_end or (plan.eval_every is not None and state.step % plan.eval_every == 0)
-            saving = at_end or state.step % plan.checkpoint_every == 0
+            saving = at_end or state.step % plan.checkpoint_every == 0 or state.step == plan.branch
             if evaluating or saving or state.step % plan.log_every == 0:
                 self._look()
             if evaluating or saving:
@@ -194,6 +228,9 @@ class _Run:
                 self._save()
             if evaluating or saving:
                 self.began = time.perf_counter()
+        if not state.evaluation:  # all steps were there, and are measured otherwise than before
+            self._evaluate()
+            self._save()
         return state
 
     def _batches(self, start: int) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
@@ -320,7 +357,7 @@ class _Run:
             found = {**found, "domains": self.work.domains(measure)}
         self.module.train()
         state = self.state
-        state.evaluation = found
+        state.evaluation, state.evaluated = found, self.plan.evaluated
         if found["loss"] < state.best_loss:
             state.best_loss, state.best_step = found["loss"], state.step
         self.log.append([{"step": state.step, "evaluation": found}])
@@ -328,12 +365,20 @@ class _Run:
     def _save(self) -> None:
         plan, state, first = self.plan, self.state, self.processes.first
         extra = {**vars(state), "best_loss": state.best_loss if state.best_step is not None else None}
-        saved = checkpoints.save(plan.folder, state.step, self.model, self.optimiser, plan.fingerprint, extra, first)
-        self.kept = checkpoints.prune([*self.kept, saved], plan.keep_last, state.best_step, first)
+        made_by = plan.made_by(state.step)
+        saved = checkpoints.save(plan.folder, state.step, self.model, self.optimiser, made_by, extra, first)
+        self.kept = self._pruned([*(other for other in self.kept if other.step != state.step), saved])
         self.processes.wait()  # no process goes on from, or with, a checkpoint that is not there
+
+    def _pruned(self, kept: list[Checkpoint]) -> list[Checkpoint]:
+        plan = self.plan
+        wanted = {self.state.best_step, plan.branch}
+        return checkpoints.prune(kept, plan.keep_last, wanted, self.processes.first)
 
     def _resume(self, last: Checkpoint) -> None:
         checkpoints.restore(last, self.model, self.optimiser)
         self.state = State(**last.extra)
+        if self.state.evaluated != self.plan.evaluated:  # what was best by another measure
+            self.state.best_step, self.state.evaluation = None, {}
         if self.state.best_step is None:
             self.state.best_loss = math.inf

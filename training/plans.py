@@ -171,7 +171,10 @@ def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any
         corpus = Corpus(len(packed), int(packed.manifest["bytes"]), text.raw, text.curated)
         vocabulary = Vocabulary.of(packed)
     sizes = count(config.shape, vocabulary, config.sequence_length)
-    run = Run(*sizes, config.sequence_length, _tokens(config, corpus.unique_tokens))
+    tokens = _tokens(config, corpus.unique_tokens)
+    run = Run(
+        *sizes, config.sequence_length, tokens, objective=config.objective, vocab_size=models.padded(vocabulary.size)
+    )
     found = budget.entry(config.name, config.tokenizer, corpus, run, build.recipe.budget)
     return {**found, "estimated": True, "assumed": text.assumed}
 

@@ -26,7 +26,7 @@ from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
-from training import budget, card, checkpoint, hardware, lineage, loop, models, noise, objectives, processes
+from training import budget, card, checkpoint, hardware, lineage, loop, models, noise, objectives, processes, unigram
 from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
 from training.order import Reader, TooFewTokens, Windows
@@ -47,15 +47,9 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     train, heldout = (PackedTokens(build.path("tokens", config.tokenizer, split)) for split in ("train", "heldout"))
     seed = build.recipe.seed if config.seed is None else config.seed
     teacher = teacher_of(build, config)
-    made_by = files.fingerprint(
-        VERSION,
-        objective.version,
-        config,
-        seed,
-        train.fingerprint,
-        heldout.fingerprint,
-        teacher and weights_hash(teacher),
-    )
+    taught_by = teacher and weights_hash(teacher)
+    made_of = (VERSION, objective.version, seed, train.fingerprint, taught_by)
+    made_by = files.fingerprint(*made_of, config.of_result(), heldout.fingerprint)
     result = build.path("models", name)
     current = current_summary(result, made_by)
     if current is not None:
@@ -80,7 +74,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     )
     plan = loop.Plan(
         folder=build.path("work", "pretrain", name),
-        fingerprint=made_by,
+        fingerprint=files.fingerprint(*made_of, config.of_weights()),
         steps=steps,
         seed=seed,
         micro_batch=config.micro_batch or config.batch_size,
@@ -91,13 +85,14 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         eval_every=config.eval_every,
         checkpoint_every=config.checkpoint_every,
         keep_last=config.keep_last,
+        evaluated=files.fingerprint(heldout.fingerprint, config.eval_tokens),
     )
     state = loop.train(module, work, plan, progress)
     several = processes.current()
     if several.count > 1:  # the module is wrapped, or holds a share of the weights
         module = objective.create(task)
         model = objective.checkpoint(module)
-        checkpoint.restore_model(checkpoint.found(plan.folder, made_by)[-1], module)
+        checkpoint.restore_model(checkpoint.found(plan.folder, plan.made_by, steps)[-1], module)
     summary = {
         "name": name,
         "kind": "pretrain",
@@ -120,8 +115,10 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "unique_bytes": int(train.manifest["bytes"]),
         "trained_tokens": state.tokens,
         "epochs": steps * config.batch_size / order.windows_per_epoch,
+        **frequencies(objective, task, train, heldout),
         **result_of(state, hardware.device()),
     }
+    summary["warnings"] = [told for told in [summary["unigram_loss"] and unigram.warning(summary)] if told]
     if several.first:
         with files.opened(files.join(plan.folder, "metrics.jsonl")) as log:
             summary["spikes"] = lineage.Lineage(objective, task, train, tokenizer).spikes(map(bytes.decode, log))
@@ -202,6 +199,19 @@ def held_out(
         "bytes": int(packed.documents["bytes"].to_numpy()[rows].sum()),
     }
     return windows, size
+
+
+def frequencies(objective: Objective, task: Task, train: PackedTokens, heldout: PackedTokens) -> dict[str, Any]:
+    """``unigram_loss``, to hold the ``unigram_part`` of the loss against: that of token frequencies alone, in nats.
+
+    None where the objective predicts something else than the tokens of the text, one by one.
+    """
+    measure, part = objective.per_byte or ("", None)
+    if measure not in ("bits_per_byte", "masked_bits_per_byte"):
+        return {"unigram_loss": None, "unigram_part": None}
+    _, rows = objective.order(task, heldout, noise.seed("held out"), False).head(task.config.eval_tokens)
+    left_out = [] if part == "causal" else task.vocabulary.special
+    return {"unigram_loss": unigram.loss(train, heldout, rows, left_out), "unigram_part": part}
 
 
 def evaluate(

@@ -20,17 +20,33 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimiserConfig(Config):
-    """AdamW, clipped, with linear warm-up and then linear or cosine decay."""
+    """AdamW, clipped, with linear warm-up and then linear, cosine or late decay of the rate, or none.
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    schedule: Literal["linear", "cosine"] = "cosine"
+    A run that is given more steps goes on from its last checkpoint if its rates so far are the same: that is so for
+    `constant`, and for `wsd` (warm-up, stable, decay: Hu 2024) from where its decay began, both with `warmup_steps`.
+    """
+
+    learning_rate: Annotated[float, Field(gt=0, description="highest rate, after the warm-up")] = 1e-3
+    schedule: Annotated[
+        Literal["linear", "cosine", "constant", "wsd"], Field(description="how the rate changes after the warm-up")
+    ] = "cosine"
     warmup: Annotated[Share, Field(description="share of the steps over which the rate rises from 0")] = 0.05
+    warmup_steps: Annotated[int | None, Field(ge=0, description="steps of the warm-up, instead of a share")] = None
+    decay: Annotated[float, Field(gt=0, le=1, description="share of the steps, the last, in which `wsd` decays")] = 0.2
     floor: Annotated[Share, Field(description="the last rate, as a share of learning_rate")] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     beta1: Share = 0.9
     beta2: Share = 0.95
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
+
+
+#: Fields that say how a run is carried out, not what comes of it: equal weights but for rounding and dropout's draws.
+CARRIED_OUT = frozenset({"micro_batch", "compile", "log_every", "eval_every", "checkpoint_every", "keep_last"})
+#: Fields that say how long a run is, or how it is measured: its weights so far do not depend on them.
+LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines"})
+#: Fields that the learning rate of a step comes of.
+RATES = frozenset({"learning_rate", "schedule", "warmup", "warmup_steps", "decay", "floor"})
 
 
 class RunConfig(Config):
@@ -47,8 +63,18 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> RunConfig:
         if self.micro_batch is not None and self.batch_size % self.micro_batch:
-            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch {self.micro_batch}")
+            raise ValueError(f"batch_size ({self.batch_size}) must be divisible by micro_batch ({self.micro_batch})")
         return self
+
+    def of_result(self) -> dict[str, Any]:
+        """The fields that decide what comes of the run, for its fingerprint."""
+        return self.model_dump(mode="json", exclude=set(CARRIED_OUT))
+
+    def of_weights(self) -> dict[str, Any]:
+        """Those of ``of_result`` that weights depend on at every step, whatever the run's length and rates."""
+        kept = {name: value for name, value in self.of_result().items() if name not in LENGTH}
+        optimiser = {name: value for name, value in kept["optimiser"].items() if name not in RATES}
+        return {**kept, "optimiser": optimiser}
 
 
 class PretrainConfig(RunConfig, options.ObjectiveConfig):

@@ -43,6 +43,12 @@ def bits_per_byte(summary: Mapping[str, Any]) -> tuple[str, float] | None:
     return (words(found[0][0]), found[0][1]) if found else None
 
 
+def beside_frequencies(summary: Mapping[str, Any]) -> str:
+    """The loss a token on held-out text beside that of token frequencies alone, where the summary has one."""
+    found = summary["evaluation"].get(summary["unigram_part"], summary["evaluation"]["loss"])
+    return f"loss {found:.3f} nats, token frequencies alone {summary['unigram_loss']:.3f}"
+
+
 def finetuned(build: Build) -> list[dict[str, Any]]:
     """Scores of each fine-tuned model beside its baselines, as rows and drawn on a scale from 0 to 1."""
     found = []
@@ -146,13 +152,8 @@ def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
         name = law["law"]
         rows += [
             (f"Predicted loss, {name}", number(law["loss"]), "nats a token on web text, every token taken as fresh"),
-            (
-                f"Best N for this compute, {name}",
-                f"{short(law['compute_optimal_parameters'])} on {short(law['compute_optimal_tokens'])} tokens:"
-                f" {number(law['compute_optimal_loss'])}",
-                "least loss at C",
-            ),
-            (f"Best N for U tokens, {name}", short(law["parameters_for_unique_tokens"]), "U read once"),
+            (f"Best N for this compute, {name}", _optimum(law), "least loss at C"),
+            (f"Best N for U tokens, {name}", _if_known(law["parameters_for_unique_tokens"]), "U read once"),
         ]
     return [
         *rows,
@@ -165,6 +166,17 @@ def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
         (f"Hours on one {budget['gpu']}", number(budget["gpu_hours"]), "compute with attention, at its utilisation"),
         ("Cost there", number(budget["cost"]), "at `budget.price_per_hour`"),
     ]
+
+
+def _optimum(law: Mapping[str, Any]) -> str:
+    if law["compute_optimal_parameters"] is None:
+        return "–"
+    size, tokens = (short(law[f"compute_optimal_{name}"]) for name in ("parameters", "tokens"))
+    return f"{size} on {tokens} tokens: {number(law['compute_optimal_loss'])}"
+
+
+def _if_known(value: float | None) -> str:
+    return "–" if value is None else short(value)
 
 
 def target_rows(target: Mapping[str, Any]) -> list[Row]:
@@ -197,6 +209,7 @@ def budgets(budget: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     return {
         "runs": [run["name"] for run in runs],
+        "warnings": [f"{run['name']}: {warning}" for run in runs for warning in run["warnings"]],
         "tables": [
             ("What is spent, and the scaling laws", _side_by_side([budget_rows(run) for run in runs])),
             ("What is missing for the target model", _side_by_side([target_rows(run["target"]) for run in runs])),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,3 +64,23 @@ def test_both_laws_predict_and_agree_with_themselves() -> None:
 def test_an_empty_corpus_has_no_budget() -> None:
     with pytest.raises(ValueError, match="corpus with tokens"):
         budget(Corpus(0, 0, 10, 0), RUN, CONFIG)
+
+
+def test_predictions_far_from_what_the_laws_were_fitted_to_are_warned_of() -> None:
+    small = budget(CORPUS, replace(RUN, vocab_size=8192), CONFIG)
+    below, short, guess = small.warnings
+    assert "N of 2.00M is 35 times below" in below
+    assert "D of 3.00M is 1,667 times below" in short
+    assert f"{small.predictions[0].loss:.2f} nats" in guess
+    assert "9.01" in guess  # ln 8192
+    large = replace(RUN, total=1_000_000_000, trained_tokens=20_000_000_000, vocab_size=50_304)
+    assert budget(CORPUS, large, CONFIG).warnings == ()
+
+
+@pytest.mark.parametrize("objective", ["mlm", "span_corruption"])
+def test_no_law_of_causal_models_is_applied_to_another_objective(objective: str) -> None:
+    found = budget(CORPUS, replace(RUN, objective=objective), CONFIG)
+    assert all(prediction.loss is None for prediction in found.predictions)
+    assert found.repeated_loss is None
+    (warning,) = found.warnings
+    assert f"this run is `{objective}`" in warning

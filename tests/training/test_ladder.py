@@ -135,6 +135,36 @@ def test_a_prediction_a_decade_beyond_the_runs_is_warned_of() -> None:
     assert all(line.startswith("at 3e+19 FLOP") for line in found["warnings"])
 
 
+def test_absurd_predictions_are_left_out_and_said() -> None:
+    """Losses that hardly depend on N: the law would have a model of a few parameters."""
+    law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
+    rows = [{**row, "loss": 1.7 + 500 * row["tokens"] ** -0.35} for row in made_of(law)]
+    found = ladder.analyse(rows, LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0]))
+    assert found["next"] == []
+    (line,) = [line for line in found["warnings"] if "nothing is predicted" in line]
+    assert line.startswith("at 3e+17 FLOP")
+
+
+def test_intervals_that_reach_beyond_reason_are_not_given() -> None:
+    rows = made_of(Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35))
+    random = np.random.default_rng(0)
+    noisy = [{**row, "loss": row["loss"] * float(np.exp(random.normal(0, 0.2)))} for row in rows]
+    found = ladder.analyse(noisy, LadderConfig(tokenizer="bytes", bootstrap=40, predict=[10.0]))
+    worst, sizes = max(row["loss"] for row in noisy), [row["parameters"] for row in noisy]
+    for entry in found["next"]:
+        assert entry["loss_interval"] is None or entry["loss_interval"][1] <= worst
+        low, high = entry["parameters_interval"] or (min(sizes), max(sizes))
+        assert min(sizes) / 100 <= low
+        assert high <= max(sizes) * 100
+
+
+def test_e_at_the_edge_of_what_is_tried_is_warned_of() -> None:
+    rows = made_of(Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35))
+    without = [{**row, "loss": row["loss"] - 1.7} for row in rows]
+    warnings = ladder.analyse(without, LadderConfig(tokenizer="bytes", bootstrap=20))["warnings"]
+    assert any(line.startswith("E is fitted at ") and "the edge of what is tried" in line for line in warnings)
+
+
 def test_a_ladder_is_trained_fitted_and_written(packed_build: str, tmp_path: Path) -> None:
     root = str(shutil.copytree(packed_build, tmp_path / "build"))
     build = climbing(root)

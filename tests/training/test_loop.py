@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,23 +100,70 @@ def test_the_step_is_adamw_on_the_clipped_gradient(tmp_path: Path) -> None:
     torch.testing.assert_close(model.b, reference.b)
 
 
+def found_by(run: loop.Plan) -> list[checkpoint.Checkpoint]:
+    return checkpoint.found(run.folder, run.made_by, run.steps)
+
+
+def kept_steps(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+
+
 def test_the_best_checkpoint_outlives_later_ones(tmp_path: Path) -> None:
     losses = iter([3.0, 1.0, 2.0, 2.5, 2.4, 2.3])
     changed = work(evaluate=lambda _measure: {"loss": next(losses)})
     state = loop.train(Line(), changed, plan(tmp_path, steps=6, eval_every=1, checkpoint_every=1, keep_last=2))
     assert (state.best_step, state.best_loss) == (2, 1.0)
-    assert [c.step for c in checkpoint.found(str(tmp_path), "line")] == [2, 5, 6]
+    assert kept_steps(tmp_path) == [2, 5, 6]
 
 
 def test_checkpoints_of_another_run_are_passed_over(tmp_path: Path) -> None:
     loop.train(Line(), work(), plan(tmp_path))
-    assert checkpoint.found(str(tmp_path), "line")
-    assert checkpoint.found(str(tmp_path), "another") == []
+    assert found_by(plan(tmp_path))
+    assert found_by(replace(plan(tmp_path), fingerprint="another")) == []
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "goes_on_from"),
+    [
+        ({"schedule": "constant", "warmup_steps": 2}, 8),  # from the end of the shorter run
+        ({"schedule": "constant", "warmup": 0.5}, 0),  # the warm-up is longer in the longer run
+        ({"schedule": "wsd", "warmup_steps": 2, "decay": 0.25}, 6),  # from where the decay began
+        ({"schedule": "cosine", "warmup_steps": 2}, 2),  # from the end of the warm-up: only that is alike
+        ({"schedule": "linear", "warmup_steps": 0}, 0),
+    ],
+)
+def test_more_steps_go_on_from_the_last_checkpoint_whose_rates_are_the_same(
+    tmp_path: Path, optimiser: dict, goes_on_from: int
+) -> None:
+    config = OptimiserConfig(learning_rate=0.1, **optimiser)
+    whole, longer = Line(), Line()
+    loop.train(Line(), work(), plan(tmp_path / "run", steps=8, checkpoint_every=2, keep_last=4, optimiser=config))
+    wanted = plan(tmp_path / "run", steps=12, checkpoint_every=2, optimiser=config)
+    assert max((entry.step for entry in found_by(wanted)), default=0) == goes_on_from
+    loop.train(longer, work(), wanted)
+    loop.train(whole, work(), plan(tmp_path / "whole", steps=12, optimiser=config))
+    assert all(torch.equal(a, b) for a, b in zip(longer.parameters(), whole.parameters(), strict=True))
+
+
+def test_the_checkpoint_before_the_decay_outlives_later_ones(tmp_path: Path) -> None:
+    config = OptimiserConfig(schedule="wsd", decay=0.5, warmup_steps=0)
+    loop.train(Line(), work(), plan(tmp_path, steps=10, checkpoint_every=3, keep_last=1, optimiser=config))
+    assert kept_steps(tmp_path) == [5, 10]
+
+
+def test_rates_of_the_schedules() -> None:
+    def rates(**fields) -> list[float]:
+        config = OptimiserConfig(learning_rate=1.0, **fields)
+        return [round(loop.learning_rate(config, step, 10), 6) for step in range(10)]
+
+    assert rates(schedule="constant", warmup_steps=4) == [0.25, 0.5, 0.75, *[1.0] * 7]
+    assert rates(schedule="wsd", warmup=0.2, decay=0.4, floor=0.1) == [0.5, *[1.0] * 6, 0.775, 0.55, 0.325]
+    assert rates(schedule="linear", warmup=0.0) == [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
     loop.train(Line(), work(), plan(tmp_path))
-    last = checkpoint.found(str(tmp_path), "line")[-1]
+    last = found_by(plan(tmp_path))[-1]
     other = nn.Linear(3, 3)
     with pytest.raises(checkpoint.WrongCheckpoint, match=r"model\.safetensors: b does not fit"):
         checkpoint.restore(last, other, loop.make_optimiser(other, OptimiserConfig()))

@@ -78,6 +78,35 @@ def test_a_current_model_is_not_trained_again_and_a_changed_recipe_is(root: str)
     assert calls == [2, 4, 2, 4, 6]  # from the start: the stale checkpoint at step 4 is another run's
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"log_every": 1}, {"eval_every": 2}, {"checkpoint_every": 2}, {"keep_last": 1}, {"micro_batch": 4}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_how_a_run_is_carried_out_does_not_train_it_again(root: str, changed: dict) -> None:
+    """Neither a finished one, nor the steps of one that was stopped."""
+    finished = pretrain(make_build(root, pretrain_section(steps=8)), "causal")
+    steps: list[int] = []
+    build = make_build(root, pretrain_section(steps=8, **changed))
+    assert pretrain(build, "causal", lambda step, *_: steps.append(step)) == finished
+    shutil.rmtree(f"{root}/models/causal")
+    shutil.rmtree(f"{root}/work/pretrain/causal/step-00000008")
+    resumed = pretrain(build, "causal", lambda step, *_: steps.append(step))
+    assert min(steps) > 4  # the checkpoint of step 4 is this run's
+    assert resumed["fingerprint"] == finished["fingerprint"]
+
+
+def test_another_measure_of_held_out_text_measures_again_without_training(root: str) -> None:
+    pretrain(make_build(root, pretrain_section(steps=4, eval_tokens=100)), "causal")
+    steps: list[int] = []
+    build = make_build(root, pretrain_section(steps=4, eval_tokens=200))
+    found = pretrain(build, "causal", lambda step, *_: steps.append(step))
+    assert steps == []
+    shutil.rmtree(f"{root}/models")
+    shutil.rmtree(f"{root}/work")
+    assert found["evaluation"] == pretrain(build, "causal")["evaluation"]
+
+
 def test_bits_per_byte_are_the_cost_of_every_token_over_the_bytes_of_the_text(root: str) -> None:
     section = pretrain_section(steps=2, eval_tokens=200)
     summary = pretrain(make_build(root, section), "causal")
