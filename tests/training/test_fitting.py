@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,14 @@ def test_a_minimum_outside_the_trained_sizes_is_said_to_be_outside() -> None:
     assert found is not None
     assert not found.bracketed
     assert fitting.fit_parabola(runs.take(np.arange(2))) is None
+
+
+def test_the_published_points_of_chinchilla_give_the_constants_of_its_replication() -> None:
+    """Besiroglu 2024: 240 of the 245 points, without the five highest losses; their notebook's second fit."""
+    millions, compute, loss = np.loadtxt(Path(__file__).with_name("chinchilla_points.csv"), delimiter=",").T
+    kept = np.argsort(loss, kind="stable")[:-5]
+    parameters = millions[kept] * 1e6
+    found = fitting.fit_law(Runs(parameters, compute[kept] * 1e18 / 6 / parameters, loss[kept]))
+    assert len(kept) == 240
+    assert pytest.approx((1.81724, 477.8, 2143.9), rel=0.01) == (found.E, found.A, found.B)
+    assert (found.alpha, found.beta) == pytest.approx((BESIROGLU.alpha, BESIROGLU.beta), rel=0.01)
