@@ -15,6 +15,7 @@ from numba import njit
 
 from pipeline import MillError
 from pipeline.tokenization import export
+from pipeline.tokenization.classes import SPACE, table
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.export import BYTE_PIECES, byte_alphabet
 from pipeline.tokenization.pretokenize import decode
@@ -51,11 +52,17 @@ def forbidden(config: TokenizerConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def needed(config: TokenizerConfig) -> np.ndarray:
-    """int64, ascending: the code points of the reserved entries that a normalised text may hold; for Unigram only."""
-    if config.algorithm != "unigram":
-        return np.zeros(0, np.int64)
+    """int64, ascending: the code points that the alphabet holds whatever the text, if a normalised text may hold them.
+
+    For Unigram the characters of the reserved entries; where white space is kept, every kind of it, so that it is never
+    unknown (the space itself is written as the mark).
+    """
+    strings: list[str] = []
+    if config.algorithm == "unigram":
+        strings += [token for token in fixed(config) if not any(map(str.isspace, token))]
+    if not config.remove_extra_whitespaces:
+        strings += ["▁", *map(chr, (point for point in np.flatnonzero(table() & SPACE) if point != 32))]
     normalizer = export.normalizer(config)
-    strings = [token for token in fixed(config) if not any(map(str.isspace, token))]
     if normalizer is not None:
         strings = [token for token in strings if normalizer.normalize_str(token) == token]
     return np.array(sorted({ord(character) for token in strings for character in token} - {0}), np.int64)

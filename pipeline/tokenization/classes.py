@@ -55,6 +55,15 @@ def table(scripts: tuple[str, ...] = ()) -> np.ndarray:
     return bits
 
 
+@cache
+def marked_table(scripts: tuple[str, ...] = ()) -> np.ndarray:
+    """The same, with Metaspace's mark as white space."""
+    bits = table(scripts).copy()
+    bits[ord("▁")] |= SPACE
+    bits.flags.writeable = False
+    return bits
+
+
 def measure() -> dict[str, list[int]]:
     """Per class the runs of code points in it as [start, length, ...], asked of ``tokenizers`` (some seconds)."""
     points = np.array([point for point in range(0x110000) if not 0xD800 <= point < 0xE000])

@@ -62,6 +62,20 @@ class TokenizerConfig(Config):
     split_cjk: bool = False
     split_scripts: list[Script] = []
     byte_fallback: bool = False
+    remove_extra_whitespaces: Annotated[
+        bool,
+        Field(
+            description="with metaspace, write every run of white space as one space and none at the ends, as"
+            " SentencePiece does by default; false keeps line breaks, tabs and every space, which code and tables need"
+        ),
+    ] = True
+    add_dummy_prefix: Annotated[
+        bool,
+        Field(
+            description="with metaspace, put a space before the text, so that its first word is written as others are"
+            " (SentencePiece's default)"
+        ),
+    ] = True
     special_tokens: dict[Role, str] | None = None
     added_tokens: list[str] = []
     template: Template | None = None
@@ -124,6 +138,8 @@ class TokenizerConfig(Config):
             raise ValueError(
                 "`normalizer` has no effect beside the bert pre-tokenizer; use lowercase and strip_accents"
             )
+        if self.pre_tokenizer != "metaspace" and not (self.remove_extra_whitespaces and self.add_dummy_prefix):
+            raise ValueError("`remove_extra_whitespaces` and `add_dummy_prefix` are for the metaspace pre_tokenizer")
         if self.byte_fallback and (self.byte_level or self.algorithm == "wordpiece"):
             raise ValueError("`byte_fallback` is for unigram and character BPE: byte-level BPE has no unknown bytes")
         if len(set(self.reserved)) != len(self.reserved):

@@ -45,6 +45,7 @@ _ONCE = np.zeros(0, np.int64)
 def counting_part(config: TokenizerConfig) -> dict[str, object]:
     """What of a tokenizer's config its counts depend on; tokenizers that agree here share them."""
     fields = {"pre_tokenizer", "normalizer", "lowercase", "strip_accents", "split_digits", "split_cjk", "split_scripts"}
+    fields |= {"remove_extra_whitespaces", "add_dummy_prefix"}
     return config.model_dump(mode="json", include=fields)
 
 
@@ -65,6 +66,10 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
         if normalizer is not None:
             texts, _ = normalise.normalise(texts, normalizer)
         return _table(*_tally(texts, None, kind, alone, bits))
+    if config.pre_tokenizer == "metaspace" and not (config.remove_extra_whitespaces and config.add_dummy_prefix):
+        if normalizer is not None:
+            texts, _ = normalise.normalise(texts, normalizer)
+        return _table(*_tally_spaced(texts, config, alone))
     raw = pretokenize.BERT_MARKS if kind == pretokenize.BERT else pretokenize.WORDS
     words, weights = _tally(texts, None, raw, np.uint8(0), bits)
     words = _normalise(words, normalizer, config)
@@ -78,6 +83,24 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
         mark, nothing = (pa.scalar(part, pa.large_string()) for part in ("▁", ""))
         words = pc.binary_join_element_wise(mark, words, nothing)
     return _table(*_tally(words, weights, kind, alone, bits))
+
+
+def _tally_spaced(
+    texts: pa.Array, config: TokenizerConfig, alone: int | np.uint8
+) -> tuple[pa.LargeStringArray, np.ndarray]:
+    """As ``_tally`` for Metaspace where white space is kept, or a text's first word is not marked."""
+    bits = classes.marked_table(tuple(config.split_scripts))
+    kind, gaps = pretokenize.SPACED, " "
+    if config.remove_extra_whitespaces:
+        kind, gaps = pretokenize.GAPPED, "".join(map(chr, np.flatnonzero(bits & classes.SPACE)))
+    elif config.add_dummy_prefix:
+        texts = normalise.prefixed(texts)
+    words, weights = _tally(texts, None, kind, np.uint8(0), bits)
+    bare = pc.utf8_ltrim(words, characters=gaps)
+    mark, nothing = (pa.scalar(part, pa.large_string()) for part in ("▁", ""))
+    marked = pc.binary_join_element_wise(mark, bare, nothing)
+    words = pc.if_else(pc.equal(bare, words), words, marked)
+    return _tally(words, weights, pretokenize.SPACED, alone, bits)
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:

@@ -9,7 +9,8 @@ Where a tokenizer's parts are not among those below, the text is encoded by ``to
 - byte-level BPE cut by GPT-2's or GPT-4's pattern, with or without single digits: normalised in bulk, then cut by that
   pattern;
 - BERT's normaliser and pre-tokenizer: cut at white space, punctuation marks and CJK characters;
-- white space and Metaspace: cut at white space, which neither normalisation nor the model reaches across.
+- white space and Metaspace: cut at white space, which neither normalisation nor the model reaches across;
+- Metaspace that keeps white space, or marks not every word: normalised in bulk, then cut before every space.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ _MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a cache is begun anew
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _ALONE = ("cjk", *get_args(Script))  # classes of characters that are not ASCII
 _GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}
-_GAPS = [  # export's normaliser before Metaspace
-    {"type": "Replace", "pattern": {"Regex": r"[\s▁]+"}, "content": " "},
-    {"type": "Strip", "strip_left": True, "strip_right": True},
-]
+_FOLD = {"type": "Replace", "pattern": {"Regex": r"[\s▁]+"}, "content": " "}
+_GAPS = [_FOLD, {"type": "Strip", "strip_left": True, "strip_right": True}]  # export's normaliser before Metaspace
+_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}  # or this, where white space is kept
+_PREFIX = {"type": "Prepend", "prepend": "▁"}
+_OTHER_SPACE = {"type": "Split", "pattern": {"Regex": r"\s+"}, "behavior": "Isolated", "invert": False}
 
 # The engine starts a thread per core in each process; the build's runner already runs one process per core.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -81,12 +83,18 @@ class Encoder:
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
         content = json.loads(tokenizer.to_str())
         self._cut = cut_of(content)
-        self._pieces_by = tokenizer
-        if self._cut is not None and self._cut.whole_text:  # its pieces are normalised already
-            self._pieces_by = Tokenizer.from_str(json.dumps(content | {"normalizer": None}))
+        self._pieces_by, self._normalizer = tokenizer, None
+        if self._cut is not None and self._cut.whole_text:  # its pieces are normalised already, but for their spaces
+            steps = _flat(content["normalizer"], "normalizers")
+            self._normalizer = _with_steps(
+                content, [step for step in steps if step["type"] in normalise.KNOWN]
+            ).normalizer
+            self._pieces_by = _with_steps(content, [step for step in steps if step in (_FOLD, _MARK)])
             self._pieces_by.encode_special_tokens = tokenizer.encode_special_tokens
         self.model = model_of(content, self._cut) if self._cut else None
-        self._alone, self._classes = np.uint8(0), classes.table()
+        self._alone = np.uint8(0)
+        is_marked = self._cut is not None and self._cut.kind in (pretokenize.SPACED, pretokenize.GAPPED)
+        self._classes = classes.marked_table() if is_marked else classes.table()
         if self._cut is not None and self.byte_level:
             self._alone = np.uint8(self._cut.digits * classes.DIGIT | bool(self._cut.alone) * classes.SCRIPT)
             self._classes = classes.table(self._cut.alone)
@@ -105,8 +113,7 @@ class Encoder:
         """The distinct pieces of ``texts`` as ids, and how often each occurs; for a tokenizer that is ``compiled``."""
         assert self._cut is not None
         fresh = Encoder(self.tokenizer)
-        if self._cut.whole_text:
-            texts, _ = normalise.normalise(texts, self.tokenizer.normalizer)
+        texts, _ = self._prepared(texts, (np.zeros(0, np.int64), np.zeros(len(texts) + 1, np.int64)))
         data, offsets = text_buffers(texts)
         counts = np.zeros(0, np.int64)
         for first in range(0, len(texts), 1000):
@@ -138,9 +145,20 @@ class Encoder:
     def _block(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
         if self._cut is None:
             return self._by_engine(texts, eos, spots, bounds)
-        if self._cut.whole_text:
-            texts, spots = normalise.normalise(texts, self.tokenizer.normalizer, (spots, bounds))
+        texts, spots = self._prepared(texts, (spots, bounds))
         return self._by_kernel(texts, eos, spots, bounds)
+
+    def _prepared(
+        self, texts: pa.StringArray | pa.LargeStringArray, places: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[pa.StringArray | pa.LargeStringArray, np.ndarray]:
+        """The texts as they are cut, and where the places of normalise.normalise are in them."""
+        assert self._cut is not None
+        spots, _ = places
+        if self._normalizer is not None:
+            texts, spots = normalise.normalise(texts, self._normalizer, places)
+        if self._cut.prefixed:
+            texts, spots = normalise.prefixed(texts), spots + 1
+        return texts, spots
 
     def _by_kernel(
         self, texts: pa.StringArray | pa.LargeStringArray, eos: int, spots: np.ndarray, bounds: np.ndarray
@@ -204,13 +222,14 @@ class Cut(NamedTuple):
     """How a tokenizer's texts may be cut: a kind of ``pretokenize``, and whether digits stand alone in its pre-tokens.
 
     ``whole_text``: its cut looks across words, so texts are normalised before it. ``alone``: the classes and scripts of
-    which every character stands alone as well.
+    which every character stands alone as well. ``prefixed``: a space is put before the text.
     """
 
     kind: int
     digits: bool
     whole_text: bool
     alone: tuple[str, ...] = ()
+    prefixed: bool = False
 
 
 def cut_of(tokenizer: dict) -> Cut | None:
@@ -237,7 +256,21 @@ def cut_of(tokenizer: dict) -> Cut | None:
         case ["Metaspace"] if rest[0]["prepend_scheme"] == "always" and rest[0]["split"]:
             plain = all(step["type"] in normalise.KNOWN for step in normalizer[:-2])
             return Cut(pretokenize.WORDS, has_digits, False, alone) if normalizer[-2:] == _GAPS and plain else None
+        case ["Metaspace"] if rest[0]["prepend_scheme"] == "never" and rest[0]["split"] and normalizer[-2:] == _GAPS:
+            plain = all(step["type"] in normalise.KNOWN for step in normalizer[:-2])
+            return Cut(pretokenize.GAPPED, has_digits, True, alone) if plain else None
+        case ["Metaspace", "Split"] if rest[0]["prepend_scheme"] == "never" and rest[1] == _OTHER_SPACE:
+            prefixed = normalizer[-2:] == [_PREFIX, _MARK]
+            plain = all(step["type"] in normalise.KNOWN for step in normalizer[: -2 if prefixed else -1])
+            is_known = rest[0]["split"] and normalizer[-1:] == [_MARK] and plain
+            return Cut(pretokenize.SPACED, has_digits, True, alone, prefixed) if is_known else None
     return None
+
+
+def _with_steps(tokenizer: dict, normalizers: list[dict]) -> Tokenizer:
+    """The tokenizer of a tokenizer.json with other steps of normalisation."""
+    normalizer = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
+    return Tokenizer.from_str(json.dumps(tokenizer | {"normalizer": normalizer}))
 
 
 def _single(name: str) -> dict:
@@ -252,7 +285,8 @@ def model_of(tokenizer: dict, cut: Cut) -> segment.Model | None:
     marked = any(step["type"] == "Metaspace" for step in _flat(tokenizer["pre_tokenizer"], "pretokenizers"))
     lower = any(step["type"] == "Lowercase" or step.get("lowercase", False) for step in normalizer)
     byte_level = cut.kind in (pretokenize.GPT2, pretokenize.GPT4)
-    return segment.model_of(tokenizer, marked, byte_level, lower, cut.digits)
+    spaced = cut.kind in (pretokenize.SPACED, pretokenize.GAPPED)
+    return segment.model_of(tokenizer, marked, byte_level, lower and not cut.whole_text, cut.digits, spaced)
 
 
 def _flat(part: dict | None, name: str) -> list[dict]:
@@ -271,6 +305,7 @@ def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
     words = np.array([-1 if word is None else word for word in encoding.word_ids], np.int64)
     chosen = np.searchsorted(ends, places[spots], "right")
     chosen = np.searchsorted(words, words[chosen[chosen < len(words)]])
+    chosen[:1] = 0  # the first sentence opens the text, the white space before it included
     return np.unique(np.append(0, chosen)).astype(np.uint32)
 
 

@@ -78,7 +78,9 @@ def pre_tokenizer(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
         case "bert":
             steps = [pre_tokenizers.BertPreTokenizer(), *alone]
         case "metaspace":
-            steps = [pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True), *alone]
+            scheme = "always" if config.remove_extra_whitespaces and config.add_dummy_prefix else "never"
+            gaps = [] if config.remove_extra_whitespaces else [pre_tokenizers.Split(Regex(r"\s+"), "isolated")]
+            steps = [pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=True), *gaps, *alone]
         case _:
             steps = [pre_tokenizers.WhitespaceSplit(), *alone]
     return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
@@ -112,7 +114,8 @@ def _decoder(config: TokenizerConfig) -> decoders.Decoder:
         return decoders.WordPiece(prefix=config.continuing_subword_prefix, cleanup=False)
     if config.word_suffix:
         return decoders.BPEDecoder(suffix=config.word_suffix)
-    spaces = decoders.Metaspace("▁", prepend_scheme="always", split=True)
+    scheme = "always" if config.add_dummy_prefix else "never"
+    spaces = decoders.Metaspace("▁", prepend_scheme=scheme, split=True)
     if not config.byte_fallback:
         return spaces
     return decoders.Sequence([decoders.ByteFallback(), spaces])
@@ -146,7 +149,7 @@ def _post_processor(vocabulary: Vocabulary, config: TokenizerConfig) -> processo
 def to_tokenizer(vocabulary: Vocabulary, config: TokenizerConfig) -> Tokenizer:
     """The tokenizer as Hugging Face's engine runs it."""
     tokenizer = Tokenizer(_model(vocabulary, config))
-    parts = (normalizer(config), _metaspace_gaps() if config.pre_tokenizer == "metaspace" else None)
+    parts = (normalizer(config), _white_space(config) if config.pre_tokenizer == "metaspace" else None)
     steps = [part for part in parts if part is not None]
     if steps:
         tokenizer.normalizer = steps[0] if len(steps) == 1 else normalizers.Sequence(steps)  # type: ignore[assignment]
@@ -159,9 +162,14 @@ def to_tokenizer(vocabulary: Vocabulary, config: TokenizerConfig) -> Tokenizer:
     return tokenizer
 
 
-def _metaspace_gaps() -> Normalizer:
-    """Runs of white space become one space, none at the ends (the mark itself counts as white space)."""
-    return normalizers.Sequence([normalizers.Replace(Regex(r"[\s▁]+"), " "), normalizers.Strip()])
+def _white_space(config: TokenizerConfig) -> Normalizer:
+    """Runs of white space become one space, none at the ends (the mark itself counts as white space); or, where all of
+    it is kept, spaces become marks, and one is put before the text here: Metaspace would not, were there one already.
+    """
+    if config.remove_extra_whitespaces:
+        return normalizers.Sequence([normalizers.Replace(Regex(r"[\s▁]+"), " "), normalizers.Strip()])
+    lead = [normalizers.Prepend("▁")] if config.add_dummy_prefix else []
+    return normalizers.Sequence([*lead, normalizers.Replace(" ", "▁")])
 
 
 def to_json(vocabulary: Vocabulary, config: TokenizerConfig) -> bytes:

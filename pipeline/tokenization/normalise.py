@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 from tokenizers.normalizers import Normalizer
 
@@ -49,6 +50,14 @@ def normalise(
         moved[place] += len(normalizer.normalize_str(before).encode())
     array = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(out_bounds), pa.py_buffer(out))
     return array, moved
+
+
+def prefixed(texts: pa.StringArray | pa.LargeStringArray) -> pa.LargeStringArray:
+    """Each of ``texts`` with a space before it; empty ones stay empty."""
+    space, nothing = (pa.scalar(part, pa.large_string()) for part in (" ", ""))
+    texts = texts.cast(pa.large_string())
+    lead = pc.if_else(pc.equal(pc.binary_length(texts), 0), nothing, space)
+    return pc.binary_join_element_wise(lead, texts, nothing)
 
 
 def _gathered(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> pa.LargeStringArray:

@@ -14,7 +14,7 @@ from pipeline.text.hashing import document_hash
 from pipeline.tokenization import packed, sentences
 from pipeline.tokenization.encode import Encoded, Encoder
 
-VERSION = 2
+VERSION = 3
 
 
 def thresholds(hashes: np.ndarray, domains: pa.DictionaryArray, share: float) -> dict[str, int]:

@@ -7,11 +7,13 @@ with the engine that runs those expressions):
 - ``GPT4`` (cl100k): ``(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|
   ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+``
 - ``WORDS``: runs of characters that are not white space; the white space is dropped
+- ``GAPPED``: the same words, all but the first of a text with the white space character before them
+- ``SPACED``: ``[ ▁]?\\S*|[^\\S ▁]+``, a space or mark with the word behind it, or a run of other white space
 - ``BERT``: words, with every punctuation mark and every CJK character alone
 - ``BERT_WORDS``, ``BERT_MARKS``: the same two cuts for text that BERT has yet to clean of control characters
 
-Characters are decoded once, into a class for each of their bytes (``kinds``); after that a run of letters is a run of
-bytes, whatever the script.
+``GAPPED`` and ``SPACED`` want classes.marked_table. Characters are decoded once, into a class for each of their bytes
+(``kinds``); after that a run of letters is a run of bytes, whatever the script.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from numba import int64, njit
 
 from pipeline.tokenization.classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
 
-GPT2, GPT4, WORDS, BERT, BERT_WORDS, BERT_MARKS = range(6)
+GPT2, GPT4, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(8)
 
 _NO_CLASS = LETTER | NUMBER | SPACE
 _ALONE_IN_BERT = PUNCTUATION | CJK
@@ -71,8 +73,12 @@ def cut_all(
                 if kind >= WORDS and _is_gap(read[at], kind):
                     at += 1
                     continue
-                stop = _next_cut(text, read, at, border, kind)
-                starts[count], ends[count] = at + base, stop + base
+                stop, start = _next_cut(text, read, at, border, kind), at
+                if kind == GAPPED and count > bounds[i] and read[at - 1] & SPACE:
+                    start -= 1
+                    while text[start] & 0xC0 == 0x80:
+                        start -= 1
+                starts[count], ends[count] = start + base, stop + base
                 count += 1
                 at = stop
         bounds[i + 1] = count
@@ -217,12 +223,34 @@ def _next_gpt4(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _is_mark(data: np.ndarray, at: int) -> bool:
+    """Whether a space or Metaspace's mark stands at ``at``."""
+    return data[at] == 32 or (data[at] == 0xE2 and data[at + 1] == 0x96 and data[at + 2] == 0x81)
+
+
+@njit(cache=True, nogil=True)
+def _next_spaced(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
+    stop = at
+    if kinds[at] & SPACE:
+        if not _is_mark(data, at):
+            while stop < end and kinds[stop] & SPACE and not _is_mark(data, stop):
+                stop += 1
+            return stop
+        stop += 1 if data[at] == 32 else 3
+    while stop < end and not kinds[stop] & SPACE:
+        stop += 1
+    return stop
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _next_cut(data: np.ndarray, kinds: np.ndarray, at: int, end: int, kind: int) -> int:
     """End of the pre-token at ``at`` < ``end``; for WORDS and BERT no gap stands there."""
     if kind == GPT2:
         return _next_gpt2(data, kinds, at, end)
     if kind == GPT4:
         return _next_gpt4(data, kinds, at, end)
+    if kind == SPACED:
+        return _next_spaced(data, kinds, at, end)
     with_marks = kind in (BERT, BERT_MARKS)
     if with_marks and kinds[at] & _ALONE_IN_BERT:
         return _character_end(data, at, end)

@@ -33,6 +33,7 @@ class Model(NamedTuple):
     kind: int
     lower: bool  # ASCII is lower-cased first
     digits: bool  # digits stand alone: pieces that hold any are left out
+    spaced: bool  # only a piece that opens with a space has the mark
     lead: int  # symbol of the mark before every word, -1 for none
     unk: int
     longest: int  # characters of a word above which WordPiece gives it up
@@ -46,10 +47,13 @@ class Model(NamedTuple):
     scores: np.ndarray
 
 
-def model_of(tokenizer: dict, marked: bool, byte_level: bool, lower: bool, digits: bool) -> Model | None:
+def model_of(
+    tokenizer: dict, marked: bool, byte_level: bool, lower: bool, digits: bool, spaced: bool = False
+) -> Model | None:
     """The model of a tokenizer.json; None if it is one of another kind.
 
-    ``marked``: every word opens with Metaspace's mark; ``byte_level``: pieces are written in GPT-2's alphabet.
+    ``marked``: every word opens with Metaspace's mark; ``spaced``: with a space, where it has the mark;
+    ``byte_level``: pieces are written in GPT-2's alphabet.
     """
     content = tokenizer["model"]
     vocabulary = content["vocab"]
@@ -66,9 +70,8 @@ def model_of(tokenizer: dict, marked: bool, byte_level: bool, lower: bool, digit
             ids = [(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in pairs]
             lead = vocabulary.get(_MARK, -2) if marked else -1
             kind = BYTES if byte_level else CHARACTERS
-            return Model(
-                kind, lower, digits, lead, -1, 0, np.array([inside, last], np.int32), _merge_table(ids), *_pieces([])
-            )
+            initial = np.array([inside, last], np.int32)
+            return Model(kind, lower, digits, spaced, lead, -1, 0, initial, _merge_table(ids), *_pieces([]))
         case "WordPiece":
             prefix = content["continuing_subword_prefix"]
             rows = [
@@ -76,10 +79,10 @@ def model_of(tokenizer: dict, marked: bool, byte_level: bool, lower: bool, digit
                 for piece, index in vocabulary.items()
             ]
             longest, unknown = content["max_input_chars_per_word"], vocabulary[unk]
-            return Model(WORDPIECE, lower, digits, -1, unknown, longest, *_no_merges(), *_pieces(rows))
+            return Model(WORDPIECE, lower, digits, False, -1, unknown, longest, *_no_merges(), *_pieces(rows))
         case "Unigram":
             rows = [(piece.encode(), False, index, score) for index, (piece, score) in enumerate(vocabulary)]
-            return Model(UNIGRAM, lower, digits, 0 if marked else -1, -1, 0, *_no_merges(), *_pieces(rows))
+            return Model(UNIGRAM, lower, digits, spaced, 0 if marked else -1, -1, 0, *_no_merges(), *_pieces(rows))
     return None
 
 
@@ -193,11 +196,12 @@ def segment(data: np.ndarray, bounds: np.ndarray, model: Model) -> tuple[np.ndar
         if model.kind == BYTES:
             n = _bytes(data, start, end, model, symbols)
         else:
-            size = _plain(data, start, end, model, text)
+            has_mark = data[start] == 32 if model.spaced else model.lead != -1
+            size = _plain(data, start + (model.spaced and has_mark), end, has_mark, model, text)
             if size < 0:
                 continue
             if model.kind == CHARACTERS:
-                n = _characters(text, size, model, symbols)
+                n = _characters(text, size, has_mark, model, symbols)
             elif model.kind == WORDPIECE:
                 n = _longest_matches(text, size, model, symbols)
             else:
@@ -225,10 +229,10 @@ def _bytes(data, start, end, model, symbols):
 
 
 @njit(cache=True, nogil=True)
-def _plain(data, start, end, model, text):
+def _plain(data, start, end, has_mark, model, text):
     """Copy a piece of visible ASCII to ``text``, lower-cased and marked as the model has it; its length, or -1."""
     size = 0
-    if model.kind == UNIGRAM and model.lead >= 0:
+    if model.kind == UNIGRAM and has_mark:
         text[0], text[1], text[2] = 0xE2, 0x96, 0x81
         size = 3
     for at in range(start, end):
@@ -243,9 +247,9 @@ def _plain(data, start, end, model, text):
 
 
 @njit(cache=True, nogil=True)
-def _characters(text, size, model, symbols):
+def _characters(text, size, has_mark, model, symbols):
     n = 0
-    if model.lead != -1:
+    if has_mark:
         symbols[0] = model.lead
         n = 1
     for k in range(size):

@@ -13,7 +13,7 @@ from functools import cache
 import sentencepiece
 
 from pipeline.tokenization import export
-from pipeline.tokenization.classes import SPACE, table
+from pipeline.tokenization.classes import SPACE, marked_table
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.export import BYTE_PIECES, Vocabulary
 
@@ -40,8 +40,9 @@ def to_bytes(vocabulary: Vocabulary, config: TokenizerConfig) -> bytes:
         trainer += _field(number, ids.get(role, -1))  # type: ignore[call-overload]
         if role in config.special:
             trainer += _field(number + 5, config.special[role].encode())  # type: ignore[index]
-    normalizer = _rewrites(config.normalizer or "none", bool(config.lowercase), bool(config.strip_accents))
-    spaces = _field(3, 1) + _field(4, 1) + _field(5, 1)  # a mark before the text, runs of spaces as one, "▁" for them
+    folds = config.remove_extra_whitespaces
+    normalizer = _rewrites(config.normalizer or "none", bool(config.lowercase), bool(config.strip_accents), folds)
+    spaces = _field(3, int(config.add_dummy_prefix)) + _field(4, int(folds)) + _field(5, 1)  # 5: "▁" for spaces
     return b"".join(spans) + _field(2, trainer) + _field(3, normalizer + spaces)
 
 
@@ -58,19 +59,23 @@ def _piece(piece: str, score: float, config: TokenizerConfig) -> bytes:
 
 
 @cache
-def _rewrites(normalizer: str, lowercase: bool, strip_accents: bool) -> bytes:
-    """The NormalizerSpec of one combination of normalisers, as SentencePiece's own compiler writes it."""
+def _rewrites(normalizer: str, lowercase: bool, strip_accents: bool, folds: bool) -> bytes:
+    """The NormalizerSpec of one combination of normalisers, as SentencePiece's own compiler writes it.
+
+    ``folds``: every white space character becomes a space, runs of which SentencePiece then folds.
+    """
     options = {"normalizer": normalizer, "lowercase": lowercase, "strip_accents": strip_accents}
     config = TokenizerConfig.model_validate({"name": "x", "algorithm": "unigram", "vocab_size": 8, **options})
     engine = export.normalizer(config)
     rewrites = {}
     for text in _candidates():
         changed = engine.normalize_str(text) if engine else text
-        changed = "".join(
-            " " if character == "▁" or table()[ord(character)] & SPACE else character for character in changed
-        )
+        if folds:
+            changed = "".join(" " if marked_table()[ord(character)] & SPACE else character for character in changed)
         if changed != text:
             rewrites[text] = changed
+    if not rewrites:
+        return b""
     sentencepiece.set_min_log_level(2)
     compiled = sentencepiece.SentencePieceNormalizer(norm_map=sorted(rewrites.items()))
     return compiled.serialized_normalizer_spec()

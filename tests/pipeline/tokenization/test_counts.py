@@ -29,6 +29,16 @@ CONFIGS = [
         {"algorithm": "wordpiece", "split_scripts": ["katakana", "hangul", "lao"]},
         {"algorithm": "unigram", "split_scripts": ["han", "hangul"]},
         {"algorithm": "bpe", "pre_tokenizer": "bert", "split_cjk": True},
+        {"algorithm": "unigram", "remove_extra_whitespaces": False},
+        {"algorithm": "unigram", "add_dummy_prefix": False, "split_digits": True},
+        {
+            "algorithm": "bpe",
+            "pre_tokenizer": "metaspace",
+            "remove_extra_whitespaces": False,
+            "add_dummy_prefix": False,
+            "split_scripts": ["thai"],
+        },
+        {"algorithm": "unigram", "remove_extra_whitespaces": False, "lowercase": True, "strip_accents": True},
     )
 ]
 TRICKY = [

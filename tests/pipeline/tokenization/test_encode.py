@@ -46,6 +46,38 @@ CONFIGS = [
         },
         "metaspace-bpe": {"algorithm": "bpe", "pre_tokenizer": "metaspace", "byte_fallback": True},
         "unigram": {"algorithm": "unigram"},
+        "unigram-kept": {"algorithm": "unigram", "remove_extra_whitespaces": False},
+        "unigram-kept-bare": {
+            "algorithm": "unigram",
+            "normalizer": "none",
+            "remove_extra_whitespaces": False,
+            "add_dummy_prefix": False,
+            "byte_fallback": True,
+        },
+        "unigram-bare": {"algorithm": "unigram", "add_dummy_prefix": False},
+        "metaspace-kept": {
+            "algorithm": "bpe",
+            "pre_tokenizer": "metaspace",
+            "byte_fallback": True,
+            "remove_extra_whitespaces": False,
+        },
+        "metaspace-kept-lower": {
+            "algorithm": "bpe",
+            "pre_tokenizer": "metaspace",
+            "normalizer": "nfkc",
+            "lowercase": True,
+            "strip_accents": True,
+            "split_digits": True,
+            "split_scripts": ["thai"],
+            "remove_extra_whitespaces": False,
+        },
+        "metaspace-bare": {
+            "algorithm": "bpe",
+            "pre_tokenizer": "metaspace",
+            "normalizer": "nfkc",
+            "split_digits": True,
+            "add_dummy_prefix": False,
+        },
         "unigram-bytes-lower": {
             "algorithm": "unigram",
             "byte_fallback": True,
@@ -109,7 +141,7 @@ def test_ids_are_those_of_tokenizers(tokenizers, name, texts):
     assert encoded(encoder, texts, eos=3)[0] == [[*ids, 3] for ids in expected]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert", "unigram"])
+@pytest.mark.parametrize("name", ["gpt2", "bert", "unigram", "unigram-kept", "metaspace-kept"])
 @settings(max_examples=50, deadline=None)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=3))
 def test_kernels_alone_give_the_same_ids(tokenizers, name, texts):
@@ -118,7 +150,7 @@ def test_kernels_alone_give_the_same_ids(tokenizers, name, texts):
     words = [piece for text in texts for piece in text.split() if piece.isascii()]
     lengths = [len(ids) for ids in encoded(encoder, words)[0]]
     for word, length in zip(words, lengths, strict=True):
-        raw = np.frombuffer(word.encode(), np.uint8)
+        raw = np.frombuffer(f"{' ' if encoder._cut.prefixed else ''}{word}".encode(), np.uint8)
         ids, found = encode.segment.segment(raw, np.array([0, len(raw)]), encoder.model)
         whole = tokenizer.encode(word, add_special_tokens=False)
         if found[0] >= 0 and len(set(whole.word_ids)) == 1:
@@ -143,6 +175,26 @@ def test_what_was_encoded_before_changes_nothing(tokenizers, name):
     assert encoded(used, texts) == encoded(fresh, texts)
 
 
+@pytest.mark.parametrize("name", ["unigram-kept", "unigram-kept-bare", "metaspace-kept"])
+@settings(max_examples=50, deadline=None)
+@given(
+    text=st.lists(st.sampled_from([" ", "\n", "\t", "low", "new", "x", ".", "   ", "\n\n", "計"]), max_size=20).map(
+        "".join
+    )
+)
+@example(text="  x.\n\treturn  low\n\n    new \n ")
+def test_white_space_that_is_kept_comes_back(tokenizers, name, text):
+    tokenizer, encoder = tokenizers[name]
+    assert tokenizer.decode(encoded(encoder, [text])[0][0], skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("name", ["unigram-bare", "metaspace-bare"])
+def test_without_a_dummy_prefix_the_first_word_has_no_mark(tokenizers, name):
+    tokenizer, _ = tokenizers[name]
+    assert tokenizer.encode(" \nlow  low", add_special_tokens=False).tokens == ["lo", "w", "▁lo", "w"]
+    assert tokenizer.decode(tokenizer.encode("low low").ids) == "low low"
+
+
 def test_a_full_cache_is_begun_anew(tokenizers, monkeypatch):
     monkeypatch.setattr(encode, "_MOST_WORDS", 10)
     monkeypatch.setattr(encode, "_BLOCK", 100)
@@ -152,7 +204,9 @@ def test_a_full_cache_is_begun_anew(tokenizers, monkeypatch):
     assert encoder._cache.size[0] < 200
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2-nfkc-lower", "gpt4", "bert", "words", "unigram"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "gpt2-nfkc-lower", "gpt4", "bert", "words", "unigram", "unigram-kept", "metaspace-bare"]
+)
 def test_sentences_start_at_the_same_tokens_as_by_the_library_alone(tokenizers, name):
     tokenizer, encoder = tokenizers[name]
     texts = [
