@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import ftfy
+from ftfy import fixes
 from pydantic import Field
 
 from pipeline import stage
@@ -110,7 +111,7 @@ def decode_entities(text: str) -> str:
 
     A text with a tag is taken for markup, where an entity says what it means, and left alone.
     """
-    return text if "&" not in text or _TAG.search(text) else ftfy.fixes.unescape_html(text)
+    return text if "&" not in text or _TAG.search(text) else fixes.unescape_html(text)
 
 
 def repair(text: str) -> str:
@@ -128,7 +129,7 @@ def remove_controls(text: str) -> str:
     """Without control characters (tab, line ends and form feed stay), terminal escapes and lone surrogates."""
     if not _CONTROL.search(text):
         return text
-    return ftfy.fixes.remove_control_chars(ftfy.fixes.remove_terminal_escapes(ftfy.fixes.fix_surrogates(text)))
+    return fixes.remove_control_chars(fixes.remove_terminal_escapes(fixes.fix_surrogates(text)))
 
 
 def compose(text: str) -> str:

@@ -1,9 +1,10 @@
 """Personal data: e-mail addresses, public IP addresses, phone numbers, IBANs and credit cards, found by their form.
 
-What is found and what is not say ``pipeline.text.addresses`` and ``pipeline.text.numbers``. What is replaced is gone
-for all later stages and the corpus; ``<MAIL>``, ``<IP>``, ``<PHONE>``, ``<IBAN>`` or ``<CARD>`` stands in its place.
-No placeholder is longer than the shortest thing of its kind, so it is written over the first bytes of that and the rest
-is cut: no place in a text moves, and the account of bytes holds.
+What is found and what is not say ``emails``, ``addresses``, ``phones`` and ``numbers`` in ``pipeline.text``. What is
+replaced is gone for all later stages and the corpus; ``<MAIL>``, ``<IP>``, ``<PHONE>``, ``<IBAN>`` or ``<CARD>`` is put
+in its place.
+No placeholder is longer than the shortest thing of its kind, so it is written over the first characters of that and the
+rest is cut: no place in a text moves, and the account of bytes holds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipeline.store.ledger import Rule
 from pipeline.text import pii, spans
 from pipeline.text.buffers import string_array
 
-VERSION = 1
+VERSION = 2
 PLACEHOLDERS = {"email": "<MAIL>", "ip": "<IP>", "phone": "<PHONE>", "iban": "<IBAN>", "card": "<CARD>"}
 SIGNALS = {f"pii_{kind}": pa.int32() for kind in pii.KINDS}
 
@@ -53,12 +54,13 @@ def measure(config: Config, batch: Batch) -> Measured:
         zip(SIGNALS, map(pa.array, counts.astype(np.int32).reshape(-1, len(pii.KINDS)).T.copy()), strict=True)
     )
     replaced = np.array([getattr(config, kind) == "replace" for kind in pii.KINDS])[found.kinds]
-    text, starts, ends, kinds = (values[replaced] for values in (text, found.starts, found.ends, found.kinds))
-    size = _SIZES[kinds]
-    shorter = starts + size < ends
-    cut = spans.from_ranges(_offsets(text[shorter], batch), (starts + size)[shorter], ends[shorter])
-    written = spans.from_ranges(_offsets(text, batch), starts, starts + size)
-    return Measured(signals, cut, (written, _fill(text, kinds, batch)))
+    kept = pii.Found(_offsets(text[replaced], batch), *(values[replaced] for values in found[1:]))
+    written, cut = (_spans(ranges, batch) for ranges in pii.places(batch.texts, kept, _SIZES))
+    return Measured(signals, cut, (written, _fill(text[replaced], kept.kinds, batch)))
+
+
+def _spans(ranges: np.ndarray, batch: Batch) -> pa.ListArray:
+    return spans.from_ranges(_offsets(ranges[:, 0], batch), ranges[:, 1], ranges[:, 2])
 
 
 def _offsets(text: np.ndarray, batch: Batch, weights: np.ndarray | None = None) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""E-mail and IP addresses in UTF-8 text: what one is, found from the byte that gives it away.
+"""IP addresses in UTF-8 text: what one is, found from the byte that gives it away; and the classes of ASCII bytes.
 
-An e-mail address is ASCII: a local part as people write it (letters, digits, ``_ % + ' -``, single dots) of at most 64
-bytes (RFC 5321), and a domain of at least two labels whose last begins with two letters or more. An IPv4 address has
-four numbers up to 255 without leading zeros; a public one whose numbers are all below 32 is taken for a version, which
-is wrong for one address in 4,096. IPv6 is read as in RFC 4291 section 2.2; one without any digit is taken for code
-(``dead::beef``). Not public are the blocks of the IANA special-purpose address registries, and multicast.
+An IPv4 address has four numbers up to 255 without leading zeros; a public one whose numbers are all below 32 is taken
+for a version, which is wrong for one address in 4,096. IPv6 is read as in RFC 4291 section 2.2; one without any digit
+is taken for code (``dead::beef``). Not public are the blocks of the IANA special-purpose address registries, and
+multicast.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import numpy as np
 from numba import njit
 
 #: What an ASCII byte is, as bits; bytes from 0x80 are none of it.
-DIGIT, UPPER, LOWER, HEX, LOCAL, WORD = 1, 2, 4, 8, 16, 32
-LONGEST_LOCAL_PART = 64
+DIGIT, UPPER, LOWER, HEX, LOCAL, WORD, WIDE = 1, 2, 4, 8, 16, 32, 64
 _VERSION_BITS = 0xE0E0E0E0  # no bit of it is set where four numbers are below 32
 
 
@@ -28,6 +26,7 @@ def _classes() -> np.ndarray:
         (HEX, "0123456789abcdefABCDEF"),
         (LOCAL, "0123456789_%+'-" + letters + letters.upper()),
         (WORD, "0123456789_" + letters + letters.upper()),
+        (WIDE, "&=!#$^~"),
     ):
         table[[ord(char) for char in members]] |= bit
     return table
@@ -38,8 +37,9 @@ CLASSES = _classes()
 
 def words(*words: str) -> tuple[np.ndarray, np.ndarray]:
     """The words' bytes one after another, and where each starts [n + 1]."""
-    ends = np.cumsum([0] + [len(word) for word in words])
-    return np.frombuffer("".join(words).encode("ascii"), np.uint8), ends.astype(np.int64)
+    encoded = [word.encode() for word in words]
+    ends = np.cumsum([0] + [len(word) for word in encoded])
+    return np.frombuffer(b"".join(encoded), np.uint8), ends.astype(np.int64)
 
 
 #: A dotted number after one of these is that of a version or section.
@@ -76,45 +76,6 @@ def follows_word(data: np.ndarray, at: int, start: int, words: np.ndarray, ends:
         if same:
             return True
     return False
-
-
-@njit(cache=True, nogil=True)
-def email(data: np.ndarray, at: int, start: int, end: int) -> tuple[int, int]:
-    """The address around the ``@`` at ``data[at]``, within ``start..end``: its range, or (-1, -1)."""
-    begin = at
-    while begin > start and at - begin <= LONGEST_LOCAL_PART:
-        byte = data[begin - 1]
-        if byte == ord("."):
-            if begin == at or data[begin] == ord("."):
-                break
-        elif not CLASSES[byte] & LOCAL:
-            break
-        begin -= 1
-    while begin < at and not CLASSES[data[begin]] & WORD:  # what may not come first: . % + ' -
-        begin += 1
-    if begin == at or at - begin > LONGEST_LOCAL_PART:
-        return -1, -1
-    stop = _domain_end(data, at + 1, end)
-    return (begin, stop) if stop > 0 else (-1, -1)
-
-
-@njit(cache=True, nogil=True)
-def _domain_end(data, at, end):
-    """End of the longest domain that starts at ``at``; -1 if there is none."""
-    found, label, first = -1, at, True
-    while True:
-        if not is_a(data, label, label, end, DIGIT | UPPER | LOWER):
-            return found
-        at = label
-        while is_a(data, at, label, end, UPPER | LOWER):
-            at += 1
-        if not first and at - label >= 2 and not is_a(data, at, label, end, WORD):
-            found = at
-        while is_a(data, at, label, end, DIGIT | UPPER | LOWER) or (at < end and data[at] == ord("-")):
-            at += 1
-        if at == end or data[at] != ord(".") or data[at - 1] == ord("-"):
-            return found
-        label, first = at + 1, False
 
 
 @njit(cache=True, nogil=True)

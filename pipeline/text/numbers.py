@@ -1,11 +1,7 @@
-"""Phone, bank account (IBAN) and credit card numbers in UTF-8 text.
+"""Bank account (IBAN) and credit card numbers in UTF-8 text.
 
 A check digit decides on accounts (ISO 13616: mod 97, and the length of the country) and cards (ISO/IEC 7812: Luhn, and
-a prefix and length that a network issues). Phone numbers have none, so only three shapes are taken for one:
-
-- international: ``+`` and 8 to 15 digits (ITU-T E.164), in groups with blanks, dots, hyphens, slashes, parentheses;
-- North American: (212) 555-0142, 212-555-0142, 212.555.0142, 1-212-555-0142; no part begins with 0 or 1;
-- any of 7 to 15 digits after a word for it (tel, phone, fax, call, ...), unless it reads as a date or a span of years.
+a prefix and length that a network issues).
 """
 
 from __future__ import annotations
@@ -13,25 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipeline.text.addresses import CLASSES, DIGIT, UPPER, WORD, follows_word, is_a, words
-
-FEWEST_DIGITS, FEWEST_NAMED_DIGITS, MOST_DIGITS, MOST_NORTH_AMERICAN_DIGITS = 8, 7, 15, 11
-_PHONES, _PHONE_ENDS = words(
-    *("tel", "telephone", "phone", "phones", "mobile", "cell", "fax", "call", "dial", "whatsapp", "sms", "hotline"),
-    *(
-        "fon",
-        "telefon",
-        "mobil",
-        "handy",
-        "telefax",
-        "telefono",
-        "telefone",
-        "celular",
-        "movil",
-        "portable",
-        "telefoon",
-    ),
-)
+from pipeline.text.addresses import DIGIT, LOWER, UPPER, WORD, is_a
 
 #: Characters of an IBAN by country: the registry of ISO 13616 (SWIFT, release 99).
 _LENGTHS = {
@@ -60,22 +38,27 @@ _LENGTH = _length_table()
 
 @njit(cache=True, nogil=True)
 def iban(data: np.ndarray, at: int, start: int, end: int) -> int:
-    """End of the IBAN whose first letter is ``data[at]``, in one piece or in groups of four; -1 if there is none."""
+    """End of the IBAN whose first letter is ``data[at]``, in one piece or in groups of four; -1 if there is none.
+
+    Its letters are all of one case; the same blank or hyphen parts the groups.
+    """
     if is_a(data, at - 1, start, end, WORD):
         return -1
+    letters = UPPER if is_a(data, at, start, end, UPPER) else LOWER
     for k in range(4):
-        if not is_a(data, at + k, start, end, UPPER if k < 2 else DIGIT):
+        if not is_a(data, at + k, start, end, letters if k < 2 else DIGIT):
             return -1
-    first, second = np.int64(data[at]) - ord("A"), np.int64(data[at + 1]) - ord("A")
+    first, second = (np.int64(data[at]) | 32) - ord("a"), (np.int64(data[at + 1]) | 32) - ord("a")
     length = np.int64(_LENGTH[26 * first + second])
     if length == 0:
         return -1
     stop = at + 4
-    spaced = stop < end and data[stop] == ord(" ")
+    spaced = stop < end and (data[stop] == ord(" ") or data[stop] == ord("-"))
+    separator = data[stop] if spaced else 0
     rest = 0
     for k in range(4, length):
         stop += spaced and k % 4 == 0
-        if not is_a(data, stop, start, end, UPPER | DIGIT) or (spaced and k % 4 == 0 and data[stop - 1] != ord(" ")):
+        if not is_a(data, stop, start, end, letters | DIGIT) or (spaced and k % 4 == 0 and data[stop - 1] != separator):
             return -1
         rest = _shift_in(rest, data[stop])
         stop += 1
@@ -92,7 +75,7 @@ def _shift_in(rest, byte):
     value = np.int64(byte)
     if value < ord("A"):
         return (10 * rest + value - ord("0")) % 97
-    return (100 * rest + value - ord("A") + 10) % 97
+    return (100 * rest + (value | 32) - ord("a") + 10) % 97
 
 
 @njit(cache=True, nogil=True)
@@ -101,7 +84,7 @@ def card(data: np.ndarray, at: int, start: int, end: int) -> int:
 
     In one piece, or in groups of 3 to 6 digits with the same blank or hyphen between; of several ends the last counts.
     """
-    if not _begins_number(data, at, start, end):
+    if not begins_number(data, at, start, end):
         return -1
     found, digits, prefix, separator = -1, 0, 0, 0
     odd = even = 0  # sums of the digits with every second doubled, counted from the first and from the second digit
@@ -153,104 +136,9 @@ def _is_issued(prefix, digits):
 
 
 @njit(cache=True, nogil=True)
-def _begins_number(data, at, start, end):
+def begins_number(data: np.ndarray, at: int, start: int, end: int) -> bool:
     """Whether ``data[at]`` is not in the middle of a word or of a longer number."""
     if is_a(data, at - 1, start, end, WORD):
         return False
     joined = at > start and data[at - 1] in (ord("-"), ord("."), ord("+"), ord("/"), ord(","))
     return not (joined and is_a(data, at - 2, start, end, WORD))
-
-
-@njit(cache=True, nogil=True)
-def phone(data: np.ndarray, at: int, start: int, end: int) -> int:
-    """End of the phone number that starts at ``data[at]``, one of ``+ (`` or a digit after no digit; -1 if none."""
-    if not _begins_number(data, at, start, end):
-        return -1
-    if data[at] == ord("+"):
-        if not is_a(data, at + 1, start, end, DIGIT) or data[at + 1] == ord("0"):
-            return -1
-        most = MOST_NORTH_AMERICAN_DIGITS if data[at + 1] == ord("1") else MOST_DIGITS
-        return _groups_end(data, at + 1, end, FEWEST_DIGITS, most)
-    found = _north_american(data, at, end)
-    if found < 0 and follows_word(data, at, start, _PHONES, _PHONE_ENDS) and not _is_dated(data, at, end):
-        found = _groups_end(data, at, end, FEWEST_NAMED_DIGITS, MOST_DIGITS)
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _groups_end(data, at, end, fewest, most):
-    """End of the longest run of groups that starts at ``at`` and has ``fewest`` to ``most`` digits; -1 if none.
-
-    Up to three separators part two groups; a parenthesis among them begins another number if there are enough digits.
-    """
-    found, digits = -1, 0
-    while at < end:
-        first = at
-        while at < end and at - first < 3 and data[at] in (ord(" "), ord("."), ord("-"), ord("/"), ord("("), ord(")")):
-            if data[at] == ord("(") and digits >= fewest:
-                return found
-            at += 1
-        first = at
-        while at < end and digits <= most and CLASSES[data[at]] & DIGIT:
-            digits += 1
-            at += 1
-        if at == first or digits > most or (digits < fewest and is_a(data, at, first, end, WORD)):
-            return found
-        if digits >= fewest:
-            found = at
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _digits(data, at, end):
-    """How many digits stand at ``at``, up to 9."""
-    count = 0
-    while count < 9 and at + count < end and CLASSES[data[at + count]] & DIGIT:
-        count += 1
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _is_dated(data, at, end):
-    """Whether it reads like 2024-01-31, 31.01.2024, 1/31/24 or 2019-2020."""
-    first = _digits(data, at, end)
-    if first == 0 or at + first >= end or data[at + first] not in (ord("-"), ord("."), ord("/")):
-        return False
-    second = _digits(data, at + first + 1, end)
-    middle = at + first + 1 + second
-    joined = second > 0 and middle < end and data[middle] == data[at + first]
-    third = _digits(data, middle + 1, end) if joined else 0
-    starts = first == 4 and (data[at] == ord("1") or data[at] == ord("2"))
-    if third == 0:
-        return starts and second == 4
-    return (starts and second <= 2 and third <= 2) or (first <= 2 and second <= 2 and (third == 4 or third == 2))
-
-
-@njit(cache=True, nogil=True)
-def _north_american(data, at, end):
-    if data[at] == ord("1") and at + 1 < end and data[at + 1] in (ord("-"), ord("."), ord(" ")):
-        at += 2
-    parenthesis = at < end and data[at] == ord("(")
-    at += parenthesis
-    if _digits(data, at, end) != 3 or data[at] < ord("2"):
-        return -1
-    at += 3
-    if parenthesis:
-        if at >= end or data[at] != ord(")"):
-            return -1
-        at += 1
-        at += at < end and data[at] in (ord(" "), ord("-"))
-    else:
-        if at >= end or data[at] not in (ord("-"), ord(".")):
-            return -1
-        at += 1
-    if _digits(data, at, end) != 3 or data[at] < ord("2"):
-        return -1
-    at += 3
-    if at >= end or not (data[at] in (ord("-"), ord(".")) or (parenthesis and data[at] == ord(" "))):
-        return -1
-    at += 1
-    if _digits(data, at, end) != 4 or is_a(data, at + 4, at, end, WORD):
-        return -1
-    at += 4
-    return -1 if at < end and data[at] in (ord("-"), ord(".")) and is_a(data, at + 1, at, end, DIGIT) else at

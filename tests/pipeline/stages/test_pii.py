@@ -22,6 +22,8 @@ TEXTS = {
     "größer: jane.doe@example.org and 93.184.216.34 漢": "größer: <MAIL> and <IP> 漢",
     "Tel: 5551234 now": "Tel: <PHONE> now",
     "pay DE89 3704 0044 0532 0130 00 by 4111 1111 1111 1111.": "pay <IBAN> by <CARD>.",
+    "an müller@x.example!": "an <MAIL>!",
+    "aé漢@例.公司 é😀": "<MAIL> é😀",
     "nothing here": "nothing here",
     "": "",
 }
@@ -30,8 +32,8 @@ TEXTS = {
 def test_each_kind_is_replaced_by_its_placeholder_and_counted():
     measured = STAGE.measure(Config(), Batch(pa.array(TEXTS)))
     assert {name: array.type for name, array in measured.signals.items()} == STAGE.signals
-    assert measured.signals["pii_email"].to_pylist() == [1, 1, 0, 0, 0, 0]
-    assert measured.signals["pii_card"].to_pylist() == [0, 0, 0, 1, 0, 0]
+    assert measured.signals["pii_email"].to_pylist() == [1, 1, 0, 0, 1, 1, 0, 0]
+    assert measured.signals["pii_card"].to_pylist() == [0, 0, 0, 1, 0, 0, 0, 0]
     assert measured.spans is not None
     assert measured.overwrites is not None
     written = spans.overwrite(pa.array(TEXTS), *measured.overwrites)
@@ -47,9 +49,9 @@ def test_what_is_kept_stays_and_what_drops_names_its_rule():
     config = Config(email="drop", ip="keep", phone="keep")
     measured = STAGE.measure(config, Batch(pa.array(TEXTS)))
     dropped = ledger.judge(STAGE.rules(config), measured.signals, len(TEXTS)).columns()["dropped_by"].to_pylist()
-    assert dropped == ["pii.email", "pii.email", None, None, None, None]
+    assert dropped == ["pii.email", "pii.email", None, None, "pii.email", "pii.email", None, None]
     assert measured.overwrites is not None
-    assert measured.overwrites[1].to_pylist() == ["", "", "", "<IBAN><CARD>", "", ""]
+    assert measured.overwrites[1].to_pylist() == ["", "", "", "<IBAN><CARD>", "", "", "", ""]
 
 
 @pytest.fixture
@@ -91,7 +93,9 @@ def test_the_account_of_bytes_holds_and_why_shows_what_was_replaced(built):
 
 #: One of each kind, with the right check digits, and the same with a wrong one or in a form that is none.
 SECRETS = ["jane.doe@mail.example.org", "93.184.216.34", "2a00:1450:4001:82a::200e", "+49 30 901820", "(212) 555-0142"]
-SECRETS += ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432", "4111 1111 1111 1111", "378282246310005"]
+SECRETS += ["müller@firma.example", "почта@пример.рф", "010-1234-5678", "8 (495) 123-45-67", "01 23 45 67 89"]
+SECRETS += ["gb82west12345698765432", "DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"]
+SECRETS += ["4111 1111 1111 1111", "378282246310005"]
 HARMLESS = [
     "jane.doe@mail",
     "93.184.216",
@@ -100,6 +104,7 @@ HARMLESS = [
     "DE88 3704 0044 0532 0130 00",
     "4111 1111 1111 1112",
 ]
+HARMLESS += ["icon@2x.png", "git@github.com", "912 345 678 times"]
 HARMLESS += ["größer", "漢字", "ไทย", "🙂", "9783161484100"]
 
 
