@@ -1,25 +1,15 @@
 """What a run leaves in the Prefect UI: tables of what came of the documents and the models, and the way to the report.
 
 Every key begins with the build's name, so that the history of an artifact is the history of its build. The rows and
-texts are made by plain functions; the ``publish_`` functions, called inside a flow run, hand them to Prefect.
+texts are made by plain functions; the ``publish_`` functions hand them to the run that is tracked, if one is.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-
+from flows import tracking
 from pipeline.build import Build
 from pipeline.report import canaries, charts, formats, models, needs, sections, studies, tokens
 from pipeline.store import files
@@ -45,7 +35,7 @@ def publish_curation(build: Build) -> None:
             build, "evaluation-sets", "Evaluation items found in documents", contamination_rows(contaminated)
         )
     if found := needs.needs(build):
-        create_markdown_artifact(needs_markdown(found), key(build, "corpus-for-a-model"), "Corpus for a model")
+        tracking.artifact("markdown", key(build, "corpus-for-a-model"), "Corpus for a model", needs_markdown(found))
 
 
 def contamination_rows(found: Sequence[Mapping[str, Any]]) -> Table:
@@ -74,7 +64,7 @@ def publish_tokenizers(build: Build) -> None:
     found = sections.tokenizers(build)
     if found is not None and found["curve"] is not None:
         title = "Bytes per token by size of the vocabulary"
-        create_image_artifact(charts.image(found["curve"]), key(build, "vocabulary-curve"), title)
+        tracking.artifact("image", key(build, "vocabulary-curve"), title, charts.image(found["curve"]))
         _publish_table(build, "vocabulary-size", "Recommended sizes of the vocabulary", size_rows(found))
 
 
@@ -87,14 +77,14 @@ def publish_training(build: Build) -> None:
 def publish_budget(build: Build, numbers: Mapping[str, Any]) -> None:
     """The token budget of each run as text; ``numbers`` is what training.budget.of_build gives."""
     if numbers["runs"]:
-        create_markdown_artifact(budget_markdown(numbers), key(build, "token-budget"), "Token budget")
+        tracking.artifact("markdown", key(build, "token-budget"), "Token budget", budget_markdown(numbers))
 
 
 def publish_ladder(build: Build) -> None:
     """The scaling ladder's laws and predictions as text."""
     found = studies.ladder(build)
     if found is not None:
-        create_markdown_artifact(ladder_markdown(found), key(build, "scaling-ladder"), "Scaling ladder")
+        tracking.artifact("markdown", key(build, "scaling-ladder"), "Scaling ladder", ladder_markdown(found))
 
 
 def publish_ablation(build: Build) -> None:
@@ -103,33 +93,13 @@ def publish_ablation(build: Build) -> None:
     if found is not None:
         notes = "".join(f"\n{note}." for note in found["kept_notes"])
         text = "\n".join(_markdown_table(found["head"], found["table"])) + notes
-        create_markdown_artifact(text, key(build, "ablation"), "What curation is worth")
+        tracking.artifact("markdown", key(build, "ablation"), "What curation is worth", text)
 
 
 def publish_report(build: Build, path: str) -> None:
     """A link to the HTML report in ``path``."""
-    create_link_artifact(
-        link(path), link_text=f"Report of {build.recipe.name}", key=key(build, "report"), description="The HTML report"
-    )
-
-
-@contextlib.contextmanager
-def progress(build: Build, title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress artifact named ``title`` while the block runs; call what it yields with (done, total).
-
-    The server is told of whole percents only, and of the end if the block ends without an error.
-    """
-    identifier = create_progress_artifact(0.0, key(build, title), title)
-    told = [0]
-
-    def advance(done: int, total: int) -> None:
-        percent = 100 * done // max(total, 1)
-        if percent != told[0]:
-            told[0] = percent
-            update_progress_artifact(UUID(str(identifier)), float(percent))
-
-    yield advance
-    advance(1, 1)
+    text = f"[Report of {build.recipe.name}]({link(path)})"
+    tracking.artifact("markdown", key(build, "report"), "The HTML report", text)
 
 
 def key(build: Build, name: str) -> str:
@@ -325,4 +295,4 @@ def _markdown_row(cells: list[str]) -> str:
 
 def _publish_table(build: Build, name: str, title: str, rows: Table) -> None:
     if rows:
-        create_table_artifact(rows, key(build, name), title)
+        tracking.artifact("table", key(build, name), title, rows)

@@ -1,58 +1,60 @@
-"""The whole way: raw text to a trained model and its report."""
+"""The flows that Prefect runs for a deployment: `flows.build.build` and the studies."""
 
 # No `from __future__ import annotations` here: Prefect checks a deployment's parameters by the types themselves.
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled
 from pydantic import Field
 
-from flows.curate import curate
-from flows.execution import Runner, task_runner
-from flows.finetune import finetune
-from flows.opening import BUILDS, on_record, open_build
-from flows.pretrain import pretrain
-from flows.progress import reporter
-from flows.report import report
-from flows.tokenizers import tokenize
+from flows import parts, tracking
+from flows.ablate import ablate as run_ablation
+from flows.execution import Runner
+from flows.ladder import ladder as run_ladder
+from flows.opening import BUILDS
+from pipeline.locking import BuildBusy
 
-Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]
 Workers = Annotated[int, Field(ge=1, le=4096, description="tasks at a time; the result is the same for any number")]
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @flow(name="build", flow_run_name="build {recipe.stem}")
 def build(
     recipe: Path,
-    until: Stop = "report",
+    until: parts.Stop = "report",
     workers: Workers | None = None,
     runner: Runner = "processes",
     builds: Path = BUILDS,
-) -> str:
+) -> Any:
     """Build what RECIPE describes, up to and including the part named by `until`; returns the build's folder.
 
-    Work whose inputs, configuration and models are unchanged since an earlier run is not done again.
+    Work whose inputs, configuration and models are unchanged since an earlier run is not done again. While another
+    run is at work on the build, this one is cancelled.
     """
-    opened = open_build(recipe, builds)
-    count = workers or cores()
-    with on_record(opened, recipe, flow_run.ui_url, reporter().seconds):
-        parts: dict[Stop, Callable[[], object]] = {
-            "curate": lambda: curate.with_options(task_runner=task_runner(runner, count))(recipe, builds, count),
-            "tokenize": lambda: tokenize.with_options(task_runner=task_runner(runner, count))(recipe, builds, count),
-            "pretrain": lambda: pretrain(recipe, builds),
-            "finetune": lambda: finetune(recipe, builds),
-            "report": lambda: report(recipe, builds, count),
-        }
-        for part, run in parts.items():
-            run()
-            if part == until:
-                break
-    return opened.root
+    try:
+        with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
+            return parts.build(recipe, until, workers, runner, builds)
+    except BuildBusy as busy:
+        return Cancelled(message=str(busy), name="Skipped")
+
+
+@flow(name="ladder", flow_run_name="ladder {recipe.stem}")
+def ladder(
+    recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS
+) -> dict[str, Any]:
+    """Train the models of the recipe's `ladder` section on its corpus, fit the laws, and return what was found."""
+    with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
+        return run_ladder(recipe, workers, runner, builds)
+
+
+@flow(name="ablate", flow_run_name="ablate {recipe.stem}")
+def ablate(
+    recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS
+) -> dict[str, Any]:
+    """Train the models of the recipe's `ablation` section, compare them, and return what was found."""
+    with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
+        return run_ablation(recipe, workers, runner, builds)

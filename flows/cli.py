@@ -142,24 +142,22 @@ def ablate(
 def _study(recipe: Path, study: str, workers: int | None, runner: Runner, builds: Path, verbose: bool) -> None:
     with _telling_errors(verbose):
         _quiet_prefect(verbose)
-        from flows import console, progress
-        from flows.ablate import ablate as ablate_flow
-        from flows.ladder import ladder as ladder_flow
+        from flows import console
+        from flows.ablate import ablate as run_ablation
+        from flows.ladder import ladder as run_ladder
         from flows.opening import open_build
-        from flows.server import server
         from pipeline.report import studies
         from training.ablate import ablation_config
         from training.ladder import ladder_config
 
         run, check, read, view = {
-            "ladder": (ladder_flow, ladder_config, studies.ladder, console.ladder_view),
-            "ablation": (ablate_flow, ablation_config, studies.ablation, console.ablation_view),
+            "ladder": (run_ladder, ladder_config, studies.ladder, console.ladder_view),
+            "ablation": (run_ablation, ablation_config, studies.ablation, console.ablation_view),
         }[study]
         opened = open_build(recipe, builds)
         check(opened)  # before anything starts
-        with server() as url, progress.TerminalReporter(terminal) as shown, progress.reporting(shown):
-            terminal.print(f"[bold]{opened.recipe.name}[/] in {opened.root}  [dim]watch: {url.removesuffix('/api')}[/]")
-            run(recipe, workers=workers, runner=runner.value, builds=builds)  # pyright: ignore
+        with _shown("ablate" if study == "ablation" else study, recipe, opened.root):
+            run(recipe, workers, runner.value, builds)  # pyright: ignore
         terminal.print(view(read(opened) or {}))
 
 
@@ -168,15 +166,13 @@ def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, ver
     """Write the HTML report of a build as it stands, without making anything else."""
     with _telling_errors(verbose):
         _quiet_prefect(verbose)
-        from flows import console, progress
-        from flows.build import cores
+        from flows import console, parts
+        from flows.execution import Pool
         from flows.opening import open_build
-        from flows.report import report as report_flow
-        from flows.server import server
 
         opened = open_build(recipe, builds)
-        with server(), progress.TerminalReporter(terminal) as shown, progress.reporting(shown):
-            report_flow(recipe, builds, workers or cores())
+        with _shown("report", recipe, opened.root), Pool("processes", workers or parts.cores()) as pool:
+            parts.report(opened, pool)
         terminal.print(console.summary_view(opened))
 
 
@@ -196,18 +192,32 @@ def _run(
 
         opened = open_build(recipe, builds)  # a wrong recipe is refused before anything starts
 
-        from flows import console, progress
-        from flows.build import build as build_flow
-        from flows.build import cores
-        from flows.report import report as report_flow
-        from flows.server import server
+        from flows import console, parts
 
-        with server() as url, progress.TerminalReporter(terminal) as shown, progress.reporting(shown):
-            terminal.print(f"[bold]{opened.recipe.name}[/] in {opened.root}  [dim]watch: {url.removesuffix('/api')}[/]")
-            build_flow(recipe, until=until, workers=workers, runner=runner.value, builds=builds)  # pyright: ignore
-            if with_report:
-                report_flow(recipe, builds, workers or cores())
+        with _shown("build", recipe, opened.root, until=until):
+            parts.build(recipe, until, workers, runner.value, builds, with_report)  # pyright: ignore
         terminal.print(console.summary_view(opened))
+
+
+@contextlib.contextmanager
+def _shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[None]:
+    """Show what is run in the block here and in the Prefect UI; a signal ends it within seconds."""
+    from flows import progress, server, stopping, tracking
+
+    url = server.find()
+    watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
+    terminal.print(f"[bold]{Path(root).name}[/] in {root}{watch}")
+    with (
+        progress.TerminalReporter(terminal) as shown,
+        progress.reporting(shown),
+        stopping.stoppable(shown.stop),
+        tracking.tracking(url, shown.tell) as tracker,
+        stopping.on_stop(lambda: tracker.cancel(3)),
+        tracking.flow(flow, f"{flow} {recipe.stem}", recipe=recipe.resolve(), **parameters),
+    ):
+        yield
+    if not shown.worked:
+        terminal.print("up to date: nothing had to be made", style="green")
 
 
 @models_app.command("pull")
@@ -270,9 +280,8 @@ def train_lm(
 
         from flows import console
         from flows.language_model import language_model, rows
-        from flows.server import server
 
-        with server():
+        with _shown("train-lm", output, str(output)):
             facts = language_model(config, output)
         terminal.print(console.facts_view(str(output), rows(facts), facts["reused"]))
 
@@ -525,15 +534,17 @@ def serve(
     """Build RECIPE on a schedule, from this process, until it is stopped."""
     with _telling_errors(False):
         _quiet_prefect(verbose=True)
+        from flows import serving
         from flows.opening import open_build
         from flows.server import server
-        from flows.serving import serve as serve_build
 
-        opened = open_build(recipe, builds)
+        serving.check(cron, timezone)
+        name = open_build(recipe, builds).recipe.name
         with server(port) as url:
-            watch = url.removesuffix("/api")
-            terminal.print(f"serving [bold]{opened.recipe.name}[/] at [bold]{cron}[/] ({timezone}); watch {watch}")
-            serve_build(recipe, cron, timezone, workers, runner.value, builds)
+            if skipped := serving.skip_missed(name):
+                terminal.print(f"skipped {skipped} runs that were missed while nothing served them")
+            terminal.print(f"serving [bold]{name}[/] at [bold]{cron}[/] ({timezone}); watch {url.removesuffix('/api')}")
+            serving.serve(name, recipe, cron, timezone, workers, runner.value, builds)
 
 
 @app.command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.stopping import on_stop
 from pipeline import MillError
 from pipeline import recipe as recipes
 from pipeline.build import Build
@@ -48,10 +49,13 @@ def recipe_of(build: Build) -> Path:
 
 
 @contextlib.contextmanager
-def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[str, float]) -> Iterator[None]:
+def on_record(
+    build: Build, recipe: Path, flow_run: Callable[[], str | None], seconds: dict[str, float]
+) -> Iterator[None]:
     """Hold the build's lock, and note in its ``build.json`` when this run began, ended, and how.
 
-    ``seconds`` is read when the block ends: the time each step took. Raises BuildBusy if another process is at work.
+    ``flow_run`` (its page in the Prefect UI) and ``seconds`` (the time each step took) are read when the block ends.
+    Raises BuildBusy if another process is at work.
     """
     with locked(build.root):
         files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
@@ -61,22 +65,29 @@ def on_record(build: Build, recipe: Path, flow_run: str | None, seconds: dict[st
             "state": "running",
             "process": os.getpid(),
             "recipe": files.fingerprint(build.recipe),
-            "flow_run": flow_run,
+            "flow_run": None,
             "steps": {},
             "error": None,
         }
         earlier = _close_interrupted(_runs(build))
         _write(build, recipe, [*earlier, entry])
-        try:
-            yield
-        except BaseException as error:
-            entry |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
-            raise
-        else:
-            entry["state"] = "completed"
-        finally:
-            entry |= {"ended": _now(), "steps": {name: round(value, 3) for name, value in seconds.items()}}
-            _write(build, recipe, [*earlier, entry])
+
+        def close(state: str, error: str | None = None) -> None:
+            if entry["ended"] is None:
+                steps = {name: round(value, 3) for name, value in seconds.items()}
+                entry.update(ended=_now(), state=state, error=error, steps=steps, flow_run=flow_run())
+                _write(build, recipe, [*earlier, entry])
+
+        with on_stop(lambda: close("cancelled")):
+            try:
+                yield
+            except Exception as error:
+                close("failed", f"{type(error).__name__}: {error}")
+                raise
+            except BaseException:  # an interrupt, or Prefect's own signal to end
+                close("cancelled")
+                raise
+            close("completed")
 
 
 def _runs(build: Build) -> list[dict[str, Any]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from flows import tracking
 
 Advance = Callable[[int, str], None]
 """Called with how many of a step's items are done, and a short note such as ``12.3 MB/s``."""
@@ -20,6 +21,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.worked = False  # whether anything was not there already
         self._total = 0
 
     @contextlib.contextmanager
@@ -34,12 +36,14 @@ class Reporter:
         began = time.monotonic()
         self._total = total
         self._open(title, total)
+        finished = False
         try:
             yield advance
+            finished = True
         finally:
             took = time.monotonic() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + took
-            self._close(title, f"{done} of {self._total}", note, took)
+            self._close(title, f"{done} of {self._total}", note, took, finished)
 
     @contextlib.contextmanager
     def training(self, name: str, title: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
@@ -49,7 +53,7 @@ class Reporter:
 
             def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
                 nonlocal ran
-                ran, self._total = True, steps
+                ran, self.worked, self._total = True, True, steps
                 self._resize(steps)
                 advance(step, _training_note(metrics))
 
@@ -63,9 +67,14 @@ class Reporter:
 
     def _advance(self, done: int, note: str) -> None: ...
 
-    def _close(self, title: str, done: str, note: str, seconds: float) -> None:
-        with contextlib.suppress(MissingContextError):
-            get_run_logger().info("%s: %s done in %.1f s%s", title, done, seconds, f", {note}" if note else "")
+    def tell(self, message: str) -> None:
+        """A line for the user beside the steps'."""
+        print(message, file=sys.stderr)
+
+    def _close(self, title: str, done: str, note: str, seconds: float, finished: bool) -> None:
+        tracking.log(
+            f"{title}: {done} done in {seconds:.1f} s{', ' if note else ''}{note}{'' if finished else ', not finished'}"
+        )
 
 
 class TerminalReporter(Reporter):
@@ -105,12 +114,21 @@ class TerminalReporter(Reporter):
         if self.task is not None:
             self.bars.update(self.task, completed=done, note=note)
 
-    def _close(self, title: str, done: str, note: str, seconds: float) -> None:
-        super()._close(title, done, note, seconds)
+    def tell(self, message: str) -> None:
+        self.console.print(message, style="yellow", highlight=False, markup=False)
+
+    def stop(self, message: str) -> None:
+        """The last line of a run that is stopped."""
+        self.bars.stop()
+        self.console.print(message, highlight=False, markup=False)
+
+    def _close(self, title: str, done: str, note: str, seconds: float, finished: bool) -> None:
+        super()._close(title, done, note, seconds, finished)
         if self.task is not None:
             self.bars.remove_task(self.task)
             self.task = None
-        self.console.print(f"[green]✓[/] {title:<28} [dim]{done:>14}  {seconds:7.1f} s  {note}[/]", highlight=False)
+        mark = "[green]✓[/]" if finished else "[red]✗[/]"
+        self.console.print(f"{mark} {title:<28} [dim]{done:>14}  {seconds:7.1f} s  {note}[/]", highlight=False)
 
 
 def _training_note(metrics: Mapping[str, float]) -> str:

@@ -1,19 +1,18 @@
-"""The Prefect server that a build reports to: the one that is configured, the one that runs here, or one of its own."""
+"""The Prefect server that a run reports to: the one that is configured, the one that runs here, or one of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-
-import httpx
-from prefect.context import refresh_global_settings_context
-from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_API_URL
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from flows.lifetime import end_with
 from pipeline import MillError
@@ -27,41 +26,84 @@ class ServerFailed(MillError):
     """The Prefect server could not be started or reached."""
 
 
-@contextlib.contextmanager
-def server(port: int | None = None) -> Iterator[str]:
-    """The API address of a Prefect server, in force for all flows run in the block.
+def past_proxies() -> None:
+    """Have this process and those it starts reach servers on this machine directly, whatever proxy is set."""
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [entry.strip() for entry in os.environ.get(name, "").split(",") if entry.strip()]
+        missing = [host for host in (HOST, "localhost", "::1") if host not in known]
+        if "*" not in known and missing:
+            os.environ[name] = ",".join([*known, *missing])
 
-    ``PREFECT_API_URL`` is used where it is set (environment or profile); else a server that runs on ``port`` (4200);
-    else one is started and stopped with the block, or when this process dies: on ``port`` if it is given, otherwise on
-    a free one, so that no other build comes to lean on a server that ends with this one.
+
+def find(port: int = DEFAULT_PORT) -> str | None:
+    """The API address that ``PREFECT_API_URL`` names, or that of a server on ``port`` of this machine; else None."""
+    url = f"http://{HOST}:{port}/api"
+    return configured() or (url if healthy(url) else None)
+
+
+def configured() -> str | None:
+    """``PREFECT_API_URL`` of the environment, a profile or another file of Prefect's settings."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    settings = [Path(name) for name in (".env", "prefect.toml", "pyproject.toml")]
+    settings += [home / "profiles.toml", Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")]
+    if not any(_may_configure(path) for path in settings):
+        return None  # importing Prefect takes longer than a small build
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
+def _may_configure(path: Path) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "PREFECT_API_URL" in text or "tool.prefect" in text or path.name == "prefect.toml"
+
+
+@contextlib.contextmanager
+def own(announce: Callable[[str], None]) -> Iterator[str]:
+    """A server on a free port, so that no other run comes to lean on it; stopped with the block, or when this process
+    ends. ``announce`` is called with its address before it answers. Raises ServerFailed.
     """
-    configured = PREFECT_API_URL.value()
-    if configured:
-        yield str(configured)
-        return
-    url = f"http://{HOST}:{port or DEFAULT_PORT}/api"
-    started = None
-    if not healthy(url):
-        chosen = port or free_port()
-        if _taken(chosen):
-            raise ServerFailed(f"port {chosen} of {HOST} is taken by something else; choose another with --port")
-        url = f"http://{HOST}:{chosen}/api"
-        started = start(chosen)
-    os.environ["PREFECT_API_URL"] = url
-    refresh_global_settings_context()  # Prefect's own threads see no other; they would start a server each
+    port = free_port()
+    url = f"http://{HOST}:{port}/api"
+    announce(url)
+    started = start(port)
     try:
         yield url
     finally:
-        if started is not None:
-            APILogHandler().flush()  # what is still under way would find nobody to take it
+        stop(started)
+
+
+@contextlib.contextmanager
+def server(port: int) -> Iterator[str]:
+    """The API address of a Prefect server, in force for Prefect's own programs in the block: the configured one, the
+    one on ``port``, or one that is started there and stopped with the block. Raises ServerFailed.
+    """
+    past_proxies()
+    if url := configured():
+        yield url
+        return
+    url = f"http://{HOST}:{port}/api"
+    started = None
+    if not healthy(url):
+        if _taken(port):
+            raise ServerFailed(f"port {port} of {HOST} is taken by something else; choose another with --port")
+        started = start(port)
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+    try:
+        yield url
+    finally:
         del os.environ["PREFECT_API_URL"]
         refresh_global_settings_context()
         if started is not None:
-            started.terminate()
-            try:
-                started.wait(10)
-            except subprocess.TimeoutExpired:
-                started.kill()
+            stop(started)
 
 
 def start(port: int) -> subprocess.Popen[bytes]:
@@ -74,31 +116,47 @@ def start(port: int) -> subprocess.Popen[bytes]:
         "DO_NOT_TRACK": "1",
         "CORPUSMILL_PARENT": str(os.getpid()),
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.server", str(port)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            printed = process.stderr.read().decode(errors="replace")[-2000:] if process.stderr else ""
-            raise ServerFailed(f"the Prefect server stopped while starting on {url}:\n{printed}")
-        if healthy(f"{url}/api"):
-            return process
-        time.sleep(0.2)
+    with tempfile.TemporaryFile() as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(port)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=printed,
+            process_group=0,  # Ctrl-C is for the run, which then says here how it ended
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                printed.seek(0)
+                text = printed.read().decode(errors="replace")[-2000:]
+                raise ServerFailed(f"the Prefect server stopped while starting on {url}:\n{text}")
+            if healthy(f"{url}/api"):
+                return process
+            time.sleep(0.2)
     process.kill()
     raise ServerFailed(f"the Prefect server on {url} did not answer within {START_SECONDS} s")
 
 
-def healthy(url: str) -> bool:
-    """Whether a Prefect API answers at ``url``."""
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        return httpx.get(f"{url}/health", timeout=2).json() is True
-    except (httpx.HTTPError, ValueError):
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def healthy(url: str) -> bool:
+    """Whether a Prefect API answers at ``url``, on this machine."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or HOST, address.port, timeout=2)
+    try:
+        connection.request("GET", f"{address.path}/health")
+        return connection.getresponse().read(16) == b"true"
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _taken(port: int) -> bool:

@@ -225,7 +225,7 @@ def _measure_tokens(build: Build, item: str) -> Outcome:
         models.digest(tokenizer),
         [shards.read_fingerprint(source) for source in _size_paths(build)],
     )
-    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
         return Outcome(reused=True)
     ends = {
         domain: int(np.searchsorted(np.cumsum(histogram), _SAMPLE_BYTES)) + 1
@@ -268,7 +268,8 @@ def _make_plan(build: Build, item: str) -> Outcome:
         [shards.read_fingerprint(path) for path in _size_paths(build)],
     )
     path, told = build.path("work", "balance.plan", item), build.path("balance.json")
-    if all(files.exists(made) and files.read_json(made)["fingerprint"] == made_by for made in (path, told)):
+    made = (path, told)
+    if files.current(all(files.exists(one) and files.read_json(one)["fingerprint"] == made_by for one in made)):
         return Outcome(reused=True)
     histograms, documents = _histograms(build)
     sizes = {domain: int(histogram.sum()) for domain, histogram in histograms.items()}

@@ -61,7 +61,8 @@ class Step:
     """One step of a build: ``work(build, item)`` for each of ``items(build)``.
 
     ``items`` is called when the step starts, after all earlier steps. ``work`` is a module-level function (it travels
-    to worker processes by name), atomic and idempotent: it returns at once when its output is current.
+    to worker processes by name), atomic and idempotent: it returns at once when its output is current, and asks that of
+    ``files.current``, so that a block of ``files.looking`` finds it out without the work.
     """
 
     name: str

@@ -70,7 +70,7 @@ def _read_part(build: Build, part: str) -> Outcome:
     made_by = files.fingerprint(
         "ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content, gone, text_settings
     )
-    if _is_current(build, part, made_by):
+    if files.current(_is_current(build, part, made_by)):
         return Outcome(reused=True)
 
     account, left_out = quarantine.Account(source.name), LeftOut(frozenset(gone))

@@ -55,7 +55,7 @@ def _write_shard(build: Build, shard: str) -> Outcome:
     current = shards.is_current(path, made_by)
     if not current:
         shards.write_table(path, corpus_table(build, shard), made_by)
-    if build.recipe.corpus.parquet and not _parquet_is_current(parquet, made_by):
+    if build.recipe.corpus.parquet and not files.current(_parquet_is_current(parquet, made_by)):
         with files.replacing(parquet) as handle:
             pq.write_table(shards.read_table(path), handle, compression="zstd")
         current = False

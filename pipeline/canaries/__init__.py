@@ -108,7 +108,7 @@ def _release(build: Build, item: str) -> Outcome:
         [build.view_fingerprint(shard, _FIRST) for shard in _looked_at(build)],
     )
     path = build.path(item)
-    reused = files.exists(path) and files.read_json(path)["fingerprint"] == made_by
+    reused = files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by)
     if not reused:
         canaries = _canaries(build, config)
         _plant(room, canaries)

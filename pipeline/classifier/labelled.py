@@ -80,10 +80,9 @@ def _train(stage: str, build: Build, item: str) -> Outcome:
     content = {side: list(map(_identity, sources)) for side, sources in sides.items()}
     made_by = files.fingerprint("classifier", VERSION, config, build.recipe.seed, content)
     path, note = _path(build, item), _path(build, f"{stage}.json")
-    if files.exists(note) and files.exists(path):
-        known = files.read_json(note)
-        if known["fingerprint"] == made_by and models.digest(path) == known["sha256"]:
-            return Outcome(reused=True)
+    known = files.read_json(note) if files.exists(note) and files.exists(path) else {"fingerprint": None}
+    if files.current(known["fingerprint"] == made_by and models.digest(path) == known["sha256"]):
+        return Outcome(reused=True)
     seed = build.recipe.seed
     found = [_gather(sides[side], config.max_bytes, seed, build.recipe.error_budget) for side in LABELS]
     texts = pa.concat_arrays(found)

@@ -62,7 +62,7 @@ def cluster(build: Build, _item: str) -> Outcome:
         rows.fingerprints([*edge_paths, *verify.set_paths(build)]),
     )
     path = report_path(build)
-    if files.exists(path) and _is_current(build, files.read_json(path), made_by):
+    if files.current(files.exists(path) and _is_current(build, files.read_json(path), made_by)):
         return Outcome(reused=True)
     candidates = verify.open_candidates(build)
     tables = [shards.read_table(edges) for edges in edge_paths]

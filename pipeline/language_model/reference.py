@@ -133,7 +133,7 @@ def _train(build: Build, item: str) -> Outcome:
         [shards.read_fingerprint(path) for path in sizes],
     )
     path, note = _model_path(build, item), _note_path(build, item)
-    if files.exists(note) and _is_current(path, files.read_json(note), made_by):
+    if files.current(files.exists(note) and _is_current(path, files.read_json(note), made_by)):
         return Outcome(reused=True)
     texts = _gather(build, language, int(half), _end(sizes, language, config.reference.max_bytes))
     lines = sentences(texts).lines

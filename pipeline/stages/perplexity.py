@@ -199,7 +199,7 @@ def _find_cutoffs(build: Build, item: str) -> Outcome:
         [shards.read_fingerprint(path) for path in inputs],
     )
     path = _cutoffs_path(build, item)
-    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
         return Outcome(reused=True)
     found = {}
     for language in sorted(config.models):

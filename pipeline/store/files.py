@@ -12,6 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,6 +79,30 @@ def remove(path: str) -> None:
     filesystem, inner = filesystem_of(path)
     with reaching(path), contextlib.suppress(FileNotFoundError):
         filesystem.rm_file(inner)
+
+
+class NotCurrent(Exception):
+    """In a ``looking`` block: something has to be made first."""
+
+
+_looking: ContextVar[bool] = ContextVar("looking", default=False)
+
+
+@contextlib.contextmanager
+def looking() -> Iterator[None]:
+    """In the block work only looks whether its outputs are current: where one is not, NotCurrent is raised."""
+    token = _looking.set(True)
+    try:
+        yield
+    finally:
+        _looking.reset(token)
+
+
+def current(found: bool) -> bool:
+    """``found``, whether an output is there and made by exactly this; all work that may be skipped asks here."""
+    if not found and _looking.get():
+        raise NotCurrent
+    return found
 
 
 def exists(path: str) -> bool:

@@ -103,4 +103,4 @@ def read_size(path: str) -> tuple[int, int]:
 
 def is_current(path: str, fingerprint: str) -> bool:
     """Whether ``path`` was made by exactly this: the only ground on which work is skipped."""
-    return read_fingerprint(path) == fingerprint
+    return files.current(read_fingerprint(path) == fingerprint)

@@ -81,7 +81,7 @@ def _split(build: Build, _item: str) -> Outcome:
     names = corpus_shards(build)
     inputs = [_shard_fingerprint(build, shard) for shard in names]
     made_by = files.fingerprint("split", pack.VERSION, build.recipe.seed, build.recipe.pack.heldout, inputs)
-    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
         return Outcome(reused=True)
     hashes, domains = [np.zeros(0, np.uint64)], [pa.array([], pa.string())]
     for shard in names:
@@ -170,7 +170,8 @@ def _train(build: Build, name: str) -> Outcome:
     paths = _merged_paths(build, config)
     content = [shards.read_fingerprint(path) for path in paths]
     made_by = files.fingerprint("train", train.VERSION, export.VERSION, tokenizers.__version__, config, content)
-    if files.exists(files.join(folder, "manifest.json")) and _manifest_of(build, name)["made_by"] == made_by:
+    there = files.exists(files.join(folder, "manifest.json"))
+    if files.current(there and _manifest_of(build, name)["made_by"] == made_by):
         return Outcome(reused=True)
     table = pa.concat_tables([shards.read_table(path) for path in paths])
     if len(table) == 0:
@@ -204,7 +205,7 @@ def _report(build: Build, _item: str) -> Outcome:
     made_by = files.fingerprint(
         "report", report.VERSION, tokenizers.__version__, trained, digests, _limits(build), inputs
     )
-    if files.exists(path) and files.read_json(path)["fingerprint"] == made_by:
+    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
         return Outcome(reused=True)
     rows, curves = [], []
     for config in build.recipe.tokenizers:
@@ -259,7 +260,8 @@ def _pack(build: Build, item: str) -> Outcome:
     tokens_name, documents_name = packed.shard_names(index)
     folders = [build.path("tokens", name, split) for split in SPLITS]
     if all(
-        shards.is_current(files.join(folder, documents_name), made_by) and files.exists(files.join(folder, tokens_name))
+        shards.is_current(files.join(folder, documents_name), made_by)
+        and files.current(files.exists(files.join(folder, tokens_name)))
         for folder in folders
     ):
         return Outcome(reused=True)

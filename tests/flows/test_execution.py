@@ -1,3 +1,5 @@
+import io
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,13 +9,19 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
-from flows.execution import grouped, task_runner
+from flows import execution
+from flows.execution import Pool, WorkerKilled, grouped, run_step
 from flows.opening import on_record, open_build
+from flows.progress import TerminalReporter, reporting
+from pipeline import inspect
+from pipeline.build import Step
 from pipeline.locking import BuildBusy
 from pipeline.store import files
+from tests.flows import working
 from tests.flows.conftest import mill
-from tests.pipeline import building
+from tests.pipeline import building, small_build
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
@@ -25,29 +33,115 @@ def test_groups_hold_every_item_once_in_order_and_are_even(count):
     assert max(map(len, groups), default=0) - min(map(len, groups), default=0) <= 1
 
 
-def test_one_worker_runs_without_a_pool_of_processes():
-    assert type(task_runner("processes", 1)).__name__ == "ThreadPoolTaskRunner"
-    assert type(task_runner("processes", 2)).__name__ == "ProcessPoolTaskRunner"
+@pytest.fixture
+def build(tmp_path):
+    return small_build.open_small(tmp_path / "small")
+
+
+def step(work, items="abcdef"):
+    return Step("step", "A step", lambda _build: list(items), work)
+
+
+def workers_of(build):
+    return {path.name: int(path.read_text()) for path in Path(build.path("done")).iterdir()}
+
+
+def test_one_worker_works_in_this_process(build):
+    with Pool("processes", 1) as pool:
+        run_step(build, step(working.who, "abc"), pool)
+    assert workers_of(build) == dict.fromkeys("abc", os.getpid())
+
+
+def test_what_takes_longer_goes_to_processes_that_end_with_the_pool(build):
+    with Pool("processes", 2) as pool:
+        run_step(build, step(working.who, "abcdefgh"), pool)
+    done = workers_of(build)
+    assert sorted(done) == list("abcdefgh")
+    assert len(set(done.values()) - {os.getpid()}) == 2
+    assert not any(psutil.pid_exists(process) for process in set(done.values()) - {os.getpid()})
+
+
+def test_only_what_is_not_current_is_handed_to_a_runner(build):
+    for item in "ab":
+        working.who(build, item)
+    with Pool("threads", 2) as pool:
+        handed = []
+        run = pool.run
+        pool.run = lambda build, step, items: handed.extend(items) or run(build, step, items)
+        run_step(build, step(working.who, "abcd"), pool)
+        run_step(build, step(working.who, "abcd"), pool)
+    assert handed == ["c", "d"]
+    assert sorted(workers_of(build)) == list("abcd")
+
+
+def test_a_killed_worker_is_told_and_its_items_are_tried_again(build, monkeypatch):
+    monkeypatch.setattr(execution, "HERE_SECONDS", -1)
+    Path(build.root).mkdir()
+    shown = io.StringIO()
+    with (
+        TerminalReporter(Console(file=shown, width=200)) as reporter,
+        reporting(reporter),
+        Pool("processes", 2) as pool,
+    ):
+        run_step(build, step(working.killed_once), pool)
+    assert sorted(workers_of(build)) == list("abcdef")
+    assert "A step: the worker process at c was killed (SIGKILL); trying once more with 1 at a time" in shown.getvalue()
+    assert "✓ A step" in shown.getvalue()
+
+
+def test_a_worker_killed_twice_names_step_item_cause_and_remedy(build, monkeypatch):
+    monkeypatch.setattr(execution, "HERE_SECONDS", -1)
+    shown = io.StringIO()
+    with (
+        TerminalReporter(Console(file=shown, width=200)) as reporter,
+        reporting(reporter),
+        pytest.raises(WorkerKilled, match=r"A step: the worker process at c was killed .*--workers.*shard_bytes"),
+        Pool("processes", 2) as pool,
+    ):
+        run_step(build, step(working.killed), pool)
+    assert "✓" not in shown.getvalue()
+    assert "✗ A step" in shown.getvalue()
+
+
+def test_an_error_ends_the_step_and_the_other_workers(build, monkeypatch):
+    monkeypatch.setattr(execution, "HERE_SECONDS", -1)
+    with pytest.raises(ValueError, match="c: broken"), Pool("processes", 2) as pool:
+        run_step(build, step(working.fails), pool)
+    assert multiprocessing.active_children() == []
+
+
+def no_page() -> None:
+    """Nothing is tracked."""
 
 
 def test_two_runs_never_share_a_build_and_a_killed_one_is_marked(topics_recipe, tmp_path):
     build = open_build(topics_recipe, tmp_path)
     with (
-        on_record(build, topics_recipe, None, {}),
+        on_record(build, topics_recipe, no_page, {}),
         pytest.raises(BuildBusy, match=f"process {os.getpid()} is at work"),
-        on_record(build, topics_recipe, None, {}),
+        on_record(build, topics_recipe, no_page, {}),
     ):
         pass
     record = files.read_json(build.path("build.json"))
     assert [run["state"] for run in record["runs"]] == ["completed"]
     record["runs"][0]["state"] = "running"
     files.write_json(build.path("build.json"), record)
-    with pytest.raises(KeyError), on_record(build, topics_recipe, None, {"ingest": 1.0}):
+    with pytest.raises(KeyError), on_record(build, topics_recipe, no_page, {"ingest": 1.0}):
         raise KeyError("broken")
     runs = files.read_json(build.path("build.json"))["runs"]
     assert [run["state"] for run in runs] == ["killed", "failed"]
     assert runs[1]["error"] == "KeyError: 'broken'"
     assert runs[1]["steps"] == {"ingest": 1.0}
+
+
+def test_a_run_that_is_interrupted_is_recorded_as_cancelled(topics_recipe, tmp_path):
+    build = open_build(topics_recipe, tmp_path)
+    with pytest.raises(KeyboardInterrupt), on_record(build, topics_recipe, no_page, {}):
+        raise KeyboardInterrupt
+    (run,) = files.read_json(build.path("build.json"))["runs"]
+    assert (run["state"], run["error"]) == ("cancelled", None)
+    (row,) = inspect.runs(str(tmp_path))
+    assert row.state == "cancelled"
 
 
 @pytest.fixture(scope="session")
@@ -72,15 +166,12 @@ def test_every_task_runner_gives_the_same_corpus(runner, online, topics_recipe, 
 
 
 @pytest.mark.slow
-def test_a_killed_build_leaves_no_process_and_goes_on(online, topics_recipe, tmp_path, expected):
+def test_a_killed_build_goes_on(online, topics_recipe, tmp_path, expected):
     command = [sys.executable, "-m", "flows.cli", "curate", str(topics_recipe), "--workers", "2"]
     running = subprocess.Popen([*command, "--builds", str(tmp_path)], env=online, stdout=subprocess.DEVNULL)
     wait_for(lambda: list(Path(tmp_path, "topics", "work").glob("exact.*/*")), 120)
-    children = psutil.Process(running.pid).children(recursive=True)
-    assert children
     running.send_signal(signal.SIGKILL)
     running.wait()
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 10)
     run = mill("curate", topics_recipe, "--workers", "2", "--builds", tmp_path, environment=online)
     assert run.returncode == 0, run.stderr
     assert building.curated(open_build(topics_recipe, tmp_path)) == expected

@@ -51,7 +51,7 @@ def _added_up(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, n
     return unique, np.bincount(where, weights, minlength=len(unique))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _pairs(words: np.ndarray, bounds: np.ndarray, size: int, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Keys i * size + j and weights of all pairs, both ways round."""
     room = 2 * window * (bounds[-1] - bounds[0])
@@ -87,7 +87,7 @@ def train(
     return (sides[0] + sides[1])[:, :-1].astype(np.float32), losses
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _epoch(order, i, j, wanted, weight, left, right, left_squares, right_squares, rate):
     last = left.shape[1] - 1
     total = 0.0

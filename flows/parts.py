@@ -1,0 +1,121 @@
+"""The parts of a build, from the sources to the report, as plain functions; none of them needs a Prefect server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from flows import artifacts, tracking
+from flows.execution import Pool, Runner, run_steps
+from flows.opening import BUILDS, on_record, open_build
+from flows.progress import reporter
+from pipeline import curate as curation
+from pipeline import report as reporting
+from pipeline.build import Build
+from pipeline.tokenization import steps as tokenization
+from training import budget
+from training.recipe import BuildRecipe
+
+Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build(
+    recipe: Path,
+    until: Stop = "report",
+    workers: int | None = None,
+    runner: Runner = "processes",
+    builds: Path = BUILDS,
+    with_report: bool = False,
+) -> str:
+    """Build what RECIPE describes, up to and including the part named by `until`; returns the build's folder.
+
+    Work whose inputs, configuration and models are unchanged since an earlier run is not done again. ``with_report``
+    writes the report of what there is then.
+    """
+    opened = open_build(recipe, builds)
+    parts = {"curate": curate, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "report": report}
+    names = get_args(Stop)
+    chosen = [*names[: names.index(until) + 1], *(["report"] if with_report and until != "report" else [])]
+    with (
+        on_record(opened, recipe, tracking.page, reporter().seconds),
+        Pool(runner, workers or cores()) as pool,
+    ):
+        for name in chosen:
+            with tracking.flow(name, f"{name} {recipe.stem}"):
+                parts[name](opened, pool)
+    return opened.root
+
+
+def curate(build: Build[BuildRecipe], pool: Pool) -> None:
+    """Ingest, measure, judge, deduplicate, balance and write the corpus."""
+    run_steps(build, curation.steps(build.recipe), pool)
+    artifacts.publish_curation(build)
+
+
+def tokenize(build: Build[BuildRecipe], pool: Pool) -> None:
+    """Train the recipe's tokenizers, compare them on held-out documents, and pack the corpus with each."""
+    run_steps(build, tokenization.steps(), pool)
+    artifacts.publish_tokenizers(build)
+
+
+def pretrain(build: Build[BuildRecipe], _pool: Pool) -> None:
+    """Train what the recipe's `embeddings` and `pretrain` name; a killed run goes on from its last checkpoint."""
+    if build.recipe.embeddings:
+        from training.embeddings.embed import embed
+
+        for config in build.recipe.embeddings:
+            with training(f"embeddings.{config.name}", "Embed", config.name) as progress:
+                embed(build, config.name, progress)
+    for config in build.recipe.pretrain:
+        pretrain_model(build, config.name)
+    artifacts.publish_training(build)
+    artifacts.publish_budget(build, budget.of_build(build))
+
+
+def pretrain_model(build: Build[BuildRecipe], name: str, verb: str = "Pretrain") -> dict[str, Any]:
+    """One run of the recipe's `pretrain`; returns its summary."""
+    from training import pretrain as pretraining
+
+    with training(f"pretrain.{name}", verb, name) as progress:
+        return pretraining.pretrain(build, name, progress)
+
+
+def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
+    """Fine-tune each model of the recipe's `finetune` section and set it beside its baselines."""
+    if build.recipe.finetune:
+        from training.finetune import finetune as finetune_model
+
+        for config in build.recipe.finetune:
+            with training(f"finetune.{config.name}", "Fine-tune", config.name) as progress:
+                finetune_model(build, config.name, progress)
+    artifacts.publish_training(build)
+
+
+def report(build: Build[BuildRecipe], pool: Pool) -> None:
+    """Write report/index.html."""
+    run_steps(build, reporting.steps(), pool)
+    numbers = budget.of_build(build)
+    path = reporting.render(build, numbers)
+    artifacts.publish_budget(build, numbers)
+    artifacts.publish_report(build, path)
+
+
+@contextlib.contextmanager
+def training(name: str, verb: str, model: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+    """What a training run calls with (step, steps, metrics): shown in the terminal and as a task in the Prefect UI."""
+    title = f"{verb} {model}"
+    with reporter().training(name, title) as progress, tracking.task(verb, title) as begin:
+
+        def shown(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+            begin()
+            progress(step, steps, metrics)
+
+        yield shown

@@ -1,0 +1,97 @@
+"""Ctrl-C and SIGTERM: the run ends within seconds, whatever native code it is in, and leaves no process behind.
+
+A thread of its own ends the process, since Python's handlers wait until native code returns. Nothing has to be undone:
+a build may be killed anywhere, and the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import psutil
+
+LAST_SECONDS = 8
+"""How long what must be noted of a stopped run may take before it is given up."""
+
+_callbacks: list[Callable[[], object]] = []
+
+
+@contextlib.contextmanager
+def on_stop(callback: Callable[[], object]) -> Iterator[None]:
+    """Call ``callback`` from another thread if the process is stopped while the block runs; the innermost first."""
+    _callbacks.append(callback)
+    try:
+        yield
+    finally:
+        _callbacks.remove(callback)
+
+
+@contextlib.contextmanager
+def stoppable(tell: Callable[[str], None]) -> Iterator[None]:
+    """In the block SIGINT and SIGTERM end this process and its children with exit code 130 or 143, after one line to
+    ``tell``; a second signal ends them at once.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    stopping = threading.Event()
+
+    def watch() -> None:
+        number = _wait(reader)
+        if number is None:
+            return
+        stopping.set()
+        threading.Thread(target=_end_at_once, args=(reader, number), daemon=True).start()
+        timer = threading.Timer(LAST_SECONDS, _end, (number,))
+        timer.daemon = True
+        timer.start()
+        try:
+            by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+            tell(f"stopped{by}; the same command goes on from here")
+            for callback in reversed(_callbacks):
+                callback()
+        finally:
+            _end(number)
+
+    thread = threading.Thread(target=watch, name="stopping", daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, _nothing) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if stopping.is_set():
+            thread.join()  # it ends the process
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        writer.close()
+        thread.join()
+        reader.close()
+
+
+def _nothing(_number: int, _frame: object) -> None: ...
+
+
+def _wait(reader: socket.socket) -> int | None:
+    """The next of the two signals, as the C handler writes it; None when the block is over."""
+    while received := reader.recv(1):
+        if received[0] in (signal.SIGINT, signal.SIGTERM):
+            return received[0]
+    return None
+
+
+def _end_at_once(reader: socket.socket, number: int) -> None:
+    if _wait(reader) is not None:
+        _end(number)
+
+
+def _end(number: int) -> None:
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(128 + number)

@@ -1,0 +1,292 @@
+"""What the Prefect UI is shown of a run: flow runs, a task run for each group of items, artifacts, log lines.
+
+A run never waits for the server and never depends on it. What there is to say goes on a queue, and a thread sends it in
+order; where the server does not answer, one warning is given and nothing more is sent. Times are the server's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows import server
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+REQUEST_SECONDS = 10
+"""A server that takes longer than this to answer counts as gone."""
+LAST_SECONDS = 30
+"""How long the end of a run waits, at most, for what is still to be sent."""
+
+
+@dataclass(eq=False)
+class Run:
+    """A flow run or task run, by the collection of the API it is in; ``id`` once it is known."""
+
+    collection: str
+    id: str | None = None
+    ended: bool = False
+
+
+@dataclass
+class Tracker:
+    """Sends what happens to the Prefect server at ``url``; None: to one of its own, started once there is work.
+
+    ``tell`` shows a line to the user. ``flows`` are the flow runs in progress, innermost last; in a run that Prefect
+    started, the first is that run.
+    """
+
+    url: str | None
+    tell: Callable[[str], None]
+    flows: list[Run] = field(default_factory=list)
+    page: str | None = None  # the outermost flow run's address in the UI
+    worked: threading.Event = field(default_factory=threading.Event)
+    _tasks: list[Run] = field(default_factory=list)
+    _queue: queue.SimpleQueue[Callable[[SyncPrefectClient], None] | None] = field(default_factory=queue.SimpleQueue)
+    _over: bool = False
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._send, name="tracking", daemon=True)
+        self._thread.start()
+
+    def put(self, call: Callable[[SyncPrefectClient], None]) -> None:
+        if not self._over:
+            self._queue.put(call)
+
+    def close(self, seconds: float = LAST_SECONDS) -> None:
+        """Wait until all is sent, for ``seconds`` at most."""
+        self._queue.put(None)
+        if self.url is None and not self.worked.is_set():
+            return  # nothing was done and nobody watches: no server is started for that
+        self._thread.join(seconds)
+        if self._thread.is_alive() and not self._over:
+            self._over = True
+            self.tell("the Prefect server does not answer: it lacks the end of this run")
+
+    def cancel(self, seconds: float) -> None:
+        """Mark what is in progress as cancelled, and close."""
+        for run in [*self._tasks, *reversed(self.flows)]:
+            self.end(run, "CANCELLED", "stopped by the user")
+        self.close(seconds)
+
+    def _send(self) -> None:
+        from httpx import HTTPError
+
+        try:
+            with contextlib.ExitStack() as stack:
+                if self.url is None:
+                    self.worked.wait()
+                    self.url = stack.enter_context(server.own(self._watch))
+                client = stack.enter_context(_client(self.url))
+                for call in iter(self._queue.get, None):
+                    call(client)
+        except (HTTPError, OSError, server.ServerFailed) as error:
+            if not self._over:
+                self._over = True
+                reason = str(error).split("\n")[0] or type(error).__name__
+                self.tell(f"the Prefect server does not answer ({reason}); the build goes on without it")
+        finally:
+            self._over = True
+
+    def _watch(self, url: str) -> None:
+        self.tell(f"watch: {url.removesuffix('/api')}")
+
+    def begin_flow(self, name: str, run_name: str, parameters: Mapping[str, Any]) -> Run:
+        run, parent = Run("flow_runs"), self.flows[-1] if self.flows else None
+        self.flows.append(run)
+
+        def call(client: SyncPrefectClient) -> None:
+            body: dict[str, Any] = {"name": run_name, "parameters": dict(parameters), "tags": ["corpusmill"]}
+            if parent is not None:  # a flow run within another hangs on a task run of that one
+                body["parent_task_run_id"] = _post(client, "/task_runs/", _task(parent, name, run_name))["id"]
+            body["flow_id"] = _post(client, "/flows/", {"name": name})["id"]
+            run.id = _post(client, "/flow_runs/", {**body, "state": _state("RUNNING")})["id"]
+            if parent is None:
+                from prefect.utilities.urls import url_for
+
+                self.page = url_for("flow-run", obj_id=run.id)
+
+        self.put(call)
+        return run
+
+    def begin_task(self, name: str, run_name: str) -> Run:
+        run, parent = Run("task_runs", str(uuid.uuid4())), self.flows[-1] if self.flows else None
+        self._tasks.append(run)
+        self.worked.set()
+        self.put(lambda client: _post(client, "/task_runs/", _task(parent, name, run_name, run.id)))
+        return run
+
+    def end(self, run: Run, state: str, message: str) -> None:
+        """``state``: COMPLETED, FAILED or CANCELLED."""
+        if run.ended:
+            return
+        run.ended = True
+        if run in self._tasks:
+            self._tasks.remove(run)
+        body = {"state": _state(state, message), "force": True}
+        self.put(lambda client: _post(client, f"/{run.collection}/{run.id}/set_state", body))
+
+    def reused(self, name: str, run_name: str) -> None:
+        """A task run that ended at once, because its results were there."""
+        parent = self.flows[-1] if self.flows else None
+        body = {**_task(parent, name, run_name), "state": {**_state("COMPLETED", "reused"), "name": "Reused"}}
+        self.put(lambda client: _post(client, "/task_runs/", {**body, "flow_run_id": parent and parent.id}))
+
+
+def _task(parent: Run | None, name: str, run_name: str, identifier: str | None = None) -> dict[str, Any]:
+    return {
+        "id": identifier or str(uuid.uuid4()),
+        "name": run_name,
+        "flow_run_id": parent and parent.id,
+        "task_key": name,
+        "dynamic_key": uuid.uuid4().hex,
+        "state": _state("RUNNING"),
+    }
+
+
+def _state(kind: str, message: str | None = None) -> dict[str, Any]:
+    return {"type": kind, "name": kind.capitalize(), "message": message}
+
+
+def _post(client: SyncPrefectClient, path: str, body: Any) -> Any:
+    """The server's answer; raises httpx.HTTPError."""
+    return client.request("POST", path, json=body).json()  # pyright: ignore[reportArgumentType]
+
+
+@contextlib.contextmanager
+def _client(url: str) -> Iterator[SyncPrefectClient]:
+    """Prefect's client of the server at ``url``, with the user's settings, that gives up soon."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
+
+    changed: dict[Any, Any] = {
+        PREFECT_API_URL: url,
+        PREFECT_CLIENT_MAX_RETRIES: 1,
+        PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS,
+    }
+    with temporary_settings(changed), get_client(sync_client=True) as client:
+        yield client
+
+
+_current: list[Tracker] = []
+
+
+@contextlib.contextmanager
+def tracking(url: str | None, tell: Callable[[str], None], flow_run: str | None = None) -> Iterator[Tracker]:
+    """Track what is run in the block, for the server at ``url``; None: for one of its own, started once there is work.
+
+    ``flow_run`` is the flow run that Prefect started for it, if it did.
+    """
+    server.past_proxies()
+    tracker = Tracker(url, tell, [Run("flow_runs", flow_run)] if flow_run else [])
+    _current.append(tracker)
+    try:
+        yield tracker
+    finally:
+        _current.remove(tracker)
+        tracker.close()
+
+
+def page() -> str | None:
+    """The address of this run in the Prefect UI, if it is known by now."""
+    return _current[-1].page if _current else None
+
+
+@contextlib.contextmanager
+def flow(name: str, run_name: str, **parameters: Any) -> Iterator[None]:
+    """A flow run while the block runs, within the one that is in progress."""
+    if not _current:
+        yield
+        return
+    tracker = _current[-1]
+    run = tracker.begin_flow(name, run_name, {key: _plain(value) for key, value in parameters.items()})
+    state, message = "COMPLETED", ""
+    try:
+        yield
+    except BaseException as error:
+        state, message = _ending(error)
+        raise
+    finally:
+        tracker.flows.remove(run)
+        tracker.end(run, state, message)
+
+
+def begin(name: str, run_name: str) -> Run | None:
+    """A task run that begins; None where nothing is tracked."""
+    return _current[-1].begin_task(name, run_name) if _current else None
+
+
+def end(run: Run | None, state: str, message: str) -> None:
+    """The end of a task run: COMPLETED, FAILED, CRASHED or CANCELLED."""
+    if run is not None and _current:
+        _current[-1].end(run, state, message)
+
+
+@contextlib.contextmanager
+def task(name: str, run_name: str) -> Iterator[Callable[[], None]]:
+    """A task run from the first call of what is yielded to the block's end; a reused one if there is none."""
+    begun: list[Run | None] = []
+
+    def start() -> None:
+        if not begun:
+            begun.append(begin(name, run_name))
+
+    state, message = "COMPLETED", ""
+    try:
+        yield start
+        if not begun:
+            reused(name, run_name)
+    except BaseException as error:
+        state, message = _ending(error)
+        raise
+    finally:
+        for run in begun:
+            end(run, state, message)
+
+
+def reused(name: str, run_name: str) -> None:
+    """A task run that had nothing to do."""
+    if _current:
+        _current[-1].reused(name, run_name)
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    return ("FAILED" if isinstance(error, Exception) else "CANCELLED"), f"{type(error).__name__}: {error}"
+
+
+def artifact(kind: str, key: str, description: str, data: Any) -> None:
+    """An artifact of the flow run in progress; ``kind`` is table, markdown or image."""
+    if not _current or not _current[-1].flows:
+        return
+    run = _current[-1].flows[-1]
+    content = json.dumps(data) if kind == "table" else data
+    body = {"type": kind, "key": key, "description": description, "data": content}
+    _current[-1].put(lambda client: _post(client, "/artifacts/", {**body, "flow_run_id": run.id}))
+
+
+def log(message: str) -> None:
+    """A line in the log of the flow run in progress."""
+    if not _current or not _current[-1].flows:
+        return
+    run = _current[-1].flows[-1]
+    line = {"name": "corpusmill", "level": 20, "message": message, "timestamp": datetime.now(UTC).isoformat()}
+    _current[-1].put(lambda client: client.create_logs([{**line, "flow_run_id": run.id}]))
+
+
+def _plain(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, Path) else value

@@ -1,0 +1,129 @@
+"""Ctrl-C and SIGTERM end a run within seconds, on record, without a process left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from flows.opening import open_build
+from tests.flows.conftest import TOPICS, mill
+from tests.pipeline import building
+
+SECONDS = 10
+
+
+def wait_for(condition, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen within {seconds} s"
+        time.sleep(0.05)
+
+
+def stop(process: subprocess.Popen[str], *signals: int) -> tuple[float, str]:
+    """Send the signals to the whole group, as a terminal does; how long the end took, and what was printed."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    began = time.monotonic()
+    for number in signals:
+        os.killpg(process.pid, number)
+        time.sleep(0.2)
+    output = process.communicate(timeout=60)[0]
+    took = time.monotonic() - began
+    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 2)
+    return took, output
+
+
+def started(command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "signals", "code"),
+    [
+        ("native", [signal.SIGINT], 130),
+        ("native", [signal.SIGTERM], 143),
+        ("workers", [signal.SIGINT], 130),
+        ("workers", [signal.SIGINT, signal.SIGINT], 130),
+    ],
+)
+def test_a_signal_ends_native_code_and_workers(tmp_path, kind, signals, code):
+    process = started(["tests.flows.stopped", kind, str(tmp_path)])
+    wait_for(lambda: len(list(Path(tmp_path, "at").glob("*"))) == (1 if kind == "native" else 2), 60)
+    time.sleep(0.5)  # into the native call
+    took, output = stop(process, *signals)
+    assert process.returncode == code
+    assert took < SECONDS
+    lines = output.splitlines()
+    assert len(lines) == 1, output
+    assert lines[0].startswith("stopped by SIGTERM;" if code == 143 else "stopped;")
+    assert "the same command goes on from here" in lines[0]
+    if len(signals) == 1:
+        (run,) = json.loads(Path(tmp_path, "build.json").read_text())["runs"]
+        assert run["state"] == "cancelled"
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_process(tmp_path):
+    process = started(["tests.flows.stopped", "workers", str(tmp_path)])
+    wait_for(lambda: len(list(Path(tmp_path, "at").glob("*"))) == 2, 60)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 10)
+
+
+@pytest.fixture
+def many_shards(topics_recipe: Path) -> Path:
+    """Every topic six times, hardly changed, in shards of a few documents."""
+    lines = [
+        json.dumps({"name": f"{name}-{number}", "text": text.replace("the", f"the{number}")})
+        for number in range(6)
+        for name, text in sorted(TOPICS.items())
+    ]
+    Path(topics_recipe.parent, "topics.jsonl").write_text("\n".join(lines) + "\n")
+    recipe = yaml.safe_load(topics_recipe.read_text())
+    topics_recipe.write_text(yaml.safe_dump({**recipe, "shard_bytes": 60_000}))
+    return topics_recipe
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_build_with_workers_ends_it_and_the_next_run_completes(
+    environment, server_url, many_shards, tmp_path
+):
+    online = {**environment, "PREFECT_API_URL": server_url}
+    command = ["flows.cli", "curate", str(many_shards), "--workers", "2", "--builds", str(tmp_path / "builds")]
+    process = started(command, online)
+    wait_for(lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 2 or process.poll() is not None, 120)
+    wait_for(lambda: any(Path(tmp_path, "builds", "topics", "work").glob("minhash.*/*")), 120)
+    assert process.poll() is None
+    took, output = stop(process, signal.SIGINT)
+    assert (process.returncode, took < SECONDS) == (130, True), output
+    assert output.count("the same command goes on from here") == 1
+    assert "Traceback" not in output
+    assert "cancelled" in mill("runs", "--builds", tmp_path / "builds", environment=environment).stdout
+    runs = httpx.post(f"{server_url}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 20}).json()
+    states = {run["name"]: run["state_type"] for run in runs if run["start_time"]}
+    assert states["build topics"] == "CANCELLED"
+    assert "RUNNING" not in states.values()
+    run = mill(*command[1:], environment=online)
+    assert run.returncode == 0, run.stderr
+    again, _ = building.make(open_build(many_shards, tmp_path).recipe, tmp_path / "expected")
+    assert building.curated(open_build(many_shards, tmp_path / "builds")) == building.curated(again)

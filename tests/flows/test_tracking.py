@@ -1,0 +1,145 @@
+"""A run is shown to the Prefect server, and never depends on it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from flows import server, tracking
+
+pytestmark = pytest.mark.slow
+
+
+def found(url: str, what: str) -> list[dict]:
+    return httpx.post(f"{url}/{what}/filter", json={}, timeout=10, trust_env=False).raise_for_status().json()
+
+
+@pytest.fixture
+def own_server(environment, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    port = server.free_port()
+    process = server.start(port)
+    yield process, f"http://127.0.0.1:{port}/api"
+    process.kill()
+    process.wait()
+
+
+def test_a_run_is_shown_as_flow_runs_task_runs_artifacts_and_log(server_url):
+    told: list[str] = []
+    with tracking.tracking(server_url, told.append) as tracker, tracking.flow("build", "build shown", until="curate"):
+        with pytest.raises(KeyError), tracking.flow("curate", "curate shown"):
+            tracking.log("a line of shown")
+            tracking.artifact("table", "shown-table", "A table", [{"stage": "Ingest"}])
+            tracking.reused("Read", "Read: shown, up to date")
+            tracking.end(tracking.begin("Count", "Count: shown"), "COMPLETED", "3 made")
+            with tracking.task("Judge", "Judge: shown") as begin:
+                begin()
+                raise KeyError("broken")
+        tracking.begin("Train", "Train: shown")
+        tracker.cancel(20)
+    assert told == []
+    flows = {run["name"]: run for run in found(server_url, "flow_runs") if "shown" in run["name"]}
+    assert {name: run["state_type"] for name, run in flows.items()} == {
+        "build shown": "CANCELLED",
+        "curate shown": "FAILED",
+    }
+    assert flows["build shown"]["parameters"] == {"until": "curate"}
+    tasks = {run["name"]: run for run in found(server_url, "task_runs") if "shown" in run["name"]}
+    assert {name: (run["state_type"], run["state_name"]) for name, run in tasks.items()} == {
+        "curate shown": ("FAILED", "Failed"),
+        "Read: shown, up to date": ("COMPLETED", "Reused"),
+        "Count: shown": ("COMPLETED", "Completed"),
+        "Judge: shown": ("FAILED", "Failed"),
+        "Train: shown": ("CANCELLED", "Cancelled"),
+    }
+    assert flows["curate shown"]["parent_task_run_id"] == tasks["curate shown"]["id"]
+    assert tasks["Judge: shown"]["flow_run_id"] == flows["curate shown"]["id"]
+    (table,) = [entry for entry in found(server_url, "artifacts") if entry["key"] == "shown-table"]
+    assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["curate shown"]["id"])
+    assert "a line of shown" in [line["message"] for line in found(server_url, "logs")]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_run_goes_on_and_ends_soon_when_the_server_goes_away(own_server, how):
+    process, url = own_server
+    told: list[str] = []
+    began = time.monotonic()
+    with tracking.tracking(url, told.append) as tracker, tracking.flow("build", "build orphan"):
+        deadline = time.monotonic() + 30
+        while tracker.page is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert tracker.page
+        process.send_signal(how)
+        work = time.monotonic()
+        for number in range(100):
+            tracking.end(tracking.begin("Count", f"Count: {number}"), "COMPLETED", "")
+        assert time.monotonic() - work < 1  # the work waits for nothing
+        began = time.monotonic()
+    assert time.monotonic() - began < 40
+    assert len(told) == 1
+    assert "Prefect server" in told[0]
+
+
+def test_a_server_that_is_not_there_costs_a_warning():
+    told: list[str] = []
+    began = time.monotonic()
+    with (
+        tracking.tracking("http://127.0.0.1:1/api", told.append),
+        tracking.flow("build", "build alone"),
+        tracking.task("Count", "Count") as begin,
+    ):
+        begin()
+    assert time.monotonic() - began < 30
+    assert len(told) == 1
+    assert "goes on without it" in told[0]
+
+
+def test_a_run_with_nothing_to_do_starts_no_server(monkeypatch):
+    def refuse(_announce):
+        raise AssertionError("a server was started")
+
+    monkeypatch.setattr(server, "own", refuse)
+    with tracking.tracking(None, print), tracking.flow("build", "build idle"):
+        tracking.reused("Count", "Count")
+
+
+def test_loopback_goes_past_a_proxy(own_server, monkeypatch):
+    _, url = own_server
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+    told: list[str] = []
+    assert server.healthy(url)
+    with tracking.tracking(url, told.append) as tracker, tracking.flow("build", "build past a proxy"):
+        pass
+    assert told == []
+    assert tracker.page
+
+
+def test_what_is_on_the_port_is_a_prefect_server_or_nothing(monkeypatch, environment, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", environment["PREFECT_HOME"])
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        began = time.monotonic()
+        assert server.find(other.getsockname()[1]) is None
+        assert time.monotonic() - began < 5
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere:4200/api")
+    assert server.find() == "http://elsewhere:4200/api"
+
+
+def test_a_server_named_in_prefects_own_files_is_found(environment, tmp_path):
+    (tmp_path / ".env").write_text("PREFECT_API_URL=http://named.here/api\n")
+    command = [sys.executable, "-c", "from flows import server; print(server.configured())"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=True)
+    assert run.stdout == "http://named.here/api\n"
