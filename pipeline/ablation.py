@@ -8,7 +8,7 @@ build's own deduplication found them (else the raw text, where they still are, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,8 +54,10 @@ def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], 
 
 
 def _reads_language(recipe: Recipe, stage: str) -> bool:
-    """Whether ``stage`` needs each document's language: perplexity does, and limits given per language."""
-    return stage == "perplexity" or any(rule.by == "language" for rule in inspect.rules(Build("", recipe), stage))
+    """Whether ``stage`` needs each document's language: perplexity does, and limits given per language alone."""
+    rules = inspect.rules(Build("", recipe), stage)
+    bounds = [bound for rule in rules if rule.by == "language" for bound in (rule.minimum, rule.maximum)]
+    return stage == "perplexity" or any(isinstance(bound, Mapping) and "*" not in bound for bound in bounds)
 
 
 def open_variant(build: Build, name: str, recipe: R, tokenizer: str) -> Build[R]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline.build import Build
 from pipeline.report.formats import count, several, share, title
-from pipeline.stages import language
+from pipeline.stages import heuristics, language
 
 #: A group of fewer documents is too small to judge a rule by, unless it is a whole source.
 FEWEST = 20
@@ -46,6 +46,7 @@ def warnings(build: Build, rows: Iterable[Mapping[str, Any]], sources: Mapping[s
     config = getattr(build.recipe, "language", None)
     if config is not None:
         found += _languages(config, account)
+    found += _without_stop_words(build, account)
     told = {(loss.reached, loss.lost) for loss in whole}
     for stage in build.stages:
         if stage != "balance":  # it drops what the recipe's budget leaves no room for
@@ -76,9 +77,13 @@ class Account:
         """The documents of each group that were read."""
         return self._kept["ingest", kind]
 
+    def reached(self, stage: str, kind: str) -> Mapping[str, int]:
+        """The documents of each group that reached ``stage``."""
+        return self._kept[self._before[stage], kind]
+
     def losses(self, stage: str, kind: str) -> Iterator[Loss]:
         """What ``stage`` took of each group, those that lost most first."""
-        reached = self._kept[self._before[stage], kind]
+        reached = self.reached(stage, kind)
         yield from _sorted(
             Loss(group, reached.get(group, 0), sum(rules.values()), _largest(rules))
             for group, rules in self._dropped[stage, kind].items()
@@ -150,6 +155,23 @@ def _languages(config: language.Config, account: Account) -> Iterator[str]:
             yield f"no document is in {name!r}, which `language.keep` names"
 
 
+def _without_stop_words(build: Build, account: Account) -> Iterator[str]:
+    """Languages that the heuristic rules know too little of to judge by stop words."""
+    config = getattr(build.recipe, "heuristics", None)
+    if config is None:
+        return
+    reached = account.reached("heuristics", "language")
+    common = [name for name in reached if reached[name] >= FEWEST]
+    common.sort(key=lambda name: (-reached[name], name))
+    if names := heuristics.without_stop_words(config, common):
+        groups = _listed(f"{name} {count(reached[name])}" for name in names)
+        example = f"heuristics: {{gopher_quality: {{by_language: {{{names[0]}: {{stop_words: [...]}}}}}}}}"
+        yield (
+            f"no stop words are known for {several(len(names), 'language')} ({groups} documents): the rule on them does"
+            f" not apply there. To give some: `{example}`"
+        )
+
+
 def _stage(build: Build, stage: str, account: Account, told: set[tuple[int, int]]) -> Iterator[str]:
     """One sentence for each sort of group of which ``stage`` took more than MOST; ``told`` are those named already."""
     for kind in GROUPS:
@@ -191,7 +213,9 @@ def _sample(rule: str) -> str:
 def _remedy(build: Build, stage: str) -> str:
     if stage == "language":
         return "To keep more, name their languages in `language.keep` or lower the scores there."
-    if stage == "heuristics" and getattr(build.recipe, "language", None) is None:
+    if stage == "heuristics" and getattr(build.recipe, "language", None) is not None:
+        return "If they are good, set bounds for that language alone, under `by_language` in the rule's section."
+    if stage == "heuristics":
         return (
             "Without a `language` section these rules judge every text as English: add one if these texts are in other"
             " languages, or loosen the rules in `heuristics`."

@@ -117,6 +117,13 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _heuristics_by_language_need_language(self) -> Recipe:
+        field = heuristics_stage.by_language(self.heuristics) if self.heuristics else None
+        if self.language is None and field:
+            raise ValueError(f"`heuristics.{field}` is given by language: add a `language` section")
+        return self
+
+    @model_validator(mode="after")
     def _rules_name_signals(self) -> Recipe:
         if self.rules is not None:
             rules_stage.check(self.rules, signals_before(self, "rules"))

@@ -94,7 +94,7 @@ def _passed(build: Build, stage: str, rule: str, shard: str) -> tuple[np.ndarray
     for bound in (found for found in inspect.rules(build, stage) if found.name == rule):
         limit = bound.minimum if bound.minimum is not None else bound.maximum
         if limit is not None:
-            groups = columns[bound.by] if bound.by else None
+            groups = columns.get(bound.by) if bound.by else None
             value = np.where(alive, ledger.numbers(columns[bound.signal]), np.nan)
             threshold = ledger.limits(limit, groups, len(alive))
     return value, threshold

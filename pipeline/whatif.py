@@ -224,7 +224,7 @@ class Trial:
             return False
         there = set(self.old.ledger(stage.name, shard).column_names)
         there |= {name for before in self.new.stages_before(stage.name) for name in self._columns(before, shard)}
-        return all(name in there for rule in stage.rules(new) for name in (rule.signal, rule.by) if name)
+        return all(rule.signal in there for rule in stage.rules(new))  # a missing `by` is missing for both
 
     def _columns(self, stage: str, shard: str) -> list[str]:
         return self.new.ledger(stage, shard).column_names
@@ -326,41 +326,61 @@ def part(view: View, rows_of_shard: np.ndarray) -> View:
     )
 
 
-Change = tuple[tuple[str, ...], Any]
+Change = tuple[tuple[Any, ...], Any]
 
 
-def changes(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[Change]:
-    """Where two configurations of one model differ: path and new value of each field, or of a section that only one
-    has.
+_ABSENT = object()
+
+
+def changes(old: Any, new: Any, path: tuple[Any, ...] = ()) -> list[Change]:
+    """Where two configurations of one model differ: path and new value of each field or key, or of a section that only
+    one has; _ABSENT for a key that the new one lacks.
     """
     found: list[Change] = []
-    for name in type(new).model_fields:
-        before, after = getattr(old, name), getattr(new, name)
-        if type(before) is type(after) and isinstance(after, BaseModel):
+    for name in {**old, **new} if isinstance(new, Mapping) else type(new).model_fields:
+        before, after = _inside(old, name), _inside(new, name)
+        if isinstance(before, Mapping) and after is _ABSENT:
+            after = {}
+        elif isinstance(after, Mapping) and before is _ABSENT:
+            before = {}
+        if type(before) is type(after) and isinstance(after, BaseModel | Mapping):
             found += changes(before, after, (*path, name))
         elif before != after:
             found.append(((*path, name), after))
     return found
 
 
+def _inside(config: Any, name: Any) -> Any:
+    """A field of a model, or the value of a mapping's key."""
+    if config is _ABSENT:
+        return _ABSENT
+    return config.get(name, _ABSENT) if isinstance(config, Mapping) else getattr(config, name)
+
+
 def only_judges(stage: Stage, config: Any, change: Change) -> bool:
     """Whether ``change`` of ``config`` concerns a field that only the rules of ``stage`` read."""
     path, value = change
     changed = replaced(config, path, value)
-    switched = isinstance(value, BaseModel) or isinstance(_at(config, path), BaseModel)
+    before = _at(config, path)
+    switched = any(isinstance(entry, BaseModel) for entry in (before, value))
+    switched |= None in (before, value) and any(isinstance(entry, Mapping) for entry in (before, value))
     return not switched and list(stage.rules(changed)) != list(stage.rules(config))
 
 
-def _at(config: Any, path: tuple[str, ...]) -> Any:
+def _at(config: Any, path: tuple[Any, ...]) -> Any:
     for name in path:
-        config = getattr(config, name)
+        config = _inside(config, name)
     return config
 
 
-def replaced(config: Any, path: tuple[str, ...], value: Any) -> Any:
+def replaced(config: Any, path: tuple[Any, ...], value: Any) -> Any:
     """``config`` with ``value`` at ``path``, unchecked."""
     head, rest = path[0], path[1:]
-    return config.model_copy(update={head: replaced(getattr(config, head), rest, value) if rest else value})
+    inner = replaced(_inside(config, head), rest, value) if rest else value
+    if config is _ABSENT or isinstance(config, Mapping):
+        known = {} if config is _ABSENT else config
+        return {name: entry for name, entry in {**known, head: inner}.items() if entry is not _ABSENT}
+    return config.model_copy(update={head: inner})
 
 
 def _same_spans(old: pa.Table, new: pa.Table) -> np.ndarray:

@@ -155,14 +155,16 @@ def columns_of(histogram: Histogram) -> tuple[list[float], list[np.ndarray], boo
 
 
 def static_marks(rules: Sequence[ledger.Rule], signal: str) -> list[tuple[str, str, float]]:
-    """(rule, side that is dropped, threshold) of the rules on ``signal`` with one threshold for all documents."""
-    return [
-        (rule.name, side, float(bound))
+    """(rule, side that is dropped, threshold) of the rules on ``signal``: what holds for all documents, or for those
+    that no other threshold of the rule is for."""
+    found = [
+        (rule.name, side, float(bound.get("*", math.nan) if isinstance(bound, Mapping) else bound))
         for rule in rules
         if rule.signal == signal
         for side, bound in (("below", rule.minimum), ("above", rule.maximum))
-        if bound is not None and not isinstance(bound, Mapping)
+        if bound is not None
     ]
+    return [mark for mark in found if math.isfinite(mark[2])]
 
 
 def marks(histogram: Histogram, low: float, high: float) -> tuple[list[Mark], int]:

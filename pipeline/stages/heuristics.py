@@ -6,6 +6,12 @@ The same thresholds are not the same filter, so a family is named with its diale
 does. A family runs if the recipe has its section. Thresholds default to the published ones; one may be given per
 language (``{en: 50, "*": 20}``, where the recipe identifies languages) or taken away (null).
 
+Thresholds and word lists were made for English. Where a stage before named each document's language, one in another
+language is judged by what is known of that (``pipeline.text.languages``): its own stop words, end marks of any script,
+and bounds that its longer or shorter words move apart, never closer. A language without reference text has no stop
+words, and the rule on them does not apply to it. ``by_language`` in a family's section sets any field for one language;
+``by_language: null`` judges every language as English.
+
 All families measure the text as it reaches the stage; lines that C4 or RefinedWeb drop are cut for later stages. Words
 are those of ``pipeline.text.words``: in scripts without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) characters or
 syllables, which count as words but not for the mean word length; where they are most of a text, that is null. The
@@ -14,20 +20,32 @@ dialects of dolma and RefinedWeb count runs without whitespace, as these do: the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+import difflib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AliasChoices,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from pipeline import stage
+from pipeline import MillError, stage
 from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
-from pipeline.text import datatrove, dolma, ngrams, refinedweb, spans
-from pipeline.text.c4 import LineRules
+from pipeline.text import c4 as c4_lines
+from pipeline.text import datatrove, dolma, languages, ngrams, refinedweb, spans
+from pipeline.text.languages import Language
 
-VERSION = 4
+VERSION = 5
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0)]
@@ -51,11 +69,78 @@ TOP_NGRAMS: dict[int, ShareLimit] = {2: 0.20, 3: 0.18, 4: 0.16}
 DUPLICATE_NGRAMS: dict[int, ShareLimit] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 
 
-class GopherQuality(stage.Config):
+class Family(stage.Config):
+    """A family of rules, whose fields may differ by language."""
+
+    by_language: Annotated[
+        dict[str, dict[str, Any]] | None,
+        Field(
+            description="fields of this family for documents in one language, such as {de: {max_mean_word_length: 12}};"
+            " null: every language by the rules for English"
+        ),
+    ] = {}
+
+    @field_validator("by_language")
+    @classmethod
+    def _are_fields(cls, values: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]] | None:
+        return values and {language: cls._checked(language, given) for language, given in values.items()}
+
+    @classmethod
+    def _checked(cls, language: str, given: dict[str, Any]) -> dict[str, Any]:
+        known = [name for name in cls.model_fields if name != "by_language"]
+        for name, value in given.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                remedy = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+                raise MillError(f"{language}: unknown field `{name}`; {remedy}")
+            if isinstance(value, Mapping) and not name.endswith("ngram_characters"):
+                raise MillError(f"{language}: `{name}` takes one value here")
+        try:
+            made = cls.model_validate(given)
+        except ValidationError as error:
+            (first, *_) = error.errors()
+            raise MillError(f"{language}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error
+        return {name: getattr(made, name) for name in given}
+
+    def adapted(self, language: Language) -> dict[str, Any]:  # noqa: ARG002
+        """The fields that suit a language other than English better, where the recipe leaves them at their defaults."""
+        return {}
+
+    def of(self, label: str | None) -> dict[str, Any]:
+        """Every field as it holds for documents whose language was named ``label`` (None: nothing named it)."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        if label is None or self.by_language is None:
+            return values
+        language = languages.known().get(label, languages.UNKNOWN)
+        if language.code != languages.ENGLISH:
+            for name, value in self.adapted(language).items():
+                if values[name] == _default(self, name):
+                    values[name] = value
+        return values | self.by_language.get(label, {})
+
+
+def _default(family: Family, name: str) -> Any:
+    return type(family).model_fields[name].default
+
+
+def _looser(family: Family, low: str, high: str, ratio: float) -> dict[str, float]:
+    """Bounds on the length of words where they are ``ratio`` as long as in English: as far apart, or further."""
+    return {
+        low: round(_default(family, low) * min(ratio, 1), 2),
+        high: round(_default(family, high) * max(ratio, 1), 2),
+    }
+
+
+def _lettered(family: Family, language: Language) -> float:
+    """``min_words_with_letter`` where more words are marks: the share without letters that passes grows as theirs."""
+    return round(1 - (1 - _default(family, "min_words_with_letter")) * max(language.unlettered, 1), 2)
+
+
+class GopherQuality(Family):
     """Words that are not punctuation, their mean length, symbols per word, bullets, ellipses, letters, stop words.
 
     In scripts without spaces a character (Han, Kana) or syllable (Thai, Lao, Khmer, Myanmar) counts as a word, and a
-    text mostly in them has no mean word length; the stop words are English: give others, or ``min_stop_words: null``.
+    text mostly in them has no mean word length. Without stop words the rule on them does not apply.
     """
 
     min_words: CountLimit = 50
@@ -70,8 +155,13 @@ class GopherQuality(stage.Config):
     min_stop_words: CountLimit = 2
     stop_words: StopWords = STOP_WORDS
 
+    def adapted(self, language: Language) -> dict[str, Any]:
+        bounds = _looser(self, "min_mean_word_length", "max_mean_word_length", language.word_length)
+        lettered = _lettered(self, language)
+        return {"stop_words": language.stop_words, "min_words_with_letter": lettered, **bounds}
 
-class GopherRepetition(stage.Config):
+
+class GopherRepetition(Family):
     """Repeats after the first as a share of lines, paragraphs and all characters; n-grams read greedily.
 
     An n-gram is of words as ``gopher_quality`` counts them: of characters or syllables in scripts without spaces.
@@ -85,12 +175,13 @@ class GopherRepetition(stage.Config):
     max_duplicate_ngram_characters: dict[Length, ShareLimit] = DUPLICATE_NGRAMS
 
 
-class C4(stage.Config):
+class C4(Family):
     """Lines are dropped, then pages. FineWeb runs it with ``end_punctuation: false``.
 
     Words are runs without whitespace, and characters or syllables in scripts without spaces. ``end_punctuation`` asks
-    for one of . ? ! " ' whatever the script: switch it off where sentences end otherwise (Chinese, Japanese), and
-    ``min_sentences`` (null) where nothing marks their end (Thai, Lao).
+    for one of . ? ! " ' in English and where no language is known; in other languages any mark that ends a sentence in
+    some script, or closes a quotation, will do. Where nothing marks the end (Thai, Lao) both are off, it and
+    ``min_sentences``.
     """
 
     end_punctuation: bool = True
@@ -103,8 +194,24 @@ class C4(stage.Config):
     drop_curly_bracket: bool = True
     min_sentences: CountLimit = 5
 
+    def adapted(self, language: Language) -> dict[str, Any]:
+        return {} if language.end_marks else {"end_punctuation": False, "min_sentences": None}
 
-class FineWebQuality(stage.Config):
+    def line_rules(self, label: str | None) -> c4_lines.LineRules:
+        """The line rules for documents in the language ``label``."""
+        values = self.of(label)
+        marks = _end_marks(label if self.by_language is not None else None) if values["end_punctuation"] else 0
+        limits = (values["min_words_per_line"], values["max_word_length"])
+        flags = (values[name] for name in ("remove_citations", "drop_javascript_lines", "drop_policy_lines"))
+        return c4_lines.LineRules(marks, *limits, *flags)
+
+
+def _end_marks(label: str | None) -> int:
+    code = languages.ENGLISH if label is None else languages.known().get(label, languages.UNKNOWN).code
+    return {languages.ENGLISH: c4_lines.ENGLISH_MARKS, "el": c4_lines.GREEK_MARKS}.get(code, c4_lines.ANY_MARKS)
+
+
+class FineWebQuality(Family):
     """Lines that end in punctuation, short lines, characters in repeated lines, newlines per word."""
 
     min_lines_with_end_punctuation: ShareLimit = 0.12
@@ -113,8 +220,13 @@ class FineWebQuality(stage.Config):
     max_duplicate_line_characters: ShareLimit = 0.01
     max_newlines_per_word: RatioLimit = 0.3
 
+    def adapted(self, language: Language) -> dict[str, Any]:
+        short = round(_default(self, "short_line_characters") * min(language.line_length, 1))
+        unmarked = {} if language.end_marks else {"min_lines_with_end_punctuation": None}
+        return {"short_line_characters": short, **unmarked}
 
-class DolmaQuality(stage.Config):
+
+class DolmaQuality(Family):
     """Like ``GopherQuality`` with the median word length, words that hold # or U+2026, and stop words by occurrence."""
 
     min_words: CountLimit = 50
@@ -128,8 +240,14 @@ class DolmaQuality(stage.Config):
     min_stop_words: CountLimit = 2
     stop_words: StopWords = STOP_WORDS
 
+    def adapted(self, language: Language) -> dict[str, Any]:
+        if not language.spaces:  # a word is here what stands between spaces
+            return {"stop_words": (), "min_median_word_length": None, "max_median_word_length": None}
+        bounds = _looser(self, "min_median_word_length", "max_median_word_length", language.word_length)
+        return {"stop_words": language.stop_words, **bounds}
 
-class DolmaRepetition(stage.Config):
+
+class DolmaRepetition(Family):
     """All copies, the first too, as a share of lines and of the characters in words; n-grams overlap."""
 
     max_duplicate_lines: ShareLimit = 0.30
@@ -138,7 +256,7 @@ class DolmaRepetition(stage.Config):
     max_duplicate_ngram_characters: dict[Length, ShareLimit] = DUPLICATE_NGRAMS
 
 
-class RefinedWeb(stage.Config):
+class RefinedWeb(Family):
     """Lines are dropped; a page that loses too many words in them goes too."""
 
     max_uppercase: Share = 0.5
@@ -170,6 +288,28 @@ class Config(stage.Config):
         )
 
 
+def by_language(config: Config) -> str | None:
+    """The first field that has values by language in the recipe, dotted; None if there is none."""
+    for name in type(config).model_fields:
+        family: Family | None = getattr(config, name)
+        for field in type(family).model_fields if family else ():
+            value = getattr(family, field)
+            if value and isinstance(value, Mapping) and not field.endswith("ngram_characters"):
+                return f"{name}.{field}"
+    return None
+
+
+def without_stop_words(config: Config, labels: Iterable[str]) -> list[str]:
+    """Those of the languages ``labels`` that the rule on stop words does not apply to, as none are known."""
+    families = [family for family in (config.gopher_quality, config.gopher_quality_dolma) if family]
+    return [
+        label
+        for label in labels
+        if label != languages.UNDETERMINED
+        and any(family.of(label)["min_stop_words"] and not family.of(label)["stop_words"] for family in families)
+    ]
+
+
 def rules(config: Config) -> list[Rule]:
     """In datatrove's order within each family: the first that fails names the reason."""
     return [rule for rule in _rules(config) if rule.minimum is not None or rule.maximum is not None]
@@ -183,8 +323,8 @@ def _rules(config: Config) -> Iterator[Rule]:
         yield from _limits("gopher_repetition", repetition, _REPETITION)
         yield from _ngram_limits("gopher_repetition", repetition)
     if c4 := config.c4:
-        yield Rule("c4.lorem_ipsum", "lorem_ipsum", maximum=0 if c4.drop_lorem_ipsum else None)
-        yield Rule("c4.curly_bracket", "curly_bracket", maximum=0 if c4.drop_curly_bracket else None)
+        for name, signal in _FOUND.items():
+            yield _rule(f"c4.{signal}", signal, _by_language(c4, lambda of, name=name: 0 if of[name] else None), False)
         yield from _limits("c4", c4, {"min_sentences": "sentence_count"})
     if config.fineweb:
         yield Rule("fineweb.no_lines", "nonempty_line_count", minimum=1)
@@ -198,6 +338,8 @@ def _rules(config: Config) -> Iterator[Rule]:
         yield from _limits("refinedweb", config.refinedweb, {"max_removed_words": "removed_word_fraction"})
 
 
+#: Switch of C4 -> the signal that says what was found.
+_FOUND = {"drop_lorem_ipsum": "lorem_ipsum", "drop_curly_bracket": "curly_bracket"}
 #: Threshold -> the signal that it bounds, in the order in which the rules are tried.
 _QUALITY = {
     "min_words": "word_count",
@@ -240,17 +382,41 @@ _DOLMA_REPETITION = {
 }
 
 
-def _limits(family: str, config: BaseModel, signals: Mapping[str, str]) -> Iterator[Rule]:
+def _limits(name: str, family: Family, signals: Mapping[str, str]) -> Iterator[Rule]:
     for field, signal in signals.items():
-        yield _rule(f"{family}.{field}", signal, getattr(config, field), field.startswith("min_"))
+        limit = _by_language(family, lambda of, field=field: of[field])
+        yield _rule(f"{name}.{field}", signal, limit, field.startswith("min_"))
 
 
-def _ngram_limits(family: str, config: GopherRepetition | DolmaRepetition, suffix: str = "") -> Iterator[Rule]:
-    limits = {"top": config.max_top_ngram_characters, "duplicate": config.max_duplicate_ngram_characters}
-    for kind, by_length in limits.items():
-        for n, limit in sorted(by_length.items()):
-            name = f"{family}.max_{kind}_{n}gram_characters"
-            yield _rule(name, f"{kind}_{n}gram_character_fraction{suffix}", limit, False)
+def _ngram_limits(name: str, family: GopherRepetition | DolmaRepetition, suffix: str = "") -> Iterator[Rule]:
+    for kind in ("top", "duplicate"):
+        field = f"max_{kind}_ngram_characters"
+        for n in _lengths(family, field):
+            limit = _by_language(family, lambda of, field=field, n=n: of[field].get(n))
+            signal = f"{kind}_{n}gram_character_fraction{suffix}"
+            yield _rule(f"{name}.max_{kind}_{n}gram_characters", signal, limit, False)
+
+
+def _lengths(family: GopherRepetition | DolmaRepetition, field: str) -> list[int]:
+    """The lengths of n-grams that any language has a limit for."""
+    given = [getattr(family, field), *(of[field] for of in (family.by_language or {}).values() if field in of)]
+    return sorted({n for limits in given for n in limits})
+
+
+def _by_language(family: Family, limit: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """A threshold: ``limit`` of the family's fields, by language where it differs; NaN where it does not apply."""
+    common = limit(family.of(None))
+    given = family.by_language
+    if given is None:
+        return common
+    labels = [*languages.known(), *(label for label in given if label not in languages.known())]
+    own = {label: limit(family.of(label)) for label in labels}
+    differing = {label: math.nan if value is None else value for label, value in own.items() if value != common}
+    if not differing:
+        return common
+    if isinstance(common, Mapping):
+        return {**common, **differing}
+    return {**differing, languages.OTHERS: math.nan if common is None else common}
 
 
 def _rule(name: str, signal: str, limit: Any, is_minimum: bool) -> Rule:
@@ -258,35 +424,58 @@ def _rule(name: str, signal: str, limit: Any, is_minimum: bool) -> Rule:
     return Rule(name, signal, minimum=limit, by=by) if is_minimum else Rule(name, signal, maximum=limit, by=by)
 
 
+class Sorts(NamedTuple):
+    """The languages of some texts: their labels (None: none is known), and int64 [n] which of them each text has."""
+
+    labels: list[str | None]
+    of_text: np.ndarray
+
+
+def _sorts(batch: Batch) -> Sorts:
+    if "language" not in batch.signals:
+        return Sorts([None], np.zeros(len(batch.texts), np.int64))
+    found = batch.signals["language"]
+    if not pa.types.is_dictionary(found.type):
+        found = found.dictionary_encode()
+    codes = found.indices.fill_null(len(found.dictionary)).to_numpy(zero_copy_only=False)
+    return Sorts([*found.dictionary.to_pylist(), None], codes.astype(np.int64))
+
+
 def measure(config: Config, batch: Batch) -> Measured:
     """Signals of every family that runs; ``spans`` are the lines and marks that C4 and RefinedWeb cut.
 
-    A fraction or ratio of nothing (an empty text) is null, and passes; counts are never null.
+    A fraction or ratio of nothing (an empty text) is null, and passes; so is a count of stop words where a language has
+    none. No other count is ever null.
     """
+    sorts = _sorts(batch)
     signals: dict[str, pa.Array] = {}
     cuts: list[pa.ListArray] = []
     if config.gopher_quality or config.gopher_repetition or config.c4 or config.fineweb:
-        _measure_datatrove(config, batch.texts, signals, cuts)
+        _measure_datatrove(config, batch.texts, sorts, signals, cuts)
     if config.gopher_quality_dolma or config.gopher_repetition_dolma:
-        _measure_dolma(config, batch.texts, signals)
+        _measure_dolma(config, batch.texts, sorts, signals)
     if config.refinedweb:
-        found = refinedweb.count(batch.texts, config.refinedweb.max_uppercase)
+        most = np.array([config.refinedweb.of(label)["max_uppercase"] for label in sorts.labels], np.float64)
+        found = refinedweb.count(batch.texts, most[sorts.of_text])
         signals["removed_word_fraction"] = _ratio(found.counts["removed_words"], found.counts["words"])
         cuts.append(found.spans)
     return Measured(signals, spans.merge(cuts) if cuts else None)
 
 
 def _measure_datatrove(
-    config: Config, texts: pa.StringArray, signals: dict[str, pa.Array], cuts: list[pa.ListArray]
+    config: Config, texts: pa.StringArray, sorts: Sorts, signals: dict[str, pa.Array], cuts: list[pa.ListArray]
 ) -> None:
     quality, repetition, c4, fineweb = config.gopher_quality, config.gopher_repetition, config.c4, config.fineweb
-    found = datatrove.count(
-        texts,
-        quality.stop_words if quality else (),
-        fineweb.short_line_characters if fineweb else 0,
-        _shortest_duplicate(repetition),
-        _line_rules(c4) if c4 else None,
-    )
+    words_of = [quality.of(label)["stop_words"] if quality else () for label in sorts.labels]
+    settings = [
+        datatrove.Settings(
+            stop_words,
+            fineweb.of(label)["short_line_characters"] if fineweb else 0,
+            c4.line_rules(label) if c4 else None,
+        )
+        for label, stop_words in zip(sorts.labels, words_of, strict=True)
+    ]
+    found = datatrove.count(texts, settings, _shortest_duplicate(repetition), sorts.of_text)
     counts = found.counts
     characters, words = counts["characters"], counts["words"]
     if quality:
@@ -302,7 +491,7 @@ def _measure_datatrove(
         signals["bullet_line_fraction"] = _ratio(counts["bullet_lines"], counts["lines"])
         signals["ellipsis_line_fraction"] = _ratio(counts["ellipsis_lines"], counts["lines"])
         signals["letter_word_fraction"] = _ratio(counts["letter_words"], words)
-        signals["stop_word_count"] = pa.array(counts["stop_words"])
+        signals["stop_word_count"] = pa.array(counts["stop_words"], mask=_without(words_of)[sorts.of_text])
     if repetition:
         signals["character_count"] = pa.array(characters)
         signals["duplicate_paragraph_fraction"] = _ratio(counts["repeated_paragraphs"], counts["paragraphs"])
@@ -310,11 +499,11 @@ def _measure_datatrove(
         signals["duplicate_line_fraction"] = _ratio(counts["repeated_lines"], counts["split_lines"])
         signals["duplicate_line_character_fraction"] = _ratio(counts["repeated_line_characters"], characters)
         compared = counts["compared_characters"]
-        for n in sorted(repetition.max_top_ngram_characters):
+        for n in _lengths(repetition, "max_top_ngram_characters"):
             times, size = found.top[:, n - 2, 0], found.top[:, n - 2, 1]
             spaced = np.where(times > 0, size + n - 1, 0)  # datatrove joins the words of an n-gram by single spaces
             signals[f"top_{n}gram_character_fraction"] = _ratio(times * spaced, compared)
-        for n in sorted(repetition.max_duplicate_ngram_characters):
+        for n in _lengths(repetition, "max_duplicate_ngram_characters"):
             signals[f"duplicate_{n}gram_character_fraction"] = _ratio(found.twice[:, n - 2, 0], compared)
     if found.spans is not None:
         signals |= {name: pa.array(counts[name]) for name in ("lorem_ipsum", "curly_bracket")}
@@ -330,9 +519,10 @@ def _measure_datatrove(
         signals["newlines_per_word"] = _ratio(counts["newlines"], words)
 
 
-def _measure_dolma(config: Config, texts: pa.StringArray, signals: dict[str, pa.Array]) -> None:
+def _measure_dolma(config: Config, texts: pa.StringArray, sorts: Sorts, signals: dict[str, pa.Array]) -> None:
     quality, repetition = config.gopher_quality_dolma, config.gopher_repetition_dolma
-    found = dolma.count(texts, quality.stop_words if quality else (), _shortest_duplicate(repetition))
+    words_of = [quality.of(label)["stop_words"] if quality else () for label in sorts.labels]
+    found = dolma.count(texts, words_of, _shortest_duplicate(repetition), sorts.of_text)
     counts = found.counts
     words, lines, characters = counts["words"], counts["lines"], counts["word_characters"]
     if quality:
@@ -342,31 +532,24 @@ def _measure_dolma(config: Config, texts: pa.StringArray, signals: dict[str, pa.
         signals["bullet_line_fraction_dolma"] = _ratio(counts["bullet_lines"], lines)
         signals["ellipsis_line_fraction_dolma"] = _ratio(counts["ellipsis_lines"], lines)
         signals["letter_word_fraction_dolma"] = _ratio(counts["letter_words"], words)
-        signals["stop_word_count_dolma"] = pa.array(counts["stop_words"])
+        signals["stop_word_count_dolma"] = pa.array(counts["stop_words"], mask=_without(words_of)[sorts.of_text])
     if repetition:
         signals["duplicate_line_fraction_dolma"] = _ratio(counts["repeated_lines"], lines)
         signals["duplicate_line_character_fraction_dolma"] = _ratio(counts["repeated_line_characters"], characters)
-        for n in sorted(repetition.max_top_ngram_characters):
+        for n in _lengths(repetition, "max_top_ngram_characters"):
             top = found.top[:, n - 2].prod(axis=1)
             signals[f"top_{n}gram_character_fraction_dolma"] = _ratio(top, counts["compared_characters"])
-        for n in sorted(repetition.max_duplicate_ngram_characters):
+        for n in _lengths(repetition, "max_duplicate_ngram_characters"):
             shares = _ratio(found.repeated[:, n - 2], found.every[:, n - 2])
             signals[f"duplicate_{n}gram_character_fraction_dolma"] = shares
 
 
 def _shortest_duplicate(repetition: GopherRepetition | DolmaRepetition | None) -> int | None:
-    return min(repetition.max_duplicate_ngram_characters, default=ngrams.LONGEST) if repetition else None
+    return min(_lengths(repetition, "max_duplicate_ngram_characters"), default=ngrams.LONGEST) if repetition else None
 
 
-def _line_rules(c4: C4) -> LineRules:
-    return LineRules(
-        c4.end_punctuation,
-        c4.min_words_per_line,
-        c4.max_word_length,
-        c4.remove_citations,
-        c4.drop_javascript_lines,
-        c4.drop_policy_lines,
-    )
+def _without(words_of: list[tuple[str, ...]]) -> np.ndarray:
+    return np.array([not words for words in words_of], bool)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> pa.Array:
@@ -374,7 +557,6 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> pa.Array:
     return pa.array(part / np.maximum(whole, 1), mask=whole == 0)
 
 
-_FOUND = ("lorem_ipsum", "curly_bracket")
 _COUNTS = ("character_count", "nonempty_line_count", "sentence_count")
 SIGNALS: dict[str, pa.DataType] = {
     **{
@@ -388,7 +570,7 @@ SIGNALS: dict[str, pa.DataType] = {
         for n in range(ngrams.SHORTEST, ngrams.LONGEST + 1)
         for suffix in ("", "_dolma")
     },
-    **dict.fromkeys((*_FOUND, *_COUNTS), pa.int64()),
+    **dict.fromkeys((*_FOUND.values(), *_COUNTS), pa.int64()),
     "removed_word_fraction": pa.float64(),
 }
 

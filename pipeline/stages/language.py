@@ -24,11 +24,10 @@ from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
 from pipeline.text import capitals, spans
 from pipeline.text.excerpts import SMALLEST, excerpts
+from pipeline.text.languages import OTHERS, UNDETERMINED
 from pipeline.text.lines import split
 
 VERSION = 2
-UNDETERMINED = "und"  # ISO 639-2
-OTHERS = "*"
 NOT_WANTED = "language.not_wanted"
 DEFAULT_KEEP = {"en": 0.65}
 _VISIBLE = r"[^\s\p{Z}\p{C}]"

@@ -31,7 +31,8 @@ class Rule:
     """Keep a document whose ``signal`` lies in [minimum, maximum]; a null signal passes.
 
     A bound may be a mapping from the values of the text signal ``by`` (a language, a domain) to numbers; the key
-    ``"*"`` is for all others, and where neither is given the rule does not apply.
+    ``"*"`` is for all others, and for all where no stage measured that signal. Where neither is given, or NaN is, the
+    rule does not apply.
     """
 
     name: str
@@ -71,7 +72,7 @@ def judge(rules: Sequence[Rule], signals: Mapping[str, pa.Array], rows: int) -> 
     thresholds = np.full(rows, np.nan)
     for index, rule in enumerate(rules):
         signal = numbers(signals[rule.signal])
-        groups = signals[rule.by] if rule.by else None
+        groups = signals.get(rule.by) if rule.by else None
         for bound, fails in ((rule.minimum, np.less), (rule.maximum, np.greater)):
             if bound is None:
                 continue
@@ -92,11 +93,14 @@ def numbers(signal: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def limits(bound: Threshold, groups: pa.Array | None, rows: int) -> np.ndarray:
-    """float64 [rows]: the threshold that holds for each document; NaN where none does."""
+    """float64 [rows]: the threshold that holds for each document; NaN where none does.
+
+    ``groups`` are the values that choose it; None where nothing measured them.
+    """
     if not isinstance(bound, Mapping):
         return np.full(rows, float(bound))
     if groups is None:
-        raise ValueError("a rule with a threshold per group must say by which signal (`by`)")
+        return np.full(rows, float(bound.get("*", np.nan)))
     encoded = groups.combine_chunks() if isinstance(groups, pa.ChunkedArray) else groups
     if not pa.types.is_dictionary(encoded.type):
         encoded = encoded.dictionary_encode()

@@ -6,12 +6,12 @@ of these (of Thai, Lao, Khmer and Myanmar: syllables), where datatrove takes a w
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from pipeline.text.characters import ALONE, CLUSTER, SPACE, kind, previous, width
+from pipeline.text.characters import ALONE, CLUSTER, SPACE, TERMINAL, code_point, kind, previous, width
 from pipeline.text.kernels import ZERO, frozen
 from pipeline.text.lines import count_characters, find_byte, spells
 from pipeline.text.words import unit_end
@@ -20,13 +20,19 @@ from pipeline.text.words import unit_end
 class LineRules(NamedTuple):
     """Which lines are dropped."""
 
-    end_punctuation: bool  # lines that do not end in . ? ! " ' or that end in an ellipsis
+    end_marks: int  # lines that do not end in one of these marks (NO_MARKS: none is), or that end in an ellipsis
     fewest_words: int  # lines with fewer words
     longest_word: int  # lines with a word of more characters
     citations: bool  # marks such as [12], [edit], [citation needed] are cut out
     javascript: bool  # lines with that word
     policies: bool  # lines that name cookies, terms of use or a privacy policy
 
+
+#: Which marks end a line: . ? ! " ' as in C4; those of any script and closing quotation marks too; in Greek ; as well.
+NO_MARKS, ENGLISH_MARKS, ANY_MARKS, GREEK_MARKS = 0, 1, 2, 3
+#: Line rules as the kernels take them, one record for each set.
+LINE_RULES = np.dtype([(name, np.int64) for name in LineRules._fields])
+_QUOTES = np.array([ord(mark) for mark in "”“’‘»«›‹」』＂"], np.int64)  # the one that closes depends on the language
 
 _UNSPACED = ALONE | CLUSTER
 #: What is found in a line, as bits.
@@ -52,16 +58,14 @@ _EDIT, _NEEDED = _bytes("[edit]"), _bytes("[citation needed]")
 
 
 @njit(cache=True, nogil=True)
-def judge_line(
-    data: np.ndarray, start: int, end: int, rules: LineRules, table: np.ndarray, scratch: np.ndarray
-) -> tuple:
-    """``(found, size)`` for the line ``data[start:end]``, whitespace at both ends excluded.
+def judge_line(data: np.ndarray, start: int, end: int, rules: Any, table: np.ndarray, scratch: np.ndarray) -> tuple:
+    """``(found, size)`` for the line ``data[start:end]``, whitespace at both ends excluded, by ``rules`` (LINE_RULES).
 
     ``found`` has KEPT if the line stays, and LOREM_IPSUM and CURLY_BRACKET where the page is to be dropped: a line that
     an earlier rule drops is not looked at for them. If the line holds citation marks, ``size`` is its length without
     them and ``scratch[:size]`` (uint8 [>= end - start]) its text; otherwise ``size`` is -1.
     """
-    if rules.end_punctuation and not _may_end_sentence(data, start, end):
+    if rules.end_marks and not _may_end_sentence(data, start, end, rules.end_marks, table):
         return 0, -1
     if _has_long_word(data, start, end, rules.longest_word, table):
         return 0, -1
@@ -72,13 +76,13 @@ def judge_line(
         size = _clean(data, start, end, scratch)
         if size < end - start:
             cleaned = frozen(scratch)
-            return _judge(cleaned, ZERO, size, _phrases(cleaned, ZERO, size), rules), size
-    return _judge(data, start, end, found, rules), -1
+            return _judge(cleaned, ZERO, size, _phrases(cleaned, ZERO, size), rules, table), size
+    return _judge(data, start, end, found, rules, table), -1
 
 
 @njit(cache=True, nogil=True)
-def _judge(data, start, end, found, rules):
-    if rules.end_punctuation and not _is_sentence_end(data, start, end):
+def _judge(data, start, end, found, rules, table):
+    if rules.end_marks and not _is_sentence_end(data, start, end, rules.end_marks, table):
         return 0
     if rules.javascript and found & _JAVASCRIPT:
         return found & LOREM_IPSUM
@@ -88,19 +92,29 @@ def _judge(data, start, end, found, rules):
 
 
 @njit(cache=True, nogil=True)
-def _may_end_sentence(data, start, end):
+def _may_end_sentence(data, start, end, marks, table):
     """False for most lines that are dropped for their end; citation marks may hide the end of others."""
-    return start < end and (data[end - 1] == ord("]") or _is_sentence_end(data, start, end))
+    return start < end and (data[end - 1] == ord("]") or _is_sentence_end(data, start, end, marks, table))
 
 
 @njit(cache=True, nogil=True)
-def _is_sentence_end(data, start, end):
+def _is_sentence_end(data, start, end, marks, table):
     if start == end:
         return False
     last = data[end - 1]
     if last == ord("."):
         return not (end - start > 2 and data[end - 2] == ord(".") and data[end - 3] == ord("."))
-    return last == ord("?") or last == ord("!") or last == ord('"') or last == ord("'")
+    if last == ord("?") or last == ord("!") or last == ord('"') or last == ord("'"):
+        return True
+    if marks == ENGLISH_MARKS:
+        return False
+    if last < 0x80:
+        return marks == GREEK_MARKS and last == ord(";")
+    at = previous(data, end)
+    if kind(data, at, table) & TERMINAL:
+        return True
+    mark = code_point(data, at)
+    return bool(np.any(mark == _QUOTES))
 
 
 @njit(cache=True, nogil=True)

@@ -7,6 +7,7 @@ Documents of any size are read in linear time; repeated n-grams and lines are lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from pipeline.text.lines import (
     strip,
     times_met,
 )
-from pipeline.text.words import CAPACITY, WORD, next_sentence, split, word_slot, word_table
+from pipeline.text.words import CAPACITY, WORD, next_sentence, split, word_slot, word_tables
 
 _FIELDS = """
     characters words real_words spaced_words spaced_characters letter_words stop_words
@@ -44,6 +45,21 @@ _FIELDS = """
 COUNTS = np.dtype([(name, np.int64) for name in _FIELDS.split()])
 
 
+class Settings(NamedTuple):
+    """How texts of one sort (a language, say) are counted.
+
+    ``stop_words`` (at most 64) are told apart by case; short lines have up to ``short_line`` characters; C4's lines are
+    judged if there are ``line_rules``, for all sorts or none.
+    """
+
+    stop_words: tuple[str, ...] = ()
+    short_line: int = 30
+    line_rules: c4.LineRules | None = None
+
+
+PLAIN = Settings()
+
+
 class Counted(NamedTuple):
     """What was counted in n documents: ``counts`` COUNTS [n]; ``top`` and ``twice`` int64 [n, 9, 2] as
     ``ngrams.repeats`` fills them, zeros if n-grams were not asked for; ``spans`` what C4's line rules cut, None without
@@ -57,14 +73,17 @@ class Counted(NamedTuple):
 
 def count(
     texts: pa.StringArray,
-    stop_words: tuple[str, ...] = (),
-    short_line: int = 30,
+    settings: Settings | Sequence[Settings] = PLAIN,
     duplicates_from: int | None = 2,
-    line_rules: c4.LineRules | None = None,
+    sorts: np.ndarray | None = None,
 ) -> Counted:
-    """Counts the documents ``texts``. ``stop_words`` (at most 64) are told apart by case, short lines have up to
-    ``short_line`` characters; n-grams are counted unless ``duplicates_from`` is None, repeated ones from that length
-    on; C4's lines if there are ``line_rules``."""
+    """Counts the documents ``texts``, all by ``settings``, or text i by ``settings[sorts[i]]`` (int64 [n]).
+
+    N-grams are counted unless ``duplicates_from`` is None, repeated ones from that length on.
+    """
+    listed = [settings] if isinstance(settings, Settings) else settings
+    with_c4 = listed[0].line_rules is not None
+    no_rules = c4.LineRules(c4.NO_MARKS, 0, 0, False, False, False)
     data, offsets = text_buffers(texts)
     counts = np.zeros(len(texts), COUNTS)
     top = np.zeros((len(texts), 9, 2), np.int64)
@@ -74,17 +93,18 @@ def count(
         offsets,
         characters.table(),
         english.lookup(),
-        word_table(stop_words),
-        short_line,
+        np.zeros(len(texts), np.int64) if sorts is None else sorts,
+        word_tables([entry.stop_words for entry in listed]),
+        np.array([entry.short_line for entry in listed], np.int64),
         duplicates_from or 0,
-        line_rules or c4.LineRules(False, 0, 0, False, False, False),
-        line_rules is not None,
+        np.array([tuple(entry.line_rules or no_rules) for entry in listed], c4.LINE_RULES),
+        with_c4,
         _workspace(int(np.diff(offsets).max(initial=1))),
         counts,
         top,
         twice,
     )
-    cut_spans = None if line_rules is None else spans.from_ranges(cut_offsets, cuts[:, 0], cuts[:, 1])
+    cut_spans = spans.from_ranges(cut_offsets, cuts[:, 0], cuts[:, 1]) if with_c4 else None
     return Counted(counts, top, twice, cut_spans)
 
 
@@ -108,8 +128,11 @@ def _workspace(longest: int) -> _Workspace:
 
 
 @njit(cache=True, nogil=True)
-def _count(data, offsets, table, slots, stops, short_line, duplicates_from, rules, with_c4, space, counts, top, twice):
-    data, table, slots, stops = borrow(data), borrow(table), borrow(slots), borrow(stops)
+def _count(
+    data, offsets, table, slots, sorts, stop_tables, short_lines, duplicates_from, all_rules, with_c4, space,
+    counts, top, twice,
+):  # fmt: skip
+    data, table, slots = borrow(data), borrow(table), borrow(slots)
     words, stop_met, members = borrow(space.words), borrow(space.stops_met), borrow(space.lines)
     keys, ahead, scratch = borrow(space.grams.keys), borrow(space.grams.ahead), borrow(space.scratch)
     ahead[0] = 0
@@ -117,7 +140,8 @@ def _count(data, offsets, table, slots, stops, short_line, duplicates_from, rule
     cut_offsets = np.zeros(len(offsets), np.int64)
     for text in range(len(offsets) - 1):
         begin, end = offsets[text], offsets[text + 1]
-        row = counts[text]
+        row, sort = counts[text], sorts[text]
+        stops, short_line, rules = borrow(stop_tables[sort]), short_lines[sort], all_rules[sort]
         row.characters = count_characters(data, begin, end)
         row.hashes = count_byte(data, begin, end, ord("#"))
         row.newlines = count_byte(data, begin, end, ord("\n"))

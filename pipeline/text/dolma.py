@@ -6,6 +6,7 @@ n-grams and lines are looked for among the first ``ngrams.MOST_WORDS`` words and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.text.characters import LETTER, SPACE, kind, width
 from pipeline.text.english import HASH_START, HASH_STEP
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.lines import MOST_LINES, clear_set, count_byte, count_characters, find_byte, set_size, times_met
-from pipeline.text.words import word_slot, word_table
+from pipeline.text.words import word_slot, word_tables
 
 #: Lengths of words are told apart up to here; longer ones count as so long in the median.
 LONGEST_WORD = 255
@@ -42,29 +43,37 @@ class Counted(NamedTuple):
     every: np.ndarray
 
 
-def count(texts: pa.StringArray, stop_words: tuple[str, ...] = (), duplicates_from: int | None = 2) -> Counted:
-    """Counts the documents ``texts``. Stop words count each time that they occur; n-grams are counted unless
-    ``duplicates_from`` is None, repeated ones from that length on."""
+def count(
+    texts: pa.StringArray,
+    stop_words: Sequence[tuple[str, ...]] = ((),),
+    duplicates_from: int | None = 2,
+    sorts: np.ndarray | None = None,
+) -> Counted:
+    """Counts the documents ``texts``. The stop words of text i are ``stop_words[sorts[i]]`` (int64 [n], zeros if not
+    given), and count each time that they occur; n-grams are counted unless ``duplicates_from`` is None, repeated ones
+    from that length on."""
     data, offsets = text_buffers(texts)
     counts = np.zeros(len(texts), COUNTS)
     top, twice = np.zeros((2, len(texts), 9, 2), np.int64)
     every = np.zeros((len(texts), 9), np.int64)
     longest = int(np.diff(offsets).max(initial=1))
     grams, lines = ngrams.workspace(longest), np.empty(set_size(longest + 1), np.uint64)
-    stops = word_table(stop_words)
+    chosen = np.zeros(len(texts), np.int64) if sorts is None else sorts
+    stops = (chosen, word_tables(stop_words))
     shortest = duplicates_from or 0
-    _count(text_data(data), offsets, characters.table(), stops, shortest, grams, lines, counts, top, twice, every)
+    _count(text_data(data), offsets, characters.table(), *stops, shortest, grams, lines, counts, top, twice, every)
     return Counted(counts, top, twice[:, :, 1], every)
 
 
 @njit(cache=True, nogil=True)
-def _count(data, offsets, table, stops, duplicates_from, grams, lines, counts, top, twice, every):
-    data, table, stops, lines = borrow(data), borrow(table), borrow(stops), borrow(lines)
+def _count(data, offsets, table, sorts, stop_tables, duplicates_from, grams, lines, counts, top, twice, every):
+    data, table, lines = borrow(data), borrow(table), borrow(lines)
     keys, ahead = borrow(grams.keys), borrow(grams.ahead)
     lengths = np.empty(LONGEST_WORD + 1, np.int64)
     ahead[0] = 0
     for text in range(len(offsets) - 1):
         row, at, end = counts[text], offsets[text], offsets[text + 1]
+        stops = borrow(stop_tables[sorts[text]])
         lengths[:] = 0
         compared = 0
         while at < end:

@@ -45,11 +45,13 @@ class Counted(NamedTuple):
     spans: pa.ListArray
 
 
-def count(texts: pa.StringArray, max_uppercase: float = 0.5) -> Counted:
-    """Counts the documents ``texts``; lines with a larger share of upper-case characters are dropped."""
+def count(texts: pa.StringArray, max_uppercase: float | np.ndarray = 0.5) -> Counted:
+    """Counts the documents ``texts``; lines with a larger share of upper-case characters (float64 [n], or one for all)
+    are dropped."""
     data, offsets = text_buffers(texts)
     counts = np.zeros(len(texts), COUNTS)
-    cut_offsets, cuts = _count(text_data(data), offsets, characters.table(), max_uppercase, counts)
+    limits = np.broadcast_to(np.asarray(max_uppercase, np.float64), len(texts)).copy()
+    cut_offsets, cuts = _count(text_data(data), offsets, characters.table(), limits, counts)
     return Counted(counts, spans.from_ranges(cut_offsets, cuts[:, 0], cuts[:, 1]))
 
 
@@ -63,7 +65,7 @@ def _count(data, offsets, table, max_uppercase, counts):
         row, at = counts[text], begin
         while at < end:
             stop = find_byte(data, at, end, ord("\n"))
-            words, dropped = _judge(data, at, stop, table, max_uppercase)
+            words, dropped = _judge(data, at, stop, table, max_uppercase[text])
             row.words += words
             if total + _SHORT > len(cuts):
                 cuts = with_room(cuts, total, _SHORT)

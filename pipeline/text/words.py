@@ -12,6 +12,8 @@ vowels and marks around it and what is stacked below it).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -223,6 +225,7 @@ def next_sentence(sentences: int, ended: bool, word: Any) -> tuple[int, bool]:
     return sentences, ended or mark
 
 
+@lru_cache(maxsize=1024)  # the same few sets for every shard
 def word_table(words: tuple[str, ...]) -> np.ndarray:
     """uint64 [256]: a set of words for ``word_slot``. Raises ValueError for more than 64 words."""
     if len(words) > 64:
@@ -236,6 +239,11 @@ def word_table(words: tuple[str, ...]) -> np.ndarray:
             slot = slot + 1 & 255
         slots[slot] = key
     return slots
+
+
+def word_tables(sets: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """uint64 [sets, 256]: ``word_table`` of each set of words."""
+    return np.stack([word_table(words) for words in sets])
 
 
 @njit(cache=True, nogil=True)
