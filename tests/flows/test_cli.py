@@ -45,3 +45,19 @@ def test_a_missing_recipe_names_those_that_are_there(offline):
     run = mill("build", "data/recipes/dmo.yaml", environment=offline)
     assert run.returncode == 1
     assert "data/recipes/demo.yaml" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [
+        ("--timezone", "CET/Nowhere", "--timezone CET/Nowhere: no such time zone"),
+        ("--cron", "0 25 * * *", '--cron "0 25 * * *": not a cron line'),
+    ],
+)
+def test_a_wrong_schedule_is_refused_before_anything_starts(offline, topics_recipe, option, value, remedy):
+    schedule = {"--cron": "0 2 * * *", "--timezone": "UTC", option: value}
+    run = mill("serve", topics_recipe, *[word for pair in schedule.items() for word in pair], environment=offline)
+    assert run.returncode == 1
+    assert " ".join(run.stderr.split()).startswith(f"error {remedy}")
+    assert "serving" not in run.stdout
+    assert "pydantic" not in run.stderr

@@ -43,7 +43,7 @@ def test_a_deployment_is_registered_and_a_worker_completes_its_run(
     )
     (place / "prefect.yaml").write_text(definition)
     kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
-    online = {**kept, "PREFECT_API_URL": server_url}
+    online = {**kept, "PREFECT_API_URL": server_url, "PWD": str(place)}
 
     def run(*arguments: str) -> str:
         done = subprocess.run(

@@ -38,3 +38,27 @@ def test_a_scheduled_build_starts_and_finishes_on_its_own(server_url, environmen
     assert ended[0]["auto_scheduled"]
     assert files.read_json(str(builds / "topics" / "corpus" / "manifest.json"))["documents"] > 0
     assert Path(builds / "topics" / "report" / "index.html").is_file()
+
+
+def test_schedules_missed_in_an_outage_are_skipped(server_url, environment):
+    """Runs that should have begun before now are cancelled; one that is due later, or another deployment's, stays."""
+    from datetime import UTC, datetime, timedelta
+
+    api = httpx.Client(base_url=server_url, timeout=10)
+    flow = api.post("/flows/", json={"name": "build"}).raise_for_status().json()["id"]
+    runs = {}
+    for deployment in ("missed", "another"):
+        body = {"name": deployment, "flow_id": flow, "enforce_parameter_schema": False}
+        identifier = api.post("/deployments/", json=body).raise_for_status().json()["id"]
+        for name, hours in (("late", -5), ("later", -1), ("due", 5)):
+            due = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+            state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
+            made = api.post(f"/deployments/{identifier}/create_flow_run", json={"state": state}).raise_for_status()
+            runs[deployment, name] = made.json()["id"]
+    code = "from flows import serving; print(serving.skip_missed('missed'))"
+    command = [sys.executable, "-c", code]
+    online = {**environment, "PREFECT_API_URL": server_url}
+    done = subprocess.run(command, env=online, text=True, capture_output=True, timeout=60, check=True)
+    assert done.stdout == "2\n"
+    states = {key: api.get(f"/flow_runs/{run}").json()["state_type"] for key, run in runs.items()}
+    assert [key for key, state in states.items() if state == "CANCELLED"] == [("missed", "late"), ("missed", "later")]
