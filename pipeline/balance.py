@@ -8,7 +8,8 @@ Sizes and budgets are in tokens: bytes divided by each domain's bytes per token,
 finds on a sample. With ``budget`` the tokens are those that a model of some size asks for (see ``token_budget``), and
 ``balance.json`` says what each domain gives to it and what is missing.
 
-Strategies: natural (by size), temperature (size^(1/T): Conneau 2020, T5 section 3.1.3), weights (given in the recipe),
+Strategies: natural (by size), temperature (size^(1/T): Conneau 2020, T5 section 3.1.3), weights (given in the recipe;
+``"*"`` is the share of all domains without one, divided among them by size),
 unimax (equal shares under the epoch cap: Chung 2023).
 """
 
@@ -108,18 +109,29 @@ class Plan:
     budget: TokenBudget | None
 
 
+class WrongWeights(MillError):
+    """`balance.weights` and the domains of the corpus do not go together."""
+
+
 def shares(sizes: Mapping[str, float], config: Config) -> dict[str, float]:
     """The wanted share of each domain (they add up to 1), from ``sizes`` in tokens.
 
-    Raises ValueError if ``weights`` name a domain that is not there, or leave out one that is.
+    Raises WrongWeights if ``weights`` name a domain that is not there, or leave out one that is.
     """
     if config.strategy == "weights":
         weights = config.weights or {}
-        if unknown := sorted(set(weights) - set(sizes)):
-            raise MillError(
+        if unknown := sorted(set(weights) - set(sizes) - {"*"}):
+            raise WrongWeights(
                 f"balance.weights: no document is left of domain {unknown[0]!r}; found: {', '.join(sorted(sizes))}"
             )
-        raw = {domain: weights.get(domain, 0.0) for domain in sizes}
+        rest = {domain: size for domain, size in sizes.items() if domain not in weights}
+        if rest and "*" not in weights:
+            raise WrongWeights(
+                f"balance.weights names no share of {', '.join(map(repr, sorted(rest)))}; add one for each, or"
+                ' `"*"` for all others together (`"*": 0` drops them)'
+            )
+        whole = sum(rest[domain] for domain in sorted(rest)) or 1.0
+        raw = {domain: weights.get(domain, weights.get("*", 0.0) * size / whole) for domain, size in sizes.items()}
     elif config.strategy == "unimax":
         raw = {domain: 1.0 if size else 0.0 for domain, size in sizes.items()}
     else:

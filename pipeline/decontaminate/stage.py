@@ -27,9 +27,9 @@ from pipeline.decontaminate.grams import Grams, find, item_grams
 from pipeline.dedup import folding, rows
 from pipeline.dedup.shingles import shingle_sets
 from pipeline.store import files, ledger, shards
-from pipeline.text import spans
+from pipeline.text import seams, spans
 
-VERSION = 2
+VERSION = 3
 NAME = "decontaminate"
 RULE = "decontaminate.overlap"
 #: Documents that were searched, in the metadata of the hits and of the frequencies.
@@ -47,22 +47,23 @@ class Config(stage.Config):
         description="The evaluation sets whose items are searched for."
     )
     ngram: Annotated[int, Field(ge=1, le=100)] = Field(
-        13, description="Words of a run that an item is recognised by (Brown et al. 2020: 13)."
+        default=13, description="Words of a run that an item is recognised by (Brown et al. 2020: 13)."
     )
     min_words: Annotated[int, Field(ge=1)] = Field(
-        8, description="Items of fewer words are not searched for, because too many texts hold them by chance."
+        default=8, description="Items of fewer words are not searched for, because too many texts hold them by chance."
     )
     min_overlap: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="Share of an item's word runs from which on a document holds the item."
+        default=0.5, description="Share of an item's word runs from which on a document holds the item."
     )
     max_document_frequency: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.001, description="Share of the documents above which a word run is common and does not count."
+        default=0.001, description="Share of the documents above which a word run is common and does not count."
     )
     frequency_floor: Annotated[int, Field(ge=0)] = Field(
-        100, description="A word run in at most this many documents always counts, however small the corpus."
+        default=100, description="A word run in at most this many documents always counts, however small the corpus."
     )
     action: Literal["drop_document", "cut_span"] = Field(
-        "drop_document", description="Whether a document that holds an item is dropped, or only the item cut from it."
+        default="drop_document",
+        description="Whether a document that holds an item is dropped, or only the item cut from it.",
     )
 
     @field_validator("max_document_frequency", mode="before")
@@ -225,8 +226,9 @@ def _judge(build: Build, shard: str) -> Outcome:
     if config.action == "cut_span":
         cuts = _by_text(text[held], ranges, len(view.texts))
         dropped &= _without_words(view.texts, cuts)
-        cuts = cuts.filter(pa.array(~dropped)).take(pa.array(np.cumsum(~dropped) - 1, mask=dropped))
-        columns["spans"] = _lifted(cuts, view, np.arange(len(view.texts)))
+        stays = pa.array(np.arange(len(dropped)), mask=dropped)
+        tidied = seams.columns(seams.tidy(view.texts, cuts), view.cuts)
+        columns |= {name: column.take(stays) for name, column in tidied.items()}
     verdicts = ledger.Verdicts(
         np.where(dropped, 0, -1).astype(np.int16), largest, np.full(len(largest), config.min_overlap), (RULE,)
     )

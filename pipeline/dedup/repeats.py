@@ -3,7 +3,8 @@
 A passage is a run of a given number of units (tokens, sentences, lines, paragraphs). All documents stand in one order,
 the one to keep first (``keep``). A passage that has occurred before, in an earlier document or earlier in its own
 without overlap, is cut. So every unit that is cut stands in an earlier passage, too: there it is kept, or cut again for
-one yet earlier, and nothing is lost altogether.
+one yet earlier, and nothing is lost altogether. Whitespace around a cut is tidied, and words do not grow together
+(``seams``). A document of which only a few words would be left is dropped, unless others' passages are kept there.
 
 Out of core: every shard writes the hashes of its passages in ascending order, every partition of the hash space finds
 those that occur again, every shard unites what was found into byte ranges. Two different passages are taken for one
@@ -23,14 +24,14 @@ from pydantic import Field
 from pipeline.build import Build, Outcome, Step
 from pipeline.dedup import folding, rows
 from pipeline.dedup.keep import Keep, facts, survivors_first
-from pipeline.dedup.shingles import roll
+from pipeline.dedup.shingles import roll, word_counts
 from pipeline.dedup.units import Unit, code_of, split_units
 from pipeline.stage import Config
 from pipeline.store import files, ledger, shards
-from pipeline.text import spans
+from pipeline.text import seams, spans
 from pipeline.text.buffers import text_buffers
 
-VERSION = 1
+VERSION = 2
 
 #: A partition holds the passages of about this much text: at most some hundred million bytes of hashes.
 PARTITION_BYTES = 1 << 27
@@ -38,6 +39,8 @@ PARTITION_BYTES = 1 << 27
 
 Length = Annotated[int, Field(ge=1, le=10_000)]
 Minimum = Annotated[int, Field(ge=0)]
+#: Of fewer words nothing can be learned; a shorter rest than 10 is a heading, a date or a broken sentence.
+_WORDS_LEFT = 10
 
 
 class Repeats(Config):
@@ -47,6 +50,10 @@ class Repeats(Config):
     length: Length
     minimum: Minimum
     keep: Keep = "longest"
+    min_words_left: Annotated[int, Field(ge=0)] = Field(
+        default=_WORDS_LEFT,
+        description="A document of which something was cut and fewer words are left is dropped; 0 keeps every rest.",
+    )
 
 
 def steps(stage: str, title: str) -> list[Step]:
@@ -134,13 +141,14 @@ def _room(offsets):
 
 def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     """Of each passage to cut: ``row``, its first unit (shard times ``rows.SHARD`` plus number, ascending), and
-    ``survivor``, the document that has it first (shard times ``rows.SHARD`` plus place among its documents).
+    ``survivor``, the document that has it first (shard times ``rows.SHARD`` plus place among its documents). Beside it
+    the distinct survivors of other documents' passages, ``row``.
     """
     names = build.shards()
     paths = [build.path("work", f"{stage}.hashes", shard) for shard in names]
     made_by = files.fingerprint(f"{stage}.repeats", VERSION, partition, rows.fingerprints(paths))
-    path = build.path("work", f"{stage}.repeats", partition)
-    if shards.is_current(path, made_by):
+    path, keepers = (build.path("work", f"{stage}.{name}", partition) for name in ("repeats", "keepers"))
+    if shards.is_current(path, made_by) and shards.is_current(keepers, made_by):
         return Outcome(reused=True)
     parts = []
     for number, file in enumerate(paths):
@@ -163,6 +171,8 @@ def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     overlaps = (document == document[first]) & (units < units[first] + _config(build, stage).length)
     cut = ~overlaps  # a passage overlaps with itself
     found = pa.table({"row": units[cut], "survivor": document[first[cut]]}).sort_by("row")
+    kept = document[first[cut]]
+    shards.write_table(keepers, pa.table({"row": np.unique(kept[kept != document[cut]])}), made_by)
     shards.write_table(path, found, made_by)
     return Outcome(documents=len(np.unique(document)))
 
@@ -200,10 +210,16 @@ def _take(stage: str, build: Build, documents: np.ndarray) -> pa.Table:
 
 def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     """The ledger: ``spans``; as signals the share of a document's units that is cut, ``<stage>_fraction``, and the ids
-    of the documents that keep them, ``<stage>_survivors``. A document of which nothing would be left is dropped.
+    of the documents that keep them, ``<stage>_survivors``, and the words that are left where something is cut,
+    ``<stage>_words_left``. A document of which nothing would be left is dropped, and one with a rest of a few words.
     """
     config, number, every = _config(build, stage), build.place(shard), build.shards()
     paths = [build.path("work", f"{stage}.repeats", partition) for partition in _partitions(build)]
+    keeping = [
+        rows.of_shard(shards.read_table(build.path("work", f"{stage}.keepers", partition)), number)
+        for partition in _partitions(build)
+    ]
+    keepers = np.unique(np.concatenate([np.empty(0, np.int64), *(rows.array(table, "row") for table in keeping)]))
     empty = pa.table({"row": pa.array([], pa.int64()), "survivor": pa.array([], pa.int64())})
     here = [rows.of_shard(shards.read_table(path), number) for path in paths]
     found = pa.concat_tables([empty, *here]).sort_by("row").combine_chunks()
@@ -213,6 +229,7 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
         [stage, VERSION, config, folding.UNICODE_VERSION],
         build.view_fingerprint(shard, stage),
         rows.digest(found),
+        rows.digest(pa.table({"row": keepers})),
         rows.fingerprints([build.path("work", f"{stage}.documents", name) for name in names]),
     )
     if shards.is_current(build.ledger_path(stage, shard), made_by):
@@ -220,19 +237,35 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     view = build.view(shard, before=stage)
     ranges, fraction = cut_units(view.texts, config, units)
     whole = fraction == 1
-    if view.cuts is not None:
-        ranges = spans.lift(ranges, view.cuts)
+    tidied = seams.tidy(view.texts, ranges)
+    touched = np.diff(spans.to_ranges(tidied.cuts)[0]) > 0
+    words = np.full(len(whole), -1)
+    words[touched] = word_counts(_rest(view.texts, tidied, touched))
+    short = touched & (words < config.min_words_left)
+    short[keepers - number * rows.SHARD] = False
     verdicts = ledger.Verdicts(
-        np.where(whole, 0, -1).astype(np.int16), fraction, np.ones(len(whole)), (f"{stage}_repeated",)
+        np.where(whole, 0, np.where(short, 1, -1)).astype(np.int16),
+        np.where(short, words, fraction),
+        np.where(short, config.min_words_left, 1.0),
+        (f"{stage}_repeated", f"{stage}_remainder"),
     )
+    stays = pa.array(np.arange(len(short)), mask=short)
     columns = {
         **verdicts.columns(),
-        "spans": ranges,
+        **{name: column.take(stays) for name, column in seams.columns(tidied, view.cuts).items()},
         f"{stage}_fraction": pa.array(fraction),
+        f"{stage}_words_left": pa.array(words.astype(np.int32), mask=~touched),
         f"{stage}_survivors": _survivors(stage, build, shard, units, survivors),
     }
     build.write_ledger(stage, shard, ledger.spread(view.alive, columns), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def _rest(texts: pa.StringArray, tidied: seams.Tidied, chosen: np.ndarray) -> pa.StringArray:
+    """What is left of the texts ``chosen`` (bool)."""
+    mask = pa.array(chosen)
+    texts, cuts, overwrites, fill = (array.filter(mask) for array in (texts, *tidied))
+    return spans.cut(spans.overwrite(texts, overwrites, fill), cuts)
 
 
 def cut_units(texts: pa.StringArray, config: Repeats, passages: np.ndarray) -> tuple[pa.ListArray, np.ndarray]:

@@ -78,6 +78,20 @@ def shingle_sets(texts: pa.StringArray, ngram: int) -> tuple[np.ndarray, np.ndar
     return _shingle_sets(data, offsets, folding.word_table(), ngram)
 
 
+def word_counts(texts: pa.StringArray) -> np.ndarray:
+    """int64 [n]: the words of each text."""
+    data, offsets = text_buffers(texts)
+    return _word_counts(data, offsets, folding.word_table())
+
+
+@njit(cache=True, nogil=True)
+def _word_counts(data, offsets, table):
+    hashes, counts = scratch(offsets), np.zeros(len(offsets) - 1, np.int64)
+    for i in range(len(counts)):
+        counts[i] = _hash_words(data, offsets[i], offsets[i + 1], table, hashes)
+    return counts
+
+
 @njit(cache=True, nogil=True)
 def scratch(offsets):
     """Room for the hashes of the longest text: a word and the gap after it take at least two bytes (or

@@ -42,7 +42,15 @@ def test_shares_by_hand():
     assert shares(sizes, Config()) == {"big": 0.9, "small": 0.1}
     assert shares(sizes, Config(strategy="temperature", temperature=2)) == pytest.approx({"big": 0.75, "small": 0.25})
     assert shares(sizes, Config(strategy="unimax")) == {"big": 0.5, "small": 0.5}
-    assert shares(sizes, Config(strategy="weights", weights={"small": 2})) == {"big": 0.0, "small": 1.0}
+    assert shares(sizes, Config(strategy="weights", weights={"small": 2, "*": 0})) == {"big": 0.0, "small": 1.0}
+
+
+def test_a_domain_without_a_weight_is_refused_unless_a_star_names_the_rest():
+    sizes = {"web": 10, "books": 30, "news": 10}
+    with pytest.raises(MillError, match=r"names no share of 'books', 'news'.*\"\*\": 0"):
+        shares(sizes, Config(strategy="weights", weights={"web": 1}))
+    wanted = shares(sizes, Config(strategy="weights", weights={"web": 0.6, "*": 0.4}))
+    assert wanted == pytest.approx({"web": 0.6, "books": 0.3, "news": 0.1})
 
 
 def test_weights_for_a_domain_that_is_not_there_name_it_and_those_that_are():

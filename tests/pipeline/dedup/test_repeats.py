@@ -133,14 +133,17 @@ REPETITIVE = st.lists(st.text(alphabet="ab. 我", max_size=25), min_size=1, max_
 def cut_tokens(text: str, ranges: list[dict] | None) -> list[bool]:
     byte = [len(text[:i].encode()) for i in range(len(text) + 1)]
     inside = [
-        [r["start"] <= byte[start] and byte[end] <= r["end"] for r in ranges or []] for start, end in tokens_of(text)
+        sum(max(0, min(byte[end], r["end"]) - max(byte[start], r["start"])) for r in ranges or [])
+        for start, end in tokens_of(text)
     ]
-    return [any(marks) for marks in inside]
+    return [cut == byte[end] - byte[start] for cut, (start, end) in zip(inside, tokens_of(text), strict=True)]
 
 
 @given(REPETITIVE, st.integers(1, 5), st.integers(1, 3))
 def test_substring_cuts_what_a_suffix_array_shows_to_occur_before(tmp_path_factory, texts, length, shard_size):
-    build = build_of(tmp_path_factory.mktemp("build"), texts, shard_size, substring=substring.Config(length=length))
+    build = build_of(
+        tmp_path_factory.mktemp("build"), texts, shard_size, substring=substring.Config(length=length, min_words_left=0)
+    )
     run(build, substring.steps())
     entries = decisions(build, "substring")
     order = preference(texts)
@@ -151,7 +154,8 @@ def test_substring_cuts_what_a_suffix_array_shows_to_occur_before(tmp_path_facto
             assert (entry["dropped_by"], entry["spans"]) == ("substring_repeated", [])
         else:
             assert entry["dropped_by"] is None
-            assert cut_tokens(texts[i], entry["spans"]) == marks
+            cut = [*entry["spans"], *entry["overwrites"]]
+            assert cut_tokens(texts[i], sorted(cut, key=lambda part: part["start"])) == marks
         assert entry["substring_fraction"] == (sum(marks) / len(marks) if marks else 0)
         assert bool(entry["substring_survivors"]) == any(marks)
 
@@ -220,11 +224,16 @@ def test_cuts_of_both_stages_add_up_and_earlier_drops_take_no_part(tmp_path):
     tail = " ".join(f"tail{i}" for i in range(12))
     texts = [f"{shared}\n\none {tail} one end of it", f"{shared}\n\ntwo {tail} two", f"{shared}\n\ntwo {tail} two"]
     build = build_of(
-        tmp_path, texts, 2, exact=exact.Config(), passages=passages.Config(), substring=substring.Config(length=12)
+        tmp_path,
+        texts,
+        2,
+        exact=exact.Config(),
+        passages=passages.Config(),
+        substring=substring.Config(length=12, min_words_left=0),
     )
     run(build, [*exact.steps(), *passages.steps(), *substring.steps()])
     kept = [text for shard in build.shards() for text in build.view(shard).texts.to_pylist()]
-    assert kept == [texts[0], "two  two"]
+    assert kept == [texts[0], "two two"]
     dead = [e for e in decisions(build, "passages").values() if e["passages_fraction"] is None]
     assert len(dead) == 1
 
@@ -256,3 +265,55 @@ def test_a_corpus_without_documents_has_no_repeats(tmp_path):
     build = build_of(tmp_path, [], substring=substring.Config())
     run(build, substring.steps())
     assert decisions(build, "substring") == {}
+
+
+def test_a_rest_of_a_few_words_is_dropped_by_a_rule_but_not_where_others_keep_their_passage(tmp_path):
+    shared = " ".join(f"word{i}" for i in range(60))
+    texts = [
+        f"{shared} {' '.join(f'own{i}' for i in range(40))}",
+        f"Account {shared} resources of nobody",
+        f"{shared[:-7]} x",
+    ]
+    build = build_of(tmp_path, texts, substring=substring.Config(length=20))
+    run(build, substring.steps())
+    first, second, third = decisions(build, "substring").values()
+    assert first["dropped_by"] is None
+    for entry, words in ((second, 4), (third, 1)):
+        assert entry["dropped_by"] == "substring_remainder"
+        assert (entry["value"], entry["threshold"], entry["substring_words_left"]) == (words, 10, words)
+        assert not entry["spans"]
+    # the first paragraph is kept here for another document, so that the short rest stays
+    known, kept = (
+        "a paragraph of forty characters or more that is known",
+        "a paragraph kept in one short document and nowhere else",
+    )
+    texts = [f"{known}\n\n{'long ' * 40}", f"{known}\n\n{kept}", f"{kept}\n\nx"]
+    build = build_of(tmp_path / "keeper", texts, 1, passages=passages.Config())
+    run(build, passages.steps())
+    found = [entry["dropped_by"] for entry in decisions(build, "passages").values()]
+    assert found == [None, None, "passages_remainder"]
+    kept_texts = [text for shard in build.shards() for text in build.view(shard).texts.to_pylist()]
+    assert kept_texts == [texts[0], kept]
+
+
+def test_words_do_not_grow_together_and_seams_are_tidy(tmp_path):
+    shared = "/".join(f"seg{i}" for i in range(60))
+    tail = " ".join(f"own{i}" for i in range(12))
+    spaced = " ".join(f"word{i}" for i in range(60))
+    texts = [
+        f"{'first ' * 90}/{shared}/ {spaced}",
+        f"{tail} Account/{shared}/resources {tail}x",
+        f"{tail} Account {spaced} resources {tail}y",
+        f"{tail} Account ({spaced}\n\nMore.\n {tail}z",
+    ]
+    build = build_of(tmp_path, texts, substring=substring.Config(length=20))
+    run(build, substring.steps())
+    kept = [text for shard in build.shards() for text in build.view(shard).texts.to_pylist()]
+    assert kept[1:] == [
+        f"{tail} Account resources {tail}x",
+        f"{tail} Account resources {tail}y",
+        f"{tail} Account (\n\nMore.\n {tail}z",
+    ]
+    ledger = decisions(build, "substring")
+    cut = sum(part["end"] - part["start"] for entry in ledger.values() for part in entry["spans"] or [])
+    assert sum(len(text.encode()) for text in texts) == sum(len(text.encode()) for text in kept) + cut
