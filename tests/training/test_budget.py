@@ -56,8 +56,9 @@ def test_both_laws_predict_and_agree_with_themselves() -> None:
     found = budget(CORPUS, RUN, CONFIG)
     assert [prediction.law for prediction in found.predictions] == ["Besiroglu 2024", "Hoffmann 2022"]
     for prediction in found.predictions:
-        assert prediction.compute_optimal_loss <= prediction.loss
-        spent = 6 * prediction.compute_optimal_parameters * prediction.compute_optimal_tokens
+        sizes = (prediction.compute_optimal_parameters, prediction.compute_optimal_tokens)
+        assert prediction.compute_optimal_loss <= prediction.loss  # type: ignore[operator]
+        spent = 6 * math.prod(sizes)  # type: ignore[arg-type]
         assert spent == pytest.approx(found.compute)
 
 
