@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.documents import PIECE, SHARED
-from pipeline import models
+from pipeline import fasttext_model, models
 from pipeline.stage import Batch
 from pipeline.stages import language
 
@@ -59,7 +59,7 @@ def main(model: str | None = None) -> None:
         return
     path = model or models.pull(["lid.176"])["lid.176"]
     texts = labelled()
-    known = {short(label) for label in language.labels(path)}
+    known = {short(label) for label in fasttext_model.labels(path)}
     found = {length: accuracy(texts[length], path) for length in LENGTHS}
     names = sorted({name for length in LENGTHS for name in texts[length]} & known)
     print(f"{Path(path).name}: percent of texts whose language is named right\n")

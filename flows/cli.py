@@ -147,6 +147,7 @@ def _study(recipe: Path, study: str, workers: int | None, runner: Runner, builds
         from flows.ladder import ladder as run_ladder
         from flows.opening import open_build
         from pipeline.report import studies
+        from training import preflight
         from training.ablate import ablation_config
         from training.ladder import ladder_config
 
@@ -155,6 +156,7 @@ def _study(recipe: Path, study: str, workers: int | None, runner: Runner, builds
             "ablation": (run_ablation, ablation_config, studies.ablation, console.ablation_view),
         }[study]
         opened = open_build(recipe, builds)
+        preflight.check(opened)
         check(opened)  # before anything starts
         with _shown("ablate" if study == "ablation" else study, recipe, opened.root):
             run(recipe, workers, runner.value, builds)  # pyright: ignore
@@ -189,8 +191,10 @@ def _run(
     with _telling_errors(verbose):
         _quiet_prefect(verbose)
         from flows.opening import open_build
+        from training import preflight
 
-        opened = open_build(recipe, builds)  # a wrong recipe is refused before anything starts
+        opened = open_build(recipe, builds)
+        preflight.check(opened)  # what cannot come to an end is refused before anything starts
 
         from flows import console, parts
 
@@ -537,9 +541,12 @@ def serve(
         from flows import serving
         from flows.opening import open_build
         from flows.server import server
+        from training import preflight
 
         serving.check(cron, timezone)
-        name = open_build(recipe, builds).recipe.name
+        opened = open_build(recipe, builds)
+        preflight.check(opened)
+        name = opened.recipe.name
         with server(port) as url:
             if skipped := serving.skip_missed(name):
                 terminal.print(f"skipped {skipped} runs that were missed while nothing served them")

@@ -16,7 +16,7 @@ from pipeline import curate as curation
 from pipeline import report as reporting
 from pipeline.build import Build
 from pipeline.tokenization import steps as tokenization
-from training import budget
+from training import budget, preflight
 from training.recipe import BuildRecipe
 
 Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]
@@ -41,6 +41,7 @@ def build(
     writes the report of what there is then.
     """
     opened = open_build(recipe, builds)
+    preflight.check(opened)
     parts = {"curate": curate, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "report": report}
     names = get_args(Stop)
     chosen = [*names[: names.index(until) + 1], *(["report"] if with_report and until != "report" else [])]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
-import fasttext
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, models
+from pipeline import MillError, fasttext_model
 from pipeline.language_model.sentences import sentences
 
 
@@ -23,12 +19,9 @@ def probability(texts: pa.StringArray, path: str, label: str) -> pa.Array:
 
     ``texts`` are given to the model as they are, line ends as blanks. Raises NoSuchLabel.
     """
-    model = _model(path, models.digest(path))
-    known = [name.removeprefix("__label__") for name in model.get_labels()]
-    if label not in known:
-        raise NoSuchLabel(f"{path}: the model knows no label {label!r}; correct `label`. It knows {', '.join(known)}")
+    known = require(path, label)
     lines = pc.replace_substring(pc.replace_substring(texts, "\n", " "), "</s>", " ").to_pylist()
-    names, values = model.predict(lines, k=len(known)) if lines else ([], [])
+    names, values = fasttext_model.load(path).predict(lines, k=len(known)) if lines else ([], [])
     wanted = f"__label__{label}"
     found = (
         scores[labels.index(wanted)] if wanted in labels else 0.0 for labels, scores in zip(names, values, strict=True)
@@ -38,13 +31,15 @@ def probability(texts: pa.StringArray, path: str, label: str) -> pa.Array:
     return pa.array(scores, mask=blank)
 
 
+def require(path: str, label: str) -> list[str]:
+    """The labels of the fastText model in ``path`` (without ``__label__``). Raises NoSuchLabel if ``label`` is none."""
+    known = fasttext_model.labels(path)
+    if label not in known:
+        raise NoSuchLabel(f"{path}: the model knows no label {label!r}; correct `label`. It knows {', '.join(known)}")
+    return known
+
+
 def folded(texts: pa.StringArray) -> pa.StringArray:
     """Each text as one line of words as our own classifiers see them: lower-cased, marks apart, digits as 0."""
     lines, _, first = sentences(texts)
     return pc.binary_join(pa.ListArray.from_arrays(pa.array(first.astype(np.int32)), lines), " ")
-
-
-@lru_cache(maxsize=4)
-def _model(path: str, _digest: str) -> Any:
-    """Loaded once a process: it cannot be pickled."""
-    return fasttext.load_model(path)

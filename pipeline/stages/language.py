@@ -10,16 +10,14 @@ By line: each line is named, too, so that documents that mix languages can be to
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
-import fasttext
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import models, stage
+from pipeline import fasttext_model, stage
 from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
 from pipeline.text import capitals, spans
@@ -93,7 +91,7 @@ def measure(config: Config, batch: Batch) -> Measured:
     """
     path = batch.models["language"]
     texts = batch.texts if config.max_bytes is None else excerpts(batch.texts, config.max_bytes)
-    labels, scores = _model(path, models.digest(path)).predict(_lines(texts), k=config.top_k)
+    labels, scores = fasttext_model.load(path).predict(_lines(texts), k=config.top_k)
     visible = pc.match_substring_regex(texts, _VISIBLE).to_numpy(zero_copy_only=False)
     guesses = [
         list(zip((label.removeprefix("__label__") for label in names), np.minimum(values, 1).tolist(), strict=True))
@@ -124,7 +122,7 @@ def _name_lines(config: Lines, lines: pa.StringArray, path: str) -> tuple[np.nda
     codes = np.full(len(lines), -1)
     if not len(long):
         return codes, []
-    labels, scores = _model(path, models.digest(path)).predict(_lines(lines.take(pa.array(long))))
+    labels, scores = fasttext_model.load(path).predict(_lines(lines.take(pa.array(long))))
     sure = np.array([len(score) > 0 and score[0] >= config.min_score for score in scores], bool)
     found = pa.array([label[0] if label else None for label in labels], pa.string()).dictionary_encode()
     visible = pc.match_substring_regex(lines.take(pa.array(long)), _VISIBLE).to_numpy(zero_copy_only=False)
@@ -172,17 +170,6 @@ def _lines(texts: pa.StringArray) -> list[str]:
     """Each text as one line, as fastText reads it; a ``</s>`` of the text would end the line there."""
     small = capitals.folded(texts)
     return pc.replace_substring(pc.replace_substring(small, "\n", " "), "</s>", " ").to_pylist()
-
-
-def labels(path: str) -> list[str]:
-    """The languages that the fastText model in ``path`` knows."""
-    return [label.removeprefix("__label__") for label in _model(path, models.digest(path)).get_labels()]
-
-
-@lru_cache(maxsize=2)
-def _model(path: str, _digest: str) -> Any:
-    """Loaded once a process: it cannot be pickled."""
-    return fasttext.load_model(path)
 
 
 def _measured(config: Config) -> list[str]:

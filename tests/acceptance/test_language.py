@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.documents import prose
 from benchmarks.language import Labelled, accuracy, labelled, short
+from pipeline import fasttext_model
 from pipeline.stage import Batch
 from pipeline.stages import language
 from pipeline.store import ledger
@@ -33,7 +34,7 @@ def model(shared: Path) -> str:
 @pytest.fixture(scope="module")
 def texts(model: str) -> Labelled:
     """By length and language, for the languages that the model knows: `python -m benchmarks language` prints them."""
-    known = {short(label) for label in language.labels(model)}
+    known = {short(label) for label in fasttext_model.labels(model)}
     found = labelled()
     assert len(found["sentence"]) == 75
     return {length: {name: some for name, some in by.items() if name in known} for length, by in found.items()}
