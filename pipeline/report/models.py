@@ -20,6 +20,8 @@ from pipeline.store import files
 _POINTS = 300
 #: Names for people of what the fine-tuning summary names; the model first, then its baselines.
 PREDICTORS = {"model": "this model", "bag_of_words": "bag of words", "majority": "most frequent label"}
+#: What summaries of earlier versions lack.
+_LATER = {"spikes": [], "warnings": [], "unigram_loss": None}
 MEASURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 
 
@@ -32,7 +34,14 @@ def summaries(build: Build, section: str) -> list[dict[str, Any]]:
 def pretrained(build: Build) -> list[dict[str, Any]]:
     """The summary of each pretraining run with its loss curve and its bits per byte on held-out documents."""
     return [
-        {"spikes": [], **run, "curve": _curve_of(build, run["name"]), "per_byte": bits_per_byte(run)}
+        {
+            "spikes": [],
+            "warnings": [],
+            "unigram_loss": None,
+            **run,
+            "curve": _curve_of(build, run["name"]),
+            "per_byte": bits_per_byte(run),
+        }
         for run in summaries(build, "pretrain")
     ]
 
