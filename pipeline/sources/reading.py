@@ -72,12 +72,20 @@ class Damaged(MillError):
     """A file cannot be read beyond some point, or for a stretch; the message is a short reason.
 
     ``offset`` and ``size`` are those of the stretch in the file as it is stored; None: not known, and all that follows.
-    ``missing``: the file ends before what it holds is at its end.
+    ``missing``: the file ends before what it holds is at its end. ``doubtful``: what was read from this uncompressed
+    offset on may be wrong, as it is of the damaged member.
     """
 
-    def __init__(self, reason: str, offset: int | None = None, size: int | None = None, missing: bool = False):
+    def __init__(
+        self,
+        reason: str,
+        offset: int | None = None,
+        size: int | None = None,
+        missing: bool = False,
+        doubtful: int | None = None,
+    ):
         super().__init__(reason)
-        self.offset, self.size, self.missing = offset, size, missing
+        self.offset, self.size, self.missing, self.doubtful = offset, size, missing, doubtful
 
     def unread(self, file: File, after_record: int) -> Unread:
         """The damage as the record of ``file`` that stands for what was not read."""
@@ -189,7 +197,7 @@ class _Decompressed(io.RawIOBase):
         self._kind, self._max_ratio = kind, max_ratio
         self._allowed: float = FREE
         self._member: Any = None
-        self._member_start = 0
+        self._member_start = self._member_place = 0  # in the file as it is stored, and uncompressed
         self._input = b""
         self._taken = 0  # bytes taken from ``raw``, those of ``_input`` included
         self._output = memoryview(b"")
@@ -245,6 +253,7 @@ class _Decompressed(io.RawIOBase):
             if not chunk:
                 return b""
             self._member, self._member_start = self._kind.new(), begin + size - len(chunk)
+            self._member_place = self._position
         data = _step(self._member, chunk)
         if self._member.eof:
             self._input = self._member.unused_data
@@ -263,10 +272,10 @@ class _Decompressed(io.RawIOBase):
         self._member, self._input = None, b""
         self._ended = place is None
         if place is None:
-            raise Damaged(reason, begin) from error
+            raise Damaged(reason, begin, doubtful=self._member_place) from error
         self._raw.seek(place)
         self._taken = place
-        raise Damaged(reason, begin, max(0, place - begin)) from error
+        raise Damaged(reason, begin, max(0, place - begin), doubtful=self._member_place) from error
 
     def _find_member(self, start: int) -> int | None:
         """Where the first member from ``start`` on begins that can be decompressed; None if there is none."""

@@ -1,32 +1,43 @@
-"""Web archives: WARC, WET and ARC, plain or compressed; one document for each page of HTML or each converted text.
+"""Web archives: WARC, WET and ARC, plain or compressed; one document for each page of HTML and each plain text.
 
-Records of other kinds (requests, metadata, images, redirects, errors) are passed over. A record that cannot be parsed
-is rejected, and reading goes on at the next line that can begin a record.
+Records of other kinds (requests, metadata, images, redirects, errors) are passed over and counted by kind. A record
+that cannot be parsed is rejected, and what is damaged is reported; reading goes on at the next record.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
+from urllib.parse import quote
 
 from pydantic import ByteSize, Field
-from warcio.bufferedreaders import ChunkedDataReader
-from warcio.exceptions import ArchiveLoadFailed
-from warcio.recordloader import ArcWarcRecord, ArcWarcRecordLoader
-from warcio.statusandheaders import StatusAndHeadersParserException
 
-from pipeline.sources.base import Document, File, FileConfig, Ids, Rejected, dump_json, excerpt, find_files
+from pipeline.sources import http
+from pipeline.sources.base import (
+    Document,
+    File,
+    FileConfig,
+    Flagged,
+    Ids,
+    PassedOver,
+    Record,
+    Rejected,
+    dump_json,
+    excerpt,
+    find_files,
+)
 from pipeline.sources.extract import ExtractionFailed, Extractor
-from pipeline.sources.reading import Damaged, open_file
+from pipeline.sources.page import looks_like_html
+from pipeline.sources.reading import Damaged, bounded, open_file
 from pipeline.sources.reading import identity as identity
+from pipeline.sources.records import Entry, records
 
-VERSION = 1
-_LINE = 1 << 20
+VERSION = 2
 _HTML = ("text/html", "application/xhtml+xml")
-#: What begins a record: a WARC version, or the five fields of ARC version 1.
-_START = re.compile(rb"WARC/\d|[a-z]+:\S+ [\d.]+ \d{14} \S+ \d+\s*$")
+_TEXT = "text/plain"
+_TYPE = re.compile(r"[a-z_]{1,20}")
+_LONGEST_ID = 200
 
 
 class Warc(FileConfig):
@@ -46,137 +57,108 @@ def list_files(config: Warc) -> list[File]:
     return find_files(config)
 
 
-class _Entry(NamedTuple):
-    """A record: its place, and either what it holds or the fault that it has."""
-
-    offset: int
-    own_id: str | None = None
-    headers: Any = None
-    http: Any = None
-    content: bytes = b""
-    fault: str | None = None
-
-
-def read(config: Warc, file: File) -> Iterator[Document | Rejected]:
+@bounded
+def read(config: Warc, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
+    position = 0
     with (
         open_file(file, config.max_compression_ratio) as stream,
         Extractor(config.extractor, config.page_seconds, config.page_memory) as extractor,
     ):
-        for position, entry in enumerate(_entries(stream, config.max_document_bytes), 1):
-            fault, text = entry.fault, ""
-            if fault is None:
-                kind, charset, compression = _content_type(entry)
-                if kind is None:
-                    continue
-                try:
-                    text = (
-                        entry.content.decode()
-                        if kind == "text"
-                        else extractor.text(entry.content, charset, compression)
-                    )
-                except (ExtractionFailed, UnicodeDecodeError) as error:
-                    fault = "invalid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            if fault is not None:
-                yield Rejected(file.path, position, entry.offset, fault, excerpt(entry.content))
-            else:
-                yield _document(config, ids, entry, text, position)
+        for entry in records(stream, config.max_document_bytes, file.size):
+            if isinstance(entry, Damaged):
+                yield entry.unread(file, position)
+                continue
+            position += 1
+            yield from _read_entry(config, file, ids, extractor, entry, position)
 
 
-def _document(config: Warc, ids: Ids, entry: _Entry, text: str, position: int) -> Document:
-    identifier, _ = ids.take(entry.own_id, position)
-    metadata = {"date": entry.headers.get_header("WARC-Date")}
-    url = entry.headers.get_header("WARC-Target-URI")
-    return Document(identifier, text, config.name, config.domain or config.name, url, dump_json(metadata))
+class _Page(NamedTuple):
+    """What a record holds that may become a document, and the marks it has."""
+
+    kind: str
+    content: bytes
+    charset: str = ""
+    codings: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
-def _content_type(entry: _Entry) -> tuple[str | None, str, str]:
-    """``text`` or ``html`` (None: not a document), and the character set and content encoding claimed for it."""
-    record_type = entry.headers.get_header("WARC-Type")
-    compression = ""
-    if record_type == "conversion":
-        return "text", "", ""
-    if record_type == "response" and entry.http is not None:
-        stated = entry.http.get_header("Content-Type") or ""
-        compression = (entry.http.get_header("Content-Encoding") or "").strip().lower()
-        good = (entry.http.get_statuscode() or "").startswith("2")
+def _read_entry(
+    config: Warc, file: File, ids: Ids, extractor: Extractor, entry: Entry, position: int
+) -> Iterator[Record]:
+    def reject(reason: str) -> Rejected:
+        return Rejected(file.path, position, entry.offset, reason, excerpt(entry.content))
+
+    if entry.fault is not None:
+        yield reject(entry.fault)
+        return
+    page = _page(entry)
+    if page is None:
+        yield reject("not an HTTP response")
+    elif page.kind not in ("html", "text"):
+        yield PassedOver(file.path, position, entry.offset, page.kind, excerpt(entry.content), len(entry.content))
     else:
-        stated = entry.headers.get_header("Content-Type") or ""
-        good = record_type == "resource"
-    kind, _, parameters = stated.partition(";")
-    charset = re.search(r"charset=[\"']?([\w.:-]+)", parameters)
-    is_page = good and kind.strip().lower() in _HTML
-    return "html" if is_page else None, charset[1] if charset else "", compression
+        marks = [*page.marks, *(["wrong Content-Length"] if entry.mended else [])]
+        try:
+            if entry.fields["warc-type"] == "conversion":
+                text = page.content.decode()
+            else:
+                text = extractor.text(page.content, page.charset, page.codings, page.kind)
+        except UnicodeDecodeError:
+            yield reject("invalid UTF-8")
+            return
+        except ExtractionFailed as error:
+            yield reject(str(error))
+            return
+        for mark in marks:
+            yield Flagged(file.path, position, entry.offset, mark)
+        yield _document(config, ids, entry, text, position, marks)
 
 
-def _entries(raw: io.BufferedReader, limit: int) -> Iterator[_Entry]:
-    """All records of an archive in order; damage of the file is the last of them."""
-    loader = ArcWarcRecordLoader()
-    stream = _Lines(raw)
-    offset = 0
-    try:
-        line = _next_line(stream)
-        while line:
-            offset = stream.tell() - len(line)
-            try:
-                record = loader.parse_record_stream(stream, line)
-                if record.rec_type != "warcinfo" and not _length(record).isdecimal():
-                    raise ArchiveLoadFailed("no length")
-                own = record.rec_headers.get_header("WARC-Record-ID") if line.startswith(b"WARC/") else None
-                own = (own or "").strip("<>").removeprefix("urn:uuid:")  # of ARC the loader makes a random one
-                entry = _load(record, limit)._replace(offset=offset, own_id=own or None)
-                next_line = _next_line
-            except (ArchiveLoadFailed, StatusAndHeadersParserException, EOFError, ValueError) as error:
-                if isinstance(error, Damaged):
-                    raise
-                entry = _Entry(offset, content=line, fault="not a WARC or ARC record")
-                next_line = _next_start
-            yield entry
-            offset = stream.tell()
-            line = next_line(stream)
-    except Damaged as error:
-        yield _Entry(offset, fault=str(error))
+def _document(config: Warc, ids: Ids, entry: Entry, text: str, position: int, marks: list[str]) -> Document:
+    own = entry.fields.get("warc-record-id", "").strip("<>").removeprefix("urn:uuid:")
+    usable = 0 < len(own) <= _LONGEST_ID and own.isprintable()
+    identifier, _ = ids.take(own if usable else None, position)
+    metadata: dict[str, object] = {"date": entry.fields.get("warc-date")}
+    if marks:
+        metadata["flags"] = marks
+    return Document(identifier, text, config.name, config.domain or config.name, _url(entry), dump_json(metadata))
 
 
-def _length(record: ArcWarcRecord) -> str:
-    return record.rec_headers.get_header("Content-Length") or ""
+def _url(entry: Entry) -> str | None:
+    """The target of the record, blanks and control characters in it percent-encoded; None if it has none."""
+    url = entry.fields.get("warc-target-uri", "").removeprefix("<").removesuffix(">")
+    return "".join(char if char.isprintable() and char != " " else quote(char) for char in url) or None
 
 
-def _load(record: ArcWarcRecord, limit: int) -> _Entry:
-    """The content of ``record`` without its transfer encoding; the stream stands behind it then."""
-    content, body = bytearray(), record.raw_stream
-    if record.http_headers and record.http_headers.get_header("Transfer-Encoding") == "chunked":
-        body = ChunkedDataReader(body)
-    while len(content) <= limit and (block := body.read(min(_LINE, limit + 1 - len(content)))):
-        content += block
-    while record.raw_stream.read(_LINE):
-        pass
-    fault = "longer than max_document_bytes" if len(content) > limit else None
-    if getattr(record.raw_stream, "limit", 0):
-        fault = "the file ends in mid record"
-    return _Entry(0, None, record.rec_headers, record.http_headers, bytes(content), fault)
+def _page(entry: Entry) -> _Page | None:
+    """The page or text in a record, or the kind of what it is instead; None for a response that is none of HTTP."""
+    fields = entry.fields
+    record_type = fields.get("warc-type", "").lower()
+    stated, charset = http.media_type(fields.get("content-type", ""))
+    cut = ("truncated page",) if fields.get("warc-truncated") or fields.get("warc-segment-number") else ()
+    if record_type == "conversion":
+        return _Page("text" if stated.startswith("text/") or not stated else stated, entry.content, marks=cut)
+    if record_type == "resource":
+        return _Page(_kind(stated, entry.content), entry.content, charset, marks=cut)
+    if record_type != "response":
+        return _Page(record_type if _TYPE.fullmatch(record_type) else "unknown record type", b"")
+    response = http.parse(entry.content)
+    if response is None:
+        url = fields.get("warc-target-uri", "").removeprefix("<").lower()
+        if stated == "application/http" or url.startswith(("http:", "https:")) or not entry.content:
+            return None if entry.content else _Page("empty response", b"")
+        return _Page(_kind(stated, entry.content), entry.content, charset, marks=cut)
+    if not 200 <= response.status < 300:
+        return _Page(f"HTTP {response.status}", b"")
+    stated, charset = http.media_type(response.fields.get("content-type", ""))
+    if response.status == 206:
+        cut = (*cut, "partial page (HTTP 206)")
+    return _Page(_kind(stated, response.body), response.body, charset, tuple(response.codings), cut)
 
 
-class _Lines:
-    """``stream`` with lines of bounded length, as the record loader takes it."""
-
-    def __init__(self, stream: io.BufferedReader):
-        self._stream = stream
-        self.read, self.tell = stream.read, stream.tell
-
-    def readline(self, length: int | None = None) -> bytes:
-        return self._stream.readline(_LINE if length is None else min(length, _LINE))
-
-
-def _next_line(stream: _Lines) -> bytes:
-    """The next line that is not blank; b"" at the end."""
-    while (line := stream.readline()) and not line.strip():
-        pass
-    return line
-
-
-def _next_start(stream: _Lines) -> bytes:
-    """The next line that can begin a record; b"" if there is none."""
-    while (line := stream.readline()) and not _START.match(line):
-        pass
-    return line
+def _kind(stated: str, content: bytes) -> str:
+    """``html`` or ``text``, or what else it is."""
+    if stated in _HTML or (not stated and looks_like_html(content)):
+        return "html"
+    return "text" if stated == _TEXT else stated or "no content type"
