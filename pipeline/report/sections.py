@@ -94,6 +94,7 @@ def warnings(build: Build) -> list[str]:
     near = duplicates(build)
     found = [*account.get("warnings", []), *(near["warnings"] if near else [])]
     found += [warning for row in contamination(build) or [] for warning in row["warnings"]]
+    found += (read_json(build, "tokenizers", "report.json") or {}).get("warnings", [])
     return found + account.get("canaries", {}).get("warnings", [])
 
 
@@ -292,6 +293,7 @@ def tokenizers(build: Build) -> dict[str, Any] | None:
     return {
         "rows": whole,
         "names": names,
+        "round_trip": report.get("round_trip", []),
         "best": max(row["bytes_per_token"] for row in rows),
         "domains": _by(rows, names, "domain", "bytes_per_token"),
         "languages": _by(rows, names, "language", "premium"),

@@ -26,7 +26,9 @@ from tokenizers import Tokenizer
 
 from pipeline.tokenization.encode import Encoder
 
-VERSION = 2
+VERSION = 3
+#: Share of unknown tokens above which a row of at least so many tokens is warned of.
+UNKNOWN, LEAST_TOKENS = 0.005, 1000
 ALL = "*"  # the row of all domains together
 _ALPHA = 2.5
 _RARE = 100
@@ -123,6 +125,27 @@ def _with_premium(rows: list[Row]) -> list[Row]:
     rates = {row.language: row.tokens / max(row.characters, 1) for row in rows if row.language != ALL}
     least = min((rate for rate in rates.values() if rate), default=1.0)
     return [replace(row, premium=rates[row.language] / least) if row.language in rates else row for row in rows]
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each of our tokenizers whose unknown share is above UNKNOWN, naming the row where it is worst."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        counts = not row.reference and (row.tokens >= LEAST_TOKENS or row.domain == row.language == ALL)
+        worst = found.get(row.tokenizer)
+        if counts and row.unknown_rate > (worst.unknown_rate if worst else UNKNOWN):
+            found[row.tokenizer] = row
+    return [
+        f"tokenizer {row.tokenizer}: {row.unknown_rate:.1%} of the tokens of held-out text{_where(row)} are unknown;"
+        " raise `vocab_size` or `character_coverage`, set `byte_fallback`, or use byte-level BPE"
+        for row in found.values()
+    ]
+
+
+def _where(row: Row) -> str:
+    if row.language != ALL:
+        return f" in language {row.language}"
+    return f" of domain {row.domain}" if row.domain != ALL else ""
 
 
 def as_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:

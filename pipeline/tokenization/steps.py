@@ -21,7 +21,7 @@ from pipeline import MillError
 from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import counts, curve, export, pack, packed, references, report, train
+from pipeline.tokenization import card, counts, curve, export, pack, packed, references, report, roundtrip, train
 from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.folder import save
 
@@ -179,6 +179,7 @@ def _train(build: Build, name: str) -> Outcome:
             f"{build.path('corpus')}: no text to train tokenizer {name!r} on; loosen the recipe's rules"
         )
     vocabulary = train.train(table, config)
+    files.remove(files.join(folder, "README.md"))  # it tells of the tokenizer that was here; the report writes it
     digest = save(folder, vocabulary, config)
     manifest = {
         "made_by": made_by,
@@ -205,19 +206,35 @@ def _report(build: Build, _item: str) -> Outcome:
     made_by = files.fingerprint(
         "report", report.VERSION, tokenizers.__version__, trained, digests, _limits(build), inputs
     )
-    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
+    cards = {name: build.path("tokenizers", name, "README.md") for name in trained}
+    is_current = files.exists(path) and files.read_json(path)["fingerprint"] == made_by
+    if files.current(is_current and all(map(files.exists, cards.values()))):
         return Outcome(reused=True)
-    rows, curves = [], []
+    rows, curves, trips = [], [], []
+    texts, corpus = roundtrip.sample(_heldout(build), build.recipe.seed), _corpus_size(build)
     for config in build.recipe.tokenizers:
         encoder = _encoder(build.path("tokenizers", config.name, "tokenizer.json"), trained[config.name])
-        rows += report.measure(_heldout(build), encoder, config.name)
+        measured = report.measure(_heldout(build), encoder, config.name)
+        rows += measured
+        trips.append(roundtrip.measure(texts, encoder, config.name, report.unknown_id(encoder.tokenizer)))
+        whole = report.as_rows(measured[:1])[0]
+        seen = {key: size - whole[key] for key, size in corpus.items()}
+        with files.replacing(cards[config.name]) as handle:
+            handle.write(card.card(config, build.recipe.name, seen, whole, trips[-1]).encode())
         if config.algorithm == "bpe" and config.byte_level and encoder.model is not None:
             table = counts.merge(counts.count(table["text"].combine_chunks(), config) for table in _heldout(build))
             curves.append(curve.summary(config.name, *curve.sizes(table, encoder.model, len(config.reserved))))
     for entry in published:
         rows += report.measure(_heldout(build), Encoder(references.load(entry.path)), entry.name, reference=True)
-    files.write_json(path, {"fingerprint": made_by, "rows": report.as_rows(rows), "curves": curves})
+    found = {"rows": report.as_rows(rows), "curves": curves, "round_trip": trips, "warnings": report.warnings(rows)}
+    files.write_json(path, {"fingerprint": made_by, **found})
     return Outcome(documents=rows[0].documents, bytes=rows[0].bytes)
+
+
+def _corpus_size(build: Build) -> dict[str, int]:
+    """Documents and bytes of the corpus, each document once."""
+    sizes = [shards.read_size(build.path("corpus", shard)) for shard in corpus_shards(build)]
+    return {"documents": sum(size[0] for size in sizes), "bytes": sum(size[1] for size in sizes)}
 
 
 def _heldout(build: Build) -> Iterator[pa.Table]:

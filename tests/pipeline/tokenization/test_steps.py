@@ -257,3 +257,44 @@ def test_pack_files_that_lost_their_fingerprint_are_made_again(tmp_path):
     shards.write_table(path, shards.read_table(path), "of another run")
     again = run(build)
     assert [outcome.reused for outcome in again["pack"]] == [True, False, True]
+
+
+def test_the_report_says_what_decoding_does_not_give_back(built):
+    trips = {row["tokenizer"]: row for row in files.read_json(built.path("tokenizers", "report.json"))["round_trip"]}
+    heldout = [d["text"] for d in documents() if d["id"] in ids_of(built, "bytes", "heldout")]
+    for config in THREE:
+        engine = Tokenizer.from_file(built.path("tokenizers", config.name, "tokenizer.json"))
+        ids = [engine.encode(text, add_special_tokens=False).ids for text in heldout]
+        back = engine.decode_batch(ids, skip_special_tokens=False)
+        trip = trips[config.name]
+        assert trip["documents"] == len(heldout)
+        assert trip["changed"] == sum(one != two for one, two in zip(heldout, back, strict=True))
+        assert all(entry["before"] != entry["after"] for entry in trip["lost"])
+    assert trips["bytes"]["changed"] == 0
+    assert {"line breaks", "tabs", "spaces"} <= {entry["kind"] for entry in trips["unigram"]["lost"]}
+
+
+def test_every_tokenizer_has_a_card_that_is_remade_with_it(tmp_path):
+    build = make_build(tmp_path, StandIn(tokenizers=THREE[:1]))
+    run(build)
+    path = build.path("tokenizers", "bytes", "README.md")
+    with files.opened(path) as handle:
+        told = handle.read().decode()
+    size = files.read_json(build.path("tokenizers", "bytes", "manifest.json"))["vocab_size"]
+    assert f"| entries | {size} |" in told
+    assert "108 documents" in told
+    assert "build `test`" in told
+    files.remove(path)
+    assert not run(build)["tokenizer.report"][0].reused
+    assert files.exists(path)
+
+
+def test_unknown_tokens_above_the_stated_share_are_warned_of():
+    texts = pa.array(["low new " * 100] * 10)
+    config = THREE[2]
+    encoder = Encoder(export.to_tokenizer(train.train(counts.count(texts, config), config), config))
+    held = pa.table({"text": ["low new " * 300, "Ω " * 600], "domain": ["a", "b"], "language": ["en", "el"]})
+    (warning,) = report.warnings(report.measure([held], encoder, "unigram"))
+    assert "tokenizer unigram: " in warning
+    assert "domain b" in warning
+    assert report.warnings(report.measure([held.slice(0, 1)], encoder, "unigram")) == []
