@@ -16,48 +16,60 @@ _CONTINUES = 0xFFFFFFFF
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 #: Metadata of a message is a few bytes a column; and no reader may be made to ask for much more than a file has.
 _LARGEST = 1 << 26
+_CUT = "the file ends before its end mark"
 
 
-def check(handle: IO[bytes], max_ratio: float) -> None:
-    """Raises Damaged if a message from where ``handle`` stands expands beyond ``max_ratio``; ``handle`` goes back.
+def check(handle: IO[bytes], max_ratio: float, closed: bool) -> tuple[int, Damaged | None]:
+    """The end of the messages, from where ``handle`` stands, that are whole and expand to no more than ``max_ratio``.
 
-    A message that is cut off ends the reading: the reader after this one finds it so, too.
+    And what is wrong with the next; None if nothing is. ``closed``: the mark of the end must follow the last.
     """
-    start = handle.tell()
+    begin = handle.tell()
+    size = handle.seek(0, 2)
+    handle.seek(begin)
+    good = begin
     try:
-        for stored, expanded in _sizes(handle):
+        for end, stored, expanded in _sizes(handle, size, closed):
             if expanded > FREE + max_ratio * stored:
-                raise Damaged(EXPANDS)
-    except (struct.error, OverflowError) as error:
-        raise Damaged("the file is damaged") from error
-    handle.seek(start)
+                return good, Damaged(EXPANDS, good)
+            good = end
+    except (struct.error, OverflowError):
+        return good, Damaged("the file is damaged", good)
+    except Damaged as error:
+        return good, Damaged(str(error), good, missing=error.missing)
+    return handle.tell(), None
 
 
-def _sizes(handle: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """Of each message the bytes of its body as they are stored, and as they come out."""
-    start, end = handle.tell(), handle.seek(0, 2)
-    handle.seek(start)
+def _sizes(handle: IO[bytes], size: int, closed: bool) -> Iterator[tuple[int, int, int]]:
+    """Of each message its end, and the bytes of its body as they are stored, and as they come out.
+
+    ``handle`` stands behind the last one at the end. Raises Damaged.
+    """
     while len(word := handle.read(4)) == 4:
-        (size,) = struct.unpack("<I", word)
-        if size == _CONTINUES:  # older streams have the size alone
-            (size,) = struct.unpack("<I", handle.read(4).ljust(4, b"\0"))
-        if size == 0:
+        (length,) = struct.unpack("<I", word)
+        if length == _CONTINUES:  # older streams have the size alone
+            (length,) = struct.unpack("<I", handle.read(4).ljust(4, b"\0"))
+        if length == 0:
             return
-        if size > _LARGEST:
+        if length > _LARGEST:
             raise Damaged("the file is damaged")
-        metadata = handle.read(size)
-        if len(metadata) < size:
-            return
+        metadata = handle.read(length)
+        if len(metadata) < length:
+            raise Damaged(_CUT, missing=True)
         stored, buffers = _body(metadata)
         begin, expanded = handle.tell(), 0
-        if stored > end - begin + _LARGEST:
+        if stored > size - begin + _LARGEST:
             raise Damaged("the file is damaged")
+        if begin + stored > size:
+            raise Damaged(_CUT, missing=True)
         for offset in buffers:
             handle.seek(begin + offset)
             (length,) = struct.unpack("<q", handle.read(8).ljust(8, b"\0"))
             expanded += max(length, 0)  # -1: stored as it is
-        yield stored, expanded
         handle.seek(begin + stored)
+        yield begin + stored, stored, expanded
+    if word or closed:
+        raise Damaged(_CUT, missing=True)
 
 
 def _body(metadata: bytes) -> tuple[int, list[int]]:

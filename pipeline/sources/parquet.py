@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import IO, Any, Literal
+from itertools import count, pairwise
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +15,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.sources import messages
-from pipeline.sources.base import Document, File, FileConfig, Ids, RecordConfig, Rejected, find_files, to_document
-from pipeline.sources.reading import EXPANDS, FREE, Damaged, open_raw
+from pipeline.sources.base import (
+    File,
+    FileConfig,
+    Ids,
+    Record,
+    RecordConfig,
+    Rejected,
+    find_files,
+    printable,
+    to_document,
+)
+from pipeline.sources.reading import EXPANDS, FREE, OF_CONTENT, Damaged, bounded, open_raw
 from pipeline.sources.reading import identity as identity
 
-VERSION = 2
+VERSION = 3
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
 _DICTIONARY_PAGE = 2
 _MAGIC = b"ARROW1"
+#: Rows without a text on end are rejected together from this number on.
+_LONG_RUN = 1000
+_FAILURES = (*OF_CONTENT, OSError)
 
 
 class Parquet(FileConfig, RecordConfig):
@@ -34,25 +49,54 @@ def list_files(config: Parquet) -> list[File]:
     return find_files(config)
 
 
-def read(config: RecordConfig, file: File) -> Iterator[Document | Rejected]:
+@bounded
+def read(config: RecordConfig, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
     position = 0
     batches = _arrow_batches if file.name.lower().endswith((".arrow", ".feather")) else _parquet_batches
     with open_raw(file) as handle:
-        try:
-            for batch in batches(handle, columns(config), getattr(config, "max_compression_ratio", math.inf)):
-                for row in _rows(batch):
+        for batch in batches(handle, columns(config), getattr(config, "max_compression_ratio", math.inf)):
+            if isinstance(batch, _Lost):
+                yield batch.damage.unread(file, position)
+                position += batch.rows
+                continue
+            for piece, is_empty in _pieces(batch, config.text_field):
+                if is_empty:
+                    reason = f"field {config.text_field!r} is NoneType, not a text"
+                    yield Rejected(file.path, position + 1, None, reason, count=len(piece))
+                    position += len(piece)
+                    continue
+                for row in _rows(piece):
                     position += 1
                     if row is None:
                         yield Rejected(file.path, position, None, "invalid UTF-8")
                     else:
                         yield to_document(config, file, ids, row, position)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk or the network, not the file
-            yield Rejected(file.path, position + 1, None, "the file is damaged", str(error)[:500])
-        except Damaged as error:
-            yield Rejected(file.path, position + 1, None, str(error))
+
+
+class _Lost(NamedTuple):
+    """A stretch that was not read, in place of ``rows`` rows."""
+
+    damage: Damaged
+    rows: int = 0
+
+
+def _pieces(batch: pa.RecordBatch, text_field: str) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """``batch`` in pieces, and of each whether it is a long run of rows without a text."""
+    if text_field not in batch.schema.names or not batch.column(text_field).null_count:
+        yield batch, False
+        return
+    empty = np.asarray(batch.column(text_field).is_null())
+    edges = [0, *(np.flatnonzero(np.diff(empty)) + 1).tolist(), len(batch)]
+    start = 0
+    for begin, end in pairwise(edges):
+        if empty[begin] and end - begin >= _LONG_RUN:
+            if begin > start:
+                yield batch.slice(start, begin - start), False
+            yield batch.slice(begin, end - begin), True
+            start = end
+    if start < len(batch):
+        yield batch.slice(start), False
 
 
 def columns(config: RecordConfig) -> set[str] | None:
@@ -60,33 +104,91 @@ def columns(config: RecordConfig) -> set[str] | None:
     if config.metadata_fields is None:
         return None
     named = (config.text_field, config.id_field, config.url_field, config.domain_field, *config.metadata_fields)
-    return {name for name in named if name is not None}
+    return {part for name in named if name is not None for part in (name, name.partition(".")[0])}
 
 
-def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch]:
-    """Batches of bounded size, whatever the encoding: pages by the sizes stated, repeated texts by their dictionary."""
-    plain = pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
-    chosen = [name for name in plain.schema_arrow.names if wanted is None or name in wanted]
-    texts = [name for name in chosen if _is_text(plain.schema_arrow.field(name).type)]
-    by_dictionary = pq.ParquetFile(handle, read_dictionary=texts, buffer_size=1 << 20, pre_buffer=False)
-    for group in range(plain.metadata.num_row_groups):
+def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch | _Lost]:
+    """Batches of bounded size, whatever the encoding; of a row group that cannot be read what it would have held."""
+    try:
+        plain = pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
+        groups = plain.metadata.num_row_groups
+    except _FAILURES as error:
+        raise _damaged(error, 0) from error
+    for group in range(groups):
+        done = 0
+        try:
+            for batch in _group_batches(handle, plain, group, wanted, max_ratio):
+                done += len(batch)
+                yield batch
+        except _FAILURES as error:
+            yield _lost_group(plain, group, done, error)
+
+
+def _lost_group(plain: pq.ParquetFile, group: int, done: int, error: Exception) -> _Lost:
+    """What the rows of ``group`` behind the first ``done`` come to."""
+    rows, start, size = 0, None, 0
+    with contextlib.suppress(*_FAILURES):
         about = plain.metadata.row_group(group)
-        columns = [about.column(index) for index in range(about.num_columns)]
-        if about.total_byte_size > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
-            raise Damaged(EXPANDS)
-        repeated = {
-            column.path_in_schema: size
-            for column in columns
-            if column.path_in_schema.split(".")[0] in chosen and (size := _dictionary_size(handle, column))
-        }
-        # the reader by dictionary holds all texts of a group, so it is for those that state a small size
-        sizes = [column.total_uncompressed_size for column in columns if column.path_in_schema in texts]
-        reader = by_dictionary if repeated and sum(sizes) <= _DICTIONARY_BYTES else plain
-        expanded = [size for path, size in repeated.items() if reader is plain or path not in texts]
-        rows = _batch_rows(about.total_byte_size, about.num_rows)
-        # each row may hold what fills its column's dictionary
-        for batch in reader.iter_batches(max(1, min(rows, _BATCH_BYTES // max(1, sum(expanded)))), [group], chosen):
-            yield from _decoded(batch)
+        stored = [about.column(index) for index in range(about.num_columns)]
+        rows = max(0, about.num_rows - done)
+        size = sum(max(0, column.total_compressed_size) for column in stored)
+        start = min(_start(column) for column in stored) + size * done // max(1, about.num_rows)
+        size = size * rows // max(1, about.num_rows)
+    return _Lost(_damaged(error, start, size), rows)
+
+
+def _damaged(error: Exception, start: int | None, size: int | None = None) -> Damaged:
+    """``error`` as damage of the file. Raises it if it comes of the disk or the network."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    reason = str(error) if isinstance(error, Damaged) else f"the file is damaged: {printable(str(error))[:200]}"
+    return Damaged(reason, start, size)
+
+
+def _group_batches(
+    handle: IO[bytes], plain: pq.ParquetFile, group: int, wanted: set[str] | None, max_ratio: float
+) -> Iterator[pa.RecordBatch]:
+    """Batches of bounded size: pages by the sizes stated, repeated texts by their dictionary."""
+    names = plain.schema_arrow.names
+    if len(set(names)) < len(names):  # such columns cannot be named
+        chosen, texts = None, []
+    else:
+        chosen = [name for name in names if wanted is None or name in wanted]
+        texts = [name for name in chosen if _is_text(plain.schema_arrow.field(name).type)]
+    about = plain.metadata.row_group(group)
+    columns = [about.column(index) for index in range(about.num_columns)]
+    if about.total_byte_size > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
+        raise Damaged(EXPANDS)
+    repeated = {
+        column.path_in_schema: size
+        for column in columns
+        if (chosen is None or column.path_in_schema.split(".")[0] in chosen)
+        and (size := _dictionary_size(handle, column))
+    }
+    reader = plain
+    # the reader by dictionary holds all texts of a group, so it is for those that state a small size
+    sizes = [column.total_uncompressed_size for column in columns if column.path_in_schema in texts]
+    if repeated and texts and sum(sizes) <= _DICTIONARY_BYTES:
+        reader = pq.ParquetFile(handle, read_dictionary=texts, buffer_size=1 << 20, pre_buffer=False)
+    expanded = [size for path, size in repeated.items() if reader is plain or path not in texts]
+    rows = _batch_rows(about.total_byte_size, about.num_rows)
+    # each row may hold what fills its column's dictionary
+    for batch in reader.iter_batches(max(1, min(rows, _BATCH_BYTES // max(1, sum(expanded)))), [group], chosen):
+        yield from _decoded(_named_apart(batch))
+
+
+def _named_apart(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """``batch`` with a number behind the names of columns that others before them have: x, x.1, x.2."""
+    names: list[str] = []
+    for name in batch.schema.names:
+        free = (other for number in count(1) if (other := f"{name}.{number}") not in batch.schema.names)
+        names.append(name if name not in names else next(other for other in free if other not in names))
+    return batch if names == batch.schema.names else pa.RecordBatch.from_arrays(batch.columns, names)
+
+
+def _start(column: pq.ColumnChunkMetaData) -> int:
+    starts = (column.dictionary_page_offset or 0, column.data_page_offset)
+    return min(start for start in starts if start > 0)
 
 
 def _dictionary_size(handle: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
@@ -95,8 +197,7 @@ def _dictionary_size(handle: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
     The page's header (parquet.thrift, `PageHeader`, in the compact protocol) begins with its kind and this size, each a
     byte 0x15 and a zigzag number of seven bits a byte.
     """
-    starts = (column.dictionary_page_offset or 0, column.data_page_offset)
-    handle.seek(min(start for start in starts if start > 0))
+    handle.seek(_start(column))
     fields, header = [], handle.read(16)
     at = 0
     while len(fields) < 2:
@@ -134,16 +235,63 @@ def _decoded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(plain, piece.schema.names)
 
 
-def _arrow_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch]:
-    _to_first_message(handle)
-    messages.check(handle, max_ratio)
-    for batch in pa.ipc.open_stream(handle):
+def _arrow_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch | _Lost]:
+    """Batches up to the first message that is damaged; of a batch whose content is, what it would have held."""
+    is_file = _to_first_message(handle)
+    begin = handle.tell()
+    end, damage = messages.check(handle, max_ratio, closed=is_file)
+    messages_only = _Part(handle, begin, end)
+    read = begin
+    try:
+        stream = pa.ipc.open_stream(messages_only)
+        while True:
+            try:
+                batch = stream.read_next_batch()
+            except StopIteration:
+                break
+            before, read = read, messages_only.tell()
+            yield from _checked(batch, wanted, before, read)
+    except _FAILURES as error:
+        raise _damaged(error, read) from error
+    if damage is not None:
+        raise damage
+
+
+def _checked(
+    batch: pa.RecordBatch, wanted: set[str] | None, before: int, read: int
+) -> Iterator[pa.RecordBatch | _Lost]:
+    """``batch`` in slices; it is stored in the bytes from ``before`` to ``read``."""
+    try:
+        batch = _named_apart(batch)
         chosen = batch if wanted is None else batch.select([name for name in batch.schema.names if name in wanted])
         for column in chosen.columns:
             _validate(column)
         step = _batch_rows(chosen.nbytes, len(chosen))
-        for start in range(0, len(chosen), step):
-            yield from _decoded(chosen.slice(start, step))
+    except _FAILURES as error:
+        yield _Lost(_damaged(error, before, read - before), len(batch))
+        return
+    for start in range(0, len(chosen), step):
+        yield from _decoded(chosen.slice(start, step))
+
+
+class _Part(io.RawIOBase):
+    """The bytes of ``handle`` from ``begin`` to ``end``, read in order."""
+
+    def __init__(self, handle: IO[bytes], begin: int, end: int):
+        self._handle, self._at, self._end = handle, begin, end
+        handle.seek(begin)
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._handle.read(min(len(buffer), self._end - self._at))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _validate(column: pa.Array) -> None:
@@ -155,23 +303,21 @@ def _validate(column: pa.Array) -> None:
     column.view(as_bytes.get(column.type, column.type)).validate(full=True)
 
 
-def _to_first_message(handle: IO[bytes]) -> None:
-    """A file is a stream between a magic word, padded by zeros, and a footer.
+def _to_first_message(handle: IO[bytes]) -> bool:
+    """Stand before the first message; whether this is a file and no mere stream.
 
-    It is read as one, for what the footer points at need not be what stands there. The word at the end tells whether it
-    is whole.
+    A file is a stream between a magic word, padded by zeros, and a footer. It is read as one, for what the footer
+    points at need not be what stands there.
     """
     magic = handle.read(6)
     handle.seek(0)
     if magic != _MAGIC:
-        return
-    handle.seek(-len(_MAGIC), 2)
-    if handle.read() != _MAGIC:
-        raise pa.ArrowInvalid("the file has no end")
+        return False
     handle.seek(8)
-    while handle.read(8) == bytes(8):
+    while (word := handle.read(8)) == bytes(8):
         pass
-    handle.seek(-8, 1)
+    handle.seek(-len(word), 1)
+    return True
 
 
 def _batch_rows(size: int, rows: int) -> int:
@@ -179,13 +325,37 @@ def _batch_rows(size: int, rows: int) -> int:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
-    """The rows of ``batch``; None for one that holds a text which is not UTF-8."""
+    """The rows of ``batch``; None for one that holds a text which is not UTF-8.
+
+    What Python has no value for (a year beyond 9999, an unknown time zone) is given as Arrow writes it.
+    """
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:
+    except _FAILURES:
+        names = batch.schema.names
         for index in range(len(batch)):
             try:
-                row = batch.slice(index, 1).to_pylist()[0]
+                row = {name: _value(column[index]) for name, column in zip(names, batch.columns, strict=True)}
             except UnicodeDecodeError:
                 row = None
             yield row
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        raise
+    except _FAILURES:
+        pass
+    if isinstance(scalar, pa.StructScalar):
+        return {name: _value(scalar[index]) for index, name in enumerate(field.name for field in scalar.type)}
+    if isinstance(scalar, pa.MapScalar):
+        return [_value(entry) for entry in scalar.values]
+    if isinstance(scalar, pa.ListScalar):
+        return [_value(entry) for entry in scalar.values]
+    if isinstance(scalar, pa.DictionaryScalar | pa.ExtensionScalar):
+        return _value(scalar.value)
+    if pa.types.is_timestamp(scalar.type) and scalar.type.tz is not None:
+        return f"{_value(scalar.cast(pa.timestamp(scalar.type.unit)))} (UTC, for {scalar.type.tz})"
+    return pc.cast(scalar, pa.string()).as_py()

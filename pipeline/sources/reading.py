@@ -96,7 +96,7 @@ class Damaged(MillError):
 
 
 #: What a parser raises over bytes that it was not made for. Disk, network and memory are none of these.
-_OF_CONTENT = (
+OF_CONTENT = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -133,7 +133,7 @@ def bounded(read: Callable[[Any, File], Iterator[Record]]) -> Callable[[Any, Fil
                     record = max(record + 1, found.record)
         except Damaged as error:
             yield error.unread(file, record)
-        except _OF_CONTENT as error:
+        except OF_CONTENT as error:
             if isinstance(error, MillError) and not isinstance(error, Damaged):
                 raise
             yield Damaged(printable(f"{type(error).__name__}: {error}"[:200])).unread(file, record)

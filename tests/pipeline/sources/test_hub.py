@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from pipeline.sources import hub
-from pipeline.sources.base import Document, File, NoFiles, Rejected
+from pipeline.sources.base import Document, File, NoFiles, Rejected, Unread
 from pipeline.sources.hub import Hub
 
 ROWS = [{"text": f"text {i}\u2028", "id": f"own{i}", "label": i % 2, "tags": ["a"] * (i % 3)} for i in range(25)]
@@ -92,8 +92,8 @@ def test_a_damaged_file_is_rejected(tmp_path):
     path = tmp_path / "saved/data-00000-of-00001.arrow"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = read(tmp_path / "saved")
-    assert isinstance(found[-1], Rejected)
-    assert found[-1].reason == "the file is damaged"
+    assert isinstance(found[-1], Unread)
+    assert found[-1].missing
 
 
 def test_the_library_is_imported_only_when_it_is_used():
