@@ -9,6 +9,7 @@ which says the same in each. FineWeb 2 (Penedo et al. 2025) had the idea; the li
   as make it as likely as Gopher's eight make it in English that a text of 50 words holds two of them.
 - ``word_length``, ``unlettered``, ``line_length``: the mean length of a word, the share of words without a letter, and
   the characters of the Declaration, each in relation to English.
+- ``units``: the words of the Declaration in relation to English, where words are characters or syllables.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def main() -> None:
     for code, text in _rows(DATA / "udhr_paragraphs.tsv.gz"):
         declarations.setdefault(code, []).append(unicodedata.normalize("NFC", text))
     english = _measure(sentences["en"], {})
+    whole = _count(declarations["eng"])
     entries = {}
     for code in sorted(sentences):
         same = {name: texts for name, texts in declarations.items() if short(name.split("_")[0]) == code}
@@ -69,6 +71,7 @@ def main() -> None:
             "line_length": round(_size(next(iter(same.values()))) / _size(declarations["eng"]), 2) if same else 1.0,
             "end_marks": code != "th",
             "spaces": entry["spaces"],
+            "units": 1.0 if entry["spaces"] else round(_count(next(iter(same.values()))) / whole, 2),
         }
     entries["lo"] = {**entries["th"], "labels": ["lo", "lao", "lao_Laoo"], "stop_words": ""}  # no reference text
     rows = [f"{json.dumps(code)}: {json.dumps(entry, ensure_ascii=False)}" for code, entry in entries.items()]
@@ -78,6 +81,10 @@ def main() -> None:
 
 def _size(texts: list[str]) -> int:
     return sum(map(len, texts))
+
+
+def _count(texts: list[str]) -> int:
+    return int(datatrove.count(pa.array(["\n".join(texts)])).counts[0]["words"])
 
 
 def _measure(sentences: list[str], declarations: dict[str, list[str]]) -> dict:

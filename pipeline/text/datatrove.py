@@ -49,12 +49,13 @@ class Settings(NamedTuple):
     """How texts of one sort (a language, say) are counted.
 
     ``stop_words`` (at most 64) are told apart by case; short lines have up to ``short_line`` characters; C4's lines are
-    judged if there are ``line_rules``, for all sorts or none.
+    judged if there are ``line_rules``, for all sorts or none; ``units`` as ``ngrams.lengths`` takes it.
     """
 
     stop_words: tuple[str, ...] = ()
     short_line: int = 30
     line_rules: c4.LineRules | None = None
+    units: float = 1.0
 
 
 PLAIN = Settings()
@@ -97,6 +98,7 @@ def count(
         word_tables([entry.stop_words for entry in listed]),
         np.array([entry.short_line for entry in listed], np.int64),
         duplicates_from or 0,
+        np.stack([ngrams.lengths(entry.units) for entry in listed]),
         np.array([tuple(entry.line_rules or no_rules) for entry in listed], c4.LINE_RULES),
         with_c4,
         _workspace(int(np.diff(offsets).max(initial=1))),
@@ -129,7 +131,7 @@ def _workspace(longest: int) -> _Workspace:
 
 @njit(cache=True, nogil=True)
 def _count(
-    data, offsets, table, slots, sorts, stop_tables, short_lines, duplicates_from, all_rules, with_c4, space,
+    data, offsets, table, slots, sorts, stop_tables, short_lines, duplicates_from, sizes, all_rules, with_c4, space,
     counts, top, twice,
 ):  # fmt: skip
     data, table, slots = borrow(data), borrow(table), borrow(slots)
@@ -210,7 +212,7 @@ def _count(
             _count_paragraphs(data, begin, end, table, members, row)
             whole = compared < len(keys)
             row.compared_characters = row.characters if whole else count_characters(data, begin, compared_end)
-            ngrams.repeats(space.grams, compared, duplicates_from, top[text], twice[text])
+            ngrams.repeats(space.grams, compared, duplicates_from, sizes[sort], top[text], twice[text])
     return cut_offsets, cuts[:total_cuts]
 
 

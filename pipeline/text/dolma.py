@@ -103,7 +103,7 @@ def _count(data, offsets, table, sorts, stop_tables, duplicates_from, grams, lin
         row.compared_characters = ahead[compared]
         _count_lines(data, offsets[text], end, lines, row)
         if duplicates_from:
-            ngrams.repeats(grams, compared, duplicates_from, top[text], twice[text])
+            ngrams.repeats(grams, compared, duplicates_from, ngrams.LENGTHS, top[text], twice[text])
             for n in range(ngrams.SHORTEST, min(ngrams.LONGEST, compared) + 1):
                 for k in range(compared - n + 1):
                     every[text, n - ngrams.SHORTEST] += ahead[k + n] - ahead[k]

@@ -22,7 +22,8 @@ class Language:
 
     ``stop_words``: its most frequent words; ``word_length``, ``unlettered``, ``line_length``: the mean length of its
     words, the share of its words that are marks or numbers, and the characters that say the same, in relation to
-    English; ``end_marks``: whether marks end its sentences; ``spaces``: whether it writes spaces between words.
+    English; ``end_marks``: whether marks end its sentences; ``spaces``: whether it writes spaces between words;
+    ``units``: how many characters or syllables say what one word says in English, where it writes none (else 1).
     """
 
     code: str
@@ -33,10 +34,11 @@ class Language:
     line_length: float
     end_marks: bool
     spaces: bool
+    units: float
 
 
 #: What is assumed of a language without reference text: no stop words, and English in all else.
-UNKNOWN = Language("", (), (), 1.0, 1.0, 1.0, True, True)
+UNKNOWN = Language("", (), (), 1.0, 1.0, 1.0, True, True, 1.0)
 
 
 @cache

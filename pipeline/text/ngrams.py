@@ -3,6 +3,9 @@
 An (n+1)-gram can occur twice only where both n-grams in it do. So each length looks only at the places that the one
 before left over, and names an (n+1)-gram by the pair of its n-grams: in prose the work is little more than one table
 look-up a word. N-grams are compared by the 64-bit hashes of their words.
+
+Where words are characters or syllables (``pipeline.text.words``), one says less than an English word, and n of them
+come again in good prose more often than n words do. There an n-gram is of as many as say about what n words say.
 """
 
 from __future__ import annotations
@@ -17,6 +20,15 @@ from pipeline.text.kernels import borrow
 SHORTEST, LONGEST = 2, 10
 #: Words of a document that are compared; in a longer one those after are not. Bounds the memory (about 200 MB).
 MOST_WORDS = 1 << 22
+
+
+#: Words of the n-grams of each length.
+LENGTHS = np.arange(SHORTEST, LONGEST + 1)
+
+
+def lengths(units: float) -> np.ndarray:
+    """int64 [9]: words of the n-grams of each length, where ``units`` (1 or more) words say what one should."""
+    return np.rint(LENGTHS * units).astype(np.int64)
 
 
 class Workspace(NamedTuple):
@@ -39,13 +51,13 @@ def workspace(longest: int) -> Workspace:
 
 
 @njit(cache=True, nogil=True)
-def repeats(space: Workspace, words: int, shortest: int, top: np.ndarray, twice: np.ndarray) -> None:
+def repeats(space: Workspace, words: int, shortest: int, sizes: np.ndarray, top: np.ndarray, twice: np.ndarray) -> None:
     """Counts the characters in repeated n-grams of the ``words`` words in ``space``, those between words left out.
 
-    For each n fills row n - 2 of ``top`` int64 [9, 2]: how often the most frequent n-gram occurs (the earliest of
-    several) and its characters; and, from n = ``shortest`` on, of ``twice`` int64 [9, 2]: characters of n-grams that
-    were met before, reading on after each one that was (datatrove); of all n-grams that occur more than once,
-    overlapping (dolma).
+    An n-gram is of ``sizes[n - 2]`` words (``lengths``). For each n fills row n - 2 of ``top`` int64 [9, 2]: how often
+    the most frequent n-gram occurs (the earliest of several) and its characters; and, from n = ``shortest`` on, of
+    ``twice`` int64 [9, 2]: characters of n-grams that were met before, reading on after each one that was (datatrove);
+    of all n-grams that occur more than once, overlapping (dolma).
     """
     keys, table, first = borrow(space.keys), borrow(space.table), borrow(space.first)
     times, places, ahead = borrow(space.times), borrow(space.places), borrow(space.ahead)
@@ -55,19 +67,22 @@ def repeats(space: Workspace, words: int, shortest: int, top: np.ndarray, twice:
         keys[k] = uint64(keys[k] * uint64(0x9E3779B97F4A7C15)) ^ keys[k + 1]
         places[k] = k
     left = words - 1  # places that are still looked at
-    for n in range(SHORTEST, min(LONGEST, words) + 1):
-        row = n - SHORTEST
-        top[row, 0], top[row, 1] = 1, ahead[n]
-        if left < 2:
-            continue
-        _name(keys, table, first, times, places, left)
-        left = _keep_repeated(first, times, places, left)
-        for place in places[:left]:
-            if times[first[place]] > top[row, 0]:  # the places come in order, so the earliest of several wins
-                top[row, 0], top[row, 1] = times[first[place]], ahead[place + n] - ahead[place]
-        if n >= shortest:
-            twice[row, 0], twice[row, 1] = _count(first, times, places, ahead, left, n)
-        left = _lengthen(keys, first, places, left)
+    row = 0
+    for size in range(SHORTEST, min(sizes[-1], words) + 1):
+        asked = size == sizes[row]
+        if asked:
+            top[row, 0], top[row, 1] = 1, ahead[size]
+        if left >= 2:
+            _name(keys, table, first, times, places, left)
+            left = _keep_repeated(first, times, places, left)
+            if asked:
+                for place in places[:left]:
+                    if times[first[place]] > top[row, 0]:  # the places come in order, so the earliest of several wins
+                        top[row, 0], top[row, 1] = times[first[place]], ahead[place + size] - ahead[place]
+                if row + SHORTEST >= shortest:
+                    twice[row, 0], twice[row, 1] = _count(first, times, places, ahead, left, size)
+            left = _lengthen(keys, first, places, left)
+        row += asked
 
 
 @njit(cache=True, nogil=True)

@@ -138,6 +138,19 @@ def test_bounds_are_the_published_ones_or_wider_and_the_ledger_has_the_one_that_
     assert verdicts(made, [longer], ["de"]) == [("gopher_quality.max_mean_word_length", longest["de"])]
 
 
+@pytest.mark.parametrize(("language", "size"), [("ja", 11), ("zh", 7), ("th", 15), ("en", 5), ("xx", 5), (None, 5)])
+def test_an_ngram_without_spaces_is_of_as_many_characters_as_say_what_its_words_do(language: str | None, size: int):
+    made = config(gopher_repetition={"max_duplicate_ngram_characters": {5: 0.1}, "max_top_ngram_characters": {5: 0.1}})
+    characters = [chr(0x4E00 + k) for k in range(100)]
+    for again, met in ((size - 1, 0), (size, size), (size + 1, size)):
+        text = "".join([*characters, *characters[:again]])
+        found = measure(made, [text], None if language is None else [language])
+        top = 2 * size if met else size
+        joined = 0 if language in ("ja", "zh", "th") else (size - 1) * (2 if met else 1)
+        assert found["duplicate_5gram_character_fraction"].to_pylist() == [met / len(text)]
+        assert found["top_5gram_character_fraction"].to_pylist() == [(top + joined) / len(text)]
+
+
 def test_every_field_can_be_set_for_one_language():
     texts, names = [text_in("de"), text_in("ru"), text_in("en")], ["de", "ru", "en"]
     set_for = {
