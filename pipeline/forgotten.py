@@ -21,7 +21,8 @@ _FILE = re.compile(r"(?:[^\\#]|\\.)*", re.DOTALL)
 def entries(build: Build) -> dict[str, dict[str, Any]]:
     """Each forgotten id with ``on``, a date, and ``duplicates``: by stage, ids of the documents that had lost to it."""
     path = build.path("forgotten.json")
-    return files.read_json(path) if files.exists(path) else {}
+    remedy = "Put back a whole copy: without this list the documents on it come back."
+    return files.read_json(path, remedy) if files.exists(path) else {}
 
 
 def write(build: Build, found: dict[str, dict[str, Any]]) -> None:

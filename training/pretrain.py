@@ -292,10 +292,19 @@ def find(configs: list[Any], name: str) -> Any:
 
 
 def current_summary(result: str, made_by: str) -> dict[str, Any] | None:
-    """The summary in ``result`` if exactly ``made_by`` made it."""
+    """The summary in ``result`` if exactly ``made_by`` made it and the files that it names are there."""
     path = files.join(result, "summary.json")
     summary = files.read_json(path) if files.exists(path) else {}
-    return summary if summary.get("fingerprint") == made_by else None
+    if summary.get("fingerprint") != made_by or not files.are_there(result, summary.get("files", {})):
+        return None
+    return summary
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Add to ``summary`` the ``files`` that ``folder`` holds, with their bytes, and write it there as the last one."""
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    summary["files"] = files.sizes(str(folder), found)
+    files.write_json(str(folder / "summary.json"), summary)
 
 
 def result_of(state: loop.State, device: torch.device) -> dict[str, Any]:
@@ -333,8 +342,8 @@ def publish(
         for folder in (aside, *(aside / name for name in companions or ())):
             _copy_tokenizer(Path(tokenizer), folder, added_tokens)
         shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
-        files.write_json(str(aside / "summary.json"), summary)
-        if told is not None:
+        write_summary(aside, summary)
+        if told is not None:  # not among the files that must be there as written: people edit it
             (aside / "README.md").write_text(told, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,10 @@ from pipeline import MillError
 
 #: Packages whose errors mean that an object store or a web server did not give what was asked for.
 _STORES = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google", "s3fs"})
+
+
+class DamagedFile(MillError):
+    """A file is not what was written: unreadable, incomplete or changed."""
 
 
 def is_local(path: str) -> bool:
@@ -196,9 +200,33 @@ def write_json(path: str, value: Any) -> None:
         handle.write(content)
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, remedy: str = "Delete it and run the same command again.") -> Any:
+    """The value in ``path``. Raises FileNotFoundError, or DamagedFile with the place and the remedy."""
     with opened(path) as handle:
-        return json.loads(handle.read())
+        content = handle.read()
+    try:
+        return json.loads(content)
+    except ValueError as error:  # JSON's and UTF-8's own
+        raise DamagedFile(f"{path}: not readable as JSON ({error}). {remedy}") from error
+
+
+def sizes(folder: str, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of each of the files ``names`` in ``folder``. Raises FileNotFoundError."""
+    found = {}
+    for name in names:
+        path = join(folder, name)
+        filesystem, inner = filesystem_of(path)
+        with reaching(path):
+            found[name] = filesystem.size(inner)
+    return found
+
+
+def are_there(folder: str, stated: Mapping[str, int]) -> bool:
+    """Whether ``folder`` holds the files that ``stated`` names, with these sizes."""
+    try:
+        return sizes(folder, stated) == stated
+    except FileNotFoundError:
+        return False
 
 
 def stamp(path: str) -> Any:

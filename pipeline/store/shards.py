@@ -9,8 +9,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError
 from pipeline.store import files
+from pipeline.store.files import DamagedFile
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -26,10 +26,6 @@ DOCUMENT_SCHEMA = pa.schema(
 FINGERPRINT = b"corpusmill.fingerprint"
 ROWS = b"corpusmill.rows"
 TEXT_BYTES = b"corpusmill.text_bytes"
-
-
-class DamagedFile(MillError):
-    """An Arrow file of the build is unreadable or incomplete."""
 
 
 def write_table(path: str, table: pa.Table, fingerprint: str) -> None:
@@ -60,7 +56,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
         else:
             with files.opened(path) as handle:
                 table = pa.ipc.open_stream(handle.read()).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise DamagedFile(
@@ -79,7 +75,11 @@ def read_metadata(path: str) -> dict[bytes, bytes] | None:
     try:
         with pa.OSFile(str(files.local(path))) if files.is_local(path) else files.opened(path) as handle:
             return pa.ipc.open_stream(handle).schema.metadata or {}
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (FileNotFoundError, pa.ArrowException):
+        return None
+    except OSError as error:
+        if error.errno is not None:  # the system's; Arrow's, of a damaged head, have none
+            raise
         return None
 
 

@@ -170,8 +170,8 @@ def _train(build: Build, name: str) -> Outcome:
     paths = _merged_paths(build, config)
     content = [shards.read_fingerprint(path) for path in paths]
     made_by = files.fingerprint("train", train.VERSION, export.VERSION, tokenizers.__version__, config, content)
-    there = files.exists(files.join(folder, "manifest.json"))
-    if files.current(there and _manifest_of(build, name)["made_by"] == made_by):
+    before = _manifest_of(build, name) if files.exists(files.join(folder, "manifest.json")) else {}
+    if files.current(before.get("made_by") == made_by and files.are_there(folder, before.get("files", {}))):
         return Outcome(reused=True)
     table = pa.concat_tables([shards.read_table(path) for path in paths])
     if len(table) == 0:
@@ -188,6 +188,7 @@ def _train(build: Build, name: str) -> Outcome:
         "special_ids": export.special_ids(config),
         "pre_tokens": pc.sum(table["count"]).as_py(),
         "distinct_pre_tokens": len(table),
+        "files": files.sizes(folder, [file for file in files.list_files(folder) if file != "manifest.json"]),
     }
     files.write_json(files.join(folder, "manifest.json"), manifest)
     return Outcome(documents=1, bytes=table.nbytes)

@@ -135,3 +135,18 @@ def test_a_checkpoint_holds_no_pickle(root: str) -> None:
     board = {name for name in names if name.startswith("events.out.tfevents")}
     assert names - board == {"model.safetensors", "optimiser.safetensors", "state.json", "metrics.jsonl"}
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_model_that_lost_a_file_is_made_again(root: str, name: str) -> None:
+    build = make_build(root, pretrain_section("causal", steps=2))
+    first = pretrain(build, "causal")
+    lost = Path(root, "models", "causal", name)
+    content = lost.read_bytes()
+    assert pretrain(build, "causal") == first
+    lost.unlink()
+    assert pretrain(build, "causal")["evaluation"] == first["evaluation"]
+    assert lost.read_bytes() == content
+    lost.write_bytes(content[:-1])
+    pretrain(build, "causal")
+    assert lost.read_bytes() == content

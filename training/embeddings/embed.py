@@ -61,7 +61,7 @@ def embed(build: Build[BuildRecipe], name: str, progress: loop.Progress | None =
     with files.replacing_folder(result) as aside:
         save_file({"vectors": vectors}, aside / "vectors.safetensors")
         _write_words(aside / "words.txt", vocabulary)
-        files.write_json(str(aside / "summary.json"), summary)
+        pretrain.write_summary(aside, summary)
     return summary
 
 
@@ -198,5 +198,5 @@ def _embed_by_elmo(
         model.cpu().eval().save_pretrained(aside)
         shutil.copy(files.local(files.join(plan.folder, "metrics.jsonl")), aside)
         _write_words(aside / "words.txt", vocabulary)
-        files.write_json(str(aside / "summary.json"), summary)
+        pretrain.write_summary(aside, summary)
     return summary

@@ -289,6 +289,18 @@ def test_every_tokenizer_has_a_card_that_is_remade_with_it(tmp_path):
     assert files.exists(path)
 
 
+def test_a_tokenizer_that_lost_a_file_is_made_again(tmp_path):
+    build = make_build(tmp_path, StandIn(tokenizers=THREE[:1]))
+    run(build)
+    folder = build.path("tokenizers", "bytes")
+    digests = {name: files.file_digest(files.join(folder, name)) for name in files.list_files(folder)}
+    files.remove(files.join(folder, "tokenizer.json"))
+    again = run(build)
+    assert not again["tokenizer.train"][0].reused
+    assert all(outcome.reused for outcome in again["pack"])
+    assert {name: files.file_digest(files.join(folder, name)) for name in files.list_files(folder)} == digests
+
+
 def test_unknown_tokens_above_the_stated_share_are_warned_of():
     texts = pa.array(["low new " * 100] * 10)
     config = THREE[2]
