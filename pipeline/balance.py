@@ -55,14 +55,43 @@ class Config(stage.Config):
     for all others). ``tokenizer``: a tokenizer.json, or its folder, that measures them on a sample of each domain.
     """
 
-    strategy: Literal["natural", "temperature", "weights", "unimax"] = "natural"
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    tokens: Annotated[int, Field(gt=0)] | None = None
-    max_epochs: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    budget: Target | None = None
-    bytes_per_token: Ratio | Annotated[dict[str, Ratio], Field(min_length=1)] = BYTES_PER_TOKEN
-    tokenizer: str | None = None
+    strategy: Annotated[
+        Literal["natural", "temperature", "weights", "unimax"],
+        Field(
+            description="how shares of domains are set: by size, by size ** (1 / temperature) (Conneau 2020), by"
+            " `weights`, or equal under the epoch cap (UniMax, Chung 2023)"
+        ),
+    ] = "natural"
+    temperature: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="T of strategy `temperature`; 1 is by size, higher values bring the shares closer together",
+        ),
+    ] = 1.0
+    weights: Annotated[
+        dict[str, Annotated[float, Field(ge=0)]] | None,
+        Field(description='weight of each domain for strategy `weights`; "*" is for all others'),
+    ] = None
+    tokens: Annotated[
+        Annotated[int, Field(gt=0)] | None, Field(description="tokens to give in all; default: as many as there are")
+    ] = None
+    max_epochs: Annotated[
+        float, Field(gt=0, le=1000, description="maximum number of times to read any document; parts of an epoch count")
+    ] = 1.0
+    budget: Annotated[
+        Target | None, Field(description="model that sets the number of tokens, in place of `tokens`")
+    ] = None
+    bytes_per_token: Annotated[
+        Ratio | Annotated[dict[str, Ratio], Field(min_length=1)],
+        Field(description='bytes of text per token: one number, or one for each domain ("*" for all others)'),
+    ] = BYTES_PER_TOKEN
+    tokenizer: Annotated[
+        str | None,
+        Field(
+            description="path of a tokenizer.json or its folder, to measure bytes per token on a sample of each domain"
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _weights_go_with_their_strategy(self) -> Config:

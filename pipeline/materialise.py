@@ -7,10 +7,12 @@ columns stands ``repeats`` (int32): how many times training reads it per pass. I
 from __future__ import annotations
 
 from collections import Counter
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from pipeline import MillError, stage
 from pipeline.build import Build, Outcome, Step
@@ -21,7 +23,7 @@ CORPUS_SCHEMA = shards.DOCUMENT_SCHEMA.append(pa.field("repeats", pa.int32(), nu
 
 
 class Config(stage.Config):
-    parquet: bool = False
+    parquet: Annotated[bool, Field(description="write the curated corpus as Parquet files, too")] = False
 
 
 class NothingLeft(MillError):

@@ -55,30 +55,80 @@ class Recipe(Config):
     """A build from raw text to packed tokens. A stage runs if its section is there; ``{}`` takes its defaults."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="the build's folder and its runs' name")]
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    sources: Annotated[list[Source], Field(min_length=1)]
-    shard_bytes: Annotated[ByteSize, AfterValidator(_within_shard)] = ByteSize(64 << 20)
-    error_budget: Annotated[float, Field(ge=0, le=1)] = 0.01
-    normalise: normalise_step.Config | None = None
-    urls: urls_stage.Config | None = None
-    language: language_stage.Config | None = None
-    heuristics: heuristics_stage.Config | None = None
-    perplexity: perplexity_stage.Config | None = None
-    bad_words: bad_words_stage.Config | None = None
-    toxicity: toxicity_stage.Config | None = None
-    quality: quality_stage.Config | None = None
-    pii: pii_stage.Config | None = None
-    rules: rules_stage.Config | None = None
-    exact: exact_stage.Config | None = None
-    minhash: minhash_stage.Config | None = None
-    passages: passages_stage.Config | None = None
-    substring: substring_stage.Config | None = None
+    seed: Annotated[
+        int, Field(ge=0, lt=2**32, description="seed of everything random in the build, unless a section has its own")
+    ] = 0
+    sources: Annotated[
+        list[Source], Field(min_length=1, description="texts to read: one or more files, datasets or archives")
+    ]
+    shard_bytes: Annotated[
+        ByteSize,
+        AfterValidator(_within_shard),
+        Field(description="bytes of text per shard, the unit of work and of memory"),
+    ] = ByteSize(64 << 20)
+    error_budget: Annotated[
+        float, Field(ge=0, le=1, description="share of bad records above which a source fails the build")
+    ] = 0.01
+    normalise: Annotated[
+        normalise_step.Config | None,
+        Field(description="repair and tidy each text before it is stored; absent: texts stay as they are"),
+    ] = None
+    urls: Annotated[
+        urls_stage.Config | None, Field(description="drop documents by their address: lists of domains, banned words")
+    ] = None
+    language: Annotated[
+        language_stage.Config | None,
+        Field(description="identify languages with fastText, and drop documents in others"),
+    ] = None
+    heuristics: Annotated[
+        heuristics_stage.Config | None,
+        Field(description="drop documents by the rules of Gopher, C4, FineWeb or RefinedWeb"),
+    ] = None
+    perplexity: Annotated[
+        perplexity_stage.Config | None,
+        Field(description="drop documents that a language model finds too predictable or too surprising (CCNet)"),
+    ] = None
+    bad_words: Annotated[
+        bad_words_stage.Config | None, Field(description="drop documents with words of a list (C4)")
+    ] = None
+    toxicity: Annotated[
+        toxicity_stage.Config | None, Field(description="drop documents that a classifier finds toxic")
+    ] = None
+    quality: Annotated[
+        quality_stage.Config | None,
+        Field(description="drop documents that a classifier finds of low quality (GPT-3, DCLM)"),
+    ] = None
+    pii: Annotated[
+        pii_stage.Config | None,
+        Field(description="replace personal data: e-mail and IP addresses, phone numbers, IBANs, card numbers"),
+    ] = None
+    rules: Annotated[
+        rules_stage.Config | None, Field(description="drop documents by your own conditions on signals")
+    ] = None
+    exact: Annotated[exact_stage.Config | None, Field(description="drop documents with the same text as another")] = (
+        None
+    )
+    minhash: Annotated[
+        minhash_stage.Config | None,
+        Field(description="drop near-duplicates, found by MinHash and verified by exact Jaccard similarity"),
+    ] = None
+    passages: Annotated[
+        passages_stage.Config | None, Field(description="cut repeated lines, paragraphs or sentences")
+    ] = None
+    substring: Annotated[substring_stage.Config | None, Field(description="cut repeated runs of tokens (Lee 2022)")] = (
+        None
+    )
     index: Annotated[bool, Field(description="keep an index, so that later builds can be deduplicated against it")] = (
         False
     )
     against: Annotated[list[str], Field(description="`index` folders of earlier builds to deduplicate against")] = []
-    decontaminate: decontaminate_stage.Config | None = None
-    balance: balance_stage.Config | None = None
+    decontaminate: Annotated[
+        decontaminate_stage.Config | None, Field(description="drop or cut documents that hold items of evaluation sets")
+    ] = None
+    balance: Annotated[
+        balance_stage.Config | None,
+        Field(description="set how many tokens each domain gives, and how often documents are read"),
+    ] = None
     canaries: Annotated[
         canaries_stage.Config | None,
         BeforeValidator(lambda value: None if value is False or value in ("no", "off") else value),
@@ -86,10 +136,14 @@ class Recipe(Config):
             description="plant known duplicates, personal data and so on, and tell each stage's recall; `false`: none"
         ),
     ] = canaries_stage.Config()
-    corpus: CorpusConfig = CorpusConfig()
-    tokenizers: list[TokenizerConfig] = []
+    corpus: Annotated[CorpusConfig, Field(description="formats in which the curated corpus is written")] = (
+        CorpusConfig()
+    )
+    tokenizers: Annotated[list[TokenizerConfig], Field(description="tokenizers to train on the curated corpus")] = []
     references: Annotated[list[ReferenceConfig], Field(description="published tokenizers to compare these with")] = []
-    pack: PackConfig = PackConfig()
+    pack: Annotated[
+        PackConfig, Field(description="split into training and held-out documents, for tokenizers and models alike")
+    ] = PackConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Recipe:

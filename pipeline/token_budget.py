@@ -21,8 +21,12 @@ TOKEN_HALF_LIFE = 15.387756
 class Target(Config):
     """The model that the corpus is for. 20 tokens a parameter: Hoffmann et al. 2022, counting all parameters."""
 
-    parameters: Annotated[int, Field(ge=1)]
-    tokens_per_parameter: Annotated[float, Field(gt=0)] = 20.0
+    parameters: Annotated[
+        int, Field(ge=1, description="parameters of the model that the corpus is for, embeddings included")
+    ]
+    tokens_per_parameter: Annotated[
+        float, Field(gt=0, description="training tokens per parameter; 20 is Chinchilla's (Hoffmann 2022)")
+    ] = 20.0
 
     @property
     def tokens(self) -> float:

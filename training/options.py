@@ -45,7 +45,9 @@ class DistillationConfig(Config):
     teacher: Annotated[
         str, Field(description="a `pretrain` run of this recipe, or a folder that transformers opens; same tokenizer")
     ]
-    temperature: Positive = 2.0
+    temperature: Annotated[
+        Positive, Field(description="softmax temperature of both distributions; 2 as in DistilBERT")
+    ] = 2.0
     soft: Annotated[Weight, Field(description="weight of the divergence from the teacher's distribution")] = 5.0
     mlm: Annotated[Weight, Field(description="weight of the masked tokens' cross-entropy")] = 2.0
     cosine: Annotated[Weight, Field(description="weight of the angle between last hidden states")] = 1.0
@@ -81,7 +83,7 @@ class DenoisingConfig(Config):
         Literal["infilling", "masking", "deletion", "none"],
         Field(description="what happens to `share` of the tokens: each span becomes one mask, each token one, or none"),
     ] = "infilling"
-    share: Share = 0.3
+    share: Annotated[Share, Field(description="share of the tokens that are noised; 0.3 as in BART")] = 0.3
     mean_length: Annotated[Positive, Field(description="lambda of the Poisson law of a span's length")] = 3.0
     permute: Annotated[Share, Field(description="share of a document's sentences that change places")] = 1.0
     rotate: Annotated[Share, Field(description="share of documents that begin at a random token instead")] = 0.0
@@ -100,15 +102,19 @@ SECTIONS: dict[str, str] = {
 class ObjectiveConfig(Config):
     """The objective of a run and its options."""
 
-    objective: ObjectiveName
+    objective: Annotated[ObjectiveName, Field(description="what the model is trained to predict")]
     mask_share: Annotated[
         float, Field(gt=0, lt=1, description="tokens that objectives with a mask pick; ELECTRA-large: 0.25")
     ] = 0.15
-    ngrams: NgramConfig = NgramConfig()
-    distillation: DistillationConfig | None = None
-    electra: ElectraConfig = ElectraConfig()
-    span_corruption: SpanCorruptionConfig = SpanCorruptionConfig()
-    denoising: DenoisingConfig = DenoisingConfig()
+    ngrams: Annotated[NgramConfig, Field(description="lengths of the runs that mlm_sop masks (ALBERT)")] = NgramConfig()
+    distillation: Annotated[
+        DistillationConfig | None, Field(description="teacher and losses of objective distillation (DistilBERT)")
+    ] = None
+    electra: Annotated[ElectraConfig, Field(description="generator and loss of objective electra")] = ElectraConfig()
+    span_corruption: Annotated[SpanCorruptionConfig, Field(description="spans of objective span_corruption (T5)")] = (
+        SpanCorruptionConfig()
+    )
+    denoising: Annotated[DenoisingConfig, Field(description="noise of objective denoising (BART)")] = DenoisingConfig()
 
 
 def check(run: ObjectiveConfig, name: str, shape: dict[str, Any]) -> None:

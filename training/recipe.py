@@ -34,10 +34,10 @@ class OptimiserConfig(Config):
     warmup_steps: Annotated[int | None, Field(ge=0, description="steps of the warm-up, instead of a share")] = None
     decay: Annotated[float, Field(gt=0, le=1, description="share of the steps, the last, in which `wsd` decays")] = 0.2
     floor: Annotated[Share, Field(description="the last rate, as a share of learning_rate")] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    beta1: Share = 0.9
-    beta2: Share = 0.95
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0, description="AdamW's decoupled decay of weights")] = 0.1
+    beta1: Annotated[Share, Field(description="AdamW's decay of the gradient's mean")] = 0.9
+    beta2: Annotated[Share, Field(description="AdamW's decay of the squared gradient's mean; RoBERTa: 0.98")] = 0.95
+    epsilon: Annotated[float, Field(gt=0, description="AdamW's addend to the denominator; RoBERTa: 1e-6")] = 1e-8
     clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
 
 
@@ -57,7 +57,9 @@ class RunConfig(Config):
     precision: Annotated[
         Literal["fp32", "bf16", "auto"], Field(description="auto: bf16 where the hardware multiplies it")
     ] = "auto"
-    compile: bool = False
+    compile: Annotated[
+        bool, Field(description="compile the model with torch.compile: a slow start, then faster steps")
+    ] = False
     seed: Annotated[int | None, Field(ge=0, lt=2**32, description="the recipe's seed if absent")] = None
 
     @model_validator(mode="after")
@@ -80,10 +82,10 @@ class RunConfig(Config):
 class PretrainConfig(RunConfig, options.ObjectiveConfig):
     """One model, pretrained on the packed tokens of one tokenizer. Say how long by one of steps, tokens, epochs."""
 
-    name: Name
-    tokenizer: str
+    name: Annotated[Name, Field(description="name of the model, and of its folder")]
+    tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
     model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
-    sequence_length: Annotated[int, Field(ge=8)] = 256
+    sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 256
     packing: Annotated[
         Literal["concatenate", "best_fit", "full_sentences"],
         Field(
@@ -91,15 +93,17 @@ class PretrainConfig(RunConfig, options.ObjectiveConfig):
             " with longer ones cut between sentences (RoBERTa)"
         ),
     ] = "concatenate"
-    steps: Annotated[int | None, Field(ge=1)] = None
-    tokens: Annotated[int | None, Field(ge=1)] = None
-    epochs: Annotated[float | None, Field(gt=0)] = None
-    optimiser: OptimiserConfig = OptimiserConfig()
-    log_every: Annotated[int, Field(ge=1)] = 10
+    steps: Annotated[int | None, Field(ge=1, description="length of the run in optimiser steps")] = None
+    tokens: Annotated[int | None, Field(ge=1, description="length of the run in tokens read")] = None
+    epochs: Annotated[float | None, Field(gt=0, description="length of the run in passes over the training tokens")] = (
+        None
+    )
+    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig()
+    log_every: Annotated[int, Field(ge=1, description="steps between two lines of the log")] = 10
     eval_every: Annotated[int | None, Field(ge=1, description="steps; only at the end if absent")] = None
     eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens that an evaluation reads")] = 100_000
-    checkpoint_every: Annotated[int, Field(ge=1)] = 100
-    keep_last: Annotated[int, Field(ge=1)] = 2
+    checkpoint_every: Annotated[int, Field(ge=1, description="steps between two checkpoints")] = 100
+    keep_last: Annotated[int, Field(ge=1, description="checkpoints to keep, the latest ones")] = 2
 
     @field_validator("model")
     @classmethod
@@ -126,7 +130,7 @@ class PretrainConfig(RunConfig, options.ObjectiveConfig):
 class FinetuneConfig(RunConfig):
     """A classifier on top of a pretrained encoder: it predicts a field of a document from the document's text."""
 
-    name: Name
+    name: Annotated[Name, Field(description="name of the model, and of its folder")]
     base: Annotated[str, Field(description="the `pretrain` run to start from")]
     label: Annotated[
         str, Field(description="what to predict: `domain`, `source`, or a field of the document's metadata")
@@ -140,16 +144,16 @@ class FinetuneConfig(RunConfig):
     hide: Annotated[
         list[str], Field(description="metadata fields whose words are cut from every text: they give the label away")
     ] = ["package"]
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test_share: Annotated[float, Field(gt=0, lt=1, description="share of the documents kept for the test")] = 0.2
     documents: Annotated[int | None, Field(ge=1, description="at most so many, chosen by hash")] = None
     smallest_class: Annotated[int, Field(ge=2, description="labels with fewer documents are left out")] = 50
-    sequence_length: Annotated[int, Field(ge=8)] = 128
-    epochs: Annotated[int, Field(ge=1)] = 2
-    dropout: Share = 0.1
+    sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer documents are cut")] = 128
+    epochs: Annotated[int, Field(ge=1, description="passes over the training documents")] = 2
+    dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1
     baselines: Annotated[
         list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
     ] = []
-    optimiser: OptimiserConfig = OptimiserConfig(
+    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
         learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
     )
 
@@ -157,50 +161,56 @@ class FinetuneConfig(RunConfig):
 class EmbeddingConfig(Config):
     """Word vectors of the corpus: word2vec (cbow, skipgram), GloVe, or ELMo, for fine-tuning to be compared with."""
 
-    name: Name
-    method: Literal["cbow", "skipgram", "glove", "elmo"]
+    name: Annotated[Name, Field(description="name of the vectors, and of their folder")]
+    method: Annotated[
+        Literal["cbow", "skipgram", "glove", "elmo"],
+        Field(description="method: word2vec's CBOW or skip-gram, GloVe, or ELMo"),
+    ]
     dimensions: Annotated[int, Field(ge=2, multiple_of=2, description="of a vector; ELMo: half for each direction")] = (
         100
     )
-    lowercase: bool = True
+    lowercase: Annotated[bool, Field(description="write all letters in lower case")] = True
     min_count: Annotated[int, Field(ge=1, description="rarer words are unknown")] = 5
     vocabulary: Annotated[int, Field(ge=1, description="at most so many words, the most frequent")] = 100_000
     window: Annotated[int, Field(ge=1, description="words to each side; cbow, skipgram, glove")] = 5
-    epochs: Annotated[int, Field(ge=1)] = 5
+    epochs: Annotated[int, Field(ge=1, description="passes over the training text")] = 5
     learning_rate: Annotated[float, Field(gt=0, description="cbow, skipgram, glove")] = 0.05
     negatives: Annotated[int, Field(ge=1, description="noise words for each word; cbow, skipgram")] = 5
     thinning: Annotated[float, Field(gt=0, description="words above this share of the text are thinned out")] = 1e-4
     seed: Annotated[int | None, Field(ge=0, lt=2**32, description="the recipe's seed if absent")] = None
-    sequence_length: Annotated[int, Field(ge=2, description="words; elmo")] = 64
+    sequence_length: Annotated[int, Field(ge=2, description="words in a sequence; elmo only")] = 64
     batch_size: Annotated[int, Field(ge=1, description="sequences a step; elmo")] = 32
     cell_size: Annotated[int, Field(ge=1, description="of an LSTM before its projection; elmo")] = 512
     filters: Annotated[list[tuple[int, int]], Field(min_length=1, description="width and number of each; elmo")] = [
         (1, 32), (2, 32), (3, 64), (4, 128)
     ]  # fmt: skip
-    optimiser: Annotated[OptimiserConfig, Field(description="elmo")] = OptimiserConfig(
-        learning_rate=2e-3, weight_decay=0.0, beta2=0.999, clip=10.0
+    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule; elmo only")] = (
+        OptimiserConfig(learning_rate=2e-3, weight_decay=0.0, beta2=0.999, clip=10.0)
     )
 
 
 class LadderConfig(RunConfig):
     """Small causal models trained at several computes (`mill ladder`), to fit scaling laws of one's own corpus."""
 
-    tokenizer: str
-    family: Literal["gpt2", "llama"] = "llama"
+    tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
+    family: Annotated[Literal["gpt2", "llama"], Field(description="architecture of the models")] = "llama"
     compute: Annotated[
         list[Annotated[float, Field(gt=0)]],
         Field(min_length=1, description="floating-point operations of a run; a run of every width for each"),
     ] = [1e12, 3e12, 1e13]
     widths: Annotated[
-        list[Annotated[int, Field(ge=32, multiple_of=32)]], Field(min_length=3, description="hidden sizes")
+        list[Annotated[int, Field(ge=32, multiple_of=32)]],
+        Field(min_length=3, description="hidden sizes of the models, multiples of 32"),
     ] = [32, 64, 96, 128, 192, 256]
     layer_width: Annotated[int, Field(ge=1, description="a layer for every so much of the width")] = 64
     parameters: Annotated[
         Literal["total", "non_embedding", "matrices_and_head"], Field(description="the N that the laws are fitted to")
     ] = "total"
-    sequence_length: Annotated[int, Field(ge=8)] = 128
+    sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 128
     batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 16
-    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
+    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
+        learning_rate=3e-3
+    )
     base_width: Annotated[
         int, Field(ge=1, description="width that learning_rate is for; others get it x sqrt(base_width / width)")
     ] = 128
@@ -216,7 +226,7 @@ class LadderConfig(RunConfig):
 class AblationConfig(RunConfig):
     """Equal small causal models trained on raw and curated text and with one stage left out (`mill ablate`)."""
 
-    tokenizer: str
+    tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
     model: Annotated[str | dict[str, Any], Field(description="a causal preset, or a preset with fields changed")] = (
         "gpt2-demo"
     )
@@ -228,9 +238,11 @@ class AblationConfig(RunConfig):
         list[Source], Field(description="sources of held-out text that neither corpus has a claim to")
     ] = []
     seeds: Annotated[int, Field(ge=2, description="models of each variant; intervals are over them")] = 3
-    sequence_length: Annotated[int, Field(ge=8)] = 128
+    sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 128
     batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 16
-    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
+    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
+        learning_rate=2e-3
+    )
     eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens of each kind that a model is judged by")] = (
         100_000
     )
@@ -247,7 +259,9 @@ class BudgetConfig(Config):
     """What the token budget compares this build with."""
 
     parameters: Annotated[int, Field(ge=1, description="size of the model one would like to train")] = 124_000_000
-    tokens_per_parameter: Annotated[float, Field(gt=0)] = 20.0
+    tokens_per_parameter: Annotated[
+        float, Field(gt=0, description="training tokens per parameter; 20 is Chinchilla's (Hoffmann 2022)")
+    ] = 20.0
     gpu: Annotated[str, Field(description="as its vendor names it")] = "H100"
     utilisation: Annotated[float, Field(gt=0, le=1, description="share of the GPU's peak")] = 0.4
     price_per_hour: Annotated[float | None, Field(ge=0, description="of one GPU, in your currency")] = None
@@ -263,12 +277,20 @@ class BudgetConfig(Config):
 class BuildRecipe(Recipe):
     """A build from raw text to models."""
 
-    pretrain: list[PretrainConfig] = []
-    finetune: list[FinetuneConfig] = []
-    embeddings: list[EmbeddingConfig] = []
-    ladder: LadderConfig | None = None
-    ablation: AblationConfig | None = None
-    budget: BudgetConfig = BudgetConfig()
+    pretrain: Annotated[list[PretrainConfig], Field(description="models to pretrain on the packed tokens")] = []
+    finetune: Annotated[
+        list[FinetuneConfig], Field(description="classifiers to fine-tune from pretrained encoders")
+    ] = []
+    embeddings: Annotated[list[EmbeddingConfig], Field(description="word vectors to train on the corpus")] = []
+    ladder: Annotated[
+        LadderConfig | None, Field(description="small models to fit scaling laws with (`mill ladder`)")
+    ] = None
+    ablation: Annotated[
+        AblationConfig | None, Field(description="small models to compare raw and curated text with (`mill ablate`)")
+    ] = None
+    budget: Annotated[
+        BudgetConfig, Field(description="model and GPU that the token budget compares this build with")
+    ] = BudgetConfig()
 
     @model_validator(mode="after")
     def _references_exist(self) -> BuildRecipe:

@@ -66,9 +66,13 @@ class Config(stage.Config):
     duplicates lie anywhere between the threshold and 1, so that MinHash finds about 95 % of them with its defaults.
     """
 
-    documents: Annotated[int, Field(ge=1, le=1000)] = 40
-    minimum_recall: Annotated[float, Field(ge=0, le=1)] = 0.8
-    on_low_recall: Literal["warn", "fail"] = "warn"
+    documents: Annotated[int, Field(ge=1, le=1000, description="canaries to plant for each stage that has some")] = 40
+    minimum_recall: Annotated[
+        float, Field(ge=0, le=1, description="smallest share of its canaries that a stage must catch")
+    ] = 0.8
+    on_low_recall: Annotated[
+        Literal["warn", "fail"], Field(description="what to do where a stage catches fewer: warn, or fail the build")
+    ] = "warn"
 
 
 class CanariesMissed(MillError):

@@ -22,17 +22,26 @@ class Training(stage.Config):
     ``max_bytes`` at most, chosen by hash, of long texts excerpts. A share ``heldout`` is kept to measure the model on.
     """
 
-    positive: Annotated[list[Source], Field(min_length=1)]
-    negative: Annotated[list[Source], Field(min_length=1)]
-    heldout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 10
-    learning_rate: Annotated[float, Field(gt=0)] = 0.5
-    dimensions: Annotated[int, Field(ge=1, le=1000)] = 32
-    min_count: Annotated[int, Field(ge=1)] = 2
-    word_ngrams: Annotated[int, Field(ge=1, le=5)] = 2
-    character_ngrams: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=10)]] | None = None
-    buckets: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 18
-    max_bytes: Annotated[ByteSize, Field(ge=1 << 10, le=1 << 28)] = ByteSize(64 << 20)
+    positive: Annotated[list[Source], Field(min_length=1, description="sources of texts that have the property")]
+    negative: Annotated[list[Source], Field(min_length=1, description="sources of texts that lack the property")]
+    heldout: Annotated[float, Field(ge=0, lt=1, description="share of the texts kept to measure the classifier on")] = (
+        0.1
+    )
+    epochs: Annotated[int, Field(ge=1, le=1000, description="passes over the training texts")] = 10
+    learning_rate: Annotated[
+        float, Field(gt=0, description="learning rate at the first step, falling linearly to 0")
+    ] = 0.5
+    dimensions: Annotated[int, Field(ge=1, le=1000, description="length of the word vectors")] = 32
+    min_count: Annotated[int, Field(ge=1, description="occurrences below which a word has no vector of its own")] = 2
+    word_ngrams: Annotated[int, Field(ge=1, le=5, description="longest run of words with a vector, in words")] = 2
+    character_ngrams: Annotated[
+        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=10)]] | None,
+        Field(description="shortest and longest character n-gram with a vector, in characters; default: none"),
+    ] = None
+    buckets: Annotated[int, Field(ge=1, le=1 << 24, description="hash buckets shared by all n-grams")] = 1 << 18
+    max_bytes: Annotated[
+        ByteSize, Field(ge=1 << 10, le=1 << 28, description="bytes of text to train on, of each side; chosen by hash")
+    ] = ByteSize(64 << 20)
 
     @model_validator(mode="after")
     def _lengths_are_in_order(self) -> Training:
@@ -48,10 +57,15 @@ class Classifier(stage.Config):
     A document longer than ``max_bytes`` is judged by an excerpt of so many; null reads all of it.
     """
 
-    model: str | None = None
-    label: str | None = None
-    train: Training | None = None
-    max_bytes: Annotated[int, Field(ge=SMALLEST)] | None = 10_000
+    model: Annotated[str | None, Field(description="path of a fastText model (.bin or .ftz)")] = None
+    label: Annotated[str | None, Field(description="label whose probability is the score, without `__label__`")] = None
+    train: Annotated[Training | None, Field(description="train the classifier in the build, in place of `model`")] = (
+        None
+    )
+    max_bytes: Annotated[
+        Annotated[int, Field(ge=SMALLEST)] | None,
+        Field(description="bytes of a longer document that the classifier reads, as excerpts; null: all of it"),
+    ] = 10_000
 
     @model_validator(mode="after")
     def _one_model(self) -> Classifier:

@@ -25,12 +25,20 @@ class EvaluationSet(Config):
     field holds a text or a list of texts. Items are named by ``id_field``, or by their line's number.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    path: str
-    question_fields: list[str] = []
-    answer_fields: list[str] = []
-    parts: Part = "both"
-    id_field: str | None = None
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="name of the set in reports and signals")
+    ]
+    path: Annotated[str, Field(description="JSON lines file of the set, plain, .gz or .zst, one item per line")]
+    question_fields: Annotated[
+        list[str], Field(description="fields with the question; several are joined by line ends")
+    ] = []
+    answer_fields: Annotated[
+        list[str], Field(description="fields with the answer; several are joined by line ends")
+    ] = []
+    parts: Annotated[Part, Field(description="part of an item to look for in the corpus")] = "both"
+    id_field: Annotated[str | None, Field(description="field with the item's id; default: the number of its line")] = (
+        None
+    )
 
     @property
     def fields(self) -> list[str]:

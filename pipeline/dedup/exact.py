@@ -7,11 +7,12 @@ its rows.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 from numba import njit, uint64
+from pydantic import Field
 
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.dedup import earlier, folding, rows
@@ -32,8 +33,17 @@ class Config(StageConfig):
     in no byte. ``keep``: which one survives.
     """
 
-    normalise: Literal["none", "whitespace", "whitespace_and_case"] = "whitespace"
-    keep: Keep = "longest"
+    normalise: Annotated[
+        Literal["none", "whitespace", "whitespace_and_case"],
+        Field(description="what two equal texts may differ in: nothing, runs of whitespace, or those and letter case"),
+    ] = "whitespace"
+    keep: Annotated[
+        Keep,
+        Field(
+            description="document of a cluster that stays: the longest, the earliest, by order of sources, or"
+            " highest by a signal"
+        ),
+    ] = "longest"
 
 
 def steps() -> list[Step]:

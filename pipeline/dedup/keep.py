@@ -24,13 +24,18 @@ from pipeline.text.hashing import document_hash
 class Sources(Config):
     """Keep the document of the source that is named first; sources not named come last."""
 
-    sources: Annotated[list[str], Field(min_length=1)]
+    sources: Annotated[
+        list[str],
+        Field(min_length=1, description="names of sources, the one to prefer first; unnamed sources come last"),
+    ]
 
 
 class Highest(Config):
     """Keep the document with the highest value of a signal that an earlier stage measured; null is lowest."""
 
-    highest: str
+    highest: Annotated[
+        str, Field(description="signal of an earlier stage; the document with its highest value stays, null is lowest")
+    ]
 
 
 #: ``longest``: most bytes of text. ``earliest``: the first id in the order in which people sort file names, numbers by

@@ -49,15 +49,48 @@ class Config(StageConfig):
     this left one out is reported. ``source_alarm``: a source that loses a larger share of its documents is reported.
     """
 
-    ngram: Annotated[int, Field(ge=1, le=100)] = 5
-    bands: Annotated[int, Field(ge=1, le=100)] = 14
-    rows: Annotated[int, Field(ge=1, le=100)] = 8
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.72
-    keep: Keep = "longest"
-    max_cluster_size: Annotated[int, Field(ge=2)] = 1000
-    max_comparisons: Annotated[int, Field(ge=1)] = 1000
-    source_alarm: Annotated[float, Field(gt=0, le=1)] = 0.5
+    ngram: Annotated[int, Field(ge=1, le=100, description="words in a shingle; 5 as in datatrove (FineWeb)")] = 5
+    bands: Annotated[int, Field(ge=1, le=100, description="bands of the signature; 14 as in datatrove")] = 14
+    rows: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="hashes in a band; 8 as in datatrove; a pair of similarity s is found with 1 - (1 -"
+            " s^rows)^bands",
+        ),
+    ] = 8
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="seed of the hash functions; 1 as in datatrove")] = 1
+    threshold: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="exact Jaccard similarity from which two documents are duplicates; 0.72 = (1/14)^(1/8) as"
+            " in datatrove",
+        ),
+    ] = 0.72
+    keep: Annotated[
+        Keep,
+        Field(
+            description="document of a cluster that stays: the longest, the earliest, by order of sources, or"
+            " highest by a signal"
+        ),
+    ] = "longest"
+    max_cluster_size: Annotated[
+        int,
+        Field(
+            ge=2,
+            description="documents in a cluster above which chains are cut, so that a document is dropped only if"
+            " it is similar to one that stays",
+        ),
+    ] = 1000
+    max_comparisons: Annotated[
+        int, Field(ge=1, description="unlike documents of a band's group that the others are compared with at most")
+    ] = 1000
+    source_alarm: Annotated[
+        float, Field(gt=0, le=1, description="share of its documents that a source may lose before it is reported")
+    ] = 0.5
 
     @property
     def permutations(self) -> int:

@@ -5,6 +5,10 @@ A passage that occurs again is cut wherever it does, except in the document that
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from pipeline.build import Step
 from pipeline.dedup import repeats
 from pipeline.dedup.units import Unit
@@ -13,9 +17,13 @@ from pipeline.dedup.units import Unit
 class Config(repeats.Repeats):
     """By default paragraphs; ``minimum`` keeps short ones (a heading, "Yes.") wherever they stand."""
 
-    unit: Unit = "paragraph"
-    length: repeats.Length = 1
-    minimum: repeats.Minimum = 40
+    unit: Annotated[Unit, Field(description="unit that passages are made of; CCNet: paragraphs, C4: sentences")] = (
+        "paragraph"
+    )
+    length: Annotated[repeats.Length, Field(description="units in a passage; C4: 3 sentences")] = 1
+    minimum: Annotated[
+        repeats.Minimum, Field(description="characters, whitespace aside, below which a passage is never cut")
+    ] = 40
 
 
 def steps() -> list[Step]:

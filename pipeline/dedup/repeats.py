@@ -46,10 +46,16 @@ _WORDS_LEFT = 10
 class Repeats(Config):
     """``length`` units make a passage; one with fewer than ``minimum`` characters (whitespace aside) is never cut."""
 
-    unit: Unit
-    length: Length
-    minimum: Minimum
-    keep: Keep = "longest"
+    unit: Annotated[Unit, Field(description="unit that passages are made of")]
+    length: Annotated[Length, Field(description="units in a passage")]
+    minimum: Annotated[Minimum, Field(description="characters, whitespace aside, below which a passage is never cut")]
+    keep: Annotated[
+        Keep,
+        Field(
+            description="document whose copy of a passage stays: the longest, the earliest, by order of sources,"
+            " or highest by a signal"
+        ),
+    ] = "longest"
     min_words_left: Annotated[int, Field(ge=0)] = Field(
         default=_WORDS_LEFT,
         description="A document of which something was cut and fewer words are left is dropped; 0 keeps every rest.",

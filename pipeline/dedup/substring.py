@@ -7,6 +7,10 @@ no cut splits one; the whitespace between two tokens takes no part in the compar
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from pipeline.build import Step
 from pipeline.dedup import repeats
 from pipeline.dedup.units import Unit
@@ -15,9 +19,16 @@ from pipeline.dedup.units import Unit
 class Config(repeats.Repeats):
     """The default length is the paper's, 50 tokens; its are byte pairs, ours words and signs, a little longer."""
 
-    unit: Unit = "token"
-    length: repeats.Length = 50
-    minimum: repeats.Minimum = 0
+    unit: Annotated[Unit, Field(description="unit that passages are made of: whole words and signs as tokens")] = (
+        "token"
+    )
+    length: Annotated[
+        repeats.Length,
+        Field(description="tokens from which on a repeated run is cut; 50 as in Lee 2022, where tokens are byte pairs"),
+    ] = 50
+    minimum: Annotated[
+        repeats.Minimum, Field(description="characters, whitespace aside, below which a run is never cut")
+    ] = 0
 
 
 def steps() -> list[Step]:

@@ -40,9 +40,15 @@ class Reference(stage.Config):
     """What models are trained on: of the documents that reach this stage, in ``domains`` (null: all), a ``share``
     chosen by the hash of their ids, and of each language about ``max_bytes`` at most."""
 
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_bytes: Annotated[ByteSize, Field(ge=1 << 16, le=1 << 30)] = ByteSize(32 << 20)
-    domains: Annotated[list[str], Field(min_length=1)] | None = None
+    share: Annotated[
+        float, Field(gt=0, le=1, description="share of the documents to train on, chosen by the hash of their ids")
+    ] = 1.0
+    max_bytes: Annotated[
+        ByteSize, Field(ge=1 << 16, le=1 << 30, description="bytes of text to train on, of each language")
+    ] = ByteSize(32 << 20)
+    domains: Annotated[
+        Annotated[list[str], Field(min_length=1)] | None, Field(description="domains to train on; default: all of them")
+    ] = None
 
 
 def steps() -> list[Step]:

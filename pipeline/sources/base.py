@@ -136,9 +136,19 @@ DocumentSize = Annotated[ByteSize, AfterValidator(_document_size)]
 class SourceConfig(Config):
     """What all sources share. ``name`` begins every document's id; longer records are quarantined unread."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    domain: str | None = None  # of all its documents; if not given, the source's name
-    max_document_bytes: DocumentSize = ByteSize(256 << 20)
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+            description="name of the source; begins the id of each of its documents",
+        ),
+    ]
+    domain: Annotated[
+        str | None, Field(description="domain of all documents of the source; default: the name of the source")
+    ] = None  # of all its documents; if not given, the source's name
+    max_document_bytes: Annotated[
+        DocumentSize, Field(description="largest document in bytes; a longer record goes to quarantine unread")
+    ] = ByteSize(256 << 20)
 
     @model_serializer(mode="wrap")
     def _with_kind(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -153,8 +163,22 @@ def _as_list(value: Any) -> Any:
 class FileConfig(SourceConfig):
     """A source over the files that fsspec globs match (``data/**/*.txt``, ``s3://bucket/x-*.jsonl.gz``)."""
 
-    path: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-    max_compression_ratio: Annotated[float, Field(gt=1)] = 200.0  # text reaches 3 to 50; a bomb 1,000 and more
+    path: Annotated[
+        list[str],
+        BeforeValidator(_as_list),
+        Field(
+            min_length=1,
+            description="files to read, as globs of local paths or addresses: data/**/*.txt, s3://bucket/x-*.jsonl.gz",
+        ),
+    ]
+    max_compression_ratio: Annotated[
+        float,
+        Field(
+            gt=1,
+            description="most bytes that one byte of a compressed file may unpack to; text reaches 3 to 50, a"
+            " bomb 1,000",
+        ),
+    ] = 200.0  # text reaches 3 to 50; a bomb 1,000 and more
 
 
 class RecordConfig(SourceConfig):
@@ -165,11 +189,19 @@ class RecordConfig(SourceConfig):
     metadata: all of them, or those in ``metadata_fields``.
     """
 
-    text_field: str = "text"
-    id_field: str | None = "id"
-    url_field: str | None = "url"
-    domain_field: str | None = None
-    metadata_fields: list[str] | None = None
+    text_field: Annotated[
+        str, Field(description="field with the text; a name with dots is a path through objects: data.text")
+    ] = "text"
+    id_field: Annotated[
+        str | None, Field(description="field with the record's id; where it is absent, its number in the file serves")
+    ] = "id"
+    url_field: Annotated[str | None, Field(description="field with the address of the document; null: none")] = "url"
+    domain_field: Annotated[
+        str | None, Field(description="field with the domain of the document, in place of `domain`")
+    ] = None
+    metadata_fields: Annotated[
+        list[str] | None, Field(description="fields to keep as metadata; default: all that are not used otherwise")
+    ] = None
 
 
 def find_files(config: FileConfig) -> list[File]:

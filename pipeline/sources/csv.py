@@ -42,9 +42,22 @@ class Csv(FileConfig, RecordConfig):
     ``delimiter: "\t"`` with ``quote: null`` reads tab-separated values in which quotes are ordinary characters.
     """
 
-    kind: Literal["csv"] = "csv"
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    quote: Annotated[str, Field(min_length=1, max_length=1)] | None = '"'
+    kind: Annotated[Literal["csv"], Field(description="the kind of source: CSV and TSV, a document per row")] = "csv"
+    delimiter: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1,
+            description="character between two values of a row; \\t in double quotes for a tab",
+        ),
+    ] = ","
+    quote: Annotated[
+        Annotated[str, Field(min_length=1, max_length=1)] | None,
+        Field(
+            description="character around a value that holds delimiters or line ends; null: quotes are ordinary"
+            " characters"
+        ),
+    ] = '"'
     escape: Annotated[
         str | None,
         Field(
@@ -54,7 +67,10 @@ class Csv(FileConfig, RecordConfig):
             "by default none, such a quote is doubled (RFC 4180).",
         ),
     ] = None
-    columns: Annotated[list[str], Field(min_length=1)] | None = None
+    columns: Annotated[
+        Annotated[list[str], Field(min_length=1)] | None,
+        Field(description="names of the columns; default: the first row of each file"),
+    ] = None
 
 
 def list_files(config: Csv) -> list[File]:

@@ -26,7 +26,9 @@ import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
 
 from pipeline.sources.base import (
     Document,
@@ -74,9 +76,20 @@ _DOMAIN_BY_KIND = {"readme": "readme", "licence": "licences", "translation": "tr
 class Environment(SourceConfig):
     """The environment's own documentation; with ``packages`` only theirs (``stdlib`` for the standard library)."""
 
-    kind: Literal["environment"] = "environment"
-    name: str = "environment"
-    packages: list[str] | None = None
+    kind: Annotated[
+        Literal["environment"],
+        Field(description="the kind of source: the documentation inside the running Python environment"),
+    ] = "environment"
+    name: Annotated[str, Field(description="name of the source; begins the id of each of its documents")] = (
+        "environment"
+    )
+    packages: Annotated[
+        list[str] | None,
+        Field(
+            description="packages whose documentation is read, `stdlib` for the standard library; default: all"
+            " that are installed"
+        ),
+    ] = None
 
 
 class _Found(NamedTuple):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pyarrow as pa
 import xxhash
+from pydantic import Field
 
 from pipeline.sources import parquet, reading
 from pipeline.sources.base import Document, File, Ids, NoFiles, RecordConfig, Rejected, file_name, to_document
@@ -28,11 +29,21 @@ class Hub(RecordConfig):
     of ``revision`` is read again.
     """
 
-    kind: Literal["hub"] = "hub"
-    dataset: str
-    subset: str | None = None
-    split: str = "train"
-    revision: str | None = None
+    kind: Annotated[
+        Literal["hub"], Field(description="the kind of source: a dataset of the Hugging Face hub, or a local one")
+    ] = "hub"
+    dataset: Annotated[str, Field(description="id of the dataset on the hub, or the path of a local folder")]
+    subset: Annotated[
+        str | None, Field(description="configuration of the dataset, such as a language; default: the dataset's own")
+    ] = None
+    split: Annotated[str, Field(description="split of the dataset to read, one")] = "train"
+    revision: Annotated[
+        str | None,
+        Field(
+            description="branch, tag or commit of the dataset; default: its main branch; resolved to a commit"
+            " when the build starts"
+        ),
+    ] = None
 
 
 def list_files(config: Hub) -> list[File]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import Field
 
 from pipeline.sources.base import (
     File,
@@ -35,7 +36,9 @@ _LARGEST = 4000  # digits; Python converts no more than 4,300
 class Jsonl(FileConfig, RecordConfig):
     """Documents from JSON lines. Blank lines are passed over; numbers of records are numbers of lines."""
 
-    kind: Literal["jsonl"] = "jsonl"
+    kind: Annotated[Literal["jsonl"], Field(description="the kind of source: JSON lines, a document per line")] = (
+        "jsonl"
+    )
 
 
 def list_files(config: Jsonl) -> list[File]:

@@ -7,12 +7,13 @@ import io
 import math
 from collections.abc import Iterator
 from itertools import count, pairwise
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from pipeline.sources import messages
 from pipeline.sources.base import (
@@ -42,7 +43,9 @@ _FAILURES = (*OF_CONTENT, OSError)
 class Parquet(FileConfig, RecordConfig):
     """Documents from columnar files. Only the columns that the recipe needs are read."""
 
-    kind: Literal["parquet"] = "parquet"
+    kind: Annotated[
+        Literal["parquet"], Field(description="the kind of source: Parquet, Arrow and Feather, a document per row")
+    ] = "parquet"
 
 
 def list_files(config: Parquet) -> list[File]:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ByteSize
+from pydantic import AfterValidator, ByteSize, Field
 
 from pipeline.sources.base import Document, File, FileConfig, Ids, Record, Rejected, excerpt, find_files
 from pipeline.sources.reading import TORN, Damaged, Line, bounded, open_file, read_lines
@@ -29,8 +29,16 @@ class Text(FileConfig):
     line after that many bytes.
     """
 
-    kind: Literal["text"] = "text"
-    block_bytes: Annotated[ByteSize, AfterValidator(_positive)] | None = None
+    kind: Annotated[
+        Literal["text"], Field(description="the kind of source: text files in UTF-8, a document per file")
+    ] = "text"
+    block_bytes: Annotated[
+        Annotated[ByteSize, AfterValidator(_positive)] | None,
+        Field(
+            description="cut a file into documents at the first blank line after this many bytes; default: one"
+            " document per file"
+        ),
+    ] = None
 
 
 def list_files(config: Text) -> list[File]:

@@ -47,10 +47,20 @@ class Warc(FileConfig):
     for each page; a page beyond them goes to quarantine.
     """
 
-    kind: Literal["warc"] = "warc"
-    extractor: Literal["resiliparse", "trafilatura"] = "resiliparse"
-    page_seconds: Annotated[float, Field(gt=0)] = 10.0
-    page_memory: ByteSize = ByteSize(2 << 30)
+    kind: Annotated[
+        Literal["warc"], Field(description="the kind of source: web archives (WARC), a document per page")
+    ] = "warc"
+    extractor: Annotated[
+        Literal["resiliparse", "trafilatura"], Field(description="library that extracts the text of HTML pages")
+    ] = "resiliparse"
+    page_seconds: Annotated[
+        float,
+        Field(gt=0, description="seconds of processor time for one page; a page that needs more goes to quarantine"),
+    ] = 10.0
+    page_memory: Annotated[
+        ByteSize,
+        Field(description="memory for one page in bytes of address space; a page that needs more goes to quarantine"),
+    ] = ByteSize(2 << 30)
 
 
 def list_files(config: Warc) -> list[File]:

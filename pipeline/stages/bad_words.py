@@ -36,9 +36,18 @@ class Config(stage.Config):
     ``max_fraction`` which share of the document's words they may be (null: any).
     """
 
-    lists: Annotated[dict[str, str], Field(min_length=1)]
-    max_count: Annotated[int, Field(ge=0)] | None = 0
-    max_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
+    lists: Annotated[
+        dict[str, str],
+        Field(min_length=1, description='file of words for each language, one per line; "*" is for all languages'),
+    ]
+    max_count: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Field(description="occurrences above which a document is dropped; null: any number"),
+    ] = 0
+    max_fraction: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None,
+        Field(description="share of the document's words above which it is dropped; null: any share"),
+    ] = None
 
 
 def rules(config: Config) -> list[Rule]:

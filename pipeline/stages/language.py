@@ -40,10 +40,16 @@ class Lines(stage.Config):
     least share of the bytes of lines that count that must be in the document's own language (null: any).
     """
 
-    keep: Annotated[list[str], Field(min_length=1)] | None = None
-    min_fraction: Score | None = None
-    min_bytes: Annotated[int, Field(ge=1)] = 30
-    min_score: Score = 0.5
+    keep: Annotated[
+        Annotated[list[str], Field(min_length=1)] | None,
+        Field(description="languages whose lines stay, all others are cut; default: no line is cut"),
+    ] = None
+    min_fraction: Annotated[
+        Score | None,
+        Field(description="smallest share of bytes that must be in the document's own language; null: any share"),
+    ] = None
+    min_bytes: Annotated[int, Field(ge=1, description="bytes below which a line has no language and stays")] = 30
+    min_score: Annotated[Score, Field(description="score below which a line has no language and stays")] = 0.5
 
 
 class Config(stage.Config):
@@ -54,11 +60,26 @@ class Config(stage.Config):
     many languages and scores of each text in the signal ``languages``. ``lines``: name each line, too.
     """
 
-    model: str = "lid.176"
-    keep: Annotated[dict[str, Score], Field(min_length=1)] = DEFAULT_KEEP
-    max_bytes: Annotated[int, Field(ge=SMALLEST)] | None = 1000
-    top_k: Annotated[int, Field(ge=1, le=10)] = 1
-    lines: Lines | None = None
+    model: Annotated[
+        str, Field(description="fastText model: lid.176, or the path of another whose labels are languages")
+    ] = "lid.176"
+    keep: Annotated[
+        dict[str, Score],
+        Field(
+            min_length=1,
+            description='lowest score of each language that stays, "*" for all others; default: datatrove\'s en'
+            " 0.65 (CCNet: 0.5)",
+        ),
+    ] = DEFAULT_KEEP
+    max_bytes: Annotated[
+        Annotated[int, Field(ge=SMALLEST)] | None,
+        Field(description="bytes of a longer text that the model reads, as an excerpt; null: all of it"),
+    ] = 1000
+    top_k: Annotated[
+        int,
+        Field(ge=1, le=10, description="languages to store for each text; above 1 they are in the signal `languages`"),
+    ] = 1
+    lines: Annotated[Lines | None, Field(description="identify the language of each line, too")] = None
 
 
 GUESSES = pa.list_(pa.struct([("language", pa.string()), ("score", pa.float32())]))

@@ -57,15 +57,19 @@ CCNET_EDGES: dict[str, Edges] = {
 class PieceModel(stage.Config):
     """A KenLM model of SentencePiece pieces, as CCNet's are: texts are normalised as there, each is one sentence."""
 
-    kenlm: str
-    sentencepiece: str
+    kenlm: Annotated[str, Field(description="path of the KenLM model, ARPA or binary")]
+    sentencepiece: Annotated[str, Field(description="path of the SentencePiece model whose pieces it scores")]
 
 
 class Drop(stage.Config):
     """Shares of each language's documents to drop: those with the lowest and with the highest perplexity."""
 
-    lowest: Share = 0.02
-    highest: Share = 0.10
+    lowest: Annotated[
+        Share, Field(description="share of each language's documents to drop at the low end, mostly boilerplate")
+    ] = 0.02
+    highest: Annotated[
+        Share, Field(description="share of each language's documents to drop at the high end, mostly noise")
+    ] = 0.10
 
 
 class Config(stage.Config):
@@ -79,15 +83,41 @@ class Config(stage.Config):
     not name are cut at 0.3 and 0.6.
     """
 
-    models: Annotated[dict[str, str | PieceModel], Field(min_length=1)] = {"en": TRAINED}
-    order: Annotated[int, Field(ge=2, le=6)] = 5
-    prune: training.Prune = [0, 0, 1]
-    estimator: training.Estimator = "auto"
-    reference: Reference = Reference()
-    drop: Drop = Drop()
-    minimum: dict[str, Perplexity] = {}
-    maximum: dict[str, Perplexity] = {}
-    edges: tuple[Share, Share] | Literal["ccnet"] | dict[str, Edges] = EDGES
+    models: Annotated[
+        dict[str, str | PieceModel],
+        Field(
+            min_length=1,
+            description="model of each language: a KenLM path, {kenlm, sentencepiece} as CCNet's, or `build` to"
+            " train one here",
+        ),
+    ] = {"en": TRAINED}
+    order: Annotated[
+        int, Field(ge=2, le=6, description="longest n-gram of a trained model, in words; 5 as in CCNet")
+    ] = 5
+    prune: Annotated[
+        training.Prune,
+        Field(description="count at or below which n-grams are left out, for each order from 1; as in lmplz"),
+    ] = [0, 0, 1]
+    estimator: Annotated[
+        training.Estimator,
+        Field(description="program that trains: KenLM's lmplz, our own, or lmplz where it is installed"),
+    ] = "auto"
+    reference: Annotated[Reference, Field(description="documents that models are trained on")] = Reference()
+    drop: Annotated[Drop, Field(description="shares of each language's documents to drop by perplexity")] = Drop()
+    minimum: Annotated[
+        dict[str, Perplexity], Field(description="lowest perplexity that stays, by language; in place of `drop.lowest`")
+    ] = {}
+    maximum: Annotated[
+        dict[str, Perplexity],
+        Field(description="highest perplexity that stays, by language; in place of `drop.highest`"),
+    ] = {}
+    edges: Annotated[
+        tuple[Share, Share] | Literal["ccnet"] | dict[str, Edges],
+        Field(
+            description="where head ends and tail begins: two shares of documents (CCNet: 0.3 and 0.6), `ccnet`"
+            " for its published perplexities, or perplexities by language"
+        ),
+    ] = EDGES
 
     @property
     def edge_shares(self) -> tuple[float, float]:

@@ -9,10 +9,11 @@ rest is cut: no place in a text moves, and the account of bytes holds.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from pipeline import stage
 from pipeline.stage import Batch, Measured, Stage
@@ -33,12 +34,18 @@ class Config(stage.Config):
     ``reserved_ips``: also IP addresses that are not public (private networks, loopback, documentation).
     """
 
-    email: Action = "replace"
-    ip: Action = "replace"
-    phone: Action = "replace"
-    iban: Action = "replace"
-    card: Action = "replace"
-    reserved_ips: bool = False
+    email: Annotated[Action, Field(description="what to do with e-mail addresses")] = "replace"
+    ip: Annotated[Action, Field(description="what to do with IP addresses")] = "replace"
+    phone: Annotated[Action, Field(description="what to do with phone numbers")] = "replace"
+    iban: Annotated[Action, Field(description="what to do with bank account numbers (IBAN)")] = "replace"
+    card: Annotated[Action, Field(description="what to do with credit card numbers")] = "replace"
+    reserved_ips: Annotated[
+        bool,
+        Field(
+            description="treat IP addresses that are not public like the others: private networks, loopback,"
+            " documentation"
+        ),
+    ] = False
 
 
 def rules(config: Config) -> list[Rule]:

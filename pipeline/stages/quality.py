@@ -7,8 +7,10 @@ What a text has, says a fastText classifier: one that the user brings, or one th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import pyarrow as pa
+from pydantic import Field
 
 from pipeline.build import Step, measure_step
 from pipeline.classifier import labelled
@@ -28,7 +30,9 @@ class Config(Classifier):
     (``{en: 0.5}``; documents in other languages are scored and stay).
     """
 
-    minimum: Bound = 0.5
+    minimum: Annotated[
+        Bound, Field(description="lowest probability of the label that stays: one for all, or by language")
+    ] = 0.5
 
 
 def steps() -> list[Step]:

@@ -30,10 +30,19 @@ class Config(stage.Config):
     ``banned_words`` are whole words, in any case, anywhere in the URL; more than ``max_banned_words`` drop it.
     """
 
-    blocklist: str | None = None
-    allowlist: str | None = None
-    banned_words: list[Annotated[str, Field(min_length=1)]] = []
-    max_banned_words: Annotated[int, Field(ge=0)] = 0
+    blocklist: Annotated[
+        str | None,
+        Field(description="file of domains to drop, one per line, subdomains included; a hosts file will do"),
+    ] = None
+    allowlist: Annotated[
+        str | None,
+        Field(description="file of domains to keep, one per line, subdomains included; all others are dropped"),
+    ] = None
+    banned_words: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        Field(description="whole words to look for in addresses, in any letter case"),
+    ] = []
+    max_banned_words: Annotated[int, Field(ge=0, description="banned words that an address may hold")] = 0
 
 
 SIGNALS = {"url_blocked": pa.uint8(), "url_allowed": pa.uint8(), "url_banned_words": pa.int32()}

@@ -51,17 +51,38 @@ class TokenizerConfig(Config):
     unknown characters as <0xNN>.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    algorithm: Algorithm
-    vocab_size: Annotated[int, Field(ge=8, le=1 << 24)]
-    pre_tokenizer: PreTokenizer | None = None
-    normalizer: Literal["none", "nfc", "nfkc"] | None = None
-    lowercase: bool | None = None
-    strip_accents: bool | None = None
-    split_digits: bool = False
-    split_cjk: bool = False
-    split_scripts: list[Script] = []
-    byte_fallback: bool = False
+    name: Annotated[
+        str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the tokenizer, and of its folder")
+    ]
+    algorithm: Annotated[Algorithm, Field(description="algorithm: BPE (GPT-2), WordPiece (BERT) or Unigram (T5)")]
+    vocab_size: Annotated[
+        int, Field(ge=8, le=1 << 24, description="entries of the vocabulary, special tokens included")
+    ]
+    pre_tokenizer: Annotated[
+        PreTokenizer | None,
+        Field(
+            description="how text is cut into words first; default: gpt2 for bpe, bert for wordpiece, metaspace"
+            " for unigram"
+        ),
+    ] = None
+    normalizer: Annotated[
+        Literal["none", "nfc", "nfkc"] | None,
+        Field(description="Unicode normal form of the text; default: by algorithm, as in GPT-2, BERT and T5"),
+    ] = None
+    lowercase: Annotated[bool | None, Field(description="write all letters in lower case; default: by algorithm")] = (
+        None
+    )
+    strip_accents: Annotated[bool | None, Field(description="remove accents from letters; default: by algorithm")] = (
+        None
+    )
+    split_digits: Annotated[bool, Field(description="make each digit a piece of its own")] = False
+    split_cjk: Annotated[
+        bool, Field(description="make each Chinese character a piece of its own; pre-tokenizer bert always does")
+    ] = False
+    split_scripts: Annotated[
+        list[Script], Field(description="scripts of which each character is a piece of its own")
+    ] = []
+    byte_fallback: Annotated[bool, Field(description="write unknown characters as their bytes, <0xNN>")] = False
     remove_extra_whitespaces: Annotated[
         bool,
         Field(
@@ -76,13 +97,29 @@ class TokenizerConfig(Config):
             " (SentencePiece's default)"
         ),
     ] = True
-    special_tokens: dict[Role, str] | None = None
-    added_tokens: list[str] = []
-    template: Template | None = None
-    score: Literal["likelihood", "frequency"] = "likelihood"
-    min_frequency: Annotated[int, Field(ge=1)] = 2
-    max_token_length: Annotated[int, Field(ge=1)] | None = None
-    limit_alphabet: Annotated[int, Field(ge=1)] | None = None
+    special_tokens: Annotated[
+        dict[Role, str] | None,
+        Field(description="text of the special token for each role; default: by algorithm, as in GPT-2, BERT and T5"),
+    ] = None
+    added_tokens: Annotated[list[str], Field(description="texts that are always one token")] = []
+    template: Annotated[
+        Template | None, Field(description="special tokens put around a text; default: by algorithm")
+    ] = None
+    score: Annotated[
+        Literal["likelihood", "frequency"],
+        Field(
+            description="how WordPiece rates a pair: freq(xy) / (freq(x) freq(y)) (Schuster 2012), or by count as BPE"
+        ),
+    ] = "likelihood"
+    min_frequency: Annotated[int, Field(ge=1, description="occurrences below which a pair is not merged")] = 2
+    max_token_length: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="longest token in characters, in bytes for byte-level tokenizers; default: any length"),
+    ] = None
+    limit_alphabet: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="characters of the alphabet, the most frequent ones; default: all"),
+    ] = None
     character_coverage: Annotated[
         float | None,
         Field(
@@ -92,8 +129,12 @@ class TokenizerConfig(Config):
             " (SentencePiece: 0.9995); default: all that half of the vocabulary holds, 0.9995 of the text at least",
         ),
     ] = None
-    continuing_subword_prefix: str = "##"
-    end_of_word_suffix: str = "</w>"
+    continuing_subword_prefix: Annotated[
+        str, Field(description="mark of WordPiece tokens that continue a word; BERT's")
+    ] = "##"
+    end_of_word_suffix: Annotated[
+        str, Field(description="mark of BPE tokens that end a word, where words are split at whitespace")
+    ] = "</w>"
     model_max_length: Annotated[
         int | None,
         Field(
@@ -190,7 +231,7 @@ def _is_cut_by_bert(token: str) -> bool:
 class ReferenceConfig(Config):
     """A published tokenizer that the report compares ours with."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="name of the tokenizer in the report")]
     path: Annotated[
         str,
         Field(description="tokenizer.json, vocab.txt, a SentencePiece .model, or a folder with one or GPT-2's files"),
@@ -200,4 +241,9 @@ class ReferenceConfig(Config):
 class PackConfig(Config):
     """``heldout``: share of each domain's documents that no tokenizer and no model is trained on."""
 
-    heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    heldout: Annotated[
+        float,
+        Field(
+            gt=0, lt=0.5, description="share of each domain's documents that no tokenizer and no model is trained on"
+        ),
+    ] = 0.01
