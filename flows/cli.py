@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from flows.terminal import Console
 from pipeline import MillError, messages
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""What commands show in the terminal when they are done. Text of documents is never read as markup."""
+"""What commands show in the terminal when they are done. Text of documents is never read as markup or control codes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
+from flows.terminal import Text
 from pipeline.build import Build
 from pipeline.diff import Difference
 from pipeline.inspect import BuildRow, Check, Explanation, Forgotten, Passage
@@ -138,7 +138,7 @@ def _funnel_table(account: Mapping[str, Any]) -> Table:
     for row in account["rows"]:
         gone, cut = row["gone"], row["cut"]["bytes"]
         table.add_row(
-            row["title"],
+            Text(row["title"]),
             formats.count(row["documents"]),
             formats.count(gone["documents"]) if gone["documents"] else "–",
             formats.size(row["bytes"]),

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from flows import tracking
+from pipeline.messages import visible
 
 Advance = Callable[[int, str], None]
 """Called with how many of a step's items are done, and a short note such as ``12.3 MB/s``."""
@@ -69,7 +70,7 @@ class Reporter:
 
     def tell(self, message: str) -> None:
         """A line for the user beside the steps'."""
-        print(message, file=sys.stderr)
+        print(visible(message), file=sys.stderr)
 
     def _close(self, title: str, done: str, note: str, seconds: float, finished: bool) -> None:
         tracking.log(

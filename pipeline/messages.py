@@ -23,11 +23,25 @@ _REMEDIES = {
 #: Libraries written in Rust give the system's number only so.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
+#: Characters that steer a terminal or turn the order of what is read: C0 and C1 (tab and newline are kept), DEL, the
+#: marks of writing direction; and surrogates, which no terminal can be sent.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """``text`` with each character that would steer a terminal written as an escape, such as ``\\x1b``."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 def message(error: BaseException) -> str | None:
     """The message of ``error`` where it names what a user can put right: an error of corpusmill's own, or one that the
-    operating system gave. None for every other: a fault, whose traceback is needed.
+    operating system gave. None for every other: a fault, whose traceback is needed. What steers a terminal is escaped.
     """
+    told = _message(error)
+    return None if told is None else visible(told)
+
+
+def _message(error: BaseException) -> str | None:
     if isinstance(error, MillError):
         return str(error)
     if isinstance(error, OSError) and (error.errno is not None or isinstance(error, FileNotFoundError)):

@@ -1,0 +1,38 @@
+"""The terminal: whatever data says, no control character of it reaches the screen.
+
+Ids, addresses, file names and texts are other people's; a raw escape sequence among them could retitle the window,
+hide lines or write to the clipboard. ``Console`` lets none through, whichever way text comes to it; ``Text`` makes the
+escapes before widths are measured, and shows also the few characters that rich's own drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import rich.console
+import rich.text
+from rich.segment import Segment
+
+from pipeline.messages import visible
+
+
+class Text(rich.text.Text):
+    """rich's Text, of visible characters only."""
+
+    def __init__(self, text: str = "", *args: Any, **named: Any) -> None:
+        super().__init__(visible(text), *args, **named)
+
+    def append(self, text: Any, style: Any = None) -> Any:
+        return super().append(visible(text) if isinstance(text, str) else text, style)
+
+
+class Console(rich.console.Console):
+    """rich's Console; control codes are rich's own (cursor, colours), never those in what is printed."""
+
+    def render_str(self, text: str, **named: Any) -> rich.text.Text:
+        return super().render_str(visible(text), **named)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
