@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.stopping import on_stop
-from pipeline import MillError
+from pipeline import MillError, notation
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.locking import locked
@@ -18,6 +18,10 @@ from pipeline.store import files
 from training.recipe import BuildRecipe, stored
 
 BUILDS = Path("data/builds")
+
+
+class OtherRecipe(MillError):
+    """The build's folder belongs to another recipe with the same name."""
 
 
 def open_build(recipe: Path, builds: Path = BUILDS) -> Build[BuildRecipe]:
@@ -55,9 +59,10 @@ def on_record(
     """Hold the build's lock, and note in its ``build.json`` when this run began, ended, and how.
 
     ``flow_run`` (its page in the Prefect UI) and ``seconds`` (the time each step took) are read when the block ends.
-    Raises BuildBusy if another process is at work.
+    Raises BuildBusy if another process is at work, OtherRecipe if the folder is another recipe's.
     """
     with locked(build.root):
+        _check_owner(build, recipe)
         files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
         entry: dict[str, Any] = {
             "started": _now(),
@@ -88,6 +93,27 @@ def on_record(
                 close("cancelled")
                 raise
             close("completed")
+
+
+def _check_owner(build: Build, recipe: Path) -> None:
+    """Raises OtherRecipe if the folder was built from another file that still is a recipe of this name.
+
+    A recipe that was edited, moved or copied goes on with its build.
+    """
+    if not files.exists(build.path("build.json")):
+        return
+    owner = recipe_of(build)
+    if not owner.is_file() or owner.samefile(recipe) or owner.read_bytes() == recipe.read_bytes():
+        return
+    try:
+        _, content = notation.read(notation.read_file(owner), str(owner))
+    except notation.WrongRecipe:
+        return  # no longer a recipe
+    if isinstance(content, dict) and content.get("name") == build.recipe.name:
+        raise OtherRecipe(
+            f"{build.root}: this folder holds the build of {owner}, and {recipe.resolve()} is another recipe with the "
+            f"same name, {build.recipe.name!r}: give it another `name`, or another folder with --builds"
+        )
 
 
 def _runs(build: Build) -> list[dict[str, Any]]:

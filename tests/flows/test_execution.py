@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flows import execution
 from flows.execution import Pool, WorkerKilled, grouped, run_step
-from flows.opening import on_record, open_build
+from flows.opening import OtherRecipe, on_record, open_build
 from flows.progress import TerminalReporter, reporting
 from pipeline import inspect
 from pipeline.build import Step
@@ -132,6 +132,39 @@ def test_two_runs_never_share_a_build_and_a_killed_one_is_marked(topics_recipe, 
     assert [run["state"] for run in runs] == ["killed", "failed"]
     assert runs[1]["error"] == "KeyError: 'broken'"
     assert runs[1]["steps"] == {"ingest": 1.0}
+
+
+def test_another_recipe_of_the_same_name_does_not_take_over_the_folder(topics_recipe, tmp_path):
+    build = open_build(topics_recipe, tmp_path)
+    other = tmp_path / "other.yaml"
+    other.write_text(topics_recipe.read_text() + "# of somebody else\n")
+    with on_record(build, topics_recipe, no_page, {}):
+        pass
+    before = Path(build.path("build.json")).read_bytes()
+    with pytest.raises(OtherRecipe) as refused, on_record(build, other, no_page, {}):
+        pass
+    for part in (str(topics_recipe), str(other), "--builds", "`name`"):
+        assert part in str(refused.value)
+    assert Path(build.path("build.json")).read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["edited", "copied", "moved", "renamed", "no longer a recipe"])
+def test_an_edited_moved_or_copied_recipe_goes_on_with_its_build(change, topics_recipe, tmp_path):
+    build, text = open_build(topics_recipe, tmp_path), topics_recipe.read_text()
+    with on_record(build, topics_recipe, no_page, {}):
+        pass
+    now = topics_recipe if change == "edited" else tmp_path / "now.yaml"
+    now.write_text(text if change == "copied" else text + "# changed\n")
+    if change == "moved":
+        topics_recipe.unlink()
+    elif change == "renamed":  # the earlier file builds into a folder of its own from now on
+        topics_recipe.write_text(text.replace("name: topics", "name: others", 1))
+    elif change == "no longer a recipe":
+        topics_recipe.write_text("a: [")
+    with on_record(build, now, no_page, {}):
+        pass
+    record = files.read_json(build.path("build.json"))
+    assert (len(record["runs"]), record["recipe"]) == (2, str(now.resolve()))
 
 
 def test_a_run_that_is_interrupted_is_recorded_as_cancelled(topics_recipe, tmp_path):
