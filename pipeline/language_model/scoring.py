@@ -10,7 +10,7 @@ import kenlm
 import numpy as np
 import pyarrow as pa
 
-from pipeline import models
+from pipeline import MillError, models
 from pipeline.language_model import ccnet
 from pipeline.language_model.sentences import sentences
 
@@ -74,4 +74,11 @@ def _model(path: str, _digest: str) -> kenlm.Model:
     config = kenlm.Config()
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
-    return kenlm.Model(path, config)
+    try:
+        return kenlm.Model(path, config)
+    except OSError as error:
+        said = str(error.__cause__ or error).partition(" threw ")[2] or str(error)
+        raise MillError(
+            f"{path}: not a language model that KenLM reads: an ARPA file (it begins with \\data\\ and ends with "
+            f"\\end\\) of order 2 to 6, or a KenLM binary. It said: {said[:200]}"
+        ) from error

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline import MillError
 from pipeline.language_model import scoring, training
 from pipeline.language_model.sentences import LONGEST_SENTENCE, sentences
 from tests.pipeline.language_model.reading import read
@@ -66,3 +67,16 @@ def test_a_model_that_was_replaced_is_read_again(path: str, tmp_path: Path):
 def test_no_texts_have_no_perplexity(path: str):
     found, tokens = scoring.perplexity(pa.array([], pa.string()), path)
     assert (len(found), len(tokens)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["not an arpa " + "x" * 100_000, "\\data\\\nngram 1=1\nngram 2=1\n\n\\1-grams:\n" + "y" * 100_000, ""],
+    ids=["other", "broken", "empty"],
+)
+def test_a_file_that_is_no_language_model_is_named_and_not_printed(content: str, tmp_path: Path):
+    path = tmp_path / "x.arpa"
+    path.write_text(content)
+    with pytest.raises(MillError, match=r"x\.arpa: not a language model .* ARPA file") as refused:
+        scoring.perplexity(pa.array(["a text"]), str(path))
+    assert len(str(refused.value)) < 600 + len(str(path))
