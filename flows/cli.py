@@ -226,9 +226,9 @@ def _shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[No
 
 @models_app.command("pull")
 def models_pull(
-    names: Annotated[list[str] | None, typer.Argument(help="Names in data/models.lock; all if absent.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names in pipeline/models.lock; all if absent.")] = None,
 ) -> None:
-    """Fetch the model files named in data/models.lock and check their hashes."""
+    """Fetch the model files named in pipeline/models.lock and check their hashes."""
     with _telling_errors(False):
         from pipeline import models
 
