@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from pipeline import whatif
+from pipeline import inspect, whatif
+from pipeline.build import Build
 from pipeline.recipe import Recipe
 from pipeline.stage import Batch
 from pipeline.stages import heuristics
 from pipeline.stages.heuristics import STAGE, STOP_WORDS, Config
+from pipeline.stages.language import Config as Identification
 from pipeline.store import ledger
 from pipeline.text import languages, spans
+from tests.pipeline import small_build
 
 FAMILIES = ("gopher_quality", "gopher_repetition", "c4", "fineweb", "gopher_quality@dolma", "refinedweb")
 WORDS = {
@@ -167,12 +171,12 @@ def test_every_field_can_be_set_for_one_language():
     assert found["stop_word_count"].to_pylist()[1:] == usual["stop_word_count"].to_pylist()[1:]
     assert spans.cut(pa.array(texts), found["spans"]).to_pylist() == ["", "", texts[2]]
     assert found["short_line_fraction"].to_pylist() == [*usual["short_line_fraction"].to_pylist()[:2], 1.0]
-    limits = {rule.name: rule for rule in heuristics.rules(made)}
-    assert ledger.limits(limits["gopher_quality.min_words"].minimum, pa.array(names), 3).tolist() == [50, 1000, 50]
+    limits = {rule.name: rule.minimum or rule.maximum or 0 for rule in heuristics.rules(made)}
+    assert ledger.limits(limits["gopher_quality.min_words"], pa.array(names), 3).tolist() == [50, 1000, 50]
     for rule, where in (("gopher_quality.max_words", 2), ("c4.curly_bracket", 0)):
-        applied = ledger.limits(limits[rule].maximum, pa.array(names), 3)
+        applied = ledger.limits(limits[rule], pa.array(names), 3)
         assert np.isnan(applied).tolist() == [at == where for at in range(3)]
-    applied = ledger.limits(limits["gopher_repetition.max_top_7gram_characters"].maximum, pa.array(names), 3)
+    applied = ledger.limits(limits["gopher_repetition.max_top_7gram_characters"], pa.array(names), 3)
     assert applied[0] == 0.0001
     assert np.isnan(applied[1:]).all()
     assert {rule.signal for rule in heuristics.rules(made)} <= set(found) <= {*STAGE.signals, "language", "spans"}
@@ -256,3 +260,30 @@ def test_the_lists_hold_what_the_kernels_take_and_no_label_stands_for_two_langua
         assert len(language.stop_words) >= 8 or language.code == "lo"
     assert known["deu_Latn"] is known["deu"] is known["de"]
     assert known["no"].code == "nb"
+
+
+class TwoStages(small_build.SmallRecipe):
+    heuristics: Config | None = None
+
+
+def test_why_shows_the_threshold_of_the_language_of_the_document(tmp_path: Path):
+    names = ["ru", "de", "en"]
+    texts = [text_in("ru", 3), text_in("de", 3), text_in("en", 3)]
+    made = config(gopher_quality={"by_language": {"ru": {"min_words": 20}, "de": {"max_words": None}}})
+    build = Build(str(tmp_path), TwoStages(language=Identification(keep=dict.fromkeys(names, 0.5)), heuristics=made))  # type: ignore[arg-type]
+    documents = [small_build.document(number, text) for number, text in enumerate(texts)]
+    small_build.write_documents(build, documents, 2)
+    named = {"language": pa.array(names), "language_score": pa.array([0.9] * 3)}
+    small_build.write_ledger(build, "language", named)
+    signals = {name: values for name, values in measure(made, texts, names).items() if name != "language"}
+    small_build.write_ledger(build, "heuristics", signals)
+    shown = {}
+    for number, name in enumerate(names):
+        passage = inspect.why(build, f"web/page.jsonl#{number}").passages[-1]
+        shown[name] = {check.rule.split(".")[1]: (check.threshold, check.group) for check in passage.checks}
+    assert {name: checks["min_words"] for name, checks in shown.items()} == {
+        "ru": (20, "ru"), "de": (50, "de"), "en": (50, "en"),
+    }  # fmt: skip
+    assert [shown[name]["max_words"][0] for name in names] == [100_000, None, 100_000]
+    longest = [shown[name]["max_mean_word_length"][0] for name in names]
+    assert longest == [*(round(10 * languages.known()[name].word_length, 2) for name in ("ru", "de")), 10]
