@@ -23,22 +23,20 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pydantic import (
     AliasChoices,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from pipeline import MillError, stage
+from pipeline import MillError, limits, stage
 from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
 from pipeline.text import c4 as c4_lines
@@ -47,26 +45,9 @@ from pipeline.text.languages import Language
 
 VERSION = 6
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Ratio = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-
-
-def _form(value: Any) -> str:
-    return "per language" if isinstance(value, Mapping) else "for all"
-
-
-T = TypeVar("T")
-Limit = (
-    Annotated[Annotated[T, Tag("for all")] | Annotated[dict[str, T], Tag("per language")], Discriminator(_form)] | None
-)
-ShareLimit, RatioLimit, CountLimit = Limit[Share], Limit[Ratio], Limit[Count]
-Length = Annotated[int, Field(ge=2, le=10, description="words of an n-gram")]
-StopWords = Annotated[tuple[str, ...], Field(max_length=64)]
-
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-TOP_NGRAMS: dict[int, ShareLimit] = {2: 0.20, 3: 0.18, 4: 0.16}
-DUPLICATE_NGRAMS: dict[int, ShareLimit] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+TOP_NGRAMS: dict[int, limits.ShareLimit] = {2: 0.20, 3: 0.18, 4: 0.16}
+DUPLICATE_NGRAMS: dict[int, limits.ShareLimit] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 
 
 class Family(stage.Config):
@@ -143,17 +124,17 @@ class GopherQuality(Family):
     text mostly in them has no mean word length. Without stop words the rule on them does not apply.
     """
 
-    min_words: CountLimit = 50
-    max_words: CountLimit = 100_000
-    min_mean_word_length: RatioLimit = 3.0
-    max_mean_word_length: RatioLimit = 10.0
-    max_hashes_per_word: RatioLimit = 0.1
-    max_ellipses_per_word: RatioLimit = 0.1
-    max_bullet_lines: ShareLimit = 0.9
-    max_ellipsis_lines: ShareLimit = 0.3
-    min_words_with_letter: ShareLimit = 0.8
-    min_stop_words: CountLimit = 2
-    stop_words: StopWords = STOP_WORDS
+    min_words: limits.MinWords = 50
+    max_words: limits.MaxWords = 100_000
+    min_mean_word_length: limits.MinMeanLength = 3.0
+    max_mean_word_length: limits.MaxMeanLength = 10.0
+    max_hashes_per_word: limits.MaxHashes = 0.1
+    max_ellipses_per_word: limits.MaxEllipses = 0.1
+    max_bullet_lines: limits.MaxBullets = 0.9
+    max_ellipsis_lines: limits.MaxEllipsisLines = 0.3
+    min_words_with_letter: limits.MinLettered = 0.8
+    min_stop_words: limits.MinDistinctStopWords = 2
+    stop_words: limits.StopWords = STOP_WORDS
 
     def adapted(self, language: Language) -> dict[str, Any]:
         bounds = _looser(self, "min_mean_word_length", "max_mean_word_length", language.word_length)
@@ -170,12 +151,12 @@ class GopherRepetition(Family):
     Declaration of Human Rights, which says the same in each, has more of them than words in English.
     """
 
-    max_duplicate_paragraphs: ShareLimit = 0.30
-    max_duplicate_paragraph_characters: ShareLimit = 0.20
-    max_duplicate_lines: ShareLimit = 0.30
-    max_duplicate_line_characters: ShareLimit = 0.20
-    max_top_ngram_characters: dict[Length, ShareLimit] = TOP_NGRAMS
-    max_duplicate_ngram_characters: dict[Length, ShareLimit] = DUPLICATE_NGRAMS
+    max_duplicate_paragraphs: limits.MaxParagraphs = 0.30
+    max_duplicate_paragraph_characters: limits.MaxParagraphCharacters = 0.20
+    max_duplicate_lines: limits.MaxLines = 0.30
+    max_duplicate_line_characters: limits.MaxLineCharacters = 0.20
+    max_top_ngram_characters: limits.MaxTop = TOP_NGRAMS
+    max_duplicate_ngram_characters: limits.MaxNgrams = DUPLICATE_NGRAMS
 
     def units(self, label: str | None) -> float:
         """How many characters or syllables count as one word in n-grams of the language ``label``; 1 with spaces."""
@@ -193,15 +174,15 @@ class C4(Family):
     ``min_sentences``.
     """
 
-    end_punctuation: bool = True
-    min_words_per_line: Count = 3
-    max_word_length: Annotated[int, Field(ge=1)] = 1000
-    remove_citations: bool = True
-    drop_javascript_lines: bool = True
-    drop_policy_lines: bool = True
-    drop_lorem_ipsum: bool = True
-    drop_curly_bracket: bool = True
-    min_sentences: CountLimit = 5
+    end_punctuation: limits.EndPunctuation = True
+    min_words_per_line: limits.MinLineWords = 3
+    max_word_length: limits.MaxWordLength = 1000
+    remove_citations: limits.Citations = True
+    drop_javascript_lines: limits.Javascript = True
+    drop_policy_lines: limits.Policy = True
+    drop_lorem_ipsum: limits.LoremIpsum = True
+    drop_curly_bracket: limits.CurlyBracket = True
+    min_sentences: limits.MinSentences = 5
 
     def adapted(self, language: Language) -> dict[str, Any]:
         return {} if language.end_marks else {"end_punctuation": False, "min_sentences": None}
@@ -223,11 +204,11 @@ def _end_marks(label: str | None) -> int:
 class FineWebQuality(Family):
     """Lines that end in punctuation, short lines, characters in repeated lines, newlines per word."""
 
-    min_lines_with_end_punctuation: ShareLimit = 0.12
-    max_short_lines: ShareLimit = 0.67
-    short_line_characters: Count = 30
-    max_duplicate_line_characters: ShareLimit = 0.01
-    max_newlines_per_word: RatioLimit = 0.3
+    min_lines_with_end_punctuation: limits.MinEnded = 0.12
+    max_short_lines: limits.MaxShort = 0.67
+    short_line_characters: limits.ShortLine = 30
+    max_duplicate_line_characters: limits.MaxFineWebLines = 0.01
+    max_newlines_per_word: limits.MaxNewlines = 0.3
 
     def adapted(self, language: Language) -> dict[str, Any]:
         short = round(_default(self, "short_line_characters") * min(language.line_length, 1))
@@ -238,16 +219,16 @@ class FineWebQuality(Family):
 class DolmaQuality(Family):
     """Like ``GopherQuality`` with the median word length, words that hold # or U+2026, and stop words by occurrence."""
 
-    min_words: CountLimit = 50
-    max_words: CountLimit = 100_000
-    min_median_word_length: RatioLimit = 3.0
-    max_median_word_length: RatioLimit = 10.0
-    max_words_with_symbol: ShareLimit = 0.1
-    max_bullet_lines: ShareLimit = 0.9
-    max_ellipsis_lines: ShareLimit = 0.3
-    min_words_with_letter: ShareLimit = 0.8
-    min_stop_words: CountLimit = 2
-    stop_words: StopWords = STOP_WORDS
+    min_words: limits.MinWords = 50
+    max_words: limits.MaxWords = 100_000
+    min_median_word_length: limits.MinMedianLength = 3.0
+    max_median_word_length: limits.MaxMedianLength = 10.0
+    max_words_with_symbol: limits.MaxSymbols = 0.1
+    max_bullet_lines: limits.MaxBullets = 0.9
+    max_ellipsis_lines: limits.MaxEllipsisLines = 0.3
+    min_words_with_letter: limits.MinLettered = 0.8
+    min_stop_words: limits.MinStopWords = 2
+    stop_words: limits.StopWords = STOP_WORDS
 
     def adapted(self, language: Language) -> dict[str, Any]:
         if not language.spaces:  # a word is here what stands between spaces
@@ -259,21 +240,22 @@ class DolmaQuality(Family):
 class DolmaRepetition(Family):
     """All copies, the first too, as a share of lines and of the characters in words; n-grams overlap."""
 
-    max_duplicate_lines: ShareLimit = 0.30
-    max_duplicate_line_characters: RatioLimit = 0.20
-    max_top_ngram_characters: dict[Length, RatioLimit] = TOP_NGRAMS
-    max_duplicate_ngram_characters: dict[Length, ShareLimit] = DUPLICATE_NGRAMS
+    max_duplicate_lines: limits.MaxLines = 0.30
+    max_duplicate_line_characters: limits.MaxLineCharacterRatio = 0.20
+    max_top_ngram_characters: limits.MaxTopRatio = TOP_NGRAMS
+    max_duplicate_ngram_characters: limits.MaxNgrams = DUPLICATE_NGRAMS
 
 
 class RefinedWeb(Family):
     """Lines are dropped; a page that loses too many words in them goes too."""
 
-    max_uppercase: Share = 0.5
-    max_removed_words: ShareLimit = 0.05
+    max_uppercase: limits.MaxUppercase = 0.5
+    max_removed_words: limits.MaxRemoved = 0.05
 
 
-def _family(name: str, dialect: str) -> Any:
-    return Field(default=None, validation_alias=AliasChoices(name.removesuffix("_dolma") + "@" + dialect, name))
+def _family(name: str, dialect: str, about: str) -> Any:
+    names = AliasChoices(name.removesuffix("_dolma") + "@" + dialect, name)
+    return Field(default=None, validation_alias=names, description=about)
 
 
 class Config(stage.Config):
@@ -281,13 +263,21 @@ class Config(stage.Config):
 
     model_config = ConfigDict(validate_by_name=True)
 
-    gopher_quality: GopherQuality | None = _family("gopher_quality", "datatrove")
-    gopher_repetition: GopherRepetition | None = _family("gopher_repetition", "datatrove")
-    c4: C4 | None = _family("c4", "datatrove")
-    fineweb: FineWebQuality | None = _family("fineweb", "datatrove")
-    gopher_quality_dolma: DolmaQuality | None = _family("gopher_quality_dolma", "dolma")
-    gopher_repetition_dolma: DolmaRepetition | None = _family("gopher_repetition_dolma", "dolma")
-    refinedweb: RefinedWeb | None = None
+    gopher_quality: GopherQuality | None = _family(
+        "gopher_quality", "datatrove", "Gopher's quality rules as datatrove counts them, which made FineWeb (Rae 2021)"
+    )
+    gopher_repetition: GopherRepetition | None = _family(
+        "gopher_repetition", "datatrove", "Gopher's repetition rules as datatrove counts them (Rae 2021)"
+    )
+    c4: C4 | None = _family("c4", "datatrove", "C4's rules of lines and pages (Raffel 2020)")
+    fineweb: FineWebQuality | None = _family("fineweb", "datatrove", "FineWeb's quality rules (Penedo 2024)")
+    gopher_quality_dolma: DolmaQuality | None = _family(
+        "gopher_quality_dolma", "dolma", "Gopher's quality rules as dolma counts them"
+    )
+    gopher_repetition_dolma: DolmaRepetition | None = _family(
+        "gopher_repetition_dolma", "dolma", "Gopher's repetition rules as dolma counts them"
+    )
+    refinedweb: RefinedWeb | None = Field(default=None, description="RefinedWeb's rules of lines (Penedo 2023)")
 
     @model_validator(mode="before")
     @classmethod

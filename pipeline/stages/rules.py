@@ -37,7 +37,14 @@ Condition = Annotated[str, AfterValidator(_condition)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class Config(RootModel[Annotated[dict[Name, Condition], Field(min_length=1)]]):
+class Config(
+    RootModel[
+        Annotated[
+            dict[Name, Condition],
+            Field(min_length=1, description="condition on signals; a document for which it holds is dropped"),
+        ]
+    ]
+):
     """Names and conditions; a document for which one holds is dropped by ``rules.<name>``.
 
     They may name the signals of the stages before, and of each document ``bytes``, ``characters``, ``id``, ``source``,
