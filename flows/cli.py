@@ -503,26 +503,27 @@ def runs(builds: Builds = BUILDS) -> None:
 @app.command()
 def fields(
     section: Annotated[
-        str | None, typer.Argument(help="A section of a recipe; all sections are named if absent.")
+        str | None,
+        typer.Argument(help="A section of a recipe, or a kind of its entries (sources.csv); all sections if absent."),
     ] = None,
 ) -> None:
-    """Explain what a recipe may say: every field with its type, default and purpose."""
+    """Explain the fields of a recipe: type, default and purpose."""
     with _telling_errors(False):
-        from rich.table import Table
-
+        from flows import console
         from flows import fields as reference
 
         if section is None:
             terminal.print("A recipe's sections; `mill fields SECTION` explains one:\n")
-            terminal.print("  " + "\n  ".join(reference.sections()))
+            terminal.print(console.fields_view(reference.sections()))
             return
-        table = Table("field", "type", "default", "", box=None, pad_edge=False, show_edge=False)
-        for field in reference.fields(section):
-            table.add_row(f"[bold]{field.name}[/]".replace("[]", r"\[]"), field.type, field.default, field.about)
+        if kinds := reference.kinds(section) if "." not in section else []:
+            terminal.print(f"The kinds of {section}; `mill fields {kinds[0].name}` explains the fields of one:\n")
+            terminal.print(console.fields_view(kinds))
+            return
         if text := reference.about(section):
             terminal.print(text, markup=False, highlight=False)
             terminal.print()
-        terminal.print(table)
+        terminal.print(console.fields_view(reference.fields(section)))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 
+from flows.fields import Field
 from flows.terminal import Text
 from pipeline.build import Build
 from pipeline.diff import Difference
@@ -63,6 +64,18 @@ def summary_view(build: Build) -> RenderableType:
     for name, path in _outputs(build).items():
         paths.add_row(Text(name, "bold"), Text(path))
     return Group(*parts, Padding(paths, (1, 0)))
+
+
+def fields_view(fields: Sequence[Field]) -> RenderableType:
+    """Each field's name, type and default on a line of its own, and below it what it is for; no name is cut."""
+    parts: list[RenderableType] = []
+    for field in fields:
+        parts.append(Text(field.name, "bold", no_wrap=True, overflow="ignore"))
+        default = field.default if field.default in ("", "required") else f"default {field.default}"
+        for line in (", ".join(filter(None, (field.type, default))), field.about):
+            if line:
+                parts.append(Padding(Text(line), (0, 0, 0, 4)))
+    return Group(*parts)
 
 
 def needs_view(found: Mapping[str, Any]) -> RenderableType:

@@ -25,22 +25,58 @@ class Field:
     about: str
 
 
-def sections() -> list[str]:
+def sections() -> list[Field]:
     """The top-level fields of a recipe, in order."""
-    return list(BuildRecipe.model_fields)
+    return [Field(name, "", "", field.description or "") for name, field in BuildRecipe.model_fields.items()]
 
 
-def fields(section: str) -> list[Field]:
-    """The fields of one section, those of nested models after their own; raises ValueError for an unknown section."""
-    if section not in BuildRecipe.model_fields:
-        raise MillError(f"a recipe has no section {section!r}; there are: {', '.join(sections())}")
-    return list(_describe(section, BuildRecipe.model_fields[section].annotation, BuildRecipe.model_fields[section]))
+def kinds(section: str) -> list[Field]:
+    """What an entry of the section may be, by its ``kind``; empty where all entries have the same fields."""
+    return [
+        Field(f"{section}.{kind}", "", "", model.model_fields["kind"].description or "")
+        for kind, model in _kinds(_section(section)).items()
+    ]
 
 
-def about(section: str) -> str:
-    """What the section's model says of itself."""
-    models = _models(BuildRecipe.model_fields[section].annotation)
+def fields(place: str) -> list[Field]:
+    """The fields of a section, or of one kind of its entries (``sources.csv``), those of nested models after their own.
+
+    Raises MillError for an unknown section or kind.
+    """
+    section, _, kind = place.partition(".")
+    field = _section(section)
+    if not kind:
+        return list(_describe(section, field.annotation, field))
+    return list(_inside(f"{section}[{kind}]", _kind(section, kind)))
+
+
+def about(place: str) -> str:
+    """What the model of a section, or of one kind of its entries, says of itself."""
+    section, _, kind = place.partition(".")
+    models = [_kind(section, kind)] if kind else _models(_section(section).annotation)
     return "\n\n".join(inspect.getdoc(model) or "" for model in models if model.__doc__ != BaseModel.__doc__).strip()
+
+
+def _section(name: str) -> Any:
+    if name not in BuildRecipe.model_fields:
+        raise MillError(f"a recipe has no section {name!r}; there are: {', '.join(BuildRecipe.model_fields)}")
+    return BuildRecipe.model_fields[name]
+
+
+def _kinds(field: Any) -> dict[str, type[BaseModel]]:
+    models = _models(field.annotation)
+    kinds = {
+        get_args(model.model_fields["kind"].annotation)[0]: model for model in models if "kind" in model.model_fields
+    }
+    return kinds if len(kinds) > 1 else {}
+
+
+def _kind(section: str, kind: str) -> type[BaseModel]:
+    kinds = _kinds(_section(section))
+    if kind not in kinds:
+        known = f"there are: {', '.join(kinds)}" if kinds else "it has none"
+        raise MillError(f"section {section!r} has no kind {kind!r}; {known}")
+    return kinds[kind]
 
 
 def _describe(name: str, annotation: Any, field: Any) -> Iterator[Field]:
@@ -50,9 +86,13 @@ def _describe(name: str, annotation: Any, field: Any) -> Iterator[Field]:
     for model in models:
         kind = model.model_fields["kind"].annotation if "kind" in model.model_fields else None
         label = f"{name}[{get_args(kind)[0]}]" if kind and len(models) > 1 else f"{name}[]" if listed else name
-        for key, inner in model.model_fields.items():
-            own = "<name>" if issubclass(model, RootModel) else key  # the user's names and their values
-            yield from _describe(f"{label}.{own}", _item(inner.annotation) if own != key else inner.annotation, inner)
+        yield from _inside(label, model)
+
+
+def _inside(label: str, model: type[BaseModel]) -> Iterator[Field]:
+    for key, inner in model.model_fields.items():
+        own = "<name>" if issubclass(model, RootModel) else key  # the user's names and their values
+        yield from _describe(f"{label}.{own}", _item(inner.annotation) if own != key else inner.annotation, inner)
 
 
 def _item(annotation: Any) -> Any:

@@ -42,7 +42,7 @@ class Csv(FileConfig, RecordConfig):
     ``delimiter: "\t"`` with ``quote: null`` reads tab-separated values in which quotes are ordinary characters.
     """
 
-    kind: Annotated[Literal["csv"], Field(description="the kind of source: CSV and TSV, a document per row")] = "csv"
+    kind: Annotated[Literal["csv"], Field(description="CSV and TSV, a document per row")] = "csv"
     delimiter: Annotated[
         str,
         Field(

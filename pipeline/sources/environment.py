@@ -78,7 +78,7 @@ class Environment(SourceConfig):
 
     kind: Annotated[
         Literal["environment"],
-        Field(description="the kind of source: the documentation inside the running Python environment"),
+        Field(description="the documentation inside the running Python environment"),
     ] = "environment"
     name: Annotated[str, Field(description="name of the source; begins the id of each of its documents")] = (
         "environment"

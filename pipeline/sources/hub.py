@@ -29,9 +29,7 @@ class Hub(RecordConfig):
     of ``revision`` is read again.
     """
 
-    kind: Annotated[
-        Literal["hub"], Field(description="the kind of source: a dataset of the Hugging Face hub, or a local one")
-    ] = "hub"
+    kind: Annotated[Literal["hub"], Field(description="a dataset of the Hugging Face hub, or a local one")] = "hub"
     dataset: Annotated[str, Field(description="id of the dataset on the hub, or the path of a local folder")]
     subset: Annotated[
         str | None, Field(description="configuration of the dataset, such as a language; default: the dataset's own")

@@ -36,9 +36,7 @@ _LARGEST = 4000  # digits; Python converts no more than 4,300
 class Jsonl(FileConfig, RecordConfig):
     """Documents from JSON lines. Blank lines are passed over; numbers of records are numbers of lines."""
 
-    kind: Annotated[Literal["jsonl"], Field(description="the kind of source: JSON lines, a document per line")] = (
-        "jsonl"
-    )
+    kind: Annotated[Literal["jsonl"], Field(description="JSON lines, a document per line")] = "jsonl"
 
 
 def list_files(config: Jsonl) -> list[File]:

@@ -43,9 +43,7 @@ _FAILURES = (*OF_CONTENT, OSError)
 class Parquet(FileConfig, RecordConfig):
     """Documents from columnar files. Only the columns that the recipe needs are read."""
 
-    kind: Annotated[
-        Literal["parquet"], Field(description="the kind of source: Parquet, Arrow and Feather, a document per row")
-    ] = "parquet"
+    kind: Annotated[Literal["parquet"], Field(description="Parquet, Arrow and Feather, a document per row")] = "parquet"
 
 
 def list_files(config: Parquet) -> list[File]:

@@ -29,9 +29,7 @@ class Text(FileConfig):
     line after that many bytes.
     """
 
-    kind: Annotated[
-        Literal["text"], Field(description="the kind of source: text files in UTF-8, a document per file")
-    ] = "text"
+    kind: Annotated[Literal["text"], Field(description="text files in UTF-8, a document per file")] = "text"
     block_bytes: Annotated[
         Annotated[ByteSize, AfterValidator(_positive)] | None,
         Field(

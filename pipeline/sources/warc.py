@@ -47,9 +47,7 @@ class Warc(FileConfig):
     for each page; a page beyond them goes to quarantine.
     """
 
-    kind: Annotated[
-        Literal["warc"], Field(description="the kind of source: web archives (WARC), a document per page")
-    ] = "warc"
+    kind: Annotated[Literal["warc"], Field(description="web archives (WARC), a document per page")] = "warc"
     extractor: Annotated[
         Literal["resiliparse", "trafilatura"], Field(description="library that extracts the text of HTML pages")
     ] = "resiliparse"
