@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -22,6 +24,10 @@ from pipeline.sample import Sampled
 from pipeline.store import files
 from pipeline.whatif import Answer
 
+#: Characters of a line in the title of a column of numbers.
+_HEADING = 14
+#: Characters that a column of words gets at least beside columns of numbers.
+_LEAST_WORDS = 18
 #: Kinds of records that are named in a line of notes.
 _KINDS = 5
 _STATES = {"completed": "green", "failed": "red", "killed": "red", "running": "yellow"}
@@ -101,12 +107,36 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
         parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
     parts += [Text(told, "yellow") for told in {run["assumed"]: None for run in runs if run.get("assumed")}]
     for title, rows in found["tables"]:
-        table = _table("", *(f"{name}|" for name in found["runs"]), "")
-        for name, values, why in rows:
-            table.add_row(Text(name), *map(Text, values), Text(why, "dim"))
-        parts += [Text(f"\n{title}", "bold"), table]
+        parts += [Text(f"\n{title}", "bold"), _Comparison(found["runs"], rows)]
     parts += [Text(f"warning: {warning}", "yellow") for warning in found["warnings"]]
     return Group(*parts)
+
+
+class _Comparison:
+    """Values of several runs, a column each; in several tables one below the other where one is too wide."""
+
+    def __init__(self, runs: Sequence[str], rows: Sequence[tuple[str, Sequence[str], str]]):
+        self.runs, self.rows = runs, rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        widths = [
+            max(cell_len(text) for text in (*_heading(name).split("\n"), *(values[at] for _, values, _ in self.rows)))
+            + 2
+            for at, name in enumerate(self.runs)
+        ]
+        room = options.max_width - 2 * _LEAST_WORDS
+        blocks: list[list[int]] = [[]]
+        for at, width in enumerate(widths):
+            if blocks[-1] and sum(widths[other] for other in blocks[-1]) + width > room:
+                blocks.append([])
+            blocks[-1].append(at)
+        for number, block in enumerate(blocks):
+            if number:
+                yield Text()
+            table = _table("", *(f"{self.runs[at]}|" for at in block), "")
+            for name, values, why in self.rows:
+                table.add_row(Text(name), *(Text(values[at]) for at in block), Text("" if number else why, "dim"))
+            yield table
 
 
 def step_view(step: int, documents: Sequence[Any]) -> RenderableType:
@@ -276,7 +306,8 @@ def _verdict(explanation: Explanation) -> Text:
     last = explanation.passages[-1]
     told = f"dropped by {explanation.dropped_by} in {formats.title(last.stage)}"
     if last.value is not None and last.threshold is not None:
-        told += f": value {formats.number(last.value)}, threshold {formats.number(last.threshold)}"
+        value, threshold = formats.apart(last.value, last.threshold)
+        told += f": value {value}, threshold {threshold}"
     return Text(told, "bold red")
 
 
@@ -336,11 +367,20 @@ def _check_cells(check: Check, dropped_by: str | None) -> tuple[RenderableType, 
 
 
 def _table(*columns: str) -> Table:
-    """A table without lines; a column whose title ends in ``|`` is aligned to the right."""
+    """A table without lines; a column whose title ends in ``|`` is aligned to the right and never narrower than its
+    values, at the expense of the others, which fold."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in columns:
-        table.add_column(title.removesuffix("|"), justify="right" if title.endswith("|") else "left")
+        if title.endswith("|"):
+            table.add_column(Text(_heading(title.removesuffix("|"))), justify="right", no_wrap=True, overflow="fold")
+        else:
+            table.add_column(Text(title), overflow="fold")
     return table
+
+
+def _heading(title: str) -> str:
+    """The title of a column of numbers, in lines that leave the column narrow."""
+    return "\n".join(textwrap.wrap(title, _HEADING)) or title
 
 
 def _line(name: str, told: str) -> Text:
@@ -425,7 +465,8 @@ def sample_view(rule: str, documents: Sequence[Sampled]) -> RenderableType:
     panels = []
     for entry in documents:
         state = "kept" if entry.kept else "dropped"
-        numbers = f"value {formats.number(entry.value)}, threshold {formats.number(entry.threshold)}"
+        value, threshold = formats.apart(entry.value, entry.threshold)
+        numbers = f"value {value}, threshold {threshold}"
         panels.append(_text_panel(f"{entry.id}  {state}: {numbers}", Text(entry.text)))
     return Group(*panels)
 

@@ -69,7 +69,7 @@ def _page(**values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    writers = ("count", "several", "short", "size", "share", "number", "power", "rule")
+    writers = ("count", "several", "short", "size", "share", "number", "power", "rule", "apart")
     environment.filters |= {name: getattr(formats, name) for name in writers}
     environment.globals["meter"] = charts.meter
     style = environment.get_template("style.css").render()

@@ -23,6 +23,8 @@ TITLES = {
     "balance": "Domain balancing",
     "corpus": "Curated corpus",
 }
+#: Stages whose rules are named without their subject, as in "too high".
+_SUBJECTS = ("language", "perplexity", "toxicity", "quality", "bad_words")
 _STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -41,6 +43,8 @@ def words(name: str) -> str:
 def rule(name: str) -> str:
     """The name of a rule without its stage: ``heuristics.gopher.mean_word_length`` is ``gopher: mean word length``."""
     parts = name.split(".")
+    if parts[0] in _SUBJECTS and len(parts) == 2:
+        return f"{words(parts[0])} {words(parts[1])}"
     if parts[0] in TITLES and len(parts) > 1:
         parts = parts[1:]
     return ": ".join(words(part) for part in parts)
@@ -107,6 +111,25 @@ def number(value: float | None) -> str:
     if abs(value) >= 1e15 or abs(value) < 1e-4:
         return f"{value:.2e}"
     return f"{value:,.0f}" if abs(value) >= 10_000 else _stripped(_significant(value, 4))
+
+
+def apart(value: float, other: float) -> tuple[str, str]:
+    """Two measured values, with as many digits as make them differ where they do."""
+    texts = number(value), number(other)
+    digits = 5
+    while texts[0] == texts[1] and value != other and math.isfinite(value) and math.isfinite(other):
+        texts = f"{value:,.{digits}g}", f"{other:,.{digits}g}"
+        digits += 1
+    return texts
+
+
+def duration(hours: float | None) -> str:
+    """Hours in the unit that suits them: 0.0256 s, 3.5 min, 20.1 h; a dash for none."""
+    if hours is None:
+        return "–"
+    if hours < 1 / 60:
+        return f"{_significant(hours * 3600, 3)} s"
+    return f"{_stripped(_significant(hours * 60, 3))} min" if hours < 1 else f"{number(hours)} h"
 
 
 def _significant(value: float, digits: int) -> str:

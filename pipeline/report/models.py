@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from pipeline.build import Build
 from pipeline.report import charts
-from pipeline.report.formats import number, power, share, short, size, words
+from pipeline.report.formats import duration, number, power, share, short, size, words
 from pipeline.store import files
 
 _POINTS = 300
@@ -146,7 +146,7 @@ def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
         ),
         ("U, unique tokens", short(budget["unique_tokens"]), "tokens of the training documents, each document once"),
         ("D, tokens trained", short(budget["trained_tokens"]), "tokens that all steps read"),
-        ("Epochs", number(budget["epochs"]), "D / U"),
+        ("Epochs, D / U", number(budget["epochs"]), "of the unique tokens"),
         ("D / N", f"{number(ratio)} ({share(ratio, 20)} of 20)", "20 tokens a parameter are about compute-optimal"),
         ("D / N without embeddings", number(budget["tokens_per_non_embedding_parameter"]), "the same with Kaplan's N"),
         ("Effective tokens", short(budget["effective_tokens"]), "what D is worth in fresh tokens: Muennighoff 2023"),
@@ -171,8 +171,8 @@ def budget_rows(budget: Mapping[str, Any]) -> list[Row]:
             number(budget["repeated_loss"]),
             "nats a token: Muennighoff 2023",
         ),
-        ("Hours", number(budget["hours"]), "D at the speed that was measured"),
-        (f"Hours on one {budget['gpu']}", number(budget["gpu_hours"]), "compute with attention, at its utilisation"),
+        ("Time", duration(budget["hours"]), "D at the speed that was measured"),
+        (f"Time on one {budget['gpu']}", duration(budget["gpu_hours"]), "compute with attention, at its utilisation"),
         ("Cost there", number(budget["cost"]), "at `budget.price_per_hour`"),
     ]
 
@@ -201,12 +201,12 @@ def target_rows(target: Mapping[str, Any]) -> list[Row]:
         ("which are worth", f"{short(target['effective_tokens'])} tokens", "in fresh tokens: Muennighoff 2023"),
         ("Compute", f"{power(target['compute'])} FLOP", "6 N D"),
         (
-            f"Hours on one {target['gpu']}",
-            number(target["gpu_hours"]),
+            f"Time on one {target['gpu']}",
+            duration(target["gpu_hours"]),
             "at the utilisation measured, or the recipe's",
         ),
         ("Cost", number(target["cost"]), "at `budget.price_per_hour`"),
-        ("Hours on this machine", number(target["hours_at_measured_speed"]), "the measured speed, scaled by N"),
+        ("Time on this machine", duration(target["hours_at_measured_speed"]), "the measured speed, scaled by N"),
     ]
     return rows
 

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from flows import artifacts, console
 from pipeline import inspect
 from pipeline.build import Build
-from pipeline.report import sections
+from pipeline.report import formats, sections
 from pipeline.store import files
 from tests.pipeline import small_build
 from tests.pipeline.small_build import document
@@ -46,9 +46,9 @@ def build(tmp_path: Path) -> Build:
     return made
 
 
-def shown(view: RenderableType) -> str:
+def shown(view: RenderableType, width: int = 160) -> str:
     written = io.StringIO()
-    Console(width=160, color_system=None, file=written).print(view)
+    Console(width=width, color_system=None, file=written).print(view)
     return written.getvalue()
 
 
@@ -123,9 +123,9 @@ def test_a_budget_is_told_as_tables_with_a_column_for_each_run():
         row.split(" | ")[0].strip("| "): [cell.strip() for cell in row.split(" | ")[1:3]] for row in text.split("\n")
     }
     assert cells["N, all parameters"] == ["7.40M", "7.40M"]
-    assert cells["Epochs"] == ["5", "5"]
+    assert cells["Epochs, D / U"] == ["5", "5"]
     assert cells["Compute C"] == ["2.22 × 10¹⁴ FLOP"] * 2
-    assert cells["Hours"] == ["0.1389", "–"]
+    assert cells["Time"] == ["8.33 min", "–"]
     assert cells["Tokens missing"] == ["2.48B", "2.48B"]
     assert cells["Raw text missing"] == ["19.8 GB", "19.8 GB"]
     assert "b\\|c" in text
@@ -190,3 +190,36 @@ def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: s
     assert {f"my-build-{name}" for name in names} <= set(found)
     assert json.loads(found["my-build-funnel"]["data"])[0]["stage"] == "Ingest"
     assert found["my-build-report"]["data"].startswith("[Report of my_build](file://")
+
+
+def test_the_budgets_of_nine_runs_can_be_read_in_80_columns():
+    from training import budget
+    from training.recipe import BudgetConfig
+
+    corpus = budget.Corpus(
+        unique_tokens=1_000_000, unique_bytes=4_000_000, raw_bytes=8_000_000, curated_bytes=4_000_000
+    )
+    runs = []
+    for number in range(9):
+        run = budget.Run(7_400_000, 3_200_000, 7_000_000, 4, 256, 256, 5_000_000 + number * 1_110_000)
+        made = budget.budget(corpus, run, BudgetConfig()).asdict()
+        runs.append({"name": f"run-{number}", "estimated": False, **made})
+    text = shown(console.budget_view(runs), 80)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for run in runs:
+        assert run["name"] in text
+        assert formats.power(run["compute"]) in text
+        assert formats.short(run["trained_tokens"]) in text
+
+
+def test_a_build_is_shown_whole_in_80_columns(build: Build):
+    account = sections.funnel(build)
+    assert account is not None
+    for row in account["rows"]:
+        row.update(
+            documents=2_336_789_123, bytes=123_456_789_000, gone={"documents": 1_234_567_890, "bytes": 99_900_000_000}
+        )
+    text = shown(console._funnel_table(account), 80)
+    assert "…" not in text
+    assert text.count("2,336,789,123") == text.count("1,234,567,890") == len(account["rows"])

@@ -417,3 +417,32 @@ def test_a_chart_as_an_image_is_an_svg_with_a_style_of_its_own():
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.find("{http://www.w3.org/2000/svg}style") is not None
     assert "Bytes & tokens" in "".join(root.itertext())
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "shown"),
+    [
+        (0.4999999, 0.5, ("0.4999999", "0.5")),
+        (228.1234, 228.1, ("228.12", "228.1")),
+        (0.3, 0.5, ("0.3", "0.5")),
+        (0.5, 0.5, ("0.5", "0.5")),
+        (12345.25, 12345, ("12,345.2", "12,345")),
+    ],
+)
+def test_a_value_and_its_threshold_never_look_the_same(value, threshold, shown):
+    assert formats.apart(value, threshold) == shown
+
+
+def test_a_time_is_in_the_unit_that_suits_it():
+    assert [formats.duration(hours) for hours in (7.12e-06, 8.33 / 60, 2.5, None)] == [
+        "0.0256 s",
+        "8.33 min",
+        "2.5 h",
+        "–",
+    ]
+
+
+def test_a_rule_is_named_with_its_subject():
+    assert formats.rule("perplexity.too_high") == "perplexity too high"
+    assert formats.rule("language.not_wanted") == "language not wanted"
+    assert formats.rule("gopher.mean_word_length") == "gopher: mean word length"
