@@ -145,7 +145,9 @@ class FinetuneConfig(RunConfig):
         list[str], Field(description="metadata fields whose words are cut from every text: they give the label away")
     ] = ["package"]
     test_share: Annotated[float, Field(gt=0, lt=1, description="share of the documents kept for the test")] = 0.2
-    documents: Annotated[int | None, Field(ge=1, description="at most so many, chosen by hash")] = None
+    documents: Annotated[
+        int | None, Field(ge=1, description="maximum number of documents, chosen by hash; default: all")
+    ] = None
     smallest_class: Annotated[int, Field(ge=2, description="labels with fewer documents are left out")] = 50
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer documents are cut")] = 128
     epochs: Annotated[int, Field(ge=1, description="passes over the training documents")] = 2
@@ -171,7 +173,7 @@ class EmbeddingConfig(Config):
     )
     lowercase: Annotated[bool, Field(description="write all letters in lower case")] = True
     min_count: Annotated[int, Field(ge=1, description="rarer words are unknown")] = 5
-    vocabulary: Annotated[int, Field(ge=1, description="at most so many words, the most frequent")] = 100_000
+    vocabulary: Annotated[int, Field(ge=1, description="maximum number of words, the most frequent ones")] = 100_000
     window: Annotated[int, Field(ge=1, description="words to each side; cbow, skipgram, glove")] = 5
     epochs: Annotated[int, Field(ge=1, description="passes over the training text")] = 5
     learning_rate: Annotated[float, Field(gt=0, description="cbow, skipgram, glove")] = 0.05
@@ -202,7 +204,9 @@ class LadderConfig(RunConfig):
         list[Annotated[int, Field(ge=32, multiple_of=32)]],
         Field(min_length=3, description="hidden sizes of the models, multiples of 32"),
     ] = [32, 64, 96, 128, 192, 256]
-    layer_width: Annotated[int, Field(ge=1, description="a layer for every so much of the width")] = 64
+    layer_width: Annotated[
+        int, Field(ge=1, description="hidden size per layer: a model has width / layer_width layers")
+    ] = 64
     parameters: Annotated[
         Literal["total", "non_embedding", "matrices_and_head"], Field(description="the N that the laws are fitted to")
     ] = "total"
@@ -262,9 +266,11 @@ class BudgetConfig(Config):
     tokens_per_parameter: Annotated[
         float, Field(gt=0, description="training tokens per parameter; 20 is Chinchilla's (Hoffmann 2022)")
     ] = 20.0
-    gpu: Annotated[str, Field(description="as its vendor names it")] = "H100"
+    gpu: Annotated[str, Field(description="name of the GPU as its vendor gives it")] = "H100"
     utilisation: Annotated[float, Field(gt=0, le=1, description="share of the GPU's peak")] = 0.4
-    price_per_hour: Annotated[float | None, Field(ge=0, description="of one GPU, in your currency")] = None
+    price_per_hour: Annotated[float | None, Field(ge=0, description="price of one GPU per hour, in your currency")] = (
+        None
+    )
 
     @field_validator("gpu")
     @classmethod
