@@ -387,7 +387,7 @@ def _line(name: str, told: str) -> Text:
     return Text.assemble((name, "bold"), f"  {told}")
 
 
-def _text_panel(title: str, text: Text) -> Panel:
+def _text_panel(title: str, text: RenderableType) -> Panel:
     return Panel(text, title=Text(title), title_align="left", border_style="dim")
 
 

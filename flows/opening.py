@@ -87,7 +87,7 @@ def on_record(
             try:
                 yield
             except Exception as error:
-                close("failed", f"{type(error).__name__}: {error}")
+                close("failed", files.masked(f"{type(error).__name__}: {error}"))
                 raise
             except BaseException:  # an interrupt, or Prefect's own signal to end
                 close("cancelled")

@@ -41,7 +41,8 @@ def _plan(build: Build) -> list[str]:
         found = READERS[source.kind].list_files(source)
         for number, run in enumerate(group(found, build.recipe.shard_bytes)):
             name = f"{source.name}-{number:05d}"
-            files.write_json(_plan_path(build, name), {"source": source.name, "files": run})
+            named = [file._replace(path=files.masked(file.path)) for file in run]
+            files.write_json(_plan_path(build, name), {"source": source.name, "files": named})
             names.append(name)
     files.write_json(build.path("work", "ingest", "plan.json"), names)
     return names
@@ -63,8 +64,10 @@ def _read_part(build: Build, part: str) -> Outcome:
     plan = files.read_json(_plan_path(build, part))
     source = next(source for source in build.recipe.sources if source.name == plan["source"])
     reader = READERS[source.kind]
-    run = [File(*entry) for entry in plan["files"]]
-    content = [(printable(file.path), file.name, file.size, reader.identity(source, file)) for file in run]
+    run = _opened_by_name(source, [File(*entry) for entry in plan["files"]])
+    content = [
+        (printable(files.masked(file.path)), file.name, file.size, reader.identity(source, file)) for file in run
+    ]
     gone = forgotten.of_files(forgotten.entries(build), source.name, run)
     text_settings = normalise.settings(build.recipe.normalise)
     made_by = files.fingerprint(
@@ -98,6 +101,14 @@ def _read_part(build: Build, part: str) -> Outcome:
     }
     files.write_json(_report_path(build, part), report)
     return Outcome(report["documents"], report["bytes"])
+
+
+def _opened_by_name(source: Source, run: list[File]) -> list[File]:
+    """``run`` with the credentials of its addresses, which are in the recipe and not in the plan."""
+    if not any("***" in file.path for file in run):
+        return run
+    paths = {file.name: file.path for file in READERS[source.kind].list_files(source)}
+    return [file._replace(path=paths.get(file.name, file.path)) for file in run]
 
 
 def _is_current(build: Build, part: str, made_by: str) -> bool:

@@ -35,10 +35,13 @@ def visible(text: str) -> str:
 
 def message(error: BaseException) -> str | None:
     """The message of ``error`` where it names what a user can put right: an error of corpusmill's own, or one that the
-    operating system gave. None for every other: a fault, whose traceback is needed. What steers a terminal is escaped.
+    operating system gave. None for every other: a fault, whose traceback is needed. What steers a terminal is escaped,
+    and credentials in addresses are masked.
     """
+    from pipeline.store import files  # not above: it takes longer to import than most commands to answer
+
     told = _message(error)
-    return None if told is None else visible(told)
+    return None if told is None else visible(files.masked(told))
 
 
 def _message(error: BaseException) -> str | None:

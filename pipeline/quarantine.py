@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline import MillError
 from pipeline.sources.base import Flagged, PassedOver, Rejected, Unread, printable
+from pipeline.store import files
 
 #: A part keeps this many of its bad records for inspection; all are counted.
 MAX_QUARANTINED = 10_000
@@ -61,7 +62,7 @@ class Account:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, record: Rejected | PassedOver | Flagged | Unread) -> None:
-        record = record._replace(file=printable(record.file))
+        record = record._replace(file=printable(files.masked(record.file)))
         if isinstance(record, Unread):
             unread = self.report["unread"]
             unread["count"] += 1

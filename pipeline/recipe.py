@@ -39,6 +39,7 @@ from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
 from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
+from pipeline.store import files
 from pipeline.tokenization.config import PackConfig, ReferenceConfig, TokenizerConfig
 
 #: The largest text a shard may hold: its offsets are 32-bit.
@@ -121,7 +122,9 @@ class Recipe(Config):
     index: Annotated[bool, Field(description="keep an index, so that later builds can be deduplicated against it")] = (
         False
     )
-    against: Annotated[list[str], Field(description="`index` folders of earlier builds to deduplicate against")] = []
+    against: Annotated[
+        list[files.Address], Field(description="`index` folders of earlier builds to deduplicate against")
+    ] = []
     decontaminate: Annotated[
         decontaminate_stage.Config | None, Field(description="drop or cut documents that hold items of evaluation sets")
     ] = None

@@ -12,6 +12,7 @@ from pipeline import MillError
 from pipeline.sources.base import File, FileConfig, Ids, find_files
 from pipeline.sources.reading import identity, open_file, read_lines
 from pipeline.stage import Config
+from pipeline.store import files
 
 _LINE_BYTES = 64 << 20
 
@@ -28,7 +29,9 @@ class EvaluationSet(Config):
     name: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="name of the set in reports and signals")
     ]
-    path: Annotated[str, Field(description="JSON lines file of the set, plain, .gz or .zst, one item per line")]
+    path: Annotated[
+        files.Address, Field(description="JSON lines file of the set, plain, .gz or .zst, one item per line")
+    ]
     question_fields: Annotated[
         list[str], Field(description="fields with the question; several are joined by line ends")
     ] = []
@@ -77,7 +80,7 @@ def read(chosen: EvaluationSet) -> Iterator[Item]:
         with open_file(file, ratio) as stream:
             for line in read_lines(stream, _LINE_BYTES):
                 number, data, fault = line.number, line.data, line.damage or line.fault
-                where = f"evaluation set {chosen.name!r}: {file.path}, line {number}"
+                where = f"evaluation set {chosen.name!r}: {files.masked(file.path)}, line {number}"
                 if fault:
                     raise WrongEvaluationSet(f"{where}: {fault}; replace the file")
                 if not data.strip():

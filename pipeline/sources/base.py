@@ -164,7 +164,7 @@ class FileConfig(SourceConfig):
     """A source over the files that fsspec globs match (``data/**/*.txt``, ``s3://bucket/x-*.jsonl.gz``)."""
 
     path: Annotated[
-        list[str],
+        list[files.Address],
         BeforeValidator(_as_list),
         Field(
             min_length=1,
@@ -207,10 +207,11 @@ class RecordConfig(SourceConfig):
 def find_files(config: FileConfig) -> list[File]:
     """The files that the globs of ``config`` match, sorted by name; raises NoFiles naming a glob that matches none.
 
-    A name is the path below the folder that all globs share, so it does not depend on what else matches.
+    A name is the path below the folder that all globs share, so it does not depend on what else matches; it holds no
+    credentials.
     """
     resolved = [files.filesystem_of(glob) for glob in config.path]
-    prefixes = [_literal_folder(filesystem.unstrip_protocol(pattern)) for filesystem, pattern in resolved]
+    prefixes = [_literal_folder(files.masked(filesystem.unstrip_protocol(pattern))) for filesystem, pattern in resolved]
     root = posixpath.commonprefix([prefix.split("/") for prefix in prefixes])
     found: dict[str, File] = {}
     for glob, (filesystem, pattern) in zip(config.path, resolved, strict=True):
@@ -218,11 +219,13 @@ def find_files(config: FileConfig) -> list[File]:
             matches = filesystem.glob(pattern, detail=True)
         entries = [(path, info) for path, info in matches.items() if info["type"] == "file"]  # type: ignore[union-attr]
         if not entries:
-            hint = f" (it is a folder: write {glob.rstrip('/')}/**)" if matches else ""
-            raise NoFiles(f"source {config.name!r}: no file matches {glob!r}{hint}; correct `path` in the recipe")
+            hint = f" (it is a folder: write {files.masked(glob).rstrip('/')}/**)" if matches else ""
+            raise NoFiles(
+                f"source {config.name!r}: no file matches {files.masked(glob)!r}{hint}; correct `path` in the recipe"
+            )
         for path, info in entries:
             address = filesystem.unstrip_protocol(path)
-            name = file_name("/".join(address.split("/")[len(root) :]))
+            name = file_name("/".join(files.masked(address).split("/")[len(root) :]))
             found[address] = File(address.removeprefix("file://"), name, info["size"] or 0)
     return sorted(found.values(), key=lambda file: file.name)
 

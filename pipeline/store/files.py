@@ -10,13 +10,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import fsspec
+from pydantic import PlainSerializer
 
 from pipeline import MillError
 
@@ -28,6 +30,26 @@ class DamagedFile(MillError):
     """A file is not what was written: unreadable, incomplete or changed."""
 
 
+#: An address that may carry credentials, the part of it before the host (an AWS secret may hold slashes), and the
+#: parameters by which stores and web servers are given them.
+_REMOTE = re.compile(r"\b(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)(?:[A-Z0-9]{16,}:[^\s@]+|[^/\s@]+)@")
+_PARAMETER = re.compile(
+    r"([?&](?:[a-z_-]*token|sig|signature|[a-z_-]*key|key[-_]?id|awsaccesskeyid|password|passwd|pwd|[a-z_-]*secret"
+    r"|credentials?|auth|x-(?:amz|goog|ms)-[a-z-]+)=)[^&#\s]*",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """``text``, a path or a message with paths, with ``***`` for the credentials of every address in it."""
+    return _PARAMETER.sub(r"\1***", _USER.sub("***@", text)) if _REMOTE.search(text) else text
+
+
+Address = Annotated[str, PlainSerializer(masked, return_type=str, when_used="json")]
+"""A path in a recipe: what is stored, shown or part of a fingerprint does not hold its credentials."""
+
+
 def is_local(path: str) -> bool:
     """Whether ``path`` lies on a mounted file system, so that it can be memory-mapped and renamed."""
     return "://" not in path or path.startswith("file://")
@@ -36,7 +58,7 @@ def is_local(path: str) -> bool:
 def local(path: str) -> Path:
     """The ``pathlib`` form of a local path; a remote one raises ValueError."""
     if not is_local(path):
-        raise MillError(f"{path}: this step needs a local path (mounted disk), not an object store")
+        raise MillError(f"{masked(path)}: this step needs a local path (mounted disk), not an object store")
     return Path(path.removeprefix("file://"))
 
 
@@ -55,11 +77,14 @@ def reaching(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None and error.filename is None and path not in str(error):
             error.filename = path
+        if error.errno is None and masked(str(error)) != str(error):
+            raise type(error)(masked(str(error))) from None
         raise
     except BaseException as error:
         if type(error).__module__.partition(".")[0] not in _STORES:
             raise
-        raise MillError(f"{path}: not reached ({error}); check its address and your credentials") from error
+        told = masked(f"{path}: not reached ({error}); check its address and your credentials")
+        raise MillError(told) from (None if masked(path) != path else error)
 
 
 def filesystem_of(path: str) -> tuple[Any, str]:
@@ -67,7 +92,7 @@ def filesystem_of(path: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:
-        raise MillError(f"{path}: {error}") from error
+        raise MillError(masked(f"{path}: {error}")) from error
 
 
 @contextlib.contextmanager
