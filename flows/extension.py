@@ -29,13 +29,18 @@ def extend(
     texts = domain_texts(corpus, domain)
     before = references.load(tokenizer)
     found = extend_tokenizer(before, texts, tokens)
+    config = _config(before, Path(tokenizer), model)
     with files.replacing_folder(str(output)) as aside:
         if model is not None:
+            from training import publish
             from training.extend import extend_embeddings, load
 
-            extend_embeddings(load(model), found.first, found.pieces).save_pretrained(aside)
+            extended = extend_embeddings(load(model), found.first, found.pieces)
+            config = publish.tokenizer_config(config, extended.config)
+            publish.pad_with(extended, config, found.tokenizer)
+            extended.save_pretrained(aside)
         found.tokenizer.save(str(aside / "tokenizer.json"))
-        files.write_json(str(aside / "tokenizer_config.json"), _config(before, Path(tokenizer), model))
+        files.write_json(str(aside / "tokenizer_config.json"), config)
         entries = [
             {"id": found.first + row, "token": token, "pieces": pieces, "saved": int(saved)}
             for row, (token, pieces, saved) in enumerate(zip(found.tokens, found.pieces, found.saved, strict=True))
@@ -61,7 +66,7 @@ def _config(tokenizer: Tokenizer, *folders: Path | None) -> dict[str, Any]:
     named: dict[str, Any] = {f"{role}_token": token for role, token in references.special_roles(tokenizer).items()}
     paths = (folder / "tokenizer_config.json" for folder in folders if folder is not None)
     if path := next((path for path in paths if path.is_file()), None):
-        kept = ("model_max_length", "chat_template", "additional_special_tokens")
+        kept = ("model_max_length", "model_input_names", "padding_side", "chat_template", "additional_special_tokens")
         said = json.loads(path.read_text(encoding="utf-8"))
         tokens = {name: value for name, value in said.items() if name.endswith("_token") and value is not None}
         named = {name: said[name] for name in kept if name in said}

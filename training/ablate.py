@@ -19,6 +19,7 @@ from scipy import stats
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from pipeline import MillError
 from pipeline.ablation import CURATED, NEUTRAL, RAW
 from pipeline.build import Build
 from pipeline.store import files
@@ -43,9 +44,9 @@ class Trial:
 
 
 def ablation_config(build: Build[BuildRecipe]) -> AblationConfig:
-    """The recipe's `ablation` section. Raises ValueError where it has none."""
+    """The recipe's `ablation` section. Raises MillError where it has none."""
     if build.recipe.ablation is None:
-        raise ValueError(f"recipe {build.recipe.name!r} has no `ablation` section; `mill fields ablation` explains it")
+        raise MillError(f"recipe {build.recipe.name!r} has no `ablation` section; `mill fields ablation` explains it")
     return build.recipe.ablation
 
 

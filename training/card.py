@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from pipeline.report import formats, models
 
-#: What a transformers class name ends in, the hub's task, and the class that opens it.
-_KINDS = (
+#: What a transformers class name ends in, the hub's task (None: it has none for it), and the class that opens it.
+_KINDS: tuple[tuple[tuple[str, ...], str | None, str], ...] = (
+    (("ElectraForPreTraining",), None, "AutoModelForPreTraining"),
+    (("ForSequenceClassification",), "text-classification", "AutoModelForSequenceClassification"),
     (("ForMaskedLM", "ForPreTraining"), "fill-mask", "AutoModelForMaskedLM"),
     (("ForCausalLM", "LMHeadModel"), "text-generation", "AutoModelForCausalLM"),
     (("ForConditionalGeneration",), "text2text-generation", "AutoModelForSeq2SeqLM"),
@@ -22,23 +24,80 @@ def card(summary: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
 
     ``summary`` is the model's; ``budget`` is training.budget.Budget as a dict, None where there is none.
     """
-    objective, evaluation, made_from = summary["objective"], summary["evaluation"], summary["made_from"]
-    task, kind = next((row[1:] for row in _KINDS if summary["architecture"].endswith(row[0])), (None, "AutoModel"))
-    head: dict[str, Any] = {"library_name": "transformers", "tags": ["corpusmill", "pretraining", objective]}
-    if task is not None:
-        head["pipeline_tag"] = task
-    if made_from.get("languages"):
-        head["language"] = made_from["languages"]
-    measures = [(formats.words(name), value) for name, value in evaluation.items() if name.endswith("bits_per_byte")]
+    objective, evaluation = summary["objective"], summary["evaluation"]
+    measures = [(formats.words(name), value) for name, value in models.measures(summary)]
     if summary["unigram_loss"] is not None:
         measures.append(("loss of token frequencies alone, nats", summary["unigram_loss"]))
-    tables = [
+    tables: list[Table] = [
         ("What made it", ["", ""], _origin(summary)),
         ("Held-out text", ["measure", "value"], [("loss, nats", evaluation["loss"]), *measures]),
         ("Losses by domain", *_by_domain(evaluation.get("domains", {}))),
     ]
     if budget is not None:
         tables.append(("Token budget", ["", "", "where it comes from"], models.budget_rows(budget)))
+    said = (
+        f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters, pretrained by"
+        f" `{objective}` on {formats.short(summary['trained_tokens'])} tokens with corpusmill."
+    )
+    if objective == "electra":
+        said += (
+            " It is the discriminator: its logit for each token is high where the token was replaced. The generator,"
+            " which fills masks, is in the folder `generator`, for `AutoModelForMaskedLM`."
+        )
+    return _page(summary, ["pretraining", objective], said, tables)
+
+
+def classifier(summary: Mapping[str, Any]) -> str:
+    """The card of a fine-tuned model: its task, its labels, and its scores beside the baselines, with intervals."""
+    documents, groups = summary["documents"], summary["groups"]
+    scores = [
+        (models.PREDICTORS.get(name, name), *(_interval(found) for found in summary["scores"][name].values()))
+        for name in models.predictors(summary)
+    ]
+    measures = [models.MEASURES.get(name, formats.words(name)) for name in summary["scores"]["model"]]
+    lead = [("lead over the bag of words", *(_interval(found) for found in summary["lead_over_bag_of_words"].values()))]
+    config, made_from = summary["config"], summary["made_from"]
+    data = [
+        ("documents", f"{documents['train']} to train on, {documents['test']} to test on"),
+        ("groups", f"{groups['train']} and {groups['test']}; none is on both sides"),
+        ("grouped by", config.get("group", "document")),
+        ("only documents with", ", ".join(f"{name}: {value}" for name, value in config.get("only", {}).items())),
+        ("words cut from the texts", f"{summary['hidden_words']}, of {', '.join(config.get('hide', []))}"),
+    ]
+    origin = [
+        ("recipe", f"{made_from['recipe']} `{made_from['recipe_fingerprint']}`"),
+        ("corpus", f"`{made_from['corpus']}`"),
+        ("base", f"{summary['base']} `{made_from['base']}`"),
+        ("this run", f"`{summary['fingerprint']}`, seed {summary['seed']}"),
+        (
+            "steps",
+            f"{summary['steps']}, {summary['epochs']} epochs of texts cut to {summary['sequence_length']} tokens",
+        ),
+        ("trained on", summary["device"]),
+    ]
+    tables = [
+        ("Scores on test documents, with 95 % intervals over groups", ["", *measures], [*scores, *lead]),
+        ("Data", ["", ""], [row for row in data if row[1] and not row[1].startswith("0, of")]),
+        ("Labels", ["id", "label"], list(enumerate(summary["labels"]))),
+        ("What made it", ["", ""], origin),
+    ]
+    said = (
+        f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters that predicts"
+        f" `{summary['label']}` of a document from its text, fine-tuned from `{summary['base']}` with corpusmill."
+    )
+    return _page(summary, ["fine-tuning"], said, tables)
+
+
+Table = tuple[str, list[str], list[tuple[Any, ...]]]
+
+
+def _page(summary: Mapping[str, Any], tags: list[str], said: str, tables: Sequence[Table]) -> str:
+    task, kind = next((row[1:] for row in _KINDS if summary["architecture"].endswith(row[0])), (None, "AutoModel"))
+    head: dict[str, Any] = {"library_name": "transformers", "tags": ["corpusmill", *tags]}
+    if task is not None:
+        head["pipeline_tag"] = task
+    if summary["made_from"].get("languages"):
+        head["language"] = summary["made_from"]["languages"]
     lines = [
         "---",
         yaml.safe_dump(head, sort_keys=False).rstrip(),
@@ -46,8 +105,7 @@ def card(summary: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
         "",
         f"# {summary['name']}",
         "",
-        f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters, pretrained by"
-        f" `{objective}` on {formats.short(summary['trained_tokens'])} tokens with corpusmill.",
+        said,
         "",
         "```python",
         f"from transformers import AutoTokenizer, {kind}",
@@ -62,6 +120,10 @@ def card(summary: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _interval(score: Mapping[str, float]) -> str:
+    return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+
 def _origin(summary: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     made_from = summary["made_from"]
     rows = [
@@ -71,13 +133,19 @@ def _origin(summary: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         ("packed tokens", f"`{made_from['tokens']}`"),
         ("this run", f"`{summary['fingerprint']}`, seed {summary['seed']}"),
         ("steps", f"{summary['steps']} of {summary['batch_size']} x {summary['sequence_length']} tokens"),
-        ("trained on", summary["device"]),
+        ("trained on", _machine(summary)),
     ]
     return [row for row in rows if row[1] is not None]
 
 
+def _machine(summary: Mapping[str, Any]) -> str:
+    count = summary.get("processes", 1)
+    return summary["device"] if count == 1 else f"{summary['device']}, {count} processes"
+
+
 def _by_domain(domains: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    names = ["loss", *sorted({n for found in domains.values() for n in found if n.endswith("bits_per_byte")})]
+    measured = {n for found in domains.values() for n in found if n.endswith(models.MEASURED)}
+    names = ["loss", *sorted(measured)]
     rows = [
         (domain, *(found.get(name) for name in names), found["documents"], found["tokens"])
         for domain, found in sorted(domains.items())

@@ -15,43 +15,41 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from training.models import VOCABULARY_MULTIPLE
+from pipeline import MillError
 
 _MOST_SPARE = 1024  # rows of a model's table beyond its tokenizer's entries; Qwen 2 has 271
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """The model in ``folder`` with the class that its config names. Raises ValueError if that is none of ours."""
+    """The model in ``folder`` with the class that its config names. Raises MillError if that is none of ours."""
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: no model there; give a folder with config.json and model.safetensors")
+        raise MillError(f"{folder}: no model there; give a folder with config.json and model.safetensors")
     names = AutoConfig.from_pretrained(folder).architectures or []
     found = getattr(transformers, names[0], None) if names else None
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
-        raise ValueError(f"{folder}: its config.json names no model of transformers; found {names or 'nothing'}")
+        raise MillError(f"{folder}: its config.json names no model of transformers; found {names or 'nothing'}")
     transformers_logging.disable_progress_bar()
     return found.from_pretrained(folder)
 
 
 def extend_embeddings(model: PreTrainedModel, first: int, pieces: Sequence[Sequence[int]]) -> PreTrainedModel:
-    """``model`` with rows for tokens ``first`` to ``first + len(pieces)``, the vocabulary padded to a multiple of 64.
+    """``model`` with rows for tokens ``first`` to ``first + len(pieces)`` and no spare ones: each id is a token's.
 
-    ``pieces[i]`` are the old ids of token i. Rows in use before are not touched. Raises ValueError where the model
+    ``pieces[i]`` are the old ids of token i. Rows in use before are not touched. Raises MillError where the model
     knows fewer tokens than ``first``, or too many more to be spare rows.
     """
     known = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
     if not first <= known < first + _MOST_SPARE:
-        raise ValueError(f"the model has embeddings of {known} tokens, its tokenizer has {first}: they do not match")
-    size = -(-(first + len(pieces)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
-    if size > known:
-        model.resize_token_embeddings(size, mean_resizing=False)
+        raise MillError(f"the model has embeddings of {known} tokens, its tokenizer has {first}: they do not match")
+    model.resize_token_embeddings(first + len(pieces), mean_resizing=False)
     with torch.no_grad():
-        for table in _tables(model):
+        for table in vocabulary_tables(model):
             for index, ids in enumerate(pieces):
                 table[first + index] = table[list(ids)].mean(0)
     return model
 
 
-def _tables(model: PreTrainedModel) -> list[torch.Tensor]:
+def vocabulary_tables(model: PreTrainedModel) -> list[torch.Tensor]:
     """What has an entry for each token: input and output embeddings, and the output's bias; each once."""
     head = model.get_output_embeddings()
     layers: list[nn.Module | None] = [model.get_input_embeddings(), head]

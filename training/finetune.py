@@ -1,7 +1,7 @@
 """Fine-tuning: a pretrained encoder and the corpus' own labels in, a classifier beside its baselines out.
 
     work/finetune/<name>/   checkpoints and metrics.jsonl while it runs
-    models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json
+    models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json, README.md
 
 Devlin et al. 2019, "BERT", section 4: a linear layer on the first token's pooled state, all weights trained. Texts
 are cut to the model's length, a batch is padded to its longest. The baselines read exactly the text that is left.
@@ -24,47 +24,44 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.build import Build
 from pipeline.store import files
-from training import baselines, hardware, loop, models, noise, pretrain, scores, tasks
+from training import baselines, card, hardware, loop, models, noise, pretrain, publish, scores, tasks
 from training.embeddings import classify
 from training.objective import Batch
 from training.presets import dropout_fields
 from training.recipe import BuildRecipe, FinetuneConfig
 from training.tasks import LabelledTask
 
-VERSION = 1
+VERSION = 2
 
 
 def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
     """Fine-tune the run ``name`` of the recipe and return its summary; at once if its model is there and current.
 
-    A run that was killed goes on from its last checkpoint. Raises FileNotFoundError when the base model is not there,
-    ValueError when it was pretrained on shorter sequences, tasks.TooFewDocuments when the corpus has too few labels.
+    A run that was killed goes on from its last checkpoint. Raises pretrain.MissingInput when the base model is not
+    there, tasks.WrongField for a field that documents lack, tasks.TooFewDocuments when the corpus has too few labels.
     """
     config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)
     base = build.path("models", config.base)
     if not files.exists(files.join(base, "summary.json")):
-        raise FileNotFoundError(f"{base}: not there; run `mill pretrain` first")
+        raise pretrain.MissingInput(f"{base}: not there; run `mill pretrain` first")
     base_summary = files.read_json(files.join(base, "summary.json"))
     corpus = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
     seed = build.recipe.seed if config.seed is None else config.seed
     compared = [files.read_json(build.path("models", n, "summary.json"))["fingerprint"] for n in config.baselines]
-    made_of = (VERSION, seed, base_summary["fingerprint"], corpus)
-    made_by = files.fingerprint(*made_of, config.of_result(), compared)
+    started_from = base_summary.get("trained_by", base_summary["fingerprint"])
+    made_of = (VERSION, seed, started_from, corpus)
+    trained_by = files.fingerprint(*made_of, config.of_result(), compared)
+    made_by = publish.fingerprint(trained_by, base)
     result = build.path("models", name)
     current = pretrain.current_summary(result, made_by)
     if current is not None:
         return current
-    if config.sequence_length > base_summary["sequence_length"]:
-        raise ValueError(
-            f"finetune {name!r}: sequence_length {config.sequence_length} is more than the"
-            f" {base_summary['sequence_length']} that {config.base!r} was pretrained on"
-        )
 
     task = tasks.load(build, config, seed)
     tokenizer = Tokenizer.from_file(str(files.local(files.join(base, "tokenizer.json"))))
     tokenizer.enable_truncation(config.sequence_length)
-    train, test = (encode(tokenizer, side.texts) for side in (task.train, task.test))
     model = classifier(base, task.labels, config.dropout, noise.seed("classifier", seed))
+    train, test = (encode(tokenizer, side.texts, model.config.pad_token_id or 0) for side in (task.train, task.test))
     steps = math.ceil(len(train.tokens) * config.epochs / config.batch_size)
     order = Shuffled(len(train.tokens), config.batch_size, seed)
     work = loop.Work(
@@ -91,6 +88,18 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "name": name,
         "kind": "finetune",
         "fingerprint": made_by,
+        "trained_by": trained_by,
+        "config": config.model_dump(mode="json", exclude_defaults=True),
+        "seed": seed,
+        "made_from": {
+            "recipe": build.recipe.name,
+            "recipe_fingerprint": files.fingerprint(build.recipe),
+            "corpus": corpus,
+            "base": base_summary["fingerprint"],
+            "languages": pretrain.languages(build),
+        },
+        "architecture": type(model).__name__,
+        "model_type": model.config.model_type,
         "base": config.base,
         "label": config.label,
         "labels": task.labels,
@@ -104,22 +113,22 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         **compare(task, predicted, train.texts, test.texts, {n: build.path("models", n) for n in config.baselines}),
         **pretrain.result_of(state, hardware.device()),
     }
-    pretrain.publish(result, model, base, plan.folder, summary)
+    publish.publish(result, model, base, plan.folder, summary, card.classifier(summary))
     return summary
 
 
 class Encoded:
-    """Texts as token ids, and the part of each text that those tokens cover."""
+    """Texts as token ids, the part of each text that those tokens cover, and the id that fills a batch up."""
 
-    def __init__(self, tokens: list[np.ndarray], texts: list[str]) -> None:
-        self.tokens, self.texts = tokens, texts
+    def __init__(self, tokens: list[np.ndarray], texts: list[str], pad: int) -> None:
+        self.tokens, self.texts, self.pad = tokens, texts, pad
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> Encoded:
+def encode(tokenizer: Tokenizer, texts: list[str], pad: int) -> Encoded:
     found = tokenizer.encode_batch(texts)
     ends = [max((end for _, end in encoding.offsets), default=0) for encoding in found]
     tokens = [np.array(encoding.ids, np.int64) for encoding in found]
-    return Encoded(tokens, [text[:end] for text, end in zip(texts, ends, strict=True)])
+    return Encoded(tokens, [text[:end] for text, end in zip(texts, ends, strict=True)], pad)
 
 
 class Shuffled:
@@ -141,8 +150,8 @@ class Shuffled:
 def batch(data: Encoded, labels: np.ndarray, rows: np.ndarray) -> Batch:
     """``tokens`` and ``mask`` int64 [rows, longest], ``labels`` int64 [rows]."""
     longest = max(len(data.tokens[row]) for row in rows)
-    tokens = np.zeros((len(rows), longest), np.int64)
-    mask = np.zeros_like(tokens)
+    tokens = np.full((len(rows), longest), data.pad, np.int64)
+    mask = np.zeros(tokens.shape, np.int64)
     for at, row in enumerate(rows):
         size = len(data.tokens[row])
         tokens[at, :size], mask[at, :size] = data.tokens[row], 1

@@ -23,7 +23,7 @@ from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
-from training import fitting, models, noise, objectives
+from training import fitting, models, noise, objectives, plans
 from training.fitting import Parabola, Runs
 from training.models import Vocabulary
 from training.objective import Task
@@ -69,6 +69,7 @@ def plan(build: Build[BuildRecipe]) -> Plan:
             with torch.device("meta"):
                 model = objective.checkpoint(objective.create(Task(run, vocabulary, 0)))
             tokens = compute / models.flops_per_token(model, config.sequence_length)
+            sizes = plans.count(run.shape, vocabulary, config.sequence_length)._asdict()
             steps, epochs = round(tokens / step_tokens), tokens / len(train)
             if steps < config.min_steps:
                 left_out[run.name] = f"{steps} steps are fewer than min_steps {config.min_steps}"
@@ -76,7 +77,7 @@ def plan(build: Build[BuildRecipe]) -> Plan:
                 left_out[run.name] = f"{epochs:.1f} epochs are more than max_epochs {config.max_epochs:g}"
             else:
                 run = _run_config(config, compute, width, steps)
-                size = models.count(model).asdict()[config.parameters]
+                size = sizes[config.parameters]
                 rungs.append(Rung(run, compute, width, size, steps * step_tokens))
     if len(rungs) < fitting.LEAST_RUNS:
         told = "".join(f"\n  {name}: {why}" for name, why in left_out.items())

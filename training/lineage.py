@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
@@ -115,25 +116,23 @@ def spikes(rows: Sequence[Mapping[str, Any]], window: int = WINDOW, most: int = 
 def of_model(folder: str) -> tuple[Lineage, dict[str, Any]]:
     """The lineage and the summary of the pretrained model in ``folder`` of a build.
 
-    Raises FileNotFoundError where no such model is there, ValueError where the build's tokens are no longer those that
+    Raises MillError where no such model is there, or where the build's tokens are no longer those that
     it was trained on.
     """
     path = Path(folder).resolve()
     root = path.parent.parent
     for needed in (path / "summary.json", root / "recipe.json"):
         if not needed.is_file():
-            raise FileNotFoundError(
-                f"{needed}: not there; give the folder of a model, such as data/builds/demo/models/gpt"
-            )
+            raise MillError(f"{needed}: not there; give the folder of a model, such as data/builds/demo/models/gpt")
     summary = files.read_json(str(path / "summary.json"))
     if summary["kind"] != "pretrain":
-        raise ValueError(f"{folder}: not pretrained but {summary['kind']}; ask for its base, {summary.get('base')!r}")
+        raise MillError(f"{folder}: not pretrained but {summary['kind']}; ask for its base, {summary.get('base')!r}")
     if "config" not in summary:
-        raise ValueError(f"{folder}: trained before runs kept what they were made of; run `mill pretrain` again")
+        raise MillError(f"{folder}: trained before runs kept what they were made of; run `mill pretrain` again")
     config = PretrainConfig.model_validate(summary["config"])
     build = Build(str(root), stored(root))
     packed = PackedTokens(build.path("tokens", config.tokenizer, "train"))
     if packed.fingerprint != summary["made_from"]["tokens"]:
-        raise ValueError(f"{packed.folder}: packed anew since {folder} was trained; run `mill pretrain` again")
+        raise MillError(f"{packed.folder}: packed again since {folder} was trained; run `mill pretrain` again")
     task = Task(config, Vocabulary.of(packed), summary["seed"])
     return Lineage(objectives.load(config.objective), task, packed, str(path)), summary

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline import MillError
 from training import runs
 from training.models import Vocabulary
 from training.order import IGNORE, NOTHING, Layout, Windows
@@ -18,11 +19,11 @@ from training.order import IGNORE, NOTHING, Layout, Windows
 def layout(objective: str, vocabulary: Vocabulary) -> Layout:
     """Every document between [CLS] and [SEP].
 
-    Raises ValueError where the tokenizer lacks a token that ``objective`` needs.
+    Raises MillError where the tokenizer lacks a token that ``objective`` needs.
     """
     for role in ("opening", "closing", "mask"):
         if getattr(vocabulary, role) is None:
-            raise ValueError(
+            raise MillError(
                 f"objective {objective} needs a tokenizer with cls, sep and mask tokens; it has no {role} token"
             )
     return Layout(before=vocabulary.opening, after=vocabulary.sep if vocabulary.eos is None else None)
@@ -136,3 +137,8 @@ def hidden_at(hidden: Tensor, picked: Tensor) -> Tensor:
     """Hidden states [n * slots, width] at the places ``picked`` [n, slots] of ``hidden`` [n, length, width]."""
     index = picked[:, :, None].expand(-1, -1, hidden.shape[-1])
     return torch.gather(hidden, 1, index).flatten(0, 1)
+
+
+def right(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many of ``labels`` [n] are the most likely of their ``logits`` [n, classes]; IGNORE is none."""
+    return (logits.detach().argmax(-1) == labels).float().sum()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
+from pipeline import MillError
 from pipeline.tokenization.packed import PackedTokens
 from training import attention
 from training.presets import Shape, dropout_fields
@@ -152,6 +153,12 @@ def dimensions(config: PreTrainedConfig) -> tuple[int, int]:
     return int(config.num_hidden_layers), int(config.hidden_size)
 
 
+def positions(config: PreTrainedConfig) -> int | None:
+    """How long a sequence a model of ``config`` takes, in tokens; None where its configuration sets no bound."""
+    known = getattr(config, "max_position_embeddings", None)
+    return None if known is None else int(known) - _position_offset(config.model_type, config.pad_token_id)
+
+
 def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: float = 1.0) -> float:
     """Floating-point operations of forward and backward for one input token (Chowdhery 2022, appendix B).
 
@@ -203,10 +210,10 @@ def hidden_states(
 
 def _position_offset(model_type: str, pad: int | None) -> int:
     """RoBERTa's positions start after the id of the padding."""
-    if model_type != "roberta":
+    if model_type not in ("roberta", "xlm-roberta", "camembert"):
         return 0
     if pad is None:
-        raise ValueError("roberta needs a tokenizer with a padding token")
+        raise MillError("roberta needs a tokenizer with a padding token; add `pad` to its `special_tokens`")
     return pad + 1
 
 

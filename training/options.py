@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline import MillError
 from pipeline.stage import Config
 
 Positive = Annotated[float, Field(gt=0)]
@@ -31,6 +33,15 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 PAIRED = ("mlm_nsp", "mlm_sop")
 #: Objectives whose model is an encoder that a classifier may be put upon.
 ENCODERS = ("mlm", "mlm_nsp", "mlm_sop", "distillation", "electra")
+
+_OPENING, _CLOSING, _MASK, _PAD = ("cls", "bos", "eos"), ("sep", "eos"), ("mask",), ("pad",)
+_MASKED = (_OPENING, _CLOSING, _MASK)
+#: Special tokens that an objective needs of its tokenizer: one role of each group.
+ROLES: dict[str, tuple[tuple[str, ...], ...]] = {
+    **dict.fromkeys(("mlm", "mlm_nsp", "mlm_sop", "distillation", "electra", "denoising"), _MASKED),
+    "causal": (_OPENING,),
+    "span_corruption": (_PAD, _CLOSING),
+}
 
 
 class NgramConfig(Config):
@@ -118,18 +129,42 @@ class ObjectiveConfig(Config):
 
 
 def check(run: ObjectiveConfig, name: str, shape: dict[str, Any]) -> None:
-    """Raise ValueError, with the remedy, where options and architecture do not fit the objective of run ``name``."""
+    """Raise MillError, with the remedy, where options and architecture do not fit the objective of run ``name``."""
     fitting = OBJECTIVES[run.objective]
     if shape["type"] not in fitting:
-        raise ValueError(
+        raise MillError(
             f"pretrain {name!r}: objective {run.objective!r} trains {', '.join(fitting)}, not {shape['type']!r}"
         )
     others = set(SECTIONS.values()) - {SECTIONS.get(run.objective)}
     # a recipe that a build has written names every option: those left at their defaults are not the user's
     foreign = [name for name in others if getattr(run, name) != ObjectiveConfig.model_fields[name].default]
     if foreign:
-        raise ValueError(f"pretrain {name!r}: {sorted(foreign)[0]!r} has no effect on objective {run.objective!r}")
+        raise MillError(f"pretrain {name!r}: {sorted(foreign)[0]!r} has no effect on objective {run.objective!r}")
     if run.objective in PAIRED and getattr(run, "packing", "concatenate") != "concatenate":
-        raise ValueError(f"pretrain {name!r}: `packing` has no effect on pairs of segments; leave it out")
+        raise MillError(f"pretrain {name!r}: `packing` has no effect on pairs of segments; leave it out")
     if run.objective == "distillation" and run.distillation is None:
-        raise ValueError(f"pretrain {name!r}: objective 'distillation' needs `distillation: {{teacher: ...}}`")
+        raise MillError(f"pretrain {name!r}: objective 'distillation' needs `distillation: {{teacher: ...}}`")
+    if run.objective == "electra":
+        generator_sizes(name, shape, run.electra.generator)
+
+
+def generator_sizes(name: str, shape: dict[str, Any], share: float) -> dict[str, int]:
+    """Sizes of ELECTRA's generator, ``share`` of those of the discriminator's ``shape``; its heads are as wide.
+
+    Raises MillError where they do not divide its width.
+    """
+    fields = ("hidden_size", "intermediate_size", "num_attention_heads")
+    smaller = {field: max(1, round(shape[field] * share)) for field in fields}
+    width, heads = smaller["hidden_size"], smaller["num_attention_heads"]
+    if width % heads:
+        raise MillError(
+            f"pretrain {name!r}: electra.generator {share:g} makes a width of {width}, which {heads} attention heads do"
+            " not divide; choose another share"
+        )
+    return smaller
+
+
+def lacking(objective: str, kind: str, roles: Collection[str]) -> tuple[str, ...]:
+    """Roles of special tokens of which ``objective`` on a model of type ``kind`` needs one and ``roles`` have none."""
+    needed = (*ROLES[objective], *([_PAD] if kind == "roberta" else []))
+    return next((group for group in needed if not set(group) & set(roles)), ())

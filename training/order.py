@@ -15,6 +15,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from pipeline import MillError
 from pipeline.tokenization.packed import PackedTokens
 from training import noise
 
@@ -72,7 +73,7 @@ class Reader(Protocol):
         ...
 
 
-class TooFewTokens(ValueError):
+class TooFewTokens(MillError):
     """The packed documents do not fill one window."""
 
 

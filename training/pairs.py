@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numba import njit, uint64
 
+from pipeline import MillError
 from pipeline.tokenization.packed import PackedTokens
 from training import noise
 from training.models import Vocabulary
@@ -76,7 +77,7 @@ class PairOrder:
     ) -> None:
         separator = vocabulary.eos if vocabulary.sep is None else vocabulary.sep
         if vocabulary.opening is None or separator is None:
-            raise ValueError("sentence pairs need a tokenizer with cls and sep tokens")
+            raise MillError("sentence pairs need a tokenizer with cls and sep tokens; add them to its `special_tokens`")
         self.packed, self.length, self.seed, self.task = packed, length, seed, task
         self._opening, self._separator, self._pad = vocabulary.opening, separator, vocabulary.pad or 0
         room = length - FRAME

@@ -6,22 +6,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from pipeline import source_sizes
+from pipeline import MillError, source_sizes
 from pipeline.build import Build
 from pipeline.report import tokens
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
-from training import budget, models, presets
+from training import budget, models, objectives, presets
 from training.budget import Corpus, Run
 from training.models import Vocabulary
+from training.objective import Task
 from training.recipe import BudgetConfig, BuildRecipe, PretrainConfig, stored
 
 #: What a corpus alone is held against.
@@ -34,14 +35,14 @@ _OPENING = {
 }
 
 
-class NoTokens(ValueError):
+class NoTokens(MillError):
     """Nothing is known of the corpus."""
 
 
 def of_folder(folder: str, parameters: int | None, tokens_per_parameter: float | None) -> list[dict[str, Any]]:
     """The budget of the model or the corpus in ``folder``; the target is the build's where the arguments are None.
 
-    Raises NoTokens where the tokens are not known, FileNotFoundError where it is neither.
+    Raises NoTokens where the tokens are not known, MillError where it is neither.
     """
     path = Path(folder)
     recipe = path.resolve().parent / "recipe.json"
@@ -50,7 +51,7 @@ def of_folder(folder: str, parameters: int | None, tokens_per_parameter: float |
     if (path / "manifest.json").is_file():
         config = stored(recipe.parent).budget if recipe.is_file() else BudgetConfig()
         return of_corpus(folder, _target(config, parameters, tokens_per_parameter))
-    raise FileNotFoundError(f"{folder}: neither a corpus (manifest.json) nor a model (config.json)")
+    raise MillError(f"{folder}: neither a corpus (manifest.json) nor a model (config.json)")
 
 
 def _target(config: BudgetConfig, parameters: int | None, tokens_per_parameter: float | None) -> BudgetConfig:
@@ -153,13 +154,27 @@ def parameters_of(folder: str) -> models.Parameters:
         return models.count(kind.from_config(config))
 
 
-def count(shape: presets.Shape, vocabulary: Vocabulary, length: int) -> tuple[int, int, int, int, int]:
-    """(total, non_embedding, matrices_and_head, layers, width) of a model of ``shape``, without making its weights."""
+class Sizes(NamedTuple):
+    """N by the three conventions of ``training.models``, and the layers and width of a model."""
+
+    total: int
+    non_embedding: int
+    matrices_and_head: int
+    layers: int
+    width: int
+
+
+def count(shape: presets.Shape, vocabulary: Vocabulary, length: int) -> Sizes:
+    """The sizes of a model of ``shape``, without making its weights.
+
+    As it is published: with an embedding for each entry of ``vocabulary``, and none for padding.
+    """
     kind = _OPENING.get(shape["type"], modeling_auto.AutoModelForMaskedLM)
     with torch.device("meta"):
-        model: PreTrainedModel = kind.from_config(models.configuration(shape, vocabulary, length))
+        config = models.configuration(shape, vocabulary, length, vocab_size=vocabulary.size)
+        model: PreTrainedModel = kind.from_config(config)
     found = models.count(model)
-    return found.total, found.non_embedding, found.matrices_and_head, *models.dimensions(model.config)
+    return Sizes(found.total, found.non_embedding, found.matrices_and_head, *models.dimensions(model.config))
 
 
 def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any]:
@@ -170,11 +185,11 @@ def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any
         packed = PackedTokens(folder)
         corpus = Corpus(len(packed), int(packed.manifest["bytes"]), text.raw, text.curated)
         vocabulary = Vocabulary.of(packed)
-    sizes = count(config.shape, vocabulary, config.sequence_length)
+    added = objectives.load(config.objective).added_tokens(Task(config, vocabulary, 0))
+    entries = vocabulary.size + len(added)
+    sizes = count(config.shape, replace(vocabulary, size=entries), config.sequence_length)
     tokens = _tokens(config, corpus.unique_tokens)
-    run = Run(
-        *sizes, config.sequence_length, tokens, objective=config.objective, vocab_size=models.padded(vocabulary.size)
-    )
+    run = Run(*sizes, config.sequence_length, tokens, objective=config.objective, vocab_size=entries)
     found = budget.entry(config.name, config.tokenizer, corpus, run, build.recipe.budget)
     return {**found, "estimated": True, "assumed": text.assumed}
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline import MillError
+
 Shape = dict[str, Any]
 
 
@@ -106,22 +108,74 @@ def dropout_fields(model_type: str) -> tuple[str, ...]:
     return _DROPOUT.get(model_type, _ENCODER_DROPOUT)
 
 
+#: Fields of a shape: (width, attention heads that must divide it).
+_HEADS: dict[str, tuple[tuple[str, str], ...]] = {
+    "gpt2": (("n_embd", "n_head"),),
+    "llama": (("hidden_size", "num_attention_heads"), ("num_attention_heads", "num_key_value_heads")),
+    "distilbert": (("dim", "n_heads"),),
+    "t5": (),  # a head is d_kv wide, whatever the model is
+    "bart": (("d_model", "encoder_attention_heads"), ("d_model", "decoder_attention_heads")),
+    "albert": (("hidden_size", "num_attention_heads"), ("num_hidden_layers", "num_hidden_groups")),
+}
+_ENCODER_HEADS = (("hidden_size", "num_attention_heads"),)
+
+
 def shape_of(model: str | Shape) -> Shape:
     """The shape that a recipe names: a preset, a preset with some fields changed, or every field spelled out.
 
-    Raises ValueError naming the preset, type or field that is unknown and those that are known.
+    Raises MillError naming the preset, type or field that is unknown, missing or of no possible value, and the remedy.
     """
     if isinstance(model, str):
         model = {"preset": model}
     fields = dict(model)
     preset = fields.pop("preset", None)
     if preset is not None and preset not in [*PRESETS]:
-        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        raise MillError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     shape = {**(PRESETS[preset] if preset else {}), **fields}
     known = FIELDS.get(str(shape.get("type")))
     if known is None:
-        raise ValueError(f"a model needs a `preset` or a `type` of {', '.join(FIELDS)}")
+        raise MillError(f"a model needs a `preset` or a `type` of {', '.join(FIELDS)}")
     unknown = sorted(set(shape) - known - {"type"})
     if unknown:
-        raise ValueError(f"{shape['type']} has no field {unknown[0]!r} to set here; known: {', '.join(sorted(known))}")
+        raise MillError(f"{shape['type']} has no field {unknown[0]!r} to set here; known: {', '.join(sorted(known))}")
+    missing = sorted(known - set(shape) - set(dropout_fields(shape["type"])))
+    if missing:
+        raise MillError(
+            f"a model of type {shape['type']} without a `preset` spells out every size, and {', '.join(missing)} is"
+            f" missing: add it, or start from a preset such as {_preset_of(shape['type'])}"
+        )
+    _check_values(shape)
     return shape
+
+
+def _preset_of(model_type: str) -> str:
+    return next(name for name in reversed(PRESETS) if PRESETS[name]["type"] == model_type)
+
+
+def _check_values(shape: Shape) -> None:
+    drops = dropout_fields(shape["type"])
+    for name, value in shape.items():
+        if name == "type":
+            continue
+        if name in drops:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+                raise MillError(f"{name} is a probability from 0 to below 1; found {value!r}")
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise MillError(f"{name} is a whole number of at least 1; found {value!r}")
+    for whole, part in _HEADS.get(shape["type"], _ENCODER_HEADS):
+        if shape[whole] % shape[part]:
+            raise MillError(f"{whole} ({shape[whole]}) must be divisible by {part} ({shape[part]}); change one of them")
+    if shape["type"] == "llama" and shape["hidden_size"] // shape["num_attention_heads"] % 2:
+        raise MillError(
+            f"hidden_size ({shape['hidden_size']}) / num_attention_heads ({shape['num_attention_heads']}) must be even:"
+            " rotary positions turn pairs; change one of them"
+        )
+
+
+def size_of(shape: Shape) -> tuple[int, int, int, int]:
+    """(layers, width, heads, inner width) of an encoder's ``shape``."""
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+    if shape["type"] == "distilbert":
+        names = ("n_layers", "dim", "n_heads", "hidden_dim")
+    layers, width, heads, inner = (shape[name] for name in names)
+    return layers, width, heads, inner

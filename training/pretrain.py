@@ -1,7 +1,7 @@
 """Pretraining: packed tokens in, a model that opens with ``AutoModel.from_pretrained`` out.
 
 work/pretrain/<name>/   checkpoints and metrics.jsonl while it runs
-models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json
+models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json, README.md
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,15 +17,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer
-from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
-from training import budget, card, checkpoint, hardware, lineage, loop, models, noise, objectives, processes, unigram
+from training import (
+    budget,
+    card,
+    checkpoint,
+    hardware,
+    lineage,
+    loop,
+    models,
+    noise,
+    objectives,
+    processes,
+    publish,
+    unigram,
+)
 from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
 from training.order import Reader, TooFewTokens, Windows
@@ -35,30 +44,40 @@ from training.recipe import BuildRecipe, PretrainConfig
 VERSION = 1
 
 
+class MissingInput(MillError):
+    """What a run starts from has not been made yet; the message says by which command it is."""
+
+
+class UnknownRun(MillError):
+    """The recipe has no run of this name; the message says which it has."""
+
+
 def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
     """Pretrain the run ``name`` of the recipe and return its summary; at once if its model is there and current.
 
-    A run that was killed goes on from its last checkpoint. Raises KeyError for a name that the recipe has not,
-    loop.Diverged when the loss is not finite, order.TooFewTokens when the corpus does not fill one sequence,
-    FileNotFoundError when the teacher, or the tokenizer that tokens are to be added to, is not there.
+    A run that was killed goes on from its last checkpoint; one whose weights are current but not what they are
+    published with is published again, not trained. Raises UnknownRun for a name that the recipe has not, loop.Diverged
+    when the loss is not finite, order.TooFewTokens when the corpus does not fill one sequence, MissingInput when the
+    teacher or the tokenizer is not there.
     """
     config = find(build.recipe.pretrain, name)
     objective = objectives.load(config.objective)
     train, heldout = (PackedTokens(build.path("tokens", config.tokenizer, split)) for split in ("train", "heldout"))
     seed = build.recipe.seed if config.seed is None else config.seed
     teacher = teacher_of(build, config)
+    tokenizer = build.path("tokenizers", config.tokenizer)
+    added = objective.added_tokens(Task(config, Vocabulary.of(train), seed, teacher))
+    tokenizer_is_there(config, tokenizer, added)
     taught_by = teacher and weights_hash(teacher)
     made_of = (VERSION, objective.version, seed, train.fingerprint, taught_by)
-    made_by = files.fingerprint(*made_of, config.of_result(), heldout.fingerprint)
+    trained_by = files.fingerprint(*made_of, config.of_result(), heldout.fingerprint)
+    made_by = publish.fingerprint(trained_by, tokenizer)
     result = build.path("models", name)
     current = current_summary(result, made_by)
     if current is not None:
         return current
 
-    task = Task(config, Vocabulary.of(train), seed, teacher)
-    tokenizer = build.path("tokenizers", config.tokenizer)
-    extensible(config, tokenizer, objective.added_tokens(task))
-    task = objective.informed(task, train, tokenizer)
+    task = objective.informed(Task(config, Vocabulary.of(train), seed, teacher), train, tokenizer)
     order = objective.order(task, train, noise.seed("order", seed), True)
     steps = count_steps(config, order)
     module = objective.create(task)
@@ -93,10 +112,13 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         module = objective.create(task)
         model = objective.checkpoint(module)
         checkpoint.restore_model(checkpoint.found(plan.folder, plan.made_by, steps)[-1], module)
+    companions = objective.companions(module)
+    publish.trim(model, task.vocabulary.size + len(added), companions)
     summary = {
         "name": name,
         "kind": "pretrain",
         "fingerprint": made_by,
+        "trained_by": trained_by,
         "objective": config.objective,
         "config": config.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
@@ -117,27 +139,20 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "epochs": steps * config.batch_size / order.windows_per_epoch,
         **frequencies(objective, task, train, heldout),
         **result_of(state, hardware.device()),
+        "processes": several.count,
     }
     summary["warnings"] = [told for told in [summary["unigram_loss"] and unigram.warning(summary)] if told]
     if several.first:
         with files.opened(files.join(plan.folder, "metrics.jsonl")) as log:
             summary["spikes"] = lineage.Lineage(objective, task, train, tokenizer).spikes(map(bytes.decode, log))
-        publish(
-            result,
-            model,
-            tokenizer,
-            plan.folder,
-            summary,
-            card.card(summary, budget.of_summary(build, summary)),
-            objective.companions(module),
-            objective.added_tokens(task),
-        )
+        told = card.card(summary, budget.of_summary(build, summary))
+        publish.publish(result, model, tokenizer, plan.folder, summary, told, companions, added)
     several.wait()
     return summary
 
 
 def teacher_of(build: Build[BuildRecipe], config: PretrainConfig) -> str | None:
-    """The folder of the model that a distilled one learns from; raises FileNotFoundError if it is not there."""
+    """The folder of the model that a distilled one learns from; raises MissingInput if it is not there."""
     if config.distillation is None:
         return None
     named = config.distillation.teacher
@@ -145,18 +160,18 @@ def teacher_of(build: Build[BuildRecipe], config: PretrainConfig) -> str | None:
     folder = files.local(build.path("models", named) if mine else named)
     if not (folder / "config.json").exists():
         remedy = "pretrain it first" if mine else "give a run of this recipe, or a folder with config.json"
-        raise FileNotFoundError(f"pretrain {config.name!r}: teacher {named!r} is not there ({folder}); {remedy}")
+        raise MissingInput(f"pretrain {config.name!r}: teacher {named!r} is not there ({folder}); {remedy}")
     return str(folder)
 
 
-def extensible(config: PretrainConfig, tokenizer: str, added: Sequence[str]) -> None:
-    """Raise FileNotFoundError, before hours of training, where ``added`` tokens lack a tokenizer to be added to."""
+def tokenizer_is_there(config: PretrainConfig, tokenizer: str, added: Sequence[str]) -> None:
+    """Raise MissingInput, before hours of training, where there is no tokenizer to publish, with ``added`` tokens."""
     path = files.join(tokenizer, "tokenizer.json")
-    if added and not files.exists(path):
-        raise FileNotFoundError(
-            f"pretrain {config.name!r}: {path} is not there; objective {config.objective!r} publishes it with"
-            f" {len(added)} more tokens, such as {added[-1]}; train the tokenizer {config.tokenizer!r} first, or copy"
-            " the folder of the one that the tokens were packed with to that place"
+    if not files.exists(path):
+        more = f" with {len(added)} more tokens, such as {added[-1]}" if added else ""
+        raise MissingInput(
+            f"pretrain {config.name!r}: {path} is not there; the model is published with it{more}; train the tokenizer"
+            f" {config.tokenizer!r} first, or copy the folder of the one that the tokens were packed with to that place"
         )
 
 
@@ -273,8 +288,13 @@ def origin(build: Build[BuildRecipe], train: PackedTokens, heldout: PackedTokens
         "tokenizer": train.manifest["tokenizer"],
         "tokens": train.fingerprint,
         "heldout": heldout.fingerprint,
-        "languages": sorted(build.recipe.language.keep) if build.recipe.language else [],
+        "languages": languages(build),
     }
+
+
+def languages(build: Build[BuildRecipe]) -> list[str]:
+    """Those that the recipe keeps; none where it does not look."""
+    return sorted(build.recipe.language.keep) if build.recipe.language else []
 
 
 def document_ids(packed: PackedTokens, windows: Windows) -> list[str]:
@@ -284,10 +304,10 @@ def document_ids(packed: PackedTokens, windows: Windows) -> list[str]:
 
 
 def find(configs: list[Any], name: str) -> Any:
-    """The config called ``name``; raises MillError naming those that there are."""
+    """The config called ``name``; raises UnknownRun naming those that there are."""
     known = {config.name: config for config in configs}
     if name not in known:
-        raise MillError(f"the recipe has no run {name!r}; it has {', '.join(known) or 'none'}")
+        raise UnknownRun(f"the recipe has no run {name!r}; it has {', '.join(known) or 'none'}")
     return known[name]
 
 
@@ -300,13 +320,6 @@ def current_summary(result: str, made_by: str) -> dict[str, Any] | None:
     return summary
 
 
-def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Add to ``summary`` the ``files`` that ``folder`` holds, with their bytes, and write it there as the last one."""
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    summary["files"] = files.sizes(str(folder), found)
-    files.write_json(str(folder / "summary.json"), summary)
-
-
 def result_of(state: loop.State, device: torch.device) -> dict[str, Any]:
     """What every summary says about how a run went."""
     return {
@@ -317,41 +330,3 @@ def result_of(state: loop.State, device: torch.device) -> dict[str, Any]:
         "tokens_per_second": state.tokens / state.seconds if state.seconds else None,
         "device": hardware.device_name(device),
     }
-
-
-def publish(
-    result: str,
-    model: Any,
-    tokenizer: str,
-    work: str,
-    summary: dict[str, Any],
-    told: str | None = None,
-    companions: Mapping[str, PreTrainedModel] | None = None,
-    added_tokens: Sequence[str] = (),
-) -> None:
-    """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic.
-
-    ``told`` is its README.md; ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's
-    vocabulary.
-    """
-    transformers_logging.disable_progress_bar()  # ours is the one to watch
-    with files.replacing_folder(result) as aside:
-        model.cpu().eval().save_pretrained(aside)
-        for name, companion in (companions or {}).items():
-            companion.cpu().eval().save_pretrained(aside / name)
-        for folder in (aside, *(aside / name for name in companions or ())):
-            _copy_tokenizer(Path(tokenizer), folder, added_tokens)
-        shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
-        write_summary(aside, summary)
-        if told is not None:  # not among the files that must be there as written: people edit it
-            (aside / "README.md").write_text(told, encoding="utf-8")
-
-
-def _copy_tokenizer(source: Path, into: Path, added: Sequence[str]) -> None:
-    for path in sorted(source.glob("*.json")):
-        if path.name.startswith(("tokenizer", "special_tokens")):
-            shutil.copy(path, into)
-    if added:
-        tokenizer = Tokenizer.from_file(str(into / "tokenizer.json"))
-        tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in added])
-        tokenizer.save(str(into / "tokenizer.json"))

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline import MillError
+
 if TYPE_CHECKING:
     from accelerate import PartialState
 
@@ -64,10 +66,12 @@ class Processes:
         return module
 
     def part(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """This process's rows. Raises ValueError where they do not divide by the number of processes."""
+        """This process's rows. Raises MillError where they do not divide by the number of processes."""
         rows = len(next(iter(arrays.values())))
         if rows % self.count:
-            raise ValueError(f"batch_size {rows} is no multiple of {self.count} processes; change one of them")
+            raise MillError(
+                f"batch_size ({rows}) must be divisible by the number of processes ({self.count}); change one of them"
+            )
         own = slice(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
         return {name: array[own] for name, array in arrays.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,7 +66,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> RunConfig:
         if self.micro_batch is not None and self.batch_size % self.micro_batch:
-            raise ValueError(f"batch_size ({self.batch_size}) must be divisible by micro_batch ({self.micro_batch})")
+            raise MillError(f"batch_size ({self.batch_size}) must be divisible by micro_batch ({self.micro_batch})")
         return self
 
     def of_result(self) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class PretrainConfig(RunConfig, options.ObjectiveConfig):
     @model_validator(mode="after")
     def _length_is_said_once(self) -> PretrainConfig:
         if sum(value is not None for value in (self.steps, self.tokens, self.epochs)) != 1:
-            raise ValueError(f"pretrain {self.name!r}: say how long by exactly one of `steps`, `tokens`, `epochs`")
+            raise MillError(f"pretrain {self.name!r}: set exactly one of `steps`, `tokens`, `epochs`")
         return self
 
     @model_validator(mode="after")
@@ -134,16 +135,17 @@ class FinetuneConfig(RunConfig):
     base: Annotated[str, Field(description="the `pretrain` run to start from")]
     label: Annotated[
         str, Field(description="what to predict: `domain`, `source`, or a field of the document's metadata")
-    ] = "domain"
-    group: Annotated[str | None, Field(description="metadata field whose documents stay on one side of the split")] = (
-        "module"
-    )
-    only: Annotated[dict[str, str], Field(description="metadata that a document must have to take part")] = {
-        "kind": "docstring"
-    }
+    ]
+    group: Annotated[
+        str | None,
+        Field(description="metadata field whose documents stay on one side of the split; each by itself if absent"),
+    ] = None
+    only: Annotated[
+        dict[str, str], Field(description="metadata that a document must have to take part; all do by default")
+    ] = {}
     hide: Annotated[
         list[str], Field(description="metadata fields whose words are cut from every text: they give the label away")
-    ] = ["package"]
+    ] = []
     test_share: Annotated[float, Field(gt=0, lt=1, description="share of the documents kept for the test")] = 0.2
     documents: Annotated[
         int | None, Field(ge=1, description="maximum number of documents, chosen by hash; default: all")
@@ -255,7 +257,7 @@ class AblationConfig(RunConfig):
     @classmethod
     def _model_is_causal(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
         if presets.shape_of(model)["type"] not in options.OBJECTIVES["causal"]:
-            raise ValueError(f"ablation trains causal models: {', '.join(options.OBJECTIVES['causal'])}")
+            raise MillError(f"ablation trains causal models: {', '.join(options.OBJECTIVES['causal'])}")
         return model
 
 
@@ -276,7 +278,7 @@ class BudgetConfig(Config):
     @classmethod
     def _gpu_is_known(cls, gpu: str) -> str:
         if peaks.peak_flops(gpu) is None:
-            raise ValueError(f"no peak is known for {gpu!r}; known: {', '.join(peaks.PEAKS)}")
+            raise MillError(f"no peak is known for {gpu!r}; known: {', '.join(peaks.PEAKS)}")
         return gpu
 
 
@@ -304,16 +306,20 @@ class BuildRecipe(Recipe):
         require_unique("finetune", [run.name for run in self.finetune])
         require_unique("embeddings", [*(run.name for run in self.embeddings), *(run.name for run in self.pretrain)])
         tokenizers = [tokenizer.name for tokenizer in self.tokenizers]
-        encoders = [run.name for run in self.pretrain if run.objective in options.ENCODERS]
+        roles = {tokenizer.name: tuple(tokenizer.special) for tokenizer in self.tokenizers}
         for at, run in enumerate(self.pretrain):
             _require(run.tokenizer, tokenizers, "pretrain", at, "tokenizer")
+            _can(roles, run.tokenizer, run.objective, run.shape["type"], "pretrain", at, "tokenizer")
             self._teacher_is_there(run)
         if self.ladder is not None:
             _require(self.ladder.tokenizer, tokenizers, "ladder", "tokenizer")
+            _can(roles, self.ladder.tokenizer, "causal", self.ladder.family, "ladder", "tokenizer")
         if self.ablation is not None:
             _require(self.ablation.tokenizer, tokenizers, "ablation", "tokenizer")
+            kind = presets.shape_of(self.ablation.model)["type"]
+            _can(roles, self.ablation.tokenizer, "causal", kind, "ablation", "tokenizer")
         for at, run in enumerate(self.finetune):
-            _require(run.base, encoders, "finetune", at, "base")
+            self._base_is_an_encoder(at, run)
             for place, baseline in enumerate(run.baselines):
                 _require(baseline, [entry.name for entry in self.embeddings], "finetune", at, "baselines", place)
             if run.name in {other.name for other in self.pretrain}:
@@ -321,6 +327,24 @@ class BuildRecipe(Recipe):
                     f"a pretrain run is called {run.name!r} too; models need their own names", "finetune", at, "name"
                 )
         return self
+
+    def _base_is_an_encoder(self, at: int, run: FinetuneConfig) -> None:
+        """And takes sequences as long as the run's."""
+        _require(run.base, [base.name for base in self.pretrain], "finetune", at, "base")
+        base = next(base for base in self.pretrain if base.name == run.base)
+        if base.objective not in options.ENCODERS:
+            encoders = ", ".join(base.name for base in self.pretrain if base.objective in options.ENCODERS)
+            raise Misfit(
+                f"base {run.base!r} is trained by {base.objective!r}, and a classifier needs an encoder"
+                f" ({', '.join(options.ENCODERS)}); take {encoders or 'a run of one of these objectives'}",
+                *("finetune", at, "base"),
+            )
+        if run.sequence_length > base.sequence_length:
+            raise Misfit(
+                f"sequence_length {run.sequence_length} is more than the {base.sequence_length} that its base"
+                f" {run.base!r} has positions for; lower it, or raise the base's",
+                *("finetune", at, "sequence_length"),
+            )
 
     def _teacher_is_there(self, student: PretrainConfig) -> None:
         """A teacher of this recipe comes before its student and shares its tokenizer."""
@@ -336,6 +360,35 @@ class BuildRecipe(Recipe):
             raise Misfit(f"must be the tokenizer of its teacher, {teacher.tokenizer!r}", "pretrain", place, "tokenizer")
         if teacher.objective not in ("mlm", "mlm_nsp", "distillation"):
             raise Misfit(f"the teacher {teacher.name!r} predicts no masked tokens; take a run of mlm", *field)
+        _student_fits(student, teacher, "pretrain", place)
+
+
+def _student_fits(student: PretrainConfig, teacher: PretrainConfig, *field: str | int) -> None:
+    """A student starts from layers of its teacher: as wide, no more of them, for sequences no longer."""
+    kinds = teacher.shape["type"], student.shape["type"]
+    if kinds[0] != kinds[1] and kinds != ("bert", "distilbert"):
+        raise Misfit(f"a {kinds[1]} student has no {kinds[0]} teacher; take a teacher of bert", *field, "model")
+    layers, *sizes = presets.size_of(student.shape)
+    taught, *wanted = presets.size_of(teacher.shape)
+    if sizes != wanted or layers > taught or student.sequence_length > teacher.sequence_length:
+        raise Misfit(
+            f"width, heads, inner width {sizes}, {layers} layers and sequence_length {student.sequence_length} must be"
+            f" {wanted}, at most {taught} layers and at most {teacher.sequence_length}, as its teacher"
+            f" {teacher.name!r} has them",
+            *field,
+            "model",
+        )
+
+
+def _can(roles: Mapping[str, Collection[str]], tokenizer: str, objective: str, kind: str, *field: str | int) -> None:
+    """Raise Misfit, which names ``field``, where ``tokenizer`` lacks a special token that ``objective`` needs."""
+    if lacking := options.lacking(objective, kind, roles[tokenizer]):
+        raise Misfit(
+            f"objective {objective!r} of a {kind} model needs a tokenizer with a {' or '.join(lacking)} token, and"
+            f" {tokenizer!r} has {', '.join(roles[tokenizer]) or 'none'}; add it to its `special_tokens`, or name"
+            " another tokenizer",
+            *field,
+        )
 
 
 def stored(root: str | Path) -> BuildRecipe:

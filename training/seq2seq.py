@@ -1,21 +1,55 @@
 """Encoder-decoder models on packed documents: T5 and BART.
 
 Arrays, int64: ``tokens`` and ``segments`` [n, source] for the encoder; ``decoder_tokens``, ``decoder_segments`` and
-``labels`` [n, target] for the decoder. A token attends within its segment only, on both sides and across.
+``labels`` [n, target] for the decoder. A token attends within its segment only, on both sides and across. BART's
+``positions`` and ``decoder_positions``, alike, count from 0 in each segment; T5 goes by distances, which are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.models.bart.modeling_bart import BartLearnedPositionalEmbedding
 
 from training import attention, models
 from training.losses import linear_cross_entropy
 from training.order import IGNORE, NOTHING
+
+
+class _Placed(BartLearnedPositionalEmbedding):
+    """BART's position embeddings at ``places`` (int64 [n, length]), which its encoder and decoder cannot be given."""
+
+    places: Tensor
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        return nn.Embedding.forward(self, self.places + self.offset)
+
+
+@contextlib.contextmanager
+def _placed(part: Any, places: Tensor | None) -> Iterator[None]:
+    """Let ``part``, an encoder or a decoder, place its tokens at ``places``; None: it knows no places."""
+    if places is None:
+        yield
+        return
+    table = part.embed_positions
+    table.__class__, table.places = _Placed, places
+    try:
+        yield
+    finally:
+        table.__class__ = BartLearnedPositionalEmbedding
+        del table.places
+
+
+def restarted(segments: np.ndarray) -> np.ndarray:
+    """Places within the segments of ``segments`` [n, length], each counted from 0, int64."""
+    place = np.arange(segments.shape[1])
+    begins = np.diff(segments, axis=1, prepend=NOTHING - 1) != 0
+    return place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
 
 
 def shifted(labels: np.ndarray, segments: np.ndarray, start: int) -> np.ndarray:
@@ -39,14 +73,16 @@ def hidden_states(model: PreTrainedModel, arrays: Mapping[str, Tensor]) -> Tenso
     across = across | ~across.any(-1, keepdim=True)  # of what nothing answers; its label is ignored
     encoder, decoder = cast(Any, model).get_encoder(), cast(Any, model).get_decoder()
     blocks = source.is_cuda and not models.attention_drops(model)
-    encoded = encoder(arrays["tokens"], attention_mask=attention.mask(source, False, blocks)).last_hidden_state
-    hidden = decoder(
-        arrays["decoder_tokens"],
-        attention_mask=attention.mask(target, True, blocks),
-        encoder_hidden_states=encoded,
-        encoder_attention_mask=across,
-        use_cache=False,
-    ).last_hidden_state
+    with _placed(encoder, arrays.get("positions")):
+        encoded = encoder(arrays["tokens"], attention_mask=attention.mask(source, False, blocks)).last_hidden_state
+    with _placed(decoder, arrays.get("decoder_positions")):
+        hidden = decoder(
+            arrays["decoder_tokens"],
+            attention_mask=attention.mask(target, True, blocks),
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=across,
+            use_cache=False,
+        ).last_hidden_state
     return hidden * model.config.d_model**-0.5 if getattr(model.config, "scale_decoder_outputs", False) else hidden
 
 

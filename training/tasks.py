@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files, shards
 from training import noise
@@ -47,17 +48,28 @@ class LabelledTask:
     hidden_words: int
 
 
-class TooFewDocuments(ValueError):
+class TooFewDocuments(MillError):
     """The corpus does not give two labels with documents on both sides of the split."""
+
+
+class WrongField(MillError):
+    """A field that the task goes by is not in the documents, or no label; the message names the fields there are."""
 
 
 def load(build: Build, config: FinetuneConfig, seed: int) -> LabelledTask:
     """The task that ``config`` describes, from the curated corpus of ``build``.
 
-    A pure function of the documents, the config and the seed. Raises TooFewDocuments with the counts that were found.
+    A pure function of the documents, the config and the seed. Raises WrongField, or TooFewDocuments with the counts
+    that were found.
     """
     rows = _rows(build, config)
     counts = Counter(row.label for row in rows)
+    if len(counts) == 1:
+        (only,) = counts
+        raise TooFewDocuments(
+            f"finetune {config.name!r}: all {len(rows)} documents that take part have the label {only!r} in"
+            f" {config.label!r}, and there is nothing to tell apart; take another `label`"
+        )
     labels = sorted(label for label, count in counts.items() if count >= config.smallest_class)
     rows = [row for row in rows if row.label in labels]
     if config.documents is not None and len(rows) > config.documents:
@@ -74,9 +86,16 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> LabelledTask:
         if len(labels) < 2 or present < len(labels):
             raise TooFewDocuments(
                 f"finetune {config.name!r}: {present} of the labels {labels} are in the {name} part, of {len(rows)}"
-                f" documents; counts of {config.label!r}: {dict(counts)}. Lower smallest_class or take a larger corpus."
+                f" documents; counts of {config.label!r}: {_shown(counts)}. Lower smallest_class or take a larger"
+                " corpus."
             )
     return LabelledTask(labels, *sides, hidden_words=len(hidden))
+
+
+def _shown(counts: Counter[str]) -> str:
+    """The most frequent of ``counts``, and how many more there are."""
+    found = ", ".join(f"{label!r}: {count}" for label, count in counts.most_common(20))
+    return f"{{{found}}}" + (f" and {len(counts) - 20} more" if len(counts) > 20 else "")
 
 
 @dataclass(frozen=True)
@@ -90,18 +109,51 @@ class _Row:
 
 def _rows(build: Build, config: FinetuneConfig) -> list[_Row]:
     rows = []
+    known: Counter[str] = Counter()
+    matching = 0
     for name in files.read_json(build.path("corpus", "manifest.json"))["shards"]:
         table: pa.Table = shards.read_table(build.path("corpus", name))
         columns = ("id", "text", "source", "domain", "metadata")
         for id_, text, source, domain, metadata in zip(*(table[c].to_pylist() for c in columns), strict=True):
             fields = {**json.loads(metadata or "{}"), "source": source, "domain": domain}
-            label = fields.get(config.label)
-            if label is None or any(str(fields.get(name)) != value for name, value in config.only.items()):
+            known.update(name for name, value in fields.items() if value is not None)
+            if any(str(fields.get(name)) != value for name, value in config.only.items()):
                 continue
+            matching += 1
+            label = fields.get(config.label)
+            if label is None:
+                continue
+            if isinstance(label, list | dict):
+                raise WrongField(
+                    f"finetune {config.name!r}: {config.label!r} of document {id_!r} is {json.dumps(label)[:80]}, and a"
+                    " label is one text, number or truth value; take another `label`"
+                )
             words = {word.lower() for name in config.hide for word in _WORD.findall(str(fields.get(name, "")))}
             group = str(fields.get(config.group, id_)) if config.group else id_
             rows.append(_Row(id_, text, str(label), group, tuple(sorted(words))))
+    _fields_are_there(config, known)
+    if not rows:
+        raise WrongField(
+            f"finetune {config.name!r}: of {matching} documents that `only` ({config.only or 'all'}) leaves, none has"
+            f" {config.label!r}; change `only` or `label`. {_fields(known)}"
+        )
     return rows
+
+
+def _fields_are_there(config: FinetuneConfig, known: Counter[str]) -> None:
+    """Raise WrongField for the first field of ``config`` that no document has."""
+    group = [] if config.group is None else [config.group]
+    for option, names in (("label", [config.label]), ("group", group), ("only", config.only), ("hide", config.hide)):
+        for name in names:
+            if name not in known:
+                raise WrongField(
+                    f"finetune {config.name!r}: no document has the field {name!r} that `{option}` names."
+                    f" {_fields(known)}"
+                )
+
+
+def _fields(known: Counter[str]) -> str:
+    return "Fields there are: " + ", ".join(f"{name} (in {count})" for name, count in known.most_common(30))
 
 
 def _examples(rows: list[_Row], labels: list[str], hidden: frozenset[str]) -> Examples:

@@ -41,9 +41,19 @@ def pretrained(build: Build) -> list[dict[str, Any]]:
             **run,
             "curve": _curve_of(build, run["name"]),
             "per_byte": bits_per_byte(run),
+            "accuracies": _accuracies(run),
         }
         for run in summaries(build, "pretrain")
     ]
+
+
+#: What the names of measures of held-out text end in, beside the loss.
+MEASURED = ("bits_per_byte", "accuracy", "original_share")
+
+
+def measures(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Names and values of what was measured on held-out text, beside the loss."""
+    return [(name, value) for name, value in summary["evaluation"].items() if name.endswith(MEASURED)]
 
 
 def bits_per_byte(summary: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -56,6 +66,10 @@ def beside_frequencies(summary: Mapping[str, Any]) -> str:
     """The loss a token on held-out text beside that of token frequencies alone, where the summary has one."""
     found = summary["evaluation"].get(summary["unigram_part"], summary["evaluation"]["loss"])
     return f"loss {found:.3f} nats, token frequencies alone {summary['unigram_loss']:.3f}"
+
+
+def _accuracies(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [(words(name), value) for name, value in measures(summary) if not name.endswith("bits_per_byte")]
 
 
 def finetuned(build: Build) -> list[dict[str, Any]]:

@@ -98,8 +98,9 @@ def packed_build(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A build's folder with tokens of two tokenizers: ``bytes`` (an end token), ``masked`` ([CLS], [SEP], [MASK])."""
     root = str(tmp_path_factory.mktemp("build"))
     for name, special in (("bytes", END), ("masked", SPECIAL)):
-        pack(f"{root}/tokens/{name}/train", sentences(120), special)
-        pack(f"{root}/tokens/{name}/heldout", sentences(12, seed=1), special)
+        size = 256 + len(special)
+        pack(f"{root}/tokens/{name}/train", sentences(120), special, size)
+        pack(f"{root}/tokens/{name}/heldout", sentences(12, seed=1), special, size)
         write_tokenizer(f"{root}/tokenizers/{name}", special)
     pretrain(make_build(root, TEACHER), "teacher")
     return root
@@ -150,7 +151,7 @@ TINY = {
     },
 }
 TINY["roberta"] = {**TINY["bert"], "type": "roberta"}
-TINY["albert"] = {**TINY["bert"], "type": "albert", "embedding_size": 16}
+TINY["albert"] = {**TINY["bert"], "type": "albert", "embedding_size": 16, "num_hidden_groups": 1}
 TINY["electra"] = {**TINY["bert"], "type": "electra", "embedding_size": 16}
 
 

@@ -9,17 +9,21 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files, shards
 from tests.training.conftest import make_build, pretrain_section
 from training import tasks
-from training.finetune import finetune
+from training.finetune import Encoded, batch, finetune
 from training.pretrain import pretrain
 from training.recipe import BuildRecipe, FinetuneConfig
 
-SETTINGS = {"name": "family", "base": "mlm", "smallest_class": 10, "sequence_length": 32, "precision": "fp32"}
+SETTINGS = {
+    **{"name": "family", "base": "mlm", "label": "domain", "smallest_class": 10, "sequence_length": 32},
+    **{"only": {"kind": "docstring"}, "group": "module", "hide": ["package"], "precision": "fp32"},
+}
 
 
 def write_corpus(root: str, documents: int = 200) -> None:
@@ -130,10 +134,82 @@ def test_too_few_labels_are_refused_with_the_counts(pretrained: str) -> None:
 
 
 def test_a_missing_base_names_the_command(packed_build: str) -> None:
-    with pytest.raises(FileNotFoundError, match="run `mill pretrain` first"):
+    with pytest.raises(MillError, match="run `mill pretrain` first"):
         finetune(build_of(packed_build), "family")
 
 
-def test_longer_sequences_than_pretrained_are_refused(pretrained: str) -> None:
-    with pytest.raises(ValueError, match="64 is more than the 32 that 'mlm' was pretrained on"):
-        finetune(build_of(pretrained, sequence_length=64), "family")
+def test_any_labelled_data_is_learned_at_the_defaults(pretrained: str, tmp_path: Path) -> None:
+    root = str(shutil.copytree(pretrained, tmp_path / "build"))
+    rows = [
+        (f"d{number:03d}", f"{('water', 'stone')[number % 2]} number {number}", {"topic": ("wet", "hard")[number % 2]})
+        for number in range(160)
+    ]
+    write_documents(root, rows)
+    run = {"name": "topics", "base": "mlm", "label": "topic", "sequence_length": 32, "epochs": 1}
+    summary = finetune(make_build(root, pretrain_section("mlm", steps=20), finetune=[run]), "topics")
+    assert summary["labels"] == ["hard", "wet"]
+    assert sum(summary["documents"].values()) == 160
+
+
+@pytest.mark.parametrize(
+    ("metadata", "changed", "message"),
+    [
+        ({"topic": "a"}, {"label": "topics"}, r"the field 'topics' that `label` names. Fields there .*topic \(in 9\)"),
+        ({"topic": "a"}, {"group": "module"}, r"no document has the field 'module' that `group` names"),
+        ({"topic": "a"}, {"hide": ["package"]}, r"no document has the field 'package' that `hide` names"),
+        ({"topic": "a"}, {"only": {"kind": "docstring"}}, r"no document has the field 'kind' that `only` names"),
+        ({"topic": "a", "kind": "b"}, {"only": {"kind": "c"}}, r"of 0 documents that `only` \(.*'c'.*\) leaves, none"),
+        ({"topic": ["a"]}, {}, r"'topic' of document 'd0' is \[\"a\"\], and a label is one text"),
+        ({"topic": {"of": 1}}, {}, r"is \{\"of\": 1\}, and a label is one text"),
+        ({"topic": "a"}, {}, r"all 9 documents that take part have the label 'a' in 'topic'"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path, metadata: dict, changed: dict, message: str) -> None:
+    root = str(tmp_path)
+    write_documents(root, [(f"d{number}", "a text", metadata) for number in range(9)])
+    wanted = FinetuneConfig.model_validate({"name": "x", "base": "mlm", "label": "topic", **changed})
+    with pytest.raises(MillError, match=message):
+        tasks.load(build_of(root), wanted, 0)
+
+
+def write_documents(root: str, rows: list[tuple[str, str, dict]]) -> None:
+    columns = {
+        "id": [id_ for id_, _, _ in rows],
+        "text": [text for _, text, _ in rows],
+        "source": ["env"] * len(rows),
+        "domain": ["all"] * len(rows),
+        "metadata": [json.dumps(metadata) for _, _, metadata in rows],
+    }
+    shards.write_table(f"{root}/corpus/data-0.arrow", pa.table(columns), "documents")
+    files.write_json(f"{root}/corpus/manifest.json", {"shards": ["data-0.arrow"], "fingerprint": "documents"})
+
+
+def test_batches_are_padded_as_the_model_pads() -> None:
+    data = Encoded([np.array([5, 6, 7]), np.array([8])], ["abc", "d"], pad=259)
+    found = batch(data, np.array([0, 1]), np.array([0, 1])).arrays
+    assert found["tokens"].tolist() == [[5, 6, 7], [8, 259, 259]]
+    assert found["mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_the_folder_tells_what_the_classifier_is_and_truncates_to_its_positions(pretrained: str) -> None:
+    summary = finetune(build_of(pretrained), "family")
+    folder = f"{pretrained}/models/family"
+    told = Path(folder, "README.md").read_text()
+    assert "pipeline_tag: text-classification" in told
+    assert "AutoModelForSequenceClassification.from_pretrained" in told
+    score = summary["scores"]["model"]["accuracy"]
+    assert f"| this model | {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f}) |" in told
+    for part in (
+        "fine-tuned from `mlm`",
+        "predicts `domain`",
+        "| bag of words |",
+        "| 0 | family-0 |",
+        "kind: docstring",
+    ):
+        assert part in told
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    inputs = tokenizer(["the cat sees the dog. " * 20, "it"], return_tensors="pt", truncation=True, padding=True)
+    assert model(**inputs).logits.shape == (2, 2)
+    assert inputs["input_ids"].shape == (2, 32)
+    assert "token_type_ids" in inputs

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import MillError
 from pipeline.store import files
 from tests.training.conftest import END, make_build, pack, pretrain_section, sentences
 from training import lineage
@@ -87,9 +88,9 @@ def test_tokens_that_were_packed_anew_are_refused(model: str, tmp_path: Path) ->
     shutil.copytree(Path(model).parent.parent, root)
     shutil.rmtree(root / "tokens/bytes/train")
     pack(str(root / "tokens/bytes/train"), sentences(50, seed=9), END)
-    with pytest.raises(ValueError, match="packed anew since"):
+    with pytest.raises(MillError, match="packed again since"):
         lineage.of_model(str(root / "models/causal"))
-    with pytest.raises(FileNotFoundError, match="give the folder of a model"):
+    with pytest.raises(MillError, match="give the folder of a model"):
         lineage.of_model(str(root / "tokens"))
 
 

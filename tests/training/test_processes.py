@@ -20,6 +20,8 @@ from training.__main__ import main
 from training.pretrain import pretrain
 from training.processes import Processes
 
+#: ``--cpu`` with one machine would be one process; ACCELERATE_USE_CPU has these two be on the CPU.
+DDP = ("--multi_gpu",)
 FSDP = ("--use_fsdp", "--fsdp_version=2")
 
 
@@ -30,7 +32,6 @@ def section(objective: str, **fields) -> dict:
 
 
 def launch(builds: Path, section: dict, *options: str) -> None:
-    options = options or ("--cpu",)
     recipe = make_build(str(builds / "test"), section).recipe.model_dump(mode="json", exclude_none=True)
     (builds / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     command = [
@@ -56,7 +57,8 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("objective", "options", "micro"), [("causal", (), 2), ("mlm", (), None), ("causal", FSDP, 2), ("mlm", FSDP, None)]
+    ("objective", "options", "micro"),
+    [(name, how, micro) for how in (DDP, FSDP) for name, micro in (("causal", 2), ("mlm", None))],
 )
 def test_two_processes_train_what_one_does(
     packed_build: str, tmp_path: Path, objective: str, options: tuple[str, ...], micro: int | None
@@ -68,6 +70,7 @@ def test_two_processes_train_what_one_does(
     launch(together.parent, section(objective, micro_batch=micro), *options)
     assert_same(weights(together, objective), weights(alone, objective))
     found = json.loads((together / "models" / objective / "summary.json").read_text())
+    assert (found["processes"], expected["processes"]) == (2, 1)
     assert found["trained_tokens"] == expected["trained_tokens"]
     assert found["evaluation"]["loss"] == pytest.approx(expected["evaluation"]["loss"], abs=1e-5)
     rows = [json.loads(line) for line in (together / "models" / objective / "metrics.jsonl").read_text().splitlines()]
@@ -89,6 +92,7 @@ def test_a_sharded_run_goes_on_from_the_checkpoint_of_a_single_process(packed_bu
     shutil.rmtree(moved / "models")
     shutil.rmtree(moved / "work/pretrain/causal/step-00000006")
     launch(moved.parent, section("causal"), *FSDP)
+    assert json.loads((moved / "models/causal/summary.json").read_text())["processes"] == 2
     assert_same(weights(moved, "causal"), weights(whole, "causal"))
     states = [json.loads(path.read_text()) for path in sorted((moved / "work/pretrain/causal").glob("*/state.json"))]
     assert [state["step"] for state in states] == [3, 6]
@@ -97,7 +101,7 @@ def test_a_sharded_run_goes_on_from_the_checkpoint_of_a_single_process(packed_bu
 def test_rows_that_do_not_divide_are_refused_with_a_remedy() -> None:
     import numpy as np
 
-    with pytest.raises(ValueError, match="batch_size 9 is no multiple of 2 processes"):
+    with pytest.raises(ValueError, match=r"batch_size \(9\) must be divisible by the number of processes \(2\)"):
         Processes(0, 2).part({"x": np.zeros((9, 3))})
     parts = [Processes(rank, 2).part({"x": np.arange(8)})["x"].tolist() for rank in range(2)]
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7]]

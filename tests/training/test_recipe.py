@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline import MillError
 from pipeline import recipe as recipes
 from tests.training.conftest import TINY, TRAINED, make_build, pretrain_section, recipe
-from training.options import OBJECTIVES, PAIRED, SECTIONS
+from training.options import OBJECTIVES, PAIRED, ROLES, SECTIONS
 from training.recipe import BuildRecipe, PretrainConfig, stored
 
 RECIPES = sorted(Path("data/recipes").glob("*.yaml"))
@@ -54,7 +55,9 @@ def test_sections_whose_fields_exclude_each_other_read_themselves() -> None:
     assert_reads_itself(recipe(balance={"tokenizer": "tokenizer.json"}, canaries=False, index=True, exact={}))
     assert_reads_itself(recipe(balance={"strategy": "weights", "weights": {"tales": 1}, "budget": {"parameters": 9}}))
     base = pretrain_section("mlm")
-    assert_reads_itself(make_build("", base, finetune=[{"name": "x", "base": "mlm", "label": "kind"}]).recipe)
+    assert_reads_itself(
+        make_build("", base, finetune=[{"name": "x", "base": "mlm", "label": "kind", "sequence_length": 32}]).recipe
+    )
     more = {"ladder": {"tokenizer": "bytes"}, "ablation": {"tokenizer": "bytes", "tokens": 9}}
     assert_reads_itself(recipe(**more, embeddings=[{"name": "w", "method": "glove"}], budget={"gpu": "A100"}))
 
@@ -132,3 +135,82 @@ def test_a_recipe_of_another_version_is_refused_with_the_remedy(tmp_path: Path) 
     (tmp_path / "recipe.json").write_text(json.dumps({**written, "was_once": 1}))
     with pytest.raises(MillError, match=r"recipe.json: this version .* \(was_once: .*\); run `mill build`"):
         stored(tmp_path)
+
+
+def changed(type_: str, **fields) -> dict:
+    return {**TINY[type_], **fields}
+
+
+def without(type_: str, field: str) -> dict:
+    return {name: value for name, value in TINY[type_].items() if name != field}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (changed("gpt2", n_head=3), r"n_embd (32) must be divisible by n_head (3)"),
+        (changed("llama", num_attention_heads=3), r"hidden_size (32) must be divisible by num_attention_heads (3)"),
+        (changed("llama", num_attention_heads=8, num_key_value_heads=3), "must be divisible by num_key_value_heads"),
+        (changed("llama", num_attention_heads=32, num_key_value_heads=32), "must be even: rotary positions turn pairs"),
+        (changed("bert", num_attention_heads=5), r"hidden_size (32) must be divisible by num_attention_heads (5)"),
+        (changed("distilbert", n_heads=3), r"dim (32) must be divisible by n_heads (3)"),
+        (changed("bart", decoder_attention_heads=3), r"d_model (32) must be divisible by decoder_attention_heads (3)"),
+        (changed("albert", num_hidden_groups=3), r"num_hidden_layers (2) must be divisible by num_hidden_groups (3)"),
+        (changed("bert", num_hidden_layers=0), "num_hidden_layers is a whole number of at least 1; found 0"),
+        (changed("gpt2", n_embd=-32), "n_embd is a whole number of at least 1; found -32"),
+        (changed("t5", num_heads=0), "num_heads is a whole number of at least 1; found 0"),
+        (changed("bert", hidden_size=True), "hidden_size is a whole number of at least 1; found True"),
+        (changed("bert", hidden_size="many"), "found 'many'"),
+        (changed("bert", hidden_dropout_prob=1), "hidden_dropout_prob is a probability from 0 to below 1; found 1"),
+        (without("bert", "intermediate_size"), "intermediate_size is missing: add it, or start from a preset such as"),
+        (without("llama", "num_key_value_heads"), "num_key_value_heads is missing: add it"),
+    ],
+)  # fmt: skip
+def test_shapes_that_no_model_has_are_refused(model: dict, message: str) -> None:
+    objective = next(name for name, types in OBJECTIVES.items() if model["type"] in types)
+    with pytest.raises(ValueError, match=f"(?s)pretrain.0.model.*{re.escape(message)}"):
+        recipe(pretrain=[pretrain_section(objective, model=model)])
+
+
+def special(**roles: str) -> list[dict]:
+    return [{"name": "t", "algorithm": "bpe", "vocab_size": 300, "special_tokens": roles}]
+
+
+@pytest.mark.parametrize(
+    ("objective", "roles", "missing"),
+    [
+        *((name, {"cls": "[C]", "sep": "[S]"}, "mask") for name in ROLES if ("mask",) in ROLES[name]),
+        ("mlm", {"sep": "[S]", "mask": "[M]"}, "cls or bos or eos"),
+        ("mlm", {"cls": "[C]", "mask": "[M]"}, "sep or eos"),
+        ("causal", {"unk": "[U]"}, "cls or bos or eos"),
+        ("span_corruption", {"eos": "[E]"}, "pad"),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_without_the_tokens_of_an_objective_is_refused(objective: str, roles: dict, missing: str) -> None:
+    section = pretrain_section(objective, tokenizer="t")
+    with pytest.raises(ValueError, match=f"objective '{objective}' of a .* needs a tokenizer with a {missing} token"):
+        recipe(tokenizers=special(**roles), pretrain=[section])
+
+
+def test_what_else_is_known_beforehand_is_refused_beforehand() -> None:
+    electra = pretrain_section("electra", electra={"generator": 0.4}, model=changed("electra", num_attention_heads=4))
+    with pytest.raises(ValueError, match=r"electra.generator 0.4 makes a width of 13, which 2 attention heads do not"):
+        recipe(pretrain=[electra])
+    tuned = {"name": "x", "base": "causal", "label": "kind", "sequence_length": 32}
+    with pytest.raises(ValueError, match=r"base 'causal' is trained by 'causal', and a classifier needs an encoder"):
+        recipe(pretrain=[pretrain_section(), pretrain_section("mlm")], finetune=[tuned])
+    with pytest.raises(ValueError, match="'gone' is not in this recipe; there is mlm"):
+        recipe(pretrain=[pretrain_section("mlm")], finetune=[{**tuned, "base": "gone"}])
+    with pytest.raises(ValueError, match="sequence_length 33 is more than the 32 that its base 'mlm' has"):
+        recipe(pretrain=[pretrain_section("mlm")], finetune=[{**tuned, "base": "mlm", "sequence_length": 33}])
+    with pytest.raises(ValueError, match="label"):
+        recipe(pretrain=[pretrain_section("mlm")], finetune=[{"name": "x", "base": "mlm", "sequence_length": 32}])
+
+
+@pytest.mark.parametrize("change", [{"n_layers": 4}, {"dim": 64}, {"n_heads": 4}, {"hidden_dim": 32}])
+def test_a_student_that_does_not_fit_its_teacher_is_refused(change: dict) -> None:
+    make_build("", pretrain_section("distillation"))
+    with pytest.raises(ValueError, match=r"width, heads, inner width .* as its teacher 'teacher' has them"):
+        make_build("", pretrain_section("distillation", model=changed("distilbert", **change)))
+    with pytest.raises(ValueError, match=r"sequence_length 64 must be .* at most 32, as its teacher"):
+        make_build("", pretrain_section("distillation", sequence_length=64))

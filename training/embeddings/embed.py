@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.build import Build
 from pipeline.store import files
-from training import hardware, loop, models, noise, pretrain
+from training import hardware, loop, models, noise, pretrain, publish
 from training.embeddings import elmo, glove, word2vec, words
 from training.embeddings.words import WordCounts
 from training.objective import Batch
@@ -61,7 +61,7 @@ def embed(build: Build[BuildRecipe], name: str, progress: loop.Progress | None =
     with files.replacing_folder(result) as aside:
         save_file({"vectors": vectors}, aside / "vectors.safetensors")
         _write_words(aside / "words.txt", vocabulary)
-        pretrain.write_summary(aside, summary)
+        publish.write_summary(aside, summary)
     return summary
 
 
@@ -198,5 +198,5 @@ def _embed_by_elmo(
         model.cpu().eval().save_pretrained(aside)
         shutil.copy(files.local(files.join(plan.folder, "metrics.jsonl")), aside)
         _write_words(aside / "words.txt", vocabulary)
-        pretrain.write_summary(aside, summary)
+        publish.write_summary(aside, summary)
     return summary

@@ -16,6 +16,7 @@ from pathlib import Path
 import fasttext
 import numpy as np
 
+from pipeline import MillError
 from training import noise
 
 #: fastText cuts longer lines itself, in the middle of nothing in particular.
@@ -68,7 +69,7 @@ def train(
                 verbose=0,
             )
         except RuntimeError as error:
-            raise ValueError(
+            raise MillError(
                 f"fastText: {error} Take a smaller learning_rate or, for little text, a larger thinning"
             ) from error
     vectors = np.zeros((len(words), dimensions), np.float32)

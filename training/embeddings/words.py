@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files, shards
 from pipeline.text.buffers import text_buffers
@@ -65,14 +66,14 @@ def texts_of(build: Build, split: str) -> Iterator[tuple[list[str], pa.StringArr
 
 
 def count(build: Build, lowercase: bool, min_count: int, most: int) -> WordCounts:
-    """The vocabulary of the train split. Raises ValueError where no word is seen often enough."""
+    """The vocabulary of the train split. Raises MillError where no word is seen often enough."""
     total: Counter[str] = Counter()
     for _, texts in texts_of(build, "train"):
         tally = cut(texts, lowercase)[0].value_counts()
         total.update(dict(zip(tally.field("values").to_pylist(), tally.field("counts").to_pylist(), strict=True)))
     kept = sorted((word for word, n in total.items() if n >= min_count), key=lambda word: (-total[word], word))[:most]
     if not kept:
-        raise ValueError(f"{build.path('corpus')}: no word is seen {min_count} times; lower `min_count`")
+        raise MillError(f"{build.path('corpus')}: no word is seen {min_count} times; lower `min_count`")
     return WordCounts(kept, np.array([total[word] for word in kept], np.int64))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pipeline import MillError
 from pipeline.tokenization.packed import PackedTokens
 from training import models
 from training.fitted import arrange
@@ -25,10 +26,10 @@ from training.order import IGNORE, NOTHING, Layout, Reader, Windows
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
     """Windows with the token before each: a label's input.
 
-    Raises ValueError where the tokenizer has no token to begin a document with.
+    Raises MillError where the tokenizer has no token to begin a document with.
     """
     if task.vocabulary.opening is None:
-        raise ValueError("objective causal needs a tokenizer with a bos or eos token, to begin a document with")
+        raise MillError("objective causal needs a tokenizer with a bos or eos token, to begin a document with")
     return arrange(packed, Layout(behind=1), task.config, seed, repeat)
 
 

@@ -5,7 +5,8 @@ whose lengths follow a Poisson law of mean 3, each span replaced by one [MASK], 
 token masking or token deletion; then it may be rotated to begin at a random token. The published recipe is infilling
 and permutation. The decoder's labels are every token of the document. [CLS] and [SEP] around it are never touched.
 
-A window is filled with documents end to end; each piece of one is spoilt by itself, and sees itself only.
+A window is filled with documents end to end; each piece of one is spoilt by itself, sees itself only, and its positions
+count from 0, so that it is to the model what it would be alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from training.order import IGNORE, NOTHING, Reader, SentenceWindows, Windows
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
-    """Raises ValueError where the tokenizer lacks a token that the objective needs."""
+    """Raises MillError where the tokenizer lacks a token that the objective needs."""
     layout = replace(masking.layout("denoising", task.vocabulary), sentences=True)
     return arrange(packed, layout, task.config, seed, repeat)
 
@@ -67,8 +68,10 @@ def examples(task: Task, windows: Windows) -> Batch:
     arrays = {
         "tokens": source,
         "segments": owner,
+        "positions": seq2seq.restarted(owner),
         "decoder_tokens": seq2seq.shifted(labels, segments, closing),
         "decoder_segments": segments,
+        "decoder_positions": seq2seq.restarted(segments),
         "labels": seq2seq.answerable(labels, segments, owner),
     }
     return Batch(arrays, {"denoising": int((arrays["labels"] != IGNORE).sum())}, int(inside.sum()))
@@ -149,7 +152,7 @@ def flops(module: nn.Module, task: Task) -> float:
 
 OBJECTIVE = Objective(
     name="denoising",
-    version=1,
+    version=2,
     weights=lambda _task: {"denoising": 1.0},
     order=order,
     create=create,

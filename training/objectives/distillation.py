@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline import MillError
 from pipeline.tokenization.packed import PackedTokens
-from training import masking, models
+from training import extend, masking, models
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm
 from training.options import DistillationConfig
@@ -49,11 +50,16 @@ _RENAMED = {
 
 
 class Distillation(nn.Module):
-    """The student, and a teacher that is neither trained nor saved with it and stays in evaluation mode."""
+    """The student, and a teacher that is neither trained nor saved with it and stays in evaluation mode.
 
-    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, options: DistillationConfig) -> None:
+    They are compared on the first ``size`` entries of the vocabulary: what either has beyond is padding.
+    """
+
+    def __init__(
+        self, student: PreTrainedModel, teacher: PreTrainedModel, options: DistillationConfig, size: int
+    ) -> None:
         super().__init__()
-        self.student, self.options = student, options
+        self.student, self.options, self.size = student, options, size
         self.__dict__["teacher"] = teacher.eval().requires_grad_(False)  # no part of this module's state
         if options.freeze_positions:
             cast(Any, student.base_model).embeddings.position_embeddings.requires_grad_(False)
@@ -64,7 +70,7 @@ class Distillation(nn.Module):
 
 
 def create(task: Task) -> Distillation:
-    """Raises ValueError where student and teacher do not fit each other."""
+    """Raises MillError where student and teacher do not fit each other."""
     options = task.config.distillation
     assert options is not None  # the recipe's check
     assert task.teacher is not None  # the caller's part
@@ -74,8 +80,8 @@ def create(task: Task) -> Distillation:
     transformers_logging.set_verbosity_error()  # it would list a pretraining head that is left out
     teacher = AutoModelForMaskedLM.from_pretrained(task.teacher, dtype=torch.float32, attn_implementation="sdpa")
     transformers_logging.set_verbosity(told)
-    copy_layers(teacher, student)
-    return Distillation(student, teacher, options)
+    copy_layers(teacher, student, task.vocabulary.size)
+    return Distillation(student, teacher, options, task.vocabulary.size)
 
 
 def kept_layers(teacher: int, student: int) -> list[int]:
@@ -83,14 +89,17 @@ def kept_layers(teacher: int, student: int) -> list[int]:
     return np.rint(np.linspace(0, teacher - 1, student)).astype(int).tolist()
 
 
-def copy_layers(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
-    """Start ``student`` from layers, embeddings and head of ``teacher``; raises ValueError where they do not fit."""
+def copy_layers(teacher: PreTrainedModel, student: PreTrainedModel, size: int) -> None:
+    """Start ``student`` from layers, embeddings and head of ``teacher``; raises MillError where they do not fit.
+
+    Of the vocabulary, which either may have padded, both need ``size`` entries.
+    """
     kinds = teacher.config.model_type, student.config.model_type
     if kinds[0] != kinds[1] and kinds != ("bert", "distilbert"):
-        raise ValueError(f"distillation: a {kinds[1]} student has no {kinds[0]} teacher; take a teacher of bert")
+        raise MillError(f"distillation: a {kinds[1]} student has no {kinds[0]} teacher; take a teacher of bert")
     taught, layers = models.dimensions(teacher.config)[0], models.dimensions(student.config)[0]
     if layers > taught:
-        raise ValueError(f"distillation: the student has {layers} layers, its teacher only {taught}")
+        raise MillError(f"distillation: the student has {layers} layers, its teacher only {taught}")
     place = {number: at for at, number in enumerate(kept_layers(taught, layers))}
     found = {}
     for name, tensor in teacher.state_dict().items():
@@ -102,13 +111,16 @@ def copy_layers(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
             name = f"{head}{layer}{place[int(number)]}.{part}"
         found[_renamed(name) if kinds[0] != kinds[1] else name] = tensor
     weights = student.state_dict()
+    tables = {table.data_ptr() for table in extend.vocabulary_tables(student)}
     for name, tensor in weights.items():
         source = found.get(name)
         if source is not None and "position_embeddings" in name:
             source = source[: len(tensor)]
+        if source is not None and tensor.data_ptr() in tables:
+            tensor, source = tensor[:size], source[:size]
         if source is None or source.shape != tensor.shape:
-            size = "has no such weights" if source is None else f"has {list(source.shape)}"
-            raise ValueError(f"distillation: {name} of the student is {list(tensor.shape)}, its teacher {size}")
+            told = "has no such weights" if source is None else f"has {list(source.shape)}"
+            raise MillError(f"distillation: {name} of the student is {list(tensor.shape)}, its teacher {told}")
         with torch.no_grad():
             tensor.copy_(source)
 
@@ -160,6 +172,7 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     hidden = models.hidden_states(both.student, *inputs, causal=False)
     student = models.masked_logits(both.student, masking.hidden_at(hidden, arrays["picked"]))
     nats = F.cross_entropy(student.float(), labels, ignore_index=IGNORE, reduction="sum")
+    right = masking.right(student, labels)
 
     teacher_model = cast(PreTrainedModel, both.__dict__["teacher"])
     with torch.no_grad():
@@ -171,15 +184,15 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         student = models.masked_logits(both.student, hidden.flatten(0, 1))
     with torch.no_grad():
         teacher = models.masked_logits(teacher_model, places)
-    soft = divergence(student, teacher, both.options.temperature) * counted
+    soft = divergence(student[:, : both.size], teacher[:, : both.size], both.options.temperature) * counted
     angle = 1 - F.cosine_similarity(hidden.flatten(0, 1).float(), taught.flatten(0, 1).float(), dim=-1)
-    return {"soft": soft.sum(), "mlm": nats, "cosine": (angle * attended).sum()}
+    return {"soft": soft.sum(), "mlm": nats, "cosine": (angle * attended).sum(), "masked_accuracy": right}
 
 
 def weights(task: Task) -> dict[str, float]:
     options = task.config.distillation
     assert options is not None  # the recipe's check
-    return {"soft": options.soft, "mlm": options.mlm, "cosine": options.cosine}
+    return {"soft": options.soft, "mlm": options.mlm, "cosine": options.cosine, "masked_accuracy": 0.0}
 
 
 def flops(module: nn.Module, task: Task) -> float:
@@ -192,7 +205,7 @@ def flops(module: nn.Module, task: Task) -> float:
 
 OBJECTIVE = Objective(
     name="distillation",
-    version=2,
+    version=3,
     weights=weights,
     order=mlm.order,
     create=create,

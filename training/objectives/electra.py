@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from training import masking, models, noise
+from training import masking, models, noise, options
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm
 from training.order import IGNORE, NOTHING, Windows
@@ -42,17 +42,9 @@ class Electra(nn.Module):
 
 def configurations(task: Task) -> tuple[ElectraConfig, ElectraConfig]:
     """Of the generator and the discriminator. The generator has as many layers, and heads of the same width."""
-    width = task.config.electra.generator
-    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
-    smaller = {
-        name: max(1, round(getattr(config, name) * width))
-        for name in ("hidden_size", "intermediate_size", "num_attention_heads")
-    }
-    if smaller["hidden_size"] % smaller["num_attention_heads"]:
-        raise ValueError(
-            f"pretrain {task.config.name!r}: electra.generator {width:g} makes a width of {smaller['hidden_size']},"
-            f" which {smaller['num_attention_heads']} attention heads do not divide; choose another share"
-        )
+    shape, share = task.config.shape, task.config.electra.generator
+    config = models.configuration(shape, task.vocabulary, task.config.sequence_length)
+    smaller = options.generator_sizes(task.config.name, shape, share)
     return cast(ElectraConfig, type(config)(**{**config.to_dict(), **smaller})), cast(ElectraConfig, config)
 
 
@@ -84,8 +76,10 @@ def examples(task: Task, windows: Windows) -> Batch:
         "labels": labels,
         "drawn": drawn[:, 2, : labels.shape[1]],
     }
-    counts = {"mlm": int((labels != IGNORE).sum()), "discriminator": int(inside.sum())}
-    return Batch(arrays, counts, int(inside.sum()))
+    picks, read = int((labels != IGNORE).sum()), int(inside.sum())
+    counts = {"mlm": picks, "masked_accuracy": picks}
+    counts |= dict.fromkeys(("discriminator", "replaced_accuracy", "original_share"), read)
+    return Batch(arrays, counts, read)
 
 
 @torch.no_grad()
@@ -117,7 +111,15 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     scores = electra.discriminator.discriminator_predictions(hidden).float()
     replaced = (tokens != arrays["original"]).float()
     surprise = F.binary_cross_entropy_with_logits(scores, replaced, reduction="none")
-    return {"mlm": nats, "discriminator": (surprise * (segments != NOTHING)).sum()}
+    inside = segments != NOTHING
+    right = (scores.detach() > 0) == (replaced > 0)
+    return {
+        "mlm": nats,
+        "discriminator": (surprise * inside).sum(),
+        "masked_accuracy": masking.right(logits, labels.flatten()),
+        "replaced_accuracy": (right & inside).float().sum(),
+        "original_share": ((replaced == 0) & inside).float().sum(),
+    }
 
 
 def flops(module: nn.Module, task: Task) -> float:
@@ -127,10 +129,16 @@ def flops(module: nn.Module, task: Task) -> float:
     )
 
 
+def weights(task: Task) -> dict[str, float]:
+    """The accuracies are watched, not trained; ``original_share`` is what calling every token original would reach."""
+    watched = dict.fromkeys(("masked_accuracy", "replaced_accuracy", "original_share"), 0.0)
+    return {"mlm": 1.0, "discriminator": task.config.electra.weight, **watched}
+
+
 OBJECTIVE = Objective(
     name="electra",
-    version=1,
-    weights=lambda task: {"mlm": 1.0, "discriminator": task.config.electra.weight},
+    version=2,
+    weights=weights,
     order=mlm.order,
     create=create,
     examples=examples,

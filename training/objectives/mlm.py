@@ -28,7 +28,7 @@ MASKED, RANDOM = 0.8, 0.1  # the rest stays
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
-    """Raises ValueError where the tokenizer lacks a token that the objective needs."""
+    """Raises MillError where the tokenizer lacks a token that the objective needs."""
     layout = masking.layout(task.config.objective, task.vocabulary)
     return arrange(packed, layout, task.config, seed, repeat)
 
@@ -53,15 +53,17 @@ def examples(task: Task, windows: Windows) -> Batch:
         "picked": picked,
         "labels": labels,
     }
-    return Batch(arrays, {"mlm": int((labels != IGNORE).sum())}, int(inside.sum()))
+    picks = int((labels != IGNORE).sum())
+    return Batch(arrays, {"mlm": picks, "masked_accuracy": picks}, int(inside.sum()))
 
 
 def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     model = cast(PreTrainedModel, module)
     hidden = models.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=False)
     logits = models.masked_logits(model, masking.hidden_at(hidden, arrays["picked"])).float()
-    nats = F.cross_entropy(logits, arrays["labels"].flatten(), ignore_index=IGNORE, reduction="sum")
-    return {"mlm": nats}
+    labels = arrays["labels"].flatten()
+    nats = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    return {"mlm": nats, "masked_accuracy": masking.right(logits, labels)}
 
 
 def flops(module: nn.Module, task: Task) -> float:
@@ -72,8 +74,8 @@ def flops(module: nn.Module, task: Task) -> float:
 
 OBJECTIVE = Objective(
     name="mlm",
-    version=1,
-    weights=lambda _task: {"mlm": 1.0},
+    version=2,
+    weights=lambda _task: {"mlm": 1.0, "masked_accuracy": 0.0},
     order=order,
     create=create,
     examples=examples,

@@ -32,7 +32,7 @@ _SCORES: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> PairOrder:
-    """Raises ValueError where the tokenizer lacks a token that the objective needs."""
+    """Raises MillError where the tokenizer lacks a token that the objective needs."""
     masking.layout(task.config.objective, task.vocabulary)
     return PairOrder(packed, task.vocabulary, task.config.sequence_length, seed, "next", repeat)
 
@@ -66,7 +66,8 @@ def batch(pairs: Pairs, tokens: np.ndarray, picked: np.ndarray, labels: np.ndarr
         "labels": labels,
         "pairs": (~pairs.follows).astype(np.int64),
     }
-    counts = {"mlm": int((labels != IGNORE).sum()), "pairs": len(tokens)}
+    picks = int((labels != IGNORE).sum())
+    counts = {"mlm": picks, "pairs": len(tokens), "masked_accuracy": picks, "pairs_accuracy": len(tokens)}
     return Batch(arrays, counts, int((pairs.segments != NOTHING).sum()))
 
 
@@ -77,16 +78,19 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     )
     logits = models.masked_logits(model, masking.hidden_at(hidden, arrays["picked"])).float()
     scores = _SCORES[model.config.model_type](model, hidden).float()
+    labels = arrays["labels"].flatten()
     return {
-        "mlm": F.cross_entropy(logits, arrays["labels"].flatten(), ignore_index=IGNORE, reduction="sum"),
+        "mlm": F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum"),
         "pairs": F.cross_entropy(scores, arrays["pairs"], reduction="sum"),
+        "masked_accuracy": masking.right(logits, labels),
+        "pairs_accuracy": masking.right(scores, arrays["pairs"]),
     }
 
 
 OBJECTIVE = Objective(
     name="mlm_nsp",
-    version=1,
-    weights=lambda _task: {"mlm": 1.0, "pairs": 1.0},
+    version=2,
+    weights=lambda _task: {"mlm": 1.0, "pairs": 1.0, "masked_accuracy": 0.0, "pairs_accuracy": 0.0},
     order=order,
     create=create,
     examples=examples,

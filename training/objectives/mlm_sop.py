@@ -21,7 +21,7 @@ from training.pairs import PairOrder, Pairs
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> PairOrder:
-    """Raises ValueError where the tokenizer lacks a token that the objective needs."""
+    """Raises MillError where the tokenizer lacks a token that the objective needs."""
     masking.layout("mlm_sop", task.vocabulary)
     return PairOrder(packed, task.vocabulary, task.config.sequence_length, seed, "order", repeat)
 
@@ -44,7 +44,7 @@ def examples(task: Task, windows: Windows) -> Batch:
 
 OBJECTIVE = Objective(
     name="mlm_sop",
-    version=3,
+    version=4,
     weights=mlm_nsp.OBJECTIVE.weights,
     order=order,
     create=mlm_nsp.create,

@@ -20,6 +20,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pipeline import MillError
 from pipeline.tokenization.packed import PackedTokens
 from training import models, noise, seq2seq
 from training.fitted import arrange
@@ -54,10 +55,10 @@ def raw_length(inputs: int, density: float, mean: float) -> int:
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:
-    """Windows of the raw length. Raises ValueError where the tokenizer lacks a token that the objective needs."""
+    """Windows of the raw length. Raises MillError where the tokenizer lacks a token that the objective needs."""
     for role in ("pad", "closing"):
         if getattr(task.vocabulary, role) is None:
-            raise ValueError(
+            raise MillError(
                 f"objective span_corruption needs a tokenizer with pad and eos tokens; it has no {role} token"
             )
     return arrange(packed, Layout(), task.config, seed, repeat, _raw(task))

@@ -105,7 +105,7 @@ def test_elmo_is_trained_by_the_loop_judged_on_held_out_text_and_opens_with_auto
 def test_fine_tuning_is_compared_with_the_embeddings(root: str) -> None:
     section = pretrain_section("mlm", steps=4)
     run = {
-        "name": "kinds", "base": "mlm", "smallest_class": 10, "sequence_length": 32, "epochs": 1, "hide": [],
+        "name": "kinds", "base": "mlm", "smallest_class": 10, "sequence_length": 32, "epochs": 1, "label": "domain",
         "baselines": ["glove", "elmo"], "precision": "fp32",
     }  # fmt: skip
     build = build_of(root, "glove", "elmo", pretrain=[section], finetune=[run])

@@ -56,7 +56,7 @@ def test_fifteen_percent_of_the_ordinary_tokens_are_picked(order: Reader) -> Non
     ordinary = (~np.isin(original, list(SPECIAL.values()))).sum(1)
     picked = (batch.arrays["labels"] != IGNORE).sum(1)
     np.testing.assert_array_equal(picked, np.rint(ordinary * 0.15))
-    assert batch.counts == {"mlm": picked.sum()}
+    assert batch.counts == {"mlm": picked.sum(), "masked_accuracy": picked.sum()}
 
 
 def test_labels_are_the_tokens_that_stood_there_and_never_special(order: Reader) -> None:

@@ -36,8 +36,10 @@ def test_equal_to_transformers_own_loss(documents, objective: str) -> None:
         labels=labels,
         **{KINDS[objective]: arrays["pairs"]},
     ).loss
-    sums = losses(model, objective, batch.arrays)
-    assert sum(sums[name] / batch.counts[name] for name in sums) == pytest.approx(float(expected), rel=1e-5)
+    sums, weights = losses(model, objective, batch.arrays), objectives.load(objective).weights(found)
+    assert sum(weights[name] * sums[name] / batch.counts[name] for name in sums) == pytest.approx(
+        float(expected), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("objective", KINDS)
