@@ -21,7 +21,18 @@ import pyarrow.compute as pc
 from pipeline import forgotten, normalise, quarantine
 from pipeline.build import Build, Outcome, Step
 from pipeline.sources import READERS, Source
-from pipeline.sources.base import Document, File, Flagged, Rejected, Unread, excerpt, group, printable
+from pipeline.sources.base import (
+    Document,
+    File,
+    FileConfig,
+    Flagged,
+    Rejected,
+    Unread,
+    excerpt,
+    group,
+    printable,
+)
+from pipeline.sources.base import left_out as sources_left_out
 from pipeline.store import files, shards
 
 VERSION = 2
@@ -36,14 +47,16 @@ def steps() -> list[Step]:
 
 def _plan(build: Build) -> list[str]:
     """Names of the parts, in the order of the documents; which files each consists of is written beside them."""
-    names = []
+    names, warnings = [], {}
     for source in build.recipe.sources:
         found = READERS[source.kind].list_files(source)
+        warnings[source.name] = sources_left_out(source) if isinstance(source, FileConfig) else []
         for number, run in enumerate(group(found, build.recipe.shard_bytes)):
             name = f"{source.name}-{number:05d}"
             named = [file._replace(path=files.masked(file.path)) for file in run]
             files.write_json(_plan_path(build, name), {"source": source.name, "files": named})
             names.append(name)
+    files.write_json(build.path("work", "ingest", "plan-warnings.json"), warnings)
     files.write_json(build.path("work", "ingest", "plan.json"), names)
     return names
 
@@ -190,7 +203,11 @@ def _table(rows: list[Document], texts: list[bytes]) -> pa.Table:
 
 def _write_manifest(build: Build, item: str) -> Outcome:
     parts = files.read_json(build.path("work", "ingest", "plan.json"))
-    sources = {source.name: _empty(source.kind) for source in build.recipe.sources}
+    warnings = files.read_json(build.path("work", "ingest", "plan-warnings.json"))
+    sources = {
+        source.name: {**_empty(source.kind), "warnings": warnings.get(source.name, [])}
+        for source in build.recipe.sources
+    }
     names = []
     for part in parts:
         report = files.read_json(_report_path(build, part))
@@ -211,7 +228,7 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     _remove_all_but(build.path("documents"), [item, *names])
     _remove_all_but(build.path("quarantine"), [f"{part}.arrow" for part in parts])
     kept = [f"{part}{ending}" for part in parts for ending in (".json", ".files.json")]
-    _remove_all_but(build.path("work", "ingest"), ["plan.json", *kept])
+    _remove_all_but(build.path("work", "ingest"), ["plan.json", "plan-warnings.json", *kept])
     return Outcome(sum(total["documents"] for total in sources.values()), sum(t["bytes"] for t in sources.values()))
 
 

@@ -35,7 +35,7 @@ from pydantic import (
 
 from pipeline import MillError
 from pipeline.stage import Config
-from pipeline.store import files
+from pipeline.store import files, globs
 
 
 class File(NamedTuple):
@@ -204,30 +204,126 @@ class RecordConfig(SourceConfig):
     ] = None
 
 
+class Found(NamedTuple):
+    """The files of a source, sorted by name, and sentences about what its globs match but is not read."""
+
+    files: list[File]
+    warnings: list[str]
+
+
 def find_files(config: FileConfig) -> list[File]:
     """The files that the globs of ``config`` match, sorted by name; raises NoFiles naming a glob that matches none.
 
     A name is the path below the folder that all globs share, so it does not depend on what else matches; it holds no
     credentials.
     """
+    return look_for(config).files
+
+
+def look_for(config: FileConfig) -> Found:
+    """``find_files``, and what was left out."""
+    if "" in map(str.strip, config.path):
+        raise NoFiles(f"source {config.name!r}: `path` is empty; name a file or a glob in the recipe")
     resolved = [files.filesystem_of(glob) for glob in config.path]
     prefixes = [_literal_folder(files.masked(filesystem.unstrip_protocol(pattern))) for filesystem, pattern in resolved]
     root = posixpath.commonprefix([prefix.split("/") for prefix in prefixes])
     found: dict[str, File] = {}
+    everything = globs.Matches()
     for glob, (filesystem, pattern) in zip(config.path, resolved, strict=True):
-        with files.reaching(glob):
-            matches = filesystem.glob(pattern, detail=True)
-        entries = [(path, info) for path, info in matches.items() if info["type"] == "file"]  # type: ignore[union-attr]
-        if not entries:
-            hint = f" (it is a folder: write {files.masked(glob).rstrip('/')}/**)" if matches else ""
+        matches = _matches(glob, filesystem, pattern)
+        if not matches.files:
+            hint = "; ".join(_why(glob, matches))
             raise NoFiles(
-                f"source {config.name!r}: no file matches {files.masked(glob)!r}{hint}; correct `path` in the recipe"
+                f"source {config.name!r}: no file matches {files.masked(glob)!r}{f' ({hint})' if hint else ''};"
+                " correct `path` in the recipe"
             )
-        for path, info in entries:
+        for path, size in matches.files.items():
             address = filesystem.unstrip_protocol(path)
             name = file_name("/".join(files.masked(address).split("/")[len(root) :]))
-            found[address] = File(address.removeprefix("file://"), name, info["size"] or 0)
-    return sorted(found.values(), key=lambda file: file.name)
+            found[address] = File(address.removeprefix("file://"), name, size)
+        everything.update(matches)
+    said = [printable(f"source {config.name!r}: {sentence}") for sentence in _left_out(everything)]
+    return Found(sorted(found.values(), key=lambda file: file.name), said)
+
+
+def left_out(config: FileConfig) -> list[str]:
+    """The warnings of ``look_for``, also where no file matches."""
+    everything = globs.Matches()
+    for glob in config.path:
+        everything.update(_matches(glob, *files.filesystem_of(glob)))
+    return [printable(f"source {config.name!r}: {sentence}") for sentence in _left_out(everything)]
+
+
+def _matches(glob: str, filesystem: Any, pattern: str) -> globs.Matches:
+    """What ``pattern`` matches; if that is no file, brackets are taken as they are written."""
+    if any("**" in part and part != "**" for part in pattern.split("/")):
+        raise NoFiles(
+            f"{files.masked(glob)!r}: ** stands for folders and is a part of its own; write **/*.jsonl, not **.jsonl"
+        )
+    if files.is_local(glob):
+        matches = globs.match(pattern)
+        as_written = globs.match(globs.escaped(pattern)) if "[" in pattern and not matches.files else matches
+        return as_written if as_written.files else matches
+    matches = globs.Matches()
+    try:
+        with files.reaching(glob):
+            entries = filesystem.glob(pattern, detail=True)
+            if not entries and not globs.is_pattern(pattern):  # glob does not say why
+                entries = {pattern: filesystem.info(pattern)}
+    except FileNotFoundError as error:
+        if error.__cause__ is None:
+            return matches
+        raise NoFiles(
+            f"{files.masked(glob)}: not reached ({files.masked(str(error.__cause__))}); check its address"
+        ) from error
+    start = len(_literal_folder(pattern))
+    names_a_dot = "/." in pattern[start:]
+    for path, info in entries.items():
+        if info["type"] != "file":
+            matches.folders.add(path)
+        elif "/." in path[start:] and not names_a_dot:
+            matches.hidden.add(path)
+        else:
+            matches.files[path] = info["size"] or 0
+    return matches
+
+
+def _why(glob: str, matches: globs.Matches) -> Iterator[str]:
+    if matches.folders and not globs.is_pattern(glob):
+        yield f"it is a folder: write {files.masked(glob).rstrip('/')}/**"
+    elif matches.folders:
+        yield f"only folders: write {files.masked(glob).rstrip('/')}/**"
+    if "[" in glob:
+        yield "[ ] is a pattern for one character: for a bracket in a name write [[]"
+    yield from map(printable, _left_out(matches))
+
+
+_NAMED = 5
+
+
+def _left_out(matches: globs.Matches) -> Iterator[str]:
+    """Sentences about what is not read."""
+
+    def listed(names: Iterable[str]) -> str:
+        ordered = sorted(names)
+        more = f" and {len(ordered) - _NAMED:,} more" if len(ordered) > _NAMED else ""
+        return ", ".join(ordered[:_NAMED]) + more
+
+    if matches.dangling:
+        links = listed(f"{link} -> {target}" for link, target in matches.dangling.items())
+        yield f"not read, because the target of the link is not there: {links}"
+    if matches.hidden:
+        yield (
+            f"hidden files left out: {len(matches.hidden):,} ({listed(matches.hidden)}); to read them, write the dot"
+            " that their names begin with in `path`"
+        )
+    if matches.special:
+        yield f"not read, because it is not a regular file: {listed(matches.special)}"
+    if matches.unlisted:
+        why = listed(f"{folder} ({reason})" for folder, reason in matches.unlisted.items())
+        yield f"not read, because it could not be opened: {why}"
+    if matches.repeated:
+        yield f"links to folders that are read already, not read a second time: {listed(matches.repeated)}"
 
 
 def file_name(path: str) -> str:

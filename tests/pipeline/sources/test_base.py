@@ -6,6 +6,7 @@ import itertools
 import re
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import fsspec
 import orjson
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline import MillError
 from pipeline.sources import base
 from pipeline.sources.base import Document, File, Ids, NoFiles, Rejected
 from pipeline.sources.jsonl import Jsonl
@@ -161,3 +163,87 @@ def test_groups_keep_the_order_and_exceed_the_size_only_by_one_file(sizes, limit
     assert all(
         sum(file.size for file in run) + following[0].size > limit for run, following in itertools.pairwise(groups)
     )
+
+
+def _write(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("{}")
+
+
+def test_linked_folders_and_files_are_followed(tmp_path):
+    _write(tmp_path, "crawl/2023/p1.jsonl", "disk2/2024/p1.jsonl", "blobs/1f")
+    (tmp_path / "crawl/2024").symlink_to("../disk2/2024")
+    (tmp_path / "crawl/2023/p2.jsonl").symlink_to(tmp_path / "blobs/1f")
+    for glob in ("crawl/*/*.jsonl", "crawl/**/*.jsonl", "crawl/**"):
+        found = base.look_for(config(f"{tmp_path}/{glob}"))
+        assert [file.name for file in found.files] == ["2023/p1.jsonl", "2023/p2.jsonl", "2024/p1.jsonl"]
+        assert {file.size for file in found.files} == {2}
+        assert found.warnings == []
+
+
+def test_loops_of_links_end_and_no_file_is_read_twice(tmp_path):
+    folders = [f"f{number}" for number in range(12)]
+    _write(tmp_path, *(f"{folder}/a.jsonl" for folder in folders))
+    for one, other in itertools.product(folders, folders):
+        (tmp_path / one / f"to_{other}").symlink_to(tmp_path / other)
+    (tmp_path / "self").symlink_to("self")
+    found = base.look_for(config(f"{tmp_path}/**/*.jsonl"))
+    assert [file.name for file in found.files] == sorted(f"{folder}/a.jsonl" for folder in folders)
+    assert "self -> self" in found.warnings[0]
+    assert "read already" in found.warnings[1]
+
+
+def test_dangling_links_are_named_with_their_targets(tmp_path):
+    _write(tmp_path, "a/p1.jsonl")
+    (tmp_path / "a/p3.jsonl").symlink_to("/nowhere/p3.jsonl")
+    for glob in ("*/*.jsonl", "**/*.jsonl"):
+        (said,) = base.look_for(config(f"{tmp_path}/{glob}")).warnings
+        assert f"{tmp_path}/a/p3.jsonl -> /nowhere/p3.jsonl" in said
+    with pytest.raises(NoFiles, match=r"p3\.jsonl -> /nowhere/p3\.jsonl"):
+        names(f"{tmp_path}/a/p3.jsonl")
+
+
+def test_hidden_files_are_left_out_and_counted_unless_the_pattern_names_the_dot(tmp_path):
+    _write(tmp_path, "a/p1.jsonl", "a/._p1.jsonl", "a/.ipynb_checkpoints/p1-checkpoint.jsonl", ".cache/x.jsonl")
+    found = base.look_for(config(f"{tmp_path}/a/**/*.jsonl"))
+    assert [file.name for file in found.files] == ["p1.jsonl"]
+    assert len(found.warnings) == 1
+    assert "hidden files left out: 2 (" in found.warnings[0]
+    assert names(f"{tmp_path}/a/._*") == ["._p1.jsonl"]
+    assert names(f"{tmp_path}/**/.ipynb_checkpoints/*") == ["a/.ipynb_checkpoints/p1-checkpoint.jsonl"]
+    assert names(f"{tmp_path}/.cache/*") == ["x.jsonl"]
+    with pytest.raises(NoFiles, match="hidden files left out: 1 "):
+        names(f"{tmp_path}/*/x.jsonl")
+
+
+def test_hidden_files_of_a_store_are_left_out():
+    store = fsspec.filesystem("memory")
+    for path in ("/dots/a.jsonl", "/dots/._a.jsonl", "/dots/.c/b.jsonl"):
+        store.pipe(path, b"{}")
+    found = base.look_for(config("memory://dots/**/*.jsonl"))
+    assert [file.name for file in found.files] == ["a.jsonl"]
+    assert "hidden files left out: 2" in found.warnings[0]
+
+
+def test_brackets_in_a_name_are_taken_as_they_are_written_if_nothing_else_matches(tmp_path):
+    _write(tmp_path, "in [2024]/a.jsonl", "x[1].jsonl", "y1.jsonl", "y[1].jsonl")
+    assert names(f"{tmp_path}/in [2024]/*.jsonl") == ["in [2024]/a.jsonl"]
+    assert names(f"{tmp_path}/in [[]2024]/*.jsonl") == ["in [2024]/a.jsonl"]
+    assert names(f"{tmp_path}/x[1].jsonl") == ["x[1].jsonl"]
+    assert names(f"{tmp_path}/y[1].jsonl") == ["y1.jsonl"]
+    assert names(f"{tmp_path}/[!x]?.jsonl") == names(f"{tmp_path}/[^x]?.jsonl") == ["y1.jsonl"]
+    with pytest.raises(NoFiles, match=r"\[ \] is a pattern .* write \[\[\]"):
+        names(f"{tmp_path}/z[1].jsonl")
+
+
+def test_what_is_no_file_is_refused_in_words_that_are_right(tmp_path):
+    with pytest.raises(NoFiles, match=r"'/dev/zero' \(not read, because it is not a regular file: /dev/zero\)"):
+        names("/dev/zero")
+    for empty in ("", " "):
+        with pytest.raises(NoFiles, match="`path` is empty"):
+            names(empty)
+    with pytest.raises(NoFiles, match=r"write \*\*/\*\.jsonl"):
+        names(f"{tmp_path}/**.jsonl")
+    with pytest.raises(MillError, match=r"http://127\.0\.0\.1:9/a\.jsonl: not reached .*check its address"):
+        names("http://127.0.0.1:9/a.jsonl")
