@@ -345,7 +345,7 @@ def test_models_and_tokenizers_are_shown_as_their_summaries_say(tmp_path: Path):
         (formats.number, float("nan"), "–"),
         (formats.number, float("inf"), "∞"),
         (formats.number, 0.64999, "0.65"),
-        (formats.rule, "language.low_score", "low score"),
+        (formats.rule, "language.low_score", "language low score"),
         (formats.rule, "gopher.word_count", "gopher: word count"),
     ],
 )
