@@ -383,7 +383,7 @@ def _heading(title: str) -> str:
     return "\n".join(textwrap.wrap(title, _HEADING)) or title
 
 
-def _line(name: str, told: str) -> Text:
+def _line(name: str, told: str) -> RenderableType:
     return Text.assemble((name, "bold"), f"  {told}")
 
 

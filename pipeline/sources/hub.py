@@ -11,7 +11,7 @@ import xxhash
 from pydantic import Field
 
 from pipeline.sources import parquet, reading
-from pipeline.sources.base import Document, File, Ids, NoFiles, RecordConfig, Rejected, file_name, to_document
+from pipeline.sources.base import File, Ids, NoFiles, Record, RecordConfig, Rejected, file_name, to_document
 from pipeline.store import files
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def identity(config: Hub, file: File) -> str:
     return digest.hexdigest()
 
 
-def read(config: Hub, file: File) -> Iterator[Document | Rejected]:
+def read(config: Hub, file: File) -> Iterator[Record]:
     if _is_saved(file):
         yield from parquet.read(config, file)
         return
