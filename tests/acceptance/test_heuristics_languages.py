@@ -99,3 +99,12 @@ def test_menus_and_lists_are_dropped_in_every_language():
         if share > 0:
             lost[name] = share
     assert lost == {}
+
+
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("name", ["ja", "th", "zh", "en"])
+def test_a_page_that_says_one_sentence_again_and_again_is_dropped(name: str):
+    sentences = labelled()["sentence"][name]
+    again = sentences[399]
+    pages = ["\n".join(f"{sentence} {again}" for sentence in sentences[at : at + 10]) for at in range(0, 300, 10)]
+    assert kept(pages, [name] * len(pages)).sum() == 0
