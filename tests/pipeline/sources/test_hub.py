@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import orjson
@@ -17,7 +18,7 @@ from pipeline.sources.hub import Hub
 ROWS = [{"text": f"text {i}\u2028", "id": f"own{i}", "label": i % 2, "tags": ["a"] * (i % 3)} for i in range(25)]
 
 
-def read(dataset: Path, **fields) -> list[Document | Rejected]:
+def read(dataset: Path, **fields) -> list[Any]:
     config = Hub.model_validate({"name": "h", "dataset": str(dataset), **fields})
     return [row for file in hub.list_files(config) for row in hub.read(config, file)]
 
