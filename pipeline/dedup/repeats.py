@@ -178,7 +178,8 @@ def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     cut = ~overlaps  # a passage overlaps with itself
     found = pa.table({"row": units[cut], "survivor": document[first[cut]]}).sort_by("row")
     kept = document[first[cut]]
-    shards.write_table(keepers, pa.table({"row": np.unique(kept[kept != document[cut]])}), made_by)
+    if not shards.is_current(keepers, made_by):  # it is where an earlier run was cut off between the two
+        shards.write_table(keepers, pa.table({"row": np.unique(kept[kept != document[cut]])}), made_by)
     shards.write_table(path, found, made_by)
     return Outcome(documents=len(np.unique(document)))
 
