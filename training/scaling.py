@@ -51,7 +51,7 @@ class Law:
 BESIROGLU = Law("Besiroglu 2024", 1.81686, 482.00572, 2085.43420, 0.34781, 0.36585)
 #: Hoffmann 2022 as the paper's source states them, before they were rounded for print.
 HOFFMANN = Law("Hoffmann 2022", math.exp(0.5267228), math.exp(6.0073404), math.exp(6.0179186), 0.33917084, 0.2849083)
-#: What the laws were fitted to: models of so many parameters, on so many tokens (Hoffmann 2022, section 3).
+#: What the laws were fitted to: numbers of parameters and of tokens (Hoffmann 2022, section 3).
 FITTED_PARAMETERS, FITTED_TOKENS = (70e6, 16e9), (5e9, 500e9)
 #: Muennighoff 2023's base fit, to which the constants below belong.
 MUENNIGHOFF = Law(

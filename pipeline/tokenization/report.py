@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from pipeline.tokenization.encode import Encoder
 
 VERSION = 3
-#: Share of unknown tokens above which a row of at least so many tokens is warned of.
+#: Share of unknown tokens above which a row with enough tokens is warned of.
 UNKNOWN, LEAST_TOKENS = 0.005, 1000
 ALL = "*"  # the row of all domains together
 _ALPHA = 2.5
