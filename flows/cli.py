@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -186,8 +186,12 @@ def _run(
     builds: Path,
     verbose: bool,
     with_report: bool = False,
+    on_wait: Callable[[str], object] | None = None,
 ) -> None:
-    """Build up to the part ``until``, and ``with_report`` write the report of what there is then."""
+    """Build up to the part ``until``, and ``with_report`` write the report of what there is then.
+
+    Given ``on_wait``, another process at work on the build is waited for, and ``on_wait`` gets a line about it.
+    """
     with _telling_errors(verbose):
         _quiet_prefect(verbose)
         from flows.opening import open_build
@@ -199,8 +203,12 @@ def _run(
         from flows import console, parts
 
         with _shown("build", recipe, opened.root, until=until):
-            parts.build(recipe, until, workers, runner.value, builds, with_report)  # pyright: ignore
+            parts.build(recipe, until, workers, runner.value, builds, with_report, on_wait)  # pyright: ignore
         terminal.print(console.summary_view(opened))
+
+
+def _say(line: str) -> None:
+    terminal.print(line, markup=False, highlight=False)
 
 
 @contextlib.contextmanager
@@ -321,7 +329,7 @@ def forget(
     """Remove documents from a build for good, and bring back the duplicates that had lost to them.
 
     The ids go on a list beside the build, so no later run brings them back, whatever the sources hold. Shards, corpus,
-    index, tokens and report are made anew; models are trained anew by the next `mill build`.
+    index, tokens and report are rebuilt; the next `mill build` retrains models. Waits for another run of the build.
     """
     with _telling_errors(verbose):
         from datetime import date
@@ -336,12 +344,12 @@ def forget(
         found = open_build(recipe, builds) if recipe else latest_build(builds)
         opened = finished_build(found.root)
         path = recipe or recipe_of(opened)
+        record(opened, documents, date.today(), _say)
         there = {name: files.exists(opened.path(name)) for name in ("tokens", "report")}
         trained = any(models.summaries(opened, section) for section in ("pretrain", "finetune"))
-        record(opened, documents, date.today())
         terminal.print("marked for removal; removing now")
     until = "tokenize" if there["tokens"] else "curate"
-    _run(path, until, workers, runner, builds, verbose, with_report=there["report"])
+    _run(path, until, workers, runner, builds, verbose, there["report"], _say)
     with _telling_errors(verbose):
         opened = open_build(path, builds)
         for name in documents:

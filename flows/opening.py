@@ -54,14 +54,19 @@ def recipe_of(build: Build) -> Path:
 
 @contextlib.contextmanager
 def on_record(
-    build: Build, recipe: Path, flow_run: Callable[[], str | None], seconds: dict[str, float]
+    build: Build,
+    recipe: Path,
+    flow_run: Callable[[], str | None],
+    seconds: dict[str, float],
+    on_wait: Callable[[str], object] | None = None,
 ) -> Iterator[None]:
     """Hold the build's lock, and note in its ``build.json`` when this run began, ended, and how.
 
     ``flow_run`` (its page in the Prefect UI) and ``seconds`` (the time each step took) are read when the block ends.
-    Raises BuildBusy if another process is at work, OtherRecipe if the folder is another recipe's.
+    Raises BuildBusy if another process is at work, unless that is waited for with a line to ``on_wait``; OtherRecipe
+    if the folder is another recipe's.
     """
-    with locked(build.root):
+    with locked(build.root, on_wait):
         _check_owner(build, recipe)
         files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
         entry: dict[str, Any] = {

@@ -34,11 +34,13 @@ def build(
     runner: Runner = "processes",
     builds: Path = BUILDS,
     with_report: bool = False,
+    on_wait: Callable[[str], object] | None = None,
 ) -> str:
     """Build what RECIPE describes, up to and including the part named by `until`; returns the build's folder.
 
     Work whose inputs, configuration and models are unchanged since an earlier run is not done again. ``with_report``
-    writes the report of what there is then.
+    writes the report of what there is then. While another process is at work on the build, it is waited for, with a
+    line to ``on_wait``; without that, raises BuildBusy.
     """
     opened = open_build(recipe, builds)
     preflight.check(opened)
@@ -46,7 +48,7 @@ def build(
     names = get_args(Stop)
     chosen = [*names[: names.index(until) + 1], *(["report"] if with_report and until != "report" else [])]
     with (
-        on_record(opened, recipe, tracking.page, reporter().seconds),
+        on_record(opened, recipe, tracking.page, reporter().seconds, on_wait),
         Pool(runner, workers or cores()) as pool,
     ):
         for name in chosen:

@@ -1,13 +1,13 @@
 """Forgetting: documents leave a build as if its sources had never held them, and what had lost to them comes back.
 
 ``record`` puts them on the build's list (see ``forgotten``); the next run of the recipe carries it out: ingest leaves
-them out, the shards that held them are written anew, and deduplication finds another survivor for their duplicates,
+them out, the shards that held them are rewritten, and deduplication finds another survivor for their duplicates,
 which then pass all later stages. What no document of the list touches is not made again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -18,13 +18,14 @@ from pipeline.build import Build
 from pipeline.locking import locked
 
 
-def record(build: Build, ids: Sequence[str], day: date) -> list[str]:
+def record(build: Build, ids: Sequence[str], day: date, on_wait: Callable[[str], object] | None = None) -> list[str]:
     """Put ``ids`` on the forget list of ``build``; returns those that were not on it yet.
 
-    The build's lock is held from reading the list to writing it. Raises BuildBusy while another process is at work on
-    the build, and UnknownDocument if the build neither holds nor has forgotten one of ``ids``; both change nothing.
+    The build's lock is held from reading the list to writing it. While another process is at work on the build, it is
+    waited for, with a line to ``on_wait``; without that, raises BuildBusy. Raises UnknownDocument if the build neither
+    holds nor has forgotten one of ``ids``. Both change nothing.
     """
-    with locked(build.root):
+    with locked(build.root, on_wait):
         known = forgotten.entries(build)
         new = [name for name in dict.fromkeys(ids) if name not in known]
         there = inspect.locate(build, new)

@@ -6,11 +6,16 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from pipeline import MillError
 from pipeline.store import files
+
+#: Seconds between two looks whether a build that is waited for is free.
+_LOOK_AGAIN = 0.2
 
 
 class BuildBusy(MillError):
@@ -18,27 +23,36 @@ class BuildBusy(MillError):
 
 
 @contextlib.contextmanager
-def locked(root: str) -> Iterator[None]:
+def locked(root: str, on_wait: Callable[[str], object] | None = None) -> Iterator[None]:
     """Hold the lock of the build in ``root``, made if absent, and remove what a killed run was about to write there.
 
-    The kernel gives the lock back when this process ends, however it ends. Raises BuildBusy, with the process that is
-    at work, if another holds it.
+    The kernel gives the lock back when this process ends, however it ends. If another holds it: raises BuildBusy, with
+    the process that is at work; or, given ``on_wait``, calls that with one line about it and waits.
     """
     folder = files.local(root)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(lock):
             lock.seek(0)
-            raise BuildBusy(
-                f"{folder}: process {lock.read().strip() or 'unknown'} is at work on this build; wait for it or stop it"
-            ) from None
+            busy = f"{folder}: process {lock.read().strip() or 'unknown'} is at work on this build"
+            if on_wait is None:
+                raise BuildBusy(f"{busy}; wait for it or stop it")
+            on_wait(f"{busy}; waiting for it")
+            while not _taken(lock):
+                time.sleep(_LOOK_AGAIN)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         _sweep(folder)
         yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sweep(root: Path) -> None:

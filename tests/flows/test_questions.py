@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipeline import forget
 from pipeline.build import Build
 from pipeline.store import files
 from tests.flows.conftest import mill
-from tests.pipeline import questions
+from tests.pipeline import building, questions
 from training.recipe import BuildRecipe
 
 
@@ -97,3 +98,18 @@ def test_forget_removes_the_document_and_ends_well(recipe, environment, server_u
     again = mill("why", name, *options[:4], environment=there)
     assert "forgotten on" in again.stdout
     assert "still in the build" not in again.stdout
+
+
+def test_after_two_at_once_neither_document_is_in_the_corpus(recipe, environment, server_url, tmp_path):
+    shutil.copytree(recipe.parent / "builds" / "base", tmp_path / "builds" / "base")
+    build = Build(str(tmp_path / "builds" / "base"), BuildRecipe.model_validate(yaml.safe_load(recipe.read_text())))
+    names = sorted(building.curated(build))[:2]
+    there = {**environment, "PREFECT_API_URL": server_url, "COLUMNS": "160"}
+    options = ("--recipe", recipe, "--builds", tmp_path / "builds", "--workers", "1")
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda name: mill("forget", name, *options, environment=there), names))
+    assert [(run.returncode, run.stderr) for run in runs] == [(0, ""), (0, "")]
+    assert [f"{name}\nforgotten on " in run.stdout for name, run in zip(names, runs, strict=True)] == [True, True]
+    assert ["to apply" in run.stdout or "to carry it out" in run.stdout for run in runs] == [False, False]
+    assert sorted(files.read_json(build.path("forgotten.json"))) == names
+    assert not {*names} & {*building.curated(Build(build.root, build.recipe))}

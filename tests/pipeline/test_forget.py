@@ -244,3 +244,30 @@ def test_forgetting_is_refused_and_changes_nothing_while_the_build_is_at_work(fi
     with locked(build.root), pytest.raises(BuildBusy, match="is at work on this build; wait for it or stop it"):
         forget.record(build, [name], DAY)
     assert forgotten.entries(build) == {}
+
+
+def test_given_a_line_to_say_so_it_waits_for_the_process_at_work(finished, tmp_path):
+    folder, recipe = finished
+    shutil.copytree(folder / "build", tmp_path / "build")
+    build = Build(str(tmp_path / "build"), recipe)
+    name = sorted(building.curated(build))[0]
+    context = multiprocessing.get_context("fork")
+    free, said = context.Event(), []
+
+    def hold(taken):
+        with locked(build.root):
+            taken.set()
+            free.wait(60)
+
+    taken = context.Event()
+    other = context.Process(target=hold, args=(taken,))
+    other.start()
+    assert taken.wait(60)
+
+    def on_wait(line: str) -> None:
+        said.append((line, forgotten.entries(build)))
+        free.set()
+
+    assert forget.record(build, [name], DAY, on_wait) == [name]
+    other.join(60)
+    assert said == [(f"{build.root}: process {other.pid} is at work on this build; waiting for it", {})]
