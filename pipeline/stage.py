@@ -41,8 +41,8 @@ class Batch:
 class Measured:
     """One array a signal, as long as the batch; ``spans`` (ledger.SPANS) are the byte ranges of each text to cut.
 
-    ``overwrites`` are ranges of each text, none of them in ``spans``, and the ASCII string that they shall hold
-    instead, as ``spans.overwrite`` takes them.
+    ``overwrites`` are ranges of each text and the ASCII string to write over them, as ``spans.overwrite`` takes them;
+    of what is written, ``spans`` may cut some.
     """
 
     signals: dict[str, pa.Array]

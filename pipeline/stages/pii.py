@@ -3,8 +3,9 @@
 What is found and what is not say ``emails``, ``addresses``, ``phones`` and ``numbers`` in ``pipeline.text``. What is
 replaced is gone for all later stages and the corpus; ``<MAIL>``, ``<IP>``, ``<PHONE>``, ``<IBAN>`` or ``<CARD>`` is put
 in its place.
-No placeholder is longer than the shortest thing of its kind, so it is written over the first characters of that and the
-rest is cut: no place in a text moves, and the account of bytes holds.
+No placeholder is longer than the shortest thing of its kind, so it is written over the first characters of that, with
+blanks to the end of the last of them; these and the rest are cut: no place in a text moves, and the account of bytes
+holds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pipeline.store.ledger import Rule
 from pipeline.text import pii, spans
 from pipeline.text.buffers import string_array
 
-VERSION = 2
+VERSION = 3
 PLACEHOLDERS = {"email": "<MAIL>", "ip": "<IP>", "phone": "<PHONE>", "iban": "<IBAN>", "card": "<CARD>"}
 SIGNALS = {f"pii_{kind}": pa.int32() for kind in pii.KINDS}
 
@@ -62,26 +63,20 @@ def measure(config: Config, batch: Batch) -> Measured:
     )
     replaced = np.array([getattr(config, kind) == "replace" for kind in pii.KINDS])[found.kinds]
     kept = pii.Found(_offsets(text[replaced], batch), *(values[replaced] for values in found[1:]))
-    written, cut = (_spans(ranges, batch) for ranges in pii.places(batch.texts, kept, _SIZES))
-    return Measured(signals, cut, (written, _fill(text[replaced], kept.kinds, batch)))
+    written, cut = pii.places(batch.texts, kept, _SIZES)
+    sizes = np.diff(written)
+    fill = _PADDED[kept.kinds][np.arange(_PADDED.shape[1]) < sizes]
+    edges = np.concatenate([[0], np.cumsum(sizes)])[kept.offsets]
+    overwrites = (spans.from_ranges(kept.offsets, *written.T), string_array(fill, edges))
+    return Measured(signals, spans.merge([spans.from_ranges(kept.offsets, *cut.T)]), overwrites)
 
 
-def _spans(ranges: np.ndarray, batch: Batch) -> pa.ListArray:
-    return spans.from_ranges(_offsets(ranges[:, 0], batch), ranges[:, 1], ranges[:, 2])
-
-
-def _offsets(text: np.ndarray, batch: Batch, weights: np.ndarray | None = None) -> np.ndarray:
+def _offsets(text: np.ndarray, batch: Batch) -> np.ndarray:
     """int64 [n + 1]: where the entries of each of n texts begin; ``text`` is the sorted number of each entry's."""
-    return np.concatenate([[0], np.cumsum(np.bincount(text, weights, len(batch.texts)))]).astype(np.int64)
-
-
-def _fill(text: np.ndarray, kinds: np.ndarray, batch: Batch) -> pa.StringArray:
-    """The placeholders of each text, one after another."""
-    data = _PADDED[kinds][np.arange(_PADDED.shape[1]) < _SIZES[kinds, None]]
-    return string_array(data, _offsets(text, batch, _SIZES[kinds]))
+    return np.concatenate([[0], np.cumsum(np.bincount(text, minlength=len(batch.texts)))])
 
 
 _SIZES = np.array([len(PLACEHOLDERS[kind]) for kind in pii.KINDS])
-_PADDED = np.array([list(PLACEHOLDERS[kind].ljust(_SIZES.max()).encode()) for kind in pii.KINDS], np.uint8)
+_PADDED = np.array([list(PLACEHOLDERS[kind].ljust(_SIZES.max() + 3).encode()) for kind in pii.KINDS], np.uint8)
 
 STAGE = Stage("pii", "Personal data", VERSION, SIGNALS, rules, measure)

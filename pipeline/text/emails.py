@@ -1,4 +1,4 @@
-"""E-mail addresses in UTF-8 text, found from the ``@`` (or its full-width form) that gives one away.
+"""E-mail addresses in UTF-8 text, found from the ``@`` that gives one away.
 
 The local part is as people write it: letters of any script, digits, ``_ % + ' - & = ! # $ ^ ~``, single dots, or
 anything in quotes; at most 64 bytes (RFC 5321, RFC 6531). The domain has at least two labels, of letters of any script,
@@ -36,19 +36,19 @@ _TOP, _TOP_ENDS = words(*_CHINESE.split(), *_OTHERS.split())
 
 
 @njit(cache=True, nogil=True)
-def email(data: np.ndarray, at: int, after: int, start: int, end: int, kinds: np.ndarray) -> tuple[int, int]:
-    """The address around the at sign in ``data[at:after]``, within ``start..end``: its range, or (-1, -1).
+def email(data: np.ndarray, at: int, start: int, end: int, kinds: np.ndarray) -> tuple[int, int]:
+    """The address around the at sign ``data[at]``, within ``start..end``: its range, or (-1, -1).
 
     ``kinds`` is ``characters.table()``.
     """
-    stop = _domain_end(data, after, end, kinds)
+    stop = _domain_end(data, at + 1, end, kinds)
     if stop < 0 or at == start:
         return -1, -1
     if data[at - 1] == ord('"'):
         begin = _quote_begin(data, at, start)
     else:
         unspaced = _is_unspaced(data, previous(data, at))
-        k = after
+        k = at + 1
         while k < stop and not unspaced:
             unspaced = _is_unspaced(data, k)
             k += width(data[k])

@@ -24,6 +24,7 @@ TEXTS = {
     "pay DE89 3704 0044 0532 0130 00 by 4111 1111 1111 1111.": "pay <IBAN> by <CARD>.",
     "an müller@x.example!": "an <MAIL>!",
     "aé漢@例.公司 é😀": "<MAIL> é😀",
+    "電話０３－１２３４－５６７８です": "電話<PHONE>です",
     "nothing here": "nothing here",
     "": "",
 }
@@ -32,8 +33,8 @@ TEXTS = {
 def test_each_kind_is_replaced_by_its_placeholder_and_counted():
     measured = STAGE.measure(Config(), Batch(pa.array(TEXTS)))
     assert {name: array.type for name, array in measured.signals.items()} == STAGE.signals
-    assert measured.signals["pii_email"].to_pylist() == [1, 1, 0, 0, 1, 1, 0, 0]
-    assert measured.signals["pii_card"].to_pylist() == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert measured.signals["pii_email"].to_pylist() == [1, 1, 0, 0, 1, 1, 0, 0, 0]
+    assert measured.signals["pii_card"].to_pylist() == [0, 0, 0, 1, 0, 0, 0, 0, 0]
     assert measured.spans is not None
     assert measured.overwrites is not None
     written = spans.overwrite(pa.array(TEXTS), *measured.overwrites)
@@ -49,9 +50,9 @@ def test_what_is_kept_stays_and_what_drops_names_its_rule():
     config = Config(email="drop", ip="keep", phone="keep")
     measured = STAGE.measure(config, Batch(pa.array(TEXTS)))
     dropped = ledger.judge(STAGE.rules(config), measured.signals, len(TEXTS)).columns()["dropped_by"].to_pylist()
-    assert dropped == ["pii.email", "pii.email", None, None, "pii.email", "pii.email", None, None]
+    assert dropped == ["pii.email", "pii.email", None, None, "pii.email", "pii.email", *[None] * 3]
     assert measured.overwrites is not None
-    assert measured.overwrites[1].to_pylist() == ["", "", "", "<IBAN><CARD>", "", "", "", ""]
+    assert measured.overwrites[1].to_pylist() == ["", "", "", "<IBAN><CARD>", *[""] * 5]
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_the_account_of_bytes_holds_and_why_shows_what_was_replaced(built):
 SECRETS = ["jane.doe@mail.example.org", "93.184.216.34", "2a00:1450:4001:82a::200e", "+49 30 901820", "(212) 555-0142"]
 SECRETS += ["müller@firma.example", "почта@пример.рф", "010-1234-5678", "8 (495) 123-45-67", "01 23 45 67 89"]
 SECRETS += ["gb82west12345698765432", "DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"]
-SECRETS += ["4111 1111 1111 1111", "378282246310005"]
+SECRETS += ["4111 1111 1111 1111", "378282246310005", "０３－１２３４－５６７８", "ｊａｎｅ＠example．org"]
 HARMLESS = [
     "jane.doe@mail",
     "93.184.216",

@@ -68,6 +68,38 @@ def test_an_email_address_is_taken_whole_and_nothing_like_it(text, expected):
     assert found(text) == [("email", piece) for piece in expected]
 
 
+#: Full-width digits, letters and marks, as Japanese and Chinese keyboards give them; the sentence around stays.
+FULL_WIDTH = {
+    "電話：０３－１２３４－５６７８まで": [("phone", "０３－１２３４－５６７８")],
+    "携帯０９０ー１２３４ー５６７８、本社（０３）１２３４―５６７８": [
+        ("phone", "０９０ー１２３４ー５６７８"),
+        ("phone", "（０３）１２３４―５６７８"),
+    ],
+    "東京　０３　１２３４　５６７８　代表": [("phone", "０３　１２３４　５６７８")],
+    "手机１３８００１３８０００，请打": [("phone", "１３８００１３８０００")],
+    "TEL 03-１２３４-5678": [("phone", "03-１２３４-5678")],
+    "連絡先：ｔａｒｏ．ｙａｍａｄａ＠ｅｘａｍｐｌｅ．ｃｏ．ｊｐへ": [
+        ("email", "ｔａｒｏ．ｙａｍａｄａ＠ｅｘａｍｐｌｅ．ｃｏ．ｊｐ")
+    ],
+    "邮箱：张三zhang@example.com，联系user@example.com": [
+        ("email", "zhang@example.com"),
+        ("email", "user@example.com"),
+    ],
+    "张三ｚｈａｎｇ＠example.com李四": [("email", "ｚｈａｎｇ＠example.com")],
+    "口座ＤＥ８９　３７０４　００４４　０５３２　０１３０　００": [
+        ("iban", "ＤＥ８９　３７０４　００４４　０５３２　０１３０　００")
+    ],
+    "カード４１１１－１１１１－１１１１－１１１１": [("card", "４１１１－１１１１－１１１１－１１１１")],
+    "２０２４－０１－１５、１９９０ー１９９５年、９，８００円、ＩＳＢＮ９７８－３－１６－１４８４１０－０": [],
+    "データー１、コーヒー２、３―４頁、Ｔシャツ＠三千円、（笑）": [],
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FULL_WIDTH.items())
+def test_full_width_forms_are_found_and_the_sentence_around_them_stays(text, expected):
+    assert found(text) == expected
+
+
 LOCAL = re.compile(r"\w(?:\.?[\w%+'-])*\Z")
 DOMAIN = re.compile(r"((?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,})(?!\w)")
 
@@ -306,7 +338,17 @@ def test_cards_stand_alone_in_one_piece_or_in_even_groups(text, expected):
     assert of_kind("card", text) == expected
 
 
-@given(st.text(alphabet=st.sampled_from("a1.2@＠:+(-) /é漢😀XDE4"), max_size=60))
+def widened(text: str) -> str:
+    """``text`` with all that can be part of a number or an address in full-width forms."""
+    return "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" and char not in "!,:;?\"'" else char for char in text)
+
+
+@pytest.mark.parametrize("text", [*EMAILS, *PHONES, *NATIONAL.values(), *NAMED, *CARDS, *NO_PHONES.split("|")])
+def test_in_full_width_the_same_is_found_as_in_ascii(text):
+    assert found(widened(text)) == [(kind, widened(piece)) for kind, piece in found(text)]
+
+
+@given(st.text(alphabet=st.sampled_from("a1.2@＠:+(-) /é漢😀XDE4１．ー－　２ａ"), max_size=60))
 def test_ranges_are_whole_characters_disjoint_and_in_order_whatever_the_text(text: str):
     result = pii.find(pa.array([text]), True)
     edges = np.stack([result.starts, result.ends], 1).ravel()
@@ -324,7 +366,7 @@ def test_a_slice_of_an_array_gives_the_ranges_of_its_texts():
 HOSTILE = ["@", "a@a.", "1.", "1:", "+1", "(1", "1 ", "4111-", "tel 1", "DE12 ", "a.", "::", "é@é.", "漢@漢.", "020 "]
 
 
-@pytest.mark.parametrize("unit", [*HOSTILE, "a=", "＠", "电话", "call number "])
+@pytest.mark.parametrize("unit", [*HOSTILE, "a=", "＠", "ａ＠ａ．", "1ー", "电话", "call number "])
 def test_time_is_linear_in_the_length_of_a_hostile_text(unit: str):
     pii.find(pa.array(["warm up"]))
     text = pa.array([unit * (1_000_000 // len(unit))])
