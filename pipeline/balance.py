@@ -16,7 +16,7 @@ unimax (equal shares under the epoch cap: Chung 2023).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
@@ -104,7 +104,7 @@ class Config(stage.Config):
     @model_validator(mode="after")
     def _one_budget_in_one_currency(self) -> Config:
         if self.tokens is not None and self.budget is not None:
-            raise MillError("`tokens` and `budget` both say how many tokens there shall be: give one of them")
+            raise MillError("`tokens` and `budget` are mutually exclusive; set only one")
         # a recipe that a build has written names every field: one left at its default is not the user's
         if self.tokenizer is not None and self.bytes_per_token != BYTES_PER_TOKEN:
             raise MillError("`tokenizer` measures bytes_per_token: give one of them")
@@ -142,23 +142,32 @@ class WrongWeights(MillError):
     """`balance.weights` and the domains of the corpus do not go together."""
 
 
+def require_shares(config: Config, domains: Collection[str], every: bool = True) -> None:
+    """Raise WrongWeights if ``weights`` leave out one of ``domains``, or name one that is not among ``every`` one."""
+    weights = config.weights
+    if weights is None:
+        return
+    if every and (unknown := sorted({*weights} - {*domains, "*"})):
+        raise WrongWeights(
+            f"balance.weights: no document is left of domain {unknown[0]!r}; found: {', '.join(sorted(domains))}"
+        )
+    rest = sorted({*domains} - {*weights})
+    if rest and "*" not in weights:
+        raise WrongWeights(
+            f"balance.weights names no share of {', '.join(map(repr, rest))}; add one for each, or"
+            ' `"*"` for all others together (`"*": 0` drops them)'
+        )
+
+
 def shares(sizes: Mapping[str, float], config: Config) -> dict[str, float]:
     """The wanted share of each domain (they add up to 1), from ``sizes`` in tokens.
 
     Raises WrongWeights if ``weights`` name a domain that is not there, or leave out one that is.
     """
     if config.strategy == "weights":
+        require_shares(config, sizes)
         weights = config.weights or {}
-        if unknown := sorted(set(weights) - set(sizes) - {"*"}):
-            raise WrongWeights(
-                f"balance.weights: no document is left of domain {unknown[0]!r}; found: {', '.join(sorted(sizes))}"
-            )
         rest = {domain: size for domain, size in sizes.items() if domain not in weights}
-        if rest and "*" not in weights:
-            raise WrongWeights(
-                f"balance.weights names no share of {', '.join(map(repr, sorted(rest)))}; add one for each, or"
-                ' `"*"` for all others together (`"*": 0` drops them)'
-            )
         whole = sum(rest[domain] for domain in sorted(rest)) or 1.0
         raw = {domain: weights.get(domain, weights.get("*", 0.0) * size / whole) for domain, size in sizes.items()}
     elif config.strategy == "unimax":
@@ -358,7 +367,7 @@ def _tokens_wanted(tokens: Mapping[str, float], config: Config) -> float:
 
 
 class NoBudget(MillError):
-    """A budget cannot be told; the message says what is missing."""
+    """A budget cannot be computed; the message says what is missing."""
 
 
 def what_if(

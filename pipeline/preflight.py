@@ -11,6 +11,7 @@ import difflib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from typing import Any
@@ -22,15 +23,18 @@ from pipeline.decontaminate import evaluation
 from pipeline.dedup import earlier
 from pipeline.language_model import training
 from pipeline.language_model.reference import TRAINED
-from pipeline.sources import READERS, Environment, Hub, Source
+from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source
 from pipeline.sources.base import RecordConfig, Rejected
+from pipeline.sources.reading import Damaged
 from pipeline.stage import Stage
 from pipeline.store import files
 from pipeline.tokenization import references
 
-#: So many records at the head of a source tell whether its fields are there.
+#: Records at the head of a source that show whether its fields are there.
 _RECORDS = 20
-#: The least that a build's folder must have room for.
+#: Tables of a source up to which all are opened for the names of their columns.
+_TABLES = 16
+#: The least that a build's folder must have room for, in bytes.
 _ROOM = 1 << 20
 #: In a mapping by language: for all that are not named.
 _OTHERS = "*"
@@ -39,22 +43,10 @@ _OTHERS = "*"
 def problems(build: Build) -> list[str]:
     """What stands in the way of ``build``, each with its field and remedy; [] if nothing does."""
     found: list[str] = []
-
-    @contextlib.contextmanager
-    def of(field: str) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            told = messages.message(error)
-            if told is None:
-                raise
-            found.append(told if told.startswith(field) else f"{field}: {told}")
-
+    of = partial(noting, found)
     with of("--builds"):
         _writable(build.root)
-    for field, source in _sources(build):
-        with of(f"{field} ({source.name})"):
-            _readable(source, build.recipe.error_budget)
+    found += of_sources(_sources(build), build.recipe.error_budget)
     for field, value in _models(build):
         with of(field):
             models.locate(value, build.root)
@@ -74,13 +66,83 @@ def problems(build: Build) -> list[str]:
                 next(evaluation.read(chosen), None)
     with of("against"):
         earlier.indexes(build)
-    if build.recipe.balance is not None and build.recipe.balance.tokenizer:
-        with of("balance.tokenizer"):
-            balance.tokenizer_path(build.recipe.balance.tokenizer)
+    if build.recipe.balance is not None:
+        with of("balance.weights"):
+            domains = {_domain(source) for source in build.recipe.sources}
+            balance.require_shares(build.recipe.balance, {*filter(None, domains)}, every=None not in domains)
+        if build.recipe.balance.tokenizer:
+            with of("balance.tokenizer"):
+                balance.tokenizer_path(build.recipe.balance.tokenizer)
     for at, reference in enumerate(build.recipe.references):
         with of(f"references[{at}]"):
             references.files_of(reference.path)
     return found
+
+
+@contextlib.contextmanager
+def noting(found: list[str], field: str) -> Iterator[None]:
+    """Add to ``found`` what a user can put right of the error that ends the block, with its ``field``."""
+    try:
+        yield
+    except BaseException as error:
+        told = messages.message(error)
+        if told is None:
+            raise
+        found.append(told if told.startswith(field) else f"{field}: {told}")
+
+
+def of_sources(sources: Iterable[tuple[str, Source]], error_budget: float) -> list[str]:
+    """What is wrong with ``sources``, each with its field: no file, no text, no such column."""
+    found: list[str] = []
+    for field, source in sources:
+        with noting(found, f"{field} ({source.name})"):
+            _readable(source, error_budget)
+            _columns_are_there(source)
+    return found
+
+
+def _domain(source: Source) -> str | None:
+    """The domain of all documents of ``source``; None where each document may have another."""
+    if source.domain is None and isinstance(source, Environment):
+        return None
+    if isinstance(source, RecordConfig) and source.domain_field is not None:
+        return None
+    return source.domain or source.name
+
+
+def columns(source: Source) -> set[str] | None:
+    """The columns that the files of ``source`` have between them; None if that takes more than a look."""
+    if not isinstance(source, Csv | Parquet):
+        return None
+    reader = READERS[source.kind]
+    found = reader.list_files(source)
+    if len(found) > _TABLES or not all(files.is_local(file.path) for file in found):
+        return None
+    names: set[str] = set()
+    for file in found:
+        try:
+            names.update(reader.column_names(source, file))
+        except (Damaged, OSError):  # which reading reports, with what is lost by it
+            return None
+    return names
+
+
+def _columns_are_there(source: Source) -> None:
+    """Raise MillError for a column that the recipe names, beside the text's, and no file of ``source`` has."""
+    if not isinstance(source, Csv | Parquet):
+        return
+    given = [(field, getattr(source, field)) for field in ("id_field", "url_field", "domain_field")]
+    # a recipe that a build has written names every field: one left at its default is not the user's
+    named = [(field, name) for field, name in given if name != type(source).model_fields[field].default]
+    named += [("metadata_fields", name) for name in source.metadata_fields or ()]
+    if not named or (there := columns(source)) is None:
+        return
+    for field, name in named:
+        if name not in there and name.partition(".")[0] not in there:
+            raise MillError(
+                f"no column {name!r}, which `{field}` names, in {files.masked(source.path[0])};"
+                f" {_near(name, sorted(there))}"
+            )
 
 
 def _writable(root: str) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pipeline import MillError, preflight
 from pipeline.build import Build
+from pipeline.sources import READERS, Csv, Jsonl, Source, Text
+from pipeline.sources.base import RecordConfig
+from pipeline.sources.reading import COMPRESSED
 from pipeline.store import files
-from training.recipe import BuildRecipe
+from training.recipe import BuildRecipe, FinetuneConfig
 
 
 def check(build: Build[BuildRecipe]) -> None:
     """Raise MillError, which lists every problem with its field and remedy, unless the build can start."""
-    found = [*preflight.problems(build), *_teachers(build)]
+    found = [*preflight.problems(build), *_teachers(build), *_neutral(build)]
+    if not found:  # it lists the files of sources
+        found = [*_labels(build)]
     if found:
         raise MillError("\n".join(found))
 
@@ -25,3 +32,70 @@ def _teachers(build: Build[BuildRecipe]) -> list[str]:
         and run.distillation.teacher not in names
         and not files.exists(files.join(run.distillation.teacher, "config.json"))
     ]
+
+
+def _neutral(build: Build[BuildRecipe]) -> list[str]:
+    """What is wrong with the neutral text that ablations are judged by."""
+    config = build.recipe.ablation
+    if config is None or not config.neutral:
+        return []
+    sources = [(f"ablation.neutral[{at}]", source) for at, source in enumerate(config.neutral)]
+    found = preflight.of_sources(sources, build.recipe.error_budget)
+    if not found and (size := _most_tokens(config.neutral)) is not None and size < config.sequence_length:
+        found.append(
+            f"ablation.neutral: this text gives at most {size} tokens, fewer than fill one sequence of sequence_length"
+            f" ({config.sequence_length}); add text"
+        )
+    return found
+
+
+def _most_tokens(sources: list[Source]) -> int | None:
+    """Most tokens that ``sources`` can give, one a byte and two around each file; None where files are compressed."""
+    size = 0
+    for source in sources:
+        if not isinstance(source, Csv | Jsonl | Text):
+            return None
+        for file in READERS[source.kind].list_files(source):
+            if file.name.lower().endswith(COMPRESSED):
+                return None
+            size += file.size + 2
+    return size
+
+
+def _labels(build: Build[BuildRecipe]) -> Iterator[str]:
+    """Fields that a fine-tuning goes by and that no source has; none where that takes reading the sources."""
+    known = {"source", "domain"}
+    if not build.recipe.finetune:
+        return
+    for source in build.recipe.sources:
+        names = _metadata(source)
+        if names is None:
+            return
+        known |= names
+    for at, run in enumerate(build.recipe.finetune):
+        for option, name in _fields(run):
+            if name not in known:
+                yield (
+                    f"finetune[{at}].{option}: no source has the field {name!r}; there is {', '.join(sorted(known))}."
+                    " Name one of these, or add it to the `metadata_fields` of a source"
+                )
+
+
+def _fields(run: FinetuneConfig) -> Iterator[tuple[str, str]]:
+    yield "label", run.label
+    if run.group is not None:
+        yield "group", run.group
+    yield from (("only", name) for name in run.only)
+    yield from (("hide", name) for name in run.hide)
+
+
+def _metadata(source: Source) -> set[str] | None:
+    """Names that the metadata of documents of ``source`` can have; None where only reading shows them."""
+    if isinstance(source, Text):
+        return set()
+    if not isinstance(source, RecordConfig):
+        return None
+    if source.metadata_fields is not None:
+        return {*source.metadata_fields, "repeated_id"}
+    there = preflight.columns(source)
+    return None if there is None else {*there, "repeated_id"}

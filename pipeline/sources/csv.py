@@ -115,6 +115,23 @@ def read(config: Csv, file: File) -> Iterator[Record]:
                 yield to_document(config, file, ids, record, position, first.offset)
 
 
+def column_names(config: Csv, file: File) -> list[str]:
+    """The columns that ``file`` has. Raises Damaged where its header cannot be read."""
+    if config.columns is not None:
+        return config.columns
+    with open_file(file, config.max_compression_ratio) as stream:
+        lines = _Lines(read_lines(stream, config.max_document_bytes), config.max_document_bytes)
+        first = lines.begin()
+        if first is None:
+            return []
+        if first.damage is not None:
+            raise first.damage
+        row, fault = _row(config, _reader(config, lines), lines, None)
+        if fault is not None:
+            raise Damaged(fault)
+        return row
+
+
 class _Lines:
     """The lines of a file as csv.reader takes them; those of the record at hand can be put back.
 

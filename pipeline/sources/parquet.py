@@ -35,6 +35,7 @@ _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
 _DICTIONARY_PAGE = 2
 _MAGIC = b"ARROW1"
+_ARROW = (".arrow", ".feather")
 #: Rows without a text on end are rejected together from this number on.
 _LONG_RUN = 1000
 _FAILURES = (*OF_CONTENT, OSError)
@@ -54,7 +55,7 @@ def list_files(config: Parquet) -> list[File]:
 def read(config: RecordConfig, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
     position = 0
-    batches = _arrow_batches if file.name.lower().endswith((".arrow", ".feather")) else _parquet_batches
+    batches = _arrow_batches if file.name.lower().endswith(_ARROW) else _parquet_batches
     with open_raw(file) as handle:
         for batch in batches(handle, columns(config), getattr(config, "max_compression_ratio", math.inf)):
             if isinstance(batch, _Lost):
@@ -106,6 +107,18 @@ def columns(config: RecordConfig) -> set[str] | None:
         return None
     named = (config.text_field, config.id_field, config.url_field, config.domain_field, *config.metadata_fields)
     return {part for name in named if name is not None for part in (name, name.partition(".")[0])}
+
+
+def column_names(_config: RecordConfig, file: File) -> list[str]:
+    """The columns that ``file`` has. Raises Damaged where it cannot be read."""
+    with open_raw(file) as handle:
+        try:
+            if not file.name.lower().endswith(_ARROW):
+                return pq.ParquetFile(handle).schema_arrow.names
+            _to_first_message(handle)
+            return pa.ipc.open_stream(handle).schema.names
+        except _FAILURES as error:
+            raise _damaged(error, 0) from error
 
 
 def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch | _Lost]:

@@ -172,7 +172,7 @@ def test_with_what_is_missing_every_domain_gives_its_share(sizes, parameters, ep
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"tokens": 5, "budget": {"parameters": 1}}, "give one of them"),
+        ({"tokens": 5, "budget": {"parameters": 1}}, "mutually exclusive"),
         ({"tokenizer": "x", "bytes_per_token": 3}, "give one of them"),
         ({"budget": {"parameters": 0}}, "parameters"),
         ({"bytes_per_token": {"web": 0}}, "bytes_per_token"),

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline import preflight
+from pipeline import MillError, preflight
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from training import preflight as training_preflight
@@ -131,3 +133,116 @@ def test_a_teacher_that_is_not_there_is_named(tmp_path):
     tokenizer = {"name": "words", "algorithm": "wordpiece", "vocab_size": 500}
     with pytest.raises(recipes.MillError, match=r"pretrain\[0\]\.distillation\.teacher: .*/teacher' is no run"):
         training_preflight.check(build_of(tmp_path, tokenizers=[tokenizer], pretrain=[run]))
+
+
+def tokenizer(**changes: Any) -> dict[str, Any]:
+    return {"name": "words", "algorithm": "wordpiece", "vocab_size": 500, **changes}
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        ({"a": 1, "b": 1}, ""),
+        ({"a": 1, "*": 1}, ""),
+        ({"a": 1}, """balance.weights names no share of 'b'; add one for each, or `"*"` for all others together"""),
+        ({"a": 1, "b": 1, "c": 1}, "balance.weights: no document is left of domain 'c'; found: a, b"),
+    ],
+)
+def test_weights_go_with_the_domains_of_the_sources(tmp_path, weights, problem):
+    path = str(tmp_path / "good.jsonl")
+    sources = [{"name": "a", "kind": "jsonl", "path": path}, {"name": "x", "kind": "text", "path": path, "domain": "b"}]
+    said = problems(tmp_path, sources=sources, balance={"strategy": "weights", "weights": weights})
+    assert said.startswith(problem)
+    assert bool(said) == bool(problem)
+
+
+def test_where_documents_bring_their_domain_weights_may_name_any_but_not_leave_out_a_known_one(tmp_path):
+    path = str(tmp_path / "good.jsonl")
+    sources = [
+        {"name": "a", "kind": "jsonl", "path": path, "domain_field": "topic"},
+        {"name": "b", "kind": "jsonl", "path": path},
+    ]
+    balance = {"strategy": "weights", "weights": {"b": 1, "sports": 2}}
+    assert problems(tmp_path, sources=sources, balance=balance) == ""
+    balance = {"strategy": "weights", "weights": {"sports": 2}}
+    assert problems(tmp_path, sources=sources, balance=balance).startswith("balance.weights names no share of 'b'")
+
+
+def table(folder: Path, kind: str, columns: dict[str, list[Any]]) -> str:
+    path = folder / f"table.{kind}"
+    if kind == "csv":
+        rows = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+        path.write_text("\n".join(rows) + "\n")
+    elif kind == "parquet":
+        pq.write_table(pa.table(columns), path)
+    else:
+        with pa.ipc.new_file(path, pa.table(columns).schema) as writer:
+            writer.write_table(pa.table(columns))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow"])
+def test_columns_that_a_recipe_names_are_there(tmp_path, kind):
+    path = table(tmp_path, kind, {"text": ["Some text."], "adress": ["x.org"], "topic": ["a"]})
+    source = {"name": "rows", "kind": "csv" if kind == "csv" else "parquet", "path": path}
+    assert problems(tmp_path, sources=[source]) == ""
+    assert problems(tmp_path, sources=[{**source, "url_field": "adress", "metadata_fields": ["topic"]}]) == ""
+    for field, value in (("url_field", "address"), ("id_field", "key"), ("domain_field", "x.y")):
+        said = problems(tmp_path, sources=[{**source, field: value}])
+        assert said.startswith(f"sources[0] (rows): no column {value!r}, which `{field}` names, in {path}; ")
+    said = problems(tmp_path, sources=[{**source, "metadata_fields": ["topic", "adres"]}])
+    assert said.endswith(f"no column 'adres', which `metadata_fields` names, in {path}; did you mean `adress`?")
+
+
+def test_a_table_without_a_readable_header_is_left_to_the_reader(tmp_path):
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing of it PAR1")
+    source = {"name": "rows", "kind": "parquet", "path": str(tmp_path / "broken.parquet"), "url_field": "address"}
+    assert problems(tmp_path, sources=[source]) == ""
+
+
+def finetuning(folder: Path, source: dict[str, Any], **fields: Any) -> Build[BuildRecipe]:
+    shape = {"preset": "bert-base", "num_hidden_layers": 2}
+    run = {"name": "bert", "objective": "mlm", "tokenizer": "words", "model": shape, "steps": 2}
+    task = {"name": "task", "base": "bert", "label": "domain", **fields}
+    return build_of(folder, sources=[source], tokenizers=[tokenizer()], pretrain=[run], finetune=[task])
+
+
+def test_fields_that_fine_tuning_goes_by_are_there(tmp_path):
+    path = table(tmp_path, "csv", {"text": ["Some text."], "topic": ["a"], "kind": ["b"]})
+    source = {"name": "rows", "kind": "csv", "path": path}
+    training_preflight.check(finetuning(tmp_path, source, label="topic", only={"kind": "b"}, group="source"))
+    for field, value in (("label", "topics"), ("group", "module"), ("only", {"sort": "b"}), ("hide", ["package"])):
+        name = value if isinstance(value, str) else next(iter(value))
+        expected = rf"finetune\[0\]\.{field}: no source has the field '{name}'; there is .*topic"
+        with pytest.raises(MillError, match=expected):
+            training_preflight.check(finetuning(tmp_path, source, **{field: value}))
+    kept = {**source, "metadata_fields": ["kind"]}
+    with pytest.raises(MillError, match="no source has the field 'topic'"):
+        training_preflight.check(finetuning(tmp_path, kept, label="topic"))
+    lines = {"name": "lines", "kind": "jsonl", "path": str(tmp_path / "good.jsonl")}
+    training_preflight.check(finetuning(tmp_path, lines, label="topic"))  # a later record may have it
+
+
+def test_neutral_text_of_an_ablation_is_there_and_fills_a_sequence(tmp_path):
+    (tmp_path / "short.txt").write_text("Too short.")
+    (tmp_path / "long.txt").write_text("Long enough for all of one sequence. " * 10)
+    plain = tokenizer(algorithm="bpe", vocab_size=1000)
+
+    def check(path: str) -> None:
+        neutral = [{"name": "neutral", "kind": "text", "path": str(tmp_path / path)}]
+        config = {"tokenizer": "words", "tokens": 1000, "neutral": neutral, "sequence_length": 64}
+        training_preflight.check(build_of(tmp_path, tokenizers=[plain], ablation=config))
+
+    check("long.txt")
+    with pytest.raises(MillError, match=r"ablation\.neutral\[0\] \(neutral\): source 'neutral': no file matches"):
+        check("gone.txt")
+    with pytest.raises(MillError, match=r"ablation\.neutral: this text gives at most 12 tokens"):
+        check("short.txt")
+
+
+def test_special_tokens_that_an_objective_needs_are_missed_when_the_recipe_is_read(tmp_path):
+    shape = {"preset": "bert-base", "num_hidden_layers": 2}
+    run = {"name": "bert", "objective": "mlm", "tokenizer": "words", "model": shape, "steps": 2}
+    special = {"cls": "[CLS]", "sep": "[SEP]", "unk": "[UNK]"}
+    with pytest.raises(MillError, match=r"pretrain\[0\]\.tokenizer: objective 'mlm' .* needs a tokenizer with a mask"):
+        build_of(tmp_path, tokenizers=[tokenizer(special_tokens=special)], pretrain=[run])
