@@ -30,7 +30,7 @@ SHAPES = {
     "causal": {"type": "gpt2", "n_layer": 2, "n_embd": 64, "n_head": 2},
     "mlm": {"type": "bert", **ENCODER},
     "mlm_nsp": {"type": "bert", **ENCODER},
-    "mlm_sop": {"type": "albert", **ENCODER, "embedding_size": 64},
+    "mlm_sop": {"type": "albert", **ENCODER, "embedding_size": 64, "num_hidden_groups": 1},
     "electra": {"type": "electra", **ENCODER, "embedding_size": 64},
 }
 WIDER = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
-from flows import artifacts, console
+from flows import artifacts, console, tracking
 from pipeline.build import Build
 from pipeline.report import tokens
 from tests.flows.test_artifacts import shown
@@ -28,16 +29,8 @@ def test_the_summary_shows_the_tokens_of_each_domain_and_the_advice(build):
 
 @pytest.mark.slow
 def test_the_ui_shows_the_tokens_of_each_domain_and_the_advice(build, server_url):
-    import httpx
-    from prefect import flow
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    @flow
-    def publish() -> None:
+    with tracking.tracking(server_url, print), tracking.flow("publish", "publish"):
         artifacts.publish_tokenizers(build)
-
-    with temporary_settings({PREFECT_API_URL: server_url}):
-        publish()
     published = {entry["key"]: entry for entry in httpx.post(f"{server_url}/artifacts/filter", json={}).json()}
     found, table = tokens.by_domain(build), published["mixed-tokens-by-domain"]
     assert found is not None
