@@ -40,10 +40,10 @@ from pipeline import MillError, limits, stage
 from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
 from pipeline.text import c4 as c4_lines
-from pipeline.text import datatrove, dolma, languages, ngrams, refinedweb, spans
+from pipeline.text import datatrove, dolma, languages, ngrams, refinedweb, seams, spans
 from pipeline.text.languages import Language
 
-VERSION = 6
+VERSION = 7
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 TOP_NGRAMS: dict[int, limits.ShareLimit] = {2: 0.20, 3: 0.18, 4: 0.16}
@@ -441,7 +441,8 @@ def _sorts(batch: Batch) -> Sorts:
 
 
 def measure(config: Config, batch: Batch) -> Measured:
-    """Signals of every family that runs; ``spans`` are the lines and marks that C4 and RefinedWeb cut.
+    """Signals of every family that runs; ``spans`` are the lines and marks that C4 and RefinedWeb cut, without a
+    character that becomes a space where C4 has ``word[12]word`` as ``wordword``.
 
     A fraction or ratio of nothing (an empty text) is null, and passes; so is a count of stop words where a language has
     none. No other count is ever null.
@@ -458,7 +459,11 @@ def measure(config: Config, batch: Batch) -> Measured:
         found = refinedweb.count(batch.texts, most[sorts.of_text])
         signals["removed_word_fraction"] = _ratio(found.counts["removed_words"], found.counts["words"])
         cuts.append(found.spans)
-    return Measured(signals, spans.merge(cuts) if cuts else None)
+    if not cuts:
+        return Measured(signals)
+    # lines are cut whole, as the families define it; but a mark between two words would leave them as one
+    tidied = seams.tidy(batch.texts, spans.merge(cuts), whitespace=False)
+    return Measured(signals, tidied.cuts, (tidied.overwrites, tidied.fill))
 
 
 def _measure_datatrove(

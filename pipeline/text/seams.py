@@ -30,12 +30,12 @@ class Tidied(NamedTuple):
     fill: pa.StringArray
 
 
-def tidy(texts: pa.StringArray, cuts: pa.ListArray) -> Tidied:
+def tidy(texts: pa.StringArray, cuts: pa.ListArray, whitespace: bool = True) -> Tidied:
     """``cuts`` of ``texts`` (whole characters, in any order) with the whitespace around them. Cuts of nothing but
-    whitespace vanish.
+    whitespace vanish. Without ``whitespace`` the cuts stay as they are but for the space between two words.
     """
     data, offsets = text_buffers(texts)
-    found = _tidy(text_data(data), offsets, *spans.to_ranges(spans.merge([cuts])), characters.table())
+    found = _tidy(text_data(data), offsets, *spans.to_ranges(spans.merge([cuts])), characters.table(), whitespace)
     cut_offsets, starts, ends, over_offsets, over_starts, over_ends = found
     sizes = np.concatenate([[0], np.cumsum(over_ends - over_starts)])[over_offsets]
     fill = string_array(np.full(sizes[-1], ord(" "), np.uint8), sizes)
@@ -53,7 +53,7 @@ def columns(tidied: Tidied, before: pa.ListArray | None) -> dict[str, pa.Array]:
 
 
 @njit(cache=True, nogil=True)
-def _tidy(data, offsets, span_offsets, starts, ends, table):
+def _tidy(data, offsets, span_offsets, starts, ends, table, whitespace):
     texts = len(offsets) - 1
     cut_offsets, over_offsets = np.zeros(texts + 1, np.int64), np.zeros(texts + 1, np.int64)
     cuts, overs = np.empty((2, 2 * len(starts)), np.int64), np.empty((2, len(starts)), np.int64)
@@ -62,17 +62,21 @@ def _tidy(data, offsets, span_offsets, starts, ends, table):
         begin, end = offsets[text], offsets[text + 1]
         k = span_offsets[text]
         while k < span_offsets[text + 1]:
-            first = _after_space(data, begin + starts[k], begin + ends[k], table)
-            last = _before_space(data, first, begin + ends[k], table)
+            first, last = begin + starts[k], begin + ends[k]
+            if whitespace:
+                first = _after_space(data, first, last, table)
+                last = _before_space(data, first, last, table)
             k += 1
             if first == last:
                 continue
-            # cuts with nothing but whitespace between them are one
-            while k < span_offsets[text + 1] and _after_space(data, last, end, table) >= begin + starts[k]:
-                last = max(last, _before_space(data, begin + starts[k], begin + ends[k], table))
-                k += 1
-            left = _before_space(data, begin, first, table)
-            right = _after_space(data, last, end, table)
+            left, right = first, last
+            if whitespace:
+                # cuts with nothing but whitespace between them are one
+                while k < span_offsets[text + 1] and _after_space(data, last, end, table) >= begin + starts[k]:
+                    last = max(last, _before_space(data, begin + starts[k], begin + ends[k], table))
+                    k += 1
+                left = _before_space(data, begin, first, table)
+                right = _after_space(data, last, end, table)
             if left == begin or right == end:
                 cuts[0, cut], cuts[1, cut] = left - begin, right - begin
                 cut += 1

@@ -44,7 +44,8 @@ def dropped_by(families: dict[str, Any], text: str, language: str = "en") -> str
 def cut_text(families: dict[str, Any], text: str) -> str:
     found = measure(families, text)
     assert found.spans is not None
-    return spans.cut(pa.array([text]), found.spans)[0].as_py()
+    assert found.overwrites is not None
+    return spans.cut(spans.overwrite(pa.array([text]), *found.overwrites), found.spans)[0].as_py()
 
 
 def only(family: str, **kept: Any) -> dict[str, Any]:
