@@ -17,6 +17,9 @@ _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 #: Metadata of a message is a few bytes a column; and no reader may be made to ask for much more than a file has.
 _LARGEST = 1 << 26
 _CUT = "the file ends before its end mark"
+_MAGIC = b"ARROW1"
+#: Zeros that may stand behind the mark of the end.
+_PADDING = 64
 
 
 def check(handle: IO[bytes], max_ratio: float, closed: bool) -> tuple[int, Damaged | None]:
@@ -50,6 +53,7 @@ def _sizes(handle: IO[bytes], size: int, closed: bool) -> Iterator[tuple[int, in
         if length == _CONTINUES:  # older streams have the size alone
             (length,) = struct.unpack("<I", handle.read(4).ljust(4, b"\0"))
         if length == 0:
+            _check_end(handle, size, closed)
             return
         if length > _LARGEST:
             raise Damaged("the file is damaged")
@@ -70,6 +74,24 @@ def _sizes(handle: IO[bytes], size: int, closed: bool) -> Iterator[tuple[int, in
         yield begin + stored, stored, expanded
     if word or closed:
         raise Damaged(_CUT, missing=True)
+
+
+def _check_end(handle: IO[bytes], size: int, closed: bool) -> None:
+    """Raise Damaged if more stands behind the mark of the end than belongs there: of a file its footer alone.
+
+    What looks like the mark may be where messages were lost, or where another stream was appended.
+    """
+    begin = handle.tell()
+    footer = 0
+    if closed:
+        handle.seek(max(begin, size - 10))
+        length, magic = struct.unpack("<I6s", handle.read(10).ljust(10, b"\0"))
+        footer = length + 10 if magic == _MAGIC else size
+    padding = size - begin - footer
+    handle.seek(begin)
+    if not 0 <= padding <= _PADDING or handle.read(padding).strip(b"\0"):
+        raise Damaged("what stands behind the mark of the end is not read")
+    handle.seek(begin)
 
 
 def _body(metadata: bytes) -> tuple[int, list[int]]:

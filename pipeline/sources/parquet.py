@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from pipeline.sources import messages
+from pipeline.sources import messages, pages
 from pipeline.sources.base import (
     File,
     FileConfig,
@@ -30,10 +30,9 @@ from pipeline.sources.base import (
 from pipeline.sources.reading import EXPANDS, FREE, OF_CONTENT, Damaged, bounded, open_raw
 from pipeline.sources.reading import identity as identity
 
-VERSION = 3
+VERSION = 4
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
-_DICTIONARY_PAGE = 2
 _MAGIC = b"ARROW1"
 _ARROW = (".arrow", ".feather")
 #: Rows without a text on end are rejected together from this number on.
@@ -124,18 +123,31 @@ def column_names(_config: RecordConfig, file: File) -> list[str]:
 def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch | _Lost]:
     """Batches of bounded size, whatever the encoding; of a row group that cannot be read what it would have held."""
     try:
-        plain = pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
-        groups = plain.metadata.num_row_groups
+        plain = _opened(handle)
+        groups, stated = plain.metadata.num_row_groups, plain.metadata.num_rows
     except _FAILURES as error:
         raise _damaged(error, 0) from error
+    rows = 0
     for group in range(groups):
         done = 0
         try:
             for batch in _group_batches(handle, plain, group, wanted, max_ratio):
                 done += len(batch)
                 yield batch
+            held = plain.metadata.row_group(group).num_rows
+            rows += held
+            if done < held:
+                raise Damaged(f"the file is damaged: a group of {held:,} rows has {done:,}")
         except _FAILURES as error:
             yield _lost_group(plain, group, done, error)
+            rows = stated  # the groups are not added up then
+    if rows < stated:
+        raise Damaged(f"the file is damaged: {stated:,} rows are stated, and its groups have {rows:,}", None, 0)
+
+
+def _opened(handle: IO[bytes], **options: Any) -> pq.ParquetFile:
+    """A reader that holds a page at a time, and compares it with its checksum if it has one (Spark writes them)."""
+    return pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True, **options)
 
 
 def _lost_group(plain: pq.ParquetFile, group: int, done: int, error: Exception) -> _Lost:
@@ -146,7 +158,7 @@ def _lost_group(plain: pq.ParquetFile, group: int, done: int, error: Exception) 
         stored = [about.column(index) for index in range(about.num_columns)]
         rows = max(0, about.num_rows - done)
         size = sum(max(0, column.total_compressed_size) for column in stored)
-        start = min(_start(column) for column in stored) + size * done // max(1, about.num_rows)
+        start = min(pages.start(column) for column in stored) + size * done // max(1, about.num_rows)
         size = size * rows // max(1, about.num_rows)
     return _Lost(_damaged(error, start, size), rows)
 
@@ -173,17 +185,14 @@ def _group_batches(
     columns = [about.column(index) for index in range(about.num_columns)]
     if about.total_byte_size > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
         raise Damaged(EXPANDS)
-    repeated = {
-        column.path_in_schema: size
-        for column in columns
-        if (chosen is None or column.path_in_schema.split(".")[0] in chosen)
-        and (size := _dictionary_size(handle, column))
-    }
+    read = [column for column in columns if chosen is None or column.path_in_schema.split(".")[0] in chosen]
+    dictionaries = {column.path_in_schema: pages.check(handle, column, max_ratio) for column in read}
+    repeated = {path: size for path, size in dictionaries.items() if size}
     reader = plain
     # the reader by dictionary holds all texts of a group, so it is for those that state a small size
     sizes = [column.total_uncompressed_size for column in columns if column.path_in_schema in texts]
     if repeated and texts and sum(sizes) <= _DICTIONARY_BYTES:
-        reader = pq.ParquetFile(handle, read_dictionary=texts, buffer_size=1 << 20, pre_buffer=False)
+        reader = _opened(handle, read_dictionary=texts)
     expanded = [size for path, size in repeated.items() if reader is plain or path not in texts]
     rows = _batch_rows(about.total_byte_size, about.num_rows)
     # each row may hold what fills its column's dictionary
@@ -198,34 +207,6 @@ def _named_apart(batch: pa.RecordBatch) -> pa.RecordBatch:
         free = (other for number in count(1) if (other := f"{name}.{number}") not in batch.schema.names)
         names.append(name if name not in names else next(other for other in free if other not in names))
     return batch if names == batch.schema.names else pa.RecordBatch.from_arrays(batch.columns, names)
-
-
-def _start(column: pq.ColumnChunkMetaData) -> int:
-    starts = (column.dictionary_page_offset or 0, column.data_page_offset)
-    return min(start for start in starts if start > 0)
-
-
-def _dictionary_size(handle: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
-    """Bytes of the values that rows of ``column`` repeat by number; 0 if there is no such page.
-
-    The page's header (parquet.thrift, `PageHeader`, in the compact protocol) begins with its kind and this size, each a
-    byte 0x15 and a zigzag number of seven bits a byte.
-    """
-    handle.seek(_start(column))
-    fields, header = [], handle.read(16)
-    at = 0
-    while len(fields) < 2:
-        if header[at : at + 1] != b"\x15":
-            raise Damaged("the file is damaged")
-        number, shift, at = 0, 0, at + 1
-        while True:
-            byte = header[at] if at < len(header) else 0
-            number, shift, at = number | (byte & 0x7F) << shift, shift + 7, at + 1
-            if byte < 0x80:
-                break
-        fields.append(number >> 1)
-    kind, size = fields
-    return size if kind == _DICTIONARY_PAGE else 0
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -40,6 +40,8 @@ EXPANDS = "expands beyond max_compression_ratio"
 FREE_RECORDS = 200_000
 #: Damage may be noticed this long after the byte that the next member begins with.
 _BACK = 1 << 16
+#: Zeros between members and behind the last, as tar and tapes leave them; more are what a disk lost.
+_PADDING = 1 << 16
 _BLOCK = 1 << 20
 
 
@@ -198,6 +200,7 @@ class _Decompressed(io.RawIOBase):
         self._allowed: float = FREE
         self._member: Any = None
         self._member_start = self._member_place = 0  # in the file as it is stored, and uncompressed
+        self._members_end: int | None = None  # where the last whole member ends
         self._input = b""
         self._taken = 0  # bytes taken from ``raw``, those of ``_input`` included
         self._output = memoryview(b"")
@@ -215,9 +218,7 @@ class _Decompressed(io.RawIOBase):
             begin = self._taken - len(self._input)
             chunk = b"" if self._is_full() else self._next()
             if not chunk and not self._is_full():
-                self._ended = True
-                if self._member is not None:
-                    raise Damaged("the compressed file ends in mid stream", begin, missing=True)
+                self._end(begin)
                 break
             try:
                 data = self._decompress(chunk, begin)
@@ -233,6 +234,25 @@ class _Decompressed(io.RawIOBase):
         self._output = self._output[size:]
         self._position += size
         return size
+
+    def _end(self, begin: int) -> None:
+        """At the end of the file, ``begin``. Raises Damaged if it is not the end of a member.
+
+        Where damage made one member of what is several, reading goes on at the first that is whole.
+        """
+        self._ended = True
+        if self._member is None:
+            zeros = begin - (self._members_end or 0)
+            if zeros > (0 if self._members_end is None else _PADDING):
+                raise Damaged("zeros in place of compressed data", begin - zeros, zeros)
+            return
+        if (place := self._find_member(self._member_start + 1, whole=True)) is None:
+            raise Damaged("the compressed file ends in mid stream", begin, missing=True)
+        reason = "the compressed data is damaged, and what was read of it may be wrong"
+        begin = self._member_start
+        self._ended, self._member, self._input, self._taken = False, None, b"", place
+        self._raw.seek(place)
+        raise Damaged(reason, begin, place - begin, doubtful=self._member_place)
 
     def _is_full(self) -> bool:
         """Whether the decompressor holds input that it has not given the output of."""
@@ -257,6 +277,7 @@ class _Decompressed(io.RawIOBase):
         data = _step(self._member, chunk)
         if self._member.eof:
             self._input = self._member.unused_data
+            self._members_end = self._taken - len(self._input)
             self._member = None
         return data
 
@@ -277,8 +298,8 @@ class _Decompressed(io.RawIOBase):
         self._taken = place
         raise Damaged(reason, begin, max(0, place - begin), doubtful=self._member_place) from error
 
-    def _find_member(self, start: int) -> int | None:
-        """Where the first member from ``start`` on begins that can be decompressed; None if there is none."""
+    def _find_member(self, start: int, whole: bool = False) -> int | None:
+        """Where the first member from ``start`` on begins that can be decompressed, or is ``whole``; None: nowhere."""
         self._raw.seek(start)
         block = b""
         while more := self._raw.read(_BLOCK):
@@ -286,22 +307,26 @@ class _Decompressed(io.RawIOBase):
             after = self._raw.tell()
             for found in self._kind.start.finditer(block):
                 place = after - len(block) + found.start()
-                if self._decodes(place):
+                if self._decodes(place, whole):
                     return place
             self._raw.seek(after)
             block = block[-(_LONGEST_START - 1) :] if len(more) == _BLOCK else b""
         return None
 
-    def _decodes(self, place: int) -> bool:
+    def _decodes(self, place: int, whole: bool) -> bool:
+        """Whether a member begins at ``place``: it gives something, or what it gives up to its end is right."""
         self._raw.seek(place)
         member = self._kind.new()
-        while chunk := self._raw.read(_STEP):
-            try:
-                if _step(member, chunk) or member.eof:
+        try:
+            while not member.eof and (chunk := self._raw.read(_STEP)):
+                found = _step(member, chunk)
+                while not getattr(member, "needs_input", True) and not member.eof and whole:
+                    _step(member, b"")
+                if found and not whole:
                     return True
-            except _FAILURES:
-                return False
-        return False
+        except _FAILURES:
+            return False
+        return member.eof
 
 
 def _step(member: Any, chunk: bytes) -> bytes:
