@@ -1,11 +1,15 @@
-"""A program that the tests stop: native code in the main thread, or worker processes that never end.
+"""A program that the tests stop: native code in the main thread, worker processes that never end, or `mill` held there.
 
 python -m tests.flows.stopped {native,workers} FOLDER
+python -m tests.flows.stopped mill FOLDER ARGUMENTS...
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from numba import njit
@@ -34,6 +38,35 @@ def native(build: Build, item: str) -> Outcome:
     return Outcome()
 
 
+@dataclass(frozen=True)
+class Held:
+    """The work of a step that never ends once it has made one item; it notes that it is there in ``folder``."""
+
+    work: execution.Work
+    folder: Path
+
+    def __call__(self, build: Build, item: str) -> Outcome:
+        outcome = self.work(build, item)
+        if not outcome.reused:
+            Path(self.folder, str(os.getpid())).touch()
+            threading.Event().wait()
+        return outcome
+
+
+def held_mill(folder: str, *arguments: str) -> None:
+    """`mill` whose build is held by both of its worker processes in the step of the MinHash signatures."""
+    from flows import cli
+
+    def run(build: Build, step: Step, pool: Pool) -> None:
+        is_held = step.name == "minhash.signatures"
+        run_step(build, replace(step, work=Held(step.work, Path(folder))) if is_held else step, pool)
+
+    execution.HERE_SECONDS = -1
+    execution.run_step = run
+    sys.argv = ["mill", *arguments]
+    cli.main()
+
+
 def main(kind: str, folder: str) -> None:
     execution.HERE_SECONDS = -1
     build = open_small(Path(folder))
@@ -48,4 +81,4 @@ def main(kind: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (held_mill if sys.argv[1] == "mill" else main)(*sys.argv[1 + (sys.argv[1] == "mill") :])
