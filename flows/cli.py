@@ -249,7 +249,7 @@ def extend_tokenizer(
     tokenizer: Annotated[str, typer.Argument(help="A folder or file: tokenizer.json, GPT-2's files, vocab.txt.")],
     corpus: Annotated[Path, typer.Argument(help="The corpus folder of a build, with the domain's text.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
-    tokens: Annotated[int, typer.Option(min=1, help="At most so many new tokens.")] = 1000,
+    tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens to add.")] = 1000,
     domain: Annotated[str | None, typer.Option(help="Only this domain of the corpus.")] = None,
     model: Annotated[
         Path | None, typer.Option(help="A model of that tokenizer, to write with embeddings for the new tokens.")
@@ -273,7 +273,9 @@ def train_lm(
     output: Annotated[Path, typer.Option("--output", "-o", help="The ARPA file to write.")],
     order: Annotated[int, typer.Option(min=2, max=6, help="Longest n-gram.")] = 5,
     prune: Annotated[str, typer.Option(help="As in lmplz: a count for each order, such as '0 0 1'.")] = "0 0 1",
-    max_bytes: Annotated[str, typer.Option(help="Train on so much of the text, chosen by hash.")] = "256MiB",
+    max_bytes: Annotated[
+        str, typer.Option(help="Maximum amount of text to train on (a deterministic sample).")
+    ] = "256MiB",
     text_field: Annotated[str, typer.Option(help="The field that holds the text of a record.")] = "text",
     sentencepiece: Annotated[
         str | None, typer.Option(help="A SentencePiece model: train on its pieces of text normalised as CCNet does.")
@@ -304,7 +306,7 @@ def why(
     recipe: Annotated[Path | None, typer.Option(help="The recipe of the build; the latest build if absent.")] = None,
     builds: Builds = BUILDS,
 ) -> None:
-    """Say why a document is in the corpus or not: every signal, rule, value, threshold and margin."""
+    """Explain why a document is in the corpus or not: every signal, rule, value, threshold and margin."""
     with _telling_errors(False):
         from flows import console
         from flows.opening import latest_build, open_build
@@ -370,7 +372,7 @@ def whatif(
     ],
     builds: Builds = BUILDS,
 ) -> None:
-    """Say what a changed RECIPE would make of its build, without measuring again what is measured."""
+    """Preview the effect of changed settings on the build of RECIPE, reusing stored measurements."""
     with _telling_errors(False):
         from flows import console
         from flows.opening import finished_build, open_build
@@ -395,10 +397,10 @@ def budget(
         str | None, typer.Option(help="Size of the model, such as 350M or 1.3B; the recipe's if absent.")
     ] = None,
     tokens_per_parameter: Annotated[float | None, typer.Option(help="Tokens to train on for each parameter.")] = None,
-    max_epochs: Annotated[float | None, typer.Option(help="Read no document more often.")] = None,
+    max_epochs: Annotated[float | None, typer.Option(help="Maximum number of times to repeat any document.")] = None,
     builds: Builds = BUILDS,
 ) -> None:
-    """Say what models cost and ask of a corpus: sizes, tokens, compute, predicted loss, hours, what is missing.
+    """Estimate what training costs: parameters, tokens, FLOPs, predicted loss, GPU hours, and how much data is missing.
 
     Of a recipe: its models, trained or not, and what each domain gives a model that `balance.budget` or --parameters
     names; before it is curated, from the sizes of its sources. Of a corpus: a GPT-2 trained on it. Of a model: what it
@@ -434,9 +436,11 @@ def budget(
 @app.command()
 def lineage(
     model: Annotated[Path, typer.Argument(help="The folder of a pretrained model of a build.", show_default=False)],
-    step: Annotated[int | None, typer.Option(min=1, help="The step; where the loss jumped most if absent.")] = None,
+    step: Annotated[
+        int | None, typer.Option(min=1, help="Training step to inspect; default: the largest spikes of the loss.")
+    ] = None,
 ) -> None:
-    """Say which documents a step of MODEL's training read, or which stand behind the jumps of its loss."""
+    """Show the documents behind a training step of MODEL, or behind the largest spikes of its loss."""
     with _telling_errors(False):
         from flows import console
         from training import lineage as lineages
@@ -456,7 +460,7 @@ def sample(
     rule: Annotated[str, typer.Option(help="The rule, such as gopher_quality.min_words or near_duplicate.")],
     number: Annotated[int, typer.Option("-n", min=1, help="How many documents.")] = 5,
     near_threshold: Annotated[
-        bool, typer.Option("--near-threshold", help="The closest calls, dropped and kept, of each so many.")
+        bool, typer.Option("--near-threshold", help="Show the -n documents closest to the threshold on each side.")
     ] = False,
     builds: Builds = BUILDS,
 ) -> None:
@@ -472,7 +476,7 @@ def sample(
 
 @app.command()
 def overlap(recipe: Recipe, builds: Builds = BUILDS) -> None:
-    """Say which rules drop the same documents, and what each one adds to the others."""
+    """Compare which rules drop the same documents, and what each one adds to the others."""
     with _telling_errors(False):
         from flows import console
         from flows.opening import finished_build, open_build
@@ -487,7 +491,7 @@ def diff(
     second: Annotated[str, typer.Argument(help="The build to compare it with.")],
     builds: Builds = BUILDS,
 ) -> None:
-    """Say which documents differ between two builds, and because of which change."""
+    """Compare two builds: which documents differ, and because of which change."""
     with _telling_errors(False):
         from flows import console
         from flows.opening import finished_build

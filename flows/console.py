@@ -149,7 +149,7 @@ def step_view(step: int, documents: Sequence[Any]) -> RenderableType:
 def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The jumps of a run's loss with the documents behind each; as training.lineage writes them into a summary."""
     if not spikes:
-        return Text(f"the loss of {name} made no jump; --step N shows what a step read")
+        return Text(f"no loss spikes in {name}; use --step N to see the documents of a step")
     parts: list[RenderableType] = []
     for spike in spikes:
         told = f"step {spike['step']}: loss {spike['loss']:.3f}, {spike['jump']:.3f} above the median before it"
@@ -173,7 +173,7 @@ def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> R
     table = Table.grid(padding=(0, 2))
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()))
-    return Group(Text(f"{title}  (was there already)" if reused else title, "bold"), table)
+    return Group(Text(f"{title}  (up to date)" if reused else title, "bold"), table)
 
 
 def _funnel_table(account: Mapping[str, Any]) -> Table:
@@ -275,7 +275,7 @@ def explanation_view(explanation: Explanation) -> RenderableType:
                 _text_panel(f"{formats.title(passage.stage)} cut {formats.several(len(passage.cuts), 'piece')}", cut)
             )
     if explanation.missing:
-        parts.append(Text(f"not run on it yet: {', '.join(map(formats.title, explanation.missing))}", "yellow"))
+        parts.append(Text(f"stages still to run: {', '.join(map(formats.title, explanation.missing))}", "yellow"))
     if explanation.survivor:
         parts.append(
             _text_panel(f"kept in its place: {explanation.survivor.id}", Text(excerpt(explanation.survivor.text)))
@@ -290,12 +290,10 @@ def forgotten_view(found: Forgotten) -> RenderableType:
     """What is left to say of a forgotten document, and what became of those that had lost to it."""
     parts: list[RenderableType] = [Text.assemble((found.id, "bold"), f"\nforgotten on {found.on}")]
     if not found.carried_out:
-        parts.append(Text("still in the build: run `mill build` to carry it out", "yellow"))
+        parts.append(Text("marked for removal; run `mill build` to apply", "yellow"))
     for heir in found.heirs:
-        now = (
-            "is in the corpus now" if heir.dropped_by is None else f"is dropped by {formats.rule(heir.dropped_by)} now"
-        )
-        parts.append(Text(f"{heir.id}, which had lost to it in {formats.title(heir.stage)}, {now}"))
+        now = "is now kept" if heir.dropped_by is None else f"is now dropped by {formats.rule(heir.dropped_by)}"
+        parts.append(Text(f"{heir.id}, previously dropped as its duplicate in {formats.title(heir.stage)}, {now}"))
     return Group(*parts)
 
 

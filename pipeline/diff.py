@@ -123,7 +123,7 @@ class _Causes:
         if row["raw"] is None or row["raw_new"] is None:
             absent = 0 if row["raw"] is None else 1
             if row["id"] in self.forgotten[absent]:
-                return state, "ingest", None, f"the {('first', 'second')[absent]} build was told to forget it"
+                return state, "ingest", None, f"the {('first', 'second')[absent]} build has forgotten it"
             return state, "ingest", None, f"only the {'second' if row['raw'] is None else 'first'} build read it"
         if row["raw"] != row["raw_new"]:
             return state, "ingest", None, "its text in the input changed"

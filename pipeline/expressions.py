@@ -87,7 +87,7 @@ def parse(text: str) -> ast.expr:
     for node in ast.walk(tree):
         if not _allowed(node):
             said = ast.unparse(node) if isinstance(node, ast.expr) else text.strip()
-            raise WrongExpression(f"`{said}` may not stand in an expression; it may hold {_KNOWN}")
+            raise WrongExpression(f"`{said}` is not allowed in an expression, which may hold {_KNOWN}")
     return tree
 
 
@@ -200,7 +200,7 @@ def _value(node: ast.expr, columns: Mapping[str, pa.Array]) -> Any:
             sides = [left, *comparators]
             pairs = zip(sides, ops, sides[1:], strict=False)
             return reduce(pc.and_kleene, [_compared(one, op, other, columns) for one, op, other in pairs])
-    raise WrongExpression(f"`{ast.unparse(node)}` may not stand here; an expression may hold {_KNOWN}")
+    raise WrongExpression(f"`{ast.unparse(node)}` is not allowed here; an expression may hold {_KNOWN}")
 
 
 def _of_kind(node: ast.expr, columns: Mapping[str, pa.Array], kind: Kind) -> Any:
@@ -222,7 +222,7 @@ def _compared(one: ast.expr, op: ast.cmpop, other: ast.expr, columns: Mapping[st
         found = _member(one, left, kind, other, columns)
         return found if isinstance(op, ast.In) else pc.invert(found)
     if isinstance(op, ast.Is | ast.IsNot):
-        raise WrongExpression(f"`{ast.unparse(other)}` may not stand after `is`; only `None`")
+        raise WrongExpression(f"`{ast.unparse(other)}` is not allowed after `is`, only `None`")
     if kind != "number" and not isinstance(op, ast.Eq | ast.NotEq):
         raise WrongExpression(f"`{ast.unparse(ast.Compare(one, [op], [other]))}`: only numbers have an order")
     return _COMPARISONS[type(op)](left, _of_kind(other, columns, kind))

@@ -145,7 +145,7 @@ def _languages(config: language.Config, account: Account) -> Iterator[str]:
     if config.keep == language.DEFAULT_KEEP and total >= FEWEST:
         example = ", ".join(f"{name}: 0.5" for name, _ in lost[:2])
         yield (
-            f"{title('language')} keeps English alone unless told otherwise: {count(total)} of"
+            f"{title('language')} keeps only English by default: {count(total)} of"
             f" {several(read, 'document')} in {several(len(lost), 'other language')} dropped"
             f" ({_listed(f'{name} {count(documents)}' for name, documents in lost)}). To keep a language, name it with"
             f' its lowest score: `language: {{keep: {{en: 0.65, {example}}}}}`; "*" stands for all'

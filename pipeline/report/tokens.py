@@ -1,7 +1,7 @@
-"""The corpus in real tokens: what the recipe's first tokenizer packed, by domain, beside what balancing reckoned with.
+"""The corpus in real tokens: what the recipe's first tokenizer packed, by domain, beside what balancing assumed.
 
 Balancing comes before any tokenizer of the same build and never reads what an earlier run of it measured: a build would
-else depend on its history. So the measured bytes per token are told in the form in which the recipe takes them.
+else depend on its history. So the measured bytes per token are given in the form in which the recipe takes them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def by_domain(build: Build) -> dict[str, Any] | None:
     """Tokens of each domain, train and held-out, the largest first; None unless the corpus as it is now is packed.
 
     A row has ``tokens``, ``read`` (each as often as its document is repeated), ``bytes_per_token``, and of the balance
-    plan, or None, ``reckoned`` bytes per token and ``planned`` tokens read. ``advice`` is the line for the recipe's
+    plan, or None, ``assumed`` bytes per token and ``planned`` tokens read. ``advice`` is the line for the recipe's
     `balance` section, None where there is none to correct.
     """
     found, account = _packed(build), build.path("funnel.json")
@@ -51,7 +51,7 @@ def by_domain(build: Build) -> dict[str, Any] | None:
     rows = [_row(domain, entry, plan.get(domain)) for domain, entry in domains.items()]
     rows.sort(key=lambda row: (-row["tokens"], row["domain"]))
     measured = {row["domain"]: row["bytes_per_token"] for row in rows if row["tokens"]}
-    off = any(row["reckoned"] and abs(row["bytes_per_token"] / row["reckoned"] - 1) > _CLOSE for row in rows)
+    off = any(row["assumed"] and abs(row["bytes_per_token"] / row["assumed"] - 1) > _CLOSE for row in rows)
     advice = _advice(balance.bytes_per_token, measured) if balance and balance.tokenizer is None and off else None
     total = {unit: sum(row[unit] for row in rows) for unit in ("documents", "bytes", "tokens", "read")}
     return {"tokenizer": name, "rows": rows, "total": total, "advice": advice}
@@ -68,7 +68,7 @@ def cells(found: Mapping[str, Any]) -> list[dict[str, str]]:
             "read in a pass": formats.count(row["read"]),
             "planned": formats.short(row["planned"]) if row["planned"] is not None else "–",
             "bytes per token": f"{row['bytes_per_token']:.2f}",
-            "reckoned": f"{row['reckoned']:.2f}" if row["reckoned"] else "–",
+            "assumed": f"{row['assumed']:.2f}" if row["assumed"] else "–",
         }
         for row in found["rows"]
     ]
@@ -95,7 +95,7 @@ def _row(domain: str, entry: Mapping[str, int], plan: Mapping[str, Any] | None) 
         **{unit: entry[unit] for unit in ("documents", "bytes", "tokens")},
         "read": entry["repeated_tokens"],
         "bytes_per_token": entry["bytes"] / max(1, entry["tokens"]),
-        "reckoned": plan["bytes"] / plan["tokens"] if plan and plan["tokens"] else None,
+        "assumed": plan["bytes"] / plan["tokens"] if plan and plan["tokens"] else None,
         "planned": plan["epochs"] * plan["tokens"] if plan else None,
     }
 

@@ -151,7 +151,7 @@ def test_a_duplicate_takes_the_place_of_the_survivor_and_why_says_so(finished, t
     with pytest.raises(inspect.UnknownDocument):
         inspect.why(build, survivor)
     causes = {entry.cause: entry for entry in diff.diff(Build(str(folder / "build"), recipe), build)}
-    assert causes["the second build was told to forget it"].examples == (survivor,)
+    assert causes["the second build has forgotten it"].examples == (survivor,)
 
 
 def marks(build: Build) -> set[str]:

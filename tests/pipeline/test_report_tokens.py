@@ -64,7 +64,7 @@ def test_the_advice_put_into_the_recipe_makes_the_budget_one_of_real_tokens(buil
     before = tokens.by_domain(build)
     assert before is not None
     assert before["advice"] is not None
-    assert {row["domain"]: row["reckoned"] for row in before["rows"]} == {"prose": 4.0, "numbers": 4.0}
+    assert {row["domain"]: row["assumed"] for row in before["rows"]} == {"prose": 4.0, "numbers": 4.0}
     missed = max(abs(row["read"] / (BUDGET / 2) - 1) for row in before["rows"])
     again, _ = make(recipe_over(folder, **yaml.safe_load(before["advice"])), folder / "again")
     after = tokens.by_domain(again)
