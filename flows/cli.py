@@ -365,6 +365,30 @@ def forget(
 
 
 @app.command()
+def verify(
+    what: Annotated[
+        Path | None, typer.Argument(help="A recipe or the folder of a build; the latest build if absent.")
+    ] = None,
+    builds: Builds = BUILDS,
+) -> None:
+    """Read every file of a build and name those that are damaged or not there; exit code 1 if there are any."""
+    with _telling_errors(False):
+        from flows.opening import latest_build, open_build
+        from pipeline import verify as checking
+
+        if what and what.is_dir():
+            root = str(what)
+        else:
+            root = (open_build(what, builds) if what else latest_build(builds)).root
+        found = checking.verify(root)
+        for fault in found.faults:
+            errors.print(fault, style="red", highlight=False, markup=False, soft_wrap=True)
+        if found.faults:
+            raise typer.Exit(1)
+        terminal.print(f"{found.files:,} files, {found.bytes / 1e9:.2f} GB, all as written", style="green")
+
+
+@app.command()
 def whatif(
     recipe: Recipe,
     settings: Annotated[

@@ -253,11 +253,10 @@ def _remove_traces(build: Build, manifest: str, kept: Iterable[str]) -> None:
         filesystem, inner = files.filesystem_of(build.path(folder))
         for found in filesystem.find(inner) if filesystem.exists(inner) else []:
             if found.rpartition("/")[2] in gone:
-                filesystem.rm_file(found)
+                files.remove(filesystem.unstrip_protocol(found))
 
 
 def _remove_all_but(folder: str, kept: Iterable[str]) -> None:
     """Remove what earlier recipes left in ``folder``."""
     for name in set(files.list_files(folder)).difference(kept):
-        filesystem, path = files.filesystem_of(files.join(folder, name))
-        filesystem.rm_file(path)
+        files.remove(files.join(folder, name))

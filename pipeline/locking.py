@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline import MillError
-from pipeline.store import files
+from pipeline.store import checksums, files
 
 #: Seconds between two looks whether a build that is waited for is free.
 _LOOK_AGAIN = 0.2
@@ -61,3 +61,4 @@ def _sweep(root: Path) -> None:
             shutil.rmtree(remains)
         else:
             remains.unlink()
+    checksums.sweep(root)

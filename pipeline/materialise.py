@@ -80,7 +80,8 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     made_by = [shards.read_fingerprint(build.path("corpus", name)) for name in names]
     fingerprint = files.fingerprint("corpus.manifest", VERSION, made_by)
     path = build.path("corpus", item)
-    if files.exists(path) and files.read_json(path)["fingerprint"] == fingerprint:
+    there = all(files.exists(build.path("corpus", name)) for name in (item, "dataset_info.json", "state.json"))
+    if there and files.read_json(path)["fingerprint"] == fingerprint:
         return Outcome(reused=True)
     sizes = [shards.read_size(build.path("corpus", name)) for name in names]
     documents, text_bytes = (sum(values) for values in zip(*sizes, strict=True)) if sizes else (0, 0)

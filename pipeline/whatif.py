@@ -108,7 +108,8 @@ def link_tree(source: Path, target: Path) -> None:
 
     Files that stand in ``target`` already stay, links are renewed.
     """
-    for folder, _, names in os.walk(source):
+    for folder, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         into = target / Path(folder).relative_to(source)
         into.mkdir(parents=True, exist_ok=True)
         for name in names:

@@ -91,6 +91,7 @@ def measure(build: Build[BuildRecipe], trial: Trial) -> dict[str, float]:
     config = ablation_config(build)
     objective, device = objectives.load("causal"), hardware.device()
     folder = build.path("ablation", trial.variant, "models", trial.config.name)
+    files.check_folder(str(folder))
     model = cast(nn.Module, AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")).to(device).eval()
 
     @torch.no_grad()

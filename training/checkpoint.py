@@ -27,6 +27,7 @@ from pipeline.store import files
 from training.processes import like, whole
 
 _PREFIX = "step-"
+_REMEDY = "Delete the folder of this checkpoint and run the same command again."
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def found(folder: str, made_by: Callable[[int], str], steps: int) -> list[Checkp
 def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Set ``model`` and ``optimiser`` to what they were; raises WrongCheckpoint if names or shapes differ."""
     _copy(checkpoint, "model.safetensors", model_tensors(model))
+    files.check(str(checkpoint.folder / "optimiser.safetensors"), _REMEDY)
     stored = load_file(checkpoint.folder / "optimiser.safetensors")
     expected = {f"{moment}/{name}" for name in _trained(model) for moment in ("exp_avg", "exp_avg_sq", "step")}
     if set(stored) != expected:
@@ -146,6 +148,7 @@ def _on_cpu(tensors: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
 
 
 def _copy(checkpoint: Checkpoint, name: str, into: dict[str, Tensor]) -> None:
+    files.check(str(checkpoint.folder / name), _REMEDY)
     stored = load_file(checkpoint.folder / name)
     wrong = _differing(stored, into)
     if wrong:

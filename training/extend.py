@@ -16,6 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
+from pipeline.store import files
 
 _MOST_SPARE = 1024  # rows of a model's table beyond its tokenizer's entries; Qwen 2 has 271
 
@@ -24,6 +25,7 @@ def load(folder: Path) -> PreTrainedModel:
     """The model in ``folder`` with the class that its config names. Raises MillError if that is none of ours."""
     if not (folder / "config.json").is_file():
         raise MillError(f"{folder}: no model there; give a folder with config.json and model.safetensors")
+    files.check_folder(str(folder))
     names = AutoConfig.from_pretrained(folder).architectures or []
     found = getattr(transformers, names[0], None) if names else None
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):

@@ -58,6 +58,7 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         return current
 
     task = tasks.load(build, config, seed)
+    files.check_folder(base)
     tokenizer = Tokenizer.from_file(str(files.local(files.join(base, "tokenizer.json"))))
     tokenizer.enable_truncation(config.sequence_length)
     model = classifier(base, task.labels, config.dropout, noise.seed("classifier", seed))

@@ -57,6 +57,7 @@ class Lineage:
     def __init__(self, objective: Objective, task: Task, packed: PackedTokens, tokenizer: str) -> None:
         self.task, self.packed = task, packed
         self.order: Reader = objective.order(task, packed, noise.seed("order", task.seed), True)
+        files.check(files.join(tokenizer, "tokenizer.json"))
         self.tokenizer = Tokenizer.from_file(str(files.local(files.join(tokenizer, "tokenizer.json"))))
 
     def windows(self, step: int) -> Windows:

@@ -87,7 +87,7 @@ class Log:
     def _keep_until(self, step: int) -> None:
         lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() and step else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        with files.replacing(str(self.path)) as handle:
+        with files.replacing(str(self.path), summed=False) as handle:
             handle.write("".join(f"{line}\n" for line in kept).encode())
 
 

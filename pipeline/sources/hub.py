@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pipeline.sources import parquet, reading
 from pipeline.sources.base import File, Ids, NoFiles, Record, RecordConfig, Rejected, file_name, to_document
-from pipeline.store import files
+from pipeline.store import checksums, files
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -75,7 +75,8 @@ def identity(config: Hub, file: File) -> str:
     if not folder.is_dir():
         return file.path
     digest = xxhash.xxh3_128()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    visible = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != checksums.FOLDER)
+    for path in sorted(visible):
         digest.update(f"{path.relative_to(folder)}\0{reading.identity(config, File(str(path), '', 0))}\0".encode())
     return digest.hexdigest()
 

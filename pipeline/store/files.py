@@ -21,6 +21,7 @@ import fsspec
 from pydantic import PlainSerializer
 
 from pipeline import MillError
+from pipeline.store import checksums
 
 #: Packages whose errors mean that an object store or a web server did not give what was asked for.
 _STORES = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google", "s3fs"})
@@ -104,7 +105,9 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 
 def remove(path: str) -> None:
-    """Delete one file; an absent one is no error."""
+    """Delete one file, and its checksum before it; an absent one is no error."""
+    if is_local(path):
+        checksums.sidecar(local(path)).unlink(missing_ok=True)
     filesystem, inner = filesystem_of(path)
     with reaching(path), contextlib.suppress(FileNotFoundError):
         filesystem.rm_file(inner)
@@ -158,8 +161,11 @@ def list_files(folder: str, suffix: str = "") -> list[str]:
 
 
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[IO[bytes]]:
-    """Open ``path`` for writing; it appears, complete and on disk, only if the block ends without an error."""
+def replacing(path: str, summed: bool = True) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing; it appears, complete and on disk, only if the block ends without an error.
+
+    Unless ``summed`` is false, for a file that goes on growing, its checksum is noted: see ``checksums``.
+    """
     if not is_local(path):
         filesystem, inner = filesystem_of(path)
         with reaching(path), filesystem.transaction, filesystem.open(inner, "wb") as handle:
@@ -173,6 +179,8 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
+        if summed:
+            checksums.note(target, aside)
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
@@ -190,6 +198,8 @@ def replacing_folder(path: str) -> Iterator[Path]:
     try:
         with reaching(path):
             yield aside
+            for file in [file for file in aside.rglob("*") if file.is_file() and file.parent.name != checksums.FOLDER]:
+                checksums.note(file, file)
         if target.exists():
             old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
             target.replace(old)
@@ -227,12 +237,29 @@ def write_json(path: str, value: Any) -> None:
 
 def read_json(path: str, remedy: str = "Delete it and run the same command again.") -> Any:
     """The value in ``path``. Raises FileNotFoundError, or DamagedFile with the place and the remedy."""
+    check(path, remedy)
     with opened(path) as handle:
         content = handle.read()
     try:
         return json.loads(content)
     except ValueError as error:  # JSON's and UTF-8's own
         raise DamagedFile(f"{path}: not readable as JSON ({error}). {remedy}") from error
+
+
+def check(path: str, remedy: str = "Delete it and run the same command again.") -> None:
+    """Raise DamagedFile if ``path`` is not as it was written; its content is read once a process and version.
+
+    Files without a noted checksum (of other programs, of earlier versions) pass, and those in object stores, which keep
+    checksums themselves.
+    """
+    if is_local(path) and not checksums.is_whole(local(path)):
+        raise DamagedFile(f"{path}: not as it was written, its checksum differs: damaged or changed since. {remedy}")
+
+
+def check_folder(folder: str) -> None:
+    """``check`` for each file of a model's folder."""
+    for name in list_files(folder):
+        check(join(folder, name), "Delete the model's folder and run the same command again.")
 
 
 def sizes(folder: str, names: Iterable[str]) -> dict[str, int]:

@@ -49,6 +49,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
     Raises FileNotFoundError, or DamagedFile naming the file and the remedy.
     """
+    files.check(path, "Delete it and run the build again.")
     try:
         if files.is_local(path):
             with pa.memory_map(str(files.local(path))) as source:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
+from pipeline.store import files
 from pipeline.text.hashing import document_hash
 from pipeline.tokenization import packed, sentences
 from pipeline.tokenization.encode import Encoded, Encoder
@@ -41,6 +42,7 @@ def is_heldout(ids: pa.StringArray, domains: pa.StringArray, limits: dict[str, i
 
 def load(path: str) -> Tokenizer:
     """The tokenizer in ``path`` for text that is not trusted: "<|endoftext|>" in a document is plain text."""
+    files.check(path)
     tokenizer = Tokenizer.from_file(path)
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()

@@ -144,6 +144,7 @@ class PackedTokens:
         self.vocab_size: int = self.manifest["vocab_size"]
         self.special_ids: dict[str, int] = self.manifest["special_ids"]
         self.fingerprint: str = self.manifest["fingerprint"]
+        self._checked: set[int] = set()
         self._shards = [self._open_tokens(entry) for entry in self.manifest["shards"]]
         self._bounds = np.cumsum([0, *(len(shard) for shard in self._shards)], dtype=np.int64)
 
@@ -159,6 +160,10 @@ class PackedTokens:
         parts = []
         while start < stop:
             base, end = int(self._bounds[first]), int(self._bounds[first + 1])
+            if first not in self._checked:  # at the first touch, so that opening stays cheap
+                name = self.manifest["shards"][first]["tokens_file"]
+                files.check(files.join(self.folder, name), f"Delete {name} and run the build again.")
+                self._checked.add(first)
             parts.append(self._shards[first][start - base : min(stop, end) - base])
             start, first = min(stop, end), first + 1
         if not parts:

@@ -17,6 +17,7 @@ from numba import njit, uint64
 from tokenizers import Tokenizer
 
 from pipeline import MillError
+from pipeline.store import files
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
 from pipeline.tokenization import spantable
@@ -31,6 +32,7 @@ class Sampler:
     """A Unigram tokenizer that draws its segmentations; ``path`` is its tokenizer.json. MillError for another kind."""
 
     def __init__(self, path: str) -> None:
+        files.check(path)
         self._tokenizer = Tokenizer.from_file(path)
         model = json.loads(self._tokenizer.to_str())["model"]
         if model.get("type") != "Unigram":

@@ -2,8 +2,8 @@
 
     python -m tests.pipeline.building RECIPE ROOT [WRITE]
 
-With WRITE the process kills itself (SIGKILL) when it is about to make its WRITE-th file visible: all bytes are written,
-the rename has not happened. Prints the name of the running step at each write, one a line.
+With WRITE the process kills itself (SIGKILL) when it is about to make its WRITE-th file visible: all bytes and their
+checksum are written, the rename has not happened. Prints the name of the running step at each write, one a line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from pipeline import curate
 from pipeline import recipe as recipes
 from pipeline.build import Build, Outcome, Step
-from pipeline.store import files, shards
+from pipeline.store import checksums, files, shards
 from pipeline.tokenization import steps as tokenization
 
 
@@ -62,7 +62,7 @@ def outputs(root: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(root)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in root.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not path.name.startswith(".") and path.parent.name != checksums.FOLDER
     }
 
 
@@ -75,20 +75,17 @@ def main(recipe: str, root: str, write: str | None = None) -> None:
     build = Build(root, recipes.load(recipe, recipes.Recipe))
     running = ""
     count = 0
-    replacing = files.replacing
+    note = checksums.note
 
-    @contextlib.contextmanager
-    def counted(path: str):
+    def counted(path: Path, content: Path) -> None:
         nonlocal count
-        with replacing(path) as handle:
-            yield handle
-            print(running, flush=True)
-            if write is not None and count == int(write):
-                handle.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
-            count += 1
+        note(path, content)
+        print(running, flush=True)
+        if write is not None and count == int(write):
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
 
-    files.replacing = counted
+    checksums.note = counted
     for step in steps(build):
         running = step.name
         for item in step.items(build):

@@ -17,6 +17,7 @@ import yaml
 from pipeline import recipe as recipes
 from pipeline.quarantine import ErrorBudgetExceeded
 from pipeline.store import files, shards
+from pipeline.verify import verify
 from tests.pipeline import building
 
 TOPICS: dict[str, str] = pydoc_data.topics.topics
@@ -173,6 +174,7 @@ def test_killed_at_any_write_it_resumes_to_the_same_bytes_and_redoes_no_finished
         if len(outcomes[step]) == 1:  # the one item of this step was not finished, whatever files it had written
             finished = {name: state for name, state in finished.items() if not name.startswith(f"work/{step}/")}
         assert building.contents(root) == wanted, f"killed in {step}"
+        assert verify(str(root)).faults == []
         assert {name: building.outputs(root)[name] for name in finished} == finished, f"killed in {step}"
 
 

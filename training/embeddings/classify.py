@@ -52,6 +52,7 @@ def means(folder: str, texts: list[str]) -> np.ndarray:
 
 @torch.no_grad()
 def _elmo_means(folder: str, spelled: list[str], bounds: np.ndarray) -> np.ndarray:
+    files.check_folder(folder)
     model = elmo.ElmoModel.from_pretrained(files.local(folder)).eval()
     found = []
     for start in range(0, len(bounds) - 1, _BATCH):

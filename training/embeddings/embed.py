@@ -77,6 +77,7 @@ def load_words(folder: str) -> list[str]:
 
 def load_vectors(folder: str) -> np.ndarray:
     """The static vectors in ``folder``: float32 [words, dimensions]."""
+    files.check_folder(folder)
     return load_file(files.local(files.join(folder, "vectors.safetensors")))["vectors"]
 
 

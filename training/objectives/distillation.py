@@ -24,6 +24,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
+from pipeline.store import files
 from pipeline.tokenization.packed import PackedTokens
 from training import extend, masking, models
 from training.objective import Batch, Objective, Task
@@ -78,6 +79,7 @@ def create(task: Task) -> Distillation:
     student = models.create("masked", config, task.seed)
     told = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it would list a pretraining head that is left out
+    files.check_folder(str(task.teacher))
     teacher = AutoModelForMaskedLM.from_pretrained(task.teacher, dtype=torch.float32, attn_implementation="sdpa")
     transformers_logging.set_verbosity(told)
     copy_layers(teacher, student, task.vocabulary.size)

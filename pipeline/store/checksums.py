@@ -1,0 +1,93 @@
+"""Checksums of outputs, so that damage on disk is seen when a file is used, not in the model that it went into.
+
+Beside ``folder/name`` stands ``folder/.checksums/name.xxh3``. Its lines are XXH3-128 and bytes: first of the content
+that is about to be renamed to ``name``, then of those before it. It is written before that rename; so whenever a
+process is killed, the file is one of those it states.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import xxhash
+
+FOLDER = ".checksums"
+_SUFFIX = ".xxh3"
+#: How many earlier contents are stated: as often a write may be killed just before its rename, each with new content.
+_KEPT = 8
+#: Path to what ``stat`` said of it when it was found whole.
+_whole: dict[Path, tuple[int, int, int]] = {}
+
+
+def sidecar(path: Path) -> Path:
+    return path.parent / FOLDER / f"{path.name}{_SUFFIX}"
+
+
+def note(path: Path, content: Path) -> None:
+    """State that ``path`` is about to hold what the file ``content`` holds."""
+    found = _sum(content)
+    lines = [found, *(line for line in _stated(path) if line != found)][:_KEPT]
+    target = sidecar(path)
+    target.parent.mkdir(exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with aside.open("w", encoding="ascii") as handle:
+            handle.writelines(f"{line}\n" for line in lines)
+            handle.flush()
+            os.fsync(handle.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether ``path`` is as it was written, or not stated, or not there. A link stands for the file it leads to."""
+    path = path.resolve()
+    try:
+        status = path.stat()
+        stamp = status.st_ino, status.st_size, status.st_mtime_ns
+        if _whole.get(path) == stamp:
+            return True
+        stated: list[str] = []
+        while stated != (now := _stated(path)):  # once more if it was written meanwhile
+            stated = now
+            if _sum(path) in stated:
+                _whole[path] = stamp
+                return True
+    except FileNotFoundError:
+        return True
+    return not stated
+
+
+def noted(root: Path) -> Iterator[Path]:
+    """The files below ``root`` whose checksums are noted, there or not, in order."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name == FOLDER or not name.startswith("."))
+        if Path(folder).name == FOLDER:
+            yield from (Path(folder).parent / name.removesuffix(_SUFFIX) for name in sorted(names) if name[0] != ".")
+
+
+def sweep(root: Path) -> None:
+    """Remove checksums of files below ``root`` that are not there, such as those of a write that was killed."""
+    for path in noted(root):
+        if not path.exists():
+            sidecar(path).unlink()
+
+
+def _stated(path: Path) -> list[str]:
+    try:
+        return sidecar(path).read_text(encoding="ascii", errors="replace").split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+
+
+def _sum(path: Path) -> str:
+    digest, size = xxhash.xxh3_128(), 0
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return f"{digest.hexdigest()} {size}"
