@@ -375,6 +375,8 @@ def verify(
     with _telling_errors(False):
         from flows.opening import latest_build, open_build
         from pipeline import verify as checking
+        from pipeline.messages import visible
+        from pipeline.report import formats
 
         if what and what.is_dir():
             root = str(what)
@@ -382,10 +384,18 @@ def verify(
             root = (open_build(what, builds) if what else latest_build(builds)).root
         found = checking.verify(root)
         for fault in found.faults:
-            errors.print(fault, style="red", highlight=False, markup=False, soft_wrap=True)
+            errors.print(visible(fault), style="red", highlight=False, markup=False, soft_wrap=True)
+        state = f"{len(found.faults):,} damaged or not there" if found.faults else "all as written"
+        checked = f"{formats.count(found.files)} files, {formats.size(found.bytes)} checked: {state}"
+        if found.files:
+            terminal.print(checked, style="red" if found.faults else "green", highlight=False)
+        if found.unchecked:
+            number, example = formats.count(len(found.unchecked)), found.unchecked[0].relative_to(root)
+            told = f"files without a checksum, not checked: {number}, such as {example}"
+            style = "dim" if found.files else "yellow"
+            terminal.print(told, style=style, highlight=False, markup=False, soft_wrap=True)
         if found.faults:
             raise typer.Exit(1)
-        terminal.print(f"{found.files:,} files, {found.bytes / 1e9:.2f} GB, all as written", style="green")
 
 
 @app.command()

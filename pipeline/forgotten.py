@@ -14,15 +14,21 @@ from pipeline.build import Build
 from pipeline.sources.base import File
 from pipeline.store import files
 
+REMEDY = "Put back a whole copy: without this list the documents on it come back."
 #: The source and file of an id: all before the first ``#`` that is not part of a file's name (``base.file_name``).
 _FILE = re.compile(r"(?:[^\\#]|\\.)*", re.DOTALL)
 
 
 def entries(build: Build) -> dict[str, dict[str, Any]]:
-    """Each forgotten id with ``on``, a date, and ``duplicates``: by stage, ids of the documents that had lost to it."""
+    """Each forgotten id with ``on``, a date, and ``duplicates``: by stage, ids of the documents that had lost to it.
+
+    Raises DamagedFile, and LostFile where the build had such a list and it is not there.
+    """
     path = build.path("forgotten.json")
-    remedy = "Put back a whole copy: without this list the documents on it come back."
-    return files.read_json(path, remedy) if files.exists(path) else {}
+    if not files.exists(path) and not files.is_noted(path):
+        return {}
+    with files.finding(path, REMEDY):
+        return files.read_json(path, REMEDY)
 
 
 def write(build: Build, found: dict[str, dict[str, Any]]) -> None:

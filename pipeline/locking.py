@@ -57,6 +57,9 @@ def _taken(lock: IO[str]) -> bool:
 
 def _sweep(root: Path) -> None:
     for remains in root.rglob(".*.partial"):
+        target = remains.with_name(remains.name[1:].rsplit(".", 2)[0])
+        if not target.exists():  # a first write, killed before the rename: nothing was lost
+            checksums.sidecar(target).unlink(missing_ok=True)
         if remains.is_dir():
             shutil.rmtree(remains)
         else:

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from pipeline import MillError
+from pipeline import MillError, forgotten
 from pipeline.store import checksums, files
 
 
 @dataclass(frozen=True)
 class Verified:
-    """How many files were read, their bytes, and a sentence for each that is damaged or not there."""
+    """What was found: files with a checksum and the bytes read of them, a sentence for each that is damaged or not
+    there, and the files that have no checksum."""
 
     files: int
     bytes: int
     faults: list[str]
+    unchecked: list[Path]
 
 
 def verify(root: str) -> Verified:
-    """Read every file of the build in ``root`` whose checksum is noted. Raises MillError if there is none."""
+    """Read every file of the build in ``root`` that has a checksum. Raises MillError if there is no build."""
+    folder = files.local(root)
     count, size, faults = 0, 0, []
-    for path in checksums.noted(files.local(root)):
+    for path in checksums.noted(folder):
         count += 1
         if not path.exists():
-            faults.append(f"{path}: not there. {_remedy(path.name, path.parent.name, False)}")
-        elif not checksums.is_whole(path):
-            faults.append(f"{path}: not as it was written. {_remedy(path.name, path.parent.name, True)}")
-        else:
-            size += path.stat().st_size
-    if not count:
-        raise MillError(f"{root}: no file here whose checksum is noted; give a recipe or the folder of a build")
-    return Verified(count, size, faults)
+            faults.append(f"{path}: not there. {_remedy(path, False)}")
+            continue
+        size += path.stat().st_size
+        if not checksums.is_whole(path):
+            faults.append(f"{path}: not as it was written: damaged or changed since. {_remedy(path, True)}")
+    unchecked = list(checksums.unnoted(folder))
+    if not count and not (folder / "recipe.json").exists():
+        raise MillError(f"{root}: no build here; give a recipe or the folder of a build, such as data/builds/demo")
+    return Verified(count, size, faults, unchecked)
 
 
-def _remedy(name: str, folder: str, there: bool) -> str:
-    if name == "forgotten.json":
-        return "Put back a whole copy: without this list the documents on it come back."
-    if folder.startswith("step-"):
+def _remedy(path: Path, there: bool) -> str:
+    if path.name == "forgotten.json":
+        return forgotten.REMEDY
+    if path.parent.name.startswith("step-"):
         return "Delete the folder of this checkpoint and run the same command again."
-    return "Delete it and run the same command again." if there else "Run the same command again."
+    made = "run the command that made it again"
+    return f"Delete it and {made}." if there else f"{made.capitalize()}."

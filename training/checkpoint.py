@@ -76,12 +76,14 @@ def save(
 def found(folder: str, made_by: Callable[[int], str], steps: int) -> list[Checkpoint]:
     """The complete checkpoints that a run of ``steps`` steps can go on from, oldest first; others are passed over.
 
-    ``made_by`` names what makes the run's weights after a number of steps.
+    ``made_by`` names what makes the run's weights after a number of steps. Raises LostFile or DamagedFile for one whose
+    state cannot be read.
     """
     root = files.local(folder)
     checkpoints = []
     for path in sorted(root.glob(f"{_PREFIX}*")) if root.is_dir() else []:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        with files.finding(str(path / "state.json"), _REMEDY):
+            state = files.read_json(str(path / "state.json"), _REMEDY)
         checkpoints.append(Checkpoint(path, state["step"], state["fingerprint"], state["extra"]))
     return [entry for entry in checkpoints if entry.step <= steps and entry.fingerprint == made_by(entry.step)]
 
@@ -89,8 +91,7 @@ def found(folder: str, made_by: Callable[[int], str], steps: int) -> list[Checkp
 def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Set ``model`` and ``optimiser`` to what they were; raises WrongCheckpoint if names or shapes differ."""
     _copy(checkpoint, "model.safetensors", model_tensors(model))
-    files.check(str(checkpoint.folder / "optimiser.safetensors"), _REMEDY)
-    stored = load_file(checkpoint.folder / "optimiser.safetensors")
+    stored = _load(checkpoint, "optimiser.safetensors")
     expected = {f"{moment}/{name}" for name in _trained(model) for moment in ("exp_avg", "exp_avg_sq", "step")}
     if set(stored) != expected:
         raise WrongCheckpoint(f"{checkpoint.folder}/optimiser.safetensors: not of this model; delete the folder")
@@ -148,14 +149,20 @@ def _on_cpu(tensors: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
 
 
 def _copy(checkpoint: Checkpoint, name: str, into: dict[str, Tensor]) -> None:
-    files.check(str(checkpoint.folder / name), _REMEDY)
-    stored = load_file(checkpoint.folder / name)
+    stored = _load(checkpoint, name)
     wrong = _differing(stored, into)
     if wrong:
         raise WrongCheckpoint(f"{checkpoint.folder}/{name}: {wrong[0]} does not fit the model; delete the folder")
     with torch.no_grad():
         for key, tensor in into.items():
             tensor.copy_(like(stored[key], tensor))
+
+
+def _load(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
+    path = checkpoint.folder / name
+    files.check(str(path), _REMEDY)
+    with files.finding(str(path), _REMEDY):
+        return load_file(path)
 
 
 def _differing(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:

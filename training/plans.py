@@ -148,6 +148,7 @@ def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | 
 
 def parameters_of(folder: str) -> models.Parameters:
     """N by the three conventions of the transformers model in ``folder``, from its config alone."""
+    files.check(files.join(folder, "config.json"))
     config = AutoConfig.from_pretrained(files.local(folder))
     kind = _OPENING.get(config.model_type, modeling_auto.AutoModelForMaskedLM)
     with torch.device("meta"):

@@ -178,6 +178,7 @@ def tokenizer_is_there(config: PretrainConfig, tokenizer: str, added: Sequence[s
 def weights_hash(folder: str) -> str:
     """SHA-256 of the weights of the model in ``folder``."""
     found = hashlib.sha256()
+    files.check_folder(folder)
     for path in sorted(Path(folder).glob("*.safetensors")):
         with path.open("rb") as handle:
             found.update(hashlib.file_digest(handle, "sha256").digest())

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.store import files
+from pipeline.store import checksums, files
 from training import models, presets
 
 #: Raised when the same trained weights would be published otherwise; nothing is trained again for it.
@@ -28,7 +28,10 @@ _DECODERS = ("gpt2", "llama")
 
 def fingerprint(trained_by: str, tokenizer: str) -> str:
     """Names what makes a model's folder: the run ``trained_by`` and the files of the ``tokenizer`` in a folder."""
-    return files.fingerprint(VERSION, trained_by, [files.file_digest(str(path)) for path in _files(Path(tokenizer))])
+    paths = [str(path) for path in _files(Path(tokenizer))]
+    for path in paths:
+        files.check(path)
+    return files.fingerprint(VERSION, trained_by, [files.file_digest(path) for path in paths])
 
 
 def trim(model: PreTrainedModel, size: int, companions: Mapping[str, PreTrainedModel] | None = None) -> None:
@@ -88,8 +91,9 @@ def publish(
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Add to ``summary`` the ``files`` that ``folder`` holds, with their bytes, and write it there as the last one."""
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    summary["files"] = files.sizes(str(folder), found)
+    found = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != checksums.FOLDER]
+    names = sorted(str(path.relative_to(folder)) for path in found)
+    summary["files"] = files.sizes(str(folder), names)
     files.write_json(str(folder / "summary.json"), summary)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline import MillError, models
 from pipeline.language_model import ccnet
 from pipeline.language_model.sentences import sentences
+from pipeline.store import files
 
 #: Sentences that are Python strings at the same time.
 _BATCH = 1 << 16
@@ -71,6 +72,7 @@ def _strings(lines: pa.StringArray) -> Iterator[str]:
 @cache
 def _model(path: str, _digest: str) -> kenlm.Model:
     """Loaded once a process."""
+    files.check(path)
     config = kenlm.Config()
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE

@@ -116,6 +116,7 @@ def _curve_of(build: Build, name: str) -> Markup | None:
     path = build.path("models", name, "metrics.jsonl")
     if not files.exists(path):
         return None
+    files.check(path)
     with files.opened(path) as handle:
         return loss_curve(name, handle)
 

@@ -2,7 +2,7 @@
 
 Beside ``folder/name`` stands ``folder/.checksums/name.xxh3``. Its lines are XXH3-128 and bytes: first of the content
 that is about to be renamed to ``name``, then of those before it. It is written before that rename; so whenever a
-process is killed, the file is one of those it states.
+process is killed, the file is one of those it states. Files in object stores have none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from pathlib import Path
 import xxhash
 
 FOLDER = ".checksums"
+#: Files that people edit have no checksum.
+EDITED = frozenset({"README.md"})
+#: Files that no run makes again.
+LASTING = frozenset({"forgotten.json"})
 _SUFFIX = ".xxh3"
 #: How many earlier contents are stated: as often a write may be killed just before its rename, each with new content.
 _KEPT = 8
@@ -28,8 +32,10 @@ def sidecar(path: Path) -> Path:
 
 def note(path: Path, content: Path) -> None:
     """State that ``path`` is about to hold what the file ``content`` holds."""
+    if path.name in EDITED:
+        return
     found = _sum(content)
-    lines = [found, *(line for line in _stated(path) if line != found)][:_KEPT]
+    lines = [found, *(line for line in _stated(path) or [] if line != found)][:_KEPT]
     target = sidecar(path)
     target.parent.mkdir(exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -51,15 +57,15 @@ def is_whole(path: Path) -> bool:
         stamp = status.st_ino, status.st_size, status.st_mtime_ns
         if _whole.get(path) == stamp:
             return True
-        stated: list[str] = []
+        stated: list[str] | None = None
         while stated != (now := _stated(path)):  # once more if it was written meanwhile
             stated = now
-            if _sum(path) in stated:
+            if stated is None or _sum(path) in stated:
                 _whole[path] = stamp
                 return True
     except FileNotFoundError:
         return True
-    return not stated
+    return stated is None
 
 
 def noted(root: Path) -> Iterator[Path]:
@@ -70,18 +76,30 @@ def noted(root: Path) -> Iterator[Path]:
             yield from (Path(folder).parent / name.removesuffix(_SUFFIX) for name in sorted(names) if name[0] != ".")
 
 
+def unnoted(root: Path) -> Iterator[Path]:
+    """The files below ``root`` that have no checksum, in order; links, and what begins with a dot, are passed over."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+        yield from (path for path in paths if not path.is_symlink() and not sidecar(path).exists())
+
+
 def sweep(root: Path) -> None:
-    """Remove checksums of files below ``root`` that are not there, such as those of a write that was killed."""
+    """Remove checksums of files below ``root`` that are not there: what needs them makes them again.
+
+    Those of ``LASTING`` stay, so that it is seen that the file was lost.
+    """
     for path in noted(root):
-        if not path.exists():
+        if path.name not in LASTING and not path.exists():
             sidecar(path).unlink()
 
 
-def _stated(path: Path) -> list[str]:
+def _stated(path: Path) -> list[str] | None:
+    """What the checksums of ``path`` say; None if it has none."""
     try:
         return sidecar(path).read_text(encoding="ascii", errors="replace").split("\n")[:-1]
     except FileNotFoundError:
-        return []
+        return None
 
 
 def _sum(path: Path) -> str:

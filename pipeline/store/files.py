@@ -31,6 +31,10 @@ class DamagedFile(MillError):
     """A file is not what was written: unreadable, incomplete or changed."""
 
 
+class LostFile(MillError, FileNotFoundError):
+    """A file that was written is not there."""
+
+
 #: An address that may carry credentials, the part of it before the host (an AWS secret may hold slashes), and the
 #: parameters by which stores and web servers are given them.
 _REMOTE = re.compile(r"\b(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -236,9 +240,9 @@ def write_json(path: str, value: Any) -> None:
 
 
 def read_json(path: str, remedy: str = "Delete it and run the same command again.") -> Any:
-    """The value in ``path``. Raises FileNotFoundError, or DamagedFile with the place and the remedy."""
+    """The value in ``path``. Raises LostFile, or DamagedFile with the place and the remedy."""
     check(path, remedy)
-    with opened(path) as handle:
+    with finding(path), opened(path) as handle:
         content = handle.read()
     try:
         return json.loads(content)
@@ -246,20 +250,38 @@ def read_json(path: str, remedy: str = "Delete it and run the same command again
         raise DamagedFile(f"{path}: not readable as JSON ({error}). {remedy}") from error
 
 
+@contextlib.contextmanager
+def finding(path: str, remedy: str = "Run the build again, which makes what is missing.") -> Iterator[None]:
+    """That ``path`` is absent is raised in the block as LostFile, with the remedy."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise LostFile(f"{path}: not there. {remedy}") from error
+
+
 def check(path: str, remedy: str = "Delete it and run the same command again.") -> None:
     """Raise DamagedFile if ``path`` is not as it was written; its content is read once a process and version.
 
-    Files without a noted checksum (of other programs, of earlier versions) pass, and those in object stores, which keep
-    checksums themselves.
+    Files without a noted checksum pass: those of other programs, of earlier versions, and in object stores, which keep
+    checksums themselves. So does an absent one.
     """
     if is_local(path) and not checksums.is_whole(local(path)):
         raise DamagedFile(f"{path}: not as it was written, its checksum differs: damaged or changed since. {remedy}")
 
 
+def is_noted(path: str) -> bool:
+    """Whether ``path`` has been written, so that its absence is a loss; False in object stores."""
+    return is_local(path) and checksums.sidecar(local(path)).exists()
+
+
 def check_folder(folder: str) -> None:
-    """``check`` for each file of a model's folder."""
+    """``check`` for each file of a model's folder; raises LostFile for one that was written and is not there."""
+    remedy = "Delete the model's folder and run the command that made it again."
     for name in list_files(folder):
-        check(join(folder, name), "Delete the model's folder and run the same command again.")
+        check(join(folder, name), remedy)
+    for path in checksums.noted(local(folder)):
+        if not path.exists():
+            raise LostFile(f"{path}: not there. {remedy}")
 
 
 def sizes(folder: str, names: Iterable[str]) -> dict[str, int]:

@@ -47,16 +47,17 @@ def write_table(path: str, table: pa.Table, fingerprint: str) -> None:
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     """The table in ``path``: by memory map where the file is local (no copy), read whole otherwise.
 
-    Raises FileNotFoundError, or DamagedFile naming the file and the remedy.
+    Raises LostFile, or DamagedFile, naming the file and the remedy.
     """
     files.check(path, "Delete it and run the build again.")
     try:
-        if files.is_local(path):
-            with pa.memory_map(str(files.local(path))) as source:
-                table = pa.ipc.open_stream(source).read_all()
-        else:
-            with files.opened(path) as handle:
-                table = pa.ipc.open_stream(handle.read()).read_all()
+        with files.finding(path):
+            if files.is_local(path):
+                with pa.memory_map(str(files.local(path))) as source:
+                    table = pa.ipc.open_stream(source).read_all()
+            else:
+                with files.opened(path) as handle:
+                    table = pa.ipc.open_stream(handle.read()).read_all()
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
@@ -91,12 +92,12 @@ def read_fingerprint(path: str) -> str | None:
 
 
 def read_size(path: str) -> tuple[int, int]:
-    """``(documents, bytes of text)`` of a file of documents, without reading these. Raises FileNotFoundError or, for a
-    file that does not say, DamagedFile.
+    """``(documents, bytes of text)`` of a file of documents, without reading these. Raises LostFile or, for a file that
+    does not say, DamagedFile.
     """
     metadata = read_metadata(path)
     if metadata is None and not files.exists(path):
-        raise FileNotFoundError(path)
+        raise files.LostFile(f"{path}: not there. Run the build again, which makes what is missing.")
     if metadata is None or not {ROWS, TEXT_BYTES} <= metadata.keys():
         raise DamagedFile(f"{path}: does not say how many documents it holds. Delete it and run the build again.")
     return int(metadata[ROWS]), int(metadata[TEXT_BYTES])

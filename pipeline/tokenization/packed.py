@@ -27,7 +27,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError
 from pipeline.store import files, shards
 
 FORMAT = 2
@@ -44,7 +43,7 @@ DOCUMENTS_SCHEMA = pa.schema(
 )
 
 
-class DamagedTokens(MillError):
+class DamagedTokens(files.DamagedFile):
     """Packed tokens are absent, incomplete, or not what their manifest states."""
 
 

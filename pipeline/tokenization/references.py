@@ -9,6 +9,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from pipeline import MillError
+from pipeline.store import files
 
 _BPE_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 _GPT2_ROLES = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
@@ -27,6 +28,8 @@ def load(path: str) -> Tokenizer:
     UnknownVocabulary, naming the path and what it may hold.
     """
     found = [Path(file) for file in files_of(path)]
+    for file in found:
+        files.check(str(file))
     names = {file.name: file for file in found}
     pair = next((pair for pair in _BPE_FILES if pair[0] in names and names[pair[0]].with_name(pair[1]).exists()), None)
     model = next((file for file in found if file.suffix == ".model"), None)

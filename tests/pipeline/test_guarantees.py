@@ -6,6 +6,7 @@ import gzip
 import json
 import pydoc_data.topics
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline import recipe as recipes
+from pipeline.locking import locked
 from pipeline.quarantine import ErrorBudgetExceeded
 from pipeline.store import files, shards
 from pipeline.verify import verify
@@ -153,6 +155,21 @@ def test_an_unchanged_build_does_nothing_and_a_changed_rule_redoes_only_what_fol
     }
     assert "minhash" in rewritten
     assert not rewritten & {"language", "heuristics", "perplexity", "exact"}
+
+
+@pytest.mark.slow
+def test_an_output_of_any_kind_that_is_lost_is_made_again(reference, inputs, tmp_path):
+    root = Path(shutil.copytree(reference.root, tmp_path / "build"))
+    wanted = {name: digest for name, digest in building.contents(root).items() if not name.startswith("work/")}
+    kinds = {(str(Path(name).parent), Path(name).suffix): name for name in sorted(wanted)}
+    assert len(kinds) >= 15
+    for name in kinds.values():
+        (root / name).unlink()
+        assert [fault.split(": ")[0] for fault in verify(str(root)).faults] == [str(root / name)]
+        with locked(str(root)):
+            building.make(recipe_over(inputs), root)
+        assert building.contents(root).items() >= wanted.items(), f"without {name}"
+        assert verify(str(root)).faults == []
 
 
 @pytest.mark.slow

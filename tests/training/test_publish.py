@@ -21,6 +21,7 @@ from transformers import (
     T5Config,
 )
 
+from pipeline.store import files
 from tests.training.conftest import TINY, make_build, pretrain_section
 from training import publish
 from training.pretrain import pretrain
@@ -146,8 +147,8 @@ def test_another_tokenizer_config_is_published_without_training_again(root: str,
     folder = str(shutil.copytree(root, tmp_path / "build"))
     build = make_build(folder, pretrain_section("causal", name="gpt2", steps=1, eval_tokens=100))
     before = pretrain(build, "gpt2")
-    path = Path(folder, "tokenizers/bytes/tokenizer_config.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "added_field": 1}))
+    path = f"{folder}/tokenizers/bytes/tokenizer_config.json"
+    files.write_json(path, {**files.read_json(path), "added_field": 1})
     steps: list[int] = []
     after = pretrain(build, "gpt2", lambda step, _steps, _metrics: steps.append(step))
     assert steps == []

@@ -71,7 +71,9 @@ def _write_words(path: Any, vocabulary: WordCounts) -> None:
 
 def load_words(folder: str) -> list[str]:
     """The vocabulary in ``folder``, in the order of its vectors."""
-    with files.opened(files.join(folder, "words.txt")) as handle:
+    path = files.join(folder, "words.txt")
+    files.check(path)
+    with files.opened(path) as handle:
         return handle.read().decode().split("\n")[:-1]
 
 

@@ -4,13 +4,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from pipeline import whatif
+from pipeline import MillError, forgotten, whatif
 from pipeline.build import Build
+from pipeline.language_model import scoring, training
 from pipeline.locking import locked
 from pipeline.store import checksums, files, shards
-from pipeline.store.files import DamagedFile
+from pipeline.store.files import DamagedFile, LostFile
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
@@ -75,12 +77,74 @@ def test_one_changed_bit_is_named_by_verify_and_refused_by_the_next_read(build: 
 
 def test_a_whole_build_verifies_and_a_lost_file_is_named(build: Build) -> None:
     found = verify(build.root)
-    visible = [path for path in Path(build.root).rglob("*") if path.is_file() and path.parent.name != ".checksums"]
-    assert (found.files, found.bytes, found.faults) == (len(visible), sum(p.stat().st_size for p in visible), [])
+    paths = [path for path in Path(build.root).rglob("*") if path.is_file() and path.parent.name != ".checksums"]
+    summed = [path for path in paths if path.name != "README.md"]  # which people edit
+    assert (found.files, found.bytes, found.faults) == (len(summed), sum(p.stat().st_size for p in summed), [])
+    assert found.unchecked == [Path(build.root, "tokenizers/bpe/README.md")]
     Path(build.root, "corpus/state.json").unlink()
-    assert verify(build.root).faults == [f"{build.root}/corpus/state.json: not there. Run the same command again."]
+    lost = f"{build.root}/corpus/state.json"
+    assert verify(build.root).faults == [f"{lost}: not there. Run the command that made it again."]
     small_build.close(build)
     assert verify(build.root).faults == []
+
+
+def test_files_of_earlier_versions_are_read_and_counted_as_not_checked(build: Build) -> None:
+    for folder in list(Path(build.root).rglob(".checksums")):
+        shutil.rmtree(folder)
+    Path(build.root, "recipe.json").write_text("{}")
+    for name, read in OUTPUTS:
+        read(f"{build.root}/{name}")
+    found = verify(build.root)
+    assert (found.files, found.faults, len(found.unchecked)) == (0, [], 49)
+    with pytest.raises(MillError, match="no build here; give a recipe or the folder"):
+        verify(f"{build.root}/tokens")
+
+
+def test_a_lost_list_of_forgotten_documents_stops_the_build_until_it_is_back(build: Build, tmp_path: Path) -> None:
+    assert forgotten.entries(build) == {}
+    forgotten.write(build, {"web/page.jsonl#1": {"on": "2026-01-01", "duplicates": {}}})
+    path = Path(build.root, "forgotten.json")
+    path.rename(tmp_path / "copy")
+    with locked(build.root), pytest.raises(LostFile, match=r"forgotten\.json: not there\. Put back a whole copy"):
+        forgotten.entries(build)
+    assert verify(build.root).faults == [f"{path}: not there. {forgotten.REMEDY}"]
+    (tmp_path / "copy").rename(path)
+    assert list(forgotten.entries(build)) == ["web/page.jsonl#1"]
+
+
+def test_a_first_write_of_that_list_that_was_killed_has_lost_nothing(build: Build) -> None:
+    path = Path(build.root, "forgotten.json")
+    aside = path.with_name(".forgotten.json.0123abcd.partial")
+    aside.write_text("{}")
+    checksums.note(path, aside)
+    with locked(build.root):
+        assert forgotten.entries(build) == {}
+
+
+def test_a_damaged_language_model_is_named_when_it_is_loaded(tmp_path: Path) -> None:
+    path = str(tmp_path / "en.0.arpa")
+    lines = pa.array(["the cat sees the dog", "the dog sees a bird"])
+    training.train(lines, path, 2, [], "own")
+    content = bytearray(Path(path).read_bytes())
+    content[-20] ^= 1
+    Path(path).write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"en\.0\.arpa: not as it was written.*Delete it"):
+        scoring.perplexity(lines, path)
+
+
+def test_an_emptied_checksum_is_no_proof(tmp_path: Path) -> None:
+    files.write_json(str(tmp_path / "a.json"), 1)
+    checksums.sidecar(tmp_path / "a.json").write_text("")
+    with pytest.raises(DamagedFile):
+        files.read_json(str(tmp_path / "a.json"))
+
+
+def test_an_object_store_is_read_without_a_check() -> None:
+    files.write_json("memory://checksums/a.json", 1)
+    assert files.read_json("memory://checksums/a.json") == 1
+    assert files.list_files("memory://checksums") == ["a.json"]
+    with pytest.raises(LostFile, match=r"memory://checksums/b\.json: not there\. Run the build again"):
+        files.read_json("memory://checksums/b.json")
 
 
 def test_a_file_of_another_program_is_not_checked(tmp_path: Path) -> None:
@@ -131,6 +195,8 @@ def test_every_file_of_a_folder_has_a_checksum(tmp_path: Path) -> None:
         np.save(aside / "weights.npy", np.arange(10))
         (aside / "inner").mkdir()
         (aside / "inner" / "config.json").write_text("{}")
+        (aside / "README.md").write_text("written")
+    (target / "README.md").write_text("edited")
     files.check_folder(str(target))
     content = bytearray((target / "weights.npy").read_bytes())
     content[-1] ^= 4
@@ -138,3 +204,6 @@ def test_every_file_of_a_folder_has_a_checksum(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match="Delete the model's folder"):
         files.check_folder(str(target))
     assert files.read_json(str(target / "inner" / "config.json")) == {}
+    (target / "weights.npy").unlink()
+    with pytest.raises(LostFile, match=r"weights\.npy: not there\. Delete the model's folder"):
+        files.check_folder(str(target))

@@ -1,7 +1,10 @@
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.store.files import DamagedFile
 from pipeline.tokenization import packed
 
 
@@ -85,7 +88,10 @@ def test_documents_of_another_run_are_refused(tmp_path):
     other = tmp_path / "other"
     write(other, [SHARDS[1], SHARDS[0], SHARDS[2]])
     (tmp_path / "documents-00000.arrow").write_bytes((other / "documents-00001.arrow").read_bytes())
-    with pytest.raises(packed.DamagedTokens, match=r"documents-00000\.arrow"):
+    with pytest.raises(DamagedFile, match=r"documents-00000\.arrow: not as it was written.*Delete"):
+        _ = packed.PackedTokens(str(tmp_path)).documents
+    shutil.rmtree(tmp_path / ".checksums")
+    with pytest.raises(packed.DamagedTokens, match=r"documents-00000\.arrow: not the file .*Delete"):
         _ = packed.PackedTokens(str(tmp_path)).documents
 
 
@@ -93,6 +99,9 @@ def test_an_edited_manifest_is_refused(tmp_path):
     write(tmp_path, SHARDS)
     path = tmp_path / "manifest.json"
     path.write_text(path.read_text().replace('"vocab_size": 100', '"vocab_size": 200'))
+    with pytest.raises(DamagedFile, match=r"manifest\.json: not as it was written.* Delete it and run"):
+        packed.PackedTokens(str(tmp_path))
+    shutil.rmtree(tmp_path / ".checksums")
     with pytest.raises(packed.DamagedTokens, match=r"manifest\.json: changed"):
         packed.PackedTokens(str(tmp_path))
 
