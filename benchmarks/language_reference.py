@@ -43,6 +43,12 @@ _MORE = {
     "sr": ["sh", "hbs", "hbs_Latn", "hbs_Cyrl", "srp_Latn"],
     "ar": ["arz", "arz_Arab"],
 }
+#: Languages of scripts without word spaces for which there is no reference text. The marks between the syllables of
+#: Tibetan make no words of them, so what counts words does not apply.
+_NO_REFERENCE = {
+    **{"lo": ["lao", "lao_Laoo"], "km": ["khm", "khm_Khmr"], "my": ["mya", "mya_Mymr"]},
+    **{"bo": ["bod", "bod_Tibt"], "dz": ["dzo", "dzo_Tibt"]},
+}
 _CYRILLIC = {
     **dict(zip("абвгдђежз", ["a", "b", "v", "g", "d", "đ", "e", "ž", "z"], strict=True)),
     **dict(zip("ијклљмнњо", ["i", "j", "k", "l", "lj", "m", "n", "nj", "o"], strict=True)),
@@ -73,7 +79,12 @@ def main() -> None:
             "spaces": entry["spaces"],
             "units": 1.0 if entry["spaces"] else round(_count(next(iter(same.values()))) / whole, 2),
         }
-    entries["lo"] = {**entries["th"], "labels": ["lo", "lao", "lao_Laoo"], "stop_words": ""}  # no reference text
+    for (
+        code,
+        labels,
+    ) in _NO_REFERENCE.items():  # neighbours that share how they write: no word spaces, no sure end marks
+        own = {"labels": [code, *labels], "stop_words": ""}
+        entries[code] = {**entries["th"], **own, **({"words": False} if labels[1].endswith("Tibt") else {})}
     rows = [f"{json.dumps(code)}: {json.dumps(entry, ensure_ascii=False)}" for code, entry in entries.items()]
     lines = ",\n".join(rows)
     Path(languages.PATH).write_text(f'{{"source": {json.dumps(SOURCES)},\n"languages": {{\n{lines}\n}}}}\n', "utf-8")

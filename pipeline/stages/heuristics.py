@@ -43,7 +43,7 @@ from pipeline.text import c4 as c4_lines
 from pipeline.text import datatrove, dolma, languages, ngrams, refinedweb, seams, spans
 from pipeline.text.languages import Language
 
-VERSION = 7
+VERSION = 8
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 TOP_NGRAMS: dict[int, limits.ShareLimit] = {2: 0.20, 3: 0.18, 4: 0.16}
@@ -117,11 +117,16 @@ def _lettered(family: Family, language: Language) -> float:
     return round(1 - (1 - _default(family, "min_words_with_letter")) * max(language.unlettered, 1), 2)
 
 
+#: Where words are not counted, no n-gram is of words.
+_WITHOUT_NGRAMS: dict[str, Any] = {"max_top_ngram_characters": {}, "max_duplicate_ngram_characters": {}}
+
+
 class GopherQuality(Family):
     """Words that are not punctuation, their mean length, symbols per word, bullets, ellipses, letters, stop words.
 
     In scripts without spaces a character (Han, Kana) or syllable (Thai, Lao, Khmer, Myanmar) counts as a word, and a
-    text mostly in them has no mean word length. Without stop words the rule on them does not apply.
+    text mostly in them has no mean word length. Without stop words the rule on them does not apply: Lao, Khmer, Burmese
+    and Tibetan have no list. Words of Tibetan script are not counted, and no rule on their number or length applies.
     """
 
     min_words: limits.MinWords = 50
@@ -137,6 +142,9 @@ class GopherQuality(Family):
     stop_words: limits.StopWords = STOP_WORDS
 
     def adapted(self, language: Language) -> dict[str, Any]:
+        if not language.words:
+            counting = ("min_words", "min_mean_word_length", "max_mean_word_length", "min_words_with_letter")
+            return {"stop_words": (), **dict.fromkeys(counting)}
         bounds = _looser(self, "min_mean_word_length", "max_mean_word_length", language.word_length)
         lettered = _lettered(self, language)
         return {"stop_words": language.stop_words, "min_words_with_letter": lettered, **bounds}
@@ -158,6 +166,9 @@ class GopherRepetition(Family):
     max_top_ngram_characters: limits.MaxTop = TOP_NGRAMS
     max_duplicate_ngram_characters: limits.MaxNgrams = DUPLICATE_NGRAMS
 
+    def adapted(self, language: Language) -> dict[str, Any]:
+        return {} if language.words else _WITHOUT_NGRAMS
+
     def units(self, label: str | None) -> float:
         """How many characters or syllables count as one word in n-grams of the language ``label``; 1 with spaces."""
         if label is None or self.by_language is None:
@@ -170,7 +181,8 @@ class C4(Family):
 
     Words are runs without whitespace, and characters or syllables in scripts without spaces. ``end_punctuation`` asks
     for one of . ? ! " ' in English and where no language is known; in other languages any mark that ends a sentence in
-    some script, or closes a quotation, will do. Where nothing marks the end (Thai, Lao) both are off, it and
+    some script, or closes a quotation, will do. Where nothing surely marks the end (Thai, Lao, Khmer,
+    Burmese, Tibetan) both are off, it and
     ``min_sentences``.
     """
 
@@ -185,7 +197,8 @@ class C4(Family):
     min_sentences: limits.MinSentences = 5
 
     def adapted(self, language: Language) -> dict[str, Any]:
-        return {} if language.end_marks else {"end_punctuation": False, "min_sentences": None}
+        unmarked = {} if language.end_marks else {"end_punctuation": False, "min_sentences": None}
+        return unmarked if language.words else {**unmarked, "min_words_per_line": 0}
 
     def line_rules(self, label: str | None) -> c4_lines.LineRules:
         """The line rules for documents in the language ``label``."""
@@ -213,7 +226,8 @@ class FineWebQuality(Family):
     def adapted(self, language: Language) -> dict[str, Any]:
         short = round(_default(self, "short_line_characters") * min(language.line_length, 1))
         unmarked = {} if language.end_marks else {"min_lines_with_end_punctuation": None}
-        return {"short_line_characters": short, **unmarked}
+        uncounted = {} if language.words else {"max_newlines_per_word": None}
+        return {"short_line_characters": short, **unmarked, **uncounted}
 
 
 class DolmaQuality(Family):
@@ -232,7 +246,10 @@ class DolmaQuality(Family):
 
     def adapted(self, language: Language) -> dict[str, Any]:
         if not language.spaces:  # a word is here what stands between spaces
-            return {"stop_words": (), "min_median_word_length": None, "max_median_word_length": None}
+            return {
+                "stop_words": (),
+                **dict.fromkeys(("min_words", "min_median_word_length", "max_median_word_length")),
+            }
         bounds = _looser(self, "min_median_word_length", "max_median_word_length", language.word_length)
         return {"stop_words": language.stop_words, **bounds}
 
@@ -244,6 +261,9 @@ class DolmaRepetition(Family):
     max_duplicate_line_characters: limits.MaxLineCharacterRatio = 0.20
     max_top_ngram_characters: limits.MaxTopRatio = TOP_NGRAMS
     max_duplicate_ngram_characters: limits.MaxNgrams = DUPLICATE_NGRAMS
+
+    def adapted(self, language: Language) -> dict[str, Any]:
+        return {} if language.spaces else _WITHOUT_NGRAMS
 
 
 class RefinedWeb(Family):

@@ -23,7 +23,8 @@ class Language:
     ``stop_words``: its most frequent words; ``word_length``, ``unlettered``, ``line_length``: the mean length of its
     words, the share of its words that are marks or numbers, and the characters that say the same, in relation to
     English; ``end_marks``: whether marks end its sentences; ``spaces``: whether it writes spaces between words;
-    ``units``: how many characters or syllables say what one word says in English, where it writes none (else 1).
+    ``units``: how many characters or syllables say what one word says in English, where it writes none (else 1);
+    ``words``: whether words, characters or syllables of its script are counted at all.
     """
 
     code: str
@@ -35,6 +36,7 @@ class Language:
     end_marks: bool
     spaces: bool
     units: float
+    words: bool = True
 
 
 #: What is assumed of a language without reference text: no stop words, and English in all else.

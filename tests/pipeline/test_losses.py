@@ -58,6 +58,13 @@ def test_a_rule_that_takes_most_of_a_language_is_warned_of_with_its_share(tmp_pa
     assert "`exact` section" in told
 
 
+def test_languages_without_reference_rules_are_warned_of_like_others(tmp_path: Path):
+    codes = ["km", "my", "lo", "bo"]
+    dropped = {row: "exact.one" for row in range(4 * COUNT) if row % 4 == 3 and row % 12 != 3}
+    (told,) = warnings(make(tmp_path, codes * COUNT, dropped, keep={"*": 0}))
+    assert "Exact duplicates drops more than half of 1 language: bo 40 of 60 (" in told
+
+
 def test_half_of_a_language_and_small_groups_go_without_a_word(tmp_path: Path):
     half = dict.fromkeys(range(0, COUNT, 2), "exact.one")
     assert warnings(make(tmp_path / "half", ["en", "de"] * COUNT, half, keep={"*": 0.5})) == []
