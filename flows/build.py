@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: Prefect checks a deployment's parameters by the types themselves.
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,15 @@ from pipeline.locking import BuildBusy
 Workers = Annotated[int, Field(ge=1, le=4096, description="tasks at a time; the result is the same for any number")]
 
 
+def _reported(work: Callable[[], Any]) -> Any:
+    """Do ``work`` as part of the flow run that Prefect started; cancelled while another run is at work on the build."""
+    try:
+        with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
+            return work()
+    except BuildBusy as busy:
+        return Cancelled(message=str(busy), name="Skipped")
+
+
 @flow(name="build", flow_run_name="build {recipe.stem}")
 def build(
     recipe: Path,
@@ -35,26 +45,16 @@ def build(
     Work whose inputs, configuration and models are unchanged since an earlier run is not done again. While another
     run is at work on the build, this one is cancelled.
     """
-    try:
-        with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
-            return parts.build(recipe, until, workers, runner, builds)
-    except BuildBusy as busy:
-        return Cancelled(message=str(busy), name="Skipped")
+    return _reported(lambda: parts.build(recipe, until, workers, runner, builds))
 
 
 @flow(name="ladder", flow_run_name="ladder {recipe.stem}")
-def ladder(
-    recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS
-) -> dict[str, Any]:
+def ladder(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
     """Train the models of the recipe's `ladder` section on its corpus, fit the laws, and return what was found."""
-    with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
-        return run_ladder(recipe, workers, runner, builds)
+    return _reported(lambda: run_ladder(recipe, workers, runner, builds))
 
 
 @flow(name="ablate", flow_run_name="ablate {recipe.stem}")
-def ablate(
-    recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS
-) -> dict[str, Any]:
+def ablate(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
     """Train the models of the recipe's `ablation` section, compare them, and return what was found."""
-    with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
-        return run_ablation(recipe, workers, runner, builds)
+    return _reported(lambda: run_ablation(recipe, workers, runner, builds))

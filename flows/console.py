@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
@@ -25,7 +25,7 @@ from pipeline.store import files
 from pipeline.whatif import Answer
 
 #: Characters of a line in the title of a column of numbers.
-_HEADING = 14
+_HEADING = 10
 #: Characters that a column of words gets at least beside columns of numbers.
 _LEAST_WORDS = 18
 #: Kinds of records that are named in a line of notes.
@@ -66,9 +66,9 @@ def summary_view(build: Build) -> RenderableType:
         scores = [(models.PREDICTORS.get(name, name), run["scores"][name]["accuracy"]["value"]) for name in names]
         told = ", ".join(f"{name} {formats.share(value, 1)}" for name, value in scores)
         parts.append(_line(run["name"], f"accuracy: {told}"))
-    paths = Table.grid(padding=(0, 2))
+    paths, here = _grid(), f"{Path.cwd()}/"
     for name, path in _outputs(build).items():
-        paths.add_row(Text(name, "bold"), Text(path))
+        paths.add_row(Text(name, "bold"), Text(path.removeprefix(here)))
     return Group(*parts, Padding(paths, (1, 0)))
 
 
@@ -86,11 +86,11 @@ def fields_view(fields: Sequence[Field]) -> RenderableType:
 
 def needs_view(found: Mapping[str, Any]) -> RenderableType:
     """The corpus that a model asks for; ``found`` is needs.laid_out's."""
-    facts = _table("", "Tokens|", "")
+    facts = _Columns("", "Tokens|", "")
     for name, value, why in found["rows"]:
         facts.add_row(Text(name), value, Text(why, "dim"))
     names = list(found["domains"][0]) if found["domains"] else []
-    by_domain = _table(*names[:1], *(f"{name}|" for name in names[1:]))
+    by_domain = _Columns(*names[:1], *(f"{name}|" for name in names[1:]))
     for row in found["domains"]:
         by_domain.add_row(*map(Text, row.values()))
     verdict = Text(found["verdict"], "green" if found["reached"] else "yellow")
@@ -107,36 +107,12 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
         parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
     parts += [Text(told, "yellow") for told in {run["assumed"]: None for run in runs if run.get("assumed")}]
     for title, rows in found["tables"]:
-        parts += [Text(f"\n{title}", "bold"), _Comparison(found["runs"], rows)]
+        table = _Columns("", *(f"{run}|" for run in found["runs"]), "")
+        for name, values, why in rows:
+            table.add_row(Text(name), *map(Text, values), Text(why, "dim"))
+        parts += [Text(f"\n{title}", "bold"), table]
     parts += [Text(f"warning: {warning}", "yellow") for warning in found["warnings"]]
     return Group(*parts)
-
-
-class _Comparison:
-    """Values of several runs, a column each; in several tables one below the other where one is too wide."""
-
-    def __init__(self, runs: Sequence[str], rows: Sequence[tuple[str, Sequence[str], str]]):
-        self.runs, self.rows = runs, rows
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        widths = [
-            max(cell_len(text) for text in (*_heading(name).split("\n"), *(values[at] for _, values, _ in self.rows)))
-            + 2
-            for at, name in enumerate(self.runs)
-        ]
-        room = options.max_width - 2 * _LEAST_WORDS
-        blocks: list[list[int]] = [[]]
-        for at, width in enumerate(widths):
-            if blocks[-1] and sum(widths[other] for other in blocks[-1]) + width > room:
-                blocks.append([])
-            blocks[-1].append(at)
-        for number, block in enumerate(blocks):
-            if number:
-                yield Text()
-            table = _table("", *(f"{self.runs[at]}|" for at in block), "")
-            for name, values, why in self.rows:
-                table.add_row(Text(name), *(Text(values[at]) for at in block), Text("" if number else why, "dim"))
-            yield table
 
 
 def step_view(step: int, documents: Sequence[Any]) -> RenderableType:
@@ -170,14 +146,14 @@ def _seen_panel(seen: Mapping[str, Any]) -> Panel:
 
 def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> RenderableType:
     """Names and values under a title."""
-    table = Table.grid(padding=(0, 2))
+    table = _grid()
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()))
     return Group(Text(f"{title}  (up to date)" if reused else title, "bold"), table)
 
 
-def _funnel_table(account: Mapping[str, Any]) -> Table:
-    table = _table("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
+def _funnel_table(account: Mapping[str, Any]) -> _Columns:
+    table = _Columns("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
     for row in account["rows"]:
         gone, cut = row["gone"], row["cut"]["bytes"]
         table.add_row(
@@ -192,11 +168,11 @@ def _funnel_table(account: Mapping[str, Any]) -> Table:
     return table
 
 
-def _tokens_table(found: Mapping[str, Any]) -> Table:
+def _tokens_table(found: Mapping[str, Any]) -> _Columns:
     """The corpus in tokens, by domain; ``found`` is tokens.by_domain's."""
     rows = tokens.cells(found)
     first, *others = rows[0]
-    table = _table(first.capitalize(), *(f"{name}|" for name in others))
+    table = _Columns(first.capitalize(), *(f"{name}|" for name in others))
     for row in rows:
         table.add_row(*map(Text, row.values()))
     return table
@@ -238,7 +214,7 @@ def runs_view(rows: Sequence[BuildRow]) -> RenderableType:
     """A table of builds."""
     if not rows:
         return Text("no build here yet; start with: mill build data/recipes/demo.yaml")
-    table = _table("Build", "State", "Started", "Took|", "Runs|", "Documents|", "kept|", "Bytes|", "kept|")
+    table = _Columns("Build", "State", "Started", "Took|", "Runs|", "Documents|", "kept|", "Bytes|", "kept|")
     for row in rows:
         table.add_row(
             Text(row.name, "bold"),
@@ -309,9 +285,9 @@ def _verdict(explanation: Explanation) -> Text:
     return Text(told, "bold red")
 
 
-def _passages_table(passages: Sequence[Passage]) -> Table:
+def _passages_table(passages: Sequence[Passage]) -> _Columns:
     """The signals of each stage with the rules on them; a signal without a rule stands with its value alone."""
-    table = _table("Signal", "Value|", "Rule", "Threshold|", "Margin|", "")
+    table = _Columns("Signal", "Value|", "Rule", "Threshold|", "Margin|", "")
     for passage in passages:
         table.add_row(Text(formats.title(passage.stage), "bold"))
         for check in passage.checks:
@@ -364,16 +340,61 @@ def _check_cells(check: Check, dropped_by: str | None) -> tuple[RenderableType, 
     )
 
 
-def _table(*columns: str) -> Table:
-    """A table without lines; a column whose title ends in ``|`` is aligned to the right and never narrower than its
-    values, at the expense of the others, which fold."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in columns:
-        if title.endswith("|"):
-            table.add_column(Text(_heading(title.removesuffix("|"))), justify="right", no_wrap=True, overflow="fold")
-        else:
-            table.add_column(Text(title), overflow="fold")
+def _grid() -> Table:
+    """A table of names and values without titles; values fold, and are never cut."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, overflow="fold")
+    table.add_column(overflow="fold")
     return table
+
+
+class _Columns:
+    """A table without lines. A column whose title ends in ``|`` is of numbers, aligned to the right and never folded.
+
+    Others fold between words. Columns for which there is no room stand in a table below, beside the first column again.
+    """
+
+    def __init__(self, *titles: str) -> None:
+        self.titles = titles
+        self.rows: list[tuple[tuple[RenderableType, ...], str | None]] = []
+
+    def add_row(self, *cells: RenderableType, style: str | None = None) -> None:
+        self.rows.append((cells, style))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        least = [self._least(at, console, options) for at in range(len(self.titles))]
+        blocks: list[list[int]] = [[0]]
+        for at in range(1, len(self.titles)):
+            if len(blocks[-1]) > 1 and sum(least[other] + 2 for other in (*blocks[-1], at)) > options.max_width:
+                blocks.append([0])
+            blocks[-1].append(at)
+        for number, block in enumerate(blocks):
+            if number:
+                yield Text()
+            yield self._block(block, least)
+
+    def _least(self, at: int, console: Console, options: ConsoleOptions) -> int:
+        """The least width of a column: that of its longest number, or of its longest word up to _LEAST_WORDS."""
+        numbers = self.titles[at].endswith("|")
+        cells = [Text(self._title(at)), *(cells[at] for cells, _ in self.rows if at < len(cells))]
+        found = [console.measure(cell, options=options) for cell in cells]
+        return max((one.maximum if numbers else min(one.minimum, _LEAST_WORDS) for one in found), default=0)
+
+    def _block(self, block: Sequence[int], least: Sequence[int]) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for at in block:
+            title = Text(self._title(at))
+            if self.titles[at].endswith("|"):
+                table.add_column(title, justify="right", no_wrap=True, overflow="fold", min_width=least[at])
+            else:
+                table.add_column(title, overflow="fold", min_width=least[at])
+        for cells, style in self.rows:
+            table.add_row(*(cells[at] if at < len(cells) else "" for at in block), style=style)
+        return table
+
+    def _title(self, at: int) -> str:
+        title = self.titles[at]
+        return _heading(title.removesuffix("|")) if title.endswith("|") else title
 
 
 def _heading(title: str) -> str:
@@ -399,7 +420,7 @@ def _duration(seconds: float | None) -> str:
 def whatif_view(answer: Answer, bytes_per_token: float, parameters: int, tokens_per_parameter: float) -> RenderableType:
     """What a changed policy would make of a build: size, domains, rules and token budget, before and after."""
     first, last = (account["stages"][-1] for account in (answer.before, answer.after))
-    size = _table("Corpus", "now|", "then|", "")
+    size = _Columns("Corpus", "now|", "then|", "")
     tokens = [entry["bytes"] / bytes_per_token for entry in (first, last)]
     rows = [
         ("documents", formats.count, first["documents"], last["documents"]),
@@ -418,11 +439,11 @@ def whatif_view(answer: Answer, bytes_per_token: float, parameters: int, tokens_
     parts.append(_line("Measured", told if count else "nothing; what is stored was judged again"))
     parts.append(_line("Duplicates", "found again among the documents that are then alive"))
     parts += [Text(note, "yellow") for note in answer.notes]
-    return Group(*(Padding(part, (0, 0, 1, 0)) if isinstance(part, Table) else part for part in parts))
+    return Group(*(Padding(part, (0, 0, 1, 0)) if isinstance(part, _Columns) else part for part in parts))
 
 
-def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> Table:
-    table = _table("Domain", "now|", "share|", "then|", "share|")
+def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> _Columns:
+    table = _Columns("Domain", "now|", "share|", "then|", "share|")
     for name in sorted({*first["domains"], *last["domains"]}):
         cells: list[str] = []
         for entry in (first, last):
@@ -432,8 +453,8 @@ def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> Table:
     return table
 
 
-def _rules_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
-    table = _table("Dropped by", "now|", "then|", "")
+def _rules_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Columns:
+    table = _Columns("Dropped by", "now|", "then|", "")
     dropped = [
         {
             (stage["stage"], rule): entry["documents"]
@@ -471,14 +492,14 @@ def sample_view(rule: str, documents: Sequence[Sampled]) -> RenderableType:
 
 def overlap_view(found: Overlap) -> RenderableType:
     """What each rule drops and adds, and which pairs drop the same documents."""
-    rules = _table("Rule", "Documents that fail it|", "dropped first|", "fail no other|")
+    rules = _Columns("Rule", "Documents that fail it|", "dropped first|", "fail no other|")
     for entry in found.rules:
         if entry.documents:
             counts = (entry.documents, entry.dropped, entry.alone)
             rules.add_row(
                 Text(f"{formats.title(entry.stage)}: {formats.rule(entry.rule)}"), *map(formats.count, counts)
             )
-    pairs = _table("Rule", "and rule", "Documents|", "Jaccard|")
+    pairs = _Columns("Rule", "and rule", "Documents|", "Jaccard|")
     for pair in found.pairs:
         names = (Text(formats.rule(name)) for name in pair.rules)
         pairs.add_row(*names, formats.count(pair.both), f"{pair.jaccard:.2f}")
@@ -494,7 +515,7 @@ def diff_view(found: Sequence[Difference]) -> RenderableType:
     if not found:
         return Text("both corpora hold the same documents and texts")
     colours = {"added": "green", "removed": "red", "edited": "yellow"}
-    table = _table("Documents|", "", "Stage", "Rule", "Because", "For example")
+    table = _Columns("Documents|", "", "Stage", "Rule", "Because", "For example")
     for entry in found:
         table.add_row(
             formats.count(entry.documents),
@@ -510,14 +531,14 @@ def diff_view(found: Sequence[Difference]) -> RenderableType:
 
 def ladder_view(found: Mapping[str, Any]) -> RenderableType:
     """The scaling ladder: its runs, the laws that fit them, and the next sizes; ``found`` is studies.ladder's."""
-    runs = _table("Run", "N|", "D|", "epochs|", "held-out loss|", "bits per byte|")
+    runs = _Columns("Run", "N|", "D|", "epochs|", "held-out loss|", "bits per byte|")
     for row in found["rows"]:
         cells = (formats.short(row["parameters"]), formats.short(row["tokens"]), formats.number(row["epochs"]))
         runs.add_row(Text(row["name"]), *cells, f"{row['loss']:.3f}", f"{row['bits_per_byte']:.3f}")
-    laws = _table("L(N, D) = E + A / N^α + B / D^β", "fitted|", "95 % interval|")
+    laws = _Columns("L(N, D) = E + A / N^α + B / D^β", "fitted|", "95 % interval|")
     for row in found["laws"]:
         laws.add_row(*map(Text, row))
-    coming = _table("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
+    coming = _Columns("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
     for row in found["predictions"]:
         coming.add_row(*map(Text, row))
     notes = [Text(warning, "yellow") for warning in found["warnings"]]
@@ -528,7 +549,7 @@ def ladder_view(found: Mapping[str, Any]) -> RenderableType:
 def ablation_view(found: Mapping[str, Any]) -> RenderableType:
     """What each stage is worth; ``found`` is studies.ablation's."""
     head = found["head"]
-    table = _table(*head[:3], *(f"{name}|" for name in head[3:]))
+    table = _Columns(*head[:3], *(f"{name}|" for name in head[3:]))
     for row in found["table"]:
         table.add_row(*map(Text, row))
     notes = [Text(note, "yellow") for note in found["kept_notes"]]

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 from flows import tracking
+from flows.terminal import Text
 from pipeline.messages import visible
+from pipeline.report.formats import short
 
 Advance = Callable[[int, str], None]
 """Called with how many of a step's items are done, and a short note such as ``12.3 MB/s``."""
@@ -86,12 +89,12 @@ class TerminalReporter(Reporter):
         self.console = console
         self.bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<28}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description}", table_column=Column(overflow="fold")),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TextColumn("remaining"),
+            TextColumn("{task.fields[note]}", table_column=Column(overflow="fold")),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             transient=True,
         )
@@ -128,13 +131,17 @@ class TerminalReporter(Reporter):
         if self.task is not None:
             self.bars.remove_task(self.task)
             self.task = None
-        mark = "[green]✓[/]" if finished else "[red]✗[/]"
-        self.console.print(f"{mark} {title:<28} [dim]{done:>14}  {seconds:7.1f} s  {note}[/]", highlight=False)
+        line = Table.grid(padding=(0, 1, 0, 0))
+        for width in (1, 28, 14, 8, None):
+            line.add_column(width=width, justify="right" if width in (14, 8) else "left", overflow="fold")
+        mark = Text("✓", "green") if finished else Text("✗", "red")
+        line.add_row(mark, Text(title), *(Text(cell, "dim") for cell in (done, f"{seconds:.1f} s", note)))
+        self.console.print(line)
 
 
 def _training_note(metrics: Mapping[str, float]) -> str:
     loss, rate = metrics.get("loss"), metrics.get("tokens_per_second")
-    parts = [f"loss {loss:.3f}" if loss is not None else "", f"{rate:,.0f} tokens/s" if rate is not None else ""]
+    parts = [f"loss {loss:.3f}" if loss is not None else "", f"{short(rate)} tokens/s" if rate is not None else ""]
     if mfu := metrics.get("mfu"):
         parts.append(f"MFU {mfu:.1%}")
     return ", ".join(part for part in parts if part)

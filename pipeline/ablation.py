@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from pipeline import MillError, curate, ingest, inspect, materialise
 from pipeline.build import STAGES, Build, Outcome, Step
-from pipeline.recipe import Recipe
+from pipeline.recipe import Recipe, signals_before
 from pipeline.sources import Source
+from pipeline.stages import rules
 from pipeline.store import files, shards
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization
@@ -33,7 +34,7 @@ _LEFT_OUT = "left-out.arrow"
 def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], dict[str, str]]:
     """The recipe of each variant by name, and for each stage that cannot be left out alone why.
 
-    ``leave_out`` names stages; None: all that the recipe runs but balance. Raises ValueError for one that it does not.
+    ``leave_out`` names stages; None: all that the recipe runs but balance. Raises MillError for one that it does not.
     """
     runs = [name for name in STAGES if getattr(recipe, name, None) is not None]
     wanted = [name for name in runs if name != "balance"] if leave_out is None else list(leave_out)
@@ -48,15 +49,33 @@ def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], 
             others := [stage for stage in runs if stage != name and _reads_language(recipe, stage)]
         ):
             kept[name] = f"{', '.join(others)} needs it"
+            continue
+        variant = bare.model_copy(update={name: None})
+        if name != "rules" and _lacks_signals(variant):
+            kept[name] = "rules needs its signals"
         else:
-            found[f"without-{name}"] = bare.model_copy(update={name: None})
+            found[f"without-{name}"] = variant
     return found, kept
+
+
+def _lacks_signals(recipe: Recipe) -> bool:
+    """Whether the recipe's own rules name a signal that no stage of it measures."""
+    try:
+        if recipe.rules is not None:
+            rules.check(recipe.rules, signals_before(recipe, "rules"))
+    except MillError:
+        return True
+    return False
 
 
 def _reads_language(recipe: Recipe, stage: str) -> bool:
     """Whether ``stage`` needs each document's language: perplexity does, and limits given per language alone."""
-    rules = inspect.rules(Build("", recipe), stage)
-    bounds = [bound for rule in rules if rule.by == "language" for bound in (rule.minimum, rule.maximum)]
+    bounds = [
+        bound
+        for rule in inspect.rules(Build("", recipe), stage)
+        if rule.by == "language"
+        for bound in (rule.minimum, rule.maximum)
+    ]
     return stage == "perplexity" or any(isinstance(bound, Mapping) and "*" not in bound for bound in bounds)
 
 

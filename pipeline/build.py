@@ -125,7 +125,11 @@ class Build(Generic[R_co]):
 
     def _places(self) -> dict[str, int]:
         path = self.path("documents", "manifest.json")
-        return _places(path, files.stamp(path))
+        try:
+            stamp = files.stamp(path)
+        except FileNotFoundError:
+            raise MillError(f"{self.root}: no documents here yet; run `mill curate` first") from None
+        return _places(path, stamp)
 
     def documents(self, shard: str) -> pa.Table:
         return shards.read_table(self.path("documents", shard))

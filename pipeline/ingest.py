@@ -41,7 +41,7 @@ VERSION = 2
 def steps() -> list[Step]:
     return [
         Step("ingest", "Read the sources", _plan, _read_part),
-        Step("ingest.manifest", "List the documents", lambda _build: ["manifest.json"], _write_manifest),
+        Step("ingest.manifest", "Check what was read", lambda _build: ["manifest.json"], _write_manifest),
     ]
 
 

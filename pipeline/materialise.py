@@ -33,7 +33,7 @@ class NothingLeft(MillError):
 def steps() -> list[Step]:
     return [
         Step("corpus", "Write the curated corpus", Build.shards, _write_shard),
-        Step("corpus.manifest", "Close the curated corpus", lambda _build: ["manifest.json"], _write_manifest),
+        Step("corpus.manifest", "Write the corpus manifest", lambda _build: ["manifest.json"], _write_manifest),
     ]
 
 

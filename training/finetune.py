@@ -65,25 +65,8 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     train, test = (encode(tokenizer, side.texts, model.config.pad_token_id or 0) for side in (task.train, task.test))
     steps = math.ceil(len(train.tokens) * config.epochs / config.batch_size)
     order = Shuffled(len(train.tokens), config.batch_size, seed)
-    work = loop.Work(
-        batch=lambda step: batch(train, task.train.labels, order.rows(step)),
-        loss=loss,
-        weights={"loss": 1.0, "accuracy": 0.0},
-        evaluate=lambda measure: evaluate(measure, test, task.test.labels, config.batch_size),
-        documents=lambda step: [task.train.ids[row] for row in order.rows(step)],
-        flops_per_token=models.flops_per_token(model, config.sequence_length),
-    )
-    plan = loop.Plan(
-        folder=build.path("work", "finetune", name),
-        fingerprint=files.fingerprint(*made_of, config.of_weights()),
-        steps=steps,
-        seed=seed,
-        micro_batch=config.micro_batch or config.batch_size,
-        optimiser=config.optimiser,
-        precision=config.precision,
-        compile=config.compile,
-    )
-    state = loop.train(model, work, plan, progress)
+    plan = _plan(build, config, steps, seed, files.fingerprint(*made_of, config.of_weights()))
+    state = loop.train(model, _work(config, task, train, test, order, model), plan, progress)
     predicted = predict(model, test, config.batch_size)
     summary = {
         "name": name,
@@ -92,15 +75,8 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "trained_by": trained_by,
         "config": config.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
-        "made_from": {
-            "recipe": build.recipe.name,
-            "recipe_fingerprint": files.fingerprint(build.recipe),
-            "corpus": corpus,
-            "base": base_summary["fingerprint"],
-            "languages": pretrain.languages(build),
-        },
-        "architecture": type(model).__name__,
-        "model_type": model.config.model_type,
+        "made_from": {**pretrain.made_from(build), "corpus": corpus, "base": base_summary["fingerprint"]},
+        **pretrain.shape_of(model),
         "base": config.base,
         "label": config.label,
         "labels": task.labels,
@@ -110,12 +86,37 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "sequence_length": config.sequence_length,
         "steps": steps,
         "epochs": config.epochs,
-        "parameters": models.count(model).asdict(),
         **compare(task, predicted, train.texts, test.texts, {n: build.path("models", n) for n in config.baselines}),
         **pretrain.result_of(state, hardware.device()),
     }
     publish.publish(result, model, base, plan.folder, summary, card.classifier(summary))
     return summary
+
+
+def _work(
+    config: FinetuneConfig, task: LabelledTask, train: Encoded, test: Encoded, order: Shuffled, model: PreTrainedModel
+) -> loop.Work:
+    return loop.Work(
+        batch=lambda step: batch(train, task.train.labels, order.rows(step)),
+        loss=loss,
+        weights={"loss": 1.0, "accuracy": 0.0},
+        evaluate=lambda measure: evaluate(measure, test, task.test.labels, config.batch_size),
+        documents=lambda step: [task.train.ids[row] for row in order.rows(step)],
+        flops_per_token=models.flops_per_token(model, config.sequence_length),
+    )
+
+
+def _plan(build: Build[BuildRecipe], config: FinetuneConfig, steps: int, seed: int, made_of: str) -> loop.Plan:
+    return loop.Plan(
+        folder=build.path("work", "finetune", config.name),
+        fingerprint=made_of,
+        steps=steps,
+        seed=seed,
+        micro_batch=config.micro_batch or config.batch_size,
+        optimiser=config.optimiser,
+        precision=config.precision,
+        compile=config.compile,
+    )
 
 
 class Encoded:

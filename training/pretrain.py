@@ -82,36 +82,11 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     steps = count_steps(config, order)
     module = objective.create(task)
     model = objective.checkpoint(module)
-    work = loop.Work(
-        batch=lambda step: objective.examples(task, order.read(positions(config.batch_size, step))),
-        loss=objective.loss,
-        weights=objective.weights(task),
-        evaluate=partial(evaluate, objective, task, *held_out(objective, task, heldout)),
-        documents=lambda step: document_ids(train, order.read(positions(config.batch_size, step))),
-        flops_per_token=objective.flops(module, task),
-        domains=partial(evaluate_domains, objective, task, heldout),
-    )
-    plan = loop.Plan(
-        folder=build.path("work", "pretrain", name),
-        fingerprint=files.fingerprint(*made_of, config.of_weights()),
-        steps=steps,
-        seed=seed,
-        micro_batch=config.micro_batch or config.batch_size,
-        optimiser=config.optimiser,
-        precision=config.precision,
-        compile=config.compile,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        checkpoint_every=config.checkpoint_every,
-        keep_last=config.keep_last,
-        evaluated=files.fingerprint(heldout.fingerprint, config.eval_tokens),
-    )
-    state = loop.train(module, work, plan, progress)
+    plan = _plan(build, config, steps, seed, files.fingerprint(*made_of, config.of_weights()), heldout)
+    state = loop.train(module, _work(objective, task, module, order, train, heldout), plan, progress)
     several = processes.current()
     if several.count > 1:  # the module is wrapped, or holds a share of the weights
-        module = objective.create(task)
-        model = objective.checkpoint(module)
-        checkpoint.restore_model(checkpoint.found(plan.folder, plan.made_by, steps)[-1], module)
+        module, model = _last_checkpoint(objective, task, plan)
     companions = objective.companions(module)
     publish.trim(model, task.vocabulary.size + len(added), companions)
     summary = {
@@ -119,19 +94,12 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "kind": "pretrain",
         "fingerprint": made_by,
         "trained_by": trained_by,
-        "objective": config.objective,
+        **{field: getattr(config, field) for field in ("objective", "tokenizer", "sequence_length", "batch_size")},
         "config": config.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
         "made_from": origin(build, train, heldout),
-        "architecture": type(model).__name__,
-        "model_type": model.config.model_type,
-        "tokenizer": config.tokenizer,
-        "sequence_length": config.sequence_length,
-        "batch_size": config.batch_size,
+        **shape_of(model),
         "steps": steps,
-        "parameters": models.count(model).asdict(),
-        "layers": models.dimensions(model.config)[0],
-        "width": models.dimensions(model.config)[1],
         "vocab_size": task.vocabulary.size,
         "unique_tokens": len(train),
         "unique_bytes": int(train.manifest["bytes"]),
@@ -149,6 +117,67 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         publish.publish(result, model, tokenizer, plan.folder, summary, told, companions, added)
     several.wait()
     return summary
+
+
+def _work(
+    objective: Objective,
+    task: Task,
+    module: torch.nn.Module,
+    order: Reader,
+    train: PackedTokens,
+    heldout: PackedTokens,
+) -> loop.Work:
+    """What each step reads, how it is judged, and what is measured on ``heldout``."""
+    rows = task.config.batch_size
+    return loop.Work(
+        batch=lambda step: objective.examples(task, order.read(positions(rows, step))),
+        loss=objective.loss,
+        weights=objective.weights(task),
+        evaluate=partial(evaluate, objective, task, *held_out(objective, task, heldout)),
+        documents=lambda step: document_ids(train, order.read(positions(rows, step))),
+        flops_per_token=objective.flops(module, task),
+        domains=partial(evaluate_domains, objective, task, heldout),
+    )
+
+
+def _plan(
+    build: Build[BuildRecipe], config: PretrainConfig, steps: int, seed: int, made_of: str, heldout: PackedTokens
+) -> loop.Plan:
+    """How the run is carried out; ``made_of`` names what its weights come from."""
+    return loop.Plan(
+        folder=build.path("work", "pretrain", config.name),
+        fingerprint=made_of,
+        steps=steps,
+        seed=seed,
+        micro_batch=config.micro_batch or config.batch_size,
+        optimiser=config.optimiser,
+        precision=config.precision,
+        compile=config.compile,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        checkpoint_every=config.checkpoint_every,
+        keep_last=config.keep_last,
+        evaluated=files.fingerprint(heldout.fingerprint, config.eval_tokens),
+    )
+
+
+def _last_checkpoint(objective: Objective, task: Task, plan: loop.Plan) -> tuple[torch.nn.Module, Any]:
+    """The whole module as it was trained, and its model."""
+    module = objective.create(task)
+    checkpoint.restore_model(checkpoint.found(plan.folder, plan.made_by, plan.steps)[-1], module)
+    return module, objective.checkpoint(module)
+
+
+def shape_of(model: Any) -> dict[str, Any]:
+    """What every summary says of its model."""
+    layers, width = models.dimensions(model.config)
+    return {
+        "architecture": type(model).__name__,
+        "model_type": model.config.model_type,
+        "parameters": models.count(model).asdict(),
+        "layers": layers,
+        "width": width,
+    }
 
 
 def teacher_of(build: Build[BuildRecipe], config: PretrainConfig) -> str | None:
@@ -283,19 +312,21 @@ def origin(build: Build[BuildRecipe], train: PackedTokens, heldout: PackedTokens
     """What a model was made from, by fingerprint; the corpus is None where its manifest is not there."""
     manifest = build.path("corpus", "manifest.json")
     return {
-        "recipe": build.recipe.name,
-        "recipe_fingerprint": files.fingerprint(build.recipe),
+        **made_from(build),
         "corpus": files.read_json(manifest)["fingerprint"] if files.exists(manifest) else None,
         "tokenizer": train.manifest["tokenizer"],
         "tokens": train.fingerprint,
         "heldout": heldout.fingerprint,
-        "languages": languages(build),
     }
 
 
-def languages(build: Build[BuildRecipe]) -> list[str]:
-    """Those that the recipe keeps; none where it does not look."""
-    return sorted(build.recipe.language.keep) if build.recipe.language else []
+def made_from(build: Build[BuildRecipe]) -> dict[str, Any]:
+    """The recipe that a model was made by, and the languages that it keeps; none where it does not look."""
+    return {
+        "recipe": build.recipe.name,
+        "recipe_fingerprint": files.fingerprint(build.recipe),
+        "languages": sorted(build.recipe.language.keep) if build.recipe.language else [],
+    }
 
 
 def document_ids(packed: PackedTokens, windows: Windows) -> list[str]:

@@ -41,11 +41,6 @@ class Law:
         ratio = self.alpha * self.A / (self.beta * self.B)
         return (ratio * tokens**self.beta) ** (1 / self.alpha)
 
-    def tokens_for(self, parameters: float) -> float:
-        """The D for which ``parameters`` is the optimal N."""
-        ratio = self.beta * self.B / (self.alpha * self.A)
-        return (ratio * parameters**self.alpha) ** (1 / self.beta)
-
 
 #: Besiroglu 2024, from the notebook of the paper (the paper prints E = 1.8172).
 BESIROGLU = Law("Besiroglu 2024", 1.81686, 482.00572, 2085.43420, 0.34781, 0.36585)

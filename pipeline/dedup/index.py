@@ -35,7 +35,7 @@ def steps() -> list[Step]:
     return [
         Step("index", "Index for later builds", Build.shards, _write_shard),
         Step("index.changes", "Changes to earlier builds", lambda _build: ["changes.arrow"], _write_changes),
-        Step("index.manifest", "Close the index", lambda _build: ["manifest.json"], _write_manifest),
+        Step("index.manifest", "Write the index manifest", lambda _build: ["manifest.json"], _write_manifest),
     ]
 
 

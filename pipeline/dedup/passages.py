@@ -27,4 +27,4 @@ class Config(repeats.Repeats):
 
 
 def steps() -> list[Step]:
-    return repeats.steps("passages", "Passage deduplication")
+    return repeats.steps("passages", "Repeated passages")

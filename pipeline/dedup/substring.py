@@ -32,4 +32,4 @@ class Config(repeats.Repeats):
 
 
 def steps() -> list[Step]:
-    return repeats.steps("substring", "Exact substring deduplication")
+    return repeats.steps("substring", "Duplicate substrings")

@@ -22,7 +22,7 @@ from pipeline.store import files
 
 
 def steps() -> list[Step]:
-    return [Step("report.shards", "Look at signals and drops", Build.shards, collect.collect)]
+    return [Step("report.shards", "Collect report statistics", Build.shards, collect.collect)]
 
 
 def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:

@@ -20,6 +20,7 @@ WIDTH, NARROW = 460, 330  # of bars and lines, two beside each other on a page; 
 _LABEL, _NOTE = 130, 70  # columns left and right of horizontal bars
 _ROW = 24
 _LINE = 13  # least distance of two labels above each other
+_LETTER = 7.0  # width of a letter, about, at 12 pixels
 
 Scale = Callable[[float], float]
 
@@ -136,7 +137,9 @@ def lines(
     points = [point for entry in series for point in entry.points]
     if not points:
         raise ValueError(f"{title}: nothing to draw")
-    left, right, top, height = 44, 84, 22, 190
+    left, top, height = 44, 22, 190
+    labels = [_series_label(entry) for entry in series if entry.points]
+    right = 20 + _LETTER * max(map(len, labels))  # what the lines are named by stands there
     bottom = top + height
     ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points), 5)
     low, high = min(ticks[0], min(y for _, y in points)), max(ticks[-1], max(y for _, y in points))
@@ -160,7 +163,7 @@ def lines(
             continue
         label_y = max([y_scale(y) + 4, *(end + _LINE for end in ends)])
         ends.append(label_y)
-        parts.append(_text(x_scale(x) + 7, label_y, f"{entry.name} {short(y)}", f"seriesname {entry.kind}"))
+        parts.append(_text(x_scale(x) + 7, label_y, _series_label(entry), f"seriesname {entry.kind}"))
     return _svg(title, description, bottom + 36, parts)
 
 
@@ -197,6 +200,10 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks or [low]
 
 
+def _series_label(entry: Series) -> str:
+    return f"{entry.name} {short(entry.points[-1][1])}" if entry.name else ""
+
+
 def _range(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return min(x for x, _ in points), max(x for x, _ in points)
 
@@ -223,7 +230,7 @@ def _stagger(places: Sequence[float], labels: Sequence[str]) -> list[int]:
     taken: list[float] = []  # where the last label in each row ends
     rows = []
     for x, label in zip(places, labels, strict=True):
-        width = 7.0 * len(label) + 8
+        width = _LETTER * len(label) + 8
         start = x - width if _reads_left(x) else x
         row = next((row for row, end in enumerate(taken) if end <= start), len(taken))
         taken[row : row + 1] = [start + width]

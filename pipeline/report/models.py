@@ -20,8 +20,6 @@ from pipeline.store import files
 _POINTS = 300
 #: Names for people of what the fine-tuning summary names; the model first, then its baselines.
 PREDICTORS = {"model": "this model", "bag_of_words": "bag of words", "majority": "most frequent label"}
-#: What summaries of earlier versions lack.
-_LATER = {"spikes": [], "warnings": [], "unigram_loss": None}
 MEASURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 
 

@@ -49,7 +49,7 @@ def steps() -> list[Step]:
             _report,
         ),
         Step("pack", "Pack tokens", _pack_items, _pack),
-        Step("pack.manifest", "Close packed tokens", _manifest_items, _manifest),
+        Step("pack.manifest", "Write the token manifests", _manifest_items, _manifest),
     ]
 
 

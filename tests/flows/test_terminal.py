@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from flows import console
+from flows.progress import TerminalReporter
 from flows.terminal import Console
 from pipeline import MillError, inspect, messages
 from pipeline.build import Build
@@ -92,3 +93,36 @@ def test_messages_of_errors_are_visible():
         assert told is not None
         assert SHOWN in told
         assert not STEERS.search(told)
+
+
+def test_the_lines_of_a_run_fit_80_columns_and_lose_nothing():
+    shown = io.StringIO()
+    name = "Pretrain a-model-with-quite-a-long-name"
+    with TerminalReporter(Console(file=shown, width=80)) as reporter:
+        with reporter.step("count", "Split off held-out documents", 1_234_567) as advance:
+            advance(1_234_567, "1234.5 MB/s")
+        with reporter.training("train", name) as progress:
+            progress(150, 150, {"loss": 6.487, "tokens_per_second": 123_456, "mfu": 0.123})
+    lines = shown.getvalue().split("\n")
+    assert max(map(len, lines)) <= 80
+    printed = "".join("".join(lines).split())
+    for whole in ("1234567of", "1234.5MB/s", "150of150", "loss6.487,123k", "12.3%"):
+        assert whole in printed
+    columns = "".join(line[2:30].strip() for line in lines)
+    assert columns.endswith(name.replace(" ", ""))
+
+
+def test_a_table_that_is_too_wide_goes_on_below_with_every_name_and_number_whole():
+    row = {"documents": 1_000_000, "bytes": 10**9, "tokens": 250_000_000, "read": 500_000_000}
+    more = {"bytes_per_token": 4.0, "reckoned": 3.5, "planned": 1e6}
+    names = [f"machine-learning-{number}" for number in range(3)]
+    found = {"tokenizer": "bpe", "rows": [{"domain": name, **row, **more} for name in names], "total": row}
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(console._tokens_table(found))
+    lines = shown.getvalue().split("\n")
+    assert max(map(len, lines)) <= 80
+    words = shown.getvalue().split()
+    for name in names:
+        assert words.count(name) == 2
+    for number in ("1,000,000", "250,000,000", "500,000,000", "1.00M", "4.00", "3.50"):
+        assert words.count(number) == 3

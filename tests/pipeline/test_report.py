@@ -18,7 +18,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import report
+from pipeline import MillError, report
 from pipeline.build import Build
 from pipeline.report import charts, formats, histograms, models, samples
 from pipeline.stages import language
@@ -327,9 +327,25 @@ def test_models_and_tokenizers_are_shown_as_their_summaries_say(tmp_path: Path):
            "bytes_per_token": 4.321, "fertility": 1.5, "unknown_rate": 0.0,
            "single_character_share": 0.1, "vocabulary_used": 0.9, "renyi_efficiency": 0.5}  # fmt: skip
     files.write_json(build.path("tokenizers", "report.json"), {"rows": [row]})
-    text = " ".join(Page(render(build)).text.split())
+    page = render(build)
+    text = " ".join(Page(page).text.split())
     for shown in ("1.375", "4.250", "7.40M", "81.2 %", "75.0 % to 87.5 %", "4.32", "90 documents"):
         assert shown in text
+    linked = re.findall(r'<li><a href="#(\w+)"', page)
+    assert linked == re.findall(r'<section id="(\w+)"', page)  # the navigation goes by the page
+    assert {"funnel", "tokenizers", "pretraining", "finetuning"} <= set(linked)
+
+
+def test_navigation_and_sections_of_the_template_are_in_one_order():
+    template = (Path(report.__file__).parent / "page.html").read_text()
+    sections = [a or b for a, b in re.findall(r'<section id="(\w+)"|include "(\w+)\.html"', template)]
+    assert re.findall(r'<li><a href="#(\w+)"', template) == sections
+
+
+def test_the_report_of_a_build_without_documents_names_the_command_that_is_missing(tmp_path: Path):
+    (step,) = report.steps()
+    with pytest.raises(MillError, match="no documents here yet; run `mill curate` first"):
+        step.items(small_build.open_small(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ VERSION = 1
 def embed(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
     """Train the embeddings ``name`` of the recipe and return their summary; at once if they are there and current.
 
-    Raises KeyError for a name that the recipe has not, ValueError where the corpus has too few words.
+    Raises pretrain.UnknownRun for a name that the recipe has not, MillError where the corpus has too few words.
     """
     config: EmbeddingConfig = pretrain.find(build.recipe.embeddings, name)
     split = files.read_json(build.path("tokenizers", "split.json"))["fingerprint"]

@@ -15,8 +15,10 @@ from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import classes, export, pretokenize
 from pipeline.tokenization.config import Script
 
+#: GPT-2's published pattern, which `pre_tokenizers.ByteLevel` has built in.
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 ENGINES = {
-    pretokenize.GPT2: pre_tokenizers.Split(Regex(export.GPT2_PATTERN), "isolated"),
+    pretokenize.GPT2: pre_tokenizers.Split(Regex(GPT2_PATTERN), "isolated"),
     pretokenize.GPT4: pre_tokenizers.Split(Regex(export.GPT4_PATTERN), "isolated"),
     pretokenize.WORDS: pre_tokenizers.WhitespaceSplit(),
     pretokenize.BERT: pre_tokenizers.BertPreTokenizer(),
