@@ -114,7 +114,7 @@ def test_the_lines_of_a_run_fit_80_columns_and_lose_nothing():
 
 def test_a_table_that_is_too_wide_goes_on_below_with_every_name_and_number_whole():
     row = {"documents": 1_000_000, "bytes": 10**9, "tokens": 250_000_000, "read": 500_000_000}
-    more = {"bytes_per_token": 4.0, "reckoned": 3.5, "planned": 1e6}
+    more = {"bytes_per_token": 4.0, "assumed": 3.5, "planned": 1e6}
     names = [f"machine-learning-{number}" for number in range(3)]
     found = {"tokenizer": "bpe", "rows": [{"domain": name, **row, **more} for name in names], "total": row}
     shown = io.StringIO()

@@ -152,6 +152,14 @@ def test_a_stage_that_others_need_is_not_left_out_alone(base: tuple[Build, dict[
         ablation.variants(recipe, ["pii"])
 
 
+def test_a_stage_whose_signals_the_rules_name_is_not_left_out_alone(base: tuple[Build, dict[str, Any]]) -> None:
+    _, values = base
+    recipe = recipes.Recipe.model_validate({**values, "rules": {"shouting": "word_count < 80"}})
+    found, kept = ablation.variants(recipe, ["heuristics", "rules"])
+    assert kept == {"heuristics": "rules needs its signals"}
+    assert set(found) == {"curated", "raw", "without-rules"}
+
+
 def test_neutral_text_is_packed_whole_with_the_builds_tokenizer(
     base: tuple[Build, dict[str, Any]], tmp_path: Path
 ) -> None:
