@@ -4,7 +4,8 @@ A passage is a run of a given number of units (tokens, sentences, lines, paragra
 the one to keep first (``keep``). A passage that has occurred before, in an earlier document or earlier in its own
 without overlap, is cut. So every unit that is cut stands in an earlier passage, too: there it is kept, or cut again for
 one yet earlier, and nothing is lost altogether. Whitespace around a cut is tidied, and words do not grow together
-(``seams``). A document of which only a few words would be left is dropped, unless others' passages are kept there.
+(``seams``). A few words between two cuts go with them, and a document of which only a few would be left is dropped,
+unless others' passages are kept there.
 
 Out of core: every shard writes the hashes of its passages in ascending order, every partition of the hash space finds
 those that occur again, every shard unites what was found into byte ranges. Two different passages are taken for one
@@ -24,14 +25,14 @@ from pydantic import Field
 from pipeline.build import Build, Outcome, Step
 from pipeline.dedup import folding, rows
 from pipeline.dedup.keep import Keep, facts, survivors_first
-from pipeline.dedup.shingles import roll, word_counts
+from pipeline.dedup.shingles import roll, word_counts, words_between
 from pipeline.dedup.units import Unit, code_of, split_units
 from pipeline.stage import Config
 from pipeline.store import files, ledger, shards
 from pipeline.text import seams, spans
 from pipeline.text.buffers import text_buffers
 
-VERSION = 2
+VERSION = 3
 
 #: A partition holds the passages of about this much text: at most some hundred million bytes of hashes.
 PARTITION_BYTES = 1 << 27
@@ -58,7 +59,8 @@ class Repeats(Config):
     ] = "longest"
     min_words_left: Annotated[int, Field(ge=0)] = Field(
         default=_WORDS_LEFT,
-        description="A document of which something was cut and fewer words are left is dropped; 0 keeps every rest.",
+        description="A document of which something was cut and fewer words are left is dropped; so are fewer words"
+        " between two cuts; 0 keeps every rest.",
     )
 
 
@@ -218,7 +220,8 @@ def _take(stage: str, build: Build, documents: np.ndarray) -> pa.Table:
 def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     """The ledger: ``spans``; as signals the share of a document's units that is cut, ``<stage>_fraction``, and the ids
     of the documents that keep them, ``<stage>_survivors``, and the words that are left where something is cut,
-    ``<stage>_words_left``. A document of which nothing would be left is dropped, and one with a rest of a few words.
+    ``<stage>_words_left``, and how many pieces of a few words between two cuts went, too, ``<stage>_fragments``. A
+    document of which nothing would be left is dropped, and one with a rest of a few words.
     """
     config, number, every = _config(build, stage), build.place(shard), build.shards()
     paths = [build.path("work", f"{stage}.repeats", partition) for partition in _partitions(build)]
@@ -244,12 +247,14 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     view = build.view(shard, before=stage)
     ranges, fraction = cut_units(view.texts, config, units)
     whole = fraction == 1
+    keeps = np.zeros(len(whole), bool)
+    keeps[keepers - number * rows.SHARD] = True
+    ranges, fragments = without_fragments(view.texts, ranges, config.min_words_left, keeps)
     tidied = seams.tidy(view.texts, ranges)
     touched = np.diff(spans.to_ranges(tidied.cuts)[0]) > 0
     words = np.full(len(whole), -1)
     words[touched] = word_counts(_rest(view.texts, tidied, touched))
-    short = touched & (words < config.min_words_left)
-    short[keepers - number * rows.SHARD] = False
+    short = touched & (words < config.min_words_left) & ~keeps
     verdicts = ledger.Verdicts(
         np.where(whole, 0, np.where(short, 1, -1)).astype(np.int16),
         np.where(short, words, fraction),
@@ -261,11 +266,30 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
         **verdicts.columns(),
         **{name: column.take(stays) for name, column in seams.columns(tidied, view.cuts).items()},
         f"{stage}_fraction": pa.array(fraction),
+        f"{stage}_fragments": pa.array(fragments),
         f"{stage}_words_left": pa.array(words.astype(np.int32), mask=~touched),
         f"{stage}_survivors": _survivors(stage, build, shard, units, survivors),
     }
     build.write_ledger(stage, shard, ledger.spread(view.alive, columns), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def without_fragments(
+    texts: pa.StringArray, ranges: pa.ListArray, least: int, spared: np.ndarray
+) -> tuple[pa.ListArray, np.ndarray]:
+    """``ranges`` and the pieces of fewer than ``least`` words between two of them; int32 [n]: how many pieces of each.
+
+    None of the texts ``spared`` (bool [n]).
+    """
+    offsets, starts, ends = spans.to_ranges(ranges)
+    text = np.repeat(np.arange(len(texts)), np.diff(offsets))
+    after = np.flatnonzero((text[1:] == text[:-1]) & ~spared[text[1:]])
+    data, first = text_buffers(texts)
+    edges = np.stack([ends[after], starts[after + 1]], 1) + first[text[after], None]
+    short = after[words_between(data, edges.ravel())[::2] < least]
+    pieces = np.bincount(text[short], minlength=len(texts))
+    between = spans.from_ranges(np.concatenate([[0], np.cumsum(pieces)]), ends[short], starts[short + 1])
+    return spans.merge([ranges, between]), pieces.astype(np.int32)
 
 
 def _rest(texts: pa.StringArray, tidied: seams.Tidied, chosen: np.ndarray) -> pa.StringArray:

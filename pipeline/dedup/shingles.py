@@ -80,8 +80,12 @@ def shingle_sets(texts: pa.StringArray, ngram: int) -> tuple[np.ndarray, np.ndar
 
 def word_counts(texts: pa.StringArray) -> np.ndarray:
     """int64 [n]: the words of each text."""
-    data, offsets = text_buffers(texts)
-    return _word_counts(data, offsets, folding.word_table())
+    return words_between(*text_buffers(texts))
+
+
+def words_between(data: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """int64 [n]: the words of ``data[edges[i]:edges[i + 1]]`` for each of n + 1 ascending edges; none for no edge."""
+    return _word_counts(data, edges, folding.word_table()) if len(edges) else np.zeros(0, np.int64)
 
 
 @njit(cache=True, nogil=True)

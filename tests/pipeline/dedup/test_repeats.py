@@ -296,6 +296,28 @@ def test_a_rest_of_a_few_words_is_dropped_by_a_rule_but_not_where_others_keep_th
     assert kept_texts == [texts[0], kept]
 
 
+def test_a_few_words_between_two_cuts_go_with_them_but_not_where_others_keep_their_passage(tmp_path):
+    one, two = (" ".join(f"{name}{i}" for i in range(30)) for name in ("one", "two"))
+    head, tail, long = (" ".join(f"{name}{i}" for i in range(20)) for name in ("head", "tail", "long"))
+    texts = [
+        f"{one} {' '.join(f'first{i}' for i in range(90))} {two}",
+        f"{head} {one} a piece of six words here {two} {tail}",
+        f"{head[::-1]} {one} {long} {two} {tail[::-1]}",
+    ]
+    build = build_of(tmp_path, texts, substring=substring.Config(length=20))
+    run(build, substring.steps())
+    kept = [text for shard in build.shards() for text in build.view(shard).texts.to_pylist()]
+    assert kept == [texts[0], f"{head} {tail}", f"{head[::-1]} {long} {tail[::-1]}"]
+    assert [entry["substring_fragments"] for entry in decisions(build, "substring").values()] == [0, 1, 0]
+    # the piece is the only copy that others' passages are kept in
+    known, other = "a paragraph of forty characters or more that is known", "another paragraph of as many characters"
+    piece = "a paragraph kept in one document, of nine words"
+    texts = [f"{known}\n\n{other}.\n\n{'long ' * 60}", f"{known}\n\n{piece}\n\n{other}.", f"{piece}\n\nx"]
+    build = build_of(tmp_path / "keeper", texts, 1, passages=passages.Config(minimum=30))
+    run(build, passages.steps())
+    assert build.view(build.shards()[1]).texts.to_pylist() == [piece]
+
+
 def test_words_do_not_grow_together_and_seams_are_tidy(tmp_path):
     shared = "/".join(f"seg{i}" for i in range(60))
     tail = " ".join(f"own{i}" for i in range(12))
