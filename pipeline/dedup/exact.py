@@ -17,7 +17,7 @@ from pydantic import Field
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.dedup import earlier, folding, rows
 from pipeline.dedup.folding import SPACE, decode, encode
-from pipeline.dedup.keep import Keep, facts, survivors_first
+from pipeline.dedup.keep import KeepOfCluster, facts, survivors_first
 from pipeline.dedup.verdicts import FINDINGS, write_verdicts
 from pipeline.stage import Config as StageConfig
 from pipeline.store import files, shards
@@ -37,13 +37,7 @@ class Config(StageConfig):
         Literal["none", "whitespace", "whitespace_and_case"],
         Field(description="what two equal texts may differ in: nothing, runs of whitespace, or those and letter case"),
     ] = "whitespace"
-    keep: Annotated[
-        Keep,
-        Field(
-            description="document of a cluster that stays: the longest, the earliest, by order of sources, or"
-            " highest by a signal"
-        ),
-    ] = "longest"
+    keep: KeepOfCluster = "longest"
 
 
 def steps() -> list[Step]:

@@ -41,6 +41,13 @@ class Highest(Config):
 #: ``longest``: most bytes of text. ``earliest``: the first id in the order in which people sort file names, numbers by
 #: value. Ids are made of source, file and record, so this is the first in its file, whatever the order of the input.
 Keep = Literal["longest", "earliest"] | Sources | Highest
+KeepOfCluster = Annotated[
+    Keep,
+    Field(
+        description="document of a cluster that stays: the longest, the earliest, by order of sources, or"
+        " highest by a signal"
+    ),
+]
 
 
 def facts(keep: Keep, view: View) -> dict[str, pa.Array]:

@@ -29,7 +29,7 @@ from pydantic import Field
 
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.dedup import clusters, folding, lsh, verify
-from pipeline.dedup.keep import Keep
+from pipeline.dedup.keep import KeepOfCluster
 from pipeline.dedup.shingles import hash_shingles, scratch
 from pipeline.dedup.verdicts import write_verdicts
 from pipeline.stage import Config as StageConfig
@@ -70,13 +70,7 @@ class Config(StageConfig):
             " in datatrove",
         ),
     ] = 0.72
-    keep: Annotated[
-        Keep,
-        Field(
-            description="document of a cluster that stays: the longest, the earliest, by order of sources, or"
-            " highest by a signal"
-        ),
-    ] = "longest"
+    keep: KeepOfCluster = "longest"
     max_cluster_size: Annotated[
         int,
         Field(
