@@ -54,7 +54,7 @@ class Held:
 
 
 def held_mill(folder: str, *arguments: str) -> None:
-    """`mill` whose build is held by both of its worker processes in the step of the MinHash signatures."""
+    """`mill` whose build is held in the step of the MinHash signatures, by whatever carries that out."""
     from flows import cli
 
     def run(build: Build, step: Step, pool: Pool) -> None:

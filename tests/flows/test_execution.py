@@ -200,9 +200,12 @@ def test_every_task_runner_gives_the_same_corpus(runner, online, topics_recipe, 
 
 @pytest.mark.slow
 def test_a_killed_build_goes_on(online, topics_recipe, tmp_path, expected):
-    command = [sys.executable, "-m", "flows.cli", "curate", str(topics_recipe), "--workers", "2"]
-    running = subprocess.Popen([*command, "--builds", str(tmp_path)], env=online, stdout=subprocess.DEVNULL)
-    wait_for(lambda: list(Path(tmp_path, "topics", "work").glob("exact.*/*")), 120)
+    at = tmp_path / "at"
+    at.mkdir()
+    command = [sys.executable, "-m", "tests.flows.stopped", "mill", str(at), "curate", str(topics_recipe)]
+    command += ["--workers", "2", "--builds", str(tmp_path)]
+    running = subprocess.Popen(command, env=online, stdout=subprocess.DEVNULL)
+    wait_for(lambda: any(at.iterdir()) or running.poll() is not None, 120)
     running.send_signal(signal.SIGKILL)
     running.wait()
     run = mill("curate", topics_recipe, "--workers", "2", "--builds", tmp_path, environment=online)

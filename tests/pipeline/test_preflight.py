@@ -67,9 +67,9 @@ def test_every_problem_is_found_at_once_with_its_field_and_in_a_moment(tmp_path)
         references=[{"name": "published", "path": f"{here}/vocabulary"}],
     )
     preflight.problems(build)  # once for what is loaded once a process
-    began = time.perf_counter()
+    began = time.process_time()
     found = preflight.problems(build)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     expected = [
         "sources[0] (gone): source 'gone': no file matches",
         "sources[1] (body): ",

@@ -54,7 +54,7 @@ def test_word_boundaries_and_order_are_part_of_a_shingle():
 def test_a_text_of_one_endless_repetition_is_hashed_in_linear_time():
     text = pa.array(["a b " * 2_000_000])
     shingle_sets(text.slice(0, 0), 5)
-    start = time.perf_counter()
+    start = time.process_time()
     hashes, _ = shingle_sets(text, 5)
     assert len(hashes) == 2
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -318,7 +319,7 @@ def test_a_row_group_is_read_in_small_batches(tmp_path):
 def test_a_dictionary_in_a_large_row_group_expands_in_small_batches(tmp_path):
     """One text, written once, in all rows of a group that other texts make too large to be held by dictionary."""
     long, rows = "long text " * 100_000, 400
-    others = "".join(f"{number:08x}" for number in range(10_000_000))  # 80 MB
+    others = random.Random(0).randbytes(40_000_000).hex()
     repeated = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([long]))
     table = pa.table({"text": repeated, "url": [others] + [""] * (rows - 1)})
     pq.write_table(table, tmp_path / "x.parquet", use_dictionary=["text"], store_schema=False)

@@ -120,7 +120,7 @@ def test_compression_is_known_by_the_first_bytes_where_the_name_does_not_say_and
 
 @pytest.mark.parametrize("ending", COMPRESS)
 def test_a_bomb_is_stopped_by_its_ratio_in_bounded_memory(tmp_path, ending):
-    bomb = stored(tmp_path, "x" + ending, COMPRESS[ending](bytes(300 << 20)))
+    bomb = stored(tmp_path, "x" + ending, COMPRESS[ending](bytes(120 << 20)))
     tracemalloc.start()
     with open_file(bomb, 200.0) as stream:
         lines = list(read_lines(stream, 1 << 20))

@@ -370,6 +370,6 @@ HOSTILE = ["@", "a@a.", "1.", "1:", "+1", "(1", "1 ", "4111-", "tel 1", "DE12 ",
 def test_time_is_linear_in_the_length_of_a_hostile_text(unit: str):
     pii.find(pa.array(["warm up"]))
     text = pa.array([unit * (1_000_000 // len(unit))])
-    start = time.perf_counter()
+    start = time.process_time()
     pii.find(text)
-    assert time.perf_counter() - start < 2, "a megabyte in quadratic time takes minutes"
+    assert time.process_time() - start < 2, "a megabyte in quadratic time takes minutes"
