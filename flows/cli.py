@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.terminal import Console
-from pipeline import MillError, messages
+from flows.running import errors, quiet_prefect, run, say, shown, study, telling_errors, terminal
+from pipeline import MillError
 
 app = typer.Typer(
     name="mill",
@@ -29,9 +26,6 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="Model files that recipes name: language ID and others.")
 app.add_typer(models_app, name="models")
-
-terminal = Console()
-errors = Console(stderr=True)
 
 
 class Runner(StrEnum):
@@ -64,7 +58,7 @@ def build(
     verbose: Verbose = False,
 ) -> None:
     """Build everything that RECIPE describes: corpus, tokenizers, models, report."""
-    _run(recipe, "report", workers, runner, builds, verbose)
+    run(recipe, "report", workers, runner.value, builds, verbose)
 
 
 @app.command()
@@ -76,7 +70,7 @@ def curate(
     verbose: Verbose = False,
 ) -> None:
     """Build up to the curated corpus: ingest, filter, deduplicate, balance."""
-    _run(recipe, "curate", workers, runner, builds, verbose)
+    run(recipe, "curate", workers, runner.value, builds, verbose)
 
 
 @app.command()
@@ -88,7 +82,7 @@ def tokenize(
     verbose: Verbose = False,
 ) -> None:
     """Build up to the tokenizers and the packed tokens."""
-    _run(recipe, "tokenize", workers, runner, builds, verbose)
+    run(recipe, "tokenize", workers, runner.value, builds, verbose)
 
 
 @app.command()
@@ -100,7 +94,7 @@ def pretrain(
     verbose: Verbose = False,
 ) -> None:
     """Build up to the pretrained models."""
-    _run(recipe, "pretrain", workers, runner, builds, verbose)
+    run(recipe, "pretrain", workers, runner.value, builds, verbose)
 
 
 @app.command()
@@ -112,7 +106,7 @@ def finetune(
     verbose: Verbose = False,
 ) -> None:
     """Build up to the fine-tuned models."""
-    _run(recipe, "finetune", workers, runner, builds, verbose)
+    run(recipe, "finetune", workers, runner.value, builds, verbose)
 
 
 @app.command()
@@ -124,7 +118,7 @@ def ladder(
     verbose: Verbose = False,
 ) -> None:
     """Train small models of several sizes on RECIPE's corpus, fit scaling laws, and predict the next size."""
-    _study(recipe, "ladder", workers, runner, builds, verbose)
+    study(recipe, "ladder", workers, runner.value, builds, verbose)
 
 
 @app.command()
@@ -136,100 +130,22 @@ def ablate(
     verbose: Verbose = False,
 ) -> None:
     """Train equal models on RECIPE's raw and curated text, and with each stage left out: what is curation worth?"""
-    _study(recipe, "ablation", workers, runner, builds, verbose)
-
-
-def _study(recipe: Path, study: str, workers: int | None, runner: Runner, builds: Path, verbose: bool) -> None:
-    with _telling_errors(verbose):
-        _quiet_prefect(verbose)
-        from flows import console
-        from flows.ablate import ablate as run_ablation
-        from flows.ladder import ladder as run_ladder
-        from flows.opening import open_build
-        from pipeline.report import studies
-        from training import preflight
-        from training.ablate import ablation_config
-        from training.ladder import ladder_config
-
-        run, check, read, view = {
-            "ladder": (run_ladder, ladder_config, studies.ladder, console.ladder_view),
-            "ablation": (run_ablation, ablation_config, studies.ablation, console.ablation_view),
-        }[study]
-        opened = open_build(recipe, builds)
-        preflight.check(opened)
-        check(opened)  # before anything starts
-        with _shown("ablate" if study == "ablation" else study, recipe, opened.root):
-            run(recipe, workers, runner.value, builds)  # pyright: ignore
-        terminal.print(view(read(opened) or {}))
+    study(recipe, "ablation", workers, runner.value, builds, verbose)
 
 
 @app.command()
 def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, verbose: Verbose = False) -> None:
     """Write the HTML report of a build as it stands, without making anything else."""
-    with _telling_errors(verbose):
-        _quiet_prefect(verbose)
+    with telling_errors(verbose):
+        quiet_prefect(verbose)
         from flows import console, parts
         from flows.execution import Pool
         from flows.opening import open_build
 
         opened = open_build(recipe, builds)
-        with _shown("report", recipe, opened.root), Pool("processes", workers or parts.cores()) as pool:
+        with shown("report", recipe, opened.root), Pool("processes", workers or parts.cores()) as pool:
             parts.report(opened, pool)
         terminal.print(console.summary_view(opened))
-
-
-def _run(
-    recipe: Path,
-    until: str,
-    workers: int | None,
-    runner: Runner,
-    builds: Path,
-    verbose: bool,
-    with_report: bool = False,
-    on_wait: Callable[[str], object] | None = None,
-) -> None:
-    """Build up to the part ``until``, and ``with_report`` write the report of what there is then.
-
-    Given ``on_wait``, another process at work on the build is waited for, and ``on_wait`` gets a line about it.
-    """
-    with _telling_errors(verbose):
-        _quiet_prefect(verbose)
-        from flows.opening import open_build
-        from training import preflight
-
-        opened = open_build(recipe, builds)
-        preflight.check(opened)  # what cannot come to an end is refused before anything starts
-
-        from flows import console, parts
-
-        with _shown("build", recipe, opened.root, until=until):
-            parts.build(recipe, until, workers, runner.value, builds, with_report, on_wait)  # pyright: ignore
-        terminal.print(console.summary_view(opened))
-
-
-def _say(line: str) -> None:
-    terminal.print(line, markup=False, highlight=False)
-
-
-@contextlib.contextmanager
-def _shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[None]:
-    """Show what is run in the block here and in the Prefect UI; a signal ends it within seconds."""
-    from flows import progress, server, stopping, tracking
-
-    url = server.find()
-    watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
-    terminal.print(f"[bold]{Path(root).name}[/] in {root}{watch}")
-    with (
-        progress.TerminalReporter(terminal) as shown,
-        progress.reporting(shown),
-        stopping.stoppable(shown.stop),
-        tracking.tracking(url, shown.tell) as tracker,
-        stopping.on_stop(lambda: tracker.cancel(3)),
-        tracking.flow(flow, f"{flow} {recipe.stem}", recipe=recipe.resolve(), **parameters),
-    ):
-        yield
-    if not shown.worked:
-        terminal.print("up to date: nothing had to be made", style="green")
 
 
 @models_app.command("pull")
@@ -237,7 +153,7 @@ def models_pull(
     names: Annotated[list[str] | None, typer.Argument(help="Names in pipeline/models.lock; all if absent.")] = None,
 ) -> None:
     """Fetch the model files named in pipeline/models.lock and check their hashes."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from pipeline import models
 
         for name, path in models.pull(names).items():
@@ -257,7 +173,7 @@ def extend_tokenizer(
     verbose: Verbose = False,
 ) -> None:
     """Add to TOKENIZER the words of a domain that shorten its text most; with --model, embeddings for them too."""
-    with _telling_errors(verbose):
+    with telling_errors(verbose):
         from flows import console
         from flows.extension import extend
 
@@ -284,8 +200,8 @@ def train_lm(
     verbose: Verbose = False,
 ) -> None:
     """Train an n-gram model for KenLM from INPUTS; a recipe names it as `perplexity: {models: {en: OUTPUT}}`."""
-    with _telling_errors(verbose):
-        _quiet_prefect(verbose)
+    with telling_errors(verbose):
+        quiet_prefect(verbose)
         from pipeline import recipe as recipes
         from pipeline.language_model.from_files import Config
 
@@ -295,7 +211,7 @@ def train_lm(
         from flows import console
         from flows.language_model import language_model, rows
 
-        with _shown("train-lm", output, str(output)):
+        with shown("train-lm", output, str(output)):
             facts = language_model(config, output)
         terminal.print(console.facts_view(str(output), rows(facts), facts["reused"]))
 
@@ -307,7 +223,7 @@ def why(
     builds: Builds = BUILDS,
 ) -> None:
     """Explain why a document is in the corpus or not: every signal, rule, value, threshold and margin."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from flows.opening import latest_build, open_build
         from pipeline import inspect
@@ -333,7 +249,7 @@ def forget(
     The ids go on a list beside the build, so no later run brings them back, whatever the sources hold. Shards, corpus,
     index, tokens and report are rebuilt; the next `mill build` retrains models. Waits for another run of the build.
     """
-    with _telling_errors(verbose):
+    with telling_errors(verbose):
         from datetime import date
 
         from flows import console
@@ -346,13 +262,13 @@ def forget(
         found = open_build(recipe, builds) if recipe else latest_build(builds)
         opened = finished_build(found.root)
         path = recipe or recipe_of(opened)
-        record(opened, documents, date.today(), _say)
+        record(opened, documents, date.today(), say)
         there = {name: files.exists(opened.path(name)) for name in ("tokens", "report")}
         trained = any(models.summaries(opened, section) for section in ("pretrain", "finetune"))
         terminal.print("marked for removal; removing now")
     until = "tokenize" if there["tokens"] else "curate"
-    _run(path, until, workers, runner, builds, verbose, there["report"], _say)
-    with _telling_errors(verbose):
+    run(path, until, workers, runner.value, builds, verbose, there["report"], say)
+    with telling_errors(verbose):
         opened = open_build(path, builds)
         for name in documents:
             if told := inspect.forgotten_document(opened, name):
@@ -372,7 +288,7 @@ def verify(
     builds: Builds = BUILDS,
 ) -> None:
     """Read every file of a build and name those that are damaged or not there; exit code 1 if there are any."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows.opening import latest_build, open_build
         from pipeline import verify as checking
         from pipeline.messages import visible
@@ -407,7 +323,7 @@ def whatif(
     builds: Builds = BUILDS,
 ) -> None:
     """Preview the effect of changed settings on the build of RECIPE, reusing stored measurements."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from flows.opening import finished_build, open_build
         from flows.settings import parse
@@ -440,7 +356,7 @@ def budget(
     names; before it is curated, from the sizes of its sources. Of a corpus: a GPT-2 trained on it. Of a model: what it
     took.
     """
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from flows.settings import amount
         from training import plans
@@ -475,7 +391,7 @@ def lineage(
     ] = None,
 ) -> None:
     """Show the documents behind a training step of MODEL, or behind the largest spikes of its loss."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from training import lineage as lineages
 
@@ -499,7 +415,7 @@ def sample(
     builds: Builds = BUILDS,
 ) -> None:
     """Show documents that a rule dropped, or nearly did: always the same ones."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from flows.opening import finished_build, open_build
         from pipeline.sample import sample as choose
@@ -511,7 +427,7 @@ def sample(
 @app.command()
 def overlap(recipe: Recipe, builds: Builds = BUILDS) -> None:
     """Compare which rules drop the same documents, and what each one adds to the others."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from flows.opening import finished_build, open_build
         from pipeline.overlap import overlap as compare
@@ -526,7 +442,7 @@ def diff(
     builds: Builds = BUILDS,
 ) -> None:
     """Compare two builds: which documents differ, and because of which change."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from flows.opening import finished_build
         from pipeline.diff import diff as compare
@@ -539,7 +455,7 @@ def diff(
 @app.command()
 def runs(builds: Builds = BUILDS) -> None:
     """List the builds in this folder: when they ran, how they ended, what they kept."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from pipeline import inspect
 
@@ -554,7 +470,7 @@ def fields(
     ] = None,
 ) -> None:
     """Explain the fields of a recipe: type, default and purpose."""
-    with _telling_errors(False):
+    with telling_errors(False):
         from flows import console
         from flows import fields as reference
 
@@ -583,8 +499,8 @@ def serve(
     port: Port = 4200,
 ) -> None:
     """Build RECIPE on a schedule, from this process, until it is stopped."""
-    with _telling_errors(False):
-        _quiet_prefect(verbose=True)
+    with telling_errors(False):
+        quiet_prefect(verbose=True)
         from flows import serving
         from flows.opening import open_build
         from flows.server import server
@@ -604,7 +520,7 @@ def serve(
 @app.command()
 def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser")] = False) -> None:
     """Start the Prefect server on 127.0.0.1 (or find it running) and open its UI."""
-    with _telling_errors(False):
+    with telling_errors(False):
         import time
         import webbrowser
 
@@ -617,33 +533,6 @@ def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser
                 webbrowser.open(address)
             while True:
                 time.sleep(3600)
-
-
-def _quiet_prefect(verbose: bool) -> None:
-    """Keep Prefect's log out of the terminal unless it is asked for; the server keeps it all. Telemetry stays off."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    if not verbose:
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-
-
-@contextlib.contextmanager
-def _telling_errors(verbose: bool) -> Iterator[None]:
-    """Turn an error that names its remedy into one message; a fault of ours keeps its traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from here")
-        raise typer.Exit(130) from None
-    except (typer.Exit, typer.Abort):
-        raise
-    except BaseException as error:
-        told = None if verbose else messages.message(error)
-        if told is None:
-            raise
-        errors.print("[bold red]error[/] ", end="")
-        errors.print(told, markup=False, highlight=False)
-        raise typer.Exit(1) from None
 
 
 def main() -> None:

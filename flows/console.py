@@ -465,7 +465,7 @@ def _rules_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Column
     ]
     for stage, rule in dict.fromkeys([*dropped[1], *dropped[0]]):
         now, then = (side.get((stage, rule), 0) for side in dropped)
-        name = f"{formats.title(stage)}: {formats.rule(rule)}"
+        name = formats.rule_of_stage(stage, rule)
         table.add_row(Text(name), formats.count(now), formats.count(then), _change(now, then))
     return table
 
@@ -496,9 +496,7 @@ def overlap_view(found: Overlap) -> RenderableType:
     for entry in found.rules:
         if entry.documents:
             counts = (entry.documents, entry.dropped, entry.alone)
-            rules.add_row(
-                Text(f"{formats.title(entry.stage)}: {formats.rule(entry.rule)}"), *map(formats.count, counts)
-            )
+            rules.add_row(Text(formats.rule_of_stage(entry.stage, entry.rule)), *map(formats.count, counts))
     pairs = _Columns("Rule", "and rule", "Documents|", "Jaccard|")
     for pair in found.pairs:
         names = (Text(formats.rule(name)) for name in pair.rules)

@@ -91,7 +91,7 @@ def on_record(
         with on_stop(lambda: close("cancelled")):
             try:
                 yield
-            except Exception as error:
+            except Exception as error:  # handled nowhere here: the record says how the run ended, and it goes on
                 close("failed", files.masked(f"{type(error).__name__}: {error}"))
                 raise
             except BaseException:  # an interrupt, or Prefect's own signal to end

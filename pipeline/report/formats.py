@@ -50,6 +50,11 @@ def rule(name: str) -> str:
     return ": ".join(words(part) for part in parts)
 
 
+def rule_of_stage(stage: str, name: str) -> str:
+    """A rule with the title of its stage, and nothing twice: ``Perplexity: too high``."""
+    return f"{title(stage)}: {rule(name).removeprefix(f'{words(stage)} ')}"
+
+
 def count(value: float) -> str:
     """A whole number in groups of three: 1,234,567."""
     return f"{round(value):,}"

@@ -462,3 +462,16 @@ def test_a_rule_is_named_with_its_subject():
     assert formats.rule("perplexity.too_high") == "perplexity too high"
     assert formats.rule("language.not_wanted") == "language not wanted"
     assert formats.rule("gopher.mean_word_length") == "gopher: mean word length"
+
+
+@pytest.mark.parametrize(
+    ("stage", "rule", "shown"),
+    [
+        ("perplexity", "perplexity.too_high", "Perplexity: too high"),
+        ("language", "language.not_wanted", "Language ID: not wanted"),
+        ("heuristics", "gopher_quality.min_words", "Heuristic filters: gopher quality: min words"),
+        ("minhash", "near_duplicate", "Near-duplicates: near duplicate"),
+    ],
+)
+def test_a_rule_beside_its_stage_says_nothing_twice(stage: str, rule: str, shown: str):
+    assert formats.rule_of_stage(stage, rule) == shown
