@@ -183,9 +183,13 @@ def replacing(path: str, summed: bool = True) -> Iterator[IO[bytes]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        if summed:
+        # noted but absent is lost to one of these, so at first it is there before it is noted
+        new = target.name in checksums.LASTING and not checksums.sidecar(target).exists()
+        if summed and not new:
             checksums.note(target, aside)
         aside.replace(target)
+        if summed and new:
+            checksums.note(target, target)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import MillError
-from pipeline.store import files
+from pipeline.store import checksums, files
 
 
 @pytest.mark.parametrize("content", [b'{"a": 1', b'{"a": "\xff"}', b"", b"\x00" * 10])
@@ -24,3 +24,19 @@ def test_a_folder_is_whole_if_each_stated_file_has_its_size(tmp_path):
     assert not files.are_there(str(tmp_path), stated)
     (tmp_path / "a").unlink()
     assert not files.are_there(str(tmp_path), stated)
+
+
+def test_a_list_that_no_run_makes_again_is_there_before_it_is_noted(tmp_path, monkeypatch):
+    """Else whoever reads in between, or after a kill there, is told that it was lost."""
+    path, seen, note = str(tmp_path / "forgotten.json"), [], checksums.note
+
+    def noting(target, content):
+        seen.append(target.exists())
+        note(target, content)
+
+    monkeypatch.setattr(checksums, "note", noting)
+    for value in ({"a": 1}, {"b": 2}):
+        files.write_json(path, value)
+        assert files.read_json(path) == value
+        assert files.is_noted(path)
+    assert seen == [True, True]
