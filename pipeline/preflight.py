@@ -23,7 +23,7 @@ from pipeline.decontaminate import evaluation
 from pipeline.dedup import earlier
 from pipeline.language_model import training
 from pipeline.language_model.reference import TRAINED
-from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source
+from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
 from pipeline.stage import Stage
@@ -174,7 +174,7 @@ def _readable(source: Source, error_budget: float) -> None:
 
     What lies elsewhere is listed and not read.
     """
-    if isinstance(source, Environment) or (isinstance(source, Hub) and not files.exists(source.dataset)):
+    if isinstance(source, Environment) or (isinstance(source, Hub) and not hub.is_local(source)):
         return  # always there, and slow to list; or a question to the hub
     reader = READERS[source.kind]
     found = reader.list_files(source)

@@ -42,6 +42,7 @@ from pipeline.sources.base import (
     file_name,
     printable,
 )
+from pipeline.sources.reading import bounded
 from pipeline.sources.reading import identity as identity
 
 VERSION = 1
@@ -131,6 +132,7 @@ def list_files(config: Environment) -> list[File]:
     return sorted(found, key=lambda file: file.name)
 
 
+@bounded
 def read(config: Environment, file: File) -> Iterator[Document | Rejected]:
     root_name, _, inside = file.name.partition("/")
     path = Path(inside)

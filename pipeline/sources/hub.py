@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pyarrow as pa
 import xxhash
 from pydantic import Field
 
-from pipeline.sources import parquet, reading
-from pipeline.sources.base import File, Ids, NoFiles, Record, RecordConfig, Rejected, file_name, to_document
+from pipeline.sources import class_labels, parquet, reading
+from pipeline.sources.base import File, Ids, NoFiles, Record, RecordConfig, file_name, printable, to_document
 from pipeline.store import checksums, files
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-VERSION = 1
+VERSION = 2
+#: Every name that can be the id of a dataset on the hub.
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 #: Stands for the size of a shard that the hub does not tell: a part of its own.
 _UNKNOWN_SIZE = 1 << 30
 
@@ -44,33 +47,67 @@ class Hub(RecordConfig):
     ] = None
 
 
+def is_local(config: Hub) -> bool:
+    """Whether all of ``list_files`` can be known without asking the hub: a local folder, or no id of a dataset."""
+    return Path(config.dataset).exists() or not _ID.fullmatch(config.dataset)
+
+
 def list_files(config: Hub) -> list[File]:
-    """The Arrow files of a saved dataset; else one entry a shard of the stream, its path naming the commit."""
+    """The Arrow files of a saved dataset; else one entry a shard of the stream, its path naming the commit.
+
+    Raises NoFiles if the dataset or its split is not there.
+    """
     folder = Path(config.dataset)
+    if not folder.is_dir():
+        if is_local(config):
+            what = "is a file, not a folder" if folder.exists() else "is neither a folder here nor the id of a dataset"
+            raise NoFiles(f"source {config.name!r}: {config.dataset!r} {what}; correct `dataset` in the recipe")
+        return _shards(config, _commit(config), None)
     if (folder / "dataset_dict.json").exists():
-        splits = files.read_json(str(folder / "dataset_dict.json"))["splits"]
+        splits = _stated(folder / "dataset_dict.json", "splits")
         if config.split not in splits:
-            raise NoFiles(f"source {config.name!r}: {folder} has no split {config.split!r}, but {', '.join(splits)}")
+            raise _no_split(config, splits)
         folder /= config.split
-    if (folder / "state.json").exists():
-        names = [entry["filename"] for entry in files.read_json(str(folder / "state.json"))["_data_files"]]
-        found = [
-            File(str(folder / name), file_name(f"{config.split}/{name}"), (folder / name).stat().st_size)
-            for name in names
-        ]
-        return sorted(found, key=lambda file: file.name)
-    commit = "local" if folder.is_dir() else _commit(config)
+    if not (folder / "state.json").exists():
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return _shards(config, "local", size)
+    stated = files.read_json(str(folder / "state.json")).get("_split")
+    # datasets names the split of a part of one train[:10%]; a dataset made in memory has none
+    if Path(config.dataset) == folder and config.split not in (stated, str(stated or "train").partition("[")[0]):
+        raise _no_split(config, [stated] if stated else [])
+    names = [entry["filename"] for entry in _stated(folder / "state.json", "_data_files")]
+    found = [
+        File(str(folder / name), file_name(f"{config.split}/{name}"), (folder / name).stat().st_size) for name in names
+    ]
+    return sorted(found, key=lambda file: file.name)
+
+
+def _shards(config: Hub, commit: str, size: int | None) -> list[File]:
+    """An entry for each shard of the stream; ``size`` is that of all in bytes, None for what the hub says."""
     stream = _open(config, commit)
-    size = (stream.info.download_size or 0) // stream.num_shards or _UNKNOWN_SIZE
+    each = (size or stream.info.download_size or 0) // stream.num_shards or _UNKNOWN_SIZE
     return [
-        File(f"{config.dataset}@{commit}", f"{config.split}-{index:05d}", size) for index in range(stream.num_shards)
+        File(f"{config.dataset}@{commit}", f"{config.split}-{index:05d}", each) for index in range(stream.num_shards)
     ]
 
 
+def _stated(path: Path, key: str) -> list[Any]:
+    found = files.read_json(str(path)).get(key)
+    if not isinstance(found, list):
+        raise files.DamagedFile(f"{path}: has no list {key!r}. Save the dataset again.")
+    return found
+
+
+def _no_split(config: Hub, splits: Iterable[object]) -> NoFiles:
+    known = ", ".join(map(str, splits))
+    there = f"it has {known}" if known else "it was saved without splits: leave `split` out"
+    return NoFiles(f"source {config.name!r}: the dataset {config.dataset!r} has no split {config.split!r}; {there}")
+
+
 def identity(config: Hub, file: File) -> str:
-    """The content of local files; of a hub dataset the commit."""
+    """The content of local files, of a saved dataset its features, too; of a hub dataset the commit."""
     if _is_saved(file):
-        return reading.identity(config, file)
+        return files.fingerprint(reading.identity(config, file), _features(file))
     folder = Path(config.dataset)
     if not folder.is_dir():
         return file.path
@@ -81,29 +118,36 @@ def identity(config: Hub, file: File) -> str:
     return digest.hexdigest()
 
 
+@reading.bounded
 def read(config: Hub, file: File) -> Iterator[Record]:
     if _is_saved(file):
-        yield from parquet.read(config, file)
+        features = _features(file)
+        yield from parquet.read_rows(config, file, class_labels.naming(features) if features else None)
         return
     ids = Ids(config.name, file)
-    stream = _open(config, file.path.rpartition("@")[2])
-    shard = stream.shard(stream.num_shards, int(file.name.rpartition("-")[2]))
-    position = 0
-    try:
+    with _reaching(config):
+        stream = _open(config, file.path.rpartition("@")[2])
+        named = class_labels.naming(stream.features.to_dict()) if stream.features else None
+        shard = stream.shard(stream.num_shards, int(file.name.rpartition("-")[2]))
         for position, record in enumerate(shard, 1):
-            yield to_document(config, file, ids, record, position)
-    except (pa.ArrowException, ValueError) as error:
-        yield Rejected(file.path, position + 1, None, "the dataset is damaged", str(error)[:500])
+            yield to_document(config, file, ids, named(record) if named else record, position)
 
 
 def _is_saved(file: File) -> bool:
     return file.name.endswith(".arrow")
 
 
+def _features(file: File) -> dict[str, Any] | None:
+    """What ``datasets`` noted of the columns of a saved dataset; None: what the file's own schema says holds."""
+    path = Path(file.path).with_name("dataset_info.json")
+    return files.read_json(str(path)).get("features") if path.exists() else None
+
+
 def _commit(config: Hub) -> str:
     from huggingface_hub import HfApi
 
-    commit = HfApi().dataset_info(config.dataset, revision=config.revision).sha
+    with _reaching(config):
+        commit = HfApi().dataset_info(config.dataset, revision=config.revision).sha
     assert commit is not None
     return commit
 
@@ -112,8 +156,43 @@ def _open(config: Hub, commit: str) -> IterableDataset:
     from datasets import load_dataset
 
     revision = None if commit == "local" else commit
-    stream = load_dataset(config.dataset, config.subset, split=config.split, revision=revision, streaming=True)
+    with _reaching(config):
+        try:
+            stream = load_dataset(config.dataset, config.subset, split=config.split, revision=revision, streaming=True)
+        except ValueError as error:  # about the arguments
+            remedy = "correct `split` or `subset` in the recipe"
+            raise NoFiles(f"source {config.name!r}: the dataset {config.dataset!r}: {error}; {remedy}") from error
     if config.metadata_fields is not None and stream.column_names is not None:
         wanted = parquet.columns(config) or set()
         stream = stream.select_columns([name for name in stream.column_names if name in wanted])
     return stream
+
+
+@contextlib.contextmanager
+def _reaching(config: Hub) -> Iterator[None]:
+    """Errors of the hub and of ``datasets`` become NoFiles, which names the dataset; those of content Damaged."""
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from huggingface_hub import errors
+
+    start = f"source {config.name!r}: the dataset {config.dataset!r}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        remedy = "ask for access on its page, and log in with `hf auth login`"
+        raise NoFiles(f"{start} is given only to those who accept its conditions; {remedy}") from error
+    except errors.RevisionNotFoundError as error:
+        raise NoFiles(f"{start} has no revision {config.revision!r}; correct `revision` in the recipe") from error
+    except (errors.RepositoryNotFoundError, DatasetNotFoundError) as error:
+        remedy = "correct `dataset` in the recipe; for a private one log in with `hf auth login`"
+        raise NoFiles(f"{start} is neither a folder here nor on the hub; {remedy}") from error
+    except FileNotFoundError as error:  # DataFilesNotFoundError and EmptyDatasetError among them
+        if error.errno is not None:
+            raise
+        raise NoFiles(f"{start}: {error}; correct `dataset` in the recipe") from error
+    except DatasetsError as error:
+        raise reading.Damaged(printable(f"{type(error).__name__}: {error}"[:200])) from error
+    except errors.HfHubHTTPError.__bases__ as error:  # those of the system and of the HTTP library
+        if Path(config.dataset).is_dir():
+            raise
+        remedy = "if it is a folder, correct `dataset`; else check your connection, and run the same command again"
+        raise NoFiles(f"{start} is no folder here, and the hub was not reached ({error}); {remedy}") from error

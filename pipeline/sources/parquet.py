@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from pipeline.sources import messages, pages
+from pipeline.sources import class_labels, messages, pages
 from pipeline.sources.base import (
     File,
     FileConfig,
@@ -30,11 +30,12 @@ from pipeline.sources.base import (
 from pipeline.sources.reading import EXPANDS, FREE, OF_CONTENT, Damaged, bounded, open_raw
 from pipeline.sources.reading import identity as identity
 
-VERSION = 4
+VERSION = 5
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
 _MAGIC = b"ARROW1"
 _ARROW = (".arrow", ".feather")
+_HUGGING_FACE = b"huggingface"
 #: Rows without a text on end are rejected together from this number on.
 _LONG_RUN = 1000
 _FAILURES = (*OF_CONTENT, OSError)
@@ -52,6 +53,14 @@ def list_files(config: Parquet) -> list[File]:
 
 @bounded
 def read(config: RecordConfig, file: File) -> Iterator[Record]:
+    yield from read_rows(config, file)
+
+
+def read_rows(config: RecordConfig, file: File, named: class_labels.Named | None = None) -> Iterator[Record]:
+    """The rows of ``file`` as records; ``named`` puts the names of labels into a row (None: as the file's schema says).
+
+    Raises Damaged, and what a parser raises.
+    """
     ids = Ids(config.name, file)
     position = 0
     batches = _arrow_batches if file.name.lower().endswith(_ARROW) else _parquet_batches
@@ -61,6 +70,8 @@ def read(config: RecordConfig, file: File) -> Iterator[Record]:
                 yield batch.damage.unread(file, position)
                 position += batch.rows
                 continue
+            about = (batch.schema.metadata or {}).get(_HUGGING_FACE)
+            naming = named or (class_labels.of_schema(about) if about else None)
             for piece, is_empty in _pieces(batch, config.text_field):
                 if is_empty:
                     reason = f"field {config.text_field!r} is NoneType, not a text"
@@ -72,7 +83,7 @@ def read(config: RecordConfig, file: File) -> Iterator[Record]:
                     if row is None:
                         yield Rejected(file.path, position, None, "invalid UTF-8")
                     else:
-                        yield to_document(config, file, ids, row, position)
+                        yield to_document(config, file, ids, naming(row) if naming else row, position)
 
 
 class _Lost(NamedTuple):
@@ -206,7 +217,9 @@ def _named_apart(batch: pa.RecordBatch) -> pa.RecordBatch:
     for name in batch.schema.names:
         free = (other for number in count(1) if (other := f"{name}.{number}") not in batch.schema.names)
         names.append(name if name not in names else next(other for other in free if other not in names))
-    return batch if names == batch.schema.names else pa.RecordBatch.from_arrays(batch.columns, names)
+    if names == batch.schema.names:
+        return batch
+    return pa.RecordBatch.from_arrays(batch.columns, names, metadata=batch.schema.metadata)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -227,7 +240,7 @@ def _decoded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     for start, end in pairwise(edges):
         piece = batch.slice(start, end - start)
         plain = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in piece.columns]
-        yield pa.RecordBatch.from_arrays(plain, piece.schema.names)
+        yield pa.RecordBatch.from_arrays(plain, piece.schema.names, metadata=piece.schema.metadata)
 
 
 def _arrow_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: float) -> Iterator[pa.RecordBatch | _Lost]:

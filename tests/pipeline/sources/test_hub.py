@@ -50,7 +50,7 @@ def test_of_a_saved_dataset_with_splits_the_named_one_is_read(tmp_path):
     both.save_to_disk(tmp_path / "saved")
     assert summary(read(tmp_path / "saved")) == EXPECTED
     assert summary(read(tmp_path / "saved", split="test")) == EXPECTED[:2]
-    with pytest.raises(NoFiles, match=r"no split 'dev', but train, test"):
+    with pytest.raises(NoFiles, match=r"no split 'dev'; it has train, test"):
         read(tmp_path / "saved", split="dev")
 
 
@@ -101,3 +101,100 @@ def test_the_library_is_imported_only_when_it_is_used():
     code = "import sys, pipeline.sources; print({'datasets', 'trafilatura', 'resiliparse'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+LABELS = datasets.Features(
+    {
+        "text": datasets.Value("string"),
+        "label": datasets.ClassLabel(names=["neg", "pos"]),
+        "tags": datasets.List(datasets.ClassLabel(names=["x", "y"])),
+        "about": {"kind": datasets.ClassLabel(names=["m", "n"])},
+    }
+)
+LABELLED = [
+    {"text": "one", "label": 1, "tags": [1, 0], "about": {"kind": 0}},
+    {"text": "two", "label": -1, "tags": [], "about": None},
+]
+NAMED = [
+    {"label": "pos", "tags": ["y", "x"], "about": {"kind": "m"}},
+    {"label": -1, "tags": [], "about": {"kind": None}},
+]
+
+
+def labels(found: list[Any]) -> list[dict]:
+    return [orjson.loads(row.metadata) for row in found]
+
+
+@pytest.mark.parametrize("form", ["saved", "saved with splits", "folder"])
+def test_labels_have_their_names_wherever_they_are(form, tmp_path):
+    data = datasets.Dataset.from_list(LABELLED, features=LABELS)
+    if form == "saved":
+        data.save_to_disk(tmp_path / "d")
+    elif form == "folder":
+        data.to_parquet(tmp_path / "d" / "train.parquet")
+    else:
+        datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / "d")
+    found = labels(read(tmp_path / "d"))
+    assert [{**row, "about": row["about"] or {"kind": None}} for row in found] == NAMED
+    assert read(tmp_path / "d", domain_field="label")[0].domain == "pos"
+
+
+def test_renamed_labels_are_read_again(tmp_path):
+    data = datasets.Dataset.from_list(LABELLED, features=LABELS)
+    data.save_to_disk(tmp_path / "d")
+    config = Hub(name="h", dataset=str(tmp_path / "d"))
+    (file,) = hub.list_files(config)
+    before = hub.identity(config, file)
+    path = tmp_path / "d/dataset_info.json"
+    path.write_text(path.read_text().replace('"pos"', '"positive"'))
+    assert hub.identity(config, file) != before
+    assert labels(list(hub.read(config, file)))[0]["label"] == "positive"
+
+
+def test_a_split_that_is_not_there_is_refused_by_those_that_are(tmp_path):
+    data = datasets.Dataset.from_list(ROWS)
+    data.save_to_disk(tmp_path / "nameless")
+    assert len(read(tmp_path / "nameless")) == len(ROWS)
+    with pytest.raises(NoFiles, match="no split 'dev'; it was saved without splits: leave `split` out"):
+        read(tmp_path / "nameless", split="dev")
+
+    datasets.Dataset.from_list(ROWS, split=datasets.Split.TEST).save_to_disk(tmp_path / "test")
+    assert len(read(tmp_path / "test", split="test")) == len(ROWS)
+    with pytest.raises(NoFiles, match="no split 'train'; it has test"):
+        read(tmp_path / "test")
+
+    data.to_parquet(tmp_path / "folder" / "train.parquet")
+    with pytest.raises(NoFiles, match=r"folder'.*dev.*train.*correct `split`"):
+        read(tmp_path / "folder", split="dev")
+
+
+@pytest.mark.parametrize("dataset", ["news/misspelt", "misspelt"])
+def test_a_dataset_that_is_not_there_is_named_with_what_to_do(dataset, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # read when it was imported
+    with pytest.raises(NoFiles, match=rf"source 'h': the dataset '{dataset}' is no folder here, .*correct `dataset`"):
+        hub.list_files(Hub(name="h", dataset=dataset))
+
+
+@pytest.mark.parametrize("dataset", ["./misspelt", "data/news/train", "/nowhere", "s3://bucket/news"])
+def test_a_path_that_is_not_there_is_refused_before_any_work_and_without_the_hub(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Hub(name="h", dataset=dataset)
+    assert hub.is_local(config)
+    with pytest.raises(NoFiles, match="neither a folder here nor the id of a dataset"):
+        hub.list_files(config)
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(NoFiles, match=rf"{tmp_path}.*correct `dataset`"):
+        read(tmp_path)
+
+
+def test_damage_to_a_file_of_a_folder_is_an_account_of_what_was_not_read(tmp_path):
+    good, bad = tmp_path / "train-0.jsonl", tmp_path / "train-1.jsonl"
+    good.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in ROWS))
+    bad.write_bytes(b'{"text": "whole"}\n{"text": ')
+    found = read(tmp_path)
+    assert len([row for row in found if isinstance(row, Document)]) >= len(ROWS)
+    assert isinstance(found[-1], Unread)
+    assert found[-1].bytes > 0
