@@ -77,7 +77,8 @@ def list_files(config: Hub) -> list[File]:
         raise _no_split(config, [stated] if stated else [])
     names = [entry["filename"] for entry in _stated(folder / "state.json", "_data_files")]
     found = [
-        File(str(folder / name), file_name(f"{config.split}/{name}"), (folder / name).stat().st_size) for name in names
+        File(str(folder / name), file_name(f"{config.split}/{Path(name).name}"), (folder / name).stat().st_size)
+        for name in names
     ]
     return sorted(found, key=lambda file: file.name)
 
@@ -127,7 +128,7 @@ def read(config: Hub, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
     with _reaching(config):
         stream = _open(config, file.path.rpartition("@")[2])
-        named = class_labels.naming(stream.features.to_dict()) if stream.features else None
+        named = class_labels.naming(dict(stream.features.to_dict())) if stream.features else None
         shard = stream.shard(stream.num_shards, int(file.name.rpartition("-")[2]))
         for position, record in enumerate(shard, 1):
             yield to_document(config, file, ids, named(record) if named else record, position)
@@ -191,7 +192,7 @@ def _reaching(config: Hub) -> Iterator[None]:
         raise NoFiles(f"{start}: {error}; correct `dataset` in the recipe") from error
     except DatasetsError as error:
         raise reading.Damaged(printable(f"{type(error).__name__}: {error}"[:200])) from error
-    except errors.HfHubHTTPError.__bases__ as error:  # those of the system and of the HTTP library
+    except (OSError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]  # of its HTTP library
         if Path(config.dataset).is_dir():
             raise
         remedy = "if it is a folder, correct `dataset`; else check your connection, and run the same command again"

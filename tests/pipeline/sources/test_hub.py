@@ -191,10 +191,12 @@ def test_an_empty_folder_is_named(tmp_path):
 
 
 def test_damage_to_a_file_of_a_folder_is_an_account_of_what_was_not_read(tmp_path):
-    good, bad = tmp_path / "train-0.jsonl", tmp_path / "train-1.jsonl"
+    folder = tmp_path / "d"
+    folder.mkdir()
+    good, bad = folder / "train-0.jsonl", folder / "train-1.jsonl"
     good.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in ROWS))
     bad.write_bytes(b'{"text": "whole"}\n{"text": ')
-    found = read(tmp_path)
+    found = read(folder)
     assert len([row for row in found if isinstance(row, Document)]) >= len(ROWS)
     assert isinstance(found[-1], Unread)
     assert found[-1].bytes > 0
