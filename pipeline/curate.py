@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import balance, canaries, funnel, ingest, materialise
+from pipeline import balance, canaries, card, funnel, ingest, materialise
 from pipeline.build import STAGES, Step, measure_step
 from pipeline.decontaminate import stage as decontaminate
 from pipeline.dedup import exact, index, minhash, passages, substring
@@ -32,7 +32,8 @@ def steps(recipe: Recipe) -> list[Step]:
     """Every step from the sources to the curated corpus that ``recipe`` asks for, in order."""
     indexed = index.steps() if recipe.index else []
     planted = canaries.steps() if recipe.canaries else []
-    return [*ingest.steps(), *stage_steps(recipe), *planted, *indexed, *materialise.steps(), *funnel.steps()]
+    accounted = [*materialise.steps(), *funnel.steps(), *card.steps()]
+    return [*ingest.steps(), *stage_steps(recipe), *planted, *indexed, *accounted]
 
 
 def stage_steps(recipe: Recipe) -> list[Step]:

@@ -140,7 +140,8 @@ def _close_account(build: Build, item: str) -> Outcome:
 
 
 def summarise(rows: list[dict], stages: tuple[str, ...]) -> dict:
-    """The funnel as JSON: a list of stages, each with documents and bytes out, drops per rule, and both by domain."""
+    """The funnel as JSON: a list of stages, each with documents and bytes out, drops per rule, and both by domain; and
+    the languages of what was kept."""
 
     def empty() -> dict[str, int]:
         return {"documents": 0, "bytes": 0}
@@ -174,7 +175,16 @@ def summarise(rows: list[dict], stages: tuple[str, ...]) -> dict:
                 "sources": dict(sorted(sources.items())),
             }
         )
-    return {"stages": entries}
+    return {"stages": entries, "languages": _kept_languages(rows, stages[-1] if stages else "ingest")}
+
+
+def _kept_languages(rows: list[dict], last: str) -> dict[str, dict[str, int]]:
+    """Documents and bytes of each language that were left after the stage ``last``; {} if no stage named any."""
+    return {
+        row["language"]: {"documents": row["documents_sum"], "bytes": row["bytes_sum"]}
+        for row in sorted(rows, key=lambda row: row["language"] or "")
+        if row["language"] is not None and row["stage"] == last and row["rule"] == KEPT
+    }
 
 
 def check(funnel: dict, ingested: dict, corpus: dict) -> None:

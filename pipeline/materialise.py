@@ -1,7 +1,8 @@
 """The curated corpus: verdicts, span cuts and redactions applied; text is written a second and last time.
 
-The folder opens with ``datasets.load_from_disk``, each shard with ``datasets.Dataset.from_file``. Beside the document's
-columns stands ``repeats`` (int32): how many times training reads it per pass. Its text is stored once.
+The folder opens with ``datasets.load_dataset``, which copies it to its cache, and on a mounted disk with
+``datasets.load_from_disk``, which maps the shards as they are; each shard with ``datasets.Dataset.from_file``. Beside
+the document's columns stands ``repeats`` (int32): how many times training reads it per pass. Its text is stored once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from pipeline.build import Build, Outcome, Step
 from pipeline.store import files, shards
 
 VERSION = 2
+#: Of the files beside the shards.
+_LAYOUT = 2
+_SPLIT = "train"
 CORPUS_SCHEMA = shards.DOCUMENT_SCHEMA.append(pa.field("repeats", pa.int32(), nullable=False))
 
 
@@ -78,7 +82,7 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     """Name the shards, drop those of an earlier layout, and add what ``datasets`` wants to see."""
     names = [shard_name(build, shard) for shard in build.shards()]
     made_by = [shards.read_fingerprint(build.path("corpus", name)) for name in names]
-    fingerprint = files.fingerprint("corpus.manifest", VERSION, made_by)
+    fingerprint = files.fingerprint("corpus.manifest", VERSION, _LAYOUT, made_by)
     path = build.path("corpus", item)
     there = all(files.exists(build.path("corpus", name)) for name in (item, "dataset_info.json", "state.json"))
     if there and files.read_json(path)["fingerprint"] == fingerprint:
@@ -94,26 +98,33 @@ def _write_manifest(build: Build, item: str) -> Outcome:
                 files.remove(build.path(folder, stale))
     if documents == 0:
         raise NothingLeft(_what_went(build))
+    _write_split(build, names, fingerprint)
+    manifest = {"shards": names, "documents": documents, "bytes": text_bytes, "fingerprint": fingerprint}
+    files.write_json(path, manifest)
+    return Outcome(documents, text_bytes)
+
+
+def _write_split(build: Build, names: list[str], fingerprint: str) -> None:
+    """What ``load_from_disk`` reads. In a folder below: ``load_dataset`` refuses one that holds a state.json."""
     features = {
         field.name: {"dtype": "int32" if field.type == pa.int32() else "string", "_type": "Value"}
         for field in CORPUS_SCHEMA
     }
-    files.write_json(
-        build.path("corpus", "dataset_info.json"), {"features": features, "dataset_name": build.recipe.name}
-    )
+    info = {"features": features, "dataset_name": build.recipe.name}
     state = {
-        "_data_files": [{"filename": name} for name in names],
+        "_data_files": [{"filename": f"../{name}"} for name in names],
         "_fingerprint": fingerprint[:16],
         "_format_columns": None,
         "_format_kwargs": {},
         "_format_type": None,
         "_output_all_columns": False,
-        "_split": "train",
+        "_split": _SPLIT,
     }
-    files.write_json(build.path("corpus", "state.json"), state)
-    manifest = {"shards": names, "documents": documents, "bytes": text_bytes, "fingerprint": fingerprint}
-    files.write_json(path, manifest)
-    return Outcome(documents, text_bytes)
+    files.write_json(build.path("corpus", _SPLIT, "dataset_info.json"), info)
+    files.write_json(build.path("corpus", _SPLIT, "state.json"), state)
+    files.write_json(build.path("corpus", "dataset_dict.json"), {"splits": [_SPLIT]})
+    for earlier in ("dataset_info.json", "state.json"):
+        files.remove(build.path("corpus", earlier))
 
 
 def _what_went(build: Build) -> str:

@@ -97,7 +97,7 @@ def train(config: Config, output: str) -> dict[str, Any]:
 def _sources(config: Config) -> Iterator[Source]:
     for path in config.inputs:
         given = [path]
-        if files.exists(files.join(path, "state.json")):  # a curated corpus: its folder holds other files, too
+        if files.exists(files.join(path, "manifest.json")):  # a curated corpus: its folder holds other files, too
             given = [files.join(path, "data-*.arrow")]
         name = posixpath.basename(given[0]).lower()
         for ending in (".gz", ".zst"):

@@ -76,7 +76,7 @@ def test_plain_text_and_a_curated_corpus_are_read(tmp_path: Path):
     assert train(Config(inputs=[str(tmp_path / "a.txt")], **FAST), str(tmp_path / "a.arpa"))["documents"] > 1
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    (corpus / "state.json").write_text("{}")
+    (corpus / "manifest.json").write_text("{}")
     table = pa.table({"text": TEXTS[:9], "id": list("abcdefghi")})
     with pa.ipc.new_stream(str(corpus / "data-00000-of-00001.arrow"), table.schema) as writer:
         writer.write_table(table)
