@@ -29,6 +29,8 @@ _SIZES = (
     (10**11, "10B<n<100B"),
     (10**12, "100B<n<1T"),
 )
+#: Begins the head.
+_MARK = "---\n"
 
 _USE = """```python
 from datasets import load_dataset
@@ -52,17 +54,21 @@ def steps() -> list[Step]:
 def _write(build: Build, item: str) -> Outcome:
     path = build.path("corpus", item)
     sources = files.read_json(build.path("documents", "manifest.json"))["sources"]
-    content = card(build.recipe.name, sources, files.read_json(build.path("funnel.json"))).encode()
-    if files.exists(path):
-        with files.opened(path) as handle:
-            there = handle.read() == content
-    else:
-        there = False
-    if files.current(there):
+    content = card(build.recipe.name, sources, files.read_json(build.path("funnel.json")))
+    note = f"# corpusmill: {files.fingerprint('corpus.card', content)}\n"
+    if files.current(_notes(path, note)):
         return Outcome(reused=True)
     with files.replacing(path) as handle:
-        handle.write(content)
+        handle.write(f"{_MARK}{note}{content.removeprefix(_MARK)}".encode())
     return Outcome()
+
+
+def _notes(path: str, note: str) -> bool:
+    """Whether the file in ``path`` begins with ``note``; what follows, people may have edited."""
+    if not files.exists(path):
+        return False
+    with files.opened(path) as handle:
+        return handle.read(len(_MARK) + len(note)) == f"{_MARK}{note}".encode()
 
 
 def card(name: str, sources: dict[str, Any], funnel: dict[str, Any]) -> str:
@@ -80,7 +86,7 @@ def card(name: str, sources: dict[str, Any], funnel: dict[str, Any]) -> str:
     }
     kept = {key: (entry["documents"], entry["bytes"]) for key, entry in last["sources"].items()}
     parts = [
-        f"---\n{yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False)}---",
+        f"{_MARK}{yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False)}---",
         f"# {_cell(name)}",
         f"{formats.count(last['documents'])} documents, {formats.count(last['bytes'])} bytes of text, of"
         f" {formats.count(first['documents'])} documents and {formats.count(first['bytes'])} bytes that were read."

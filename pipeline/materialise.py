@@ -23,6 +23,9 @@ VERSION = 2
 #: Of the files beside the shards.
 _LAYOUT = 2
 _SPLIT = "train"
+_INFO, _STATE = f"{_SPLIT}/dataset_info.json", f"{_SPLIT}/state.json"
+#: What ``load_from_disk`` reads. In a folder below: ``load_dataset`` refuses one that holds a state.json.
+_OPENED_BY = ("dataset_dict.json", _INFO, _STATE)
 CORPUS_SCHEMA = shards.DOCUMENT_SCHEMA.append(pa.field("repeats", pa.int32(), nullable=False))
 
 
@@ -84,7 +87,7 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     made_by = [shards.read_fingerprint(build.path("corpus", name)) for name in names]
     fingerprint = files.fingerprint("corpus.manifest", VERSION, _LAYOUT, made_by)
     path = build.path("corpus", item)
-    there = all(files.exists(build.path("corpus", name)) for name in (item, "dataset_info.json", "state.json"))
+    there = all(files.exists(build.path("corpus", name)) for name in (item, *_OPENED_BY))
     if there and files.read_json(path)["fingerprint"] == fingerprint:
         return Outcome(reused=True)
     sizes = [shards.read_size(build.path("corpus", name)) for name in names]
@@ -105,7 +108,7 @@ def _write_manifest(build: Build, item: str) -> Outcome:
 
 
 def _write_split(build: Build, names: list[str], fingerprint: str) -> None:
-    """What ``load_from_disk`` reads. In a folder below: ``load_dataset`` refuses one that holds a state.json."""
+    """Write the files of ``_OPENED_BY``, and remove those of an earlier layout."""
     features = {
         field.name: {"dtype": "int32" if field.type == pa.int32() else "string", "_type": "Value"}
         for field in CORPUS_SCHEMA
@@ -120,8 +123,8 @@ def _write_split(build: Build, names: list[str], fingerprint: str) -> None:
         "_output_all_columns": False,
         "_split": _SPLIT,
     }
-    files.write_json(build.path("corpus", _SPLIT, "dataset_info.json"), info)
-    files.write_json(build.path("corpus", _SPLIT, "state.json"), state)
+    files.write_json(build.path("corpus", _INFO), info)
+    files.write_json(build.path("corpus", _STATE), state)
     files.write_json(build.path("corpus", "dataset_dict.json"), {"splits": [_SPLIT]})
     for earlier in ("dataset_info.json", "state.json"):
         files.remove(build.path("corpus", earlier))

@@ -21,7 +21,7 @@ def test_verify_names_each_damaged_or_lost_file_in_a_line_and_counts_what_it_rea
     assert (whole.returncode, whole.stderr) == (0, "")
     assert whole.stdout == f"{len(paths)} files, {size / 1000:.1f} kB checked: all as written\n"
 
-    shard, lost = Path(build.root, "documents/web-00000-001.arrow"), Path(build.root, "corpus/dataset_info.json")
+    shard, lost = Path(build.root, "documents/web-00000-001.arrow"), Path(build.root, "corpus/train/dataset_info.json")
     content = bytearray(shard.read_bytes())
     content[-30] ^= 1
     shard.write_bytes(content)

@@ -99,7 +99,16 @@ def test_the_card_is_written_again_only_if_it_would_differ(build):
     content, stamp = path.read_bytes(), files.stamp(str(path))
     assert step.work(build, "README.md").reused
     assert files.stamp(str(path)) == stamp
-    path.write_bytes(content.replace(b"jsonl", b"csv"))
+    path.write_bytes(content + b"Thanks to the millers.\n")
+    assert step.work(build, "README.md").reused
+    assert path.read_bytes().endswith(b"millers.\n")
+
+    account = build.path("funnel.json")
+    was = files.read_json(account)
+    files.write_json(account, {**was, "languages": {"fr": was["languages"]["en"]}})
+    assert not step.work(build, "README.md").reused
+    assert "- fr" in path.read_text(encoding="utf-8").splitlines()
+    files.write_json(account, was)
     assert not step.work(build, "README.md").reused
     assert path.read_bytes() == content
 
@@ -107,9 +116,9 @@ def test_the_card_is_written_again_only_if_it_would_differ(build):
 def test_what_an_earlier_layout_left_is_removed(build, corpus):
     from pipeline import materialise
 
-    manifest = Path(corpus, "manifest.json")
+    manifest = build.path("corpus", "manifest.json")
     Path(corpus, "state.json").write_text("{}")
-    manifest.write_text(manifest.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
+    files.write_json(manifest, {**files.read_json(manifest), "fingerprint": "of an earlier layout"})
     step = next(step for step in materialise.steps() if step.name == "corpus.manifest")
     step.work(build, "manifest.json")
     assert datasets.load_dataset(corpus, split="train").num_rows == 30

@@ -81,8 +81,8 @@ def test_a_whole_build_verifies_and_a_lost_file_is_named(build: Build) -> None:
     summed = [path for path in paths if path.name != "README.md"]  # which people edit
     assert (found.files, found.bytes, found.faults) == (len(summed), sum(p.stat().st_size for p in summed), [])
     assert found.unchecked == [Path(build.root, "tokenizers/bpe/README.md")]
-    Path(build.root, "corpus/state.json").unlink()
-    lost = f"{build.root}/corpus/state.json"
+    Path(build.root, "corpus/train/state.json").unlink()
+    lost = f"{build.root}/corpus/train/state.json"
     assert verify(build.root).faults == [f"{lost}: not there. Run the command that made it again."]
     small_build.close(build)
     assert verify(build.root).faults == []
@@ -95,7 +95,7 @@ def test_files_of_earlier_versions_are_read_and_counted_as_not_checked(build: Bu
     for name, read in OUTPUTS:
         read(f"{build.root}/{name}")
     found = verify(build.root)
-    assert (found.files, found.faults, len(found.unchecked)) == (0, [], 49)
+    assert (found.files, found.faults, len(found.unchecked)) == (0, [], 50)
     with pytest.raises(MillError, match="no build here; give a recipe or the folder"):
         verify(f"{build.root}/tokens")
 
@@ -183,10 +183,10 @@ def test_a_copy_by_links_is_checked_where_the_links_lead(build: Build, tmp_path:
     assert files.read_json(linked) == {"of": "the copy"}
     assert verify(build.root).faults == []
     assert verify(str(tmp_path / "links")).faults == []
-    damaged = Path(build.root, "corpus", "dataset_info.json")
+    damaged = Path(build.root, "corpus", "train", "dataset_info.json")
     damaged.write_bytes(damaged.read_bytes().replace(b"string", b"strinh", 1))
     with pytest.raises(DamagedFile):
-        files.read_json(str(tmp_path / "links" / "dataset_info.json"))
+        files.read_json(str(tmp_path / "links" / "train" / "dataset_info.json"))
 
 
 def test_every_file_of_a_folder_has_a_checksum(tmp_path: Path) -> None:
