@@ -1,4 +1,4 @@
-# make demo   the whole way on this machine's own documentation, in about ten minutes
+# make demo   the whole way on this machine's own documentation, in ten to fifteen minutes
 # make test   everything that must hold: lint, types, import rule, tests
 # make bench  the speed claims, side by side with peers
 PYTHON ?= python3

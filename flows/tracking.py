@@ -280,12 +280,13 @@ def artifact(kind: str, key: str, description: str, data: Any) -> None:
 
 
 def log(message: str) -> None:
-    """A line in the log of the flow run in progress."""
+    """A line in the log of the flow run in progress, and of the one that is shown first, which holds the others."""
     if not _current or not _current[-1].flows:
         return
-    run = _current[-1].flows[-1]
+    flows = _current[-1].flows
+    runs = list({flows[0], flows[-1]})
     line = {"name": "corpusmill", "level": 20, "message": message, "timestamp": datetime.now(UTC).isoformat()}
-    _current[-1].put(lambda client: client.create_logs([{**line, "flow_run_id": run.id}]))
+    _current[-1].put(lambda client: client.create_logs([{**line, "flow_run_id": run.id} for run in runs]))
 
 
 def _plain(value: Any) -> Any:

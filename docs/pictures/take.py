@@ -35,7 +35,7 @@ def main(build: Path) -> None:
     reported = [run["flow_run"] for run in files.read_json(str(build / "build.json"))["runs"] if run["flow_run"]]
     if not reported:
         sys.exit(f"{build}: no run of it was reported to a Prefect server")
-    with server() as url:
+    with server(4200) as url:
         run = reported[-1].rstrip("/").rpartition("/")[2]
         take(f"{url.removesuffix('/api')}/runs/flow-run/{run}", FOLDER / "prefect.png", 1440, 980)
 

@@ -64,7 +64,8 @@ def test_a_run_is_shown_as_flow_runs_task_runs_artifacts_and_log(server_url):
     assert tasks["Judge: shown"]["flow_run_id"] == flows["curate shown"]["id"]
     (table,) = [entry for entry in found(server_url, "artifacts") if entry["key"] == "shown-table"]
     assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["curate shown"]["id"])
-    assert "a line of shown" in [line["message"] for line in found(server_url, "logs")]
+    logged = {line["flow_run_id"] for line in found(server_url, "logs") if line["message"] == "a line of shown"}
+    assert logged == {flows["build shown"]["id"], flows["curate shown"]["id"]}
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
