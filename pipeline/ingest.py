@@ -1,9 +1,12 @@
 """Ingest: from the files of the sources to document shards, in the order recipe, file name, record.
 
-The files of a source are grouped into parts of about a shard of input, so that parts are units of work; each writes its
-documents in shards of at most ``shard_bytes`` of text, and what it could not read to quarantine. Forgotten documents
-are left out and counted. The order of the documents and their ids do not depend on either size. Memory is bounded by
-the shard.
+The files of a source are grouped into parts (a large file is one by itself), so that parts are units of work; each
+writes its documents in shards of at most ``shard_bytes`` of text, and what it could not read to quarantine. Forgotten
+documents are left out and counted. The order of the documents and their ids do not depend on either size. Memory is
+bounded by the shard.
+
+A part is named after its first file, not by its place, and other files do not change what it consists of: when files
+are added, removed or changed, the parts without them stay, and so does all that was made of their shards.
 
     documents/<source>-<part>-<shard>.arrow     documents/manifest.json     quarantine/<source>-<part>.arrow
     work/ingest/<source>-<part>.files.json      work/ingest/<source>-<part>.json (what the part came to)
@@ -37,6 +40,10 @@ from pipeline.store import files, shards
 
 VERSION = 2
 
+#: A part of small files comes to this share of a shard on average: half as many bytes are read again when one of them
+#: changes as with twice the share, and the build has twice as many shards.
+_PART = 4
+
 
 def steps() -> list[Step]:
     return [
@@ -51,8 +58,8 @@ def _plan(build: Build) -> list[str]:
     for source in build.recipe.sources:
         found = READERS[source.kind].list_files(source)
         warnings[source.name] = sources_left_out(source) if isinstance(source, FileConfig) else []
-        for number, run in enumerate(group(found, build.recipe.shard_bytes)):
-            name = f"{source.name}-{number:05d}"
+        for run in group(found, build.recipe.shard_bytes // _PART):
+            name = f"{source.name}-{files.fingerprint(run[0].name)[:16]}"
             named = [file._replace(path=files.masked(file.path)) for file in run]
             files.write_json(_plan_path(build, name), {"source": source.name, "files": named})
             names.append(name)

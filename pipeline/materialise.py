@@ -3,12 +3,17 @@
 The folder opens with ``datasets.load_dataset``, which copies it to its cache, and on a mounted disk with
 ``datasets.load_from_disk``, which maps the shards as they are; each shard with ``datasets.Dataset.from_file``. Beside
 the document's columns stands ``repeats`` (int32): how many times training reads it per pass. Its text is stored once.
+
+A shard's name holds its number and how many there are. When others come or go its file gets the new name, and is not
+written again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,16 +66,37 @@ def _write_shard(build: Build, shard: str) -> Outcome:
     path = build.path("corpus", name)
     parquet = build.path("parquet", name.removesuffix(".arrow") + ".parquet")
     made_by = files.fingerprint("corpus", VERSION, build.view_fingerprint(shard))
-    current = shards.is_current(path, made_by)
+    current = shards.is_current(path, made_by) or _renamed(build, path, made_by, shards.is_current)
     if not current:
         shards.write_table(path, corpus_table(build, shard), made_by)
-    if build.recipe.corpus.parquet and not files.current(_parquet_is_current(parquet, made_by)):
+    if build.recipe.corpus.parquet and not (
+        files.current(_parquet_is_current(parquet, made_by)) or _renamed(build, parquet, made_by, _parquet_is_current)
+    ):
         with files.replacing(parquet) as handle:
             pq.write_table(shards.read_table(path), handle, compression="zstd")
         current = False
     if current:
         return Outcome(reused=True)
     return Outcome(*shards.read_size(path))
+
+
+def _renamed(build: Build, path: str, made_by: str, is_current: Callable[[str, str], bool]) -> bool:
+    """Whether ``path`` was to be had from the name that the shard had in the corpus so far."""
+    manifest = build.path("corpus", "manifest.json")
+    before = _names(manifest, files.stamp(manifest)).get(made_by) if files.exists(manifest) else None
+    if before is None:
+        return False
+    folder, _, name = path.rpartition("/")
+    source = files.join(folder, f"{before}.{name.rpartition('.')[2]}")
+    return files.take_name(source, path, lambda found: is_current(found, made_by))
+
+
+@lru_cache(maxsize=8)
+def _names(manifest: str, _stamp: Any) -> dict[str, str]:
+    """The names, without endings, of the shards that ``manifest`` lists, by what they were made by."""
+    found = files.read_json(manifest)
+    names = (name.removesuffix(".arrow") for name in found["shards"])
+    return dict(zip(found.get("made_by", ()), names, strict=False))
 
 
 def _parquet_is_current(path: str, made_by: str) -> bool:
@@ -102,7 +128,13 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     if documents == 0:
         raise NothingLeft(_what_went(build))
     _write_split(build, names, fingerprint)
-    manifest = {"shards": names, "documents": documents, "bytes": text_bytes, "fingerprint": fingerprint}
+    manifest = {
+        "shards": names,
+        "made_by": made_by,
+        "documents": documents,
+        "bytes": text_bytes,
+        "fingerprint": fingerprint,
+    }
     files.write_json(path, manifest)
     return Outcome(documents, text_bytes)
 

@@ -65,7 +65,10 @@ class Recipe(Config):
     shard_bytes: Annotated[
         ByteSize,
         AfterValidator(_within_shard),
-        Field(description="bytes of text per shard, the unit of work and of memory"),
+        Field(
+            description="most bytes of text in a shard, the unit of work and of memory; a file of a quarter of this"
+            " or more has shards of its own"
+        ),
     ] = ByteSize(64 << 20)
     error_budget: Annotated[
         float, Field(ge=0, le=1, description="share of bad records above which a source fails the build")

@@ -34,6 +34,9 @@ from pipeline.text.buffers import text_buffers
 
 VERSION = 3
 
+_ROWS = pa.schema([("row", pa.int64())]).empty_table()
+_FOUND = pa.schema([("row", pa.int64()), ("survivor", pa.int64())]).empty_table()
+
 #: A partition holds the passages of about this much text: at most some hundred million bytes of hashes.
 PARTITION_BYTES = 1 << 27
 
@@ -224,23 +227,23 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     document of which nothing would be left is dropped, and one with a rest of a few words.
     """
     config, number, every = _config(build, stage), build.place(shard), build.shards()
-    paths = [build.path("work", f"{stage}.repeats", partition) for partition in _partitions(build)]
-    keeping = [
-        rows.of_shard(shards.read_table(build.path("work", f"{stage}.keepers", partition)), number)
-        for partition in _partitions(build)
-    ]
-    keepers = np.unique(np.concatenate([np.empty(0, np.int64), *(rows.array(table, "row") for table in keeping)]))
-    empty = pa.table({"row": pa.array([], pa.int64()), "survivor": pa.array([], pa.int64())})
-    here = [rows.of_shard(shards.read_table(path), number) for path in paths]
-    found = pa.concat_tables([empty, *here]).sort_by("row").combine_chunks()
-    units, survivors = rows.array(found, "row") - number * rows.SHARD, rows.array(found, "survivor")
-    names = [every[i] for i in np.unique(survivors // rows.SHARD).tolist()]
+    partitions = _partitions(build)
+    keepers, found = (
+        rows.in_shard([empty, *(shards.read_table(files.join(folder, part)) for part in partitions)], number)
+        for folder, empty in (
+            (build.path("work", f"{stage}.keepers"), _ROWS),
+            (build.path("work", f"{stage}.repeats"), _FOUND),
+        )
+    )
+    kept = np.unique(rows.array(keepers, "row"))
+    units, survivors = rows.array(found, "row"), rows.array(found, "survivor")
+    holders, holder = np.unique(survivors // rows.SHARD, return_inverse=True)
     made_by = files.fingerprint(
         [stage, VERSION, config, folding.UNICODE_VERSION],
         build.view_fingerprint(shard, stage),
-        rows.digest(found),
-        rows.digest(pa.table({"row": keepers})),
-        rows.fingerprints([build.path("work", f"{stage}.documents", name) for name in names]),
+        rows.digest(pa.table({"row": units, "holder": holder, "survivor": survivors % rows.SHARD})),
+        rows.digest(pa.table({"row": kept})),
+        rows.fingerprints([build.path("work", f"{stage}.documents", every[place]) for place in holders.tolist()]),
     )
     if shards.is_current(build.ledger_path(stage, shard), made_by):
         return Outcome(reused=True)
@@ -248,7 +251,7 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     ranges, fraction = cut_units(view.texts, config, units)
     whole = fraction == 1
     keeps = np.zeros(len(whole), bool)
-    keeps[keepers - number * rows.SHARD] = True
+    keeps[kept] = True
     ranges, fragments = without_fragments(view.texts, ranges, config.min_words_left, keeps)
     tidied = seams.tidy(view.texts, ranges)
     touched = np.diff(spans.to_ranges(tidied.cuts)[0]) > 0

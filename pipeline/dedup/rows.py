@@ -7,7 +7,7 @@ tables that go over many shards, and nothing that a user sees depends on it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -53,6 +53,16 @@ def of_shard(table: pa.Table, number: int) -> pa.Table:
     """The entries of ``table``, ascending in its column ``row`` (global), that lie in shard ``number``; no copy."""
     first, last = np.searchsorted(array(table, "row"), [number * SHARD, (number + 1) * SHARD])
     return table.slice(int(first), int(last - first))
+
+
+def in_shard(tables: Iterable[pa.Table], number: int) -> pa.Table:
+    """The entries of ``tables`` that lie in shard ``number``, ascending in ``row``, which is that in the shard.
+
+    So what they say, and its ``digest``, does not depend on the place of the shard.
+    """
+    found = pa.concat_tables(of_shard(table, number) for table in tables).sort_by("row").combine_chunks()
+    row = array(found, "row") - number * SHARD
+    return found.set_column(found.column_names.index("row"), "row", pa.array(row))
 
 
 def column(table: pa.Table, name: str) -> pa.Array:

@@ -37,9 +37,8 @@ def write_verdicts(
     Its signals are ``duplicate_of``, ``cluster`` and, under the name ``size``, the number of documents in
     the cluster (1 for a document by itself).
     """
-    number = earlier.number(build, shard)
-    here = [rows.of_shard(shards.read_table(path), number) for path in findings]
-    found = pa.concat_tables([FINDINGS.empty_table(), *here]).sort_by("row").combine_chunks()
+    tables = [FINDINGS.empty_table(), *(shards.read_table(path) for path in findings)]
+    found = rows.in_shard(tables, earlier.number(build, shard))
     made_by = files.fingerprint(
         VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), rows.digest(found)
     )
@@ -48,7 +47,7 @@ def write_verdicts(
     ledgers = [build.ledger(earlier, shard) for earlier in build.stages_before(stage)]
     alive = ledger.alive(ledgers, len(build.documents(shard)))
     entry = np.full(len(alive), -1)
-    entry[rows.array(found, "row") - number * rows.SHARD] = np.arange(len(found))
+    entry[rows.array(found, "row")] = np.arange(len(found))
     build.write_ledger(stage, shard, _columns(found, entry, alive, rule, threshold, size), made_by)
     return Outcome(documents=int(alive.sum()))
 

@@ -510,14 +510,22 @@ def _own(record: Mapping[str, Any], field: str | None, used: set[str]) -> str | 
 
 
 def group(found: Sequence[File], size: int) -> Iterator[list[File]]:
-    """``found`` in order, cut into runs of at most ``size`` bytes; a larger file is a run of its own."""
+    """``found`` in order, cut into runs: a file of ``size`` bytes or more by itself, smaller ones together, of which a
+    run holds about ``size`` bytes on average.
+
+    Where to cut is decided by each file's own name and size, as in content-defined chunking: a small file begins a run
+    with the probability ``file.size / size``, by a hash of its name. So a file that is added cuts one run at most, and
+    all others stay as they were.
+    """
     run: list[File] = []
-    total = 0
     for file in found:
-        if run and total + file.size > size:
+        if run and (_begins(file, size) or run[-1].size >= size):
             yield run
-            run, total = [], 0
+            run = []
         run.append(file)
-        total += file.size
     if run:
         yield run
+
+
+def _begins(file: File, size: int) -> bool:
+    return file.size >= size or int(files.fingerprint("begins", file.name), 16) * size < file.size << 128

@@ -32,10 +32,23 @@ def sidecar(path: Path) -> Path:
 
 def note(path: Path, content: Path) -> None:
     """State that ``path`` is about to hold what the file ``content`` holds."""
-    if path.name in EDITED:
-        return
-    found = _sum(content)
-    lines = [found, *(line for line in _stated(path) or [] if line != found)][:_KEPT]
+    if path.name not in EDITED:
+        _state(path, [_sum(content)])
+
+
+def note_as(path: Path, source: Path, content: Path) -> None:
+    """State that ``path`` is about to hold ``content``, another name of ``source``, as that was written.
+
+    So what has been damaged since then is seen under the new name, too.
+    """
+    stated = _stated(source)
+    _state(path, [_sum(content)] if stated is None else stated)
+
+
+def _state(path: Path, found: list[str]) -> None:
+    """Put the lines ``found`` before those that the checksums of ``path`` hold."""
+    lines = [*found, *(line for line in _stated(path) or [] if line not in found)]
+    lines = lines[: _KEPT + len(found) - 1]
     target = sidecar(path)
     target.parent.mkdir(exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")

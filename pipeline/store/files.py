@@ -12,7 +12,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -192,6 +192,29 @@ def replacing(path: str, summed: bool = True) -> Iterator[IO[bytes]]:
             checksums.note(target, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def take_name(source: str, path: str, wanted: Callable[[str], bool]) -> bool:
+    """Make ``path`` a second name of the local file ``source`` if that is ``wanted``, without copying it.
+
+    False where it is not there, not wanted, or where the disk knows no second names (hard links). ``wanted`` is given a
+    name of the file that nobody else replaces.
+    """
+    if not (is_local(source) and exists(source)):
+        return False
+    target = local(path)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        aside.hardlink_to(local(source))
+        found = wanted(str(aside))
+        if found:
+            checksums.note_as(target, local(source), aside)
+            aside.replace(target)
+    except OSError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return found
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import gzip
 import os
 import random
 import shutil
+import tempfile
 import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ingest, quarantine, sources
@@ -25,7 +26,7 @@ from pipeline.sources.base import Document, File, Flagged, NoFiles, PassedOver, 
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
-from pipeline.store import files, shards
+from pipeline.store import checksums, files, shards
 
 
 @dataclass(frozen=True)
@@ -226,8 +227,62 @@ def test_what_an_earlier_recipe_left_is_removed(tmp_path, inputs):
     smaller = build_of(build.root, inputs[2:])
     carry_out(smaller)
     assert files.list_files(build.path("documents")) == ["manifest.json", *sorted(smaller.shards())]
-    assert files.list_files(build.path("quarantine")) == ["rows-00000.arrow"]
+    assert all(name.startswith("rows-") for name in files.list_files(build.path("quarantine")))
     assert all(name.startswith(("rows-", "plan")) for name in files.list_files(build.path("work", "ingest")))
+
+
+def _holds(build: Build) -> dict[str, list[str]]:
+    """Which files each part holds."""
+    parts = files.read_json(build.path("work", "ingest", "plan.json"))
+    plans = {part: files.read_json(build.path("work", "ingest", f"{part}.files.json"))["files"] for part in parts}
+    return {part: [name for _, name, _ in plan] for part, plan in plans.items()}
+
+
+def _everything(build: Build) -> dict[str, bytes]:
+    return {str(path.relative_to(build.root)): path.read_bytes() for path in _written(build)}
+
+
+def _written(build: Build) -> list[Path]:
+    found = (path for path in Path(build.root).rglob("*") if path.is_file())
+    return [path for path in found if path.parent.name != checksums.FOLDER]
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=12),
+    st.sampled_from(["added", "removed", "changed"]),
+    st.integers(0, 12),
+    st.sampled_from([1024, 4096]),
+)
+@settings(max_examples=40)
+def test_a_file_more_or_less_or_changed_reads_its_own_part_again_and_no_other(documents, what, at, shard_bytes):
+    """``documents`` of about 100 bytes in each file; at which place of the sorted order the change is."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, changed = Path(folder, "inputs"), f"{min(at, len(documents)):02}x.jsonl"
+        inputs.mkdir()
+        for number, count in enumerate(documents):
+            (inputs / f"{number:02}.jsonl").write_bytes(
+                json_lines([f"{number} {i} " + "word " * 14 for i in range(count)])
+            )
+        recipe = (Jsonl(name="web", path=[f"{inputs}/*.jsonl"]),)
+        build, fresh = (build_of(f"{folder}/{name}", recipe, shard_bytes) for name in ("build", "fresh"))
+        text = json_lines(["one text " * 9] * 5)
+        if what != "added":
+            (inputs / changed).write_bytes(text)
+        carry_out(build)
+        before, was = _holds(build), {path: path.stat().st_mtime_ns for path in _written(build)}
+        if what == "removed":
+            (inputs / changed).unlink()
+        else:
+            (inputs / changed).write_bytes(text.replace(b"one", b"two"))
+        outcomes = carry_out(build)
+        after = _holds(build)
+        again = {part for part, outcome in zip(after, outcomes["ingest"], strict=True) if not outcome.reused}
+        touched = {name for held in (before, after) for part in held.values() if changed in part for name in part}
+        assert again == {part for part, held in after.items() if touched & set(held)}
+        rewritten = {path.name for path in _written(build) if was.get(path) != path.stat().st_mtime_ns}
+        assert all(name.startswith((*again, "manifest", "plan")) for name in rewritten)
+        carry_out(fresh)
+        assert _everything(build) == _everything(fresh)
 
 
 def test_a_removed_file_takes_its_documents_with_it(tmp_path, inputs):

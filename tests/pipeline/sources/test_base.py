@@ -154,15 +154,33 @@ def test_wrong_settings_are_refused():
     assert Jsonl.model_validate({"name": "web", "path": "x"}).path == ["x"]
 
 
-@given(st.lists(st.integers(0, 50)), st.integers(1, 60))
-def test_groups_keep_the_order_and_exceed_the_size_only_by_one_file(sizes, limit):
-    found = [File(str(index), str(index), size) for index, size in enumerate(sizes)]
-    groups = list(base.group(found, limit))
+_FILES = st.dictionaries(st.integers(0, 999), st.integers(0, 50), max_size=40).map(
+    lambda sizes: [File(f"{number:03}", f"{number:03}", sizes[number]) for number in sorted(sizes)]
+)
+
+
+@given(_FILES, st.integers(1, 60))
+def test_groups_keep_the_order_and_a_large_file_is_one_by_itself(found, size):
+    groups = list(base.group(found, size))
     assert [file for run in groups for file in run] == found
-    assert all(len(run) == 1 or sum(file.size for file in run) <= limit for run in groups)
-    assert all(
-        sum(file.size for file in run) + following[0].size > limit for run, following in itertools.pairwise(groups)
-    )
+    assert all(groups)
+    assert all(len(run) == 1 for run in groups if any(file.size >= size for file in run))
+
+
+@given(_FILES, st.integers(0, 999), st.integers(0, 50), st.integers(1, 60))
+def test_an_added_file_cuts_one_group_at_most_and_leaves_all_others(found, number, length, size):
+    """Seen from behind: a removed file joins what it parted, and leaves all others."""
+    added = File(f"{number:03}", f"{number:03}", length)
+    before = list(base.group([file for file in found if file.name != added.name], size))
+    after = list(base.group(sorted([*(file for file in found if file.name != added.name), added]), size))
+    gone, made = ([run for run in one if run not in other] for one, other in ((before, after), (after, before)))
+    assert len(gone) <= 1
+    assert sorted(file for run in made for file in run) == sorted([added, *(file for run in gone for file in run)])
+
+
+def test_groups_of_small_files_come_to_the_size_on_average():
+    found = [File(f"{number}", f"{number}", 10) for number in range(20_000)]
+    assert 180 < 10 * len(found) / len(list(base.group(found, 200))) < 220
 
 
 def _write(root: Path, *paths: str) -> None:

@@ -189,6 +189,24 @@ def test_a_copy_by_links_is_checked_where_the_links_lead(build: Build, tmp_path:
         files.read_json(str(tmp_path / "links" / "train" / "dataset_info.json"))
 
 
+def test_a_second_name_is_checked_against_what_was_written_under_the_first(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("first", "second", "third")]
+    for path, content in zip(paths, (b"one", b"two", b"three"), strict=True):
+        with files.replacing(str(path)) as handle:
+            handle.write(content)
+    assert not files.take_name(str(paths[0]), str(paths[1]), lambda _path: False)
+    assert paths[1].read_bytes() == b"two"
+    assert files.take_name(str(paths[0]), str(paths[1]), lambda path: Path(path).read_bytes() == b"one")
+    files.check(str(paths[1]))
+    assert paths[1].samefile(paths[0])
+    paths[0].write_bytes(b"0ne")  # damaged, under both names
+    assert files.take_name(str(paths[1]), str(paths[2]), lambda _path: True)
+    with pytest.raises(DamagedFile, match="third"):
+        files.check(str(paths[2]))
+    assert not files.take_name(str(tmp_path / "none"), str(paths[2]), lambda _path: True)
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "second", "third", checksums.FOLDER}
+
+
 def test_every_file_of_a_folder_has_a_checksum(tmp_path: Path) -> None:
     target = tmp_path / "model"
     with files.replacing_folder(str(target)) as aside:
