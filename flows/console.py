@@ -139,7 +139,7 @@ def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableTyp
     return Group(*parts)
 
 
-def _seen_panel(seen: Mapping[str, Any]) -> Panel:
+def _seen_panel(seen: Mapping[str, Any]) -> RenderableType:
     title = f"{seen['id']}  {seen['domain']}, {formats.several(seen['tokens'], 'token')}"
     return _text_panel(title, Text(excerpt(seen["excerpt"])))
 
@@ -406,8 +406,9 @@ def _line(name: str, told: str) -> RenderableType:
     return Text.assemble((name, "bold"), f"  {told}")
 
 
-def _text_panel(title: str, text: RenderableType) -> Panel:
-    return Panel(text, title=Text(title), title_align="left", border_style="dim")
+def _text_panel(title: str, text: RenderableType) -> RenderableType:
+    """``text`` in a frame below its title, which a frame's own edge would cut."""
+    return Group(Text(title, "bold", overflow="fold"), Panel(text, border_style="dim"))
 
 
 def _duration(seconds: float | None) -> str:

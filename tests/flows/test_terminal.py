@@ -126,3 +126,12 @@ def test_a_table_that_is_too_wide_goes_on_below_with_every_name_and_number_whole
         assert words.count(name) == 2
     for number in ("1,000,000", "250,000,000", "500,000,000", "1.00M", "4.00", "3.50"):
         assert words.count(number) == 3
+
+
+def test_the_id_above_a_text_is_whole_however_long():
+    shown = io.StringIO()
+    name = "/".join(["a-folder-with-a-name"] * 12)
+    Console(file=shown, width=80).print(console._text_panel(name, "text"))
+    lines = shown.getvalue().split("\n")
+    assert max(map(len, lines)) <= 80
+    assert "".join(lines).startswith(name)
