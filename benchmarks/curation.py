@@ -19,9 +19,9 @@ from benchmarks.documents import prose
 from pipeline import models
 from pipeline.dedup import exact, minhash
 from pipeline.language_model import scoring, training
-from pipeline.language_model.sentences import sentences
 from pipeline.stage import Batch
 from pipeline.stages import heuristics, language, pii
+from pipeline.text.sentence_folding import sentences
 
 MEGABYTES, PEER_MEGABYTES = 20, 2
 REPEATS = 5

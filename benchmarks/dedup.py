@@ -31,9 +31,9 @@ from benchmarks.documents import prose
 from pipeline.build import Build, Step
 from pipeline.dedup import exact, minhash, substring
 from pipeline.dedup.clusters import report_path
-from pipeline.dedup.shingles import shingles
 from pipeline.store import files, shards
 from pipeline.text.buffers import string_array
+from pipeline.text.shingles import shingles
 
 WORKERS = 2
 SHARD_ROWS = 20_000

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from benchmarks.documents import prose
 from pipeline import models
 from pipeline.language_model import scoring, training
-from pipeline.language_model.sentences import sentences
 from pipeline.stage import Batch
 from pipeline.stages import language
+from pipeline.text.sentence_folding import sentences
 
 TRAINING_MB = 10
 REPEATS = 5

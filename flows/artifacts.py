@@ -11,8 +11,9 @@ from typing import Any
 
 from flows import tracking
 from pipeline.build import Build
-from pipeline.report import canaries, charts, formats, models, needs, sections, studies, tokens
+from pipeline.report import canaries, charts, models, needs, sections, studies, tokens
 from pipeline.store import files
+from pipeline.text import formats
 
 Table = list[dict[str, Any]]
 

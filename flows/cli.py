@@ -292,7 +292,7 @@ def verify(
         from flows.opening import latest_build, open_build
         from pipeline import verify as checking
         from pipeline.messages import visible
-        from pipeline.report import formats
+        from pipeline.text import formats
 
         if what and what.is_dir():
             root = str(what)

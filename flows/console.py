@@ -18,10 +18,11 @@ from pipeline.build import Build
 from pipeline.diff import Difference
 from pipeline.inspect import BuildRow, Check, Explanation, Forgotten, Passage
 from pipeline.overlap import Overlap
-from pipeline.report import canaries, formats, models, sections, tokens
+from pipeline.report import canaries, models, sections, tokens
 from pipeline.report.samples import excerpt
 from pipeline.sample import Sampled
 from pipeline.store import files
+from pipeline.text import formats
 from pipeline.whatif import Answer
 
 #: Characters of a line in the title of a column of numbers.

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from pipeline import MillError
-from pipeline.report import formats
 from pipeline.store import files, shards
+from pipeline.text import formats
 from pipeline.tokenization import references
 from pipeline.tokenization.extend import extend as extend_tokenizer
 

@@ -8,7 +8,7 @@ from typing import Any
 from flows import tracking
 from flows.artifacts import plain_key
 from pipeline.language_model import from_files
-from pipeline.report import formats
+from pipeline.text import formats
 
 
 def language_model(config: from_files.Config, output: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from flows import tracking
 from flows.terminal import Text
 from pipeline.messages import visible
-from pipeline.report.formats import short
+from pipeline.text.formats import short
 
 Advance = Callable[[int, str], None]
 """Called with how many of a step's items are done, and a short note such as ``12.3 MB/s``."""

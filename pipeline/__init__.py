@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from pipeline import kernel_cache
+from pipeline.text import kernel_cache
 
 
 class MillError(ValueError):

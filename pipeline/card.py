@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from pipeline.build import Build, Outcome, Step
-from pipeline.report import formats
 from pipeline.store import files
+from pipeline.text import formats
 
 #: The hub's names for numbers of rows, each with the number that it ends below.
 _SIZES = (

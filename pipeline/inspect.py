@@ -22,6 +22,7 @@ from pipeline import MillError, forgotten
 from pipeline.build import Build, edited
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
+from pipeline.text.spans import SPANS
 
 
 class UnknownDocument(MillError):
@@ -238,7 +239,7 @@ def _limit(bound: ledger.Threshold, group: str | None) -> float | None:
 
 def _cuts(text: str, entry: Mapping[str, Any]) -> list[str]:
     """The pieces of the ingested text that a stage took out or wrote something else for."""
-    both = [pa.array([entry.get(name)], ledger.SPANS) for name in ("spans", "overwrites")]
+    both = [pa.array([entry.get(name)], SPANS) for name in ("spans", "overwrites")]
     data = text.encode()
     return [data[part["start"] : part["end"]].decode() for part in spans.merge(both)[0].as_py()]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline.build import Build
-from pipeline.report.formats import count, several, share, title
 from pipeline.stages import heuristics, language
+from pipeline.text.formats import count, several, share, title
 
 #: A group of fewer documents is too small to judge a rule by, unless it is a whole source.
 FEWEST = 20

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.recipe import Recipe
-from pipeline.report import formats
 from pipeline.sources import READERS
 from pipeline.sources.reading import COMPRESSED
+from pipeline.text import formats
 
 _COMPRESSED = (*COMPRESSED, ".parquet")
 _MARKUP = (".warc", ".arc")

@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline import MillError
 from pipeline.build import Build
-from pipeline.report.formats import short
 from pipeline.store import files
+from pipeline.text.formats import short
 from training import peaks, scaling
 from training.recipe import BudgetConfig, BuildRecipe
 

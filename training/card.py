@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.report import formats, models
+from pipeline.report import models
+from pipeline.text import formats
 
 #: What a transformers class name ends in, the hub's task (None: it has none for it), and the class that opens it.
 _KINDS: tuple[tuple[tuple[str, ...], str | None, str], ...] = (

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.canaries.foreign import SENTENCES
 from pipeline.dedup.repeats import Repeats
-from pipeline.dedup.shingles import shingle_sets
+from pipeline.text.shingles import shingle_sets
 
 _WORD = re.compile(r"[^\W\d_]+")
 _OTHER_WORDS = ("harbour", "lantern", "meadow", "pebble", "quarry", "saffron", "thimble", "willow")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError, fasttext_model
-from pipeline.language_model.sentences import sentences
+from pipeline.text.sentence_folding import sentences
 
 
 class NoSuchLabel(MillError):

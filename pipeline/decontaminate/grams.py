@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint32, uint64
 
-from pipeline.dedup import folding, shingles
-from pipeline.dedup.folding import ALONE, decode
-from pipeline.dedup.shingles import mix
+from pipeline.text import folding, shingles
 from pipeline.text.buffers import text_buffers
+from pipeline.text.folding import ALONE, decode
 from pipeline.text.kernels import borrow
+from pipeline.text.shingles import mix
 
 _FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
 _STEP = uint64(0x9E3779B97F4A7C15)

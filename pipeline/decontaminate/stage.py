@@ -24,10 +24,10 @@ from pipeline import MillError, stage
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.decontaminate import evaluation, prompts
 from pipeline.decontaminate.grams import Grams, find, item_grams
-from pipeline.dedup import folding, rows
-from pipeline.dedup.shingles import shingle_sets
+from pipeline.dedup import rows
 from pipeline.store import files, ledger, shards
-from pipeline.text import seams, spans
+from pipeline.text import folding, seams, spans
+from pipeline.text.shingles import shingle_sets
 
 VERSION = 3
 NAME = "decontaminate"

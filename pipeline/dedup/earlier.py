@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from pipeline import MillError
 from pipeline.build import Build
-from pipeline.dedup import folding, rows
+from pipeline.dedup import rows
 from pipeline.store import files, shards
+from pipeline.text import folding
 
 #: Raised whenever the same text and recipe would give other content hashes, band keys or shingle sets.
 VERSION = 1

@@ -15,13 +15,14 @@ from numba import njit, uint64
 from pydantic import Field
 
 from pipeline.build import Build, Outcome, Step, View
-from pipeline.dedup import earlier, folding, rows
-from pipeline.dedup.folding import SPACE, decode, encode
+from pipeline.dedup import earlier, rows
 from pipeline.dedup.keep import KeepOfCluster, facts, survivors_first
 from pipeline.dedup.verdicts import FINDINGS, write_verdicts
 from pipeline.stage import Config as StageConfig
 from pipeline.store import files, shards
+from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
+from pipeline.text.folding import SPACE, decode, encode
 from pipeline.text.hashing import hash_spans, xxh64
 
 VERSION = 1

@@ -8,7 +8,7 @@ with probability 1 - (1 - s**rows)**bands.
 The signature of a text is datasketch's (2.0.0, scheme "affine32") over our shingles:
 
     from datasketch import MinHash
-    from pipeline.dedup.shingles import shingle_hash, shingles
+    from pipeline.text.shingles import shingle_hash, shingles
 
     sketch = MinHash(num_perm=config.permutations, seed=config.seed, hashfunc=lambda s: shingle_hash(s) >> 32)
     sketch.update_batch(shingles(text, config.ngram))
@@ -28,14 +28,15 @@ from numba import njit, uint32, uint64
 from pydantic import Field
 
 from pipeline.build import Build, Outcome, Step, View
-from pipeline.dedup import clusters, folding, lsh, verify
+from pipeline.dedup import clusters, lsh, verify
 from pipeline.dedup.keep import KeepOfCluster
-from pipeline.dedup.shingles import hash_shingles, scratch
 from pipeline.dedup.verdicts import write_verdicts
 from pipeline.stage import Config as StageConfig
 from pipeline.store import files, shards
+from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
+from pipeline.text.shingles import hash_shingles, scratch
 
 VERSION = 1
 

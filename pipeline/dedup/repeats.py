@@ -23,14 +23,14 @@ from numba import njit
 from pydantic import Field
 
 from pipeline.build import Build, Outcome, Step
-from pipeline.dedup import folding, rows
+from pipeline.dedup import rows
 from pipeline.dedup.keep import Keep, facts, survivors_first
-from pipeline.dedup.shingles import roll, word_counts, words_between
-from pipeline.dedup.units import Unit, code_of, split_units
 from pipeline.stage import Config
 from pipeline.store import files, ledger, shards
-from pipeline.text import seams, spans
+from pipeline.text import folding, seams, spans
 from pipeline.text.buffers import text_buffers
+from pipeline.text.shingles import roll, word_counts, words_between
+from pipeline.text.units import Unit, code_of, split_units
 
 VERSION = 3
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pipeline.build import Step
 from pipeline.dedup import repeats
-from pipeline.dedup.units import Unit
+from pipeline.text.units import Unit
 
 
 class Config(repeats.Repeats):

@@ -14,12 +14,13 @@ import pyarrow as pa
 from numba.typed import List  # type: ignore[attr-defined]
 
 from pipeline.build import Build, Outcome
-from pipeline.dedup import earlier, folding, lsh, rows
+from pipeline.dedup import earlier, lsh, rows
 from pipeline.dedup.join import join_groups
 from pipeline.dedup.keep import facts
-from pipeline.dedup.shingles import shingle_sets
 from pipeline.store import files, shards
+from pipeline.text import folding
 from pipeline.text.hashing import document_hash
+from pipeline.text.shingles import shingle_sets
 
 VERSION = 1
 

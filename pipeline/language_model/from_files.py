@@ -16,7 +16,6 @@ from pydantic import ByteSize, Field
 
 from pipeline import MillError, models, quarantine, stage
 from pipeline.language_model import ccnet, training
-from pipeline.language_model.sentences import sentences
 from pipeline.sources import READERS, Source
 from pipeline.sources.base import Document, File
 from pipeline.sources.jsonl import Jsonl
@@ -24,6 +23,7 @@ from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
 from pipeline.store import files
 from pipeline.text.hashing import document_hash
+from pipeline.text.sentence_folding import sentences
 
 VERSION = 1
 #: Plain text is read in blocks of whole paragraphs of at least this size, so that a file may be of any size.

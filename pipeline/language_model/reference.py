@@ -17,10 +17,10 @@ from pydantic import ByteSize, Field
 from pipeline import models, stage
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.language_model import training
-from pipeline.language_model.sentences import sentences
 from pipeline.store import files, shards
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
+from pipeline.text.sentence_folding import sentences
 
 if TYPE_CHECKING:
     from pipeline.stages.perplexity import Config

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from pipeline import MillError, models
 from pipeline.language_model import ccnet
-from pipeline.language_model.sentences import sentences
 from pipeline.store import files
+from pipeline.text.sentence_folding import sentences
 
 #: Sentences that are Python strings at the same time.
 _BATCH = 1 << 16

@@ -17,8 +17,9 @@ from markupsafe import Markup
 
 from pipeline import inspect
 from pipeline.build import Build, Step
-from pipeline.report import canaries, charts, collect, formats, models, needs, sections, studies, tokens
+from pipeline.report import canaries, charts, collect, models, needs, sections, studies, tokens
 from pipeline.store import files
+from pipeline.text import formats
 
 
 def steps() -> list[Step]:

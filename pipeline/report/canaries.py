@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.build import Build
 from pipeline.canaries import PLANTED, recall
-from pipeline.report.formats import count, share, title
+from pipeline.text.formats import count, share, title
 
 
 def canaries(build: Build) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report.formats import short, tick
+from pipeline.text.formats import short, tick
 
 WIDTH, NARROW = 460, 330  # of bars and lines, two beside each other on a page; of histograms, three
 _LABEL, _NOTE = 130, 70  # columns left and right of horizontal bars

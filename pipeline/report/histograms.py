@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report.charts import Mark
-from pipeline.report.formats import number
 from pipeline.store import ledger
+from pipeline.text.formats import number
 
 LINEAR = 200
 PER_OCTAVE, LOWEST, HIGHEST = 8, -20, 44  # octaves: 2^-20 to 2^44

@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from pipeline.build import Build
 from pipeline.report import charts
-from pipeline.report.formats import duration, number, power, share, short, size, words
 from pipeline.store import files
+from pipeline.text.formats import duration, number, power, share, short, size, words
 
 _POINTS = 300
 #: Names for people of what the fine-tuning summary names; the model first, then its baselines.

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.build import Build
-from pipeline.report.formats import number, share, short, size
 from pipeline.store import files
+from pipeline.text.formats import number, share, short, size
 
 Row = tuple[str, str, str]
 

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from pipeline import normalise
 from pipeline.build import Build
 from pipeline.quarantine import unread_words
-from pipeline.report import charts, collect, formats, histograms, samples
+from pipeline.report import charts, collect, histograms, samples
 from pipeline.store import files, ledger, shards
+from pipeline.text import formats
 
 ALL_DOMAINS = "*"
 _REASONS, _EXAMPLES, _SOURCES = 20, 3, 30

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from pipeline.build import Build
 from pipeline.report import charts
-from pipeline.report.formats import number, power, short, title
 from pipeline.store import files
+from pipeline.text.formats import number, power, short, title
 
 _CONVENTIONS = {
     "total": "all parameters",

@@ -13,8 +13,8 @@ import yaml
 
 from pipeline.balance import BYTES_PER_TOKEN
 from pipeline.build import Build
-from pipeline.report import formats
 from pipeline.store import files
+from pipeline.text import formats
 
 _CLOSE = 0.01  # a ratio that is off by less is left alone
 _UNITS = ("documents", "bytes", "tokens", "repeated_tokens")

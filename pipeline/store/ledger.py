@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Threshold = float | Mapping[str, float]
-SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
 EDIT_COLUMNS = ("spans", "overwrites", "overwritten_with")
 VERDICT_COLUMNS = ("dropped_by", "value", "threshold", *EDIT_COLUMNS)
 

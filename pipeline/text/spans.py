@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from pipeline.store.ledger import SPANS
 from pipeline.text.buffers import string_array, text_buffers
 
 
@@ -190,3 +189,6 @@ def _lift(span_offsets, starts, ends, cut_offsets, cut_starts, cut_ends):
                 start = end
         out_offsets[text + 1] = count
     return out_offsets, out_starts[:count], out_ends[:count]
+
+
+SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))

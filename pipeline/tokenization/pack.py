@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from pipeline.store import files
+from pipeline.text import sentences
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import packed, sentences
+from pipeline.tokenization import packed
 from pipeline.tokenization.encode import Encoded, Encoder
 
 VERSION = 3

@@ -18,8 +18,8 @@ from benchmarks.documents import named_prose
 from pipeline.build import Build
 from pipeline.dedup import minhash, verify
 from pipeline.dedup.minhash import Config
-from pipeline.dedup.shingles import shingle_hash, shingle_sets, shingles
 from pipeline.store import shards
+from pipeline.text.shingles import shingle_hash, shingle_sets, shingles
 from tests.pipeline.dedup.corpus import build_of, decisions, dropped, partition_of, run
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.documents import prose
 from pipeline.language_model import ccnet, scoring, training
-from pipeline.language_model.sentences import sentences
+from pipeline.text.sentence_folding import sentences
 from tests.pipeline.language_model.reading import read
 
 

@@ -16,8 +16,9 @@ from rich.console import Console, RenderableType
 from flows import artifacts, console
 from pipeline import inspect
 from pipeline.build import Build
-from pipeline.report import formats, sections
+from pipeline.report import sections
 from pipeline.store import files
+from pipeline.text import formats
 from tests.pipeline import small_build
 from tests.pipeline.small_build import document
 

@@ -14,6 +14,7 @@ from pipeline.build import Build
 from pipeline.quarantine import empty
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards
+from pipeline.text.spans import SPANS
 from pipeline.tokenization.config import TokenizerConfig
 
 Documents = list[dict[str, Any]]
@@ -106,7 +107,7 @@ def write_ledger(
             verdicts = dict(zip(names, [cast[0].dictionary_encode(), *cast[1:]], strict=True))
         columns = {**part, **verdicts}
         if spans is not None:
-            columns["spans"] = pa.array(spans[start : start + rows], ledger.SPANS)
+            columns["spans"] = pa.array(spans[start : start + rows], SPANS)
         alive = {name: values.filter(pa.array(mask)) for name, values in columns.items()}
         made_by = files.fingerprint({name: values.to_pylist() for name, values in columns.items()})
         build.write_ledger(stage, shard, ledger.spread(mask, alive), made_by)

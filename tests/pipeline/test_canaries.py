@@ -17,9 +17,9 @@ from pipeline.canaries import plants
 from pipeline.canaries.foreign import SENTENCES
 from pipeline.canaries.plants import Host
 from pipeline.dedup import passages, repeats, substring
-from pipeline.dedup.shingles import shingles
 from pipeline.report import canaries as told
 from pipeline.store import files
+from pipeline.text.shingles import shingles
 from tests.pipeline import building
 
 TOPICS = sorted(pydoc_data.topics.topics.items())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline import kernel_cache
+from pipeline.text import kernel_cache
 
 CONSTANTS = "STEP = 1"
 INNER = """

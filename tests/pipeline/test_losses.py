@@ -11,9 +11,10 @@ import pytest
 from pipeline import materialise
 from pipeline.build import STAGES, Build
 from pipeline.materialise import NothingLeft
-from pipeline.report import formats, sections
+from pipeline.report import sections
 from pipeline.stages import language
 from pipeline.store import files
+from pipeline.text import formats
 from tests.pipeline import small_build
 from tests.pipeline.small_build import document
 

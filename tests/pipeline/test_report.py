@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from pipeline import MillError, report
 from pipeline.build import Build
-from pipeline.report import charts, formats, histograms, models, samples
+from pipeline.report import charts, histograms, models, samples
 from pipeline.stages import language
 from pipeline.store import files, ledger, shards
+from pipeline.text import formats
 from pipeline.tokenization.config import TokenizerConfig
 from tests.pipeline import small_build
 from tests.pipeline.small_build import document

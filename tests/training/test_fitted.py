@@ -3,10 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.training.conftest import END, pack, sentences
 from training.fitted import FittedOrder, best_fit, cut
 from training.order import NOTHING, Layout, Order, TooFewTokens
-
-from .conftest import END, pack, sentences
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
+from tests.training.conftest import pack, sentences
 from training import pairs
 from training.models import Vocabulary
 from training.order import NOTHING, TooFewTokens
-
-from .conftest import pack, sentences
 
 SPECIAL = {"cls": 256, "sep": 257, "pad": 258}
 VOCABULARY = Vocabulary(260, **SPECIAL)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.dedup import exact, rows
 from pipeline.dedup.exact import Config, content_hashes
-from pipeline.dedup.folding import lower
+from pipeline.text.folding import lower
 from tests.pipeline.dedup.corpus import build_of, decisions, dropped, run
 
 TEXTS = st.lists(st.one_of(st.text(max_size=8), st.text(alphabet="aA \n\u00a0\u0085ßİΣ\x00"), st.text()), max_size=8)

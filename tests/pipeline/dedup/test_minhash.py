@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from pipeline.dedup import clusters, exact, minhash, rows
 from pipeline.dedup.keep import Highest, Sources
 from pipeline.dedup.minhash import Config, signatures
-from pipeline.dedup.shingles import shingle_hash, shingles
 from pipeline.store import files, ledger, shards
+from pipeline.text.shingles import shingle_hash, shingles
 from tests.pipeline.dedup.corpus import (
     build_of,
     decisions,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import pipeline.build
 from pipeline.dedup import exact, passages, repeats, substring
-from pipeline.dedup.folding import in_word, stands_alone, text_table, word_table
-from pipeline.dedup.units import code_of, split_units
 from pipeline.text import spans
+from pipeline.text.folding import in_word, stands_alone, text_table, word_table
+from pipeline.text.units import code_of, split_units
 from tests.pipeline.dedup.corpus import build_of, decisions, run
 
 CHARACTERS = 'aAb9_ .!?-"\n\r\t\u00a0é\u0301हि我。ไ😀'

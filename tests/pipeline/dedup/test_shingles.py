@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dedup.shingles import shingle_hash, shingle_sets, shingles, words
+from pipeline.text.shingles import shingle_hash, shingle_sets, shingles, words
 
 MIXED = st.text(
     alphabet=st.sampled_from(

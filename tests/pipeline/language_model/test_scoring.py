@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import MillError
 from pipeline.language_model import scoring, training
-from pipeline.language_model.sentences import LONGEST_SENTENCE, sentences
+from pipeline.text.sentence_folding import LONGEST_SENTENCE, sentences
 from tests.pipeline.language_model.reading import read
 
 TEXTS = [

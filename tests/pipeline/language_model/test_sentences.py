@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.language_model.sentences import LONGEST_SENTENCE, LONGEST_WORD, sentences
+from pipeline.text.sentence_folding import LONGEST_SENTENCE, LONGEST_WORD, sentences
 
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 

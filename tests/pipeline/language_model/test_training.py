@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import MillError
 from pipeline.language_model import training
-from pipeline.language_model.sentences import sentences
+from pipeline.text.sentence_folding import sentences
 from tests.pipeline.language_model.reading import read
 
 needs_lmplz = pytest.mark.skipif(shutil.which("lmplz") is None, reason="lmplz is not on the PATH")

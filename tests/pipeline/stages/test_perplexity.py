@@ -17,10 +17,10 @@ from pydantic import ByteSize
 from pipeline.build import Build, Outcome
 from pipeline.language_model import ccnet, reference, scoring, training
 from pipeline.language_model.reference import Reference, halves
-from pipeline.language_model.sentences import sentences
 from pipeline.stages import perplexity
 from pipeline.stages.perplexity import Config, PieceModel
 from pipeline.store import files, shards
+from pipeline.text.sentence_folding import sentences
 from tests.pipeline.language_model.reading import read
 
 

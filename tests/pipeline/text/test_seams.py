@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dedup.folding import in_word, stands_alone
 from pipeline.text import seams, spans
+from pipeline.text.folding import in_word, stands_alone
 from pipeline.text.spans import SPANS
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.store.ledger import SPANS
 from pipeline.text import spans
+from pipeline.text.spans import SPANS
 
 TEXTS = st.text(alphabet="ab\n\0éßж漢字😀\u0301", max_size=20)
 

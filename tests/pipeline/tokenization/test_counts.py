@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from pipeline.tokenization import counts, export
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.export import Vocabulary
-
-from .conftest import documents
+from tests.pipeline.tokenization.conftest import documents
 
 CONFIGS = [
     TokenizerConfig.model_validate({"name": "x", "vocab_size": 300, **options})

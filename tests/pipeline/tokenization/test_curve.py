@@ -7,8 +7,7 @@ from pipeline.tokenization import counts, curve, export, train
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.export import Vocabulary
-
-from .conftest import documents
+from tests.pipeline.tokenization.conftest import documents
 
 CONFIG = TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=400)
 TEXTS = [d["text"] for d in documents(60)]

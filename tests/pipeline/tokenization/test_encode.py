@@ -9,11 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
-from pipeline.tokenization import counts, encode, export, pretokenize, sentences, train
+from pipeline.text import sentences
+from pipeline.tokenization import counts, encode, export, pretokenize, train
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.encode import Encoder
-
-from .conftest import documents
+from tests.pipeline.tokenization.conftest import documents
 
 CONFIGS = [
     TokenizerConfig.model_validate({"name": name, "vocab_size": 500, **options})

@@ -14,8 +14,7 @@ from transformers import AutoTokenizer
 from pipeline.tokenization import counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.folder import save
-
-from .conftest import documents
+from tests.pipeline.tokenization.conftest import documents
 
 ROLES = {"cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
 CONFIGS = {

@@ -7,8 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pipeline.tokenization import counts, export, extend, train
 from pipeline.tokenization.config import TokenizerConfig
-
-from .conftest import documents
+from tests.pipeline.tokenization.conftest import documents
 
 GENERAL = [d["text"] for d in documents(60)] + ["The quick brown fox jumps over the lazy dog. " * 3]
 DOMAIN = ["The angiogram shows stenosis; angioplasty follows.", "Stenosis, stenosis! An angiogram of the fox."] * 3

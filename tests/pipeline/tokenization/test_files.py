@@ -6,9 +6,8 @@ import pytest
 from pipeline.tokenization import counts, train
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.folder import save
-
-from . import programs, test_encode, test_export
-from .conftest import THREE, documents
+from tests.pipeline.tokenization import programs, test_encode, test_export
+from tests.pipeline.tokenization.conftest import THREE, documents
 
 EVERY = {config.name: config for config in [*THREE, *test_encode.CONFIGS]} | {
     f"export-{name}": TokenizerConfig.model_validate({"name": name, "vocab_size": 500, **options})

@@ -14,8 +14,7 @@ from pipeline.tokenization.config import PackConfig, TokenizerConfig
 from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.packed import PackedTokens
 from pipeline.tokenization.steps import NothingToTrainOn
-
-from .conftest import THREE, StandIn, documents, make_build, run
+from tests.pipeline.tokenization.conftest import THREE, StandIn, documents, make_build, run
 
 
 def ids_of(build, name, split):

@@ -11,9 +11,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from pipeline.tokenization import alphabet, counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
-
-from .conftest import documents
-from .oracles import HUG, SENNRICH, merge_all, table
+from tests.pipeline.tokenization.conftest import documents
+from tests.pipeline.tokenization.oracles import HUG, SENNRICH, merge_all, table
 
 words = st.dictionaries(st.text("abcd", min_size=1, max_size=9), st.integers(1, 40), min_size=1, max_size=12)
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import export, train, unigram
 from pipeline.tokenization.config import TokenizerConfig
-
-from .oracles import HUG, table
+from tests.pipeline.tokenization.oracles import HUG, table
 
 COURSE = {
     "h": 15,

@@ -11,9 +11,8 @@ from tokenizers import AddedToken, Tokenizer, models
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import counts, export, train, unigram
 from pipeline.tokenization.config import TokenizerConfig
-
-from .oracles import SENNRICH, apply, merge_all, table
-from .test_unigram import likelihood_loss
+from tests.pipeline.tokenization.oracles import SENNRICH, apply, merge_all, table
+from tests.pipeline.tokenization.test_unigram import likelihood_loss
 
 COURSE = [
     "This is the Hugging Face Course.",

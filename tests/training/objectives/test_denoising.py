@@ -8,12 +8,11 @@ import torch
 from scipy.stats import chisquare, poisson
 
 from tests.training.conftest import SPECIAL
+from tests.training.objectives.conftest import read, task, tensors
 from training import runs
 from training.objectives import denoising
 from training.options import DenoisingConfig
 from training.order import IGNORE, NOTHING
-
-from .conftest import read, task, tensors
 
 MASK = SPECIAL["mask"]
 TEXT = np.arange(1000, 1100)

@@ -7,11 +7,10 @@ from transformers import AutoModelForMaskedLM
 
 from tests.training.conftest import SPECIAL, TINY, recipe, vocabulary
 from tests.training.conftest import pretrain_section as section
+from tests.training.objectives.conftest import losses, read, task, tensors
 from training import models, objectives
 from training.objectives import distillation
 from training.order import IGNORE, NOTHING
-
-from .conftest import losses, read, task, tensors
 
 
 def options(**fields) -> dict:

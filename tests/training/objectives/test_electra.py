@@ -8,14 +8,13 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
+from tests.training.objectives.conftest import read, task, tensors
 from training import models
 from training.objective import Task
 from training.objectives import electra
 from training.options import ElectraConfig
 from training.order import IGNORE, NOTHING
 from training.presets import PRESETS
-
-from .conftest import read, task, tensors
 
 
 def one_document(documents) -> tuple[electra.Electra, dict[str, Tensor]]:

@@ -12,11 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from tests.training.objectives.conftest import losses, pack_documents, read, task, tensors
 from training import models, objectives, seq2seq
 from training.options import OBJECTIVES, PAIRED
 from training.order import IGNORE, NOTHING
-
-from .conftest import losses, pack_documents, read, task, tensors
 
 PACKED = [name for name in OBJECTIVES if name not in PAIRED]
 

@@ -14,12 +14,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from pipeline import MillError
 from tests.training.conftest import SPECIAL, TINY, make_build, pretrain_section
+from tests.training.objectives.conftest import task, tensors
 from training import models, seq2seq
 from training.objectives import span_corruption as t5
 from training.order import IGNORE, NOTHING
 from training.pretrain import pretrain
-
-from .conftest import task, tensors
 
 DENSITY, MEAN = 0.15, 3.0
 

@@ -15,8 +15,8 @@ from typing import Literal, get_args
 
 from numba import njit, uint64
 
-from pipeline.dedup.folding import ALONE, SPACE, decode
-from pipeline.dedup.shingles import mix
+from pipeline.text.folding import ALONE, SPACE, decode
+from pipeline.text.shingles import mix
 
 Unit = Literal["token", "sentence", "line", "paragraph"]
 _TOKEN, _SENTENCE, _LINE, _PARAGRAPH = range(len(get_args(Unit)))

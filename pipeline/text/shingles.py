@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint64
 
-from pipeline.dedup import folding
-from pipeline.dedup.folding import ALONE, decode
+from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
+from pipeline.text.folding import ALONE, decode
 
 _FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
 _MIX, _STEP = uint64(0xD6E8FEB86659FD93), uint64(0x9E3779B97F4A7C15)
