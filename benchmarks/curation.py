@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from benchmarks import peer
 from benchmarks.documents import prose
-from pipeline import models
 from pipeline.dedup import exact, minhash
 from pipeline.language_model import scoring, training
 from pipeline.stage import Batch
 from pipeline.stages import heuristics, language, pii
+from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences
 
 MEGABYTES, PEER_MEGABYTES = 20, 2
@@ -42,7 +42,7 @@ def main() -> None:
     peer_rates = measure_datatrove(texts) if peer.installed() else {}
     print(f"datatrove on every {sample_step()}th of them\n" if peer_rates else f"{peer.MISSING}\n")
     print(f"{'':34} {'ours, MB/s':>12} {'datatrove':>12} {'ratio':>8}")
-    batch = Batch(texts, models={"language": models.pull(["lid.176"])["lid.176"]})
+    batch = Batch(texts, models={"language": model_files.pull(["lid.176"])["lid.176"]})
     for name, families in ALONE.items():
         show(name, size / best(families_of(families, batch)), peer_rates.get(name))
     seconds = measure_stages(texts, batch)

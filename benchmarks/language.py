@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.documents import PIECE, SHARED
-from pipeline import fasttext_model, models
 from pipeline.stage import Batch
 from pipeline.stages import language
+from pipeline.store import fasttext_model, model_files
 
 DATA = SHARED.parent / "langid"
 LENGTHS = ("word", "two words", "sentence", "paragraph", "document")
@@ -57,7 +57,7 @@ def main(model: str | None = None) -> None:
     if not DATA.is_dir():
         print(f"the labelled texts are not there ({DATA})")
         return
-    path = model or models.pull(["lid.176"])["lid.176"]
+    path = model or model_files.pull(["lid.176"])["lid.176"]
     texts = labelled()
     known = {short(label) for label in fasttext_model.labels(path)}
     found = {length: accuracy(texts[length], path) for length in LENGTHS}

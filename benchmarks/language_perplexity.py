@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.documents import prose
-from pipeline import models
 from pipeline.language_model import scoring, training
 from pipeline.stage import Batch
 from pipeline.stages import language
+from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences
 
 TRAINING_MB = 10
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure_language(texts: pa.StringArray) -> None:
-    batch = Batch(texts, models={"language": models.pull(["lid.176"])["lid.176"]})
+    batch = Batch(texts, models={"language": model_files.pull(["lid.176"])["lid.176"]})
     whole = language.measure(language.Config(max_bytes=None), batch).signals
     for size in (None, 2000, language.Config().max_bytes, 500):
         config = language.Config(max_bytes=size)

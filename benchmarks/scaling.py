@@ -26,8 +26,9 @@ from pathlib import Path
 from benchmarks.curation import claim
 from benchmarks.dedup import rotated_prose
 from flows.execution import TASKS_PER_WORKER, grouped
-from pipeline import curate, models, recipe
+from pipeline import curate, recipe
 from pipeline.build import Build, Outcome, Step
+from pipeline.store import model_files
 
 WORKERS = 2
 GAIN = 1.8
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--clock", action="store_true")
     options = parser.parse_args()
     os.environ["NUMBA_NUM_THREADS"] = "1"
-    models.pull(["lid.176"])
+    model_files.pull(["lid.176"])
     with tempfile.TemporaryDirectory() as folder:
         build, small = (
             open_build(Path(folder, name), size) for name, size in (("all", options.megabytes), ("small", 4))

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
-from pipeline.tokenization import packed
+from pipeline.store import packed_tokens
 from training import loop, models, objectives
 from training.objective import Task
 from training.order import IGNORE
@@ -54,11 +54,11 @@ class Clock:
         return {"tokens_per_second": tokens / wall, "tokens_per_processor_second": tokens / processor}
 
 
-def documents(folder: str) -> packed.PackedTokens:
+def documents(folder: str) -> packed_tokens.PackedTokens:
     """Random tokens in documents of some hundred: what a token is does not change what it costs."""
     draw = np.random.default_rng(0)
     lengths = draw.integers(50, 800, 200).astype(np.int32)
-    tokens = draw.integers(5, VOCABULARY, lengths.sum()).astype(packed.token_dtype(VOCABULARY))
+    tokens = draw.integers(5, VOCABULARY, lengths.sum()).astype(packed_tokens.token_dtype(VOCABULARY))
     columns = {
         "start": np.cumsum(lengths) - lengths,
         "length": lengths,
@@ -68,9 +68,9 @@ def documents(folder: str) -> packed.PackedTokens:
         "repeats": np.ones(len(lengths), np.int32),
         "sentences": [[0]] * len(lengths),
     }
-    packed.write_shard(folder, 0, tokens, pa.table(columns, schema=packed.DOCUMENTS_SCHEMA), "benchmark")
-    packed.write_manifest(folder, [0], VOCABULARY, SPECIAL, "benchmark")
-    return packed.PackedTokens(folder)
+    packed_tokens.write_shard(folder, 0, tokens, pa.table(columns, schema=packed_tokens.DOCUMENTS_SCHEMA), "benchmark")
+    packed_tokens.write_manifest(folder, [0], VOCABULARY, SPECIAL, "benchmark")
+    return packed_tokens.PackedTokens(folder)
 
 
 def prepare(objective: str, preset: str, length: int, batch: int, micro: int, precision: str) -> Task:
@@ -88,7 +88,7 @@ def prepare(objective: str, preset: str, length: int, batch: int, micro: int, pr
     return Task(config, models.Vocabulary(VOCABULARY, **SPECIAL), 0)
 
 
-def ours(task: Task, tokens: packed.PackedTokens, folder: str) -> dict[str, float]:
+def ours(task: Task, tokens: packed_tokens.PackedTokens, folder: str) -> dict[str, float]:
     """Speeds, the share of its time in which the loop waits for batches, and the model's FLOP/s."""
     objective, config = objectives.load(task.config.objective), task.config
     order = objective.order(task, tokens, 0, True)
@@ -126,7 +126,7 @@ def ours(task: Task, tokens: packed.PackedTokens, folder: str) -> dict[str, floa
 class _Windows(Dataset):
     """The same windows as the Trainer takes them."""
 
-    def __init__(self, task: Task, tokens: packed.PackedTokens) -> None:
+    def __init__(self, task: Task, tokens: packed_tokens.PackedTokens) -> None:
         objective, config = objectives.load(task.config.objective), task.config
         order = objective.order(task, tokens, 0, True)
         arrays = objective.examples(task, order.read(np.arange(config.batch_size * (config.steps or STEPS)))).arrays
@@ -156,7 +156,7 @@ class _Ticks(TrainerCallback):
         self.clock.tick()
 
 
-def theirs(task: Task, tokens: packed.PackedTokens, folder: str) -> dict[str, float]:
+def theirs(task: Task, tokens: packed_tokens.PackedTokens, folder: str) -> dict[str, float]:
     """The speeds of Hugging Face's Trainer."""
     config, clock = task.config, Clock()
     module = objectives.load(config.objective).create(task)

@@ -154,7 +154,7 @@ def models_pull(
 ) -> None:
     """Fetch the model files named in pipeline/models.lock and check their hashes."""
     with telling_errors(False):
-        from pipeline import models
+        from pipeline.store import model_files as models
 
         for name, path in models.pull(names).items():
             terminal.print(f"[green]✓[/] {name}  [dim]{path}[/]", highlight=False)
@@ -291,7 +291,7 @@ def verify(
     with telling_errors(False):
         from flows.opening import latest_build, open_build
         from pipeline import verify as checking
-        from pipeline.messages import visible
+        from pipeline.store.messages import visible
         from pipeline.text import formats
 
         if what and what.is_dir():

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.stopping import on_stop
-from pipeline import MillError, notation
+from pipeline import MillError
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.locking import locked
-from pipeline.store import files
+from pipeline.store import files, recipe_file
 from training.recipe import BuildRecipe, stored
 
 BUILDS = Path("data/builds")
@@ -111,8 +111,8 @@ def _check_owner(build: Build, recipe: Path) -> None:
     if not owner.is_file() or owner.samefile(recipe) or owner.read_bytes() == recipe.read_bytes():
         return
     try:
-        _, content = notation.read(notation.read_file(owner), str(owner))
-    except notation.WrongRecipe:
+        _, content = recipe_file.read(recipe_file.read_file(owner), str(owner))
+    except recipe_file.WrongRecipe:
         return  # no longer a recipe
     if isinstance(content, dict) and content.get("name") == build.recipe.name:
         raise OtherRecipe(

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from flows import tracking
 from flows.terminal import Text
-from pipeline.messages import visible
+from pipeline.store.messages import visible
 from pipeline.text.formats import short
 
 Advance = Callable[[int, str], None]

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from flows.terminal import Console
-from pipeline import messages
+from pipeline.store import messages
 
 terminal = Console()
 errors = Console(stderr=True)

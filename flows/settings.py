@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline import MillError, notation
+from pipeline import MillError
+from pipeline.store import recipe_file
 
 
 class WrongSetting(MillError):
@@ -35,7 +36,7 @@ def parse(settings: Iterable[str]) -> dict[str, Any]:
         if not mark or not name:
             raise WrongSetting(f"--set {setting}: give field=value, such as gopher_quality.min_words=80")
         try:
-            _, found[name.strip()] = notation.read(value, "")
-        except notation.WrongRecipe as error:
+            _, found[name.strip()] = recipe_file.read(value, "")
+        except recipe_file.WrongRecipe as error:
             raise WrongSetting(f"--set {setting}: the value is not valid YAML") from error
     return found

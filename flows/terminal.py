@@ -14,7 +14,7 @@ import rich.console
 import rich.text
 from rich.segment import Segment
 
-from pipeline.messages import visible
+from pipeline.store.messages import visible
 
 
 class Text(rich.text.Text):

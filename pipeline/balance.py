@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from pipeline import MillError, models, stage
+from pipeline import MillError
 from pipeline.build import Build, Outcome, Step
-from pipeline.store import files, ledger, shards
+from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
 from pipeline.token_budget import Target, TokenBudget, token_budget
@@ -47,7 +47,7 @@ _SAMPLE_BYTES, _LONGEST_BYTES = 1 << 20, 1 << 16
 Ratio = Annotated[float, Field(gt=0)]
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """Without ``tokens`` or ``budget`` there are as many tokens to give as there are; the shares decide whose they are.
 
     ``budget``: the tokens that a model asks for, ``{parameters: 1000000000}``; the plan says what is missing.
@@ -272,7 +272,7 @@ def _measure_tokens(build: Build, item: str) -> Outcome:
     made_by = files.fingerprint(
         "balance.tokens",
         VERSION,
-        models.digest(tokenizer),
+        model_files.digest(tokenizer),
         [shards.read_fingerprint(source) for source in _size_paths(build)],
     )
     if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from typing_extensions import TypeVar
 
-from pipeline import MillError, models
+from pipeline import MillError
 from pipeline.stage import Batch, Stage
-from pipeline.store import files, ledger, shards
+from pipeline.store import files, ledger, model_files, shards
 from pipeline.text import spans
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def measure_step(stage_module_name: str, title: str) -> Step:
 def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
     """Names everything that the ledger of a per-document stage depends on."""
     config = getattr(build.recipe, stage.name)
-    digests = {key: models.digest(path) for key, path in _model_paths(stage, build).items()}
+    digests = {key: model_files.digest(path) for key, path in _model_paths(stage, build).items()}
     view = build.view_fingerprint(shard, before=stage.name)
     return files.fingerprint(stage.name, stage.version, config, digests, view)
 
@@ -238,7 +238,7 @@ def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
 
 def _model_paths(stage: Stage, build: Build) -> dict[str, str]:
     config = getattr(build.recipe, stage.name)
-    return {key: models.locate(value, build.root) for key, value in stage.models(config).items()}
+    return {key: model_files.locate(value, build.root) for key, value in stage.models(config).items()}
 
 
 def _measure_shard(name: str, build: Build, shard: str) -> Outcome:

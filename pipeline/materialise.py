@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from pipeline import MillError, stage
+from pipeline import MillError
 from pipeline.build import Build, Outcome, Step
-from pipeline.store import files, shards
+from pipeline.store import files, recipe_file, shards
 
 VERSION = 2
 #: Of the files beside the shards.
@@ -34,7 +34,7 @@ _OPENED_BY = ("dataset_dict.json", _INFO, _STATE)
 CORPUS_SCHEMA = shards.DOCUMENT_SCHEMA.append(pa.field("repeats", pa.int32(), nullable=False))
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     parquet: Annotated[bool, Field(description="write the curated corpus as Parquet files, too")] = False
 
 

@@ -17,7 +17,7 @@ import ftfy
 from ftfy import fixes
 from pydantic import Field
 
-from pipeline import stage
+from pipeline.store import recipe_file
 
 VERSION = 2
 
@@ -38,7 +38,7 @@ _TAG = re.compile(r"<[/!]?[A-Za-z][^<>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]")
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """Steps in this order, each on unless it is set to false; none runs where the recipe has no such section."""
 
     entities: Annotated[

@@ -16,7 +16,7 @@ from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from pipeline import MillError, balance, fasttext_model, messages, models
+from pipeline import MillError, balance
 from pipeline.build import Build
 from pipeline.classifier import scoring
 from pipeline.decontaminate import evaluation
@@ -27,7 +27,7 @@ from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hu
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
 from pipeline.stage import Stage
-from pipeline.store import files
+from pipeline.store import fasttext_model, files, messages, model_files
 from pipeline.tokenization import references
 
 #: Records at the head of a source that show whether its fields are there.
@@ -49,7 +49,7 @@ def problems(build: Build) -> list[str]:
     found += of_sources(_sources(build), build.recipe.error_budget)
     for field, value in _models(build):
         with of(field):
-            models.locate(value, build.root)
+            model_files.locate(value, build.root)
     with of("language"):
         _languages_are_known(build)
     for name in ("toxicity", "quality"):
@@ -204,7 +204,7 @@ def _models(build: Build) -> Iterator[tuple[str, str]]:
             continue
         stage: Stage | None = getattr(import_module(_MODULES.get(name, f"pipeline.stages.{name}")), "STAGE", None)
         for key, value in stage.models(config).items() if stage is not None else ():
-            if not value.startswith(models.BUILD):
+            if not value.startswith(model_files.BUILD):
                 yield f"{name}.{'model' if key in ('language', 'classifier') else key}", value
 
 
@@ -225,7 +225,7 @@ def _languages_are_known(build: Build) -> None:
     if recipe.language is None:
         return
     try:
-        path = models.locate(recipe.language.model, build.root)
+        path = model_files.locate(recipe.language.model, build.root)
     except MillError:  # reported as a model that is not there
         return
     known = fasttext_model.labels(path)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
 
-from pipeline import MillError, notation
+from pipeline import MillError
 from pipeline import balance as balance_stage
 from pipeline import canaries as canaries_stage
 from pipeline import normalise as normalise_step
@@ -27,9 +27,8 @@ from pipeline.dedup import minhash as minhash_stage
 from pipeline.dedup import passages as passages_stage
 from pipeline.dedup import substring as substring_stage
 from pipeline.materialise import Config as CorpusConfig
-from pipeline.notation import WrongRecipe as WrongRecipe
 from pipeline.sources import Source
-from pipeline.stage import Config, Stage
+from pipeline.stage import Stage
 from pipeline.stages import bad_words as bad_words_stage
 from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
@@ -39,7 +38,9 @@ from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
 from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
-from pipeline.store import files
+from pipeline.store import files, recipe_file
+from pipeline.store.recipe_file import Config
+from pipeline.store.recipe_file import WrongRecipe as WrongRecipe
 from pipeline.tokenization.config import PackConfig, ReferenceConfig, TokenizerConfig
 
 #: The largest text a shard may hold: its offsets are 32-bit.
@@ -228,12 +229,12 @@ def load(path: str | Path, model: type[R]) -> R:
         near = sorted(str(p) for p in Path("data/recipes").glob("*.yaml"))
         hint = f" The recipes here: {', '.join(near)}." if near else ""
         raise MillError(f"{path}: no such recipe.{hint}")
-    return parse(notation.read_file(path), model, str(path))
+    return parse(recipe_file.read_file(path), model, str(path))
 
 
 def parse(text: str, model: type[R], name: str = "recipe") -> R:
     """Like ``load`` for the text of a recipe; ``name`` stands for the file in messages, "" for none."""
-    node, values = notation.read(text, name)
+    node, values = recipe_file.read(text, name)
     if not isinstance(values, dict):
         raise WrongRecipe(f"{name}: a recipe is a mapping of sections; see data/recipes/demo.yaml")
     return checked(values, model, name, node)
@@ -262,7 +263,7 @@ _EXPECTED = {
 
 def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: dict[str, Any]) -> str:
     loc, context = list(error["loc"]), error.get("ctx", {})
-    if isinstance(context.get("error"), notation.Misfit):
+    if isinstance(context.get("error"), recipe_file.Misfit):
         loc += context["error"].field
     if "discriminator" in context:
         loc.append(context["discriminator"].strip("'"))

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from pipeline import MillError, inspect
 from pipeline.build import Build
-from pipeline.report.samples import excerpts, relative_margin
+from pipeline.report.samples import excerpts
 from pipeline.store import ledger
+from pipeline.store.ledger import relative_margin
 from pipeline.text.hashing import document_hash
 
 

@@ -11,15 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.store.ledger import Rule
-
-
-class Config(BaseModel):
-    """Base of every part of a recipe: unknown fields are refused, values do not change after checking."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.stage import Config
+from pipeline.store.recipe_file import Config
 
 #: After about so many epochs' worth of repeats more of them add next to nothing (Muennighoff's R*_D).
 TOKEN_HALF_LIFE = 15.387756

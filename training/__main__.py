@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import MillError, messages
+from pipeline import MillError
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.locking import locked
+from pipeline.store import messages
 from training import processes
 from training.pretrain import pretrain
 from training.recipe import BuildRecipe

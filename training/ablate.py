@@ -23,7 +23,7 @@ from pipeline import MillError
 from pipeline.ablation import CURATED, NEUTRAL, RAW
 from pipeline.build import Build
 from pipeline.store import files
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import hardware, objectives
 from training import pretrain as pretraining
 from training.models import Vocabulary

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import noise
 from training.order import NOTHING, Layout, Order, SentenceWindows, TooFewTokens, Windows
 from training.recipe import PretrainConfig

@@ -22,7 +22,7 @@ import torch
 from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import fitting, models, noise, objectives, plans
 from training.fitting import Parabola, Runs
 from training.models import Vocabulary

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import noise, objectives
 from training.models import Vocabulary
 from training.objective import Objective, Task

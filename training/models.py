@@ -20,7 +20,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from pipeline import MillError
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import attention
 from training.presets import Shape, dropout_fields
 

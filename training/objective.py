@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training.models import Vocabulary
 from training.order import Reader, Windows
 from training.recipe import PretrainConfig

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline import MillError
-from pipeline.stage import Config
+from pipeline.store.recipe_file import Config
 
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]

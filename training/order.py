@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from pipeline import MillError
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import noise
 
 #: Labels and segments of positions that hold nothing.

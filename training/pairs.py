@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit, uint64
 
 from pipeline import MillError
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import noise
 from training.models import Vocabulary
 from training.order import NOTHING, TooFewTokens, Windows

@@ -18,7 +18,7 @@ from pipeline import MillError, source_sizes
 from pipeline.build import Build
 from pipeline.report import tokens
 from pipeline.store import files
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import budget, models, objectives, presets
 from training.budget import Corpus, Run
 from training.models import Vocabulary

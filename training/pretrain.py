@@ -21,7 +21,7 @@ import torch
 from pipeline import MillError
 from pipeline.build import Build
 from pipeline.store import files
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import (
     budget,
     card,

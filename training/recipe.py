@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import MillError
-from pipeline.notation import Misfit
 from pipeline.recipe import Recipe, require_unique
 from pipeline.sources import Source
-from pipeline.stage import Config
 from pipeline.store import files
+from pipeline.store.recipe_file import Config, Misfit
 from training import options, peaks, presets
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]

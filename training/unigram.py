@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 
 #: A loss above this share of the frequencies' is not clearly below it.
 CLEARLY_BELOW = 0.95

@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import MillError, models, stage
+from pipeline import MillError, stage
 from pipeline.build import STAGES, Build, Outcome, Step, edited, measure_step
 from pipeline.canaries import plants
 from pipeline.canaries.plants import Canary, Host
 from pipeline.decontaminate import evaluation
 from pipeline.decontaminate import stage as decontaminate
 from pipeline.dedup import exact, minhash, passages, substring
-from pipeline.store import files, ledger, shards
+from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.hashing import document_hash
 
 VERSION = 2
@@ -58,7 +58,7 @@ _SHARD, _NAMED = "canaries.arrow", 10
 _SHARDS = 64
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """``documents`` are planted for each stage that runs of language, pii, exact, minhash, passages, substring and
     decontaminate.
 
@@ -107,7 +107,7 @@ def _release(build: Build, item: str) -> Outcome:
         config,
         build.recipe.seed,
         used,
-        models.digest(models.locate(used["language"].model, build.root)) if "language" in used else None,
+        model_files.digest(model_files.locate(used["language"].model, build.root)) if "language" in used else None,
         [evaluation.digest(chosen) for chosen in used["decontaminate"].sets] if "decontaminate" in used else [],
         [build.view_fingerprint(shard, _FIRST) for shard in _looked_at(build)],
     )

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import ByteSize, Field, model_validator
 
-from pipeline import stage
 from pipeline.sources import Source
+from pipeline.store import recipe_file
 from pipeline.text.excerpts import SMALLEST
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -15,7 +15,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Bound = Probability | dict[str, Probability]
 
 
-class Training(stage.Config):
+class Training(recipe_file.Config):
     """``positive`` and ``negative``: sources as in ``sources``, of texts that have and that lack what is asked for.
 
     Texts are folded (lower-cased, marks apart, digits as 0) and each is learned from once; of each side about
@@ -50,7 +50,7 @@ class Training(stage.Config):
         return self
 
 
-class Classifier(stage.Config):
+class Classifier(recipe_file.Config):
     """``model``: the path of a fastText model, and ``label`` the one (without ``__label__``) whose probability counts;
     or ``train``: one trained in the build.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, models, quarantine
+from pipeline import MillError, quarantine
 from pipeline.build import Build, Outcome, Step
 from pipeline.classifier import scoring, training
 from pipeline.classifier.config import Classifier, Training
@@ -21,7 +21,7 @@ from pipeline.classifier.features import Shape
 from pipeline.sources import READERS, Source
 from pipeline.sources.base import Document
 from pipeline.stage import Batch
-from pipeline.store import files
+from pipeline.store import files, model_files
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
 
@@ -81,7 +81,7 @@ def _train(stage: str, build: Build, item: str) -> Outcome:
     made_by = files.fingerprint("classifier", VERSION, config, build.recipe.seed, content)
     path, note = _path(build, item), _path(build, f"{stage}.json")
     known = files.read_json(note) if files.exists(note) and files.exists(path) else {"fingerprint": None}
-    if files.current(known["fingerprint"] == made_by and models.digest(path) == known["sha256"]):
+    if files.current(known["fingerprint"] == made_by and model_files.digest(path) == known["sha256"]):
         return Outcome(reused=True)
     seed = build.recipe.seed
     found = [_gather(sides[side], config.max_bytes, seed, build.recipe.error_budget) for side in LABELS]
@@ -99,7 +99,7 @@ def _train(stage: str, build: Build, item: str) -> Outcome:
         min_count=config.min_count, shape=Shape(config.word_ngrams, shortest, longest, config.buckets * hashed),
     )  # fmt: skip
     measured = scoring.probability(texts.filter(pa.array(heldout)), path, POSITIVE)
-    facts = {"fingerprint": made_by, "sha256": models.digest(path), "texts": int((~heldout).sum())}
+    facts = {"fingerprint": made_by, "sha256": model_files.digest(path), "texts": int((~heldout).sum())}
     files.write_json(note, {**facts, "heldout": evaluate(measured.to_numpy(), labels[heldout] == 1)})
     return Outcome(len(texts), texts.nbytes)
 

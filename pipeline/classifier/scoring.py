@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, fasttext_model
+from pipeline import MillError
+from pipeline.store import fasttext_model
 from pipeline.text.sentence_folding import sentences
 
 

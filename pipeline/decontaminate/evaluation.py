@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from pipeline import MillError
 from pipeline.sources.base import File, FileConfig, Ids, find_files
 from pipeline.sources.reading import identity, open_file, read_lines
-from pipeline.stage import Config
 from pipeline.store import files
+from pipeline.store.recipe_file import Config
 
 _LINE_BYTES = 64 << 20
 

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
-from pipeline import MillError, stage
+from pipeline import MillError
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.decontaminate import evaluation, prompts
 from pipeline.decontaminate.grams import Grams, find, item_grams
 from pipeline.dedup import rows
-from pipeline.store import files, ledger, shards
+from pipeline.store import files, ledger, recipe_file, shards
 from pipeline.text import folding, seams, spans
 from pipeline.text.shingles import shingle_sets
 
@@ -36,7 +36,7 @@ RULE = "decontaminate.overlap"
 _DOCUMENTS = b"corpusmill.documents"
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """``cut_span`` cuts the grams of the items held, and drops a document only if no word would be left.
 
     Brown et al. call a gram common that stands in more than ten documents, whatever their number; but a popular item

@@ -18,8 +18,8 @@ from pipeline.build import Build, Outcome, Step, View
 from pipeline.dedup import earlier, rows
 from pipeline.dedup.keep import KeepOfCluster, facts, survivors_first
 from pipeline.dedup.verdicts import FINDINGS, write_verdicts
-from pipeline.stage import Config as StageConfig
 from pipeline.store import files, shards
+from pipeline.store.recipe_file import Config as StageConfig
 from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import SPACE, decode, encode

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from pipeline import MillError
 from pipeline.build import View
-from pipeline.stage import Config
 from pipeline.store.ledger import numbers
+from pipeline.store.recipe_file import Config
 from pipeline.text.hashing import document_hash
 
 

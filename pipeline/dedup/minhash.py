@@ -31,8 +31,8 @@ from pipeline.build import Build, Outcome, Step, View
 from pipeline.dedup import clusters, lsh, verify
 from pipeline.dedup.keep import KeepOfCluster
 from pipeline.dedup.verdicts import write_verdicts
-from pipeline.stage import Config as StageConfig
 from pipeline.store import files, shards
+from pipeline.store.recipe_file import Config as StageConfig
 from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash

@@ -25,8 +25,8 @@ from pydantic import Field
 from pipeline.build import Build, Outcome, Step
 from pipeline.dedup import rows
 from pipeline.dedup.keep import Keep, facts, survivors_first
-from pipeline.stage import Config
 from pipeline.store import files, ledger, shards
+from pipeline.store.recipe_file import Config
 from pipeline.text import folding, seams, spans
 from pipeline.text.buffers import text_buffers
 from pipeline.text.shingles import roll, word_counts, words_between

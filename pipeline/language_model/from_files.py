@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ByteSize, Field
 
-from pipeline import MillError, models, quarantine, stage
+from pipeline import MillError, quarantine
 from pipeline.language_model import ccnet, training
 from pipeline.sources import READERS, Source
 from pipeline.sources.base import Document, File
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
-from pipeline.store import files
+from pipeline.store import files, model_files, recipe_file
 from pipeline.text.hashing import document_hash
 from pipeline.text.sentence_folding import sentences
 
@@ -33,7 +33,7 @@ _MOST_BAD = 0.01
 _COLUMNAR = (".parquet", ".arrow", ".feather")
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """``inputs``: files or globs (JSON lines, Parquet, Arrow; all else is plain text), or the ``corpus`` folder of a
     build. ``sentencepiece``: train on pieces of text normalised as CCNet does, instead of folded words.
     """
@@ -66,13 +66,13 @@ def train(config: Config, output: str) -> dict[str, Any]:
         VERSION,
         config.model_copy(update={"inputs": []}),
         training.choose(config.estimator),
-        config.sentencepiece and models.digest(config.sentencepiece),
+        config.sentencepiece and model_files.digest(config.sentencepiece),
         [[file.name, READERS[source.kind].identity(source, file)] for source, file in found],
     )
     note = f"{output}.json"
     if files.exists(note) and files.exists(output):
         facts = files.read_json(note)
-        if facts["fingerprint"] == made_by and facts["sha256"] == models.digest(output):
+        if facts["fingerprint"] == made_by and facts["sha256"] == model_files.digest(output):
             return {**facts, "reused": True}
     sample = _Sample(config)
     for text in _texts(found):
@@ -88,7 +88,7 @@ def train(config: Config, output: str) -> dict[str, Any]:
         "bytes": texts.nbytes,
         "sentences": len(lines),
         "ngrams": _counts(output),
-        "sha256": models.digest(output),
+        "sha256": model_files.digest(output),
     }
     files.write_json(note, facts)
     return {**facts, "reused": False}

@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ByteSize, Field
 
-from pipeline import models, stage
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.language_model import training
-from pipeline.store import files, shards
+from pipeline.store import files, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
 from pipeline.text.sentence_folding import sentences
@@ -36,7 +35,7 @@ _BINS = 1 << 20
 _SALT = 0x70657270  # balancing keeps documents with low hashes, too: it should not meet the same ones
 
 
-class Reference(stage.Config):
+class Reference(recipe_file.Config):
     """What models are trained on: of the documents that reach this stage, in ``domains`` (null: all), a ``share``
     chosen by the hash of their ids, and of each language about ``max_bytes`` at most."""
 
@@ -146,13 +145,15 @@ def _train(build: Build, item: str) -> Outcome:
     if len(lines):
         training.train(lines, path, config.order, config.prune[: config.order], config.estimator)
     facts = {"fingerprint": made_by, "documents": len(texts), "bytes": texts.nbytes, "sentences": len(lines)}
-    files.write_json(note, {**facts, "sha256": models.digest(path) if len(lines) else None})
+    files.write_json(note, {**facts, "sha256": model_files.digest(path) if len(lines) else None})
     return Outcome(len(texts), texts.nbytes)
 
 
 def _is_current(path: str, note: Mapping[str, Any], made_by: str) -> bool:
     digest = note["sha256"]
-    return note["fingerprint"] == made_by and (digest is None or (files.exists(path) and models.digest(path) == digest))
+    return note["fingerprint"] == made_by and (
+        digest is None or (files.exists(path) and model_files.digest(path) == digest)
+    )
 
 
 def _end(sizes: Iterable[str], language: str, max_bytes: int) -> int:

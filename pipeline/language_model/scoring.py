@@ -10,9 +10,9 @@ import kenlm
 import numpy as np
 import pyarrow as pa
 
-from pipeline import MillError, models
+from pipeline import MillError
 from pipeline.language_model import ccnet
-from pipeline.store import files
+from pipeline.store import files, model_files
 from pipeline.text.sentence_folding import sentences
 
 #: Sentences that are Python strings at the same time.
@@ -34,7 +34,7 @@ def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.n
     and the ends count as tokens: CCNet's definition. ``model_path`` is an ARPA file or a KenLM binary.
     """
     lines, words, first = sentences(texts)
-    model = _model(model_path, models.digest(model_path))
+    model = _model(model_path, model_files.digest(model_path))
     scores = np.fromiter(map(model.score, _strings(lines)), np.float64, len(lines))
     text = np.repeat(np.arange(len(texts)), np.diff(first))
     total = np.bincount(text, scores, len(texts))
@@ -45,7 +45,7 @@ def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.n
 
 def piece_perplexity(texts: pa.StringArray, model_path: str, pieces_path: str) -> tuple[np.ndarray, np.ndarray]:
     """The same of texts as CCNet scores them: each is one sentence, of the pieces of the normalised text."""
-    model = _model(model_path, models.digest(model_path))
+    model = _model(model_path, model_files.digest(model_path))
     scores, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
     text = 0
     for batch in ccnet.pieces(texts, pieces_path):

@@ -21,6 +21,7 @@ import regex
 from pipeline import inspect
 from pipeline.build import Build
 from pipeline.store import ledger
+from pipeline.store.ledger import relative_margin
 from pipeline.text.hashing import document_hash
 
 CLOSEST, BY_HASH = 2, 2
@@ -118,14 +119,6 @@ def survivors(build: Build, samples: Iterable[Samples]) -> dict[str, str]:
         name: excerpts(inspect.texts_before(build, shard, [row], wanted[name]))[0]
         for name, (shard, row) in places.items()
     }
-
-
-def relative_margin(value: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """How far ``value`` is from ``threshold``, as a share of it (of 1 where it is 0); inf where there is none."""
-    with np.errstate(invalid="ignore"):
-        scale = np.where(threshold == 0, 1.0, np.abs(threshold))
-        margin = np.abs(value - threshold) / scale
-    return np.where(np.isfinite(margin), margin, np.inf)
 
 
 def excerpts(texts: pa.StringArray) -> list[str]:

@@ -34,8 +34,8 @@ from pydantic import (
 )
 
 from pipeline import MillError
-from pipeline.stage import Config
 from pipeline.store import files, globs
+from pipeline.store.recipe_file import Config
 
 
 class File(NamedTuple):

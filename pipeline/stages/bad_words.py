@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import models, stage
 from pipeline.stage import Batch, Measured, Stage
+from pipeline.store import model_files, recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import phrases
 from pipeline.text.phrases import Phrases
@@ -28,7 +28,7 @@ FOUND = pa.list_(pa.struct([("word", pa.string()), ("count", pa.int32())]))
 SIGNALS = {"bad_word_count": pa.int32(), "bad_word_fraction": pa.float64(), "bad_words": FOUND}
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """``lists``: for each language the file with its words, ``"*"`` for a list that holds in every language.
 
     A document is searched for the list of its language and that of ``"*"``; what no list is for has no such signals,
@@ -67,7 +67,7 @@ def measure(config: Config, batch: Batch) -> Measured:
     rows, parts = [], []
     for names, chosen in _groups(config, languages, len(batch.texts)):
         paths = [batch.models[name] for name in names]
-        known = _list(tuple(paths), tuple(map(models.digest, paths)))
+        known = _list(tuple(paths), tuple(map(model_files.digest, paths)))
         rows.append(chosen)
         parts.append(_measured(phrases.count(batch.texts.take(pa.array(chosen)), known), known))
     return Measured(_in_order(rows, parts, len(batch.texts)))

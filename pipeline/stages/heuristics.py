@@ -36,8 +36,9 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import MillError, limits, stage
+from pipeline import MillError, limits
 from pipeline.stage import Batch, Measured, Stage
+from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import c4 as c4_lines
 from pipeline.text import datatrove, dolma, languages, ngrams, refinedweb, seams, spans
@@ -50,7 +51,7 @@ TOP_NGRAMS: dict[int, limits.ShareLimit] = {2: 0.20, 3: 0.18, 4: 0.16}
 DUPLICATE_NGRAMS: dict[int, limits.ShareLimit] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 
 
-class Family(stage.Config):
+class Family(recipe_file.Config):
     """A family of rules, whose fields may differ by language."""
 
     by_language: Annotated[
@@ -278,7 +279,7 @@ def _family(name: str, dialect: str, about: str) -> Any:
     return Field(default=None, validation_alias=names, description=about)
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """The families to run; none named (``{}``): the four of datatrove."""
 
     model_config = ConfigDict(validate_by_name=True)

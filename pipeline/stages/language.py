@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import fasttext_model, stage
 from pipeline.stage import Batch, Measured, Stage
+from pipeline.store import fasttext_model, recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import capitals, spans
 from pipeline.text.excerpts import SMALLEST, excerpts
@@ -33,7 +33,7 @@ _VISIBLE = r"[^\s\p{Z}\p{C}]"
 Score = Annotated[float, Field(ge=0, le=1)]
 
 
-class Lines(stage.Config):
+class Lines(recipe_file.Config):
     """Lines of at least ``min_bytes`` that have a language with at least ``min_score`` count; others are left alone.
 
     ``keep``: lines that count and are in none of these languages are cut (not given: none is). ``min_fraction``: the
@@ -52,7 +52,7 @@ class Lines(stage.Config):
     min_score: Annotated[Score, Field(description="score below which a line has no language and stays")] = 0.5
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """``keep``: the lowest score with which a text of each language stays; ``"*"`` is for all that are not named, and
     without it they are dropped. The default is datatrove's.
 

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from pipeline import models, stage
 from pipeline.build import Build, Outcome, Step, View
 from pipeline.language_model import reference, scoring, training
 from pipeline.language_model.reference import TRAINED, Reference
 from pipeline.language_model.scoring import Scorer
 from pipeline.quantiles import order_statistics
-from pipeline.store import files, ledger, shards
+from pipeline.store import files, ledger, recipe_file, shards
+from pipeline.store import model_files as models
 from pipeline.store.ledger import Rule
 
 VERSION = 1
@@ -54,14 +54,14 @@ CCNET_EDGES: dict[str, Edges] = {
 }
 
 
-class PieceModel(stage.Config):
+class PieceModel(recipe_file.Config):
     """A KenLM model of SentencePiece pieces, as CCNet's are: texts are normalised as there, each is one sentence."""
 
     kenlm: Annotated[str, Field(description="path of the KenLM model, ARPA or binary")]
     sentencepiece: Annotated[str, Field(description="path of the SentencePiece model whose pieces it scores")]
 
 
-class Drop(stage.Config):
+class Drop(recipe_file.Config):
     """Shares of each language's documents to drop: those with the lowest and with the highest perplexity."""
 
     lowest: Annotated[
@@ -72,7 +72,7 @@ class Drop(stage.Config):
     ] = 0.10
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """``models``: for each language its KenLM model, ARPA or binary: a path; ``{kenlm: path, sentencepiece: path}`` for
     one of pieces, such as CCNet's; or ``build`` for one that is trained in this build, with ``order`` and ``prune`` as
     in lmplz. Documents in other languages are not scored and stay.

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline import stage
 from pipeline.stage import Batch, Measured, Stage
+from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import pii, spans
 from pipeline.text.buffers import string_array
@@ -29,7 +29,7 @@ SIGNALS = {f"pii_{kind}": pa.int32() for kind in pii.KINDS}
 Action = Literal["replace", "drop", "keep"]
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """For each kind: ``replace`` it by its placeholder, ``drop`` the document, or ``keep`` it. All are counted.
 
     ``reserved_ips``: also IP addresses that are not public (private networks, loopback, documentation).

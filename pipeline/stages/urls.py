@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import models, stage
 from pipeline.stage import Batch, Measured, Stage
+from pipeline.store import model_files, recipe_file
 from pipeline.store.ledger import Rule
 
 VERSION = 1
 _HOST = r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)"
 
 
-class Config(stage.Config):
+class Config(recipe_file.Config):
     """``blocklist``, ``allowlist``: files of domains, one a line (a hosts file will do); ``#`` begins a comment.
 
     ``banned_words`` are whole words, in any case, anywhere in the URL; more than ``max_banned_words`` drop it.
@@ -64,7 +64,7 @@ def measure(config: Config, batch: Batch) -> Measured:
     for signal, name in (("url_blocked", "blocklist"), ("url_allowed", "allowlist")):
         if name in batch.models:
             path = batch.models[name]
-            domains = _domains(path, models.digest(path))
+            domains = _domains(path, model_files.digest(path))
             listed = np.array([_is_listed(host, domains) for host in hosts.dictionary.to_pylist()] + [False])
             signals[signal] = pa.array(listed.astype(np.uint8)).take(hosts.indices)
     if config.banned_words:

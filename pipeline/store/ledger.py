@@ -124,3 +124,11 @@ def alive(ledgers: Sequence[pa.Table], rows: int) -> np.ndarray:
     for ledger in ledgers:
         mask &= ledger["dropped_by"].is_null().to_numpy()
     return mask
+
+
+def relative_margin(value: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """How far ``value`` is from ``threshold``, as a share of it (of 1 where it is 0); inf where there is none."""
+    with np.errstate(invalid="ignore"):
+        scale = np.where(threshold == 0, 1.0, np.abs(threshold))
+        margin = np.abs(value - threshold) / scale
+    return np.where(np.isfinite(margin), margin, np.inf)

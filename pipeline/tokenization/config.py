@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.stage import Config
+from pipeline.store.recipe_file import Config
 
 Algorithm = Literal["bpe", "wordpiece", "unigram"]
 PreTokenizer = Literal["gpt2", "gpt4", "bert", "whitespace", "metaspace"]

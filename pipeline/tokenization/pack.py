@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline.store import files
+from pipeline.store import files, packed_tokens
 from pipeline.text import sentences
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import packed
 from pipeline.tokenization.encode import Encoded, Encoder
 
 VERSION = 3
@@ -69,5 +68,5 @@ def pack_shard(folder: str, index: int, corpus: pa.Table, encoder: Encoder, eos:
             "sentences": pa.ListArray.from_arrays(np.cumsum(np.append(0, counts)).astype(np.int32), places),
         }
     )
-    packed.write_shard(folder, index, tokens, documents, fingerprint)
+    packed_tokens.write_shard(folder, index, tokens, documents, fingerprint)
     return len(tokens)

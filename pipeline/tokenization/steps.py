@@ -19,9 +19,9 @@ import tokenizers
 
 from pipeline import MillError
 from pipeline.build import Build, Outcome, Step
-from pipeline.store import files, ledger, shards
+from pipeline.store import files, ledger, packed_tokens, shards
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import card, counts, curve, export, pack, packed, references, report, roundtrip, train
+from pipeline.tokenization import card, counts, curve, export, pack, references, report, roundtrip, train
 from pipeline.tokenization.encode import Encoder
 from pipeline.tokenization.folder import save
 
@@ -261,7 +261,9 @@ def _pack_items(build: Build) -> list[str]:
 def _packed_by(build: Build, name: str, shard: str) -> str:
     made_by = _manifest_of(build, name)["sha256"]
     source = _shard_fingerprint(build, shard)
-    return files.fingerprint("pack", pack.VERSION, packed.FORMAT, made_by, _limits(build), build.recipe.seed, source)
+    return files.fingerprint(
+        "pack", pack.VERSION, packed_tokens.FORMAT, made_by, _limits(build), build.recipe.seed, source
+    )
 
 
 def _encoder(path: str, sha256: str) -> Encoder:
@@ -275,7 +277,7 @@ def _pack(build: Build, item: str) -> Outcome:
     name, shard = item.split("/")
     index = corpus_shards(build).index(shard)
     made_by = _packed_by(build, name, shard)
-    tokens_name, documents_name = packed.shard_names(index)
+    tokens_name, documents_name = packed_tokens.shard_names(index)
     folders = [build.path("tokens", name, split) for split in SPLITS]
     if all(
         shards.is_current(files.join(folder, documents_name), made_by)
@@ -302,7 +304,9 @@ def _manifest(build: Build, item: str) -> Outcome:
     indices = list(range(len(corpus_shards(build))))
     path = files.join(folder, "manifest.json")
     before = files.read_json(path)["fingerprint"] if files.exists(path) else None
-    manifest = packed.write_manifest(folder, indices, trained["vocab_size"], trained["special_ids"], trained["sha256"])
+    manifest = packed_tokens.write_manifest(
+        folder, indices, trained["vocab_size"], trained["special_ids"], trained["sha256"]
+    )
     for stale in files.list_files(folder):
         if stale not in _wanted(indices):
             files.remove(files.join(folder, stale))
@@ -310,7 +314,7 @@ def _manifest(build: Build, item: str) -> Outcome:
 
 
 def _wanted(indices: list[int]) -> set[str]:
-    return {name for index in indices for name in packed.shard_names(index)} | {"manifest.json"}
+    return {name for index in indices for name in packed_tokens.shard_names(index)} | {"manifest.json"}
 
 
 def _text_bytes(texts: pa.StringArray) -> int:

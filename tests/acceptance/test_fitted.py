@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.tokenization import pack, packed, references
+from pipeline.store import packed_tokens
+from pipeline.tokenization import pack, references
 from pipeline.tokenization.encode import Encoder
 from training.fitted import FittedOrder
 from training.order import Layout
@@ -18,7 +19,7 @@ from training.order import Layout
 END = 50_256
 
 
-def write(folder: Path, shared: Path, rows: list[tuple[str, str]], shard_count: int) -> packed.PackedTokens:
+def write(folder: Path, shared: Path, rows: list[tuple[str, str]], shard_count: int) -> packed_tokens.PackedTokens:
     encoder = Encoder(references.load(str(shared / "models" / "gpt2")))
     domains, texts = zip(*rows, strict=True)
     table = pa.table(
@@ -32,12 +33,12 @@ def write(folder: Path, shared: Path, rows: list[tuple[str, str]], shard_count: 
     size = -(-len(rows) // shard_count)
     for index in range(shard_count):
         pack.pack_shard(str(folder), index, table.slice(index * size, size), encoder, END, "x")
-    packed.write_manifest(str(folder), list(range(shard_count)), encoder.vocab_size, {"eos": END}, "x")
-    return packed.PackedTokens(str(folder))
+    packed_tokens.write_manifest(str(folder), list(range(shard_count)), encoder.vocab_size, {"eos": END}, "x")
+    return packed_tokens.PackedTokens(str(folder))
 
 
 @pytest.fixture(scope="module")
-def both(shared, tmp_path_factory) -> tuple[packed.PackedTokens, packed.PackedTokens]:
+def both(shared, tmp_path_factory) -> tuple[packed_tokens.PackedTokens, packed_tokens.PackedTokens]:
     """Up to 1.5 MB of whole documents of each domain, packed in one shard and in five."""
     rows = []
     for path in sorted(shared.glob("prose/*/*.jsonl.gz")):

@@ -10,10 +10,9 @@ import pytest
 
 from benchmarks.documents import prose
 from benchmarks.language import Labelled, accuracy, labelled, short
-from pipeline import fasttext_model
 from pipeline.stage import Batch
 from pipeline.stages import language
-from pipeline.store import ledger
+from pipeline.store import fasttext_model, ledger
 from pipeline.text import spans
 
 #: Percent of these very sentences that fastText got right in the comparison that they come from

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.build import Build
-from pipeline.tokenization import counts, export, packed, train
+from pipeline.store import packed_tokens
+from pipeline.tokenization import counts, export, train
 from pipeline.tokenization import pack as packing
 from pipeline.tokenization.config import Role, TokenizerConfig
 from pipeline.tokenization.encode import Encoder
@@ -83,7 +84,7 @@ def write_build(root: Path, texts: list[str], config: TokenizerConfig) -> None:
         names = [f"{split}:{row}" for row in range(len(part))]
         corpus = {"id": names, "text": part, "domain": ["x"] * len(part), "repeats": np.ones(len(part), np.int32)}
         packing.pack_shard(tokens, 0, pa.table(corpus), encoder, None, split)
-        packed.write_manifest(tokens, [0], len(vocabulary.pieces), export.special_ids(config), "trained")
+        packed_tokens.write_manifest(tokens, [0], len(vocabulary.pieces), export.special_ids(config), "trained")
 
 
 def label_entropy(build: Build[BuildRecipe], objective: str) -> float:
@@ -92,7 +93,7 @@ def label_entropy(build: Build[BuildRecipe], objective: str) -> float:
     T5's sentinels count as one, as if it were known which comes next.
     """
     config = build.recipe.pretrain[0]
-    text = packed.PackedTokens(build.path("tokens", config.tokenizer, "heldout"))
+    text = packed_tokens.PackedTokens(build.path("tokens", config.tokenizer, "heldout"))
     task = Task(config, Vocabulary.of(text), 0)
     windows, _ = held_out(objectives.load(objective), task, text)
     labels = objectives.load(objective).examples(task, windows).arrays["labels"]

@@ -15,8 +15,8 @@ import typer
 from typer.testing import CliRunner
 
 from flows import cli, running
-from pipeline import MillError, messages
-from pipeline.store import files, shards
+from pipeline import MillError
+from pipeline.store import files, messages, shards
 from training.loop import Diverged
 
 

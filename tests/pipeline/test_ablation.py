@@ -11,8 +11,8 @@ from pipeline import ablation
 from pipeline import recipe as recipes
 from pipeline.build import Build
 from pipeline.store import files, shards
+from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack
-from pipeline.tokenization.packed import PackedTokens
 from tests.pipeline import building, questions
 
 TOKENIZER = {"name": "bpe", "algorithm": "bpe", "vocab_size": 400}

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from flows.opening import on_record
-from pipeline import messages
 from pipeline.build import Build
 from pipeline.sources.base import NoFiles, find_files
 from pipeline.sources.jsonl import Jsonl
-from pipeline.store import files
+from pipeline.store import files, messages
 from tests.pipeline import building
 from training.recipe import BuildRecipe, stored
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import notation
 from pipeline import recipe as recipes
 from pipeline.recipe import WrongRecipe
+from pipeline.store import recipe_file
 from training.recipe import BuildRecipe
 
 BASE = "name: mine\nsources:\n- {name: web, kind: jsonl, path: /data/x.jsonl}\n"
@@ -66,7 +66,7 @@ def test_a_name_that_is_not_there_is_reported_where_it_stands(tmp_path):
 
 def test_values_are_read_as_they_are_written():
     text = "{no: 0.3, yes: on, y: [no, off], 010: 010, date: 2020-01-01, time: 1:20, t: true, f: False, n: ~, s: '5'}"
-    _, values = notation.read(text, "")
+    _, values = recipe_file.read(text, "")
     assert values == {
         "no": 0.3,
         "yes": "on",
@@ -91,7 +91,7 @@ def test_norwegian_is_a_language_and_no_is_still_a_truth_value_where_one_is_want
 
 def test_json_with_escapes_is_read_as_json_reads_it():
     value = {"emoji": "a 🙂 b", "path": "/data/\udcff", "no": ["\t", "\\", "/", '"'], "number": 1e-3, "null": None}
-    assert notation.read(json.dumps(value), "")[1] == value
+    assert recipe_file.read(json.dumps(value), "")[1] == value
 
 
 def places(value: Any, to: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

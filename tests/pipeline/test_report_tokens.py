@@ -14,7 +14,7 @@ from pipeline import recipe as recipes
 from pipeline import report
 from pipeline.build import Build
 from pipeline.report import tokens
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from tests.pipeline.building import make
 
 BUDGET = 80_000

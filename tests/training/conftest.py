@@ -13,8 +13,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from pipeline.build import Build
-from pipeline.store import files
-from pipeline.tokenization import packed
+from pipeline.store import files, packed_tokens
 from training.models import Vocabulary
 from training.pretrain import pretrain
 from training.recipe import BuildRecipe
@@ -49,7 +48,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 def pack(
     folder: str, texts: list[str], special: dict[str, int], vocab_size: int = 260, repeats: int = 1
-) -> packed.PackedTokens:
+) -> packed_tokens.PackedTokens:
     """Packed bytes of ``texts`` in two shards, closed by the eos token where there is one."""
     half = len(texts) // 2
     for index, part in enumerate((texts[:half], texts[half:])):
@@ -66,12 +65,12 @@ def pack(
                 "repeats": np.full(len(part), repeats, np.int32),
                 "sentences": [[0, *(match.end() for match in re.finditer(rb"\. ", text.encode()))] for text in part],
             },
-            schema=packed.DOCUMENTS_SCHEMA,
+            schema=packed_tokens.DOCUMENTS_SCHEMA,
         )
-        tokens = np.array([token for row in ids for token in row], packed.token_dtype(vocab_size))
-        packed.write_shard(folder, index, tokens, table, f"shard-{index}")
-    packed.write_manifest(folder, [0, 1], vocab_size, special, "test")
-    return packed.PackedTokens(folder)
+        tokens = np.array([token for row in ids for token in row], packed_tokens.token_dtype(vocab_size))
+        packed_tokens.write_shard(folder, index, tokens, table, f"shard-{index}")
+    packed_tokens.write_manifest(folder, [0, 1], vocab_size, special, "test")
+    return packed_tokens.PackedTokens(folder)
 
 
 def write_tokenizer(folder: str, special: dict[str, int]) -> None:

@@ -11,7 +11,7 @@ from pipeline import MillError
 from pipeline.build import Build
 from pipeline.sources.base import NoFiles
 from pipeline.store import files
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import TINY, make_build, pretrain_section, recipe
 from training import plans, scaling
 from training.pretrain import pretrain

@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import masking, models, noise, runs, seq2seq
 from training.fitted import arrange
 from training.objective import Batch, Objective, Task

@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
 from pipeline.store import files
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import extend, masking, models
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import masking, noise, words
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm, mlm_nsp

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline import MillError
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from training import models, noise, seq2seq
 from training.fitted import arrange
 from training.objective import Batch, Objective, Task

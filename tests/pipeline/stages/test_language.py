@@ -223,7 +223,7 @@ def test_a_wrong_configuration_is_refused(wrong: dict):
 
 
 def test_the_default_model_is_in_the_lock():
-    from pipeline import models
+    from pipeline.store import model_files
 
-    assert Config().model in models.lock()
-    assert Path(models.lock()[Config().model].file).suffix == ".ftz"
+    assert Config().model in model_files.lock()
+    assert Path(model_files.lock()[Config().model].file).suffix == ".ftz"

@@ -13,10 +13,10 @@ from pipeline.language_model import scoring, training
 from pipeline.locking import locked
 from pipeline.store import checksums, files, shards
 from pipeline.store.files import DamagedFile, LostFile
+from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
-from pipeline.tokenization.packed import PackedTokens
 from pipeline.verify import verify
 from tests.pipeline import small_build
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.store import packed_tokens
 from pipeline.store.files import DamagedFile
-from pipeline.tokenization import packed
 
 
 def write(folder, shards, vocab_size=100):
@@ -25,10 +25,12 @@ def write(folder, shards, vocab_size=100):
                 "sentences": [list(range(0, len(d), 2)) for d in documents],
             }
         )
-        tokens = np.concatenate([np.zeros(0, int), *map(np.array, documents)]).astype(packed.token_dtype(vocab_size))
-        packed.write_shard(str(folder), index, tokens, table, f"made-by-{index}")
+        tokens = np.concatenate([np.zeros(0, int), *map(np.array, documents)]).astype(
+            packed_tokens.token_dtype(vocab_size)
+        )
+        packed_tokens.write_shard(str(folder), index, tokens, table, f"made-by-{index}")
         count += len(documents)
-    return packed.write_manifest(str(folder), list(range(len(shards))), vocab_size, {"eos": 0}, "tokenizer")
+    return packed_tokens.write_manifest(str(folder), list(range(len(shards))), vocab_size, {"eos": 0}, "tokenizer")
 
 
 SHARDS = [[[1, 2, 3, 0], [4, 0]], [], [[5, 6, 0], [0], [7, 8, 9, 10, 0]]]
@@ -38,7 +40,7 @@ FLAT = [t for shard in SHARDS for document in shard for t in document]
 @pytest.mark.parametrize(("vocab_size", "width"), [(65536, 2), (65537, 4)])
 def test_tokens_are_read_back_in_the_narrowest_dtype_that_holds_the_vocabulary(tmp_path, vocab_size, width):
     write(tmp_path, SHARDS, vocab_size)
-    reader = packed.PackedTokens(str(tmp_path))
+    reader = packed_tokens.PackedTokens(str(tmp_path))
     assert len(reader) == len(FLAT)
     assert reader.dtype.itemsize == width
     assert (tmp_path / "tokens-00000.bin").stat().st_size == 6 * width
@@ -49,7 +51,7 @@ def test_tokens_are_read_back_in_the_narrowest_dtype_that_holds_the_vocabulary(t
 
 def test_document_bounds_run_over_all_shards(tmp_path):
     write(tmp_path, SHARDS)
-    reader = packed.PackedTokens(str(tmp_path))
+    reader = packed_tokens.PackedTokens(str(tmp_path))
     found = [reader.tokens(a, b).tolist() for a, b in zip(reader.starts, reader.starts[1:], strict=False)]
     assert found == [document for shard in SHARDS for document in shard]
     assert reader.documents["id"].to_pylist() == [f"doc{i}" for i in range(5)]
@@ -66,7 +68,7 @@ def test_manifest_counts_tokens_once_and_as_often_as_training_reads_them(tmp_pat
 
 def test_an_empty_split_opens(tmp_path):
     write(tmp_path, [[], []])
-    reader = packed.PackedTokens(str(tmp_path))
+    reader = packed_tokens.PackedTokens(str(tmp_path))
     assert len(reader) == 0
     assert reader.starts.tolist() == [0]
     assert reader.tokens(0, 0).tolist() == []
@@ -76,11 +78,13 @@ def test_a_truncated_file_is_refused_with_its_name_and_the_remedy(tmp_path):
     write(tmp_path, SHARDS)
     path = tmp_path / "tokens-00002.bin"
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(packed.DamagedTokens, match=r"tokens-00002\.bin: 16 bytes where 18 .* run the build again"):
-        packed.PackedTokens(str(tmp_path))
+    with pytest.raises(
+        packed_tokens.DamagedTokens, match=r"tokens-00002\.bin: 16 bytes where 18 .* run the build again"
+    ):
+        packed_tokens.PackedTokens(str(tmp_path))
     path.unlink()
-    with pytest.raises(packed.DamagedTokens, match="not there"):
-        packed.PackedTokens(str(tmp_path))
+    with pytest.raises(packed_tokens.DamagedTokens, match="not there"):
+        packed_tokens.PackedTokens(str(tmp_path))
 
 
 def test_documents_of_another_run_are_refused(tmp_path):
@@ -89,10 +93,10 @@ def test_documents_of_another_run_are_refused(tmp_path):
     write(other, [SHARDS[1], SHARDS[0], SHARDS[2]])
     (tmp_path / "documents-00000.arrow").write_bytes((other / "documents-00001.arrow").read_bytes())
     with pytest.raises(DamagedFile, match=r"documents-00000\.arrow: not as it was written.*Delete"):
-        _ = packed.PackedTokens(str(tmp_path)).documents
+        _ = packed_tokens.PackedTokens(str(tmp_path)).documents
     shutil.rmtree(tmp_path / ".checksums")
-    with pytest.raises(packed.DamagedTokens, match=r"documents-00000\.arrow: not the file .*Delete"):
-        _ = packed.PackedTokens(str(tmp_path)).documents
+    with pytest.raises(packed_tokens.DamagedTokens, match=r"documents-00000\.arrow: not the file .*Delete"):
+        _ = packed_tokens.PackedTokens(str(tmp_path)).documents
 
 
 def test_an_edited_manifest_is_refused(tmp_path):
@@ -100,15 +104,15 @@ def test_an_edited_manifest_is_refused(tmp_path):
     path = tmp_path / "manifest.json"
     path.write_text(path.read_text().replace('"vocab_size": 100', '"vocab_size": 200'))
     with pytest.raises(DamagedFile, match=r"manifest\.json: not as it was written.* Delete it and run"):
-        packed.PackedTokens(str(tmp_path))
+        packed_tokens.PackedTokens(str(tmp_path))
     shutil.rmtree(tmp_path / ".checksums")
-    with pytest.raises(packed.DamagedTokens, match=r"manifest\.json: changed"):
-        packed.PackedTokens(str(tmp_path))
+    with pytest.raises(packed_tokens.DamagedTokens, match=r"manifest\.json: changed"):
+        packed_tokens.PackedTokens(str(tmp_path))
 
 
 def test_sentences_are_found_over_all_shards(tmp_path):
     write(tmp_path, SHARDS)
-    reader = packed.PackedTokens(str(tmp_path))
+    reader = packed_tokens.PackedTokens(str(tmp_path))
     found = [reader.tokens(*span).tolist() for span in zip(reader.sentence_starts, reader.sentence_ends, strict=True)]
     assert found == [d[i : i + 2] for shard in SHARDS for d in shard for i in range(0, len(d), 2)]
     assert np.diff(reader.sentence_bounds).tolist() == [-(-len(d) // 2) for shard in SHARDS for d in shard]
@@ -116,6 +120,6 @@ def test_sentences_are_found_over_all_shards(tmp_path):
 
 def test_a_range_outside_the_tokens_is_an_error(tmp_path):
     write(tmp_path, SHARDS)
-    reader = packed.PackedTokens(str(tmp_path))
+    reader = packed_tokens.PackedTokens(str(tmp_path))
     with pytest.raises(IndexError, match="holds"):
         reader.tokens(3, 99)

@@ -9,10 +9,10 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from pipeline.store import files, shards
+from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import counts, export, pack, report, steps, train
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
 from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.packed import PackedTokens
 from pipeline.tokenization.steps import NothingToTrainOn
 from tests.pipeline.tokenization.conftest import THREE, StandIn, documents, make_build, run
 

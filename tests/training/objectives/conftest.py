@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.tokenization.packed import PackedTokens
+from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
 from training import models, objectives
 from training.objective import Batch, Task

@@ -7,12 +7,13 @@ from typing import Any
 
 import fasttext
 
-from pipeline import MillError, models
+from pipeline import MillError
+from pipeline.store import model_files
 
 
 def load(path: str) -> Any:
     """The model in ``path``. Raises MillError if the file is none."""
-    return _load(path, models.digest(path))
+    return _load(path, model_files.digest(path))
 
 
 def labels(path: str) -> list[str]:

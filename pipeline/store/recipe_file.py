@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict
 
 from pipeline import MillError
 
@@ -140,3 +141,9 @@ def read(text: str, name: str) -> tuple[yaml.Node | None, Any]:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, int(error.position)) + 1
         raise WrongRecipe(f"{place} {line}: the control character U+{int(error.character):04X}: remove it") from error
+
+
+class Config(BaseModel):
+    """Base of every part of a recipe: unknown fields are refused, values do not change after checking."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
