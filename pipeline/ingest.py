@@ -21,9 +21,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import forgotten, normalise, quarantine
+from pipeline import forgotten, normalise
 from pipeline.build import Build, Outcome, Step
-from pipeline.sources import READERS, Source
+from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import (
     Document,
     File,

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, quarantine
+from pipeline import MillError
 from pipeline.build import Build, Outcome, Step
 from pipeline.classifier import scoring, training
 from pipeline.classifier.config import Classifier, Training
 from pipeline.classifier.features import Shape
-from pipeline.sources import READERS, Source
+from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import Document
 from pipeline.stage import Batch
 from pipeline.store import files, model_files

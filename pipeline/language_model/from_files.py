@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ByteSize, Field
 
-from pipeline import MillError, quarantine
+from pipeline import MillError
 from pipeline.language_model import ccnet, training
-from pipeline.sources import READERS, Source
+from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import Document, File
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet

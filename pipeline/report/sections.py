@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from pipeline import normalise
 from pipeline.build import Build
-from pipeline.quarantine import unread_words
 from pipeline.report import charts, collect, histograms, samples
+from pipeline.sources.quarantine import unread_words
 from pipeline.store import files, ledger, shards
 from pipeline.text import formats
 

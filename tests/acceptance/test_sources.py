@@ -11,7 +11,7 @@ import pytest
 from pydantic import ByteSize
 from warcio.archiveiterator import ArchiveIterator
 
-from pipeline import quarantine
+from pipeline.sources import quarantine
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.text import Text
 from pipeline.sources.warc import Warc

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from pipeline import funnel, materialise
 from pipeline.build import Build
-from pipeline.quarantine import empty
+from pipeline.sources.quarantine import empty
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards
 from pipeline.text.spans import SPANS

@@ -18,9 +18,9 @@ import pytest
 import zstandard
 from warcio.warcwriter import WARCWriter
 
-from pipeline import quarantine
 from pipeline import recipe as recipes
 from pipeline.build import Build
+from pipeline.sources import quarantine
 from pipeline.store import files, shards
 from tests.pipeline import building
 from tests.pipeline.questions import TOPICS

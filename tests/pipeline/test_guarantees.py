@@ -17,7 +17,7 @@ import yaml
 
 from pipeline import recipe as recipes
 from pipeline.locking import locked
-from pipeline.quarantine import ErrorBudgetExceeded
+from pipeline.sources.quarantine import ErrorBudgetExceeded
 from pipeline.store import files, shards
 from pipeline.verify import verify
 from tests.pipeline import building
