@@ -16,7 +16,7 @@ import pyarrow as pa
 from benchmarks import peer
 from benchmarks.curation import claim
 from benchmarks.documents import named_prose
-from pipeline.stage import Batch
+from pipeline.build.stage import Batch
 from pipeline.stages.heuristics import Config, measure, rules
 from pipeline.store.ledger import judge
 from pipeline.text.buffers import text_buffers

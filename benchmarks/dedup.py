@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from datasketch import MinHash
 
 from benchmarks.documents import prose
-from pipeline.build import Build, Step
+from pipeline.build.build import Build, Step
 from pipeline.dedup import exact, minhash, substring
 from pipeline.dedup.clusters import report_path
 from pipeline.store import files, shards

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.documents import PIECE, SHARED
-from pipeline.stage import Batch
+from pipeline.build.stage import Batch
 from pipeline.stages import language
 from pipeline.store import fasttext_model, model_files
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.documents import prose
+from pipeline.build.stage import Batch
 from pipeline.language_model import scoring, training
-from pipeline.stage import Batch
 from pipeline.stages import language
 from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences

@@ -27,7 +27,7 @@ from benchmarks.curation import claim
 from benchmarks.dedup import rotated_prose
 from flows.execution import TASKS_PER_WORKER, grouped
 from pipeline import curate, recipe
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import model_files
 
 WORKERS = 2

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows import tracking
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import canaries, charts, models, needs, sections, studies, tokens
 from pipeline.store import files
 from pipeline.text import formats

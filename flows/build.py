@@ -18,7 +18,7 @@ from flows.ablate import ablate as run_ablation
 from flows.execution import Runner
 from flows.ladder import ladder as run_ladder
 from flows.opening import BUILDS
-from pipeline.locking import BuildBusy
+from pipeline.build.lock import BuildBusy
 
 Workers = Annotated[int, Field(ge=1, le=4096, description="tasks at a time; the result is the same for any number")]
 

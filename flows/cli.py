@@ -457,9 +457,9 @@ def runs(builds: Builds = BUILDS) -> None:
     """List the builds in this folder: when they ran, how they ended, what they kept."""
     with telling_errors(False):
         from flows import console
-        from pipeline import inspect
+        from pipeline.build import record as records
 
-        terminal.print(console.runs_view(inspect.runs(str(builds))))
+        terminal.print(console.runs_view(records.runs(str(builds))))
 
 
 @app.command()

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from flows.fields import Field
 from flows.terminal import Text
-from pipeline.build import Build
+from pipeline.build.build import Build
+from pipeline.build.record import BuildRow
 from pipeline.diff import Difference
-from pipeline.inspect import BuildRow, Check, Explanation, Forgotten, Passage
+from pipeline.inspect import Check, Explanation, Forgotten, Passage
 from pipeline.overlap import Overlap
 from pipeline.report import canaries, models, sections, tokens
 from pipeline.report.samples import excerpt

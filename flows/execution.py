@@ -25,7 +25,7 @@ from flows import tracking
 from flows.lifetime import end_with
 from flows.progress import reporter
 from pipeline import MillError
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files
 
 Runner = Literal["processes", "threads", "dask", "ray"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flows.stopping import on_stop
 from pipeline import MillError
 from pipeline import recipe as recipes
-from pipeline.build import Build
-from pipeline.locking import locked
+from pipeline.build.build import Build
+from pipeline.build.lock import locked
+from pipeline.build.record import _close_interrupted, _now, _runs, _write
 from pipeline.store import files, recipe_file
 from training.recipe import BuildRecipe, stored
 
@@ -119,21 +119,3 @@ def _check_owner(build: Build, recipe: Path) -> None:
             f"{build.root}: this folder holds the build of {owner}, and {recipe.resolve()} is another recipe with the "
             f"same name, {build.recipe.name!r}: give it another `name`, or another folder with --builds"
         )
-
-
-def _runs(build: Build) -> list[dict[str, Any]]:
-    path = build.path("build.json")
-    return files.read_json(path)["runs"] if files.exists(path) else []
-
-
-def _close_interrupted(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A run still marked as running, while we hold the lock, was killed."""
-    return [{**run, "state": "killed"} if run["state"] == "running" else run for run in runs]
-
-
-def _write(build: Build, recipe: Path, runs: list[dict[str, Any]]) -> None:
-    files.write_json(build.path("build.json"), {"recipe": str(recipe.resolve()), "runs": runs})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -14,7 +14,7 @@ from flows.opening import BUILDS, on_record, open_build
 from flows.progress import reporter
 from pipeline import curate as curation
 from pipeline import report as reporting
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.tokenization import steps as tokenization
 from training import budget, preflight
 from training.recipe import BuildRecipe

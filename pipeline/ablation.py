@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError, curate, ingest, inspect, materialise
-from pipeline.build import STAGES, Build, Outcome, Step
+from pipeline.build.build import STAGES, Build, Outcome, Step
+from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.recipe import Recipe, signals_before
 from pipeline.sources import Source
 from pipeline.stages import rules
 from pipeline.store import files, shards
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization
-from pipeline.whatif import LINKED, link_tree
 
 R = TypeVar("R", bound=Recipe)
 CURATED, RAW, NEUTRAL = "curated", "raw", "neutral"

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from pipeline import MillError
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval

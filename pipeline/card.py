@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files
 from pipeline.text import formats
 

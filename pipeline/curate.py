@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline import balance, canaries, card, funnel, ingest, materialise
-from pipeline.build import STAGES, Step, measure_step
+from pipeline.build.build import STAGES, Step, measure_step
 from pipeline.decontaminate import stage as decontaminate
 from pipeline.dedup import exact, index, minhash, passages, substring
 from pipeline.recipe import Recipe

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipeline import forgotten, inspect
-from pipeline.build import Build
-from pipeline.dedup import rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build
 from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
 
@@ -48,9 +48,9 @@ def diff(old: Build, new: Build) -> list[Difference]:
     examples: dict[tuple[str, str, str | None, str], list[tuple[int, str]]] = {}
     with tempfile.TemporaryDirectory(prefix="mill-diff-") as folder:
         paths = [_write(build, files.join(folder, side)) for side, build in (("old", old), ("new", new))]
-        total = max(rows.corpus_size(build, "documents") for build in (old, new))
+        total = max(row_numbers.corpus_size(build, "documents") for build in (old, new))
         explain = _Causes(old, new)
-        for partition in rows.partition_names(total, rows.PARTITION_ROWS):
+        for partition in row_numbers.partition_names(total, row_numbers.PARTITION_ROWS):
             joined = _join(*(_partition(side, partition) for side in paths))
             for entry in _changed(joined).to_pylist():
                 key = explain(entry)
@@ -93,7 +93,7 @@ def _partition(paths: list[str], partition: str) -> pa.Table:
     tables = []
     for path in paths:
         table = shards.read_table(path)
-        here = rows.part_of(rows.array(table, "hash"), partition)
+        here = row_numbers.part_of(row_numbers.array(table, "hash"), partition)
         tables.append(table.slice(here.start, here.stop - here.start))
     return pa.concat_tables(tables)
 

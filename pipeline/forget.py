@@ -13,9 +13,10 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import forgotten, inspect
-from pipeline.build import Build
-from pipeline.locking import locked
+from pipeline import forgotten
+from pipeline.build import find_documents
+from pipeline.build.build import Build
+from pipeline.build.lock import locked
 
 
 def record(build: Build, ids: Sequence[str], day: date, on_wait: Callable[[str], object] | None = None) -> list[str]:
@@ -28,10 +29,10 @@ def record(build: Build, ids: Sequence[str], day: date, on_wait: Callable[[str],
     with locked(build.root, on_wait):
         known = forgotten.entries(build)
         new = [name for name in dict.fromkeys(ids) if name not in known]
-        there = inspect.locate(build, new)
+        there = find_documents.locate(build, new)
         for name in new:
             if name not in there:
-                raise inspect.UnknownDocument(inspect.unknown(build, name))
+                raise find_documents.UnknownDocument(find_documents.unknown(build, name))
         lost = _duplicates(build, new)
         forgotten.write(build, {**known, **{name: {"on": day.isoformat(), "duplicates": lost[name]} for name in new}})
     return new

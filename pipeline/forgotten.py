@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.sources.base import File
 from pipeline.store import files
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError, canaries, losses
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.materialise import shard_name
 from pipeline.store import files, shards
 from pipeline.text import spans

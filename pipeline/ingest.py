@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import forgotten, normalise
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import (
     Document,

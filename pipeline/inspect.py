@@ -5,28 +5,21 @@ Every answer is read from shards and ledgers; nothing is measured again.
 
 from __future__ import annotations
 
-import difflib
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline import MillError, forgotten
-from pipeline.build import Build, edited
+from pipeline import forgotten
+from pipeline.build.build import Build, texts_before
+from pipeline.build.find_documents import UnknownDocument, locate, unknown
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 from pipeline.text.spans import SPANS
-
-
-class UnknownDocument(MillError):
-    """The build holds no document of that id; the message names the nearest ids."""
 
 
 @dataclass(frozen=True)
@@ -178,38 +171,11 @@ def why(build: Build, document_id: str) -> Explanation:
     )
 
 
-def locate(build: Build, ids: Iterable[str]) -> dict[str, tuple[str, int]]:
-    """Shard and row of each of ``ids``; those that are not there are left out.
-
-    Only the column of ids is read, first of shards that are named after the ids' sources.
-    """
-    wanted = set(ids)
-    found: dict[str, tuple[str, int]] = {}
-    sources = tuple({name.split("/", 1)[0] for name in wanted})
-    for shard in sorted(build.shards(), key=lambda shard: not shard.startswith(sources)):
-        if not wanted:
-            break
-        column = shards.read_table(build.path("documents", shard), ["id"])["id"].combine_chunks()
-        hits = pc.indices_nonzero(pc.is_in(column, pa.array(sorted(wanted), pa.string())))
-        for row in hits.to_pylist():
-            name = column[row].as_py()
-            found[name] = (shard, row)
-            wanted.discard(name)
-    return found
-
-
 def rules(build: Build, stage: str) -> list[ledger.Rule]:
     """The rules of ``stage`` under the build's recipe; [] for a stage whose thresholds are found in the data."""
     module = f"pipeline.stages.{stage}"
     found = getattr(import_module(module), "STAGE", None) if find_spec(module) else None
     return list(found.rules(getattr(build.recipe, stage))) if found else []
-
-
-def texts_before(build: Build, shard: str, rows: Sequence[int], stage: str | None) -> pa.StringArray:
-    """The texts of ``rows`` as ``stage`` sees them (None: as the corpus holds them): edits of earlier stages made."""
-    take = pa.array(rows, pa.int64())
-    texts = build.documents(shard)["text"].take(take).combine_chunks()
-    return edited(texts, [build.ledger(name, shard).take(take) for name in build.stages_before(stage)])[0]
 
 
 def _row(path: str, row: int) -> dict[str, pa.ChunkedArray]:
@@ -250,98 +216,3 @@ def _survivor(build: Build, last: Passage) -> Survivor | None:
         return None
     shard, row = locate(build, [name])[name]
     return Survivor(name, last.value, texts_before(build, shard, [row], last.stage)[0].as_py())
-
-
-_NEAR = 500
-"""At most so many ids are compared letter by letter with one that is not there."""
-
-
-def unknown(build: Build, wanted: str) -> str:
-    """The message for an id that is not there; nearest are ids of its file, else of its folder, else of its source."""
-    prefixes = [wanted.rpartition(mark)[0] + mark for mark in ("#", "/") if mark in wanted]
-    prefixes.append(wanted.split("/", 1)[0] + "/")
-    near: list[str] = []
-    for prefix in dict.fromkeys(prefixes):
-        near = _ids_with_prefix(build, prefix)
-        if near:
-            break
-    if not near:
-        sources = files.read_json(build.path("documents", "manifest.json"))["sources"]
-        return f"{wanted}: no such document. An id begins with its source's name; here: {', '.join(sorted(sources))}"
-    best = difflib.get_close_matches(wanted, near, n=5, cutoff=0.0)
-    return f"{wanted}: no such document. Nearest: {', '.join(best)}"
-
-
-def _ids_with_prefix(build: Build, prefix: str) -> list[str]:
-    found: list[str] = []
-    source = prefix.split("/", 1)[0]
-    for shard in (shard for shard in build.shards() if shard.startswith(source)):
-        column = shards.read_table(build.path("documents", shard), ["id"])["id"]
-        found += column.filter(pc.starts_with(column, prefix)).slice(0, _NEAR - len(found)).to_pylist()
-        if len(found) >= _NEAR:
-            break
-    return found
-
-
-@dataclass(frozen=True)
-class BuildRow:
-    """A build in a folder of builds and how its latest run went. Sizes are None until the funnel is closed."""
-
-    name: str
-    root: str
-    recipe: str
-    state: str
-    runs: int
-    started: datetime | None
-    seconds: float | None
-    error: str | None
-    documents: int | None
-    bytes: int | None
-    kept_documents: int | None
-    kept_bytes: int | None
-
-
-def runs(builds: str) -> list[BuildRow]:
-    """The builds in the folder ``builds``, the one that ran last first; [] if there is none."""
-    root = files.local(builds)
-    found = sorted(root.glob("*/build.json")) if root.is_dir() else []
-    rows = [_build_row(str(path.parent)) for path in found]
-    return sorted(rows, key=lambda row: (row.started.timestamp() if row.started else 0.0, row.name), reverse=True)
-
-
-def _build_row(root: str) -> BuildRow:
-    record = files.read_json(files.join(root, "build.json"))
-    last: dict[str, Any] = record["runs"][-1] if record["runs"] else {"state": "never run"}
-    started, ended = (datetime.fromisoformat(last[key]) if last.get(key) else None for key in ("started", "ended"))
-    state = last["state"]
-    if state == "running" and not _is_running(last.get("process")):
-        state = "killed"
-    funnel = files.join(root, "funnel.json")
-    stages = files.read_json(funnel)["stages"] if files.exists(funnel) else None
-    first, final = (stages[0], stages[-1]) if stages else ({}, {})
-    return BuildRow(
-        name=files.local(root).name,
-        root=root,
-        recipe=record["recipe"],
-        state=state,
-        runs=len(record["runs"]),
-        started=started,
-        seconds=(ended - started).total_seconds() if started and ended else None,
-        error=last.get("error"),
-        documents=first.get("documents"),
-        bytes=first.get("bytes"),
-        kept_documents=final.get("documents"),
-        kept_bytes=final.get("bytes"),
-    )
-
-
-def _is_running(process: int | None) -> bool:
-    if process is None:
-        return True  # nothing is known about it
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.stages import heuristics, language
 from pipeline.text.formats import count, several, share, title
 

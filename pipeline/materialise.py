@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipeline import MillError
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files, recipe_file, shards
 
 VERSION = 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline import inspect
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import ledger
 
 

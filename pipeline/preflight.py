@@ -17,7 +17,8 @@ from itertools import islice
 from typing import Any
 
 from pipeline import MillError, balance
-from pipeline.build import Build
+from pipeline.build.build import Build
+from pipeline.build.stage import Stage
 from pipeline.classifier import scoring
 from pipeline.decontaminate import evaluation
 from pipeline.dedup import earlier
@@ -26,7 +27,6 @@ from pipeline.language_model.reference import TRAINED
 from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
-from pipeline.stage import Stage
 from pipeline.store import fasttext_model, files, messages, model_files
 from pipeline.tokenization import references
 

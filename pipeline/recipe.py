@@ -20,7 +20,8 @@ from pipeline import MillError
 from pipeline import balance as balance_stage
 from pipeline import canaries as canaries_stage
 from pipeline import normalise as normalise_step
-from pipeline.build import STAGES
+from pipeline.build.build import STAGES
+from pipeline.build.stage import Stage
 from pipeline.decontaminate import stage as decontaminate_stage
 from pipeline.dedup import exact as exact_stage
 from pipeline.dedup import minhash as minhash_stage
@@ -28,7 +29,6 @@ from pipeline.dedup import passages as passages_stage
 from pipeline.dedup import substring as substring_stage
 from pipeline.materialise import Config as CorpusConfig
 from pipeline.sources import Source
-from pipeline.stage import Stage
 from pipeline.stages import bad_words as bad_words_stage
 from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage

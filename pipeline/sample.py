@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError, inspect
-from pipeline.build import Build
+from pipeline.build.build import Build, texts_before
 from pipeline.report.samples import excerpts
 from pipeline.store import ledger
 from pipeline.store.ledger import relative_margin
@@ -51,7 +51,7 @@ def sample(build: Build, rule: str, count: int, near_threshold: bool = False) ->
         chosen += heapq.nsmallest(
             count, found, key=lambda entry: (entry.margin, entry.hash) if near_threshold else (entry.hash, entry.id)
         )
-    texts = [excerpts(inspect.texts_before(build, entry.shard, [entry.row], stage))[0] for entry in chosen]
+    texts = [excerpts(texts_before(build, entry.shard, [entry.row], stage))[0] for entry in chosen]
     return [replace(entry, text=text) for entry, text in zip(chosen, texts, strict=True)]
 
 

@@ -10,7 +10,6 @@ Nothing of the build itself is written.
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,15 +26,15 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline import MillError, curate, funnel
-from pipeline.build import STAGES, Build, Step, View, ledger_fingerprint, measure_view
-from pipeline.dedup import exact, lsh, minhash, rows
+from pipeline.build import row_numbers
+from pipeline.build.build import STAGES, Build, Step, View, ledger_fingerprint, measure_view
+from pipeline.build.linked_copy import LINKED, link_tree
+from pipeline.build.stage import Stage
+from pipeline.dedup import exact, lsh, minhash
 from pipeline.dedup.keep import Highest
 from pipeline.recipe import Recipe, parse
-from pipeline.stage import Stage
 from pipeline.stages import perplexity
 from pipeline.store import files, ledger, shards
-
-LINKED = ("documents", "ledgers", "work", "models")
 
 
 class CannotAnswer(MillError):
@@ -101,23 +100,6 @@ def trial(build: Build, recipe: Recipe) -> Iterator[Trial]:
         for name in LINKED:
             link_tree(files.local(build.path(name)), Path(folder, name))
         yield Trial(build, Build(folder, recipe))
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """The tree ``source`` as folders of links; a step that writes a file puts it in the place of the link.
-
-    Files that stand in ``target`` already stay, links are renewed.
-    """
-    for folder, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        into = target / Path(folder).relative_to(source)
-        into.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            link = into / name
-            if link.is_symlink():
-                link.unlink()
-            if not name.startswith(".") and not link.exists():
-                link.symlink_to(Path(folder, name).resolve())
 
 
 @dataclass(frozen=True)
@@ -246,7 +228,7 @@ class Trial:
         view, known, fresh = self._split("exact", shard)
         config: exact.Config = self.new.recipe.exact  # type: ignore[assignment]
         stored = shards.read_table(exact.hashes_path(self.old, shard))
-        stored = stored.filter(pa.array(known[rows.array(stored, "row")]))
+        stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
         table = pa.concat_tables([stored, exact.hash_view(config, part(view, fresh))]).combine_chunks()
         made_by = files.fingerprint("whatif.hashes", self.new.view_fingerprint(shard, "exact"))
         shards.write_table(exact.hashes_path(self.new, shard), exact.sorted_by_hash(table), made_by)
@@ -256,7 +238,7 @@ class Trial:
         view, known, fresh = self._split("minhash", shard)
         config: minhash.Config = self.new.recipe.minhash  # type: ignore[assignment]
         stored = lsh.unsorted(shards.read_table(minhash.signatures_path(self.old, shard)), config.bands)
-        stored = stored.filter(pa.array(known[rows.array(stored, "row")]))
+        stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
         added = lsh.unsorted(minhash.sign_view(config, part(view, fresh)), config.bands)
         table = pa.concat_tables([stored, added]).unify_dictionaries().combine_chunks().sort_by("row")
         made_by = files.fingerprint("whatif.signatures", self.new.view_fingerprint(shard, "minhash"))

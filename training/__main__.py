@@ -18,8 +18,8 @@ from typing import Any
 
 from pipeline import MillError
 from pipeline import recipe as recipes
-from pipeline.build import Build
-from pipeline.locking import locked
+from pipeline.build.build import Build
+from pipeline.build.lock import locked
 from pipeline.store import messages
 from training import processes
 from training.pretrain import pretrain

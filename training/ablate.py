@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from pipeline import MillError
 from pipeline.ablation import CURATED, NEUTRAL, RAW
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import hardware, objectives

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import MillError
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.text.formats import short
 from training import peaks, scaling

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from training import baselines, card, hardware, loop, models, noise, pretrain, publish, scores, tasks
 from training.embeddings import classify

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from pipeline import MillError
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import noise, objectives

@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from pipeline import MillError, source_sizes
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import tokens
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import MillError
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 from training import noise
 from training.recipe import FinetuneConfig

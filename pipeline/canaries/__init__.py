@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline import MillError, stage
-from pipeline.build import STAGES, Build, Outcome, Step, edited, measure_step
+from pipeline import MillError
+from pipeline.build.build import STAGES, Build, Outcome, Step, edited, measure_step
 from pipeline.canaries import plants
 from pipeline.canaries.plants import Canary, Host
 from pipeline.decontaminate import evaluation

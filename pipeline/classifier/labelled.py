@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.stage import Batch
 from pipeline.classifier import scoring, training
 from pipeline.classifier.config import Classifier, Training
 from pipeline.classifier.features import Shape
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import Document
-from pipeline.stage import Batch
 from pipeline.store import files, model_files
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from pipeline import MillError
-from pipeline.build import Build, Outcome, Step, View
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome, Step, View
 from pipeline.decontaminate import evaluation, prompts
 from pipeline.decontaminate.grams import Grams, find, item_grams
-from pipeline.dedup import rows
 from pipeline.store import files, ledger, recipe_file, shards
 from pipeline.text import folding, seams, spans
 from pipeline.text.shingles import shingle_sets
@@ -148,13 +148,13 @@ def _search(build: Build, shard: str) -> Outcome:
     """Every place where a gram of an item stands: ``text`` (among those alive), ``gram``, ``start``, ``end``."""
     config = _config(build)
     index = _path(build, "index", "grams.arrow")
-    made_by = files.fingerprint(NAME, VERSION, rows.fingerprints([index]), build.view_fingerprint(shard, NAME))
+    made_by = files.fingerprint(NAME, VERSION, row_numbers.fingerprints([index]), build.view_fingerprint(shard, NAME))
     path = _path(build, "hits", shard)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     view, table = build.view(shard, before=NAME), shards.read_table(index)
-    grams = Grams(*(rows.array(table, name) for name in Grams._fields))
-    hits = find(view.texts, grams, rows.column(_items(build), "text"), config.ngram, config.min_words)
+    grams = Grams(*(row_numbers.array(table, name) for name in Grams._fields))
+    hits = find(view.texts, grams, row_numbers.column(_items(build), "text"), config.ngram, config.min_words)
     names = ("text", "gram", "start", "end")
     searched = {_DOCUMENTS: str(len(view.texts))}
     shards.write_table(path, pa.table(dict(zip(names, map(pa.array, hits), strict=True)), metadata=searched), made_by)
@@ -163,13 +163,13 @@ def _search(build: Build, shard: str) -> Outcome:
 
 def _hits(build: Build, shard: str) -> tuple[np.ndarray, ...]:
     table = shards.read_table(_path(build, "hits", shard))
-    return tuple(rows.array(table, name) for name in ("text", "gram", "start", "end"))
+    return tuple(row_numbers.array(table, name) for name in ("text", "gram", "start", "end"))
 
 
 def _count(build: Build, item: str) -> Outcome:
     """In how many documents each gram stands."""
     inputs = [_path(build, "hits", shard) for shard in build.shards()]
-    made_by = files.fingerprint("decontaminate.frequency", VERSION, rows.fingerprints(inputs))
+    made_by = files.fingerprint("decontaminate.frequency", VERSION, row_numbers.fingerprints(inputs))
     path = _path(build, "frequency", item)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
@@ -192,7 +192,7 @@ def _most(build: Build) -> int:
 
 def _rare(build: Build) -> np.ndarray:
     """bool, one a gram: whether it counts."""
-    frequency = rows.array(shards.read_table(_path(build, "frequency", "frequency.arrow")), "documents")
+    frequency = row_numbers.array(shards.read_table(_path(build, "frequency", "frequency.arrow")), "documents")
     return frequency <= _most(build)
 
 
@@ -200,7 +200,11 @@ def _judge(build: Build, shard: str) -> Outcome:
     config = _config(build)
     inputs = [_path(build, "hits", shard), _path(build, "frequency", "frequency.arrow")]
     made_by = files.fingerprint(
-        NAME, VERSION, config.model_dump(mode="json"), rows.fingerprints(inputs), build.view_fingerprint(shard, NAME)
+        NAME,
+        VERSION,
+        config.model_dump(mode="json"),
+        row_numbers.fingerprints(inputs),
+        build.view_fingerprint(shard, NAME),
     )
     paths = build.ledger_path(NAME, shard), _path(build, "held", shard), _path(build, "passed", shard)
     if all(shards.is_current(path, made_by) for path in paths):
@@ -209,7 +213,7 @@ def _judge(build: Build, shard: str) -> Outcome:
     rare = _rare(build)
     text, item, overlap, ranges = _pairs(build, shard, items, rare)
     held = overlap >= config.min_overlap
-    names = rows.column(items.group_by("number").aggregate([("item", "min")]).sort_by("number"), "item_min")
+    names = row_numbers.column(items.group_by("number").aggregate([("item", "min")]).sort_by("number"), "item_min")
     count = np.bincount(text[held], minlength=len(view.texts))
     largest = np.zeros(len(view.texts))
     best = np.full(len(view.texts), -1)
@@ -253,7 +257,7 @@ def _pairs(
 
     ``item`` is its number; ``overlap`` the largest share among it and its parts; ``ranges`` where its grams stand.
     """
-    lists, number = rows.column(items, "grams"), rows.array(items, "number")
+    lists, number = row_numbers.column(items, "grams"), row_numbers.array(items, "number")
     offsets, members = lists.offsets.to_numpy(), lists.values.to_numpy()
     owners = np.repeat(np.arange(len(items)), np.diff(offsets))
     countable = np.bincount(owners, weights=counts[members], minlength=len(items))

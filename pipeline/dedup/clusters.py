@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from pipeline.build import Build, Outcome
-from pipeline.dedup import earlier, rows, verify
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome
+from pipeline.dedup import earlier, verify
 from pipeline.dedup.join import compare, find
 from pipeline.dedup.keep import survivors_first
 from pipeline.dedup.verdicts import FINDINGS
@@ -59,7 +60,7 @@ def cluster(build: Build, _item: str) -> Outcome:
         "minhash.clusters",
         VERSION,
         [config.threshold, config.max_cluster_size, config.max_comparisons, config.source_alarm],
-        rows.fingerprints([*edge_paths, *verify.set_paths(build)]),
+        row_numbers.fingerprints([*edge_paths, *verify.set_paths(build)]),
     )
     path = report_path(build)
     if files.current(files.exists(path) and _is_current(build, files.read_json(path), made_by)):
@@ -67,9 +68,9 @@ def cluster(build: Build, _item: str) -> Outcome:
     candidates = verify.open_candidates(build)
     tables = [shards.read_table(edges) for edges in edge_paths]
     row = candidates.row
-    pairs = (tuple(np.searchsorted(row, rows.array(table, end)) for end in ("a", "b")) for table in tables)
+    pairs = (tuple(np.searchsorted(row, row_numbers.array(table, end)) for end in ("a", "b")) for table in tables)
     roots = components(len(row), pairs)
-    own = earlier.shards_before(build) * rows.SHARD
+    own = earlier.shards_before(build) * row_numbers.SHARD
     tally = Tally(first=own, curtailed=sum(int((t.schema.metadata or {})[verify.CURTAILED]) for t in tables))
     parts = []
     for members in _chunks(roots):
@@ -191,9 +192,9 @@ def resolve(candidates: Candidates, row: np.ndarray, root: np.ndarray, config: C
         config.max_cluster_size,
         config.max_comparisons,
     )
-    name = np.minimum.reduceat(rows.array(documents, "name"), starts[:-1])  # no policy or order changes it
+    name = np.minimum.reduceat(row_numbers.array(documents, "name"), starts[:-1])  # no policy or order changes it
     kept = survivor == np.arange(len(row))
-    ids = rows.column(documents, "id")
+    ids = row_numbers.column(documents, "id")
     _count(tally, row, documents, name, starts, kept, value, config)
     found = {
         "row": pa.array(row),

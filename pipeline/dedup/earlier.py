@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.build import Build
-from pipeline.dedup import rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 from pipeline.text import folding
 
@@ -70,18 +70,20 @@ def number(build: Build, shard: str) -> int:
 
 def partitions(build: Build) -> list[str]:
     """Names of the parts into which the hashes of all documents are split, see ``rows.partition_names``."""
-    documents = rows.corpus_size(build, "documents") + sum(index["documents"] for index in indexes(build).values())
-    return rows.partition_names(documents, rows.PARTITION_ROWS)
+    documents = row_numbers.corpus_size(build, "documents") + sum(
+        index["documents"] for index in indexes(build).values()
+    )
+    return row_numbers.partition_names(documents, row_numbers.PARTITION_ROWS)
 
 
 def dropped_as_copies(build: Build) -> np.ndarray:
     """int64, ascending: the global row numbers of those documents of earlier builds that are exact duplicates."""
-    end, found = shards_before(build) * rows.SHARD, [np.empty(0, np.int64)]
+    end, found = shards_before(build) * row_numbers.SHARD, [np.empty(0, np.int64)]
     if end and build.recipe.exact is not None:
         for path in exact_findings(build):
             table = shards.read_table(path)
-            table = table.slice(0, int(np.searchsorted(rows.array(table, "row"), end)))
-            found.append(rows.array(table.filter(pc.is_valid(table["duplicate_of"])), "row"))
+            table = table.slice(0, int(np.searchsorted(row_numbers.array(table, "row"), end)))
+            found.append(row_numbers.array(table.filter(pc.is_valid(table["duplicate_of"])), "row"))
     return np.sort(np.concatenate(found))
 
 

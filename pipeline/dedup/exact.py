@@ -14,8 +14,9 @@ import pyarrow as pa
 from numba import njit, uint64
 from pydantic import Field
 
-from pipeline.build import Build, Outcome, Step, View
-from pipeline.dedup import earlier, rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.dedup import earlier
 from pipeline.dedup.keep import KeepOfCluster, facts, survivors_first
 from pipeline.dedup.verdicts import FINDINGS, write_verdicts
 from pipeline.store import files, shards
@@ -111,7 +112,7 @@ def hash_view(config: Config, view: View) -> pa.Table:
 
 def sorted_by_hash(table: pa.Table) -> pa.Table:
     """Hashes of documents in ascending order."""
-    return table.take(pa.array(np.lexsort((rows.array(table, "low"), rows.array(table, "high")))))
+    return table.take(pa.array(np.lexsort((row_numbers.array(table, "low"), row_numbers.array(table, "high")))))
 
 
 def hashes_path(build: Build, shard: str) -> str:
@@ -121,17 +122,19 @@ def hashes_path(build: Build, shard: str) -> str:
 
 def _find_duplicates(build: Build, partition: str) -> Outcome:
     paths = earlier.inputs(build, "exact.hashes")
-    made_by = files.fingerprint("exact.duplicates", VERSION, partition, rows.fingerprints(paths))
+    made_by = files.fingerprint("exact.duplicates", VERSION, partition, row_numbers.fingerprints(paths))
     path = build.path("work", "exact.duplicates", partition)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     slices = []
     for number, file in enumerate(paths):
         table = shards.read_table(file)
-        here = rows.part_of(rows.array(table, "high"), partition)
+        here = row_numbers.part_of(row_numbers.array(table, "high"), partition)
         table = table.slice(here.start, here.stop - here.start)
         table = table.select(["row", "high", "low", "rank", "tie", "id"])
-        slices.append(table.set_column(0, "row", pa.array(rows.array(table, "row") + number * rows.SHARD)))
+        slices.append(
+            table.set_column(0, "row", pa.array(row_numbers.array(table, "row") + number * row_numbers.SHARD))
+        )
     table = pa.concat_tables(slices)
     shards.write_table(path, _findings(table), made_by)
     return Outcome(documents=len(table))
@@ -139,7 +142,7 @@ def _find_duplicates(build: Build, partition: str) -> Outcome:
 
 def _findings(table: pa.Table) -> pa.Table:
     """What is known of those documents of ``table`` (the columns of a shard's hashes) that have duplicates."""
-    high, low = rows.array(table, "high"), rows.array(table, "low")
+    high, low = row_numbers.array(table, "high"), row_numbers.array(table, "low")
     order = np.lexsort((low, high))
     starts_group = np.ones(len(order) + 1, bool)
     starts_group[1:-1] = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
@@ -151,9 +154,11 @@ def _findings(table: pa.Table) -> pa.Table:
     table, group = table.take(pa.array(order)), group[order]
     survivor = np.searchsorted(group, group)
     found = {
-        "row": rows.column(table, "row"),
-        "duplicate_of": rows.column(table, "id").take(pa.array(survivor, mask=survivor == np.arange(len(group)))),
-        "cluster": rows.column(table, "high"),
+        "row": row_numbers.column(table, "row"),
+        "duplicate_of": row_numbers.column(table, "id").take(
+            pa.array(survivor, mask=survivor == np.arange(len(group)))
+        ),
+        "cluster": row_numbers.column(table, "high"),
         "size": pa.array(sizes[group].astype(np.int32)),
         "value": pa.array(sizes[group].astype(np.float64)),
     }

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.build import Build, Outcome, Step
-from pipeline.dedup import clusters, earlier, rows, verify
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome, Step
+from pipeline.dedup import clusters, earlier, verify
 from pipeline.dedup.verdicts import FINDINGS
 from pipeline.store import files, shards
 
@@ -50,14 +51,14 @@ def _write_shard(build: Build, shard: str) -> Outcome:
         for name in _TABLES[stage]:
             source = build.path("work", name, shard)
             view = build.view_fingerprint(shard, stage)
-            made_by = files.fingerprint("index", VERSION, name, view, rows.fingerprints([source, ledger]))
+            made_by = files.fingerprint("index", VERSION, name, view, row_numbers.fingerprints([source, ledger]))
             path = build.path("index", name, shard)
             if shards.is_current(path, made_by):
                 continue
             worked = True
             if name == "minhash.shingles":
                 signed = shards.read_table(build.path("work", "minhash.signatures", shard))
-                table = verify.describe(build, shard, rows.array(signed, "row"))
+                table = verify.describe(build, shard, row_numbers.array(signed, "row"))
             else:
                 table = shards.read_table(source)
             if "id" in table.column_names:
@@ -72,7 +73,7 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     manifest = {
         "settings": earlier.settings(build),
         "shards": build.shards(),
-        "documents": rows.corpus_size(build, "documents"),
+        "documents": row_numbers.corpus_size(build, "documents"),
     }
     path = build.path("index", item)
     if files.exists(path) and files.read_json(path) == manifest:
@@ -88,7 +89,7 @@ def _write_changes(build: Build, item: str) -> Outcome:
     tables = [path for stage in _stages(build) for path in earlier.inputs(build, _TABLES[stage][-1])]
     used = [path for path in tables if not path.startswith(build.path("work"))]
     paths = [path for found in findings.values() for path in found]
-    made_by = files.fingerprint("index.changes", VERSION, rows.fingerprints([*before, *used, *paths]))
+    made_by = files.fingerprint("index.changes", VERSION, row_numbers.fingerprints([*before, *used, *paths]))
     path = build.path("index", item)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
@@ -108,16 +109,22 @@ def _changes(build: Build, number: int, findings: dict[str, list[str]], known: p
     """What changed in the shard ``number`` of the earlier ones since ``known``, the changes so far, latest first."""
     tables = [shards.read_table(earlier.inputs(build, _TABLES[stage][-1])[number]) for stage in findings]
     first = tables[0].select(["row", "id", "kept"]).sort_by("row")  # a later stage's documents are among these
-    row, ids, kept = rows.array(first, "row"), rows.column(first, "id"), rows.array(first, "kept").copy()
+    row, ids, kept = (
+        row_numbers.array(first, "row"),
+        row_numbers.column(first, "id"),
+        row_numbers.array(first, "kept").copy(),
+    )
     for table in tables[1:]:
-        kept[np.searchsorted(row, rows.array(table, "row"))] &= rows.array(table, "kept")
-    told = rows.column(known, "kept").take(pc.index_in(ids, value_set=rows.column(known, "id")))
+        kept[np.searchsorted(row, row_numbers.array(table, "row"))] &= row_numbers.array(table, "kept")
+    told = row_numbers.column(known, "kept").take(pc.index_in(ids, value_set=row_numbers.column(known, "id")))
     kept = pc.coalesce(told, pa.array(kept)).to_numpy(zero_copy_only=False)
-    here = [rows.of_shard(shards.read_table(path), number) for paths in findings.values() for path in paths]
+    here = [row_numbers.of_shard(shards.read_table(path), number) for paths in findings.values() for path in paths]
     duplicates = pa.concat_tables([FINDINGS.empty_table(), *here])
     duplicates = duplicates.filter(pc.is_valid(duplicates["duplicate_of"])).combine_chunks()
     entry = np.full(len(row), -1)
-    entry[np.searchsorted(row, rows.array(duplicates, "row") - number * rows.SHARD)] = np.arange(len(duplicates))
-    survivor = rows.column(duplicates, "duplicate_of").take(pa.array(entry, mask=entry < 0))
+    entry[np.searchsorted(row, row_numbers.array(duplicates, "row") - number * row_numbers.SHARD)] = np.arange(
+        len(duplicates)
+    )
+    survivor = row_numbers.column(duplicates, "duplicate_of").take(pa.array(entry, mask=entry < 0))
     now = pa.table({"id": ids, "kept": entry < 0, "duplicate_of": survivor}, CHANGES)
     return now.filter(pa.array(kept != (entry < 0)))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from pipeline import MillError
-from pipeline.build import View
+from pipeline.build.build import View
 from pipeline.store.ledger import numbers
 from pipeline.store.recipe_file import Config
 from pipeline.text.hashing import document_hash

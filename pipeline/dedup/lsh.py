@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint64
 
-from pipeline.build import Build, Outcome
-from pipeline.dedup import earlier, rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome
+from pipeline.dedup import earlier
 from pipeline.store import files, shards
 
 VERSION = 1
@@ -61,7 +62,7 @@ def unsorted(table: pa.Table, bands: int) -> pa.Table:
     """A shard's documents with their keys one list (uint64) a document, in the column ``keys``."""
     keys = np.empty((len(table), bands), np.uint64)
     for band in range(bands):
-        keys[rows.array(table, f"place_{band:02d}"), band] = rows.array(table, f"key_{band:02d}")
+        keys[row_numbers.array(table, f"place_{band:02d}"), band] = row_numbers.array(table, f"key_{band:02d}")
     others = [name for name in table.column_names if not name.startswith(("key_", "place_"))]
     listed = pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), bands)
     return table.select(others).append_column("keys", listed)
@@ -69,7 +70,7 @@ def unsorted(table: pa.Table, bands: int) -> pa.Table:
 
 def resorted(table: pa.Table, bands: int) -> pa.Table:
     """The inverse of ``unsorted``."""
-    keys = rows.column(table, "keys").flatten().to_numpy().reshape(-1, bands)
+    keys = row_numbers.column(table, "keys").flatten().to_numpy().reshape(-1, bands)
     table = table.drop_columns("keys")
     for name, column in sorted_keys(keys).items():
         table = table.append_column(name, pa.array(column))
@@ -83,7 +84,11 @@ def find_candidates(build: Build, item: str) -> Outcome:
     paths = earlier.inputs(build, "minhash.signatures")
     copies = earlier.dropped_as_copies(build)
     made_by = files.fingerprint(
-        "minhash.candidates", VERSION, item, rows.fingerprints(paths), rows.digest(pa.table({"row": copies}))
+        "minhash.candidates",
+        VERSION,
+        item,
+        row_numbers.fingerprints(paths),
+        row_numbers.digest(pa.table({"row": copies})),
     )
     path = build.path("work", "minhash.candidates", item)
     if shards.is_current(path, made_by):
@@ -92,11 +97,11 @@ def find_candidates(build: Build, item: str) -> Outcome:
     parts = []
     for number, file in enumerate(paths):
         table = shards.read_table(file)
-        keys = rows.array(table, f"key_{band}")
-        here = rows.part_of(keys, partition)
-        place = rows.array(table, f"place_{band}")[here]
-        row, bag, tie = (rows.array(table, name)[place] for name in ("row", "bag", "tie"))
-        row = row + number * rows.SHARD
+        keys = row_numbers.array(table, f"key_{band}")
+        here = row_numbers.part_of(keys, partition)
+        place = row_numbers.array(table, f"place_{band}")[here]
+        row, bag, tie = (row_numbers.array(table, name)[place] for name in ("row", "bag", "tie"))
+        row = row + number * row_numbers.SHARD
         alive = ~np.isin(row, copies)
         parts.append((keys[here][alive], row[alive], bag[alive], tie[alive]))
     keys, row, bag, tie = (np.concatenate(columns) for columns in zip(*parts, strict=True))

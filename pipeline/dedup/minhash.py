@@ -27,7 +27,7 @@ import pyarrow as pa
 from numba import njit, uint32, uint64
 from pydantic import Field
 
-from pipeline.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Outcome, Step, View
 from pipeline.dedup import clusters, lsh, verify
 from pipeline.dedup.keep import KeepOfCluster
 from pipeline.dedup.verdicts import write_verdicts

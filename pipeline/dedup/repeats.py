@@ -22,8 +22,8 @@ import pyarrow as pa
 from numba import njit
 from pydantic import Field
 
-from pipeline.build import Build, Outcome, Step
-from pipeline.dedup import rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.dedup.keep import Keep, facts, survivors_first
 from pipeline.store import files, ledger, shards
 from pipeline.store.recipe_file import Config
@@ -80,7 +80,7 @@ def _config(build: Build, stage: str) -> Repeats:
 
 
 def _partitions(build: Build) -> list[str]:
-    return rows.partition_names(rows.corpus_size(build, "bytes"), PARTITION_BYTES)
+    return row_numbers.partition_names(row_numbers.corpus_size(build, "bytes"), PARTITION_BYTES)
 
 
 def _hash_shard(stage: str, build: Build, shard: str) -> Outcome:
@@ -157,16 +157,16 @@ def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     """
     names = build.shards()
     paths = [build.path("work", f"{stage}.hashes", shard) for shard in names]
-    made_by = files.fingerprint(f"{stage}.repeats", VERSION, partition, rows.fingerprints(paths))
+    made_by = files.fingerprint(f"{stage}.repeats", VERSION, partition, row_numbers.fingerprints(paths))
     path, keepers = (build.path("work", f"{stage}.{name}", partition) for name in ("repeats", "keepers"))
     if shards.is_current(path, made_by) and shards.is_current(keepers, made_by):
         return Outcome(reused=True)
     parts = []
     for number, file in enumerate(paths):
         table = shards.read_table(file)
-        hashes = rows.array(table, "hash")
-        here = rows.part_of(hashes, partition)
-        parts.append((hashes[here], rows.array(table, "unit")[here] + np.int64(number * rows.SHARD)))
+        hashes = row_numbers.array(table, "hash")
+        here = row_numbers.part_of(hashes, partition)
+        parts.append((hashes[here], row_numbers.array(table, "unit")[here] + np.int64(number * row_numbers.SHARD)))
     hashes, units = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(hashes, kind="stable")
     hashes, units = hashes[order], units[order]
@@ -196,14 +196,14 @@ def _documents(stage: str, build: Build, shard: str) -> pa.Table:
 def _in_order_of_preference(stage: str, build: Build, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each of ``units`` its document, and the place of that document in the order of all documents of ``units``."""
     document = np.empty(len(units), np.int64)
-    names, shard = build.shards(), units // rows.SHARD
+    names, shard = build.shards(), units // row_numbers.SHARD
     by_shard = np.argsort(shard, kind="stable")
     edges = np.searchsorted(shard[by_shard], np.arange(len(names) + 1))
     for number in np.unique(shard).tolist():
         here = by_shard[edges[number] : edges[number + 1]]
-        first = rows.array(_documents(stage, build, names[number]), "unit")
-        in_shard = np.searchsorted(first, units[here] - number * rows.SHARD, side="right") - 1
-        document[here] = in_shard + number * rows.SHARD
+        first = row_numbers.array(_documents(stage, build, names[number]), "unit")
+        in_shard = np.searchsorted(first, units[here] - number * row_numbers.SHARD, side="right") - 1
+        document[here] = in_shard + number * row_numbers.SHARD
     distinct, inverse = np.unique(document, return_inverse=True)
     place = np.empty(len(distinct), np.int64)
     place[survivors_first(np.zeros(len(distinct), np.int64), _take(stage, build, distinct))] = np.arange(len(distinct))
@@ -213,10 +213,12 @@ def _in_order_of_preference(stage: str, build: Build, units: np.ndarray) -> tupl
 def _take(stage: str, build: Build, documents: np.ndarray) -> pa.Table:
     """The ``keep.facts`` of ``documents``, which ascend. Opens only the shards that have some."""
     names, parts = build.shards(), []
-    for number in np.unique(documents // rows.SHARD).tolist() or [0]:  # with no documents, the columns without rows
-        first, last = np.searchsorted(documents, [number * rows.SHARD, (number + 1) * rows.SHARD])
+    for number in np.unique(documents // row_numbers.SHARD).tolist() or [
+        0
+    ]:  # with no documents, the columns without rows
+        first, last = np.searchsorted(documents, [number * row_numbers.SHARD, (number + 1) * row_numbers.SHARD])
         table = _documents(stage, build, names[number]).select(["rank", "tie", "id"])
-        parts.append(table.take(pa.array(documents[first:last] - number * rows.SHARD)))
+        parts.append(table.take(pa.array(documents[first:last] - number * row_numbers.SHARD)))
     return pa.concat_tables(parts).combine_chunks()
 
 
@@ -229,21 +231,23 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     config, number, every = _config(build, stage), build.place(shard), build.shards()
     partitions = _partitions(build)
     keepers, found = (
-        rows.in_shard([empty, *(shards.read_table(files.join(folder, part)) for part in partitions)], number)
+        row_numbers.in_shard([empty, *(shards.read_table(files.join(folder, part)) for part in partitions)], number)
         for folder, empty in (
             (build.path("work", f"{stage}.keepers"), _ROWS),
             (build.path("work", f"{stage}.repeats"), _FOUND),
         )
     )
-    kept = np.unique(rows.array(keepers, "row"))
-    units, survivors = rows.array(found, "row"), rows.array(found, "survivor")
-    holders, holder = np.unique(survivors // rows.SHARD, return_inverse=True)
+    kept = np.unique(row_numbers.array(keepers, "row"))
+    units, survivors = row_numbers.array(found, "row"), row_numbers.array(found, "survivor")
+    holders, holder = np.unique(survivors // row_numbers.SHARD, return_inverse=True)
     made_by = files.fingerprint(
         [stage, VERSION, config, folding.UNICODE_VERSION],
         build.view_fingerprint(shard, stage),
-        rows.digest(pa.table({"row": units, "holder": holder, "survivor": survivors % rows.SHARD})),
-        rows.digest(pa.table({"row": kept})),
-        rows.fingerprints([build.path("work", f"{stage}.documents", every[place]) for place in holders.tolist()]),
+        row_numbers.digest(pa.table({"row": units, "holder": holder, "survivor": survivors % row_numbers.SHARD})),
+        row_numbers.digest(pa.table({"row": kept})),
+        row_numbers.fingerprints(
+            [build.path("work", f"{stage}.documents", every[place]) for place in holders.tolist()]
+        ),
     )
     if shards.is_current(build.ledger_path(stage, shard), made_by):
         return Outcome(reused=True)
@@ -349,13 +353,13 @@ def _cut_units(data, offsets, words, spaces, unit, length, passages):
 def _survivors(stage: str, build: Build, shard: str, units: np.ndarray, survivors: np.ndarray) -> pa.ListArray:
     """For each document of ``shard`` the ids of those that keep what is cut from it, in the order of the cuts."""
     own = _documents(stage, build, shard)
-    document = np.searchsorted(rows.array(own, "unit"), units, side="right") - 1
+    document = np.searchsorted(row_numbers.array(own, "unit"), units, side="right") - 1
     pairs = np.stack([document, survivors], axis=1)
     changed = np.ones(len(pairs), bool)
     changed[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
     _, place = np.unique(pairs[changed], axis=0, return_index=True)
     pairs = pairs[changed][np.sort(place)]
     distinct, entry = np.unique(pairs[:, 1], return_inverse=True)
-    ids = rows.column(_take(stage, build, distinct), "id").take(pa.array(entry))
+    ids = row_numbers.column(_take(stage, build, distinct), "id").take(pa.array(entry))
     offsets = np.searchsorted(pairs[:, 0], np.arange(len(own) + 1))
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), ids)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.build import Step
+from pipeline.build.build import Step
 from pipeline.dedup import repeats
 from pipeline.text.units import Unit
 

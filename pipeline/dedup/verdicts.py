@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.build import Build, Outcome
-from pipeline.dedup import earlier, rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome
+from pipeline.dedup import earlier
 from pipeline.store import files, ledger, shards
 
 VERSION = 1
@@ -38,16 +39,16 @@ def write_verdicts(
     the cluster (1 for a document by itself).
     """
     tables = [FINDINGS.empty_table(), *(shards.read_table(path) for path in findings)]
-    found = rows.in_shard(tables, earlier.number(build, shard))
+    found = row_numbers.in_shard(tables, earlier.number(build, shard))
     made_by = files.fingerprint(
-        VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), rows.digest(found)
+        VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), row_numbers.digest(found)
     )
     if shards.is_current(build.ledger_path(stage, shard), made_by):
         return Outcome(reused=True)
     ledgers = [build.ledger(earlier, shard) for earlier in build.stages_before(stage)]
     alive = ledger.alive(ledgers, len(build.documents(shard)))
     entry = np.full(len(alive), -1)
-    entry[rows.array(found, "row")] = np.arange(len(found))
+    entry[row_numbers.array(found, "row")] = np.arange(len(found))
     build.write_ledger(stage, shard, _columns(found, entry, alive, rule, threshold, size), made_by)
     return Outcome(documents=int(alive.sum()))
 
@@ -58,7 +59,7 @@ def _columns(
     """The ledger's columns; ``entry`` (int64, one a row of the shard) is the row's place in ``found``, or -1."""
     take = pa.array(entry, mask=entry < 0)
     duplicate_of, clusters, sizes, values = (
-        rows.column(found, name).take(take) for name in ("duplicate_of", "cluster", "size", "value")
+        row_numbers.column(found, name).take(take) for name in ("duplicate_of", "cluster", "size", "value")
     )
     kept = duplicate_of.is_null().to_numpy(zero_copy_only=False)
     dropped_by = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(alive), np.int16), mask=kept), pa.array([rule]))

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numba.typed import List  # type: ignore[attr-defined]
 
-from pipeline.build import Build, Outcome
-from pipeline.dedup import earlier, lsh, rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build, Outcome
+from pipeline.dedup import earlier, lsh
 from pipeline.dedup.join import join_groups
 from pipeline.dedup.keep import facts
 from pipeline.store import files, shards
@@ -37,14 +38,14 @@ class Candidates:
     @cached_property
     def row(self) -> np.ndarray:
         """int64: the global row numbers of all candidates, ascending."""
-        return np.concatenate([rows.array(t, "row") + n * rows.SHARD for n, t in enumerate(self.tables)])
+        return np.concatenate([row_numbers.array(t, "row") + n * row_numbers.SHARD for n, t in enumerate(self.tables)])
 
     @cached_property
     def sets(self) -> List:
         """The hashes of all sets of each shard, one after the other: a numba list of uint64 arrays."""
         hashes = List()  # type: ignore[operator]
         for table in self.tables:
-            values = rows.column(table, "shingles").values.to_numpy(zero_copy_only=True).view()
+            values = row_numbers.column(table, "shingles").values.to_numpy(zero_copy_only=True).view()
             values.setflags(write=False)
             hashes.append(values)
         return hashes
@@ -52,10 +53,10 @@ class Candidates:
     def places(self, row: np.ndarray) -> np.ndarray:
         """int64 [n, 3]: the set of each row is ``sets[shard][start:end]``."""
         places = np.empty((len(row), 3), np.int64)
-        places[:, 0] = row // rows.SHARD
+        places[:, 0] = row // row_numbers.SHARD
         order = np.argsort(row)
         for table, entry, here in self._entries(row[order]):
-            offsets = rows.column(table, "shingles").offsets.to_numpy()
+            offsets = row_numbers.column(table, "shingles").offsets.to_numpy()
             places[order[here], 1:] = np.stack([offsets[entry], offsets[entry + 1]], axis=1)
         return places
 
@@ -67,11 +68,15 @@ class Candidates:
 
     def _entries(self, row: np.ndarray) -> Iterator[tuple[pa.Table, np.ndarray, slice]]:
         """Of each shard with some of ``row`` (ascending): its table, their entries in it, their place in ``row``."""
-        edges = np.searchsorted(row, np.arange(len(self.tables) + 1) * rows.SHARD).tolist()
+        edges = np.searchsorted(row, np.arange(len(self.tables) + 1) * row_numbers.SHARD).tolist()
         for number, (first, last) in enumerate(pairwise(edges)):
             if first < last:
                 table, here = self.tables[number], slice(first, last)
-                yield table, np.searchsorted(rows.array(table, "row"), row[here] - number * rows.SHARD), here
+                yield (
+                    table,
+                    np.searchsorted(row_numbers.array(table, "row"), row[here] - number * row_numbers.SHARD),
+                    here,
+                )
 
 
 def open_candidates(build: Build) -> Candidates:
@@ -94,13 +99,13 @@ def write_sets(build: Build, shard: str) -> Outcome:
     assert config is not None
     number = earlier.number(build, shard)
     tables = (shards.read_table(build.path("work", "minhash.candidates", item)) for item in lsh.items(build))
-    found = [rows.array(rows.of_shard(table, number), "row") for table in tables]
-    wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found])) - number * rows.SHARD
+    found = [row_numbers.array(row_numbers.of_shard(table, number), "row") for table in tables]
+    wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found])) - number * row_numbers.SHARD
     made_by = files.fingerprint(
         "minhash.shingles",
         VERSION,
         [config.ngram, config.keep, folding.UNICODE_VERSION],
-        rows.digest(pa.table({"row": wanted})),
+        row_numbers.digest(pa.table({"row": wanted})),
         build.view_fingerprint(shard, "minhash"),
     )
     path = build.path("work", "minhash.shingles", shard)
@@ -137,7 +142,7 @@ def find_edges(build: Build, item: str) -> Outcome:
         "minhash.edges",
         VERSION,
         [config.threshold, config.max_comparisons],
-        rows.fingerprints([source, *set_paths(build)]),
+        row_numbers.fingerprints([source, *set_paths(build)]),
     )
     path = build.path("work", "minhash.edges", item)
     if shards.is_current(path, made_by):
@@ -159,10 +164,10 @@ def edges(
     documents for which this cannot be said, because they met ``max_comparisons`` before the end of their
     group.
     """
-    order = np.argsort(rows.array(table, "place"))
-    row = rows.array(table, "row")[order]
-    group = rows.array(table, "group")[order]
-    repeat = rows.array(table, "repeat")[order]
+    order = np.argsort(row_numbers.array(table, "place"))
+    row = row_numbers.array(table, "row")[order]
+    group = row_numbers.array(table, "group")[order]
+    repeat = row_numbers.array(table, "repeat")[order]
     group_starts = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     places = candidates.places(row)
     a, b, curtailed = join_groups(candidates.sets, places, group_starts, repeat, threshold, max_comparisons)

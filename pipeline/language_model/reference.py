@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ByteSize, Field
 
-from pipeline.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Outcome, Step, View
 from pipeline.language_model import training
 from pipeline.store import files, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts

@@ -16,7 +16,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline import inspect
-from pipeline.build import Build, Step
+from pipeline.build.build import Build, Step
 from pipeline.report import canaries, charts, collect, models, needs, sections, studies, tokens
 from pipeline.store import files
 from pipeline.text import formats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.canaries import PLANTED, recall
 from pipeline.text.formats import count, share, title
 

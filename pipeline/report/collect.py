@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline import inspect
-from pipeline.build import Build, Outcome
+from pipeline.build.build import Build, Outcome
 from pipeline.report import histograms, samples
 from pipeline.store import files, shards
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import charts
 from pipeline.store import files
 from pipeline.text.formats import duration, number, power, share, short, size, words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.text.formats import number, share, short, size
 

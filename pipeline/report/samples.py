@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import regex
 
-from pipeline import inspect
-from pipeline.build import Build
+from pipeline.build import find_documents
+from pipeline.build.build import Build, texts_before
 from pipeline.store import ledger
 from pipeline.store.ledger import relative_margin
 from pipeline.text.hashing import document_hash
@@ -84,7 +84,7 @@ def choose(
                 }
             )
     rows = [entry.pop("row") for entry in chosen]
-    for entry, text in zip(chosen, excerpts(inspect.texts_before(build, shard, rows, stage)), strict=True):
+    for entry, text in zip(chosen, excerpts(texts_before(build, shard, rows, stage)), strict=True):
         entry["excerpt"] = text
     return chosen
 
@@ -114,11 +114,8 @@ def survivors(build: Build, samples: Iterable[Samples]) -> dict[str, str]:
     """Excerpts of the documents that the sampled duplicates lost to, by id."""
     wanted = {row["survivor"]: entry.stage for entry in samples for row in entry.closest + entry.by_hash}
     wanted.pop(None, None)
-    places = inspect.locate(build, wanted)
-    return {
-        name: excerpts(inspect.texts_before(build, shard, [row], wanted[name]))[0]
-        for name, (shard, row) in places.items()
-    }
+    places = find_documents.locate(build, wanted)
+    return {name: excerpts(texts_before(build, shard, [row], wanted[name]))[0] for name, (shard, row) in places.items()}
 
 
 def excerpts(texts: pa.StringArray) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline import normalise
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import charts, collect, histograms, samples
 from pipeline.sources.quarantine import unread_words
 from pipeline.store import files, ledger, shards

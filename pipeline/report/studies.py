@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import charts
 from pipeline.store import files
 from pipeline.text.formats import number, power, short, title

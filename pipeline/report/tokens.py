@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline.balance import BYTES_PER_TOKEN
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.text import formats
 

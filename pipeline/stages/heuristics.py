@@ -37,7 +37,7 @@ from pydantic import (
 )
 
 from pipeline import MillError, limits
-from pipeline.stage import Batch, Measured, Stage
+from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import c4 as c4_lines

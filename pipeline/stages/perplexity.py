@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from pipeline.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Outcome, Step, View
 from pipeline.language_model import reference, scoring, training
 from pipeline.language_model.reference import TRAINED, Reference
 from pipeline.language_model.scoring import Scorer

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.stage import Batch, Measured, Stage
+from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import pii, spans

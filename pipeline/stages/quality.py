@@ -12,10 +12,10 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.build import Step, measure_step
+from pipeline.build.build import Step, measure_step
+from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.classifier import labelled
 from pipeline.classifier.config import Bound, Classifier
-from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
 
 VERSION = 1

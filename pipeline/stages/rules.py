@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from pipeline import expressions
+from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.expressions import Limit
-from pipeline.stage import Batch, Measured, Stage
 from pipeline.store.ledger import Rule
 
 VERSION = 1

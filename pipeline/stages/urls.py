@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline.stage import Batch, Measured, Stage
+from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.store import model_files, recipe_file
 from pipeline.store.ledger import Rule
 

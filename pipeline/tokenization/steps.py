@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import tokenizers
 
 from pipeline import MillError
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files, ledger, packed_tokens, shards
 from pipeline.text.hashing import document_hash
 from pipeline.tokenization import card, counts, curve, export, pack, references, report, roundtrip, train

@@ -15,9 +15,9 @@ import pytest
 
 from benchmarks.language import labelled as labelled_languages
 from pipeline import recipe as recipes
-from pipeline.build import Build
+from pipeline.build.build import Build
+from pipeline.build.stage import Batch
 from pipeline.classifier import labelled
-from pipeline.stage import Batch
 from pipeline.stages import bad_words
 from pipeline.text import phrases
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.decontaminate.grams import words as words_of
 from pipeline.decontaminate.stage import Config, steps
 from pipeline.store import files

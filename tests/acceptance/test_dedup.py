@@ -15,7 +15,7 @@ import pytest
 from datasketch import MinHash, MinHashLSH
 
 from benchmarks.documents import named_prose
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.dedup import minhash, verify
 from pipeline.dedup.minhash import Config
 from pipeline.store import shards

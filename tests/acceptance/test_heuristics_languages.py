@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.language import DATA, _rows, labelled, short
-from pipeline.stage import Batch
+from pipeline.build.stage import Batch
 from pipeline.stages import heuristics, language
 from pipeline.store import ledger
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.documents import prose
 from benchmarks.language import Labelled, accuracy, labelled, short
-from pipeline.stage import Batch
+from pipeline.build.stage import Batch
 from pipeline.stages import language
 from pipeline.store import fasttext_model, ledger
 from pipeline.text import spans

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import packed_tokens
 from pipeline.tokenization import counts, export, train
 from pipeline.tokenization import pack as packing

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.language import Labelled, labelled
-from pipeline.stage import Batch
+from pipeline.build.stage import Batch
 from pipeline.stages import heuristics
 from pipeline.store import ledger
 from pipeline.text import spans

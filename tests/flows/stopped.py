@@ -17,7 +17,7 @@ from numba import njit
 from flows import execution, stopping
 from flows.execution import Pool, run_step
 from flows.opening import on_record
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files
 from tests.pipeline.small_build import open_small
 

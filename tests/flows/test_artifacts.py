@@ -15,7 +15,8 @@ from rich.console import Console, RenderableType
 
 from flows import artifacts, console
 from pipeline import inspect
-from pipeline.build import Build
+from pipeline.build import record
+from pipeline.build.build import Build
 from pipeline.report import sections
 from pipeline.store import files
 from pipeline.text import formats
@@ -165,7 +166,7 @@ def test_an_explanation_of_an_edited_document_shows_what_was_cut(build: Build):
 
 def test_runs_are_listed_with_how_they_ended():
     started = datetime(2026, 1, 1, tzinfo=UTC)
-    row = inspect.BuildRow(
+    row = record.BuildRow(
         "demo", "/x", "r.yaml", "failed", 3, started, 3725.0, "ValueError: [no]", 10, 1000, None, None
     )
     text = shown(console.runs_view([row]))

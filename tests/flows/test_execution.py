@@ -15,9 +15,9 @@ from flows import execution
 from flows.execution import Pool, WorkerKilled, grouped, run_step
 from flows.opening import OtherRecipe, on_record, open_build
 from flows.progress import TerminalReporter, reporting
-from pipeline import inspect
-from pipeline.build import Step
-from pipeline.locking import BuildBusy
+from pipeline.build import record as records
+from pipeline.build.build import Step
+from pipeline.build.lock import BuildBusy
 from pipeline.store import files
 from tests.flows import working
 from tests.flows.conftest import mill
@@ -173,7 +173,7 @@ def test_a_run_that_is_interrupted_is_recorded_as_cancelled(topics_recipe, tmp_p
         raise KeyboardInterrupt
     (run,) = files.read_json(build.path("build.json"))["runs"]
     assert (run["state"], run["error"]) == ("cancelled", None)
-    (row,) = inspect.runs(str(tmp_path))
+    (row,) = records.runs(str(tmp_path))
     assert row.state == "cancelled"
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline import forget
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from tests.flows.conftest import mill
 from tests.pipeline import building, questions

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from flows.opening import open_build
-from pipeline import inspect
+from pipeline.build import record
 from tests.pipeline import building
 
 SECONDS = 10
@@ -119,7 +119,7 @@ def test_ctrl_c_in_a_build_with_workers_ends_it_and_the_next_run_completes(
     assert (process.returncode, took < SECONDS) == (130, True), output
     assert output.count("the same command goes on from here") == 1
     assert "Traceback" not in output
-    (row,) = inspect.runs(str(tmp_path / "builds"))
+    (row,) = record.runs(str(tmp_path / "builds"))
     assert row.state == "cancelled"
     states = shown()
     assert states["build held"] == "CANCELLED"

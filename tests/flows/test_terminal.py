@@ -15,7 +15,7 @@ from flows import console
 from flows.progress import TerminalReporter
 from flows.terminal import Console
 from pipeline import MillError, inspect
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.sample import sample
 from pipeline.store import messages
 from pipeline.store.ledger import Rule

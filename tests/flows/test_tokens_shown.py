@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from flows import artifacts, console, tracking
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import tokens
 from tests.flows.test_artifacts import shown
 from tests.pipeline.building import make

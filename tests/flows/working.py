@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from pipeline.build import Build, Outcome
+from pipeline.build.build import Build, Outcome
 from pipeline.store import files
 
 

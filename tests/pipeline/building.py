@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipeline import curate
 from pipeline import recipe as recipes
-from pipeline.build import Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import checksums, files, shards
 from pipeline.tokenization import steps as tokenization
 

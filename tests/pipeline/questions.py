@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import recipe as recipes
-from pipeline.build import Build
+from pipeline.build.build import Build
 from tests.pipeline import building
 
 TOPICS: dict[str, str] = pydoc_data.topics.topics

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from pipeline import funnel, materialise
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.sources.quarantine import empty
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import ablation
 from pipeline import recipe as recipes
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from pipeline import recipe as recipes
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 from tests.pipeline import building
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pipeline import MillError, balance
 from pipeline.balance import BINS, Config, allocate, make_plan, shares
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import needs
 from pipeline.store import files
 from pipeline.token_budget import Target

@@ -1,6 +1,6 @@
 """What a build knows of its shards."""
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from tests.pipeline.small_build import SmallRecipe, open_small
 

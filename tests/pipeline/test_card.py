@@ -12,7 +12,7 @@ import yaml
 
 from pipeline import card
 from pipeline import recipe as recipes
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.sources import hub
 from pipeline.store import files, shards
 from tests.pipeline import building

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.opening import on_record
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.sources.base import NoFiles, find_files
 from pipeline.sources.jsonl import Jsonl
 from pipeline.store import files, messages

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import inspect
-from pipeline.build import STAGES, Build
+from pipeline.build.build import STAGES, Build, texts_before
 from pipeline.recipe import Recipe
 from pipeline.stages.pii import PLACEHOLDERS
 from pipeline.store import ledger
@@ -73,7 +72,7 @@ def words(text: str) -> Counter[str]:
 def texts(build: Build, stage: str | None) -> list[str]:
     found: list[str] = []
     for shard in build.shards():
-        found += inspect.texts_before(build, shard, range(len(build.documents(shard))), stage).to_pylist()
+        found += texts_before(build, shard, range(len(build.documents(shard))), stage).to_pylist()
     return found
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Build
-from pipeline.dedup import rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build
 from pipeline.diff import Difference, diff
 from tests.pipeline import building, questions
 
@@ -67,7 +67,7 @@ def test_the_other_way_round_says_the_opposite(builds):
 
 def test_partitions_change_nothing(builds, monkeypatch):
     whole = diff(*builds)
-    monkeypatch.setattr(rows, "PARTITION_ROWS", 10)
+    monkeypatch.setattr(row_numbers, "PARTITION_ROWS", 10)
     assert diff(*builds) == whole
 
 

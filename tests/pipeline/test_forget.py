@@ -14,8 +14,9 @@ import pytest
 
 from pipeline import diff, forget, forgotten, inspect, report
 from pipeline import recipe as recipes
-from pipeline.build import Build
-from pipeline.locking import BuildBusy, locked
+from pipeline.build import find_documents
+from pipeline.build.build import Build
+from pipeline.build.lock import BuildBusy, locked
 from pipeline.sources.base import File
 from pipeline.store import files
 from tests.pipeline import building
@@ -148,7 +149,7 @@ def test_a_duplicate_takes_the_place_of_the_survivor_and_why_says_so(finished, t
     assert {heir.id for heir in told.heirs} <= lost[survivor]
     for heir in told.heirs:
         assert heir.dropped_by == inspect.why(build, heir.id).dropped_by
-    with pytest.raises(inspect.UnknownDocument):
+    with pytest.raises(find_documents.UnknownDocument):
         inspect.why(build, survivor)
     causes = {entry.cause: entry for entry in diff.diff(Build(str(folder / "build"), recipe), build)}
     assert causes["the second build has forgotten it"].examples == (survivor,)
@@ -193,14 +194,14 @@ def test_what_is_forgotten_stays_so_whatever_is_run_later(finished, tmp_path):
     assert forget.record(build, ids, DAY) == []
     larger = recipe.model_copy(update={"shard_bytes": 1 << 20, "normalise": None})
     again, _ = building.make(larger, tmp_path / "build")
-    assert not inspect.locate(again, ids)
+    assert not find_documents.locate(again, ids)
 
 
 def test_an_unknown_id_is_refused_with_the_nearest_and_nothing_is_forgotten(finished):
     folder, recipe = finished
     build = Build(str(folder / "build"), recipe)
     known = chosen(build)[0]
-    with pytest.raises(inspect.UnknownDocument, match="Nearest: "):
+    with pytest.raises(find_documents.UnknownDocument, match="Nearest: "):
         forget.record(build, [known, known + "x"], DAY)
     assert forgotten.entries(build) == {}
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from pipeline import recipe as recipes
-from pipeline.locking import locked
+from pipeline.build.lock import locked
 from pipeline.sources.quarantine import ErrorBudgetExceeded
 from pipeline.store import files, shards
 from pipeline.verify import verify

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ingest, sources
-from pipeline.build import Build, Outcome
+from pipeline.build.build import Build, Outcome
 from pipeline.sources import quarantine
 from pipeline.sources.base import Document, File, Flagged, NoFiles, PassedOver, Rejected, Unread
 from pipeline.sources.jsonl import Jsonl

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline import inspect
-from pipeline.build import Build
+from pipeline.build import find_documents
+from pipeline.build.build import Build
+from pipeline.build.record import runs
 from pipeline.stages import language
 from pipeline.store.ledger import Rule
 from tests.pipeline import small_build
@@ -78,7 +80,7 @@ def test_a_build_that_is_under_way_says_which_stages_are_missing(build: Build):
 
 def test_every_document_is_found_where_it_lies(build: Build):
     ids = [f"web/page.jsonl#{number}" for number in range(5)]
-    found = inspect.locate(build, [*ids, "web/page.jsonl#99"])
+    found = find_documents.locate(build, [*ids, "web/page.jsonl#99"])
     assert [build.documents(shard)["id"][row].as_py() for shard, row in (found[name] for name in ids)] == ids
     assert set(found) == set(ids)
 
@@ -92,7 +94,7 @@ def test_every_document_is_found_where_it_lies(build: Build):
     ],
 )
 def test_an_unknown_id_is_answered_with_the_nearest(build: Build, wanted: str, offered: str):
-    with pytest.raises(inspect.UnknownDocument, match=wanted) as error:
+    with pytest.raises(find_documents.UnknownDocument, match=wanted) as error:
         inspect.why(build, wanted)
     assert offered in str(error.value)
 
@@ -119,7 +121,7 @@ def test_runs_lists_builds_the_latest_first_with_what_they_kept(build: Build):
     record(folder, "older", "2026-01-01T00:00:00+00:00", ended="2026-01-01T00:01:30+00:00")
     run = {"started": "2026-01-02T00:00:00+00:00", "ended": None, "state": "failed", "error": "ValueError: no"}
     (folder / "small" / "build.json").write_text(json.dumps({"recipe": "small.yaml", "runs": [run, run]}))
-    rows = inspect.runs(str(folder))
+    rows = runs(str(folder))
     assert [(row.name, row.state, row.runs, row.seconds) for row in rows] == [
         ("small", "failed", 2, None),
         ("older", "completed", 1, 90.0),
@@ -133,8 +135,8 @@ def test_a_run_whose_process_is_gone_is_called_killed(tmp_path: Path):
     gone = os.spawnlp(os.P_NOWAIT, "true", "true")
     os.waitpid(gone, 0)
     record(tmp_path, "gone", "2026-01-02T00:00:00+00:00", state="running", process=gone)
-    assert {row.name: row.state for row in inspect.runs(str(tmp_path))} == {"alive": "running", "gone": "killed"}
+    assert {row.name: row.state for row in runs(str(tmp_path))} == {"alive": "running", "gone": "killed"}
 
 
 def test_a_folder_without_builds_has_no_runs(tmp_path: Path):
-    assert inspect.runs(str(tmp_path / "nothing")) == []
+    assert runs(str(tmp_path / "nothing")) == []

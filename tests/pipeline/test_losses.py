@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import materialise
-from pipeline.build import STAGES, Build
+from pipeline.build.build import STAGES, Build
 from pipeline.materialise import NothingLeft
 from pipeline.report import sections
 from pipeline.stages import language

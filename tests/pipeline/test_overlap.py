@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from pipeline import inspect
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.overlap import overlap
 from tests.pipeline import questions
 

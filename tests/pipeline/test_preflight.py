@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import MillError, preflight
 from pipeline import recipe as recipes
-from pipeline.build import Build
+from pipeline.build.build import Build
 from training import preflight as training_preflight
 from training.recipe import BuildRecipe
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import MillError, report
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import charts, histograms, models, samples
 from pipeline.stages import language
 from pipeline.store import files, ledger, shards

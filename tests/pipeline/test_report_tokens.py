@@ -12,7 +12,7 @@ import yaml
 
 from pipeline import recipe as recipes
 from pipeline import report
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.report import tokens
 from pipeline.store.packed_tokens import PackedTokens
 from tests.pipeline.building import make

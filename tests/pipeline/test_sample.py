@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import inspect
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.sample import UnknownRule, sample
 from tests.pipeline import questions
 

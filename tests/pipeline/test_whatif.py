@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from pipeline import recipe as recipes
 from pipeline import whatif
-from pipeline.build import Build, measure_view
+from pipeline.build.build import Build, measure_view
 from pipeline.store import files
 from tests.pipeline import building, questions
 

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, packed_tokens
 from training.models import Vocabulary
 from training.pretrain import pretrain

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.locking import locked
+from pipeline.build.lock import locked
 from tests.training.conftest import make_build, pretrain_section
 from training.pretrain import pretrain
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline import MillError
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 from tests.training.conftest import make_build, pretrain_section
 from training import tasks

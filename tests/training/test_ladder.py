@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from tests.training.conftest import recipe
 from training import ladder, models, objectives

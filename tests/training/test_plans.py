@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import MillError
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.sources.base import NoFiles
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens

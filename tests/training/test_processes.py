@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.locking import locked
+from pipeline.build.lock import locked
 from tests.training.conftest import make_build, pretrain_section
 from training.__main__ import main
 from training.pretrain import pretrain

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from tests.training.conftest import make_build, pretrain_section
 from training import loop, noise
 from training.options import OBJECTIVES

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files
 from training import hardware, loop, models, noise, pretrain, publish
 from training.embeddings import elmo, glove, word2vec, words

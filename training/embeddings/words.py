@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import classes, pack, pretokenize

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from pydantic import ValidationError
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.decontaminate.evaluation import WrongEvaluationSet
 from pipeline.decontaminate.stage import Config, steps
 from pipeline.report import sections

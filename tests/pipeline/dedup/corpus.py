@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.build import Build, Step
+from pipeline.build.build import Build, Step
 from pipeline.dedup import exact, minhash, passages, substring
 from pipeline.store import files, shards
 

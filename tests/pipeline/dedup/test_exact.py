@@ -8,7 +8,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dedup import exact, rows
+from pipeline.build import row_numbers
+from pipeline.dedup import exact
 from pipeline.dedup.exact import Config, content_hashes
 from pipeline.text.folding import lower
 from tests.pipeline.dedup.corpus import build_of, decisions, dropped, run
@@ -40,7 +41,7 @@ def test_hashes_are_xxh64_of_the_normalised_text_under_two_seeds(texts, normalis
 def test_of_equal_texts_one_survives_whatever_the_shards_and_partitions(
     tmp_path, monkeypatch, normalise, shard_size, partition_rows
 ):
-    monkeypatch.setattr(rows, "PARTITION_ROWS", partition_rows)
+    monkeypatch.setattr(row_numbers, "PARTITION_ROWS", partition_rows)
     texts = ["one", "One", " one\n", "two  words", "two words", "two words", "", " ", "", "alone", "one", "ΣΑΣ", "σασ"]
     config = Config(normalise=normalise)
     build = build_of(tmp_path, texts, shard_size, exact=config)

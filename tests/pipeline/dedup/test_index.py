@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from pipeline.build import Build
-from pipeline.dedup import earlier, exact, index, minhash, rows
+from pipeline.build import row_numbers
+from pipeline.build.build import Build
+from pipeline.dedup import earlier, exact, index, minhash
 from pipeline.dedup.keep import Highest, Sources
 from pipeline.store import shards
 from tests.pipeline.dedup.corpus import build_of, decisions, run
@@ -45,7 +46,7 @@ def crawls(seed: int) -> list[list[dict]]:
     ids=str,
 )
 def test_one_crawl_after_another_equals_all_at_once(tmp_path, monkeypatch, seed, changed):
-    monkeypatch.setattr(rows, "PARTITION_ROWS", 30)
+    monkeypatch.setattr(row_numbers, "PARTITION_ROWS", 30)
     keep = changed.get("keep", "longest")
     sections = {"exact": exact.Config(keep=keep), "minhash": CONFIG.model_copy(update={"bands": 12, **changed})}
     parts = crawls(seed)

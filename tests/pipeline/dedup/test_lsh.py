@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dedup import lsh, rows
+from pipeline.build import row_numbers
+from pipeline.dedup import lsh
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=30))
@@ -49,5 +50,5 @@ def test_two_documents_share_a_band_key_exactly_if_they_share_the_band(n, bands,
 @given(st.lists(st.integers(0, 2**64 - 1)), st.sampled_from([1, 2, 8]))
 def test_partitions_split_the_hash_space_without_gap_or_overlap(hashes, count):
     ascending = np.sort(np.array(hashes, np.uint64))
-    parts = [rows.part_of(ascending, f"{i:05d}-of-{count:05d}") for i in range(count)]
+    parts = [row_numbers.part_of(ascending, f"{i:05d}-of-{count:05d}") for i in range(count)]
     assert np.concatenate([ascending[part] for part in parts]).tolist() == ascending.tolist()

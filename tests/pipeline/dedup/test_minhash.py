@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.dedup import clusters, exact, minhash, rows
+from pipeline.build import row_numbers
+from pipeline.dedup import clusters, exact, minhash
 from pipeline.dedup.keep import Highest, Sources
 from pipeline.dedup.minhash import Config, signatures
 from pipeline.store import files, ledger, shards
@@ -124,7 +125,7 @@ def test_the_decisions_are_the_same_for_any_order_shard_size_and_partition(tmp_p
     documents = corpus(3)
     outcomes = []
     for number, (shard_size, partition_rows, chunk) in enumerate([(1000, 1 << 23, 1 << 21), (7, 16, 4), (20, 40, 1)]):
-        monkeypatch.setattr(rows, "PARTITION_ROWS", partition_rows)
+        monkeypatch.setattr(row_numbers, "PARTITION_ROWS", partition_rows)
         monkeypatch.setattr(clusters, "CHUNK", chunk)
         shuffled = random.Random(number).sample(documents, len(documents))
         config = CONFIG.model_copy(update={"max_cluster_size": 4, "max_comparisons": 2})

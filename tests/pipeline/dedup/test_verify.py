@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dedup import rows
+from pipeline.build import row_numbers as rows
 from pipeline.dedup.join import similarity
 from pipeline.dedup.verify import Candidates, edges
 from tests.pipeline.dedup.corpus import partition_of

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import recipe as recipes
-from pipeline.stage import Batch
+from pipeline.build.stage import Batch
 from pipeline.stages.bad_words import STAGE, Config
 from pipeline.store import ledger
 

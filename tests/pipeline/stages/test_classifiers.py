@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from pipeline import recipe as recipes
 from pipeline import whatif
-from pipeline.build import Build
+from pipeline.build.build import Build
+from pipeline.build.stage import Batch
 from pipeline.classifier import labelled
-from pipeline.stage import Batch
 from pipeline.stages import quality, toxicity
 from pipeline.store import files
 from tests.pipeline import building

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from pipeline.stage import Batch, Measured
+from pipeline.build.stage import Batch, Measured
 from pipeline.stages import heuristics
 from pipeline.stages.heuristics import Config
 from pipeline.store import ledger

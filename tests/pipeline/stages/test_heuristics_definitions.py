@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stage import Batch, Measured
+from pipeline.build.stage import Batch, Measured
 from pipeline.stages import heuristics
 from pipeline.stages.heuristics import STOP_WORDS, Config
 from pipeline.text import spans, words

@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline import inspect, whatif
-from pipeline.build import Build
+from pipeline.build.build import Build
+from pipeline.build.stage import Batch
 from pipeline.recipe import Recipe
-from pipeline.stage import Batch
 from pipeline.stages import heuristics
 from pipeline.stages.heuristics import STAGE, STOP_WORDS, Config
 from pipeline.stages.language import Config as Identification

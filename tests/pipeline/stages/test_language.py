@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.build.stage import Batch
 from pipeline.classifier import training
 from pipeline.classifier.features import Shape
-from pipeline.stage import Batch
 from pipeline.stages.language import STAGE, Config, Lines, measure, rules
 from pipeline.store import ledger
 from pipeline.text import spans

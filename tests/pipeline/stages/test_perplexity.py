@@ -14,7 +14,7 @@ import pytest
 import sentencepiece
 from pydantic import ByteSize
 
-from pipeline.build import Build, Outcome
+from pipeline.build.build import Build, Outcome
 from pipeline.language_model import ccnet, reference, scoring, training
 from pipeline.language_model.reference import Reference, halves
 from pipeline.stages import perplexity

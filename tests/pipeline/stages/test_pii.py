@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import inspect
+from pipeline.build.stage import Batch
 from pipeline.recipe import Recipe
-from pipeline.stage import Batch
 from pipeline.stages.pii import PLACEHOLDERS, STAGE, Config
 from pipeline.store import files, ledger
 from pipeline.text import spans

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import inspect, whatif
 from pipeline import recipe as recipes
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.overlap import overlap
 from pipeline.sample import sample
 from pipeline.store import files

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stage import Batch
+from pipeline.build.stage import Batch
 from pipeline.stages import urls
 from pipeline.stages.urls import STAGE, Config
 from pipeline.store import ledger

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import MillError, forgotten, whatif
-from pipeline.build import Build
+from pipeline import MillError, forgotten
+from pipeline.build import linked_copy
+from pipeline.build.build import Build
+from pipeline.build.lock import locked
 from pipeline.language_model import scoring, training
-from pipeline.locking import locked
 from pipeline.store import checksums, files, shards
 from pipeline.store.files import DamagedFile, LostFile
 from pipeline.store.packed_tokens import PackedTokens
@@ -176,7 +177,7 @@ def test_a_removed_file_and_a_write_killed_at_first_leave_nothing_to_miss(tmp_pa
 
 
 def test_a_copy_by_links_is_checked_where_the_links_lead(build: Build, tmp_path: Path) -> None:
-    whatif.link_tree(Path(build.root, "corpus"), tmp_path / "links")
+    linked_copy.link_tree(Path(build.root, "corpus"), tmp_path / "links")
     linked = str(tmp_path / "links" / "manifest.json")
     files.read_json(linked)
     files.write_json(linked, {"of": "the copy"})

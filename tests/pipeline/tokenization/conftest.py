@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pytest
 
-from pipeline.build import Build, Outcome
+from pipeline.build.build import Build, Outcome
 from pipeline.materialise import CORPUS_SCHEMA
 from pipeline.store import files, shards
 from pipeline.tokenization import steps

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from transformers import AutoModel
 
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 from pipeline.tokenization import pack
 from tests.training.conftest import pretrain_section, recipe, sentences

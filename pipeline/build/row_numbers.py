@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import MillError
-from pipeline.build import Build
+from pipeline.build.build import Build
 from pipeline.store import files, shards
 
 #: At most about this many documents are looked at together; 16 to 100 bytes each.

@@ -20,7 +20,7 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from pipeline import MillError
-from pipeline.stage import Batch, Stage
+from pipeline.build.stage import Batch, Stage
 from pipeline.store import files, ledger, model_files, shards
 from pipeline.text import spans
 
@@ -253,3 +253,10 @@ def _measure_shard(name: str, build: Build, shard: str) -> Outcome:
     columns = {**measured, **verdicts.columns()}
     build.write_ledger(name, shard, ledger.spread(view.alive, columns), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+
+def texts_before(build: Build, shard: str, rows: Sequence[int], stage: str | None) -> pa.StringArray:
+    """The texts of ``rows`` as ``stage`` sees them (None: as the corpus holds them): edits of earlier stages made."""
+    take = pa.array(rows, pa.int64())
+    texts = build.documents(shard)["text"].take(take).combine_chunks()
+    return edited(texts, [build.ledger(name, shard).take(take) for name in build.stages_before(stage)])[0]
