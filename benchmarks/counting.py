@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from benchmarks.documents import prose
 from pipeline.store import shards
-from pipeline.tokenization import counts
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.training import counts
 
 KINDS = {"bpe": "GPT-2", "wordpiece": "BERT", "unigram": "Metaspace"}
 SHARD = 16  # MB of text

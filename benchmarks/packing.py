@@ -22,10 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.documents import prose
-from pipeline.tokenization import counts, pack, train
+from pipeline.tokenization import pack
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.folder import save
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats.folder import save
+from pipeline.tokenization.training import counts, train
 
 CASES = (
     ("byte-level BPE, GPT-2's cut", {"algorithm": "bpe"}),

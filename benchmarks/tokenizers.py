@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.documents import prose
-from pipeline.tokenization import counts, train
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.training import counts, train
 
 ALGORITHMS = ("bpe", "wordpiece", "unigram")
 #: trainer, peer, how many times as fast as it ours is to be, how many times as much memory as ours it is to take

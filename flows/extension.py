@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from pipeline import MillError
 from pipeline.store import files, shards
 from pipeline.text import formats
-from pipeline.tokenization import references
 from pipeline.tokenization.extend import extend as extend_tokenizer
+from pipeline.tokenization.formats import references
 
 
 class NoText(MillError):

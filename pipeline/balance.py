@@ -32,7 +32,7 @@ from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
 from pipeline.token_budget import Target, TokenBudget, token_budget
 from pipeline.tokenization import pack
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization.encoding.encode import Encoder
 
 VERSION = 1
 BINS = 1 << 16

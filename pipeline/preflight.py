@@ -28,7 +28,7 @@ from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hu
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
 from pipeline.store import fasttext_model, files, messages, model_files
-from pipeline.tokenization import references
+from pipeline.tokenization.formats import references
 
 #: Records at the head of a source that show whether its fields are there.
 _RECORDS = 20

@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 
 from pipeline import MillError
-from pipeline.tokenization import export
-from pipeline.tokenization.classes import SPACE, table
+from pipeline.tokenization.character_classes import SPACE, table
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.export import BYTE_PIECES, byte_alphabet
-from pipeline.tokenization.pretokenize import decode
+from pipeline.tokenization.encoding.pretokenize import decode
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.formats.export import BYTE_PIECES, byte_alphabet
 
 #: Share of the text's characters that an alphabet covers at least; SentencePiece's default character_coverage.
 LEAST_COVERAGE = 0.9995

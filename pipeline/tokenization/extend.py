@@ -27,8 +27,8 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from pipeline import MillError
-from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.export import byte_alphabet
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats.export import byte_alphabet
 
 
 class NotExtensible(MillError):

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from pipeline.store import files, packed_tokens
 from pipeline.text import sentences
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization.encode import Encoded, Encoder
+from pipeline.tokenization.encoding.encode import Encoded, Encoder
 
 VERSION = 3
 

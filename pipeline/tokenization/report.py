@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization.encoding.encode import Encoder
 
 VERSION = 3
 #: Share of unknown tokens above which a row with enough tokens is warned of.

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization.encoding.encode import Encoder
 
 #: Documents that are tried, those with the smallest hashes, and the characters of each.
 DOCUMENTS, CHARACTERS = 1000, 4000

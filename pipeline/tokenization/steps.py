@@ -21,9 +21,11 @@ from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files, ledger, packed_tokens, shards
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import card, counts, curve, export, pack, references, report, roundtrip, train
-from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.folder import save
+from pipeline.tokenization import card, pack, report, roundtrip
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import export, references
+from pipeline.tokenization.formats.folder import save
+from pipeline.tokenization.training import counts, curve, train
 
 if TYPE_CHECKING:
     from pipeline.tokenization.config import TokenizerConfig

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 from flows.extension import extend
 from pipeline.materialise import CORPUS_SCHEMA
 from pipeline.store import files, shards
-from pipeline.tokenization import references
+from pipeline.tokenization.formats import references
 
 CASES = {
     "gpt2": (AutoModelForCausalLM, GPT2Config(n_layer=1, n_embd=32, n_head=2, n_positions=128)),

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.store import packed_tokens
-from pipeline.tokenization import pack, references
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization import pack
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import references
 from training.fitted import FittedOrder
 from training.order import Layout
 

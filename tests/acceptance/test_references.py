@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 import sentencepiece
 
-from pipeline.tokenization import references, report
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization import report
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import references
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from pipeline.tokenization import counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization.test_counts import CONFIGS, as_counter, by_engine
 
 BYTES = TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=16_000)

@@ -13,11 +13,12 @@ import pytest
 
 from pipeline.build.build import Build
 from pipeline.store import packed_tokens
-from pipeline.tokenization import counts, export, train
 from pipeline.tokenization import pack as packing
 from pipeline.tokenization.config import Role, TokenizerConfig
-from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.folder import save
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.formats.folder import save
+from pipeline.tokenization.training import counts, train
 from tests.training.conftest import END, SPECIAL, make_build, pack, pretrain_section, write_tokenizer
 from training import objectives
 from training.models import Vocabulary

@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.tokenization import counts, export, pack, train
+from pipeline.tokenization import pack
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import counts, train
 from training.words import continuations
 
 TEXT = "the unhappy bird sees unhappiness in happy birds and birds see the unhappy fish"

@@ -19,7 +19,8 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import classes, pack, pretokenize
+from pipeline.tokenization import character_classes, pack
+from pipeline.tokenization.encoding import pretokenize
 
 UNKNOWN = -1
 _BLOCK = 4 << 20  # bytes of text whose words are held at once
@@ -41,7 +42,7 @@ def cut(texts: pa.StringArray, lowercase: bool) -> tuple[pa.StringArray, np.ndar
     if lowercase:
         texts = pc.utf8_lower(texts)  # type: ignore[attr-defined]
     data, offsets = text_buffers(texts)
-    starts, ends, bounds = pretokenize.cut_all(data, offsets, classes.table(), pretokenize.BERT, False)
+    starts, ends, bounds = pretokenize.cut_all(data, offsets, character_classes.table(), pretokenize.BERT, False)
     lengths = ends - starts
     into = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     at = np.arange(into[-1]) + np.repeat(starts - into[:-1], lengths)

@@ -12,8 +12,8 @@ from transformers import AutoTokenizer, BertTokenizer, GPT2Tokenizer
 
 from pipeline.tokenization import pack
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.export import Vocabulary
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats.export import Vocabulary
 
 #: Control characters, emoji, literal special tokens, white space, what no alphabet holds.
 SAMPLE = [

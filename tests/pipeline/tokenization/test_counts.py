@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tokenization import counts, export
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.export import Vocabulary
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.formats.export import Vocabulary
+from pipeline.tokenization.training import counts
 from tests.pipeline.tokenization.conftest import documents
 
 CONFIGS = [

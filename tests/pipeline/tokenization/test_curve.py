@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from pipeline.tokenization import counts, curve, export, train
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encode import Encoder
-from pipeline.tokenization.export import Vocabulary
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.formats.export import Vocabulary
+from pipeline.tokenization.training import counts, curve, train
 from tests.pipeline.tokenization.conftest import documents
 
 CONFIG = TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=400)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
 from pipeline.text import sentences
-from pipeline.tokenization import counts, encode, export, pretokenize, train
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization.encoding import encode, pretokenize
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization.conftest import documents
 
 CONFIGS = [

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from pipeline.tokenization import counts, export, train
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.folder import save
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.formats.folder import save
+from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization.conftest import documents
 
 ROLES = {"cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}

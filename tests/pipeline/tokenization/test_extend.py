@@ -5,8 +5,10 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pipeline.tokenization import counts, export, extend, train
+from pipeline.tokenization import extend
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization.conftest import documents
 
 GENERAL = [d["text"] for d in documents(60)] + ["The quick brown fox jumps over the lazy dog. " * 3]

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.tokenization import counts, train
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.folder import save
+from pipeline.tokenization.formats.folder import save
+from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization import programs, test_encode, test_export
 from tests.pipeline.tokenization.conftest import THREE, documents
 

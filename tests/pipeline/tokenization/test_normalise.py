@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
-from pipeline.tokenization.normalise import KNOWN, normalise
+from pipeline.tokenization.encoding.normalise import KNOWN, normalise
 
 #: Marks of several combining classes, characters that decompose, compose, grow or vanish, and ASCII that they may join.
 PARTS = [

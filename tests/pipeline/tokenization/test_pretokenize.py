@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import classes, export, pretokenize
+from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import Script
+from pipeline.tokenization.encoding import pretokenize
+from pipeline.tokenization.formats import export
 
 #: GPT-2's published pattern, which `pre_tokenizers.ByteLevel` has built in.
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -67,8 +69,8 @@ texts = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(TRICKY), max_si
 
 def cut(texts: list[str], kind: int, split_digits: bool) -> list[list[str]]:
     data, offsets = text_buffers(pa.array(texts, pa.string()))
-    alone = classes.DIGIT if split_digits else np.uint8(0)
-    starts, ends, bounds = pretokenize.cut_all(data, offsets, classes.table(), kind, alone)
+    alone = character_classes.DIGIT if split_digits else np.uint8(0)
+    starts, ends, bounds = pretokenize.cut_all(data, offsets, character_classes.table(), kind, alone)
     spans = [data[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
     return [spans[a:b] for a, b in itertools.pairwise(bounds)]
 
@@ -109,17 +111,19 @@ def test_byte_patterns_lose_nothing():
 
 @pytest.mark.slow
 def test_classes_are_those_of_the_installed_engine():
-    assert classes.measure() == classes._read(), "run python -m pipeline.tokenization.classes"
+    assert character_classes.measure() == character_classes._read(), (
+        "run python -m pipeline.tokenization.character_classes"
+    )
 
 
 def test_every_decimal_digit_of_unicode_is_a_digit():
     digits = [p for p in range(0x110000) if unicodedata.category(chr(p)) == "Nd"]
     assert len(digits) > 600
-    assert (classes.table()[digits] & classes.DIGIT).all()
+    assert (character_classes.table()[digits] & character_classes.DIGIT).all()
 
 
 def test_a_script_is_in_the_table_where_it_is_asked_for():
     points = [ord(c) for c in "字かカ한ไລខ\u1019བa1"]
     for n, script in enumerate(get_args(Script)):
-        assert np.flatnonzero(classes.table((script,))[points] & classes.SCRIPT).tolist() == [n]
-    assert not (classes.table() & classes.SCRIPT).any()
+        assert np.flatnonzero(character_classes.table((script,))[points] & character_classes.SCRIPT).tolist() == [n]
+    assert not (character_classes.table() & character_classes.SCRIPT).any()

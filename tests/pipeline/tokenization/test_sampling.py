@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
-from pipeline.tokenization import folder
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.export import BYTE_PIECES, Vocabulary
-from pipeline.tokenization.sampling import Sampler
+from pipeline.tokenization.encoding.sampling import Sampler
+from pipeline.tokenization.formats import folder
+from pipeline.tokenization.formats.export import BYTE_PIECES, Vocabulary
 
 PIECES = {"▁": 0.1, "h": 0.1, "u": 0.15, "g": 0.05, "s": 0.1, "hu": 0.1, "ug": 0.1, "▁h": 0.05, "▁hug": 0.15, "gs": 0.1}
 

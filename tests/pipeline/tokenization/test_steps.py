@@ -10,10 +10,12 @@ from transformers import AutoTokenizer
 
 from pipeline.store import files, shards
 from pipeline.store.packed_tokens import PackedTokens
-from pipeline.tokenization import counts, export, pack, report, steps, train
+from pipeline.tokenization import pack, report, steps
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
-from pipeline.tokenization.encode import Encoder
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.formats import export
 from pipeline.tokenization.steps import NothingToTrainOn
+from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization.conftest import THREE, StandIn, documents, make_build, run
 
 

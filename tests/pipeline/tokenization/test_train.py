@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from pipeline.tokenization import alphabet, counts, export, train
+from pipeline.tokenization import alphabet
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization.conftest import documents
 from tests.pipeline.tokenization.oracles import HUG, SENNRICH, merge_all, table
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import export, train, unigram
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import train, unigram
 from tests.pipeline.tokenization.oracles import HUG, table
 
 COURSE = {

@@ -9,8 +9,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import counts, export, train, unigram
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import counts, train, unigram
 from tests.pipeline.tokenization.oracles import SENNRICH, apply, merge_all, table
 from tests.pipeline.tokenization.test_unigram import likelihood_loss
 

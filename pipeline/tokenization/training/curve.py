@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import segment
+from pipeline.tokenization.encoding import segment
 
 #: Models for which a size is recommended: width, layers (12 x layers x width^2 parameters; Kaplan 2020).
 MODELS = ((256, 4), (768, 12), (1600, 48))

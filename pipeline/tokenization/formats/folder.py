@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from pipeline.store import files
-from pipeline.tokenization import export, sentencepiece_model
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.export import Vocabulary
+from pipeline.tokenization.formats import export, sentencepiece_model
+from pipeline.tokenization.formats.export import Vocabulary
 
 
 def save(folder: str, vocabulary: Vocabulary, config: TokenizerConfig) -> str:

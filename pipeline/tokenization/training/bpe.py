@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipeline.tokenization import merges
-from pipeline.tokenization.merges import Pairs, Pieces, Symbols
+from pipeline.tokenization.training import merges
+from pipeline.tokenization.training.merges import Pairs, Pieces, Symbols
 
 
 @njit(cache=True, nogil=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit, uint64
 
 from pipeline.text.kernels import borrow
-from pipeline.tokenization import spantable
+from pipeline.tokenization.encoding import spantable
 
 _BLOCK_BITS = 5  # 32 positions: few short words, so that few runs have to be passed
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pipeline.tokenization import spantable
-from pipeline.tokenization.pretokenize import decode
-from pipeline.tokenization.spantable import SpanTable
+from pipeline.tokenization.encoding import spantable
+from pipeline.tokenization.encoding.pretokenize import decode
+from pipeline.tokenization.encoding.spantable import SpanTable
 
 #: Seeds to start from, at most.
 SEEDS = 1_000_000

@@ -27,9 +27,10 @@ from numba import njit, uint64
 from tokenizers import Tokenizer
 
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import classes, normalise, pretokenize, segment, spantable
+from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import Script
-from pipeline.tokenization.export import GPT4_PATTERN
+from pipeline.tokenization.encoding import normalise, pretokenize, segment, spantable
+from pipeline.tokenization.formats.export import GPT4_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
 _MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a cache is begun anew
@@ -94,10 +95,12 @@ class Encoder:
         self.model = model_of(content, self._cut) if self._cut else None
         self._alone = np.uint8(0)
         is_marked = self._cut is not None and self._cut.kind in (pretokenize.SPACED, pretokenize.GAPPED)
-        self._classes = classes.marked_table() if is_marked else classes.table()
+        self._classes = character_classes.marked_table() if is_marked else character_classes.table()
         if self._cut is not None and self.byte_level:
-            self._alone = np.uint8(self._cut.digits * classes.DIGIT | bool(self._cut.alone) * classes.SCRIPT)
-            self._classes = classes.table(self._cut.alone)
+            self._alone = np.uint8(
+                self._cut.digits * character_classes.DIGIT | bool(self._cut.alone) * character_classes.SCRIPT
+            )
+            self._classes = character_classes.table(self._cut.alone)
         self._cache = _empty(1 << 12)
 
     @property
@@ -275,7 +278,7 @@ def _with_steps(tokenizer: dict, normalizers: list[dict]) -> Tokenizer:
 
 def _single(name: str) -> dict:
     """The step of a pre-tokenizer that sets every character of a class or script alone, as export writes it."""
-    pattern = {"Regex": f"[{classes.ranges(name)}]"}
+    pattern = {"Regex": f"[{character_classes.ranges(name)}]"}
     return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
 
 

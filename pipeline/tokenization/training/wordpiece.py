@@ -18,8 +18,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.text.kernels import borrow
-from pipeline.tokenization import merges
-from pipeline.tokenization.merges import Pairs, Pieces, Symbols
+from pipeline.tokenization.training import merges
+from pipeline.tokenization.training.merges import Pairs, Pieces, Symbols
 
 
 class Bests(NamedTuple):

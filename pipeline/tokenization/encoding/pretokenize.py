@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numba import int64, njit
 
-from pipeline.tokenization.classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
+from pipeline.tokenization.character_classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
 
 GPT2, GPT4, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(8)
 

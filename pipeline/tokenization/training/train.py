@@ -15,10 +15,11 @@ from numba import njit
 
 from pipeline import MillError
 from pipeline.text.buffers import text_buffers
-from pipeline.tokenization import alphabet, bpe, merges, unigram, wordpiece
+from pipeline.tokenization import alphabet
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.export import Vocabulary, byte_alphabet
-from pipeline.tokenization.pretokenize import decode
+from pipeline.tokenization.encoding.pretokenize import decode
+from pipeline.tokenization.formats.export import Vocabulary, byte_alphabet
+from pipeline.tokenization.training import bpe, merges, unigram, wordpiece
 
 VERSION = 2
 #: Score of reserved and byte pieces: lower than that of their characters together, so that text which reads "</s>" or

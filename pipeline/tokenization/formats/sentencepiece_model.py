@@ -12,10 +12,10 @@ from functools import cache
 
 import sentencepiece
 
-from pipeline.tokenization import export
-from pipeline.tokenization.classes import SPACE, marked_table
+from pipeline.tokenization.character_classes import SPACE, marked_table
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.export import BYTE_PIECES, Vocabulary
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.formats.export import BYTE_PIECES, Vocabulary
 
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 _UNIGRAM = 1

@@ -20,9 +20,9 @@ from pipeline import MillError
 from pipeline.store import files
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import spantable
-from pipeline.tokenization.export import BYTE_PIECES
-from pipeline.tokenization.spantable import SpanTable
+from pipeline.tokenization.encoding import spantable
+from pipeline.tokenization.encoding.spantable import SpanTable
+from pipeline.tokenization.formats.export import BYTE_PIECES
 
 _STEP = uint64(0x9E3779B97F4A7C15)
 _UNKNOWN = 10.0  # how far an unknown character's score lies below the lowest, as in both engines

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.normalizers import Normalizer
 
-from pipeline.tokenization import classes
+from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import TokenizerConfig
 
 VERSION = 3
@@ -67,7 +67,7 @@ def pre_tokenizer(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
     if config.split_digits:
         alone.append(pre_tokenizers.Digits(individual_digits=True))
     for name in [*["cjk"] * config.split_cjk, *config.split_scripts]:
-        alone.append(pre_tokenizers.Split(Regex(f"[{classes.ranges(name)}]"), "isolated"))
+        alone.append(pre_tokenizers.Split(Regex(f"[{character_classes.ranges(name)}]"), "isolated"))
     match config.pre_tokenizer:
         case "gpt2":
             steps = [*alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]

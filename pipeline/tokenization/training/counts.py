@@ -18,8 +18,11 @@ from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
 from pipeline.text.kernels import text_data
-from pipeline.tokenization import classes, export, normalise, pretokenize, spantable, wordtable
+from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.encoding import normalise, pretokenize, spantable
+from pipeline.tokenization.formats import export
+from pipeline.tokenization.training import wordtable
 
 VERSION = 1
 PARTITIONS = 16
@@ -57,10 +60,12 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     """
     normalizer = export.normalizer(config)
     kind = _KINDS[config.pre_tokenizer or ""]
-    bits = classes.table(tuple(config.split_scripts))
+    bits = character_classes.table(tuple(config.split_scripts))
     has_scripts = bool(config.split_scripts)
     alone = np.uint8(
-        config.split_digits * classes.DIGIT | config.split_cjk * classes.CJK | has_scripts * classes.SCRIPT
+        config.split_digits * character_classes.DIGIT
+        | config.split_cjk * character_classes.CJK
+        | has_scripts * character_classes.SCRIPT
     )
     if config.byte_level:
         if normalizer is not None:
@@ -74,7 +79,7 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     words, weights = _tally(texts, None, raw, np.uint8(0), bits)
     words = _normalise(words, normalizer, config)
     if config.pre_tokenizer == "metaspace":
-        whole = _plain(words, classes.SPACE)  # the others may have got spaces, or lost all that they had
+        whole = _plain(words, character_classes.SPACE)  # the others may have got spaces, or lost all that they had
         kept = whole.to_numpy(zero_copy_only=False)
         others = pc.replace_substring(words.filter(pc.invert(whole)), "▁", " ")
         others, repeats = _tally(others, weights[~kept], kind, np.uint8(0), bits)
@@ -89,10 +94,10 @@ def _tally_spaced(
     texts: pa.Array, config: TokenizerConfig, alone: int | np.uint8
 ) -> tuple[pa.LargeStringArray, np.ndarray]:
     """As ``_tally`` for Metaspace where white space is kept, or a text's first word is not marked."""
-    bits = classes.marked_table(tuple(config.split_scripts))
+    bits = character_classes.marked_table(tuple(config.split_scripts))
     kind, gaps = pretokenize.SPACED, " "
     if config.remove_extra_whitespaces:
-        kind, gaps = pretokenize.GAPPED, "".join(map(chr, np.flatnonzero(bits & classes.SPACE)))
+        kind, gaps = pretokenize.GAPPED, "".join(map(chr, np.flatnonzero(bits & character_classes.SPACE)))
     elif config.add_dummy_prefix:
         texts = normalise.prefixed(texts)
     words, weights = _tally(texts, None, kind, np.uint8(0), bits)
@@ -130,7 +135,9 @@ def _normalise(words: pa.Array, normalizer: Normalizer | None, config: Tokenizer
     """Each of ``words`` normalised by the engine itself; ASCII takes a short cut."""
     if normalizer is None or len(words) == 0:
         return words
-    plain = _plain(words, classes.CONTROL if config.pre_tokenizer == "bert" else 0)  # which BERT's also removes
+    plain = _plain(
+        words, character_classes.CONTROL if config.pre_tokenizer == "bert" else 0
+    )  # which BERT's also removes
     lowered = pc.ascii_lower(words) if config.lowercase else words
     rest = words.filter(pc.invert(plain))
     changed = pa.array([normalizer.normalize_str(word.as_py()) for word in rest], words.type)
@@ -140,7 +147,7 @@ def _normalise(words: pa.Array, normalizer: Normalizer | None, config: Tokenizer
 def _plain(words: pa.Array, outside: int | np.uint8) -> pa.BooleanArray:
     """Which of ``words`` are not empty and of ASCII characters in none of the classes ``outside``."""
     members = np.zeros(256, bool)
-    members[:128] = classes.table()[:128] & outside == 0
+    members[:128] = character_classes.table()[:128] & outside == 0
     data, offsets = text_buffers(words)
     return pa.array(_all_of(text_data(data), offsets, members))
 

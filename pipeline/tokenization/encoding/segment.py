@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint64
 
-from pipeline.tokenization import spantable
-from pipeline.tokenization.export import byte_alphabet
+from pipeline.tokenization.encoding import spantable
+from pipeline.tokenization.formats.export import byte_alphabet
 
 BYTES, CHARACTERS, WORDPIECE, UNIGRAM = range(4)
 LONGEST = 256  # bytes of a piece that is segmented here
