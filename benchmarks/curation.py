@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from benchmarks import peer
 from benchmarks.documents import prose
 from pipeline.build.stage import Batch
-from pipeline.dedup import exact, minhash
 from pipeline.language_model import scoring, training
 from pipeline.stages import heuristics, language, pii
+from pipeline.stages.dedup import exact, minhash
 from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences
 

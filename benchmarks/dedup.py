@@ -29,8 +29,8 @@ from datasketch import MinHash
 
 from benchmarks.documents import prose
 from pipeline.build.build import Build, Step
-from pipeline.dedup import exact, minhash, substring
-from pipeline.dedup.clusters import report_path
+from pipeline.stages.dedup import exact, minhash, substring
+from pipeline.stages.dedup.clusters import report_path
 from pipeline.store import files, shards
 from pipeline.text.buffers import string_array
 from pipeline.text.shingles import shingles

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pipeline import balance, canaries, card, funnel, ingest, materialise
 from pipeline.build.build import STAGES, Step, measure_step
 from pipeline.decontaminate import stage as decontaminate
-from pipeline.dedup import exact, index, minhash, passages, substring
 from pipeline.recipe import Recipe
 from pipeline.stages import perplexity, quality, toxicity
+from pipeline.stages.dedup import exact, index, minhash, passages, substring
 
 _STEPS = {
     "urls": lambda: [measure_step("urls", "URL rules")],

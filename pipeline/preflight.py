@@ -21,12 +21,12 @@ from pipeline.build.build import Build
 from pipeline.build.stage import Stage
 from pipeline.classifier import scoring
 from pipeline.decontaminate import evaluation
-from pipeline.dedup import earlier
 from pipeline.language_model import training
 from pipeline.language_model.reference import TRAINED
 from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
+from pipeline.stages.dedup import earlier_builds
 from pipeline.store import fasttext_model, files, messages, model_files
 from pipeline.tokenization.formats import references
 
@@ -65,7 +65,7 @@ def problems(build: Build) -> list[str]:
             with of(f"decontaminate.sets[{at}]"):
                 next(evaluation.read(chosen), None)
     with of("against"):
-        earlier.indexes(build)
+        earlier_builds.indexes(build)
     if build.recipe.balance is not None:
         with of("balance.weights"):
             domains = {_domain(source) for source in build.recipe.sources}
@@ -210,10 +210,10 @@ def _models(build: Build) -> Iterator[tuple[str, str]]:
 
 #: Stages of a package of their own; none reads a model file.
 _MODULES = {
-    "exact": "pipeline.dedup.exact",
-    "minhash": "pipeline.dedup.minhash",
-    "passages": "pipeline.dedup.passages",
-    "substring": "pipeline.dedup.substring",
+    "exact": "pipeline.stages.dedup.exact",
+    "minhash": "pipeline.stages.dedup.minhash",
+    "passages": "pipeline.stages.dedup.passages",
+    "substring": "pipeline.stages.dedup.substring",
     "decontaminate": "pipeline.decontaminate.stage",
     "balance": "pipeline.balance",
 }

@@ -23,10 +23,6 @@ from pipeline import normalise as normalise_step
 from pipeline.build.build import STAGES
 from pipeline.build.stage import Stage
 from pipeline.decontaminate import stage as decontaminate_stage
-from pipeline.dedup import exact as exact_stage
-from pipeline.dedup import minhash as minhash_stage
-from pipeline.dedup import passages as passages_stage
-from pipeline.dedup import substring as substring_stage
 from pipeline.materialise import Config as CorpusConfig
 from pipeline.sources import Source
 from pipeline.stages import bad_words as bad_words_stage
@@ -38,6 +34,10 @@ from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
 from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
+from pipeline.stages.dedup import exact as exact_stage
+from pipeline.stages.dedup import minhash as minhash_stage
+from pipeline.stages.dedup import passages as passages_stage
+from pipeline.stages.dedup import substring as substring_stage
 from pipeline.store import files, recipe_file
 from pipeline.store.recipe_file import Config
 from pipeline.store.recipe_file import WrongRecipe as WrongRecipe

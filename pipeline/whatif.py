@@ -30,10 +30,10 @@ from pipeline.build import row_numbers
 from pipeline.build.build import STAGES, Build, Step, View, ledger_fingerprint, measure_view
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.build.stage import Stage
-from pipeline.dedup import exact, lsh, minhash
-from pipeline.dedup.keep import Highest
 from pipeline.recipe import Recipe, parse
 from pipeline.stages import perplexity
+from pipeline.stages.dedup import exact, lsh, minhash
+from pipeline.stages.dedup.survivors import Highest
 from pipeline.store import files, ledger, shards
 
 

@@ -26,7 +26,7 @@ from pipeline.canaries import plants
 from pipeline.canaries.plants import Canary, Host
 from pipeline.decontaminate import evaluation
 from pipeline.decontaminate import stage as decontaminate
-from pipeline.dedup import exact, minhash, passages, substring
+from pipeline.stages.dedup import exact, minhash, passages, substring
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.hashing import document_hash
 

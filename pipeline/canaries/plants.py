@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.canaries.foreign import SENTENCES
-from pipeline.dedup.repeats import Repeats
+from pipeline.stages.dedup.repeats import Repeats
 from pipeline.text.shingles import shingle_sets
 
 _WORD = re.compile(r"[^\W\d_]+")

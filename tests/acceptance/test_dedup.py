@@ -16,8 +16,8 @@ from datasketch import MinHash, MinHashLSH
 
 from benchmarks.documents import named_prose
 from pipeline.build.build import Build
-from pipeline.dedup import minhash, verify
-from pipeline.dedup.minhash import Config
+from pipeline.stages.dedup import minhash, verify
+from pipeline.stages.dedup.minhash import Config
 from pipeline.store import shards
 from pipeline.text.shingles import shingle_hash, shingle_sets, shingles
 from tests.pipeline.dedup.corpus import build_of, decisions, dropped, partition_of, run

@@ -16,8 +16,8 @@ from pipeline import recipe as recipes
 from pipeline.canaries import plants
 from pipeline.canaries.foreign import SENTENCES
 from pipeline.canaries.plants import Host
-from pipeline.dedup import passages, repeats, substring
 from pipeline.report import canaries as told
+from pipeline.stages.dedup import passages, repeats, substring
 from pipeline.store import files
 from pipeline.text.shingles import shingles
 from tests.pipeline import building

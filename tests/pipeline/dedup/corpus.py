@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.build.build import Build, Step
-from pipeline.dedup import exact, minhash, passages, substring
+from pipeline.stages.dedup import exact, minhash, passages, substring
 from pipeline.store import files, shards
 
 

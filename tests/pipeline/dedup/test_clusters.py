@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dedup.clusters import components
+from pipeline.stages.dedup.clusters import components
 from tests.pipeline.dedup.corpus import partition_of
 
 EDGES = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)

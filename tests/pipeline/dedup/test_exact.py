@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.build import row_numbers
-from pipeline.dedup import exact
-from pipeline.dedup.exact import Config, content_hashes
+from pipeline.stages.dedup import exact
+from pipeline.stages.dedup.exact import Config, content_hashes
 from pipeline.text.folding import lower
 from tests.pipeline.dedup.corpus import build_of, decisions, dropped, run
 

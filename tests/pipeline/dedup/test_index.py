@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build
-from pipeline.dedup import earlier, exact, index, minhash
-from pipeline.dedup.keep import Highest, Sources
+from pipeline.stages.dedup import earlier_builds, exact, index, minhash
+from pipeline.stages.dedup.survivors import Highest, Sources
 from pipeline.store import shards
 from tests.pipeline.dedup.corpus import build_of, decisions, run
 from tests.pipeline.dedup.test_minhash import CONFIG, SAME, corpus
@@ -109,11 +109,11 @@ def test_an_index_of_other_settings_or_an_unfinished_one_is_refused(tmp_path):
     for other in ({"ngram": 4}, {"seed": 7}, {"keep": Highest(highest="quality")}):
         config = minhash.Config().model_copy(update=other)
         second = build_of(tmp_path / "tuesday", ["a text"], minhash=config, against=against)
-        with pytest.raises(earlier.WrongIndex, match=r"was made with minhash = .* use the same settings"):
+        with pytest.raises(earlier_builds.WrongIndex, match=r"was made with minhash = .* use the same settings"):
             run(second, minhash.steps())
     (tmp_path / "monday" / "index" / "manifest.json").unlink()
     second = build_of(tmp_path / "tuesday", ["a text"], minhash=minhash.Config(), against=against)
-    with pytest.raises(earlier.WrongIndex, match="not a finished index"):
+    with pytest.raises(earlier_builds.WrongIndex, match="not a finished index"):
         run(second, minhash.steps())
 
 

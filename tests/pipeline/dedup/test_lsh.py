@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.build import row_numbers
-from pipeline.dedup import lsh
+from pipeline.stages.dedup import lsh
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=30))

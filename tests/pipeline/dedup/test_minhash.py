@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.build import row_numbers
-from pipeline.dedup import clusters, exact, minhash
-from pipeline.dedup.keep import Highest, Sources
-from pipeline.dedup.minhash import Config, signatures
+from pipeline.stages.dedup import clusters, exact, minhash
+from pipeline.stages.dedup.minhash import Config, signatures
+from pipeline.stages.dedup.survivors import Highest, Sources
 from pipeline.store import files, ledger, shards
 from pipeline.text.shingles import shingle_hash, shingles
 from tests.pipeline.dedup.corpus import (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline.build
-from pipeline.dedup import exact, passages, repeats, substring
+from pipeline.stages.dedup import exact, passages, repeats, substring
 from pipeline.text import spans
 from pipeline.text.folding import in_word, stands_alone, text_table, word_table
 from pipeline.text.units import code_of, split_units

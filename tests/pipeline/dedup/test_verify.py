@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.build import row_numbers as rows
-from pipeline.dedup.join import similarity
-from pipeline.dedup.verify import Candidates, edges
+from pipeline.stages.dedup.similarity_join import similarity
+from pipeline.stages.dedup.verify import Candidates, edges
 from tests.pipeline.dedup.corpus import partition_of
 
 SETS = st.frozensets(st.integers(0, 12), min_size=1, max_size=10)

@@ -18,15 +18,15 @@ from numba import njit
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome
-from pipeline.dedup import earlier, verify
-from pipeline.dedup.join import compare, find
-from pipeline.dedup.keep import survivors_first
-from pipeline.dedup.verdicts import FINDINGS
-from pipeline.dedup.verify import Candidates
+from pipeline.stages.dedup import earlier_builds, verify
+from pipeline.stages.dedup.similarity_join import compare, find
+from pipeline.stages.dedup.survivors import survivors_first
+from pipeline.stages.dedup.verdicts import FINDINGS
+from pipeline.stages.dedup.verify import Candidates
 from pipeline.store import files, shards
 
 if TYPE_CHECKING:
-    from pipeline.dedup.minhash import Config
+    from pipeline.stages.dedup.minhash import Config
 
 VERSION = 1
 
@@ -70,7 +70,7 @@ def cluster(build: Build, _item: str) -> Outcome:
     row = candidates.row
     pairs = (tuple(np.searchsorted(row, row_numbers.array(table, end)) for end in ("a", "b")) for table in tables)
     roots = components(len(row), pairs)
-    own = earlier.shards_before(build) * row_numbers.SHARD
+    own = earlier_builds.shards_before(build) * row_numbers.SHARD
     tally = Tally(first=own, curtailed=sum(int((t.schema.metadata or {})[verify.CURTAILED]) for t in tables))
     parts = []
     for members in _chunks(roots):

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome
-from pipeline.dedup import earlier
+from pipeline.stages.dedup import earlier_builds as earlier
 from pipeline.store import files, ledger, shards
 
 VERSION = 1

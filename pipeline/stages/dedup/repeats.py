@@ -24,7 +24,7 @@ from pydantic import Field
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome, Step
-from pipeline.dedup.keep import Keep, facts, survivors_first
+from pipeline.stages.dedup.survivors import Keep, facts, survivors_first
 from pipeline.store import files, ledger, shards
 from pipeline.store.recipe_file import Config
 from pipeline.text import folding, seams, spans

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.build.build import Step
-from pipeline.dedup import repeats
+from pipeline.stages.dedup import repeats
 from pipeline.text.units import Unit
 
 

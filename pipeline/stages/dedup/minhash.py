@@ -28,9 +28,9 @@ from numba import njit, uint32, uint64
 from pydantic import Field
 
 from pipeline.build.build import Build, Outcome, Step, View
-from pipeline.dedup import clusters, lsh, verify
-from pipeline.dedup.keep import KeepOfCluster
-from pipeline.dedup.verdicts import write_verdicts
+from pipeline.stages.dedup import clusters, lsh, verify
+from pipeline.stages.dedup.survivors import KeepOfCluster
+from pipeline.stages.dedup.verdicts import write_verdicts
 from pipeline.store import files, shards
 from pipeline.store.recipe_file import Config as StageConfig
 from pipeline.text import folding

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome, Step
-from pipeline.dedup import clusters, earlier, verify
-from pipeline.dedup.verdicts import FINDINGS
+from pipeline.stages.dedup import clusters, earlier_builds, verify
+from pipeline.stages.dedup.verdicts import FINDINGS
 from pipeline.store import files, shards
 
 VERSION = 1
@@ -71,7 +71,7 @@ def _write_shard(build: Build, shard: str) -> Outcome:
 
 def _write_manifest(build: Build, item: str) -> Outcome:
     manifest = {
-        "settings": earlier.settings(build),
+        "settings": earlier_builds.settings(build),
         "shards": build.shards(),
         "documents": row_numbers.corpus_size(build, "documents"),
     }
@@ -84,9 +84,9 @@ def _write_manifest(build: Build, item: str) -> Outcome:
 
 def _write_changes(build: Build, item: str) -> Outcome:
     findings = _findings(build)
-    folders = list(earlier.indexes(build))
+    folders = list(earlier_builds.indexes(build))
     before = [files.join(folder, "changes.arrow") for folder in folders]
-    tables = [path for stage in _stages(build) for path in earlier.inputs(build, _TABLES[stage][-1])]
+    tables = [path for stage in _stages(build) for path in earlier_builds.inputs(build, _TABLES[stage][-1])]
     used = [path for path in tables if not path.startswith(build.path("work"))]
     paths = [path for found in findings.values() for path in found]
     made_by = files.fingerprint("index.changes", VERSION, row_numbers.fingerprints([*before, *used, *paths]))
@@ -94,20 +94,20 @@ def _write_changes(build: Build, item: str) -> Outcome:
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
     known = pa.concat_tables([*(shards.read_table(path) for path in reversed(before)), CHANGES.empty_table()])
-    parts = [_changes(build, number, findings, known) for number in range(earlier.shards_before(build))]
+    parts = [_changes(build, number, findings, known) for number in range(earlier_builds.shards_before(build))]
     changes = pa.concat_tables([CHANGES.empty_table(), *parts])
     shards.write_table(path, changes.sort_by("id"), made_by)
     return Outcome(documents=len(changes))
 
 
 def _findings(build: Build) -> dict[str, list[str]]:
-    found = {"exact": earlier.exact_findings, "minhash": clusters.findings}
+    found = {"exact": earlier_builds.exact_findings, "minhash": clusters.findings}
     return {stage: found[stage](build) for stage in _stages(build)}
 
 
 def _changes(build: Build, number: int, findings: dict[str, list[str]], known: pa.Table) -> pa.Table:
     """What changed in the shard ``number`` of the earlier ones since ``known``, the changes so far, latest first."""
-    tables = [shards.read_table(earlier.inputs(build, _TABLES[stage][-1])[number]) for stage in findings]
+    tables = [shards.read_table(earlier_builds.inputs(build, _TABLES[stage][-1])[number]) for stage in findings]
     first = tables[0].select(["row", "id", "kept"]).sort_by("row")  # a later stage's documents are among these
     row, ids, kept = (
         row_numbers.array(first, "row"),

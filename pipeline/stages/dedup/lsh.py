@@ -12,7 +12,7 @@ from numba import njit, uint64
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome
-from pipeline.dedup import earlier
+from pipeline.stages.dedup import earlier_builds
 from pipeline.store import files, shards
 
 VERSION = 1
@@ -20,7 +20,7 @@ VERSION = 1
 
 def items(build: Build) -> list[str]:
     """One a band and partition: ``band-03.00000-of-00001``."""
-    bands, partitions = range(build.recipe.minhash.bands), earlier.partitions(build)  # type: ignore[union-attr]
+    bands, partitions = range(build.recipe.minhash.bands), earlier_builds.partitions(build)  # type: ignore[union-attr]
     return [f"band-{band:02d}.{partition}" for band in bands for partition in partitions]
 
 
@@ -81,8 +81,8 @@ def find_candidates(build: Build, item: str) -> Outcome:
     """The documents that share a key of one band with another: columns of ``candidates``, ascending in
     ``row``.
     """
-    paths = earlier.inputs(build, "minhash.signatures")
-    copies = earlier.dropped_as_copies(build)
+    paths = earlier_builds.inputs(build, "minhash.signatures")
+    copies = earlier_builds.dropped_as_copies(build)
     made_by = files.fingerprint(
         "minhash.candidates",
         VERSION,

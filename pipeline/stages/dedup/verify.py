@@ -15,9 +15,9 @@ from numba.typed import List  # type: ignore[attr-defined]
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome
-from pipeline.dedup import earlier, lsh
-from pipeline.dedup.join import join_groups
-from pipeline.dedup.keep import facts
+from pipeline.stages.dedup import earlier_builds, lsh
+from pipeline.stages.dedup.similarity_join import join_groups
+from pipeline.stages.dedup.survivors import facts
 from pipeline.store import files, shards
 from pipeline.text import folding
 from pipeline.text.hashing import document_hash
@@ -84,7 +84,7 @@ def open_candidates(build: Build) -> Candidates:
 
 
 def set_paths(build: Build) -> list[str]:
-    return earlier.inputs(build, "minhash.shingles")
+    return earlier_builds.inputs(build, "minhash.shingles")
 
 
 def edge_paths(build: Build) -> list[str]:
@@ -97,7 +97,7 @@ def write_sets(build: Build, shard: str) -> Outcome:
     """
     config = build.recipe.minhash
     assert config is not None
-    number = earlier.number(build, shard)
+    number = earlier_builds.number(build, shard)
     tables = (shards.read_table(build.path("work", "minhash.candidates", item)) for item in lsh.items(build))
     found = [row_numbers.array(row_numbers.of_shard(table, number), "row") for table in tables]
     wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found])) - number * row_numbers.SHARD

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome, Step, View
-from pipeline.dedup import earlier
-from pipeline.dedup.keep import KeepOfCluster, facts, survivors_first
-from pipeline.dedup.verdicts import FINDINGS, write_verdicts
+from pipeline.stages.dedup import earlier_builds
+from pipeline.stages.dedup.survivors import KeepOfCluster, facts, survivors_first
+from pipeline.stages.dedup.verdicts import FINDINGS, write_verdicts
 from pipeline.store import files, shards
 from pipeline.store.recipe_file import Config as StageConfig
 from pipeline.text import folding
@@ -45,7 +45,7 @@ class Config(StageConfig):
 def steps() -> list[Step]:
     return [
         Step("exact.hashes", "Content hashes", Build.shards, _hash_shard),
-        Step("exact.duplicates", "Exact duplicates", earlier.partitions, _find_duplicates),
+        Step("exact.duplicates", "Exact duplicates", earlier_builds.partitions, _find_duplicates),
         Step("exact", "Exact deduplication", Build.shards, _judge_shard),
     ]
 
@@ -121,7 +121,7 @@ def hashes_path(build: Build, shard: str) -> str:
 
 
 def _find_duplicates(build: Build, partition: str) -> Outcome:
-    paths = earlier.inputs(build, "exact.hashes")
+    paths = earlier_builds.inputs(build, "exact.hashes")
     made_by = files.fingerprint("exact.duplicates", VERSION, partition, row_numbers.fingerprints(paths))
     path = build.path("work", "exact.duplicates", partition)
     if shards.is_current(path, made_by):
@@ -167,5 +167,5 @@ def _findings(table: pa.Table) -> pa.Table:
 
 def _judge_shard(build: Build, shard: str) -> Outcome:
     """A dropped document's ``value`` is the number of copies found, its threshold the one that may stay."""
-    findings = earlier.exact_findings(build)
+    findings = earlier_builds.exact_findings(build)
     return write_verdicts(build, "exact", shard, findings, "exact_duplicate", threshold=1.0, size="copies")
