@@ -20,12 +20,12 @@ from pipeline import MillError, balance
 from pipeline.build.build import Build
 from pipeline.build.stage import Stage
 from pipeline.classifier import scoring
-from pipeline.decontaminate import evaluation
 from pipeline.language_model import training
 from pipeline.language_model.reference import TRAINED
 from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
+from pipeline.stages.decontaminate import evaluation_sets
 from pipeline.stages.dedup import earlier_builds
 from pipeline.store import fasttext_model, files, messages, model_files
 from pipeline.tokenization.formats import references
@@ -63,7 +63,7 @@ def problems(build: Build) -> list[str]:
     if (decontaminate := build.recipe.decontaminate) is not None:
         for at, chosen in enumerate(decontaminate.sets):
             with of(f"decontaminate.sets[{at}]"):
-                next(evaluation.read(chosen), None)
+                next(evaluation_sets.read(chosen), None)
     with of("against"):
         earlier_builds.indexes(build)
     if build.recipe.balance is not None:
@@ -214,7 +214,7 @@ _MODULES = {
     "minhash": "pipeline.stages.dedup.minhash",
     "passages": "pipeline.stages.dedup.passages",
     "substring": "pipeline.stages.dedup.substring",
-    "decontaminate": "pipeline.decontaminate.stage",
+    "decontaminate": "pipeline.stages.decontaminate.stage",
     "balance": "pipeline.balance",
 }
 

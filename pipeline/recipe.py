@@ -22,7 +22,6 @@ from pipeline import canaries as canaries_stage
 from pipeline import normalise as normalise_step
 from pipeline.build.build import STAGES
 from pipeline.build.stage import Stage
-from pipeline.decontaminate import stage as decontaminate_stage
 from pipeline.materialise import Config as CorpusConfig
 from pipeline.sources import Source
 from pipeline.stages import bad_words as bad_words_stage
@@ -34,6 +33,7 @@ from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
 from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
+from pipeline.stages.decontaminate import stage as decontaminate_stage
 from pipeline.stages.dedup import exact as exact_stage
 from pipeline.stages.dedup import minhash as minhash_stage
 from pipeline.stages.dedup import passages as passages_stage

@@ -24,8 +24,8 @@ from pipeline import MillError
 from pipeline.build.build import STAGES, Build, Outcome, Step, edited, measure_step
 from pipeline.canaries import plants
 from pipeline.canaries.plants import Canary, Host
-from pipeline.decontaminate import evaluation
-from pipeline.decontaminate import stage as decontaminate
+from pipeline.stages.decontaminate import evaluation_sets
+from pipeline.stages.decontaminate import stage as decontaminate
 from pipeline.stages.dedup import exact, minhash, passages, substring
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.hashing import document_hash
@@ -108,7 +108,7 @@ def _release(build: Build, item: str) -> Outcome:
         build.recipe.seed,
         used,
         model_files.digest(model_files.locate(used["language"].model, build.root)) if "language" in used else None,
-        [evaluation.digest(chosen) for chosen in used["decontaminate"].sets] if "decontaminate" in used else [],
+        [evaluation_sets.digest(chosen) for chosen in used["decontaminate"].sets] if "decontaminate" in used else [],
         [build.view_fingerprint(shard, _FIRST) for shard in _looked_at(build)],
     )
     path = build.path(item)

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from pipeline.build.build import Build
-from pipeline.decontaminate.grams import words as words_of
-from pipeline.decontaminate.stage import Config, steps
+from pipeline.stages.decontaminate.grams import words as words_of
+from pipeline.stages.decontaminate.stage import Config, steps
 from pipeline.store import files
 from tests.pipeline.dedup.corpus import decisions, run, write_documents
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.decontaminate.grams import find, item_grams, words
+from pipeline.stages.decontaminate.grams import find, item_grams, words
 
 TEXT = st.one_of(st.text(alphabet="aAbB1 ,.\n我é\u0301ไ'’ʼ-\u00ad\r", max_size=40), st.text(max_size=20))
 TEXTS = st.lists(TEXT, max_size=6)

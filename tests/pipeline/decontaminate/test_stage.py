@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.build.build import Build
-from pipeline.decontaminate.evaluation import WrongEvaluationSet
-from pipeline.decontaminate.stage import Config, steps
 from pipeline.report import sections
+from pipeline.stages.decontaminate.evaluation_sets import WrongEvaluationSet
+from pipeline.stages.decontaminate.stage import Config, steps
 from pipeline.store import files
 from tests.pipeline.dedup.corpus import decisions, run, write_documents
 

@@ -23,8 +23,8 @@ from pydantic import Field, field_validator, model_validator
 from pipeline import MillError
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome, Step, View
-from pipeline.decontaminate import evaluation, prompts
-from pipeline.decontaminate.grams import Grams, find, item_grams
+from pipeline.stages.decontaminate import evaluation_sets, prompts
+from pipeline.stages.decontaminate.grams import Grams, find, item_grams
 from pipeline.store import files, ledger, recipe_file, shards
 from pipeline.text import folding, seams, spans
 from pipeline.text.shingles import shingle_sets
@@ -43,7 +43,7 @@ class Config(recipe_file.Config):
     stands in many, and then nothing would be done about it. A share grows with the corpus.
     """
 
-    sets: Annotated[list[evaluation.EvaluationSet], Field(min_length=1)] = Field(
+    sets: Annotated[list[evaluation_sets.EvaluationSet], Field(min_length=1)] = Field(
         description="The evaluation sets whose items are searched for."
     )
     ngram: Annotated[int, Field(ge=1, le=100)] = Field(
@@ -103,7 +103,7 @@ def _path(build: Build, step: str, item: str) -> str:
 
 def _index(build: Build, item: str) -> Outcome:
     config = _config(build)
-    digests = [evaluation.digest(chosen) for chosen in config.sets]
+    digests = [evaluation_sets.digest(chosen) for chosen in config.sets]
     made_by = files.fingerprint(
         NAME, VERSION, folding.UNICODE_VERSION, config.sets, config.ngram, config.min_words, digests
     )
@@ -129,11 +129,11 @@ def _index(build: Build, item: str) -> Outcome:
     return Outcome(len(items), texts.nbytes)
 
 
-def _to_search(sets: Sequence[evaluation.EvaluationSet]) -> Iterator[tuple[int, evaluation.Item, str]]:
+def _to_search(sets: Sequence[evaluation_sets.EvaluationSet]) -> Iterator[tuple[int, evaluation_sets.Item, str]]:
     """Number, item and text of every item, and of every part of it that may stand without the rest."""
     number = 0
     for chosen in sets:
-        items = list(evaluation.read(chosen))
+        items = list(evaluation_sets.read(chosen))
         for item, parts in zip(items, prompts.parts([item.text for item in items]), strict=True):
             yield number, item, item.text
             yield from ((number, item, part) for part in parts)
