@@ -367,8 +367,8 @@ def budget(
             return
 
         from flows.opening import open_build
-        from pipeline import balance
         from pipeline.report import needs
+        from pipeline.stages.balance import stage as balance
         from pipeline.store import files
 
         build = open_build(what, builds)

@@ -16,7 +16,7 @@ from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from pipeline import MillError, balance
+from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.build.stage import Stage
 from pipeline.classifier import scoring
@@ -25,6 +25,7 @@ from pipeline.language_model.reference import TRAINED
 from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
+from pipeline.stages.balance import stage as balance
 from pipeline.stages.decontaminate import evaluation_sets
 from pipeline.stages.dedup import earlier_builds
 from pipeline.store import fasttext_model, files, messages, model_files
@@ -215,7 +216,7 @@ _MODULES = {
     "passages": "pipeline.stages.dedup.passages",
     "substring": "pipeline.stages.dedup.substring",
     "decontaminate": "pipeline.stages.decontaminate.stage",
-    "balance": "pipeline.balance",
+    "balance": "pipeline.stages.balance.stage",
 }
 
 

@@ -17,7 +17,6 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import MillError
-from pipeline import balance as balance_stage
 from pipeline import canaries as canaries_stage
 from pipeline import normalise as normalise_step
 from pipeline.build.build import STAGES
@@ -33,6 +32,7 @@ from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
 from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
+from pipeline.stages.balance import stage as balance_stage
 from pipeline.stages.decontaminate import stage as decontaminate_stage
 from pipeline.stages.dedup import exact as exact_stage
 from pipeline.stages.dedup import minhash as minhash_stage

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pipeline.token_budget import effective_tokens as effective_tokens
+from pipeline.stages.balance.token_budget import effective_tokens as effective_tokens
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.balance import BYTES_PER_TOKEN
 from pipeline.build.build import Build
+from pipeline.stages.balance.stage import BYTES_PER_TOKEN
 from pipeline.store import files
 from pipeline.text import formats
 

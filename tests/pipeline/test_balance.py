@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pipeline import MillError, balance
-from pipeline.balance import BINS, Config, allocate, make_plan, shares
+from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.report import needs
+from pipeline.stages.balance import stage as balance
+from pipeline.stages.balance.stage import BINS, Config, allocate, make_plan, shares
+from pipeline.stages.balance.token_budget import Target
 from pipeline.store import files
-from pipeline.token_budget import Target
 from tests.pipeline.small_build import SmallRecipe, document, write_documents
 
 sizes_of = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 10**12), min_size=1)

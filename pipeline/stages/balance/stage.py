@@ -27,10 +27,10 @@ from pydantic import Field, model_validator
 
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
+from pipeline.stages.balance.token_budget import Target, TokenBudget, token_budget
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
-from pipeline.token_budget import Target, TokenBudget, token_budget
 from pipeline.tokenization import pack
 from pipeline.tokenization.encoding.encode import Encoder
 
