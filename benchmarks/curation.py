@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from benchmarks import peer
 from benchmarks.documents import prose
 from pipeline.build.stage import Batch
-from pipeline.language_model import scoring, training
 from pipeline.stages import heuristics, language, pii
 from pipeline.stages.dedup import exact, minhash
+from pipeline.stages.perplexity import scoring, train_model
 from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences
 
@@ -66,7 +66,7 @@ def measure_stages(texts: pa.StringArray, batch: Batch) -> dict[str, float]:
     """Seconds of every per-document stage."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "en.arpa"))
-        training.train(sentences(texts.slice(0, len(texts) // 3))[0], path, 5, (0, 0, 1), "own")
+        train_model.train(sentences(texts.slice(0, len(texts) // 3))[0], path, 5, (0, 0, 1), "own")
         stages: dict[str, Callable[[], object]] = {
             FOUR: families_of(peer.FILTERS, batch),
             SIGNATURES: lambda: minhash.signatures(texts, minhash.Config()),

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from benchmarks.documents import prose
 from pipeline.build.stage import Batch
-from pipeline.language_model import scoring, training
 from pipeline.stages import language
+from pipeline.stages.perplexity import scoring, train_model
 from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences
 
@@ -61,12 +61,12 @@ def measure_perplexity(texts: pa.StringArray, folder: Path) -> None:
     sentences(texts.slice(0, 1))
     print(f"sentences of folded words: {rate(texts, best(lambda: sentences(texts))):.0f} MB/s")
     lines = sentences(reference).lines
-    estimators: list[training.Estimator] = ["own", "lmplz"] if shutil.which("lmplz") else ["own"]
+    estimators: list[train_model.Estimator] = ["own", "lmplz"] if shutil.which("lmplz") else ["own"]
     for estimator, prune in itertools.product(estimators, ([], [0, 0, 1])):
         path = str(folder / f"{estimator}-{len(prune)}.arpa")
-        training.train(lines.slice(0, 10), path, 5, prune, "own")  # compiles
+        train_model.train(lines.slice(0, 10), path, 5, prune, "own")  # compiles
         started = time.perf_counter()
-        training.train(lines, path, 5, prune, estimator)
+        train_model.train(lines, path, 5, prune, estimator)
         seconds, size = time.perf_counter() - started, Path(path).stat().st_size / 1e6
         print(f"5-gram model of {TRAINING_MB} MB, prune {prune}, by {estimator}: {seconds:.1f} s, {size:.0f} MB")
     for prune in ([], [0, 0, 1]):
@@ -82,7 +82,7 @@ def training_memory(lines: pa.StringArray, folder: Path) -> float:
     text = folder / "lines"
     text.write_text("\n".join(lines.to_pylist()), encoding="utf-8", newline="\n")
     program = (
-        "import sys, pyarrow as pa; from pathlib import Path; from pipeline.language_model import training\n"
+        "import sys, pyarrow as pa; from pathlib import Path; from pipeline.stages.perplexity import training\n"
         "lines = pa.array(Path(sys.argv[1]).read_text('utf-8').split('\\n'))\n"
         "training.train(lines.slice(0, int(sys.argv[2]) or len(lines)), sys.argv[1] + '.arpa', 5, [], 'own')\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"

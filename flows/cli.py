@@ -203,7 +203,7 @@ def train_lm(
     with telling_errors(verbose):
         quiet_prefect(verbose)
         from pipeline import recipe as recipes
-        from pipeline.language_model.from_files import Config
+        from pipeline.stages.perplexity.from_files import Config
 
         values = {"inputs": inputs, "order": order, "prune": prune.split(), "max_bytes": max_bytes, "seed": seed}
         config = recipes.checked({**values, "text_field": text_field, "sentencepiece": sentencepiece}, Config)

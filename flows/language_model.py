@@ -7,7 +7,7 @@ from typing import Any
 
 from flows import tracking
 from flows.artifacts import plain_key
-from pipeline.language_model import from_files
+from pipeline.stages.perplexity import from_files
 from pipeline.text import formats
 
 

@@ -20,14 +20,14 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.build.stage import Stage
 from pipeline.classifier import scoring
-from pipeline.language_model import training
-from pipeline.language_model.reference import TRAINED
 from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
 from pipeline.stages.balance import stage as balance
 from pipeline.stages.decontaminate import evaluation_sets
 from pipeline.stages.dedup import earlier_builds
+from pipeline.stages.perplexity import train_model
+from pipeline.stages.perplexity.reference_text import TRAINED
 from pipeline.store import fasttext_model, files, messages, model_files
 from pipeline.tokenization.formats import references
 
@@ -60,7 +60,7 @@ def problems(build: Build) -> list[str]:
                 scoring.require(config.model, config.label)
     if (perplexity := build.recipe.perplexity) is not None and TRAINED in perplexity.models.values():
         with of("perplexity.estimator"):
-            training.choose(perplexity.estimator)
+            train_model.choose(perplexity.estimator)
     if (decontaminate := build.recipe.decontaminate) is not None:
         for at, chosen in enumerate(decontaminate.sets):
             with of(f"decontaminate.sets[{at}]"):

@@ -31,9 +31,9 @@ from pipeline.build.build import STAGES, Build, Step, View, ledger_fingerprint, 
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.build.stage import Stage
 from pipeline.recipe import Recipe, parse
-from pipeline.stages import perplexity
 from pipeline.stages.dedup import exact, lsh, minhash
 from pipeline.stages.dedup.survivors import Highest
+from pipeline.stages.perplexity import stage as perplexity
 from pipeline.store import files, ledger, shards
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.documents import prose
-from pipeline.language_model import ccnet, scoring, training
+from pipeline.stages.perplexity import ccnet, scoring, train_model
 from pipeline.text.sentence_folding import sentences
 from tests.pipeline.language_model.reading import read
 
@@ -23,7 +23,7 @@ def english(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A 5-gram model of 8 MB of prose from all domains but the news."""
     assert shared.is_dir()
     path = str(tmp_path_factory.mktemp("model") / "en.arpa")
-    training.train(sentences(prose(8, "[!n]*")).lines, path, 5, [0, 0, 1], "own")
+    train_model.train(sentences(prose(8, "[!n]*")).lines, path, 5, [0, 0, 1], "own")
     return path
 
 
@@ -62,7 +62,7 @@ def test_another_language_is_more_surprising_than_nearly_all_english(shared: Pat
 def test_the_model_of_megabytes_of_prose_is_that_of_lmplz(tmp_path: Path):
     lines = sentences(pa.array([*prose(5).to_pylist(), "zzzlast"])).lines  # lmplz miscounts the last word's n-grams
     for estimator in ("own", "lmplz"):
-        training.train(lines, str(tmp_path / estimator), 5, [0, 0, 1], estimator)
+        train_model.train(lines, str(tmp_path / estimator), 5, [0, 0, 1], estimator)
     own, lmplz = read(tmp_path / "own").grams, read(tmp_path / "lmplz").grams
     assert own.keys() == lmplz.keys()
     grams = list(own)
@@ -76,7 +76,7 @@ def test_pieces_of_a_published_vocabulary_score_alike_from_arpa_and_from_binary(
     pieces = str(shared / "models" / "albert" / "spiece.model")
     lines = pa.array([" ".join(text) for batch in ccnet.pieces(prose(3), pieces) for text in batch if text])
     arpa, binary = str(tmp_path / "en.arpa"), str(tmp_path / "en.arpa.bin")
-    training.train(lines, arpa, 3, [0, 0, 1], "own")
+    train_model.train(lines, arpa, 3, [0, 0, 1], "own")
     documents = []
     for path in sorted((shared / "web" / "cc_net_dolma").glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8", newline="\n") as records:

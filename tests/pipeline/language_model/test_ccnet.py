@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.language_model import ccnet, scoring, training
+from pipeline.stages.perplexity import ccnet, scoring, train_model
 
 #: Moses' forms of punctuation, as CCNet lists them.
 FORMS = {
@@ -72,7 +72,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         )
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "en.sp.model"))
     lines = [" ".join(processor.encode(definition(text), out_type=str)) for text in TEXTS[:2]]
-    training.train(pa.array(lines), str(folder / "en.arpa"), 3, [], "own")
+    train_model.train(pa.array(lines), str(folder / "en.arpa"), 3, [], "own")
     return str(folder / "en.arpa"), str(folder / "en.sp.model")
 
 

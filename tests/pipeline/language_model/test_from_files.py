@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import sentencepiece
 
-from pipeline.language_model import ccnet, from_files, scoring
-from pipeline.language_model.from_files import Config, NothingToTrainOn, train
+from pipeline.stages.perplexity import ccnet, from_files, scoring
+from pipeline.stages.perplexity.from_files import Config, NothingToTrainOn, train
 
 TEXTS = [text for _, text in sorted(pydoc_data.topics.topics.items())]
 FAST = {"order": 3, "estimator": "own"}

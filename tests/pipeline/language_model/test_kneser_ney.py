@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.language_model.kneser_ney import FALLBACK, Model, NoDiscounts, estimate
+from pipeline.stages.perplexity.kneser_ney import FALLBACK, Model, NoDiscounts, estimate
 
 corpora = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=7).map(" ".join), min_size=1, max_size=25)
 orders = st.integers(2, 5)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import MillError
-from pipeline.language_model import scoring, training
+from pipeline.stages.perplexity import scoring, train_model
 from pipeline.text.sentence_folding import LONGEST_SENTENCE, sentences
 from tests.pipeline.language_model.reading import read
 
@@ -24,7 +24,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     found = str(tmp_path_factory.mktemp("model") / "en.arpa")
-    training.train(sentences(pa.array(TEXTS[:2] * 3)).lines, found, 3, [], "own")
+    train_model.train(sentences(pa.array(TEXTS[:2] * 3)).lines, found, 3, [], "own")
     return found
 
 
@@ -58,7 +58,7 @@ def test_a_model_that_was_replaced_is_read_again(path: str, tmp_path: Path):
     copy = tmp_path / "model.arpa"
     copy.write_bytes(Path(path).read_bytes())
     before, _ = scoring.perplexity(pa.array(TEXTS[:1]), str(copy))
-    training.train(pa.array(["something else"]), str(copy), 2, [], "own")
+    train_model.train(pa.array(["something else"]), str(copy), 2, [], "own")
     after, _ = scoring.perplexity(pa.array(TEXTS[:1]), str(copy))
     assert before != after
     assert kenlm.Model(str(copy)).order == 2

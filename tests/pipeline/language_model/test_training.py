@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import MillError
-from pipeline.language_model import training
+from pipeline.stages.perplexity import train_model
 from pipeline.text.sentence_folding import sentences
 from tests.pipeline.language_model.reading import read
 
@@ -34,7 +34,7 @@ def lines() -> pa.StringArray:
 def test_the_own_estimator_agrees_with_lmplz_in_every_number(lines, tmp_path: Path, order: int, prune: list[int]):
     found = {}
     for estimator in ("own", "lmplz"):
-        training.train(lines, str(tmp_path / estimator), order, prune, estimator)
+        train_model.train(lines, str(tmp_path / estimator), order, prune, estimator)
         found[estimator] = read(tmp_path / estimator)
     assert found["own"].counts == found["lmplz"].counts
     assert found["own"].grams.keys() == found["lmplz"].grams.keys()
@@ -47,7 +47,7 @@ def test_the_own_estimator_agrees_with_lmplz_in_every_number(lines, tmp_path: Pa
 def test_the_fallback_discounts_are_those_of_lmplz(tmp_path: Path):
     lines = pa.array(["a b c", "a b", "c", LAST])
     for estimator in ("own", "lmplz"):
-        training.train(lines, str(tmp_path / estimator), 5, [0, 0, 1], estimator)
+        train_model.train(lines, str(tmp_path / estimator), 5, [0, 0, 1], estimator)
     own, lmplz = read(tmp_path / "own"), read(tmp_path / "lmplz")
     assert own.counts == lmplz.counts
     assert own.grams == {gram: pytest.approx(values, abs=1e-5) for gram, values in lmplz.grams.items()}
@@ -55,14 +55,14 @@ def test_the_fallback_discounts_are_those_of_lmplz(tmp_path: Path):
 
 def test_the_same_text_gives_the_same_bytes(lines, tmp_path: Path):
     for name in ("one", "two"):
-        training.train(lines, str(tmp_path / name), 3, [0, 0, 1], "own")
+        train_model.train(lines, str(tmp_path / name), 3, [0, 0, 1], "own")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 @pytest.mark.parametrize("prune", [[], [0, 0, 1]], ids=str)
 def test_kenlm_reads_the_file_and_gives_sentences_the_probability_that_it_states(lines, tmp_path: Path, prune):
     path = tmp_path / "arpa"
-    training.train(lines, str(path), 4, prune, "own")
+    train_model.train(lines, str(path), 4, prune, "own")
     model, stated = kenlm.Model(str(path)), read(path)
     assert model.order == 4
     for line in [*lines[:200].to_pylist(), "words qwxyz nobody wrote qwxyz", "a"]:
@@ -74,7 +74,7 @@ def test_kenlm_reads_the_models_of_the_smallest_texts(
     tmp_path_factory, corpus: list[str], order: int, prune: list[int]
 ):
     path = tmp_path_factory.mktemp("models") / "arpa"
-    training.train(pa.array(corpus), str(path), order, prune, "own")
+    train_model.train(pa.array(corpus), str(path), order, prune, "own")
     stated = read(path)
     assert sum(stated.counts) == len(stated.grams)
     score = kenlm.Model(str(path)).score(corpus[0])
@@ -84,9 +84,9 @@ def test_kenlm_reads_the_models_of_the_smallest_texts(
 
 def test_lmplz_asked_for_and_absent_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert training.choose("auto") == "own"
+    assert train_model.choose("auto") == "own"
     with pytest.raises(MillError, match="estimator: own"):
-        training.choose("lmplz")
+        train_model.choose("lmplz")
 
 
 def test_auto_takes_lmplz_from_the_path_and_reports_why_it_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -94,7 +94,7 @@ def test_auto_takes_lmplz_from_the_path_and_reports_why_it_failed(monkeypatch: p
     program.write_text("#!/bin/sh\necho 'disk full' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert training.choose("auto") == "lmplz"
+    assert train_model.choose("auto") == "lmplz"
     with pytest.raises(MillError, match="disk full"):
-        training.train(pa.array(["a"]), str(tmp_path / "arpa"), 2, [], "auto")
+        train_model.train(pa.array(["a"]), str(tmp_path / "arpa"), 2, [], "auto")
     assert not (tmp_path / "arpa").exists()

@@ -15,10 +15,10 @@ import sentencepiece
 from pydantic import ByteSize
 
 from pipeline.build.build import Build, Outcome
-from pipeline.language_model import ccnet, reference, scoring, training
-from pipeline.language_model.reference import Reference, halves
-from pipeline.stages import perplexity
-from pipeline.stages.perplexity import Config, PieceModel
+from pipeline.stages.perplexity import ccnet, reference_text, scoring, train_model
+from pipeline.stages.perplexity import stage as perplexity
+from pipeline.stages.perplexity.reference_text import Reference, halves
+from pipeline.stages.perplexity.stage import Config, PieceModel
 from pipeline.store import files, shards
 from pipeline.text.sentence_folding import sentences
 from tests.pipeline.language_model.reading import read
@@ -214,8 +214,8 @@ def test_the_reference_holds_at_most_the_bytes_asked_for_and_nearly_those(tmp_pa
 def gathered(build: Build) -> list[bytes]:
     """The texts that the models of a build were trained on."""
     sizes = [build.path("work", "perplexity.sizes", shard) for shard in build.shards()]
-    end = reference._end(sizes, "en", perplexity._config(build).reference.max_bytes)
-    texts = [reference._gather(build, "en", half, end) for half in (0, 1)]
+    end = reference_text._end(sizes, "en", perplexity._config(build).reference.max_bytes)
+    texts = [reference_text._gather(build, "en", half, end) for half in (0, 1)]
     return [text.encode() for part in texts for text in part.to_pylist()]
 
 
@@ -310,7 +310,7 @@ def piece_model(tmp_path_factory: pytest.TempPathFactory) -> PieceModel:
     folder = tmp_path_factory.mktemp("pieces")
     train_pieces(ENGLISH[:150], folder / "en.sp.model", 400)
     lines = [" ".join(p) for batch in ccnet.pieces(pa.array(ENGLISH), str(folder / "en.sp.model")) for p in batch]
-    training.train(pa.array(lines[150:]), str(folder / "en.arpa"), 3, [], "own")
+    train_model.train(pa.array(lines[150:]), str(folder / "en.arpa"), 3, [], "own")
     return PieceModel(kenlm=str(folder / "en.arpa"), sentencepiece=str(folder / "en.sp.model"))
 
 

@@ -11,7 +11,7 @@ from pipeline import MillError, forgotten
 from pipeline.build import linked_copy
 from pipeline.build.build import Build
 from pipeline.build.lock import locked
-from pipeline.language_model import scoring, training
+from pipeline.stages.perplexity import scoring, train_model
 from pipeline.store import checksums, files, shards
 from pipeline.store.files import DamagedFile, LostFile
 from pipeline.store.packed_tokens import PackedTokens
@@ -125,7 +125,7 @@ def test_a_first_write_of_that_list_that_was_killed_has_lost_nothing(build: Buil
 def test_a_damaged_language_model_is_named_when_it_is_loaded(tmp_path: Path) -> None:
     path = str(tmp_path / "en.0.arpa")
     lines = pa.array(["the cat sees the dog", "the dog sees a bird"])
-    training.train(lines, path, 2, [], "own")
+    train_model.train(lines, path, 2, [], "own")
     content = bytearray(Path(path).read_bytes())
     content[-20] ^= 1
     Path(path).write_bytes(content)

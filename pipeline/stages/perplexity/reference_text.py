@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from pydantic import ByteSize, Field
 
 from pipeline.build.build import Build, Outcome, Step, View
-from pipeline.language_model import training
+from pipeline.stages.perplexity import train_model
 from pipeline.store import files, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
 from pipeline.text.sentence_folding import sentences
 
 if TYPE_CHECKING:
-    from pipeline.stages.perplexity import Config
+    from pipeline.stages.perplexity.stage import Config
 
 VERSION = 1
 #: What a recipe says in the place of a model's path.
@@ -134,7 +134,7 @@ def _train(build: Build, item: str) -> Outcome:
         "perplexity.model",
         VERSION,
         item,
-        [config.order, config.prune[: config.order], training.choose(config.estimator)],
+        [config.order, config.prune[: config.order], train_model.choose(config.estimator)],
         [shards.read_fingerprint(path) for path in sizes],
     )
     path, note = _model_path(build, item), _note_path(build, item)
@@ -143,7 +143,7 @@ def _train(build: Build, item: str) -> Outcome:
     texts = _gather(build, language, int(half), _end(sizes, language, config.reference.max_bytes))
     lines = sentences(texts).lines
     if len(lines):
-        training.train(lines, path, config.order, config.prune[: config.order], config.estimator)
+        train_model.train(lines, path, config.order, config.prune[: config.order], config.estimator)
     facts = {"fingerprint": made_by, "documents": len(texts), "bytes": texts.nbytes, "sentences": len(lines)}
     files.write_json(note, {**facts, "sha256": model_files.digest(path) if len(lines) else None})
     return Outcome(len(texts), texts.nbytes)

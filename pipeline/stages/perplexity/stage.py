@@ -4,7 +4,7 @@ CCNet (Wenzek et al. 2020): a KenLM model per language; documents fall into head
 percentile of their language's perplexities, or at values. Very low is boilerplate, very high is noise.
 
 A model is a file, or is trained in the build on a reference part of the corpus. Then there are two, and a document is
-scored by the one that has not seen it nor an exact copy of it (see ``pipeline.language_model.reference``). Near-copies
+scored by the one that has not seen it nor an exact copy of it (see ``pipeline.stages.perplexity.reference_text``). Near-copies
 in the other half it has seen, and they look less surprising than they are.
 """
 
@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from pipeline.build.build import Build, Outcome, Step, View
-from pipeline.language_model import reference, scoring, training
-from pipeline.language_model.reference import TRAINED, Reference
-from pipeline.language_model.scoring import Scorer
-from pipeline.quantiles import order_statistics
+from pipeline.stages.perplexity import reference_text as reference
+from pipeline.stages.perplexity import scoring, train_model
+from pipeline.stages.perplexity.quantiles import order_statistics
+from pipeline.stages.perplexity.reference_text import TRAINED, Reference
+from pipeline.stages.perplexity.scoring import Scorer
 from pipeline.store import files, ledger, recipe_file, shards
 from pipeline.store import model_files as models
 from pipeline.store.ledger import Rule
@@ -95,11 +96,11 @@ class Config(recipe_file.Config):
         int, Field(ge=2, le=6, description="longest n-gram of a trained model, in words; 5 as in CCNet")
     ] = 5
     prune: Annotated[
-        training.Prune,
+        train_model.Prune,
         Field(description="count at or below which n-grams are left out, for each order from 1; as in lmplz"),
     ] = [0, 0, 1]
     estimator: Annotated[
-        training.Estimator,
+        train_model.Estimator,
         Field(description="program that trains: KenLM's lmplz, our own, or lmplz where it is installed"),
     ] = "auto"
     reference: Annotated[Reference, Field(description="documents that models are trained on")] = Reference()

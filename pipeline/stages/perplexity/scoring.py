@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import MillError
-from pipeline.language_model import ccnet
+from pipeline.stages.perplexity import ccnet
 from pipeline.store import files, model_files
 from pipeline.text.sentence_folding import sentences
 

@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 from numba import njit
 
-from pipeline.language_model.kneser_ney import Model
+from pipeline.stages.perplexity.kneser_ney import Model
 from pipeline.text.buffers import text_buffers
 
 #: Stands for the logarithm of 0, as in SRILM.

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import AfterValidator
 
 from pipeline import MillError
-from pipeline.language_model import arpa, kneser_ney
+from pipeline.stages.perplexity import arpa, kneser_ney
 from pipeline.store import files
 
 Estimator = Literal["auto", "lmplz", "own"]

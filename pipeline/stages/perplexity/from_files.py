@@ -15,12 +15,12 @@ import pyarrow as pa
 from pydantic import ByteSize, Field
 
 from pipeline import MillError
-from pipeline.language_model import ccnet, training
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import Document, File
 from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
+from pipeline.stages.perplexity import ccnet, train_model
 from pipeline.store import files, model_files, recipe_file
 from pipeline.text.hashing import document_hash
 from pipeline.text.sentence_folding import sentences
@@ -40,11 +40,11 @@ class Config(recipe_file.Config):
 
     inputs: Annotated[list[str], Field(min_length=1)]
     order: Annotated[int, Field(ge=2, le=6)] = 5
-    prune: training.Prune = [0, 0, 1]
+    prune: train_model.Prune = [0, 0, 1]
     max_bytes: Annotated[ByteSize, Field(ge=1 << 16, le=1 << 30)] = ByteSize(256 << 20)
     text_field: str = "text"
     sentencepiece: str | None = None
-    estimator: training.Estimator = "auto"
+    estimator: train_model.Estimator = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
@@ -65,7 +65,7 @@ def train(config: Config, output: str) -> dict[str, Any]:
         "language_model",
         VERSION,
         config.model_copy(update={"inputs": []}),
-        training.choose(config.estimator),
+        train_model.choose(config.estimator),
         config.sentencepiece and model_files.digest(config.sentencepiece),
         [[file.name, READERS[source.kind].identity(source, file)] for source, file in found],
     )
@@ -81,7 +81,7 @@ def train(config: Config, output: str) -> dict[str, Any]:
     lines = _lines(texts, config)
     if not len(lines):
         raise NothingToTrainOn(f"{', '.join(config.inputs)}: no sentence to train a language model on")
-    training.train(lines, output, config.order, config.prune[: config.order], config.estimator)
+    train_model.train(lines, output, config.order, config.prune[: config.order], config.estimator)
     facts = {
         "fingerprint": made_by,
         "documents": len(texts),
