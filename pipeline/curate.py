@@ -5,8 +5,8 @@ from __future__ import annotations
 from pipeline import canaries, card, funnel, ingest, materialise
 from pipeline.build.build import STAGES, Step, measure_step
 from pipeline.recipe import Recipe
-from pipeline.stages import quality, toxicity
 from pipeline.stages.balance import stage as balance
+from pipeline.stages.classifiers import quality, toxicity
 from pipeline.stages.decontaminate import stage as decontaminate
 from pipeline.stages.dedup import exact, index, minhash, passages, substring
 from pipeline.stages.perplexity import stage as perplexity

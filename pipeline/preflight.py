@@ -19,11 +19,11 @@ from typing import Any
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.build.stage import Stage
-from pipeline.classifier import scoring
 from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
 from pipeline.stages.balance import stage as balance
+from pipeline.stages.classifiers import scoring
 from pipeline.stages.decontaminate import evaluation_sets
 from pipeline.stages.dedup import earlier_builds
 from pipeline.stages.perplexity import train_model

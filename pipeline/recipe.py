@@ -27,11 +27,11 @@ from pipeline.stages import bad_words as bad_words_stage
 from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import pii as pii_stage
-from pipeline.stages import quality as quality_stage
 from pipeline.stages import rules as rules_stage
-from pipeline.stages import toxicity as toxicity_stage
 from pipeline.stages import urls as urls_stage
 from pipeline.stages.balance import stage as balance_stage
+from pipeline.stages.classifiers import quality as quality_stage
+from pipeline.stages.classifiers import toxicity as toxicity_stage
 from pipeline.stages.decontaminate import stage as decontaminate_stage
 from pipeline.stages.dedup import exact as exact_stage
 from pipeline.stages.dedup import minhash as minhash_stage

@@ -17,8 +17,8 @@ from benchmarks.language import labelled as labelled_languages
 from pipeline import recipe as recipes
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
-from pipeline.classifier import labelled
 from pipeline.stages import bad_words
+from pipeline.stages.classifiers import steps
 from pipeline.text import phrases
 
 
@@ -51,10 +51,10 @@ def test_a_classifier_trained_in_a_build_halves_the_errors_of_the_majority(
     train = {"positive": sources[True], "negative": sources[False], "heldout": 0.2}
     values = {"name": "x", "sources": sources[False], "toxicity": {"train": train}}
     build = Build(str(tmp_path / "build"), recipes.Recipe.model_validate(values))
-    step = labelled.step("toxicity", "Toxicity classifier")
+    step = steps.step("toxicity", "Toxicity classifier")
     for item in step.items(build):
         step.work(build, item)
-    found = labelled.scores(build, "toxicity")
+    found = steps.scores(build, "toxicity")
     assert found is not None
     print(f"\n{labelled_texts.__name__}: {found}")
     assert found["texts"] > 500

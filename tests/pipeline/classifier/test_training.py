@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.classifier import features, scoring, training
-from pipeline.classifier.features import Shape
+from pipeline.stages.classifiers import features, scoring, train_model
+from pipeline.stages.classifiers.features import Shape
 from pipeline.text.buffers import text_buffers
 
 SHAPES = [Shape(1, 0, 0, 0), Shape(2, 0, 0, 500), Shape(3, 2, 4, 700)]
@@ -32,7 +32,7 @@ def labelled(count: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
 
 def trained(folder: Path, texts: list[str], labels: np.ndarray, shape: Shape, **changed) -> str:
     path = str(folder / "model.bin")
-    training.train(pa.array(texts), labels, ["no", "yes"], path, shape=shape, **{**SETTINGS, **changed})
+    train_model.train(pa.array(texts), labels, ["no", "yes"], path, shape=shape, **{**SETTINGS, **changed})
     return path
 
 

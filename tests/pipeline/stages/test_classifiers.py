@@ -16,8 +16,7 @@ from pipeline import recipe as recipes
 from pipeline import whatif
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
-from pipeline.classifier import labelled
-from pipeline.stages import quality, toxicity
+from pipeline.stages.classifiers import quality, steps, toxicity
 from pipeline.store import files
 from tests.pipeline import building
 
@@ -79,11 +78,11 @@ def test_a_classifier_trained_in_the_build_drops_what_is_like_its_positive_texts
 
 
 def test_it_is_measured_on_texts_that_it_has_not_seen(made: Build):
-    found = labelled.scores(made, "toxicity")
+    found = steps.scores(made, "toxicity")
     assert found is not None
     assert 20 < found["texts"] < 120
     assert found["accuracy"] > found["majority"] + 0.3
-    assert labelled.scores(made, "quality") is None
+    assert steps.scores(made, "quality") is None
 
 
 def test_the_model_is_the_same_for_files_in_any_order_and_texts_given_twice(made: Build, values, tmp_path: Path):
@@ -160,19 +159,17 @@ def test_a_wrong_section_is_refused_with_the_remedy(values, section: dict, messa
 def test_labelled_texts_that_cannot_be_read_or_are_none_stop_the_build(values, tmp_path: Path):
     (tmp_path / "bad.jsonl").write_text('{"text": "you idiot"}\n{"no": 1}\n')
     train = {**values["toxicity"]["train"], "positive": [source("bad", tmp_path / "bad.jsonl")]}
-    with pytest.raises(
-        labelled.BadLabelledTexts, match=r"(?s)'bad': 1 of 2 records are bad.*no field 'text'.*record 2"
-    ):
+    with pytest.raises(steps.BadLabelledTexts, match=r"(?s)'bad': 1 of 2 records are bad.*no field 'text'.*record 2"):
         make({**values, "toxicity": {"train": train}}, tmp_path / "one")
     write(tmp_path / "bad.jsonl", ["", " "])
-    with pytest.raises(labelled.BadLabelledTexts, match=r"toxicity.train.positive: there is no text"):
+    with pytest.raises(steps.BadLabelledTexts, match=r"toxicity.train.positive: there is no text"):
         make({**values, "toxicity": {"train": train}}, tmp_path / "two")
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.6, 1.0]), st.booleans()), max_size=20))
 def test_scores_of_held_out_texts_are_those_counted_by_hand(pairs: list[tuple[float, bool]]):
     scores, truth = np.array([score for score, _ in pairs]), np.array([side for _, side in pairs], bool)
-    found = labelled.evaluate(scores, truth)
+    found = steps.evaluate(scores, truth)
     right = sum((score > 0.5) == side for score, side in pairs)
     good, bad = ([score for score, side in pairs if side is wanted] for wanted in (True, False))
     wins = sum((g > b) + (g == b) / 2 for g in good for b in bad)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.build.stage import Batch
-from pipeline.classifier import training
-from pipeline.classifier.features import Shape
+from pipeline.stages.classifiers import train_model
+from pipeline.stages.classifiers.features import Shape
 from pipeline.stages.language import STAGE, Config, Lines, measure, rules
 from pipeline.store import ledger
 from pipeline.text import spans
@@ -178,7 +178,7 @@ def test_labels_of_any_form_are_languages(tmp_path: Path):
     path = str(tmp_path / "glot.bin")
     settings: dict[str, Any] = {"dimensions": 4, "epochs": 5, "learning_rate": 0.5, "min_count": 1, "seed": 1}
     names = ["eng_Latn", "deu_Latn"]
-    training.train(texts, np.repeat([0, 1], 50), names, path, shape=Shape(1, 0, 0, 0), **settings)
+    train_model.train(texts, np.repeat([0, 1], 50), names, path, shape=Shape(1, 0, 0, 0), **settings)
     found = measured(path, [ENGLISH_TEXT, GERMAN_TEXT], keep={"eng_Latn": 0.5}, top_k=2)
     assert found["language"] == names
     assert [guess["language"] for guess in found["languages"][1]] == names[::-1]

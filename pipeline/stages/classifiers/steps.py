@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.build.stage import Batch
-from pipeline.classifier import scoring, training
-from pipeline.classifier.config import Classifier, Training
-from pipeline.classifier.features import Shape
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import Document
+from pipeline.stages.classifiers import scoring, train_model
+from pipeline.stages.classifiers.config import Classifier, Training
+from pipeline.stages.classifiers.features import Shape
 from pipeline.store import files, model_files
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
@@ -93,7 +93,7 @@ def _train(stage: str, build: Build, item: str) -> Outcome:
     _check(stage, labels[~heldout])
     shortest, longest = config.character_ngrams or (0, 0)
     hashed = config.word_ngrams > 1 or longest > 0
-    training.train(
+    train_model.train(
         texts.filter(pa.array(~heldout)), labels[~heldout], LABELS, path,
         dimensions=config.dimensions, epochs=config.epochs, learning_rate=config.learning_rate, seed=seed,
         min_count=config.min_count, shape=Shape(config.word_ngrams, shortest, longest, config.buckets * hashed),

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint64
 
-from pipeline.classifier.features import Dictionary, Shape, dictionary, most_rows, text_rows
+from pipeline.stages.classifiers.features import Dictionary, Shape, dictionary, most_rows, text_rows
 from pipeline.store import files
 from pipeline.text.buffers import text_buffers
 from pipeline.text.kernels import text_data

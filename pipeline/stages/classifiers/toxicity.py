@@ -1,7 +1,7 @@
 """Toxicity: documents that a classifier takes for toxic are dropped.
 
 What a text has, says a fastText classifier: one that the user brings, or one that the build trains on labelled texts
-(``pipeline.classifier``).
+(``pipeline.stages.classifiers``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pydantic import Field
 
 from pipeline.build.build import Step, measure_step
 from pipeline.build.stage import Batch, Measured, Stage
-from pipeline.classifier import labelled
-from pipeline.classifier.config import Bound, Classifier
+from pipeline.stages.classifiers import steps as labelled
+from pipeline.stages.classifiers.config import Bound, Classifier
 from pipeline.store.ledger import Rule
 
 VERSION = 1
