@@ -20,7 +20,7 @@ from pipeline.build.build import STAGES, Build, Outcome, Step
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.recipe import Recipe, signals_before
 from pipeline.sources import Source
-from pipeline.stages import rules
+from pipeline.stages.rules import stage as rules
 from pipeline.store import files, shards
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization

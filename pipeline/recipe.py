@@ -27,7 +27,6 @@ from pipeline.stages import bad_words as bad_words_stage
 from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import pii as pii_stage
-from pipeline.stages import rules as rules_stage
 from pipeline.stages import urls as urls_stage
 from pipeline.stages.balance import stage as balance_stage
 from pipeline.stages.classifiers import quality as quality_stage
@@ -38,6 +37,7 @@ from pipeline.stages.dedup import minhash as minhash_stage
 from pipeline.stages.dedup import passages as passages_stage
 from pipeline.stages.dedup import substring as substring_stage
 from pipeline.stages.perplexity import stage as perplexity_stage
+from pipeline.stages.rules import stage as rules_stage
 from pipeline.store import files, recipe_file
 from pipeline.store.recipe_file import Config
 from pipeline.store.recipe_file import WrongRecipe as WrongRecipe

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import expressions
-from pipeline.expressions import Limit, WrongExpression
+from pipeline.stages.rules import expressions
+from pipeline.stages.rules.expressions import Limit, WrongExpression
 
 SIGNALS = {"a": pa.int64(), "b": pa.float64(), "language": pa.dictionary(pa.int32(), pa.string()), "url": pa.string()}
 GUESSES = {"guesses": pa.list_(pa.string())}

@@ -1,6 +1,6 @@
 """The user's own rules: named conditions over the signals of all stages before, from ``urls`` to ``pii``.
 
-``pipeline.expressions`` says what a condition may hold and what nulls do. One that compares a number with a constant by
+``pipeline.stages.rules.expressions`` says what a condition may hold and what nulls do. One that compares a number with a constant by
 ``<`` or ``>`` is judged like any rule, with value and threshold in the ledger; for any other the value is 1 where it
 holds. Either way the signal is named by the expression itself, so that `mill why` shows what was asked.
 """
@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
-from pipeline import expressions
 from pipeline.build.stage import Batch, Measured, Stage
-from pipeline.expressions import Limit
+from pipeline.stages.rules import expressions
+from pipeline.stages.rules.expressions import Limit
 from pipeline.store.ledger import Rule
 
 VERSION = 1
