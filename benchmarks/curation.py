@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from benchmarks import peer
 from benchmarks.documents import prose
 from pipeline.build.stage import Batch
-from pipeline.stages import heuristics, language, pii
+from pipeline.stages import language, pii
 from pipeline.stages.dedup import exact, minhash
+from pipeline.stages.heuristics import stage as heuristics
 from pipeline.stages.perplexity import scoring, train_model
 from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline.build.build import Build
-from pipeline.stages import heuristics, language
+from pipeline.stages import language
+from pipeline.stages.heuristics import stage as heuristics
 from pipeline.text.formats import count, several, share, title
 
 #: A group of fewer documents is too small to judge a rule by, unless it is a whole source.

@@ -24,7 +24,6 @@ from pipeline.build.stage import Stage
 from pipeline.materialise import Config as CorpusConfig
 from pipeline.sources import Source
 from pipeline.stages import bad_words as bad_words_stage
-from pipeline.stages import heuristics as heuristics_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import pii as pii_stage
 from pipeline.stages import urls as urls_stage
@@ -36,6 +35,7 @@ from pipeline.stages.dedup import exact as exact_stage
 from pipeline.stages.dedup import minhash as minhash_stage
 from pipeline.stages.dedup import passages as passages_stage
 from pipeline.stages.dedup import substring as substring_stage
+from pipeline.stages.heuristics import stage as heuristics_stage
 from pipeline.stages.perplexity import stage as perplexity_stage
 from pipeline.stages.rules import stage as rules_stage
 from pipeline.store import files, recipe_file

@@ -17,7 +17,8 @@ import pytest
 
 from benchmarks.language import DATA, _rows, labelled, short
 from pipeline.build.stage import Batch
-from pipeline.stages import heuristics, language
+from pipeline.stages import language
+from pipeline.stages.heuristics import stage as heuristics
 from pipeline.store import ledger
 
 COMMON = ("ar", "cs", "de", "es", "fa", "fr", "hi", "hu", "id", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv")

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.language import Labelled, labelled
 from pipeline.build.stage import Batch
-from pipeline.stages import heuristics
+from pipeline.stages.heuristics import stage as heuristics
 from pipeline.store import ledger
 from pipeline.text import spans
 

@@ -15,8 +15,8 @@ from pipeline import inspect, whatif
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
 from pipeline.recipe import Recipe
-from pipeline.stages import heuristics
-from pipeline.stages.heuristics import STAGE, STOP_WORDS, Config
+from pipeline.stages.heuristics import stage as heuristics
+from pipeline.stages.heuristics.stage import STAGE, STOP_WORDS, Config
 from pipeline.stages.language import Config as Identification
 from pipeline.store import ledger
 from pipeline.text import languages, spans

@@ -36,8 +36,9 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import MillError, limits
+from pipeline import MillError
 from pipeline.build.stage import Batch, Measured, Stage
+from pipeline.stages.heuristics import limits
 from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import c4 as c4_lines
