@@ -26,8 +26,8 @@ from pathlib import Path
 from benchmarks.curation import claim
 from benchmarks.dedup import rotated_prose
 from flows.execution import TASKS_PER_WORKER, grouped
-from pipeline import curate, recipe
 from pipeline.build.build import Build, Outcome, Step
+from pipeline.curation import recipe, steps
 from pipeline.store import model_files
 
 WORKERS = 2
@@ -113,7 +113,7 @@ def open_build(folder: Path, megabytes: int) -> Build:
 def carry_out(build: Build, small: Build, workers: int) -> list[Timed]:
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         list(pool.map(_warm_up, [small] * workers))
-        return [_step(pool, build, step) for step in curate.steps(build.recipe)]
+        return [_step(pool, build, step) for step in steps.steps(build.recipe)]
 
 
 def _another(build: Build, name: str) -> Build:
@@ -131,7 +131,7 @@ def _beside_each_other(build: Build, small: Build) -> float:
 def _warm_up(small: Build) -> None:
     """Load or compile all kernels, which is not what is measured."""
     own = Build(f"{small.root}-{os.getpid()}", small.recipe)
-    for step in curate.steps(own.recipe):
+    for step in steps.steps(own.recipe):
         for item in step.items(own):
             step.work(own, item)
 

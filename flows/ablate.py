@@ -9,7 +9,7 @@ from flows import artifacts, parts, tracking
 from flows.execution import Pool, Runner, run_steps
 from flows.opening import BUILDS, on_record, open_build
 from flows.progress import reporter
-from pipeline import ablation as variants_of
+from pipeline.curation import ablation_variants as variants_of
 from training import ablate as ablations
 
 

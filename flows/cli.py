@@ -202,7 +202,7 @@ def train_lm(
     """Train an n-gram model for KenLM from INPUTS; a recipe names it as `perplexity: {models: {en: OUTPUT}}`."""
     with telling_errors(verbose):
         quiet_prefect(verbose)
-        from pipeline import recipe as recipes
+        from pipeline.curation import recipe as recipes
         from pipeline.stages.perplexity.from_files import Config
 
         values = {"inputs": inputs, "order": order, "prune": prune.split(), "max_bytes": max_bytes, "seed": seed}

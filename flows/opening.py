@@ -10,10 +10,10 @@ from typing import Any
 
 from flows.stopping import on_stop
 from pipeline import MillError
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
 from pipeline.build.lock import locked
 from pipeline.build.record import _close_interrupted, _now, _runs, _write
+from pipeline.curation import recipe as recipes
 from pipeline.store import files, recipe_file
 from training.recipe import BuildRecipe, stored
 

@@ -12,9 +12,9 @@ from flows import artifacts, tracking
 from flows.execution import Pool, Runner, run_steps
 from flows.opening import BUILDS, on_record, open_build
 from flows.progress import reporter
-from pipeline import curate as curation
 from pipeline import report as reporting
 from pipeline.build.build import Build
+from pipeline.curation import steps as curation
 from pipeline.tokenization import steps as tokenization
 from training import budget, preflight
 from training.recipe import BuildRecipe

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from pipeline import forgotten, inspect
+from pipeline import inspect
 from pipeline.build import row_numbers
 from pipeline.build.build import Build
+from pipeline.curation import forget_list
 from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
 
@@ -115,7 +116,7 @@ class _Causes:
 
     def __init__(self, old: Build, new: Build) -> None:
         self.builds = (old, new)
-        self.forgotten = tuple(forgotten.entries(build).keys() for build in self.builds)
+        self.forgotten = tuple(forget_list.entries(build).keys() for build in self.builds)
         self.told: dict[tuple[str, str, int], str] = {}
 
     def __call__(self, row: dict[str, Any]) -> tuple[str, str, str | None, str]:

@@ -13,10 +13,10 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import forgotten
 from pipeline.build import find_documents
 from pipeline.build.build import Build
 from pipeline.build.lock import locked
+from pipeline.curation import forget_list
 
 
 def record(build: Build, ids: Sequence[str], day: date, on_wait: Callable[[str], object] | None = None) -> list[str]:
@@ -27,14 +27,14 @@ def record(build: Build, ids: Sequence[str], day: date, on_wait: Callable[[str],
     holds nor has forgotten one of ``ids``. Both change nothing.
     """
     with locked(build.root, on_wait):
-        known = forgotten.entries(build)
+        known = forget_list.entries(build)
         new = [name for name in dict.fromkeys(ids) if name not in known]
         there = find_documents.locate(build, new)
         for name in new:
             if name not in there:
                 raise find_documents.UnknownDocument(find_documents.unknown(build, name))
         lost = _duplicates(build, new)
-        forgotten.write(build, {**known, **{name: {"on": day.isoformat(), "duplicates": lost[name]} for name in new}})
+        forget_list.write(build, {**known, **{name: {"on": day.isoformat(), "duplicates": lost[name]} for name in new}})
     return new
 
 

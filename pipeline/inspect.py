@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import forgotten
 from pipeline.build.build import Build, texts_before
 from pipeline.build.find_documents import UnknownDocument, locate, unknown
+from pipeline.curation import forget_list
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 from pipeline.text.spans import SPANS
@@ -113,7 +113,7 @@ class Forgotten:
 
 def forgotten_document(build: Build, document_id: str) -> Forgotten | None:
     """What is still known of a document that the build was told to forget; None if it was not."""
-    entry = forgotten.entries(build).get(document_id)
+    entry = forget_list.entries(build).get(document_id)
     if entry is None:
         return None
     places = locate(build, [document_id, *(name for names in entry["duplicates"].values() for name in names)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.recipe import Recipe
+from pipeline.curation.recipe import Recipe
 from pipeline.sources import READERS
 from pipeline.sources.reading import COMPRESSED
 from pipeline.text import formats

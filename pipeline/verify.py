@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import MillError, forgotten
+from pipeline import MillError
+from pipeline.curation import forget_list
 from pipeline.store import checksums, files
 
 
@@ -40,7 +41,7 @@ def verify(root: str) -> Verified:
 
 def _remedy(path: Path, there: bool) -> str:
     if path.name == "forgotten.json":
-        return forgotten.REMEDY
+        return forget_list.REMEDY
     if path.parent.name.startswith("step-"):
         return "Delete the folder of this checkpoint and run the same command again."
     made = "run the command that made it again"

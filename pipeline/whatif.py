@@ -25,12 +25,13 @@ import pyarrow.compute as pc
 import yaml
 from pydantic import BaseModel
 
-from pipeline import MillError, curate, funnel
+from pipeline import MillError
 from pipeline.build import row_numbers
 from pipeline.build.build import STAGES, Build, Step, View, ledger_fingerprint, measure_view
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.build.stage import Stage
-from pipeline.recipe import Recipe, parse
+from pipeline.curation import account, steps
+from pipeline.curation.recipe import Recipe, parse
 from pipeline.stages.dedup import exact, lsh, minhash
 from pipeline.stages.dedup.survivors import Highest
 from pipeline.stages.perplexity import stage as perplexity
@@ -112,7 +113,7 @@ class Trial:
     def run(self) -> dict[str, int]:
         """Run the stages; returns the number of documents measured, by step."""
         measured: dict[str, int] = {}
-        for step in curate.stage_steps(self.new.recipe):
+        for step in steps.stage_steps(self.new.recipe):
             if self.keeps_models and step.name in ("perplexity.sizes", "perplexity.model"):
                 continue
             work = self._filling(step)
@@ -395,14 +396,14 @@ def _account(build: Build) -> dict[str, Any]:
     total: dict[tuple[Any, ...], list[int]] = {}
     last = build.stages[-1] if build.stages else "ingest"
     for shard in build.shards():
-        for row in funnel.flows(build, shard, build.documents(shard)):
-            names = [row.stage, "corpus"] if (row.stage, row.rule) == (last, funnel.KEPT) else [row.stage]
+        for row in account.flows(build, shard, build.documents(shard)):
+            names = [row.stage, "corpus"] if (row.stage, row.rule) == (last, account.KEPT) else [row.stage]
             for name in names:
                 entry = total.setdefault((name, row.rule, row.source, row.domain, row.language), [0, 0])
                 entry[0] += row.documents
                 entry[1] += row.bytes
     found = [
-        {**dict(zip(funnel.KEYS, key, strict=True)), "documents_sum": documents, "bytes_sum": size}
+        {**dict(zip(account.KEYS, key, strict=True)), "documents_sum": documents, "bytes_sum": size}
         for key, (documents, size) in total.items()
     ]
-    return funnel.summarise(found, build.stages)
+    return account.summarise(found, build.stages)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import MillError
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
 from pipeline.build.lock import locked
+from pipeline.curation import recipe as recipes
 from pipeline.store import messages
 from training import processes
 from training.pretrain import pretrain

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from pipeline import MillError
-from pipeline.ablation import CURATED, NEUTRAL, RAW
 from pipeline.build.build import Build
+from pipeline.curation.ablation_variants import CURATED, NEUTRAL, RAW
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import hardware, objectives

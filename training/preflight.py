@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline import MillError, preflight
+from pipeline import MillError
 from pipeline.build.build import Build
+from pipeline.curation import preflight
 from pipeline.sources import READERS, Csv, Jsonl, Source, Text
 from pipeline.sources.base import RecordConfig
 from pipeline.sources.reading import COMPRESSED

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import MillError
-from pipeline.recipe import Recipe, require_unique
+from pipeline.curation.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.store import files
 from pipeline.store.recipe_file import Config, Misfit

@@ -25,7 +25,7 @@ from pipeline.store import files, ledger, model_files, shards
 from pipeline.text import spans
 
 if TYPE_CHECKING:
-    from pipeline.recipe import Recipe
+    from pipeline.curation.recipe import Recipe
 
 #: Stages in the order in which documents pass them; a recipe runs those that it has a section for.
 STAGES = (

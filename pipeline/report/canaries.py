@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.build.build import Build
-from pipeline.canaries import PLANTED, recall
+from pipeline.curation.canaries import PLANTED, recall
 from pipeline.text.formats import count, share, title
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline import normalise
 from pipeline.build.build import Build
+from pipeline.curation import repair
 from pipeline.report import charts, collect, histograms, samples
 from pipeline.sources.quarantine import unread_words
 from pipeline.store import files, ledger, shards
@@ -111,7 +111,7 @@ def _normalised(sources: Iterable[Mapping[str, Mapping[str, int]]]) -> list[dict
         for step, counts in source.items():
             by_step[step].append(counts)
     keys = ("documents", "bytes_before", "bytes_after")
-    return [{"step": normalise.TITLES[step], **_sum(counts, keys)} for step, counts in by_step.items()]
+    return [{"step": repair.TITLES[step], **_sum(counts, keys)} for step, counts in by_step.items()]
 
 
 def duplicates(build: Build) -> dict[str, Any] | None:

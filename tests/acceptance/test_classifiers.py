@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.language import labelled as labelled_languages
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
+from pipeline.curation import recipe as recipes
 from pipeline.stages import bad_words
 from pipeline.stages.classifiers import steps
 from pipeline.text import phrases

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, BertConfig, GPT2Config
 
 from flows.extension import extend
-from pipeline.materialise import CORPUS_SCHEMA
+from pipeline.curation.write_corpus import CORPUS_SCHEMA
 from pipeline.store import files, shards
 from pipeline.tokenization.formats import references
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from flows import console
-from pipeline import recipe as recipes
+from pipeline.curation import recipe as recipes
 from pipeline.store import files
 from tests.pipeline import building
 

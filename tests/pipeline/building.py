@@ -18,9 +18,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from pipeline import curate
-from pipeline import recipe as recipes
 from pipeline.build.build import Build, Outcome, Step
+from pipeline.curation import recipe as recipes
+from pipeline.curation import steps as curate
 from pipeline.store import checksums, files, shards
 from pipeline.tokenization import steps as tokenization
 

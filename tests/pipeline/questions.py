@@ -7,8 +7,8 @@ import pydoc_data.topics
 from pathlib import Path
 from typing import Any
 
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
+from pipeline.curation import recipe as recipes
 from tests.pipeline import building
 
 TOPICS: dict[str, str] = pydoc_data.topics.topics

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel
 
-from pipeline import funnel, materialise
 from pipeline.build.build import Build
+from pipeline.curation import account, write_corpus
 from pipeline.sources.quarantine import empty
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards
@@ -33,7 +33,7 @@ class SmallRecipe(BaseModel):
     exact: dict | None = None
     minhash: dict | None = None
     decontaminate: dict | None = None
-    corpus: materialise.Config = materialise.Config()
+    corpus: write_corpus.Config = write_corpus.Config()
     tokenizers: list[TokenizerConfig] = []
     pretrain: list[Named] = []
     finetune: list[Named] = []
@@ -116,6 +116,6 @@ def write_ledger(
 
 def close(build: Build) -> None:
     """Write the corpus and its account by the real steps."""
-    for step in [*materialise.steps(), *funnel.steps()]:
+    for step in [*write_corpus.steps(), *account.steps()]:
         for item in step.items(build):
             step.work(build, item)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import ablation
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
+from pipeline.curation import ablation_variants
+from pipeline.curation import recipe as recipes
 from pipeline.store import files, shards
 from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack
@@ -19,7 +19,7 @@ TOKENIZER = {"name": "bpe", "algorithm": "bpe", "vocab_size": 400}
 
 
 def run(variant: Build) -> Build:
-    for step in ablation.steps(variant):
+    for step in ablation_variants.steps(variant):
         for item in step.items(variant):
             step.work(variant, item)
     return variant
@@ -35,9 +35,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, dict[str, Any
 @pytest.fixture(scope="module")
 def made(base: tuple[Build, dict[str, Any]]) -> dict[str, Build]:
     build, _ = base
-    wanted, kept = ablation.variants(build.recipe, ["heuristics", "exact"])
+    wanted, kept = ablation_variants.variants(build.recipe, ["heuristics", "exact"])
     assert kept == {}
-    return {name: run(ablation.open_variant(build, name, recipe, "bpe")) for name, recipe in wanted.items()}
+    return {name: run(ablation_variants.open_variant(build, name, recipe, "bpe")) for name, recipe in wanted.items()}
 
 
 def held_out(build: Build) -> set[str]:
@@ -126,7 +126,7 @@ def test_variants_write_nothing_of_the_build_and_are_current_a_second_time(
     before = {name: digest for name, digest in building.contents(Path(build.root)).items() if "ablation/" not in name}
     for name, variant in made.items():
         files_before = building.outputs(Path(variant.root))
-        again = run(ablation.open_variant(build, name, variant.recipe, "bpe"))
+        again = run(ablation_variants.open_variant(build, name, variant.recipe, "bpe"))
         mine = {
             path: stamp
             for path, stamp in files_before.items()
@@ -141,7 +141,7 @@ def test_variants_write_nothing_of_the_build_and_are_current_a_second_time(
 def test_a_stage_that_others_need_is_not_left_out_alone(base: tuple[Build, dict[str, Any]]) -> None:
     _, values = base
     recipe = recipes.Recipe.model_validate({**values, "perplexity": {}})
-    found, kept = ablation.variants(recipe, None)
+    found, kept = ablation_variants.variants(recipe, None)
     assert kept == {"language": "perplexity needs it"}
     assert set(found) == {
         "curated",
@@ -149,13 +149,13 @@ def test_a_stage_that_others_need_is_not_left_out_alone(base: tuple[Build, dict[
         *(f"without-{name}" for name in ("urls", "heuristics", "perplexity", "exact", "minhash")),
     }
     with pytest.raises(ValueError, match="runs no stage 'pii'"):
-        ablation.variants(recipe, ["pii"])
+        ablation_variants.variants(recipe, ["pii"])
 
 
 def test_a_stage_whose_signals_the_rules_name_is_not_left_out_alone(base: tuple[Build, dict[str, Any]]) -> None:
     _, values = base
     recipe = recipes.Recipe.model_validate({**values, "rules": {"shouting": "word_count < 80"}})
-    found, kept = ablation.variants(recipe, ["heuristics", "rules"])
+    found, kept = ablation_variants.variants(recipe, ["heuristics", "rules"])
     assert kept == {"heuristics": "rules needs its signals"}
     assert set(found) == {"curated", "raw", "without-rules"}
 
@@ -171,7 +171,7 @@ def test_neutral_text_is_packed_whole_with_the_builds_tokenizer(
             "sources": [{"name": "n", "kind": "text", "path": str(tmp_path / "neutral.txt"), "domain": "other"}],
         }
     ).sources
-    neutral = run(ablation.open_neutral(build, source, "bpe"))
+    neutral = run(ablation_variants.open_neutral(build, source, "bpe"))
     packed = PackedTokens(neutral.path("tokens", "bpe", "train"))
     assert packed.documents.num_rows == len(building.curated(neutral)) > 0
     assert packed.manifest["tokenizer"] == PackedTokens(build.path("tokens", "bpe", "train")).manifest["tokenizer"]

@@ -15,8 +15,8 @@ import orjson
 import pytest
 import yaml
 
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
+from pipeline.curation import recipe as recipes
 from pipeline.store import files, shards
 from tests.pipeline import building
 

@@ -18,8 +18,8 @@ import pytest
 import zstandard
 from warcio.warcwriter import WARCWriter
 
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
+from pipeline.curation import recipe as recipes
 from pipeline.sources import quarantine
 from pipeline.store import files, shards
 from tests.pipeline import building

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from pipeline import canaries
-from pipeline import recipe as recipes
-from pipeline.canaries import plants
-from pipeline.canaries.foreign import SENTENCES
-from pipeline.canaries.plants import Host
+from pipeline.curation import canaries
+from pipeline.curation import recipe as recipes
+from pipeline.curation.canaries import plants
+from pipeline.curation.canaries.foreign import SENTENCES
+from pipeline.curation.canaries.plants import Host
 from pipeline.report import canaries as told
 from pipeline.stages.dedup import passages, repeats, substring
 from pipeline.store import files

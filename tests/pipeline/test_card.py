@@ -10,9 +10,9 @@ import orjson
 import pytest
 import yaml
 
-from pipeline import card
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
+from pipeline.curation import corpus_card
+from pipeline.curation import recipe as recipes
 from pipeline.sources import hub
 from pipeline.store import files, shards
 from tests.pipeline import building
@@ -95,7 +95,7 @@ def test_the_card_says_what_the_corpus_is_made_of(build):
 
 def test_the_card_is_written_again_only_if_it_would_differ(build):
     path = Path(build.path("corpus", "README.md"))
-    (step,) = card.steps()
+    (step,) = corpus_card.steps()
     content, stamp = path.read_bytes(), files.stamp(str(path))
     assert step.work(build, "README.md").reused
     assert files.stamp(str(path)) == stamp
@@ -114,11 +114,11 @@ def test_the_card_is_written_again_only_if_it_would_differ(build):
 
 
 def test_what_an_earlier_layout_left_is_removed(build, corpus):
-    from pipeline import materialise
+    from pipeline.curation import write_corpus
 
     manifest = build.path("corpus", "manifest.json")
     Path(corpus, "state.json").write_text("{}")
     files.write_json(manifest, {**files.read_json(manifest), "fingerprint": "of an earlier layout"})
-    step = next(step for step in materialise.steps() if step.name == "corpus.manifest")
+    step = next(step for step in write_corpus.steps() if step.name == "corpus.manifest")
     step.work(build, "manifest.json")
     assert datasets.load_dataset(corpus, split="train").num_rows == 30

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.build.build import STAGES, Build, texts_before
-from pipeline.recipe import Recipe
+from pipeline.curation.recipe import Recipe
 from pipeline.stages.pii import PLACEHOLDERS
 from pipeline.store import ledger
 from tests.pipeline import building

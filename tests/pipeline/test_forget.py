@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import diff, forget, forgotten, inspect, report
-from pipeline import recipe as recipes
+from pipeline import diff, forget, inspect, report
 from pipeline.build import find_documents
 from pipeline.build.build import Build
 from pipeline.build.lock import BuildBusy, locked
+from pipeline.curation import forget_list
+from pipeline.curation import recipe as recipes
 from pipeline.sources.base import File
 from pipeline.store import files
 from tests.pipeline import building
@@ -203,13 +204,13 @@ def test_an_unknown_id_is_refused_with_the_nearest_and_nothing_is_forgotten(fini
     known = chosen(build)[0]
     with pytest.raises(find_documents.UnknownDocument, match="Nearest: "):
         forget.record(build, [known, known + "x"], DAY)
-    assert forgotten.entries(build) == {}
+    assert forget_list.entries(build) == {}
 
 
 def test_an_id_belongs_to_the_file_whose_name_it_begins_with():
     run = [File("/a", "a.txt", 1), File("/b", r"b\#1.txt", 1), File("/c", "c\\\\", 1)]
     ids = ["s/a.txt", "s/a.txt#1#2", r"s/b\#1.txt#x", "s/c\\\\#1", "s/a.txtx#1", "s/b#1", "t/a.txt"]
-    assert forgotten.of_files(ids, "s", run) == sorted(ids[:4])
+    assert forget_list.of_files(ids, "s", run) == sorted(ids[:4])
 
 
 def _record(build: Build, ids: list[str]) -> None:
@@ -235,7 +236,7 @@ def test_two_at_once_lose_no_id(finished, tmp_path):
     for process in both:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
-    assert sorted(forgotten.entries(build)) == ids
+    assert sorted(forget_list.entries(build)) == ids
 
 
 def test_forgetting_is_refused_and_changes_nothing_while_the_build_is_at_work(finished):
@@ -244,7 +245,7 @@ def test_forgetting_is_refused_and_changes_nothing_while_the_build_is_at_work(fi
     name = sorted(building.curated(build))[0]
     with locked(build.root), pytest.raises(BuildBusy, match="is at work on this build; wait for it or stop it"):
         forget.record(build, [name], DAY)
-    assert forgotten.entries(build) == {}
+    assert forget_list.entries(build) == {}
 
 
 def test_given_a_line_to_say_so_it_waits_for_the_process_at_work(finished, tmp_path):
@@ -266,7 +267,7 @@ def test_given_a_line_to_say_so_it_waits_for_the_process_at_work(finished, tmp_p
     assert taken.wait(60)
 
     def on_wait(line: str) -> None:
-        said.append((line, forgotten.entries(build)))
+        said.append((line, forget_list.entries(build)))
         free.set()
 
     assert forget.record(build, [name], DAY, on_wait) == [name]

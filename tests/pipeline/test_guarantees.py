@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import recipe as recipes
 from pipeline.build.lock import locked
+from pipeline.curation import recipe as recipes
 from pipeline.sources.quarantine import ErrorBudgetExceeded
 from pipeline.store import files, shards
 from pipeline.verify import verify

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import ingest, sources
+from pipeline import sources
 from pipeline.build.build import Build, Outcome
+from pipeline.curation import ingest
 from pipeline.sources import quarantine
 from pipeline.sources.base import Document, File, Flagged, NoFiles, PassedOver, Rejected, Unread
 from pipeline.sources.jsonl import Jsonl

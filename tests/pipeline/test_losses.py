@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline import materialise
 from pipeline.build.build import STAGES, Build
-from pipeline.materialise import NothingLeft
+from pipeline.curation import write_corpus
+from pipeline.curation.write_corpus import NothingLeft
 from pipeline.report import sections
 from pipeline.stages import language
 from pipeline.store import files
@@ -129,7 +129,7 @@ def test_a_recipe_that_drops_everything_names_the_rules_that_did(tmp_path: Path)
 def test_without_a_document_no_rule_is_blamed(tmp_path: Path):
     build = small_build.open_small(tmp_path)
     small_build.write_documents(build, [], 10)
-    (step, manifest) = materialise.steps()
+    (step, manifest) = write_corpus.steps()
     assert step.items(build) == []
     with pytest.raises(NothingLeft, match=r"no document was read from 'web': check the paths"):
         manifest.work(build, "manifest.json")

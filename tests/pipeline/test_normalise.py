@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import normalise
-from pipeline.normalise import Config, Normaliser, compose, decode_entities, remove_controls, repair, tidy
+from pipeline.curation import repair as normalise
+from pipeline.curation.repair import Config, Normaliser, compose, decode_entities, remove_controls, repair, tidy
 
 PIECES = st.sampled_from(
     [

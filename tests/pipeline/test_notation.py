@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import recipe as recipes
-from pipeline.recipe import WrongRecipe
+from pipeline.curation import recipe as recipes
+from pipeline.curation.recipe import WrongRecipe
 from pipeline.store import recipe_file
 from training.recipe import BuildRecipe
 

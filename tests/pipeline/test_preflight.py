@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import MillError, preflight
-from pipeline import recipe as recipes
+from pipeline import MillError
 from pipeline.build.build import Build
+from pipeline.curation import preflight
+from pipeline.curation import recipe as recipes
 from training import preflight as training_preflight
 from training.recipe import BuildRecipe
 

@@ -2,7 +2,7 @@ import textwrap
 
 import pytest
 
-from pipeline.recipe import Recipe, WrongRecipe, parse
+from pipeline.curation.recipe import Recipe, WrongRecipe, parse
 
 GOOD = """\
 name: mine

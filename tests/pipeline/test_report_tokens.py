@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import recipe as recipes
 from pipeline import report
 from pipeline.build.build import Build
+from pipeline.curation import recipe as recipes
 from pipeline.report import tokens
 from pipeline.store.packed_tokens import PackedTokens
 from tests.pipeline.building import make

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import MillError
-from pipeline import recipe as recipes
+from pipeline.curation import recipe as recipes
 from tests.training.conftest import TINY, TRAINED, make_build, pretrain_section, recipe
 from training.options import OBJECTIVES, PAIRED, ROLES, SECTIONS
 from training.recipe import BuildRecipe, PretrainConfig, stored

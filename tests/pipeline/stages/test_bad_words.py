@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline import recipe as recipes
 from pipeline.build.stage import Batch
+from pipeline.curation import recipe as recipes
 from pipeline.stages.bad_words import STAGE, Config
 from pipeline.store import ledger
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pipeline import inspect, whatif
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
-from pipeline.recipe import Recipe
+from pipeline.curation.recipe import Recipe
 from pipeline.stages.heuristics import stage as heuristics
 from pipeline.stages.heuristics.stage import STAGE, STOP_WORDS, Config
 from pipeline.stages.language import Config as Identification

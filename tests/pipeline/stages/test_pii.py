@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import inspect
 from pipeline.build.stage import Batch
-from pipeline.recipe import Recipe
+from pipeline.curation.recipe import Recipe
 from pipeline.stages.pii import PLACEHOLDERS, STAGE, Config
 from pipeline.store import files, ledger
 from pipeline.text import spans

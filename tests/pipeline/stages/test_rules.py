@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline import inspect, whatif
-from pipeline import recipe as recipes
 from pipeline.build.build import Build
+from pipeline.curation import recipe as recipes
 from pipeline.overlap import overlap
 from pipeline.sample import sample
 from pipeline.store import files

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import MillError, forgotten
+from pipeline import MillError
 from pipeline.build import linked_copy
 from pipeline.build.build import Build
 from pipeline.build.lock import locked
+from pipeline.curation import forget_list
 from pipeline.stages.perplexity import scoring, train_model
 from pipeline.store import checksums, files, shards
 from pipeline.store.files import DamagedFile, LostFile
@@ -102,15 +103,15 @@ def test_files_of_earlier_versions_are_read_and_counted_as_not_checked(build: Bu
 
 
 def test_a_lost_list_of_forgotten_documents_stops_the_build_until_it_is_back(build: Build, tmp_path: Path) -> None:
-    assert forgotten.entries(build) == {}
-    forgotten.write(build, {"web/page.jsonl#1": {"on": "2026-01-01", "duplicates": {}}})
+    assert forget_list.entries(build) == {}
+    forget_list.write(build, {"web/page.jsonl#1": {"on": "2026-01-01", "duplicates": {}}})
     path = Path(build.root, "forgotten.json")
     path.rename(tmp_path / "copy")
     with locked(build.root), pytest.raises(LostFile, match=r"forgotten\.json: not there\. Put back a whole copy"):
-        forgotten.entries(build)
-    assert verify(build.root).faults == [f"{path}: not there. {forgotten.REMEDY}"]
+        forget_list.entries(build)
+    assert verify(build.root).faults == [f"{path}: not there. {forget_list.REMEDY}"]
     (tmp_path / "copy").rename(path)
-    assert list(forgotten.entries(build)) == ["web/page.jsonl#1"]
+    assert list(forget_list.entries(build)) == ["web/page.jsonl#1"]
 
 
 def test_a_first_write_of_that_list_that_was_killed_has_lost_nothing(build: Build) -> None:
@@ -119,7 +120,7 @@ def test_a_first_write_of_that_list_that_was_killed_has_lost_nothing(build: Buil
     aside.write_text("{}")
     checksums.note(path, aside)
     with locked(build.root):
-        assert forgotten.entries(build) == {}
+        assert forget_list.entries(build) == {}
 
 
 def test_a_damaged_language_model_is_named_when_it_is_loaded(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.build.build import Build, Outcome
-from pipeline.materialise import CORPUS_SCHEMA
+from pipeline.curation.write_corpus import CORPUS_SCHEMA
 from pipeline.store import files, shards
 from pipeline.tokenization import steps
 from pipeline.tokenization.config import PackConfig, TokenizerConfig

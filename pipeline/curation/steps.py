@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline import canaries, card, funnel, ingest, materialise
 from pipeline.build.build import STAGES, Step, measure_step
-from pipeline.recipe import Recipe
+from pipeline.curation import account, canaries, corpus_card, ingest, write_corpus
+from pipeline.curation.recipe import Recipe
 from pipeline.stages.balance import stage as balance
 from pipeline.stages.classifiers import quality, toxicity
 from pipeline.stages.decontaminate import stage as decontaminate
@@ -34,7 +34,7 @@ def steps(recipe: Recipe) -> list[Step]:
     """Every step from the sources to the curated corpus that ``recipe`` asks for, in order."""
     indexed = index.steps() if recipe.index else []
     planted = canaries.steps() if recipe.canaries else []
-    accounted = [*materialise.steps(), *funnel.steps(), *card.steps()]
+    accounted = [*write_corpus.steps(), *account.steps(), *corpus_card.steps()]
     return [*ingest.steps(), *stage_steps(recipe), *planted, *indexed, *accounted]
 
 

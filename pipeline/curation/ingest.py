@@ -21,8 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import forgotten, normalise
 from pipeline.build.build import Build, Outcome, Step
+from pipeline.curation import forget_list, repair
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import (
     Document,
@@ -88,8 +88,8 @@ def _read_part(build: Build, part: str) -> Outcome:
     content = [
         (printable(files.masked(file.path)), file.name, file.size, reader.identity(source, file)) for file in run
     ]
-    gone = forgotten.of_files(forgotten.entries(build), source.name, run)
-    text_settings = normalise.settings(build.recipe.normalise)
+    gone = forget_list.of_files(forget_list.entries(build), source.name, run)
+    text_settings = repair.settings(build.recipe.normalise)
     made_by = files.fingerprint(
         "ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content, gone, text_settings
     )
@@ -97,7 +97,7 @@ def _read_part(build: Build, part: str) -> Outcome:
         return Outcome(reused=True)
 
     account, left_out = quarantine.Account(source.name), LeftOut(frozenset(gone))
-    normaliser = normalise.Normaliser(build.recipe.normalise) if build.recipe.normalise else None
+    normaliser = repair.Normaliser(build.recipe.normalise) if build.recipe.normalise else None
     written = []
     tables = _tables(source, run, build.recipe.shard_bytes, account, left_out, normaliser)
     for number, table in enumerate(tables):
@@ -167,7 +167,7 @@ def _tables(
     shard_bytes: int,
     account: quarantine.Account,
     left_out: LeftOut,
-    normaliser: normalise.Normaliser | None,
+    normaliser: repair.Normaliser | None,
 ) -> Iterator[pa.Table]:
     """The documents of ``run`` in tables of at most ``shard_bytes`` of text; a longer document has one to itself."""
     rows: list[Document] = []

@@ -22,8 +22,8 @@ from pydantic import Field
 
 from pipeline import MillError
 from pipeline.build.build import STAGES, Build, Outcome, Step, edited, measure_step
-from pipeline.canaries import plants
-from pipeline.canaries.plants import Canary, Host
+from pipeline.curation.canaries import plants
+from pipeline.curation.canaries.plants import Canary, Host
 from pipeline.stages.decontaminate import evaluation_sets
 from pipeline.stages.decontaminate import stage as decontaminate
 from pipeline.stages.dedup import exact, minhash, passages, substring

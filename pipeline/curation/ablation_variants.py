@@ -15,10 +15,12 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, curate, ingest, inspect, materialise
+from pipeline import MillError, inspect
 from pipeline.build.build import STAGES, Build, Outcome, Step
 from pipeline.build.linked_copy import LINKED, link_tree
-from pipeline.recipe import Recipe, signals_before
+from pipeline.curation import ingest, write_corpus
+from pipeline.curation import steps as curate
+from pipeline.curation.recipe import Recipe, signals_before
 from pipeline.sources import Source
 from pipeline.stages.rules import stage as rules
 from pipeline.store import files, shards
@@ -106,7 +108,7 @@ def steps(variant: Build) -> list[Step]:
     return [
         *before,
         Step("ablation.corpus", "Write the variant's corpus", Build.shards, _write_shard),
-        *(step for step in materialise.steps() if step.name == "corpus.manifest"),
+        *(step for step in write_corpus.steps() if step.name == "corpus.manifest"),
         Step("ablation.split", "Split as the build does", lambda _build: ["split"], _split),
         *(step for step in tokenization.steps() if step.name.startswith("pack")),
     ]
@@ -148,13 +150,13 @@ def _leave_out_copies(build: Build, variant: Build) -> None:
 def _write_shard(variant: Build, shard: str) -> Outcome:
     left_out = variant.path(_LEFT_OUT)
     excluded = shards.read_fingerprint(left_out) if files.exists(left_out) else None
-    path = variant.path("corpus", materialise.shard_name(variant, shard))
+    path = variant.path("corpus", write_corpus.shard_name(variant, shard))
     made_by = files.fingerprint(
-        "ablation.corpus", VERSION, materialise.VERSION, excluded, variant.view_fingerprint(shard)
+        "ablation.corpus", VERSION, write_corpus.VERSION, excluded, variant.view_fingerprint(shard)
     )
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
-    table = materialise.corpus_table(variant, shard)
+    table = write_corpus.corpus_table(variant, shard)
     if excluded is not None:
         ids = shards.read_table(left_out)["id"].combine_chunks()
         table = table.filter(pc.invert(pc.is_in(table["id"], value_set=ids))).combine_chunks()

@@ -17,11 +17,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import MillError
-from pipeline import canaries as canaries_stage
-from pipeline import normalise as normalise_step
 from pipeline.build.build import STAGES
 from pipeline.build.stage import Stage
-from pipeline.materialise import Config as CorpusConfig
+from pipeline.curation import canaries as canaries_stage
+from pipeline.curation import repair as normalise_step
+from pipeline.curation.write_corpus import Config as CorpusConfig
 from pipeline.sources import Source
 from pipeline.stages import bad_words as bad_words_stage
 from pipeline.stages import language as language_stage

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.canaries.foreign import SENTENCES
+from pipeline.curation.canaries.foreign import SENTENCES
 from pipeline.stages.dedup.repeats import Repeats
 from pipeline.text.shingles import shingle_sets
 

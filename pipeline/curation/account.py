@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, canaries, losses
+from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
-from pipeline.materialise import shard_name
+from pipeline.curation import canaries, losses
+from pipeline.curation.write_corpus import shard_name
 from pipeline.store import files, shards
 from pipeline.text import spans
 
