@@ -226,7 +226,7 @@ def why(
     with telling_errors(False):
         from flows import console
         from flows.opening import latest_build, open_build
-        from pipeline import inspect
+        from pipeline.questions import why as inspect
 
         opened = open_build(recipe, builds) if recipe else latest_build(builds)
         if forgotten := inspect.forgotten_document(opened, document):
@@ -254,8 +254,8 @@ def forget(
 
         from flows import console
         from flows.opening import finished_build, latest_build, open_build, recipe_of
-        from pipeline import inspect
-        from pipeline.forget import record
+        from pipeline.questions import why as inspect
+        from pipeline.questions.forget import record
         from pipeline.report import models
         from pipeline.store import files
 
@@ -290,7 +290,7 @@ def verify(
     """Read every file of a build and name those that are damaged or not there; exit code 1 if there are any."""
     with telling_errors(False):
         from flows.opening import latest_build, open_build
-        from pipeline import verify as checking
+        from pipeline.questions import verify as checking
         from pipeline.store.messages import visible
         from pipeline.text import formats
 
@@ -327,7 +327,7 @@ def whatif(
         from flows import console
         from flows.opening import finished_build, open_build
         from flows.settings import parse
-        from pipeline import whatif as question
+        from pipeline.questions import whatif as question
         from pipeline.report import tokens
 
         opened = open_build(recipe, builds)
@@ -418,7 +418,7 @@ def sample(
     with telling_errors(False):
         from flows import console
         from flows.opening import finished_build, open_build
-        from pipeline.sample import sample as choose
+        from pipeline.questions.sample import sample as choose
 
         opened = finished_build(open_build(recipe, builds).root)
         terminal.print(console.sample_view(rule, choose(opened, rule, number, near_threshold)))
@@ -430,7 +430,7 @@ def overlap(recipe: Recipe, builds: Builds = BUILDS) -> None:
     with telling_errors(False):
         from flows import console
         from flows.opening import finished_build, open_build
-        from pipeline.overlap import overlap as compare
+        from pipeline.questions.overlap import overlap as compare
 
         terminal.print(console.overlap_view(compare(finished_build(open_build(recipe, builds).root))))
 
@@ -445,7 +445,7 @@ def diff(
     with telling_errors(False):
         from flows import console
         from flows.opening import finished_build
-        from pipeline.diff import diff as compare
+        from pipeline.questions.diff import diff as compare
 
         # a name stands for the folder in BUILDS, and a path for itself
         opened = [finished_build(str(builds / name if (builds / name).is_dir() else name)) for name in (first, second)]

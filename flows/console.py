@@ -16,15 +16,15 @@ from flows.fields import Field
 from flows.terminal import Text
 from pipeline.build.build import Build
 from pipeline.build.record import BuildRow
-from pipeline.diff import Difference
-from pipeline.inspect import Check, Explanation, Forgotten, Passage
-from pipeline.overlap import Overlap
+from pipeline.questions.diff import Difference
+from pipeline.questions.overlap import Overlap
+from pipeline.questions.sample import Sampled
+from pipeline.questions.whatif import Answer
+from pipeline.questions.why import Check, Explanation, Forgotten, Passage
 from pipeline.report import canaries, models, sections, tokens
 from pipeline.report.samples import excerpt
-from pipeline.sample import Sampled
 from pipeline.store import files
 from pipeline.text import formats
-from pipeline.whatif import Answer
 
 #: Characters of a line in the title of a column of numbers.
 _HEADING = 10

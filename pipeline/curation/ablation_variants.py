@@ -15,12 +15,13 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import MillError, inspect
+from pipeline import MillError
 from pipeline.build.build import STAGES, Build, Outcome, Step
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.curation import ingest, write_corpus
 from pipeline.curation import steps as curate
 from pipeline.curation.recipe import Recipe, signals_before
+from pipeline.questions import why
 from pipeline.sources import Source
 from pipeline.stages.rules import stage as rules
 from pipeline.store import files, shards
@@ -74,7 +75,7 @@ def _reads_language(recipe: Recipe, stage: str) -> bool:
     """Whether ``stage`` needs each document's language: perplexity does, and limits given per language alone."""
     bounds = [
         bound
-        for rule in inspect.rules(Build("", recipe), stage)
+        for rule in why.rules(Build("", recipe), stage)
         if rule.by == "language"
         for bound in (rule.minimum, rule.maximum)
     ]

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from flows import artifacts, console
-from pipeline import inspect
 from pipeline.build import record
 from pipeline.build.build import Build
+from pipeline.questions import why
 from pipeline.report import sections
 from pipeline.store import files
 from pipeline.text import formats
@@ -150,7 +150,7 @@ def test_the_summary_names_stages_models_and_paths(build: Build):
 
 
 def test_an_explanation_shows_verdict_survivor_and_text_as_it_is(build: Build):
-    text = shown(console.explanation_view(inspect.why(build, "web/page.jsonl#3")))
+    text = shown(console.explanation_view(why.why(build, "web/page.jsonl#3")))
     assert "dropped by near_duplicate in Near-duplicates: value 0.9, threshold 0.8" in text
     assert "kept in its place: web/page.jsonl#1" in text
     assert "[bold]two[/bold]" in text
@@ -158,7 +158,7 @@ def test_an_explanation_shows_verdict_survivor_and_text_as_it_is(build: Build):
 
 
 def test_an_explanation_of_an_edited_document_shows_what_was_cut(build: Build):
-    text = shown(console.explanation_view(inspect.why(build, "web/page.jsonl#0")))
+    text = shown(console.explanation_view(why.why(build, "web/page.jsonl#0")))
     assert "in the corpus" in text
     assert "Exact duplicates cut 1 piece" in text
     assert "│ text of 22 bytes.." in text

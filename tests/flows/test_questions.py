@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import forget
 from pipeline.build.build import Build
+from pipeline.questions import forget
 from pipeline.store import files
 from tests.flows.conftest import mill
 from tests.pipeline import building, questions

@@ -14,9 +14,10 @@ from rich.table import Table
 from flows import console
 from flows.progress import TerminalReporter
 from flows.terminal import Console
-from pipeline import MillError, inspect
+from pipeline import MillError
 from pipeline.build.build import Build
-from pipeline.sample import sample
+from pipeline.questions import why as inspect
+from pipeline.questions.sample import sample
 from pipeline.store import messages
 from pipeline.store.ledger import Rule
 from tests.pipeline import small_build

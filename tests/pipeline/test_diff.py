@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build
-from pipeline.diff import Difference, diff
+from pipeline.questions.diff import Difference, diff
 from tests.pipeline import building, questions
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import diff, forget, inspect, report
+from pipeline import report
 from pipeline.build import find_documents
 from pipeline.build.build import Build
 from pipeline.build.lock import BuildBusy, locked
 from pipeline.curation import forget_list
 from pipeline.curation import recipe as recipes
+from pipeline.questions import diff, forget, why
 from pipeline.sources.base import File
 from pipeline.store import files
 from tests.pipeline import building
@@ -139,19 +140,19 @@ def test_a_duplicate_takes_the_place_of_the_survivor_and_why_says_so(finished, t
             lost.setdefault(survivor, set()).add(name)
     survivor = max((name for name in lost if len(lost[name]) > 1), key=lambda name: (len(lost[name]), name))
     forget.record(build, [survivor], DAY)
-    waiting = inspect.forgotten_document(build, survivor)
+    waiting = why.forgotten_document(build, survivor)
     assert waiting is not None
     assert not waiting.carried_out
     building.make(recipe, tmp_path / "build")
-    told = inspect.forgotten_document(build, survivor)
+    told = why.forgotten_document(build, survivor)
     assert told is not None
     assert (told.carried_out, told.on) == (True, "2026-11-25")
     assert told.heirs
     assert {heir.id for heir in told.heirs} <= lost[survivor]
     for heir in told.heirs:
-        assert heir.dropped_by == inspect.why(build, heir.id).dropped_by
+        assert heir.dropped_by == why.why(build, heir.id).dropped_by
     with pytest.raises(find_documents.UnknownDocument):
-        inspect.why(build, survivor)
+        why.why(build, survivor)
     causes = {entry.cause: entry for entry in diff.diff(Build(str(folder / "build"), recipe), build)}
     assert causes["the second build has forgotten it"].examples == (survivor,)
 

@@ -17,9 +17,9 @@ import yaml
 
 from pipeline.build.lock import locked
 from pipeline.curation import recipe as recipes
+from pipeline.questions.verify import verify
 from pipeline.sources.quarantine import ErrorBudgetExceeded
 from pipeline.store import files, shards
-from pipeline.verify import verify
 from tests.pipeline import building
 
 TOPICS: dict[str, str] = pydoc_data.topics.topics

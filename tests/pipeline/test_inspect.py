@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline import inspect
 from pipeline.build import find_documents
 from pipeline.build.build import Build
 from pipeline.build.record import runs
+from pipeline.questions import why
 from pipeline.stages import language
 from pipeline.store.ledger import Rule
 from tests.pipeline import small_build
@@ -42,7 +42,7 @@ def build(tmp_path: Path) -> Build:
 
 
 def test_a_kept_document_shows_every_rule_with_its_margin(build: Build):
-    found = inspect.why(build, "web/page.jsonl#4")
+    found = why.why(build, "web/page.jsonl#4")
     assert (found.shard, found.row, found.dropped_by, found.missing) == ("web-00000-002.arrow", 0, None, [])
     assert found.text == found.corpus_text == "another one"
     low = next(check for check in found.passages[0].checks if check.rule == "language.low_score")
@@ -50,7 +50,7 @@ def test_a_kept_document_shows_every_rule_with_its_margin(build: Build):
 
 
 def test_a_dropped_document_ends_with_the_rule_its_value_and_threshold(build: Build):
-    found = inspect.why(build, "web/page.jsonl#3")
+    found = why.why(build, "web/page.jsonl#3")
     assert [passage.stage for passage in found.passages] == ["language"]
     assert (found.dropped_by, found.passages[0].value, found.passages[0].threshold) == ("language.low_score", 0.4, 0.5)
     failed = [check for check in found.passages[0].checks if not check.passed]
@@ -59,13 +59,13 @@ def test_a_dropped_document_ends_with_the_rule_its_value_and_threshold(build: Bu
 
 
 def test_a_duplicate_names_its_survivor_with_text_and_similarity(build: Build):
-    found = inspect.why(build, "web/page.jsonl#2")
+    found = why.why(build, "web/page.jsonl#2")
     assert found.dropped_by == "near_duplicate"
-    assert found.survivor == inspect.Survivor("web/page.jsonl#0", 0.91, "first text")
+    assert found.survivor == why.Survivor("web/page.jsonl#0", 0.91, "first text")
 
 
 def test_an_edit_is_shown_as_what_it_cut_and_what_is_left(build: Build):
-    found = inspect.why(build, "web/page.jsonl#1")
+    found = why.why(build, "web/page.jsonl#1")
     assert [passage.cuts for passage in found.passages] == [[], ["me@x.org"], []]
     assert found.text == "größer: mail me@x.org now"
     assert found.corpus_text == "größer: mail  now"
@@ -74,7 +74,7 @@ def test_an_edit_is_shown_as_what_it_cut_and_what_is_left(build: Build):
 def test_a_build_that_is_under_way_says_which_stages_are_missing(build: Build):
     for shard in build.shards():
         Path(build.ledger_path("minhash", shard)).unlink()
-    found = inspect.why(build, "web/page.jsonl#0")
+    found = why.why(build, "web/page.jsonl#0")
     assert (found.missing, found.dropped_by, found.corpus_text) == (["minhash"], None, None)
 
 
@@ -95,7 +95,7 @@ def test_every_document_is_found_where_it_lies(build: Build):
 )
 def test_an_unknown_id_is_answered_with_the_nearest(build: Build, wanted: str, offered: str):
     with pytest.raises(find_documents.UnknownDocument, match=wanted) as error:
-        inspect.why(build, wanted)
+        why.why(build, wanted)
     assert offered in str(error.value)
 
 
@@ -104,7 +104,7 @@ def test_a_rule_with_groups_uses_the_group_then_the_star_then_nothing():
     alone = Rule("r", "perplexity", maximum={"en": 100.0}, by="language")
 
     def threshold(of: Rule, group: str | None) -> float | None:
-        return inspect._checks(of, {"perplexity": 200.0, "language": group})[0].threshold
+        return why._checks(of, {"perplexity": 200.0, "language": group})[0].threshold
 
     assert [threshold(rule, group) for group in ("en", "de", None)] == [100.0, 300.0, 300.0]
     assert [threshold(alone, group) for group in ("en", "de", None)] == [100.0, None, None]

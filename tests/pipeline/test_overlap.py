@@ -6,9 +6,9 @@ from itertools import combinations
 
 import pytest
 
-from pipeline import inspect
 from pipeline.build.build import Build
-from pipeline.overlap import overlap
+from pipeline.questions import why
+from pipeline.questions.overlap import overlap
 from tests.pipeline import questions
 
 
@@ -24,7 +24,7 @@ def failing(build: Build) -> list[tuple[str, list[str]]]:
     return [
         (passage.stage, list(dict.fromkeys(check.rule for check in passage.checks if not check.passed)))
         for name in ids
-        for passage in inspect.why(build, name).passages
+        for passage in why.why(build, name).passages
     ]
 
 

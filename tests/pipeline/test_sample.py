@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import inspect
 from pipeline.build.build import Build
-from pipeline.sample import UnknownRule, sample
+from pipeline.questions import why
+from pipeline.questions.sample import UnknownRule, sample
 from tests.pipeline import questions
 
 RULE = "gopher_repetition.max_duplicate_5gram_characters"
@@ -19,12 +19,12 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 
 @pytest.fixture(scope="module")
-def checks(build: Build) -> dict[str, tuple[str | None, inspect.Check | None, bool]]:
+def checks(build: Build) -> dict[str, tuple[str | None, why.Check | None, bool]]:
     """Of every document the rule that dropped it and its check by RULE."""
     found = {}
     for shard in build.shards():
         for name in build.documents(shard)["id"].to_pylist():
-            told = inspect.why(build, name)
+            told = why.why(build, name)
             mine = [check for passage in told.passages for check in passage.checks if check.rule == RULE]
             alive = bool(mine) and not next(p for p in told.passages if p.stage == "heuristics").dropped_by
             found[name] = (told.dropped_by, mine[0] if mine else None, alive)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pipeline import whatif
 from pipeline.build.build import Build, measure_view
 from pipeline.curation import recipe as recipes
+from pipeline.questions import whatif
 from pipeline.store import files
 from tests.pipeline import building, questions
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pipeline.questions.verify import verify
 from pipeline.store import files
 from pipeline.store.files import DamagedFile, LostFile
-from pipeline.verify import verify
 from tests.training.conftest import make_build, pretrain_section
 from training import extend, publish
 from training.embeddings import embed

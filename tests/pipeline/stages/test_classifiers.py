@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import whatif
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
 from pipeline.curation import recipe as recipes
+from pipeline.questions import whatif
 from pipeline.stages.classifiers import quality, steps, toxicity
 from pipeline.store import files
 from tests.pipeline import building

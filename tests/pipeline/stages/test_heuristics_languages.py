@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from pipeline import inspect, whatif
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
 from pipeline.curation.recipe import Recipe
+from pipeline.questions import whatif, why
 from pipeline.stages.heuristics import stage as heuristics
 from pipeline.stages.heuristics.stage import STAGE, STOP_WORDS, Config
 from pipeline.stages.language import Config as Identification
@@ -304,7 +304,7 @@ def test_why_shows_the_threshold_of_the_language_of_the_document(tmp_path: Path)
     small_build.write_ledger(build, "heuristics", signals)
     shown = {}
     for number, name in enumerate(names):
-        passage = inspect.why(build, f"web/page.jsonl#{number}").passages[-1]
+        passage = why.why(build, f"web/page.jsonl#{number}").passages[-1]
         shown[name] = {check.rule.split(".")[1]: (check.threshold, check.group) for check in passage.checks}
     assert {name: checks["min_words"] for name, checks in shown.items()} == {
         "ru": (20, "ru"), "de": (50, "de"), "en": (50, "en"),

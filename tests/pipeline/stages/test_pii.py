@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import inspect
 from pipeline.build.stage import Batch
 from pipeline.curation.recipe import Recipe
+from pipeline.questions import why
 from pipeline.stages.pii import PLACEHOLDERS, STAGE, Config
 from pipeline.store import files, ledger
 from pipeline.text import spans
@@ -85,7 +85,7 @@ def test_the_corpus_holds_the_placeholder_and_later_stages_measured_it(built):
 def test_the_account_of_bytes_holds_and_why_shows_what_was_replaced(built):
     stages = {entry["stage"]: entry for entry in files.read_json(built.path("funnel.json"))["stages"]}
     first = built.documents(built.shards()[0])["id"][0].as_py()
-    found = inspect.why(built, first)
+    found = why.why(built, first)
     passage = next(passage for passage in found.passages if passage.stage == "pii")
     assert "".join(passage.cuts) == "jane.doe@example.org", "the citation mark inside was cut by C4 before"
     cut = sum(len(address) - len("<MAIL>") for address in ("jane.doe@example.org", "bob@x.org", "eve@y.org"))

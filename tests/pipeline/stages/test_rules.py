@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import inspect, whatif
 from pipeline.build.build import Build
 from pipeline.curation import recipe as recipes
-from pipeline.overlap import overlap
-from pipeline.sample import sample
+from pipeline.questions import whatif, why
+from pipeline.questions.overlap import overlap
+from pipeline.questions.sample import sample
 from pipeline.store import files
 from tests.pipeline import building, questions
 
@@ -47,15 +47,15 @@ def test_each_rule_drops_and_every_document_is_accounted_for(made: Build):
 
 def test_why_shows_the_expression_its_value_and_the_threshold(made: Build):
     found = dropped(made)
-    last = inspect.why(made, found["rules.short"][0]).passages[-1]
+    last = why.why(made, found["rules.short"][0]).passages[-1]
     assert (last.stage, last.dropped_by, last.threshold) == ("rules", "rules.short", 150)
     assert last.value is not None
     assert last.value < 150
-    last = inspect.why(made, found["rules.dense"][0]).passages[-1]
+    last = why.why(made, found["rules.dense"][0]).passages[-1]
     check = next(check for check in last.checks if check.rule == "rules.dense")
     assert (check.signal, check.threshold) == ("characters / word_count", 6.6)
     assert check.value == last.value > 6.6  # type: ignore[operator]
-    last = inspect.why(made, found["rules.german_or_linked"][0]).passages[-1]
+    last = why.why(made, found["rules.german_or_linked"][0]).passages[-1]
     assert (last.value, last.threshold) == (1, 0)
     assert "language == 'de' or ('site2' in url and stop_word_count <= 7)" in last.signals
 

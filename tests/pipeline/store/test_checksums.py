@@ -12,6 +12,7 @@ from pipeline.build import linked_copy
 from pipeline.build.build import Build
 from pipeline.build.lock import locked
 from pipeline.curation import forget_list
+from pipeline.questions.verify import verify
 from pipeline.stages.perplexity import scoring, train_model
 from pipeline.store import checksums, files, shards
 from pipeline.store.files import DamagedFile, LostFile
@@ -19,7 +20,6 @@ from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
-from pipeline.verify import verify
 from tests.pipeline import small_build
 
 

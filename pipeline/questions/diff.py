@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from pipeline import inspect
 from pipeline.build import row_numbers
 from pipeline.build.build import Build
 from pipeline.curation import forget_list
+from pipeline.questions import why
 from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
 
@@ -153,7 +153,7 @@ class _Causes:
         when = "the first build has not" if side else "the second build has not"
         if stage not in there.stages:
             return f"the stage is new; {when} run it" if side else f"the stage is gone; {when} run it"
-        known = [{found.name: found for found in inspect.rules(build, stage)} for build in (here, there)]
+        known = [{found.name: found for found in why.rules(build, stage)} for build in (here, there)]
         if known[0] and rule not in known[1]:
             return "the rule is new" if side else "the rule is gone"
         if known[0] and known[0][rule] != known[1][rule]:
