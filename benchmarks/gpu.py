@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from benchmarks import training
-from training import hardware, peaks
+from training import hardware
+from training.recipe import gpu_peaks
 
 #: objective, preset, sequence length, batch, micro-batch, whether the Trainer can do it
 RUNS = (
@@ -65,7 +66,7 @@ def measured(side: str, run: tuple[Any, ...], toy: bool) -> dict[str, float] | s
 
 def table(toy: bool) -> None:
     name = hardware.device_name(hardware.device())
-    peak = peaks.peak_flops(name)
+    peak = gpu_peaks.peak_flops(name)
     print(f"{name}; peak {peak / 1e12:,.0f} TFLOP/s, bf16" if peak else f"{name}; no peak known, so no MFU")
     row = "{:<15} {:<13} {:>12} {:>12} {:>8} {:>9} {:>10} {:>12} {:>7}"
     print(row.format("objective", "model", "batch", "tokens/s", "MFU", "waiting", "memory", "HF Trainer", "ratio"))

@@ -29,7 +29,7 @@ from pipeline.store import packed_tokens
 from training import loop, models, objectives
 from training.objective import Task
 from training.order import IGNORE
-from training.recipe import PretrainConfig
+from training.recipe.sections import PretrainConfig
 
 STEPS = 3
 TURNS = 2

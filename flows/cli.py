@@ -504,7 +504,7 @@ def serve(
         from flows import serving
         from flows.opening import open_build
         from flows.server import server
-        from training import preflight
+        from training.recipe import preflight
 
         serving.check(cron, timezone)
         opened = open_build(recipe, builds)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined
 
 from pipeline import MillError
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pipeline.build.lock import locked
 from pipeline.build.record import _close_interrupted, _now, _runs, _write
 from pipeline.curation import recipe as recipes
 from pipeline.store import files, recipe_file
-from training.recipe import BuildRecipe, stored
+from training.recipe.sections import BuildRecipe, stored
 
 BUILDS = Path("data/builds")
 

@@ -16,8 +16,9 @@ from pipeline import report as reporting
 from pipeline.build.build import Build
 from pipeline.curation import steps as curation
 from pipeline.tokenization import steps as tokenization
-from training import budget, preflight
-from training.recipe import BuildRecipe
+from training import budget
+from training.recipe import preflight
+from training.recipe.sections import BuildRecipe
 
 Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]
 

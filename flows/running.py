@@ -81,7 +81,7 @@ def run(
     with telling_errors(verbose):
         quiet_prefect(verbose)
         from flows.opening import open_build
-        from training import preflight
+        from training.recipe import preflight
 
         opened = open_build(recipe, builds)
         preflight.check(opened)  # what cannot come to an end is refused before anything starts
@@ -105,9 +105,9 @@ def study(recipe: Path, study: str, workers: int | None, runner: str, builds: Pa
         from flows.ladder import ladder as run_ladder
         from flows.opening import open_build
         from pipeline.report import studies
-        from training import preflight
         from training.ablate import ablation_config
         from training.ladder import ladder_config
+        from training.recipe import preflight
 
         work, check, read, view = {
             "ladder": (run_ladder, ladder_config, studies.ladder, console.ladder_view),

@@ -23,7 +23,7 @@ from pipeline.curation import recipe as recipes
 from pipeline.store import messages
 from training import processes
 from training.pretrain import pretrain
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 
 def main(arguments: list[str]) -> int:

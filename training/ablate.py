@@ -28,7 +28,7 @@ from training import hardware, objectives
 from training import pretrain as pretraining
 from training.models import Vocabulary
 from training.objective import Task
-from training.recipe import AblationConfig, BuildRecipe, PretrainConfig
+from training.recipe.sections import AblationConfig, BuildRecipe, PretrainConfig
 
 VERSION = 1
 LEVEL = 0.95

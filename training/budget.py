@@ -15,8 +15,9 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.text.formats import short
-from training import peaks, scaling
-from training.recipe import BudgetConfig, BuildRecipe
+from training import scaling
+from training.recipe import gpu_peaks
+from training.recipe.sections import BudgetConfig, BuildRecipe
 
 #: Times beyond what a law was fitted to from which on its predictions are warned of: a decade.
 FAR = 10.0
@@ -63,7 +64,7 @@ class Run:
     @property
     def utilisation(self) -> float | None:
         """The share of the device's peak that was measured; None where the peak or the speed is not known."""
-        peak = peaks.peak_flops(self.device)
+        peak = gpu_peaks.peak_flops(self.device)
         if not peak or not self.tokens_per_second:
             return None
         flops = scaling.compute(self.matrices_and_head, 1)
@@ -225,7 +226,7 @@ def warnings(run: Run) -> Iterator[str]:
 
 def hours_on(config: BudgetConfig, operations: float, measured: float | None) -> float | None:
     """Hours of ``config.gpu`` for so many operations, at the utilisation that was measured, or else the config's."""
-    peak = peaks.peak_flops(config.gpu)
+    peak = gpu_peaks.peak_flops(config.gpu)
     return operations / (peak * (measured or config.utilisation)) / 3600 if peak else None
 
 

@@ -27,8 +27,8 @@ from pipeline.store import files
 from training import baselines, card, hardware, loop, models, noise, pretrain, publish, scores, tasks
 from training.embeddings import classify
 from training.objective import Batch
-from training.presets import dropout_fields
-from training.recipe import BuildRecipe, FinetuneConfig
+from training.recipe.model_shapes import dropout_fields
+from training.recipe.sections import BuildRecipe, FinetuneConfig
 from training.tasks import LabelledTask
 
 VERSION = 2

@@ -21,7 +21,7 @@ from numba import njit
 from pipeline.store.packed_tokens import PackedTokens
 from training import noise
 from training.order import NOTHING, Layout, Order, SentenceWindows, TooFewTokens, Windows
-from training.recipe import PretrainConfig
+from training.recipe.sections import PretrainConfig
 
 
 class _Plan(NamedTuple):

@@ -27,7 +27,7 @@ from training import fitting, models, noise, objectives, plans
 from training.fitting import Parabola, Runs
 from training.models import Vocabulary
 from training.objective import Task
-from training.recipe import BuildRecipe, LadderConfig, PretrainConfig
+from training.recipe.sections import BuildRecipe, LadderConfig, PretrainConfig
 from training.scaling import Law
 
 VERSION = 2

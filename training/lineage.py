@@ -23,7 +23,7 @@ from training import noise, objectives
 from training.models import Vocabulary
 from training.objective import Objective, Task
 from training.order import Reader, Windows
-from training.recipe import PretrainConfig, stored
+from training.recipe.sections import PretrainConfig, stored
 
 WINDOW = 50  # steps whose median a loss is compared with
 SHOWN = 5  # spikes, and documents of each

@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from pipeline import MillError
 from pipeline.store import files
 from training import checkpoint as checkpoints
-from training import hardware, noise, peaks, processes
+from training import hardware, noise, processes
 from training.checkpoint import Checkpoint
 from training.log import Log, Metrics
 from training.objective import Batch
-from training.recipe import OptimiserConfig
+from training.recipe import gpu_peaks
+from training.recipe.sections import OptimiserConfig
 
 #: Called with (steps done, steps in all, the latest metrics).
 Progress = Callable[[int, int, Metrics], None]
@@ -198,7 +199,7 @@ class _Run:
         self.optimiser = make_optimiser(self.model, plan.optimiser)
         self.forward = torch.compile(self.module, dynamic=False) if plan.compile else self.module
         self.dtype = hardware.autocast_dtype(plan.precision, self.device)  # type: ignore[arg-type]
-        self.peak = peaks.peak_flops(hardware.device_name(self.device))
+        self.peak = gpu_peaks.peak_flops(hardware.device_name(self.device))
         self.state = State()
         self.kept = checkpoints.found(plan.folder, plan.made_by, plan.steps)
         if self.kept:

@@ -22,7 +22,7 @@ from transformers.models.auto import modeling_auto
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
 from training import attention
-from training.presets import Shape, dropout_fields
+from training.recipe.model_shapes import Shape, dropout_fields
 
 #: What a vocabulary is padded to, so that the head's matrix fits the hardware's tiles.
 VOCABULARY_MULTIPLE = 64

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from pipeline.store.packed_tokens import PackedTokens
 from training.models import Vocabulary
 from training.order import Reader, Windows
-from training.recipe import PretrainConfig
+from training.recipe.sections import PretrainConfig
 
 
 @dataclass(frozen=True)

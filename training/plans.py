@@ -19,11 +19,12 @@ from pipeline.build.build import Build
 from pipeline.report import tokens
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import budget, models, objectives, presets
+from training import budget, models, objectives
 from training.budget import Corpus, Run
 from training.models import Vocabulary
 from training.objective import Task
-from training.recipe import BudgetConfig, BuildRecipe, PretrainConfig, stored
+from training.recipe import model_shapes
+from training.recipe.sections import BudgetConfig, BuildRecipe, PretrainConfig, stored
 
 #: What a corpus alone is held against.
 DEFAULT = "gpt2"
@@ -119,7 +120,7 @@ def _text(build: Build) -> _Text:
 
 def _of_text(text: _Text, config: BudgetConfig) -> dict[str, Any]:
     """The budget of GPT-2 with its own 50,257 entries and 1,024 positions, whatever tokenizers the build has."""
-    sizes = count(presets.shape_of(DEFAULT), Vocabulary(50_257), 1024)  # as published
+    sizes = count(model_shapes.shape_of(DEFAULT), Vocabulary(50_257), 1024)  # as published
     run = Run(*sizes, 1024, max(1, round(sizes[0] * config.tokens_per_parameter)))
     return {**budget.entry(DEFAULT, None, text.corpus, run, config), "estimated": True, "assumed": text.assumed}
 
@@ -165,7 +166,7 @@ class Sizes(NamedTuple):
     width: int
 
 
-def count(shape: presets.Shape, vocabulary: Vocabulary, length: int) -> Sizes:
+def count(shape: model_shapes.Shape, vocabulary: Vocabulary, length: int) -> Sizes:
     """The sizes of a model of ``shape``, without making its weights.
 
     As it is published: with an embedding for each entry of ``vocabulary``, and none for padding.

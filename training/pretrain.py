@@ -39,7 +39,7 @@ from training import (
 from training.models import Vocabulary
 from training.objective import Batch, Objective, Task
 from training.order import Reader, TooFewTokens, Windows
-from training.recipe import BuildRecipe, PretrainConfig
+from training.recipe.sections import BuildRecipe, PretrainConfig
 
 VERSION = 1
 

@@ -17,7 +17,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.store import checksums, files
-from training import models, presets
+from training import models
+from training.recipe import model_shapes
 
 #: Raised when the same trained weights would be published otherwise; nothing is trained again for it.
 VERSION = 1
@@ -49,7 +50,7 @@ def tokenizer_config(said: Mapping[str, Any], config: PreTrainedConfig) -> dict[
     What no token is named for is padded with the end token: it is masked out, so any does.
     """
     found = dict(said)
-    if config.model_type in presets.FIELDS:
+    if config.model_type in model_shapes.FIELDS:
         typed = ["token_type_ids"] if config.model_type in _TYPED else []
         found["model_input_names"] = ["input_ids", *typed, "attention_mask"]
     if (length := models.positions(config)) is not None:

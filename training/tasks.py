@@ -20,7 +20,7 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
 from training import noise
-from training.recipe import FinetuneConfig
+from training.recipe.sections import FinetuneConfig
 
 _WORD = re.compile(r"\w+")
 

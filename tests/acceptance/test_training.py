@@ -25,7 +25,7 @@ from training.models import Vocabulary
 from training.objective import Task
 from training.order import IGNORE
 from training.pretrain import held_out, pretrain
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 ENCODER = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256}
 SHAPES = {

@@ -12,7 +12,7 @@ from rich.console import Console
 from flows import console, fields
 from pipeline import MillError
 from pipeline.sources import Source
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 KINDS = ["csv", "environment", "hub", "jsonl", "parquet", "text", "warc"]
 

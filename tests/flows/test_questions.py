@@ -15,7 +15,7 @@ from pipeline.questions import forget
 from pipeline.store import files
 from tests.flows.conftest import mill
 from tests.pipeline import building, questions
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pipeline.sources.base import NoFiles, find_files
 from pipeline.sources.jsonl import Jsonl
 from pipeline.store import files, messages
 from tests.pipeline import building
-from training.recipe import BuildRecipe, stored
+from training.recipe.sections import BuildRecipe, stored
 
 SECRET = "s3cr3tHush"
 

@@ -14,7 +14,7 @@ import yaml
 from pipeline.curation import recipe as recipes
 from pipeline.curation.recipe import WrongRecipe
 from pipeline.store import recipe_file
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 BASE = "name: mine\nsources:\n- {name: web, kind: jsonl, path: /data/x.jsonl}\n"
 RECIPES = sorted(Path("data/recipes").glob("*.yaml"))

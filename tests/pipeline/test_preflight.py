@@ -15,8 +15,8 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
-from training import preflight as training_preflight
-from training.recipe import BuildRecipe
+from training.recipe import preflight as training_preflight
+from training.recipe.sections import BuildRecipe
 
 
 def build_of(folder: Path, root: Path | None = None, **sections: Any) -> Build[BuildRecipe]:

@@ -16,7 +16,7 @@ from pipeline.build.build import Build
 from pipeline.store import files, packed_tokens
 from training.models import Vocabulary
 from training.pretrain import pretrain
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 NAMES = ("cat", "dog", "bird", "fish")
 VERBS = ("sees", "likes", "hears", "follows")

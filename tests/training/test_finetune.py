@@ -18,7 +18,7 @@ from tests.training.conftest import make_build, pretrain_section
 from training import tasks
 from training.finetune import Encoded, batch, finetune
 from training.pretrain import pretrain
-from training.recipe import BuildRecipe, FinetuneConfig
+from training.recipe.sections import BuildRecipe, FinetuneConfig
 
 SETTINGS = {
     **{"name": "family", "base": "mlm", "label": "domain", "smallest_class": 10, "sequence_length": 32},

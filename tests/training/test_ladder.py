@@ -16,7 +16,7 @@ from training import ladder, models, objectives
 from training.models import Vocabulary
 from training.objective import Task
 from training.pretrain import pretrain
-from training.recipe import BuildRecipe, LadderConfig
+from training.recipe.sections import BuildRecipe, LadderConfig
 from training.scaling import Law
 
 SECTION: dict[str, Any] = {

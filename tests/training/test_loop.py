@@ -13,9 +13,9 @@ from torch import nn
 from tests.training.conftest import make_build, pretrain_section
 from training import checkpoint, loop
 from training.objective import Batch
-from training.options import OBJECTIVES
 from training.pretrain import pretrain
-from training.recipe import OptimiserConfig
+from training.recipe.objectives import OBJECTIVES
+from training.recipe.sections import OptimiserConfig
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -22,7 +22,7 @@ from transformers.activations import ACT2FN
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
 from training import models
-from training.presets import PRESETS, shape_of
+from training.recipe.model_shapes import PRESETS, shape_of
 
 PUBLISHED = [
     (GPT2LMHeadModel, "gpt2", 50257, 1024, 124_439_808),

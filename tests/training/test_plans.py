@@ -15,7 +15,7 @@ from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import TINY, make_build, pretrain_section, recipe
 from training import plans, scaling
 from training.pretrain import pretrain
-from training.recipe import BudgetConfig
+from training.recipe.sections import BudgetConfig
 
 RAW, CURATED = 40_000, 30_000
 

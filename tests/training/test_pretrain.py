@@ -12,8 +12,8 @@ from transformers import AutoModel, AutoTokenizer
 from pipeline import MillError
 from pipeline.store import files
 from tests.training.conftest import make_build, pretrain_section
-from training.options import OBJECTIVES
 from training.pretrain import pretrain
+from training.recipe.objectives import OBJECTIVES
 
 
 @pytest.fixture

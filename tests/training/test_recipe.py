@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pipeline import MillError
 from pipeline.curation import recipe as recipes
 from tests.training.conftest import TINY, TRAINED, make_build, pretrain_section, recipe
-from training.options import OBJECTIVES, PAIRED, ROLES, SECTIONS
-from training.recipe import BuildRecipe, PretrainConfig, stored
+from training.recipe.objectives import OBJECTIVES, PAIRED, ROLES, SECTIONS
+from training.recipe.sections import BuildRecipe, PretrainConfig, stored
 
 RECIPES = sorted(Path("data/recipes").glob("*.yaml"))
 STAGES = (

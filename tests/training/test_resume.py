@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from pipeline.build.build import Build
 from tests.training.conftest import make_build, pretrain_section
 from training import loop, noise
-from training.options import OBJECTIVES
 from training.pretrain import pretrain
-from training.recipe import BuildRecipe
+from training.recipe.objectives import OBJECTIVES
+from training.recipe.sections import BuildRecipe
 
 
 class Killed(BaseException):

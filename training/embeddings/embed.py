@@ -25,7 +25,7 @@ from training import hardware, loop, models, noise, pretrain, publish
 from training.embeddings import elmo, glove, word2vec, words
 from training.embeddings.words import WordCounts
 from training.objective import Batch
-from training.recipe import BuildRecipe, EmbeddingConfig
+from training.recipe.sections import BuildRecipe, EmbeddingConfig
 
 VERSION = 1
 

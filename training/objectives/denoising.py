@@ -24,8 +24,8 @@ from pipeline.store.packed_tokens import PackedTokens
 from training import masking, models, noise, runs, seq2seq
 from training.fitted import arrange
 from training.objective import Batch, Objective, Task
-from training.options import DenoisingConfig
 from training.order import IGNORE, NOTHING, Reader, SentenceWindows, Windows
+from training.recipe.objectives import DenoisingConfig
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:

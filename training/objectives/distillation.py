@@ -29,8 +29,8 @@ from pipeline.store.packed_tokens import PackedTokens
 from training import extend, masking, models
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm
-from training.options import DistillationConfig
 from training.order import IGNORE, NOTHING, Windows
+from training.recipe.objectives import DistillationConfig
 
 #: DistilBERT's names for BERT's parts.
 _RENAMED = {

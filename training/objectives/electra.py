@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from training import masking, models, noise, options
+from training import masking, models, noise
 from training.objective import Batch, Objective, Task
 from training.objectives import mlm
 from training.order import IGNORE, NOTHING, Windows
+from training.recipe import objectives
 
 MASKED = 0.85  # the rest stays
 
@@ -44,7 +45,7 @@ def configurations(task: Task) -> tuple[ElectraConfig, ElectraConfig]:
     """Of the generator and the discriminator. The generator has as many layers, and heads of the same width."""
     shape, share = task.config.shape, task.config.electra.generator
     config = models.configuration(shape, task.vocabulary, task.config.sequence_length)
-    smaller = options.generator_sizes(task.config.name, shape, share)
+    smaller = objectives.generator_sizes(task.config.name, shape, share)
     return cast(ElectraConfig, type(config)(**{**config.to_dict(), **smaller})), cast(ElectraConfig, config)
 
 

@@ -17,7 +17,7 @@ from training.embeddings import words
 from training.embeddings.embed import embed, load_vectors, load_words
 from training.finetune import finetune
 from training.pretrain import pretrain
-from training.recipe import BuildRecipe
+from training.recipe.sections import BuildRecipe
 
 SMALL = {
     "cbow": {"dimensions": 8, "epochs": 30, "thinning": 1.0},

@@ -13,7 +13,7 @@ from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
 from training import models, objectives
 from training.objective import Batch, Task
-from training.recipe import PretrainConfig
+from training.recipe.sections import PretrainConfig
 
 
 @pytest.fixture(scope="session")

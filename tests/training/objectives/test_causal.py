@@ -11,7 +11,7 @@ from training import models
 from training.objective import Batch, Task
 from training.objectives import causal
 from training.order import IGNORE
-from training.recipe import PretrainConfig
+from training.recipe.sections import PretrainConfig
 
 
 def task(architecture: str = "gpt2", length: int = 32) -> Task:

@@ -11,8 +11,8 @@ from tests.training.conftest import SPECIAL
 from tests.training.objectives.conftest import read, task, tensors
 from training import runs
 from training.objectives import denoising
-from training.options import DenoisingConfig
 from training.order import IGNORE, NOTHING
+from training.recipe.objectives import DenoisingConfig
 
 MASK = SPECIAL["mask"]
 TEXT = np.arange(1000, 1100)

@@ -12,9 +12,9 @@ from tests.training.objectives.conftest import read, task, tensors
 from training import models
 from training.objective import Task
 from training.objectives import electra
-from training.options import ElectraConfig
 from training.order import IGNORE, NOTHING
-from training.presets import PRESETS
+from training.recipe.model_shapes import PRESETS
+from training.recipe.objectives import ElectraConfig
 
 
 def one_document(documents) -> tuple[electra.Electra, dict[str, Tensor]]:

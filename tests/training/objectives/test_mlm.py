@@ -10,7 +10,7 @@ from training import masking, models
 from training.objective import Batch, Task
 from training.objectives import mlm
 from training.order import IGNORE, NOTHING, Reader, Windows
-from training.recipe import PretrainConfig
+from training.recipe.sections import PretrainConfig
 
 CLS, SEP, MASK = SPECIAL["cls"], SPECIAL["sep"], SPECIAL["mask"]
 

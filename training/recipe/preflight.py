@@ -11,7 +11,7 @@ from pipeline.sources import READERS, Csv, Jsonl, Source, Text
 from pipeline.sources.base import RecordConfig
 from pipeline.sources.reading import COMPRESSED
 from pipeline.store import files
-from training.recipe import BuildRecipe, FinetuneConfig
+from training.recipe.sections import BuildRecipe, FinetuneConfig
 
 
 def check(build: Build[BuildRecipe]) -> None:

@@ -13,7 +13,7 @@ from pipeline.curation.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.store import files
 from pipeline.store.recipe_file import Config, Misfit
-from training import options, peaks, presets
+from training.recipe import gpu_peaks, model_shapes, objectives
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -79,7 +79,7 @@ class RunConfig(Config):
         return {**kept, "optimiser": optimiser}
 
 
-class PretrainConfig(RunConfig, options.ObjectiveConfig):
+class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     """One model, pretrained on the packed tokens of one tokenizer. Say how long by one of steps, tokens, epochs."""
 
     name: Annotated[Name, Field(description="name of the model, and of its folder")]
@@ -108,7 +108,7 @@ class PretrainConfig(RunConfig, options.ObjectiveConfig):
     @field_validator("model")
     @classmethod
     def _model_is_known(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
-        presets.shape_of(model)
+        model_shapes.shape_of(model)
         return model
 
     @model_validator(mode="after")
@@ -119,12 +119,12 @@ class PretrainConfig(RunConfig, options.ObjectiveConfig):
 
     @model_validator(mode="after")
     def _objective_fits_model(self) -> PretrainConfig:
-        options.check(self, self.name, self.shape)
+        objectives.check(self, self.name, self.shape)
         return self
 
     @property
-    def shape(self) -> presets.Shape:
-        return presets.shape_of(self.model)
+    def shape(self) -> model_shapes.Shape:
+        return model_shapes.shape_of(self.model)
 
 
 class FinetuneConfig(RunConfig):
@@ -255,8 +255,8 @@ class AblationConfig(RunConfig):
     @field_validator("model")
     @classmethod
     def _model_is_causal(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
-        if presets.shape_of(model)["type"] not in options.OBJECTIVES["causal"]:
-            raise MillError(f"ablation trains causal models: {', '.join(options.OBJECTIVES['causal'])}")
+        if model_shapes.shape_of(model)["type"] not in objectives.OBJECTIVES["causal"]:
+            raise MillError(f"ablation trains causal models: {', '.join(objectives.OBJECTIVES['causal'])}")
         return model
 
 
@@ -276,8 +276,8 @@ class BudgetConfig(Config):
     @field_validator("gpu")
     @classmethod
     def _gpu_is_known(cls, gpu: str) -> str:
-        if peaks.peak_flops(gpu) is None:
-            raise MillError(f"no peak is known for {gpu!r}; known: {', '.join(peaks.PEAKS)}")
+        if gpu_peaks.peak_flops(gpu) is None:
+            raise MillError(f"no peak is known for {gpu!r}; known: {', '.join(gpu_peaks.PEAKS)}")
         return gpu
 
 
@@ -315,7 +315,7 @@ class BuildRecipe(Recipe):
             _can(roles, self.ladder.tokenizer, "causal", self.ladder.family, "ladder", "tokenizer")
         if self.ablation is not None:
             _require(self.ablation.tokenizer, tokenizers, "ablation", "tokenizer")
-            kind = presets.shape_of(self.ablation.model)["type"]
+            kind = model_shapes.shape_of(self.ablation.model)["type"]
             _can(roles, self.ablation.tokenizer, "causal", kind, "ablation", "tokenizer")
         for at, run in enumerate(self.finetune):
             self._base_is_an_encoder(at, run)
@@ -331,11 +331,11 @@ class BuildRecipe(Recipe):
         """And takes sequences as long as the run's."""
         _require(run.base, [base.name for base in self.pretrain], "finetune", at, "base")
         base = next(base for base in self.pretrain if base.name == run.base)
-        if base.objective not in options.ENCODERS:
-            encoders = ", ".join(base.name for base in self.pretrain if base.objective in options.ENCODERS)
+        if base.objective not in objectives.ENCODERS:
+            encoders = ", ".join(base.name for base in self.pretrain if base.objective in objectives.ENCODERS)
             raise Misfit(
                 f"base {run.base!r} is trained by {base.objective!r}, and a classifier needs an encoder"
-                f" ({', '.join(options.ENCODERS)}); take {encoders or 'a run of one of these objectives'}",
+                f" ({', '.join(objectives.ENCODERS)}); take {encoders or 'a run of one of these objectives'}",
                 *("finetune", at, "base"),
             )
         if run.sequence_length > base.sequence_length:
@@ -367,8 +367,8 @@ def _student_fits(student: PretrainConfig, teacher: PretrainConfig, *field: str 
     kinds = teacher.shape["type"], student.shape["type"]
     if kinds[0] != kinds[1] and kinds != ("bert", "distilbert"):
         raise Misfit(f"a {kinds[1]} student has no {kinds[0]} teacher; take a teacher of bert", *field, "model")
-    layers, *sizes = presets.size_of(student.shape)
-    taught, *wanted = presets.size_of(teacher.shape)
+    layers, *sizes = model_shapes.size_of(student.shape)
+    taught, *wanted = model_shapes.size_of(teacher.shape)
     if sizes != wanted or layers > taught or student.sequence_length > teacher.sequence_length:
         raise Misfit(
             f"width, heads, inner width {sizes}, {layers} layers and sequence_length {student.sequence_length} must be"
@@ -381,7 +381,7 @@ def _student_fits(student: PretrainConfig, teacher: PretrainConfig, *field: str 
 
 def _can(roles: Mapping[str, Collection[str]], tokenizer: str, objective: str, kind: str, *field: str | int) -> None:
     """Raise Misfit, which names ``field``, where ``tokenizer`` lacks a special token that ``objective`` needs."""
-    if lacking := options.lacking(objective, kind, roles[tokenizer]):
+    if lacking := objectives.lacking(objective, kind, roles[tokenizer]):
         raise Misfit(
             f"objective {objective!r} of a {kind} model needs a tokenizer with a {' or '.join(lacking)} token, and"
             f" {tokenizer!r} has {', '.join(roles[tokenizer]) or 'none'}; add it to its `special_tokens`, or name"
