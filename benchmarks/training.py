@@ -26,9 +26,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from pipeline.store import packed_tokens
-from training import loop, models, objectives
+from training import loop, objectives
+from training.batches import vocabulary
+from training.batches.windows import IGNORE
 from training.objective import Task
-from training.order import IGNORE
 from training.recipe.sections import PretrainConfig
 
 STEPS = 3
@@ -85,7 +86,7 @@ def prepare(objective: str, preset: str, length: int, batch: int, micro: int, pr
         steps=STEPS,
         precision=precision,  # type: ignore[arg-type]
     )
-    return Task(config, models.Vocabulary(VOCABULARY, **SPECIAL), 0)
+    return Task(config, vocabulary.Vocabulary(VOCABULARY, **SPECIAL), 0)
 
 
 def ours(task: Task, tokens: packed_tokens.PackedTokens, folder: str) -> dict[str, float]:

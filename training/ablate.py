@@ -26,7 +26,7 @@ from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import hardware, objectives
 from training import pretrain as pretraining
-from training.models import Vocabulary
+from training.batches.vocabulary import Vocabulary
 from training.objective import Task
 from training.recipe.sections import AblationConfig, BuildRecipe, PretrainConfig
 

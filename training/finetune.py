@@ -24,9 +24,10 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import baselines, card, hardware, loop, models, noise, pretrain, publish, scores, tasks
+from training import baselines, card, hardware, loop, models, pretrain, publish, scores, tasks
+from training.batches import random_streams
+from training.batches.batch import Batch
 from training.embeddings import classify
-from training.objective import Batch
 from training.recipe.model_shapes import dropout_fields
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 from training.tasks import LabelledTask
@@ -61,7 +62,7 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     files.check_folder(base)
     tokenizer = Tokenizer.from_file(str(files.local(files.join(base, "tokenizer.json"))))
     tokenizer.enable_truncation(config.sequence_length)
-    model = classifier(base, task.labels, config.dropout, noise.seed("classifier", seed))
+    model = classifier(base, task.labels, config.dropout, random_streams.seed("classifier", seed))
     train, test = (encode(tokenizer, side.texts, model.config.pad_token_id or 0) for side in (task.train, task.test))
     steps = math.ceil(len(train.tokens) * config.epochs / config.batch_size)
     order = Shuffled(len(train.tokens), config.batch_size, seed)
@@ -146,7 +147,9 @@ class Shuffled:
         return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
 
     def _order(self, epoch: int) -> np.ndarray:
-        return np.argsort(noise.generator("examples", self.seed, epoch=epoch).random(self.count), kind="stable")
+        return np.argsort(
+            random_streams.generator("examples", self.seed, epoch=epoch).random(self.count), kind="stable"
+        )
 
 
 def batch(data: Encoded, labels: np.ndarray, rows: np.ndarray) -> Batch:

@@ -23,9 +23,10 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import fitting, models, noise, objectives, plans
+from training import fitting, models, objectives, plans
+from training.batches import random_streams
+from training.batches.vocabulary import Vocabulary
 from training.fitting import Parabola, Runs
-from training.models import Vocabulary
 from training.objective import Task
 from training.recipe.sections import BuildRecipe, LadderConfig, PretrainConfig
 from training.scaling import Law
@@ -169,7 +170,7 @@ def analyse(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, A
     """
     runs = _runs(rows)
     law = fitting.fit_law(runs)
-    laws = fitting.bootstrap_laws(runs, law, config.bootstrap, noise.seed("ladder", 0))
+    laws = fitting.bootstrap_laws(runs, law, config.bootstrap, random_streams.seed("ladder", 0))
     constants = ("E", "A", "B", "alpha", "beta")
     largest = max(row["compute"] for row in rows)
     isoflop = _isoflop(rows, config)
@@ -289,7 +290,7 @@ def _isoflop(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, 
         x, y = (np.array([entry[name] for entry in bracketed]) for name in ("compute", "parameters"))
         exponent = fitting.fit_power(x, y)[1]
         kept = [(compute, runs) for compute, runs in groups if any(entry["compute"] == compute for entry in bracketed)]
-        band = fitting.interval(fitting.bootstrap_exponents(kept, config.bootstrap, noise.seed("isoflop", 0)))
+        band = fitting.interval(fitting.bootstrap_exponents(kept, config.bootstrap, random_streams.seed("isoflop", 0)))
     return {"curves": curves, "exponent": exponent, "exponent_interval": band}
 
 

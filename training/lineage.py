@@ -1,6 +1,6 @@
 """From a step of a run back to the documents that it saw, and from a jump of the loss to what caused it.
 
-The order of a run is a pure function of its seed (training.order), so nothing was written down while it trained.
+The order of a run is a pure function of its seed (training.batches.windows), so nothing was written down while it trained.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import noise, objectives
-from training.models import Vocabulary
+from training import objectives
+from training.batches import random_streams
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import Reader, Windows
 from training.objective import Objective, Task
-from training.order import Reader, Windows
 from training.recipe.sections import PretrainConfig, stored
 
 WINDOW = 50  # steps whose median a loss is compared with
@@ -56,7 +57,7 @@ class Lineage:
 
     def __init__(self, objective: Objective, task: Task, packed: PackedTokens, tokenizer: str) -> None:
         self.task, self.packed = task, packed
-        self.order: Reader = objective.order(task, packed, noise.seed("order", task.seed), True)
+        self.order: Reader = objective.order(task, packed, random_streams.seed("order", task.seed), True)
         files.check(files.join(tokenizer, "tokenizer.json"))
         self.tokenizer = Tokenizer.from_file(str(files.local(files.join(tokenizer, "tokenizer.json"))))
 

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from pipeline import MillError
 from pipeline.store import files
 from training import checkpoint as checkpoints
-from training import hardware, noise, processes
+from training import hardware, processes
+from training.batches import random_streams
+from training.batches.batch import Batch
 from training.checkpoint import Checkpoint
 from training.log import Log, Metrics
-from training.objective import Batch
 from training.recipe import gpu_peaks
 from training.recipe.sections import OptimiserConfig
 
@@ -259,7 +260,7 @@ class _Run:
     def _step(self, made: tuple[Batch, dict[str, Tensor]]) -> None:
         plan, state, (batch, tensors) = self.plan, self.state, made
         rank = (self.processes.rank,) if self.processes.rank else ()
-        torch.manual_seed(noise.seed("dropout", plan.seed, state.step, *rank))
+        torch.manual_seed(random_streams.seed("dropout", plan.seed, state.step, *rank))
         rate = learning_rate(plan.optimiser, state.step, plan.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate

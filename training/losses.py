@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.order import IGNORE
+from training.batches.windows import IGNORE
 
 CHUNK = 4096  # rows of logits at a time
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pipeline import MillError
 from training import runs
-from training.models import Vocabulary
-from training.order import IGNORE, NOTHING, Layout, Windows
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import IGNORE, NOTHING, Layout, Windows
 
 
 def layout(objective: str, vocabulary: Vocabulary) -> Layout:

@@ -15,21 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training.models import Vocabulary
-from training.order import Reader, Windows
+from training.batches.batch import Batch
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import Reader, Windows
 from training.recipe.sections import PretrainConfig
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples as arrays whose first axis is the sequence, and for each part of the loss what its sum is divided by.
-
-    ``tokens`` counts the tokens of documents in it, without padding.
-    """
-
-    arrays: Mapping[str, np.ndarray]
-    counts: Mapping[str, int]
-    tokens: int
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from pipeline.report import tokens
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import budget, models, objectives
+from training.batches.vocabulary import Vocabulary
 from training.budget import Corpus, Run
-from training.models import Vocabulary
 from training.objective import Task
 from training.recipe import model_shapes
 from training.recipe.sections import BudgetConfig, BuildRecipe, PretrainConfig, stored

@@ -22,23 +22,12 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import (
-    budget,
-    card,
-    checkpoint,
-    hardware,
-    lineage,
-    loop,
-    models,
-    noise,
-    objectives,
-    processes,
-    publish,
-    unigram,
-)
-from training.models import Vocabulary
-from training.objective import Batch, Objective, Task
-from training.order import Reader, TooFewTokens, Windows
+from training import budget, card, checkpoint, hardware, lineage, loop, models, objectives, processes, publish, unigram
+from training.batches import random_streams
+from training.batches.batch import Batch
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import Reader, TooFewTokens, Windows
+from training.objective import Objective, Task
 from training.recipe.sections import BuildRecipe, PretrainConfig
 
 VERSION = 1
@@ -78,7 +67,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         return current
 
     task = objective.informed(Task(config, Vocabulary.of(train), seed, teacher), train, tokenizer)
-    order = objective.order(task, train, noise.seed("order", seed), True)
+    order = objective.order(task, train, random_streams.seed("order", seed), True)
     steps = count_steps(config, order)
     module = objective.create(task)
     model = objective.checkpoint(module)
@@ -236,7 +225,7 @@ def held_out(
 
     Each document is there once, or, with ``repeat``, as often as ``packed`` says.
     """
-    order = objective.order(task, packed, noise.seed("held out"), repeat)
+    order = objective.order(task, packed, random_streams.seed("held out"), repeat)
     windows, rows = order.head(task.config.eval_tokens)
     size = {
         "documents": len(rows),
@@ -254,7 +243,7 @@ def frequencies(objective: Objective, task: Task, train: PackedTokens, heldout: 
     measure, part = objective.per_byte or ("", None)
     if measure not in ("bits_per_byte", "masked_bits_per_byte"):
         return {"unigram_loss": None, "unigram_part": None}
-    _, rows = objective.order(task, heldout, noise.seed("held out"), False).head(task.config.eval_tokens)
+    _, rows = objective.order(task, heldout, random_streams.seed("held out"), False).head(task.config.eval_tokens)
     left_out = [] if part == "causal" else task.vocabulary.special
     return {"unigram_loss": unigram.loss(train, heldout, rows, left_out), "unigram_part": part}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training import noise
+from training.batches import random_streams
 
 RESAMPLES = 2_000
 
@@ -50,7 +50,7 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
 
 def resamples(groups: int) -> np.ndarray:
     """How often each group is drawn in each resample: float64 [RESAMPLES, groups]; always the same."""
-    draw = noise.generator("bootstrap", groups)
+    draw = random_streams.generator("bootstrap", groups)
     return draw.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES).astype(np.float64)
 
 

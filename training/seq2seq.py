@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from transformers.models.bart.modeling_bart import BartLearnedPositionalEmbedding
 
 from training import attention, models
+from training.batches.windows import IGNORE, NOTHING
 from training.losses import linear_cross_entropy
-from training.order import IGNORE, NOTHING
 
 
 class _Placed(BartLearnedPositionalEmbedding):

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
-from training import noise
+from training.batches import random_streams
 from training.recipe.sections import FinetuneConfig
 
 _WORD = re.compile(r"\w+")
@@ -173,4 +173,4 @@ def cut_words(text: str, words: frozenset[str]) -> str:
 
 def _place(seed: int, purpose: str, key: str) -> float:
     """Where ``key`` falls in [0, 1)."""
-    return noise.seed("task", purpose, seed, key) / (1 << 63)
+    return random_streams.seed("task", purpose, seed, key) / (1 << 63)

@@ -14,8 +14,8 @@ from pipeline.store import packed_tokens
 from pipeline.tokenization import pack
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import references
-from training.fitted import FittedOrder
-from training.order import Layout
+from training.batches.best_fit import FittedOrder
+from training.batches.windows import Layout
 
 END = 50_256
 

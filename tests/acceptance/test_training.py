@@ -21,9 +21,9 @@ from pipeline.tokenization.formats.folder import save
 from pipeline.tokenization.training import counts, train
 from tests.training.conftest import END, SPECIAL, make_build, pack, pretrain_section, write_tokenizer
 from training import objectives
-from training.models import Vocabulary
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import IGNORE
 from training.objective import Task
-from training.order import IGNORE
 from training.pretrain import held_out, pretrain
 from training.recipe.sections import BuildRecipe
 

@@ -14,7 +14,7 @@ from tokenizers.models import BPE
 
 from pipeline.build.build import Build
 from pipeline.store import files, packed_tokens
-from training.models import Vocabulary
+from training.batches.vocabulary import Vocabulary
 from training.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.conftest import END, pack, sentences
-from training.fitted import FittedOrder, best_fit, cut
-from training.order import NOTHING, Layout, Order, TooFewTokens
+from training.batches.best_fit import FittedOrder, best_fit, cut
+from training.batches.windows import NOTHING, Layout, Order, TooFewTokens
 
 
 @pytest.fixture(scope="module")

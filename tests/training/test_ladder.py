@@ -13,7 +13,7 @@ from pipeline.build.build import Build
 from pipeline.store import files
 from tests.training.conftest import recipe
 from training import ladder, models, objectives
-from training.models import Vocabulary
+from training.batches.vocabulary import Vocabulary
 from training.objective import Task
 from training.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, LadderConfig

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.training.conftest import make_build, pretrain_section
 from training import checkpoint, loop
-from training.objective import Batch
+from training.batches.batch import Batch
 from training.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import OptimiserConfig

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from training.batches.windows import IGNORE
 from training.losses import linear_cross_entropy
-from training.order import IGNORE
 
 
 def leaves(bias: bool) -> list[torch.Tensor]:

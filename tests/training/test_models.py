@@ -22,6 +22,7 @@ from transformers.activations import ACT2FN
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
 from training import models
+from training.batches.vocabulary import Vocabulary
 from training.recipe.model_shapes import PRESETS, shape_of
 
 PUBLISHED = [
@@ -44,7 +45,7 @@ PUBLISHED = [
 def test_published_parameter_counts(
     kind: type[PreTrainedModel], preset: str, size: int, positions: int, parameters: int
 ) -> None:
-    known = models.Vocabulary(size, bos=0, eos=1, pad=1)
+    known = Vocabulary(size, bos=0, eos=1, pad=1)
     fields = {"vocab_size": size, "max_position_embeddings": positions}
     if preset.startswith("roberta"):
         fields["type_vocab_size"] = 1
@@ -54,7 +55,7 @@ def test_published_parameter_counts(
 
 
 def test_conventions_differ_by_the_tables_and_the_head() -> None:
-    config = models.configuration(PRESETS["gpt2"], models.Vocabulary(50257), 1024, vocab_size=50257)
+    config = models.configuration(PRESETS["gpt2"], Vocabulary(50257), 1024, vocab_size=50257)
     with torch.device("meta"):
         found = models.count(AutoModelForCausalLM.from_config(config))
     tables = (50257 + 1024) * 768
@@ -71,7 +72,7 @@ def test_an_untied_head_is_no_embedding() -> None:
 
 
 def test_the_vocabulary_is_padded_to_a_multiple_of_64() -> None:
-    assert [models.Vocabulary(size).padded for size in (1, 64, 65, 50257)] == [64, 64, 128, 50304]
+    assert [Vocabulary(size).padded for size in (1, 64, 65, 50257)] == [64, 64, 128, 50304]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.conftest import END, SPECIAL, pack, sentences
-from training.order import NOTHING, Layout, Order, TooFewTokens
+from training.batches.windows import NOTHING, Layout, Order, TooFewTokens
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import pack, sentences
-from training import pairs
-from training.models import Vocabulary
-from training.order import NOTHING, TooFewTokens
+from training.batches import segment_pairs
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import NOTHING, TooFewTokens
 
 SPECIAL = {"cls": 256, "sep": 257, "pad": 258}
 VOCABULARY = Vocabulary(260, **SPECIAL)
@@ -16,7 +16,7 @@ def packed(tmp_path_factory):
 
 
 def order(packed, task, length=64, **options):
-    return pairs.PairOrder(packed, VOCABULARY, length, 5, task, **options)
+    return segment_pairs.PairOrder(packed, VOCABULARY, length, 5, task, **options)
 
 
 def segments_of(found, row):
@@ -113,4 +113,4 @@ def test_what_makes_no_pair_is_an_error_that_says_so(tmp_path):
     with pytest.raises(TooFewTokens, match="a document of two sentences"):
         order(short, "order")
     with pytest.raises(ValueError, match="cls and sep"):
-        pairs.PairOrder(single, Vocabulary(260), 64, 0, "next")
+        segment_pairs.PairOrder(single, Vocabulary(260), 64, 0, "next")

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from pipeline.build.build import Build
 from tests.training.conftest import make_build, pretrain_section
-from training import loop, noise
+from training import loop
+from training.batches import random_streams
 from training.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import BuildRecipe
@@ -46,7 +47,7 @@ def run_until(build: Build[BuildRecipe], name: str, step: int) -> None:
 
 def random_step(objective: str, low: int, high: int) -> int:
     """A step of the run, the objective's own: any from ``low`` to ``high``, drawn from a seeded generator."""
-    return int(noise.generator("killed at", objective).integers(low, high + 1))
+    return int(random_streams.generator("killed at", objective).integers(low, high + 1))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

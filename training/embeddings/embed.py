@@ -21,10 +21,11 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import hardware, loop, models, noise, pretrain, publish
+from training import hardware, loop, models, pretrain, publish
+from training.batches import random_streams
+from training.batches.batch import Batch
 from training.embeddings import elmo, glove, word2vec, words
 from training.embeddings.words import WordCounts
-from training.objective import Batch
 from training.recipe.sections import BuildRecipe, EmbeddingConfig
 
 VERSION = 1
@@ -143,7 +144,7 @@ def _embed_by_elmo(
     train, owners = _sequences(build, "train", config, vocabulary)
     heldout, _ = _sequences(build, "heldout", config, vocabulary)
     steps = max(1, math.ceil(config.epochs * len(train) / config.batch_size))
-    torch.manual_seed(noise.seed("elmo", seed))
+    torch.manual_seed(random_streams.seed("elmo", seed))
     model = elmo.ElmoModel(
         elmo.ElmoConfig(
             vocab_size=len(vocabulary) + elmo.RESERVED,
@@ -156,7 +157,7 @@ def _embed_by_elmo(
     def rows(step: int) -> list[int]:
         epochs, places = np.divmod(pretrain.positions(config.batch_size, step), len(train))
         orders = {
-            epoch: noise.generator("elmo order", seed, epoch=int(epoch)).permutation(len(train))
+            epoch: random_streams.generator("elmo order", seed, epoch=int(epoch)).permutation(len(train))
             for epoch in np.unique(epochs)
         }
         return [int(orders[epoch][place]) for epoch, place in zip(epochs, places, strict=True)]

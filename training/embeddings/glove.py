@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from numba import njit
 
-from training import noise
+from training.batches import random_streams
 
 X_MAX, POWER = 100.0, 0.75
 _PENDING = 1 << 24  # pairs that are held before they are added up
@@ -75,14 +75,14 @@ def train(
     i: np.ndarray, j: np.ndarray, x: np.ndarray, size: int, dimensions: int, epochs: int, rate: float, seed: int
 ) -> tuple[np.ndarray, list[float]]:
     """Vectors float32 [size, dimensions], and the mean loss of each epoch."""
-    draw = noise.generator("glove", seed)
+    draw = random_streams.generator("glove", seed)
     # the last column is the bias; both sides begin as in the authors' program
     sides = [(draw.random((size, dimensions + 1)) - 0.5) / (dimensions + 1) for _ in range(2)]
     squares = [np.ones((size, dimensions + 1)) for _ in range(2)]
     wanted, weight = np.log(x), np.minimum(1.0, (x / X_MAX) ** POWER)
     losses = []
     for epoch in range(epochs):
-        order = noise.generator("glove order", seed, epoch=epoch).permutation(len(x))
+        order = random_streams.generator("glove order", seed, epoch=epoch).permutation(len(x))
         losses.append(_epoch(order, i, j, wanted, weight, sides[0], sides[1], squares[0], squares[1], rate) / len(x))
     return (sides[0] + sides[1])[:, :-1].astype(np.float32), losses
 

@@ -17,7 +17,7 @@ import fasttext
 import numpy as np
 
 from pipeline import MillError
-from training import noise
+from training.batches import random_streams
 
 #: fastText cuts longer lines itself, in the middle of nothing in particular.
 _LINE = 1000
@@ -81,7 +81,7 @@ def train(
 
 def _write_first(path: Path, count: int, dimensions: int, seed: int) -> None:
     """The first vectors, uniform within 1 / dimensions as in fastText: one for each word and one for </s>."""
-    drawn = (2 * noise.generator("word2vec", seed).random((count + 1, dimensions)) - 1) / dimensions
+    drawn = (2 * random_streams.generator("word2vec", seed).random((count + 1, dimensions)) - 1) / dimensions
     with path.open("w", encoding="utf-8") as handle:
         handle.write(f"{count + 1} {dimensions}\n")
         for name, vector in zip(["</s>", *map(str, range(count))], drawn, strict=True):

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
 from training import models
-from training.fitted import arrange
+from training.batches.batch import Batch
+from training.batches.best_fit import arrange
+from training.batches.windows import IGNORE, NOTHING, Layout, Reader, Windows
 from training.losses import linear_cross_entropy
-from training.objective import Batch, Objective, Task
-from training.order import IGNORE, NOTHING, Layout, Reader, Windows
+from training.objective import Objective, Task
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, models, noise, runs, seq2seq
-from training.fitted import arrange
-from training.objective import Batch, Objective, Task
-from training.order import IGNORE, NOTHING, Reader, SentenceWindows, Windows
+from training import masking, models, runs, seq2seq
+from training.batches import random_streams
+from training.batches.batch import Batch
+from training.batches.best_fit import arrange
+from training.batches.windows import IGNORE, NOTHING, Reader, SentenceWindows, Windows
+from training.objective import Objective, Task
 from training.recipe.objectives import DenoisingConfig
 
 
@@ -49,7 +51,7 @@ def examples(task: Task, windows: Windows) -> Batch:
     assert mask is not None  # the layout's checks
     tokens, segments = masking.close_pieces(vocabulary, windows), windows.segments.astype(np.int64)
     starts = cast(SentenceWindows, windows).sentences
-    drawn = noise.uniforms(windows.visits, (7, tokens.shape[1]), "denoising", task.seed)
+    drawn = random_streams.uniforms(windows.visits, (7, tokens.shape[1]), "denoising", task.seed)
     source = np.full(tokens.shape, vocabulary.pad or 0, np.int64)
     owner = np.full(tokens.shape, NOTHING, np.int64)
     framing = np.isin(tokens, (opening, closing))

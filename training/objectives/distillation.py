@@ -27,9 +27,10 @@ from pipeline import MillError
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import extend, masking, models
-from training.objective import Batch, Objective, Task
+from training.batches.batch import Batch
+from training.batches.windows import IGNORE, NOTHING, Windows
+from training.objective import Objective, Task
 from training.objectives import mlm
-from training.order import IGNORE, NOTHING, Windows
 from training.recipe.objectives import DistillationConfig
 
 #: DistilBERT's names for BERT's parts.

@@ -22,10 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from training import masking, models, noise
-from training.objective import Batch, Objective, Task
+from training import masking, models
+from training.batches import random_streams
+from training.batches.batch import Batch
+from training.batches.windows import IGNORE, NOTHING, Windows
+from training.objective import Objective, Task
 from training.objectives import mlm
-from training.order import IGNORE, NOTHING, Windows
 from training.recipe import objectives
 
 MASKED = 0.85  # the rest stays
@@ -52,7 +54,7 @@ def configurations(task: Task) -> tuple[ElectraConfig, ElectraConfig]:
 def create(task: Task) -> Electra:
     small, config = configurations(task)
     discriminator = cast(ElectraForPreTraining, models.create("pretraining", config, task.seed))
-    generator = cast(ElectraForMaskedLM, models.create("masked", small, noise.seed("generator", task.seed)))
+    generator = cast(ElectraForMaskedLM, models.create("masked", small, random_streams.seed("generator", task.seed)))
     return Electra(generator, discriminator, task.vocabulary.size)
 
 
@@ -65,7 +67,7 @@ def examples(task: Task, windows: Windows) -> Batch:
     vocabulary = task.vocabulary
     tokens = masking.close_pieces(vocabulary, windows)
     inside = windows.segments != NOTHING
-    drawn = noise.uniforms(windows.visits, (3, tokens.shape[1]), "electra", task.seed)
+    drawn = random_streams.uniforms(windows.visits, (3, tokens.shape[1]), "electra", task.seed)
     candidates = inside & ~np.isin(tokens, vocabulary.special)
     picked, labels = masking.pick(tokens, candidates, drawn[:, 0], task.config.mask_share)
     arrays = {

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, models, noise
-from training.fitted import arrange
-from training.objective import Batch, Objective, Task
-from training.order import IGNORE, NOTHING, Reader, Windows
+from training import masking, models
+from training.batches import random_streams
+from training.batches.batch import Batch
+from training.batches.best_fit import arrange
+from training.batches.windows import IGNORE, NOTHING, Reader, Windows
+from training.objective import Objective, Task
 
 MASKED, RANDOM = 0.8, 0.1  # the rest stays
 
@@ -43,7 +45,7 @@ def examples(task: Task, windows: Windows) -> Batch:
     vocabulary = task.vocabulary
     tokens = masking.close_pieces(vocabulary, windows)
     inside = windows.segments != NOTHING
-    drawn = noise.uniforms(windows.visits, (3, tokens.shape[1]), "mlm", task.seed)
+    drawn = random_streams.uniforms(windows.visits, (3, tokens.shape[1]), "mlm", task.seed)
     candidates = inside & ~np.isin(tokens, vocabulary.special)
     picked, labels = masking.pick(tokens, candidates, drawn[:, 0], task.config.mask_share, task.odds)
     arrays = {

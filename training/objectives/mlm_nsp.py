@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, models, noise
-from training.objective import Batch, Objective, Task
+from training import masking, models
+from training.batches import random_streams
+from training.batches.batch import Batch
+from training.batches.segment_pairs import PairOrder, Pairs
+from training.batches.windows import IGNORE, NOTHING, Windows
+from training.objective import Objective, Task
 from training.objectives import mlm
-from training.order import IGNORE, NOTHING, Windows
-from training.pairs import PairOrder, Pairs
 
 _SCORES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "bert": lambda model, hidden: model.cls.seq_relationship(model.bert.pooler(hidden)),
@@ -45,7 +47,7 @@ def create(task: Task) -> PreTrainedModel:
 def examples(task: Task, windows: Windows) -> Batch:
     """The arrays of ``mlm``, ``types`` int64 [n, length], and ``pairs`` int64 [n]: 0 where B follows A."""
     tokens, vocabulary = windows.tokens, task.vocabulary
-    drawn = noise.uniforms(windows.visits, (3, tokens.shape[1]), "mlm", task.seed)
+    drawn = random_streams.uniforms(windows.visits, (3, tokens.shape[1]), "mlm", task.seed)
     picked, labels = masking.pick(tokens, ordinary(task, windows), drawn[:, 0], task.config.mask_share)
     spoilt = masking.corrupt(tokens, picked, labels, drawn[:, 1], drawn[:, 2], vocabulary, mlm.MASKED, mlm.RANDOM)
     return batch(cast(Pairs, windows), spoilt, picked, labels)

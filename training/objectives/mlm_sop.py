@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import cast
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, noise, words
-from training.objective import Batch, Objective, Task
+from training import masking, words
+from training.batches import random_streams
+from training.batches.batch import Batch
+from training.batches.segment_pairs import PairOrder, Pairs
+from training.batches.windows import Windows
+from training.objective import Objective, Task
 from training.objectives import mlm, mlm_nsp
-from training.order import Windows
-from training.pairs import PairOrder, Pairs
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> PairOrder:
@@ -33,7 +35,7 @@ def informed(task: Task, _packed: PackedTokens, tokenizer: str) -> Task:
 def examples(task: Task, windows: Windows) -> Batch:
     """The arrays of ``mlm_nsp``, with ``pairs`` 0 where the segments are in order."""
     tokens, vocabulary, config = windows.tokens, task.vocabulary, task.config
-    drawn = noise.uniforms(windows.visits, (6, tokens.shape[1]), "mlm", task.seed)
+    drawn = random_streams.uniforms(windows.visits, (6, tokens.shape[1]), "mlm", task.seed)
     candidates = mlm_nsp.ordinary(task, windows)
     picked, labels = masking.pick_runs(
         tokens, candidates, drawn[:, :4], config.mask_share, config.ngrams.longest, task.continuing

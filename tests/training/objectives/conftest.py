@@ -12,7 +12,8 @@ from torch import nn
 from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
 from training import models, objectives
-from training.objective import Batch, Task
+from training.batches.batch import Batch
+from training.objective import Task
 from training.recipe.sections import PretrainConfig
 
 

@@ -8,9 +8,10 @@ import torch
 
 from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
 from training import models
-from training.objective import Batch, Task
+from training.batches.batch import Batch
+from training.batches.windows import IGNORE
+from training.objective import Task
 from training.objectives import causal
-from training.order import IGNORE
 from training.recipe.sections import PretrainConfig
 
 

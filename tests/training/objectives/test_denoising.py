@@ -10,8 +10,8 @@ from scipy.stats import chisquare, poisson
 from tests.training.conftest import SPECIAL
 from tests.training.objectives.conftest import read, task, tensors
 from training import runs
+from training.batches.windows import IGNORE, NOTHING
 from training.objectives import denoising
-from training.order import IGNORE, NOTHING
 from training.recipe.objectives import DenoisingConfig
 
 MASK = SPECIAL["mask"]

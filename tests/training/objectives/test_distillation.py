@@ -9,8 +9,8 @@ from tests.training.conftest import SPECIAL, TINY, recipe, vocabulary
 from tests.training.conftest import pretrain_section as section
 from tests.training.objectives.conftest import losses, read, task, tensors
 from training import models, objectives
+from training.batches.windows import IGNORE, NOTHING
 from training.objectives import distillation
-from training.order import IGNORE, NOTHING
 
 
 def options(**fields) -> dict:

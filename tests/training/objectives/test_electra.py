@@ -10,9 +10,10 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 from tests.training.conftest import SPECIAL, TINY, vocabulary
 from tests.training.objectives.conftest import read, task, tensors
 from training import models
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import IGNORE, NOTHING
 from training.objective import Task
 from training.objectives import electra
-from training.order import IGNORE, NOTHING
 from training.recipe.model_shapes import PRESETS
 from training.recipe.objectives import ElectraConfig
 
@@ -91,7 +92,7 @@ def test_85_percent_of_the_picked_are_masked_and_the_rest_stays(documents) -> No
 )
 def test_the_generators_size_is_a_share_of_the_discriminators(preset, share, width, heads) -> None:
     config = task("electra", model=preset, electra={"generator": share}).config
-    small, large = electra.configurations(Task(config, models.Vocabulary(30522, pad=0), 0))
+    small, large = electra.configurations(Task(config, Vocabulary(30522, pad=0), 0))
     assert (small.hidden_size, small.num_attention_heads, small.intermediate_size) == (width, heads, 4 * width)
     assert (small.num_hidden_layers, small.embedding_size) == (large.num_hidden_layers, large.embedding_size)
 
@@ -99,7 +100,7 @@ def test_the_generators_size_is_a_share_of_the_discriminators(preset, share, wid
 def test_published_parameter_counts() -> None:
     """electra-small: 13,483,008 and 66,049 of the head that tells replaced tokens."""
     fields = {"vocab_size": 30522, "max_position_embeddings": 512}
-    config = models.configuration(PRESETS["electra-small"], models.Vocabulary(30522, pad=0), 512, **fields)
+    config = models.configuration(PRESETS["electra-small"], Vocabulary(30522, pad=0), 512, **fields)
     with torch.device("meta"):
         assert models.count(AutoModelForPreTraining.from_config(config)).total == 13_483_008 + 66_049
 

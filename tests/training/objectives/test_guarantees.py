@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from tests.training.objectives.conftest import losses, pack_documents, read, task, tensors
 from training import models, objectives, seq2seq
-from training.order import IGNORE, NOTHING
+from training.batches.windows import IGNORE, NOTHING
 from training.recipe.objectives import OBJECTIVES, PAIRED
 
 PACKED = [name for name in OBJECTIVES if name not in PAIRED]

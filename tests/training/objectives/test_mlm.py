@@ -7,9 +7,10 @@ from scipy.stats import chisquare
 
 from tests.training.conftest import SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
 from training import masking, models
-from training.objective import Batch, Task
+from training.batches.batch import Batch
+from training.batches.windows import IGNORE, NOTHING, Reader, Windows
+from training.objective import Task
 from training.objectives import mlm
-from training.order import IGNORE, NOTHING, Reader, Windows
 from training.recipe.sections import PretrainConfig
 
 CLS, SEP, MASK = SPECIAL["cls"], SPECIAL["sep"], SPECIAL["mask"]

@@ -12,7 +12,7 @@ from scipy.stats import binomtest, chisquare
 from tests.training.conftest import SPECIAL
 from tests.training.objectives.conftest import losses, read, task, tensors
 from training import masking, objectives
-from training.order import IGNORE, NOTHING
+from training.batches.windows import IGNORE, NOTHING
 
 KINDS = {"mlm_nsp": "next_sentence_label", "mlm_sop": "sentence_order_label"}
 

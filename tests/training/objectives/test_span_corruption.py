@@ -16,8 +16,8 @@ from pipeline import MillError
 from tests.training.conftest import SPECIAL, TINY, make_build, pretrain_section
 from tests.training.objectives.conftest import task, tensors
 from training import models, seq2seq
+from training.batches.windows import IGNORE, NOTHING
 from training.objectives import span_corruption as t5
-from training.order import IGNORE, NOTHING
 from training.pretrain import pretrain
 
 DENSITY, MEAN = 0.15, 3.0

@@ -25,9 +25,9 @@ from numba import njit, uint64
 
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
-from training import noise
-from training.models import Vocabulary
-from training.order import NOTHING, TooFewTokens, Windows
+from training.batches import random_streams
+from training.batches.vocabulary import Vocabulary
+from training.batches.windows import NOTHING, TooFewTokens, Windows
 
 FRAME = 3  # [CLS] A [SEP] B [SEP]
 SHORT_SHARE = 0.1
@@ -88,7 +88,7 @@ class PairOrder:
                 packed.sentence_bounds,
                 room,
                 SHORT_SHARE,
-                np.uint64(noise.seed("chunks", seed)),
+                np.uint64(random_streams.seed("chunks", seed)),
             )
         )
         parts = np.diff(self._chunks.bounds)
@@ -105,14 +105,14 @@ class PairOrder:
             raise TooFewTokens(f"{packed.folder}: sentence pairs need at least {need}; take a larger corpus")
 
     def _make_order(self, epoch: int) -> np.ndarray:
-        keys = noise.generator("pair order", self.seed, epoch=epoch).random(len(self._entries))
+        keys = random_streams.generator("pair order", self.seed, epoch=epoch).random(len(self._entries))
         return self._entries[np.argsort(keys, kind="stable")]
 
     def read(self, positions: np.ndarray) -> Pairs:
         """The pairs at ``positions`` (int64 [n]) of the run, in that order."""
         visits = np.stack(np.divmod(positions, self.windows_per_epoch), axis=1)
         chosen = np.array([self._order(int(epoch))[place] for epoch, place in visits], np.int64)
-        drawn = noise.uniforms(visits, (4,), "pairs", self.seed)
+        drawn = random_streams.uniforms(visits, (4,), "pairs", self.seed)
         spans, follows = _choose(self._chunks, chosen, drawn, self.length - FRAME, self.task == "next")
         return self._frame(spans, follows, visits)
 

@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import noise
-from training.order import NOTHING, Layout, Order, SentenceWindows, TooFewTokens, Windows
+from training.batches import random_streams
+from training.batches.windows import NOTHING, Layout, Order, SentenceWindows, TooFewTokens, Windows
 from training.recipe.sections import PretrainConfig
 
 
@@ -67,7 +67,7 @@ class FittedOrder:
         return 1 - self.tokens_per_epoch / (self.windows_per_epoch * self.length)
 
     def _make_plan(self, epoch: int) -> _Plan:
-        draw = noise.generator("best fit", self.seed, epoch=epoch)
+        draw = random_streams.generator("best fit", self.seed, epoch=epoch)
         shuffled = self._entries[np.argsort(draw.random(len(self._entries)), kind="stable")]
         falling = shuffled[np.argsort(-self._sizes[shuffled], kind="stable")]
         window = best_fit(self._sizes[falling], self.length)

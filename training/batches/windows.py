@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
-from training import noise
+from training.batches import random_streams
 
 #: Labels and segments of positions that hold nothing.
 IGNORE = -100
@@ -124,7 +124,7 @@ class Order:
             )
 
     def _make_epoch(self, epoch: int) -> _Epoch:
-        keys = noise.generator("document order", self.seed, epoch=epoch).random(len(self._entries))
+        keys = random_streams.generator("document order", self.seed, epoch=epoch).random(len(self._entries))
         rows = self._entries[np.argsort(keys, kind="stable")]
         return _Epoch(rows, np.cumsum(self._sizes[rows]))
 
