@@ -175,7 +175,7 @@ def extend_tokenizer(
     """Add to TOKENIZER the words of a domain that shorten its text most; with --model, embeddings for them too."""
     with telling_errors(verbose):
         from flows import console
-        from flows.extension import extend
+        from training.models.extend_tokenizer import extend
 
         facts = extend(tokenizer, corpus, output, tokens, domain, model)
         terminal.print(console.facts_view(str(output), facts, False))

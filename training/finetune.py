@@ -24,10 +24,11 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import baselines, card, hardware, loop, models, pretrain, publish, scores, tasks
+from training import baselines, card, hardware, loop, pretrain, scores, tasks
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.embeddings import classify
+from training.models import architectures, publish
 from training.recipe.model_shapes import dropout_fields
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 from training.tasks import LabelledTask
@@ -103,7 +104,7 @@ def _work(
         weights={"loss": 1.0, "accuracy": 0.0},
         evaluate=lambda measure: evaluate(measure, test, task.test.labels, config.batch_size),
         documents=lambda step: [task.train.ids[row] for row in order.rows(step)],
-        flops_per_token=models.flops_per_token(model, config.sequence_length),
+        flops_per_token=architectures.flops_per_token(model, config.sequence_length),
     )
 
 

@@ -23,10 +23,11 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import fitting, models, objectives, plans
+from training import fitting, objectives, plans
 from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
 from training.fitting import Parabola, Runs
+from training.models import architectures
 from training.objective import Task
 from training.recipe.sections import BuildRecipe, LadderConfig, PretrainConfig
 from training.scaling import Law
@@ -69,7 +70,7 @@ def plan(build: Build[BuildRecipe]) -> Plan:
             run = _run_config(config, compute, width, steps=1)
             with torch.device("meta"):
                 model = objective.checkpoint(objective.create(Task(run, vocabulary, 0)))
-            tokens = compute / models.flops_per_token(model, config.sequence_length)
+            tokens = compute / architectures.flops_per_token(model, config.sequence_length)
             sizes = plans.count(run.shape, vocabulary, config.sequence_length)._asdict()
             steps, epochs = round(tokens / step_tokens), tokens / len(train)
             if steps < config.min_steps:

@@ -19,9 +19,10 @@ from pipeline.build.build import Build
 from pipeline.report import tokens
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import budget, models, objectives
+from training import budget, objectives
 from training.batches.vocabulary import Vocabulary
 from training.budget import Corpus, Run
+from training.models import architectures
 from training.objective import Task
 from training.recipe import model_shapes
 from training.recipe.sections import BudgetConfig, BuildRecipe, PretrainConfig, stored
@@ -147,17 +148,17 @@ def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | 
     return [{**found, "estimated": False}]
 
 
-def parameters_of(folder: str) -> models.Parameters:
+def parameters_of(folder: str) -> architectures.Parameters:
     """N by the three conventions of the transformers model in ``folder``, from its config alone."""
     files.check(files.join(folder, "config.json"))
     config = AutoConfig.from_pretrained(files.local(folder))
     kind = _OPENING.get(config.model_type, modeling_auto.AutoModelForMaskedLM)
     with torch.device("meta"):
-        return models.count(kind.from_config(config))
+        return architectures.count(kind.from_config(config))
 
 
 class Sizes(NamedTuple):
-    """N by the three conventions of ``training.models``, and the layers and width of a model."""
+    """N by the three conventions of ``training.models.architectures``, and the layers and width of a model."""
 
     total: int
     non_embedding: int
@@ -173,10 +174,10 @@ def count(shape: model_shapes.Shape, vocabulary: Vocabulary, length: int) -> Siz
     """
     kind = _OPENING.get(shape["type"], modeling_auto.AutoModelForMaskedLM)
     with torch.device("meta"):
-        config = models.configuration(shape, vocabulary, length, vocab_size=vocabulary.size)
+        config = architectures.configuration(shape, vocabulary, length, vocab_size=vocabulary.size)
         model: PreTrainedModel = kind.from_config(config)
-    found = models.count(model)
-    return Sizes(found.total, found.non_embedding, found.matrices_and_head, *models.dimensions(model.config))
+    found = architectures.count(model)
+    return Sizes(found.total, found.non_embedding, found.matrices_and_head, *architectures.dimensions(model.config))
 
 
 def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import budget, card, checkpoint, hardware, lineage, loop, models, objectives, processes, publish, unigram
+from training import budget, card, checkpoint, hardware, lineage, loop, objectives, processes, unigram
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, TooFewTokens, Windows
+from training.models import architectures, publish
 from training.objective import Objective, Task
 from training.recipe.sections import BuildRecipe, PretrainConfig
 
@@ -159,11 +160,11 @@ def _last_checkpoint(objective: Objective, task: Task, plan: loop.Plan) -> tuple
 
 def shape_of(model: Any) -> dict[str, Any]:
     """What every summary says of its model."""
-    layers, width = models.dimensions(model.config)
+    layers, width = architectures.dimensions(model.config)
     return {
         "architecture": type(model).__name__,
         "model_type": model.config.model_type,
-        "parameters": models.count(model).asdict(),
+        "parameters": architectures.count(model).asdict(),
         "layers": layers,
         "width": width,
     }

@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, BertConfig, GPT2Config
 
-from flows.extension import extend
 from pipeline.curation.write_corpus import CORPUS_SCHEMA
 from pipeline.store import files, shards
 from pipeline.tokenization.formats import references
+from training.models.extend_tokenizer import extend
 
 CASES = {
     "gpt2": (AutoModelForCausalLM, GPT2Config(n_layer=1, n_embd=32, n_head=2, n_positions=128)),

@@ -7,7 +7,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
-from training import attention, models
+from training.models import architectures, attention
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
@@ -52,12 +52,12 @@ def test_attention_is_softmax_over_the_own_document(causal: bool, blocks: bool, 
 def test_a_model_gives_the_same_states_under_either_mask(
     kind: str, shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = models.create(kind, models.configuration(TINY[shape], vocabulary(SPECIAL), 48), seed=0)
+    model = architectures.create(kind, architectures.configuration(TINY[shape], vocabulary(SPECIAL), 48), seed=0)
     model.requires_grad_(False)
     parts = segments()
     tokens = torch.randint(0, 256, parts.shape, generator=torch.Generator().manual_seed(0))
     places = torch.arange(48).expand_as(parts)
-    dense = models.hidden_states(model, tokens, parts, places, kind == "causal")
+    dense = architectures.hidden_states(model, tokens, parts, places, kind == "causal")
     make = attention.mask
     made: list[bool] = []
 
@@ -66,9 +66,9 @@ def test_a_model_gives_the_same_states_under_either_mask(
         return make(parts, causal, True)
 
     monkeypatch.setattr(attention, "mask", with_blocks)
-    found = models.hidden_states(model, tokens, parts, places, kind == "causal")
+    found = architectures.hidden_states(model, tokens, parts, places, kind == "causal")
     assert made == [False]  # blocks are for the GPU
-    traced = torch.compile(models.hidden_states, backend="eager", fullgraph=True, dynamic=False)
+    traced = torch.compile(architectures.hidden_states, backend="eager", fullgraph=True, dynamic=False)
     torch.testing.assert_close(traced(model, tokens, parts, places, kind == "causal"), found)
     torch.testing.assert_close(found, dense, rtol=0, atol=1e-5)
 

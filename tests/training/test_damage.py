@@ -14,8 +14,8 @@ from pipeline.questions.verify import verify
 from pipeline.store import files
 from pipeline.store.files import DamagedFile, LostFile
 from tests.training.conftest import make_build, pretrain_section
-from training import extend, publish
 from training.embeddings import embed
+from training.models import new_tokens, publish
 from training.pretrain import pretrain, weights_hash
 
 MODEL, CHECKPOINT = "models/causal", "work/pretrain/causal/step-00000004"
@@ -50,7 +50,7 @@ def from_scratch(root: str) -> None:
 
 
 def load_model(root: str) -> None:
-    extend.load(Path(root, MODEL))
+    new_tokens.load(Path(root, MODEL))
 
 
 OUTPUTS: list[tuple[str, Callable[[str], object]]] = [

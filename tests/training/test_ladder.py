@@ -12,8 +12,9 @@ import torch
 from pipeline.build.build import Build
 from pipeline.store import files
 from tests.training.conftest import recipe
-from training import ladder, models, objectives
+from training import ladder, objectives
 from training.batches.vocabulary import Vocabulary
+from training.models import architectures
 from training.objective import Task
 from training.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, LadderConfig
@@ -43,7 +44,7 @@ def test_every_run_spends_its_compute(packed_build: str) -> None:
     assert len(planned.rungs) + len(planned.left_out) == 6
     for rung in planned.rungs:
         model = objectives.load("causal").create(Task(rung.config, Vocabulary(260, eos=256), 0))
-        flops = models.flops_per_token(objectives.load("causal").checkpoint(model), 32)
+        flops = architectures.flops_per_token(objectives.load("causal").checkpoint(model), 32)
         step = 4 * 32 * flops
         assert abs(rung.tokens * flops - rung.compute) <= 0.5 * step
         assert rung.tokens == rung.config.steps * 4 * 32  # type: ignore[operator]

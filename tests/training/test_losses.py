@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from training.batches.windows import IGNORE
-from training.losses import linear_cross_entropy
+from training.models.losses import linear_cross_entropy
 
 
 def leaves(bias: bool) -> list[torch.Tensor]:

@@ -21,8 +21,8 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
-from training import models
 from training.batches.vocabulary import Vocabulary
+from training.models import architectures
 from training.recipe.model_shapes import PRESETS, shape_of
 
 PUBLISHED = [
@@ -49,24 +49,24 @@ def test_published_parameter_counts(
     fields = {"vocab_size": size, "max_position_embeddings": positions}
     if preset.startswith("roberta"):
         fields["type_vocab_size"] = 1
-    config = models.configuration(PRESETS[preset], known, positions, **fields)
+    config = architectures.configuration(PRESETS[preset], known, positions, **fields)
     with torch.device("meta"):
-        assert models.count(kind(config)).total == parameters
+        assert architectures.count(kind(config)).total == parameters
 
 
 def test_conventions_differ_by_the_tables_and_the_head() -> None:
-    config = models.configuration(PRESETS["gpt2"], Vocabulary(50257), 1024, vocab_size=50257)
+    config = architectures.configuration(PRESETS["gpt2"], Vocabulary(50257), 1024, vocab_size=50257)
     with torch.device("meta"):
-        found = models.count(AutoModelForCausalLM.from_config(config))
+        found = architectures.count(AutoModelForCausalLM.from_config(config))
     tables = (50257 + 1024) * 768
     assert found.non_embedding == found.total - tables
     assert found.matrices_and_head == 12 * 12 * 768 * 768 + 50257 * 768
 
 
 def test_an_untied_head_is_no_embedding() -> None:
-    config = models.configuration(TINY["llama"], vocabulary({"eos": 256}), 64)
-    model = models.create("causal", config, seed=0)
-    found = models.count(model)
+    config = architectures.configuration(TINY["llama"], vocabulary({"eos": 256}), 64)
+    model = architectures.create("causal", config, seed=0)
+    found = architectures.count(model)
     assert found.total - found.non_embedding == 320 * 32
     assert found.matrices_and_head == sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2) - 320 * 32
 
@@ -76,8 +76,8 @@ def test_the_vocabulary_is_padded_to_a_multiple_of_64() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:
-    config = models.configuration(TINY["bert"], vocabulary(SPECIAL), 32)
-    first, again, other = (dict(models.create("masked", config, seed).named_parameters()) for seed in (1, 1, 2))
+    config = architectures.configuration(TINY["bert"], vocabulary(SPECIAL), 32)
+    first, again, other = (dict(architectures.create("masked", config, seed).named_parameters()) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
@@ -92,8 +92,11 @@ def test_shared_layers_count_each_time_they_run() -> None:
     }
     known = vocabulary(SPECIAL)
     flops = [
-        models.flops_per_token(
-            models.create("masked", models.configuration({**shape, "num_hidden_layers": n}, known, 32), 0), 32
+        architectures.flops_per_token(
+            architectures.create(
+                "masked", architectures.configuration({**shape, "num_hidden_layers": n}, known, 32), 0
+            ),
+            32,
         )
         for n in (1, 2, 3)
     ]
@@ -119,10 +122,10 @@ def test_a_wrong_shape_is_refused_with_what_is_known(model: str | dict, message:
     ("kind", "type_", "field"), [("causal", "gpt2", "activation_function"), ("masked", "albert", "hidden_act")]
 )
 def test_the_fused_activation_is_the_published_one(kind: str, type_: str, field: str) -> None:
-    config = models.configuration(TINY[type_], vocabulary(SPECIAL), 32)
+    config = architectures.configuration(TINY[type_], vocabulary(SPECIAL), 32)
     assert getattr(config, field) != "gelu_new"
-    fused = models.create(kind, config, 1).eval()
-    published = models.create(kind, models.configuration(TINY[type_], vocabulary(SPECIAL), 32), 1).eval()
+    fused = architectures.create(kind, config, 1).eval()
+    published = architectures.create(kind, architectures.configuration(TINY[type_], vocabulary(SPECIAL), 32), 1).eval()
     replaced = [
         (parent, name)
         for parent in published.modules()

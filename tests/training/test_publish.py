@@ -23,7 +23,7 @@ from transformers import (
 
 from pipeline.store import files
 from tests.training.conftest import TINY, make_build, pretrain_section
-from training import publish
+from training.models import publish
 from training.pretrain import pretrain
 
 OPENING = {

@@ -21,11 +21,12 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import hardware, loop, models, pretrain, publish
+from training import hardware, loop, pretrain
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.embeddings import elmo, glove, word2vec, words
 from training.embeddings.words import WordCounts
+from training.models import architectures, publish
 from training.recipe.sections import BuildRecipe, EmbeddingConfig
 
 VERSION = 1
@@ -196,7 +197,7 @@ def _embed_by_elmo(
         precision="fp32",
     )
     state = loop.train(model, work, plan, progress)
-    summary |= {"steps": steps, "parameters": models.count(model).asdict()}
+    summary |= {"steps": steps, "parameters": architectures.count(model).asdict()}
     summary |= pretrain.result_of(state, hardware.device())
     with files.replacing_folder(build.path("models", config.name)) as aside:
         model.cpu().eval().save_pretrained(aside)

@@ -16,11 +16,11 @@ from transformers import PreTrainedModel
 
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
-from training import models
 from training.batches.batch import Batch
 from training.batches.best_fit import arrange
 from training.batches.windows import IGNORE, NOTHING, Layout, Reader, Windows
-from training.losses import linear_cross_entropy
+from training.models import architectures
+from training.models.losses import linear_cross_entropy
 from training.objective import Objective, Task
 
 
@@ -35,8 +35,8 @@ def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> R
 
 
 def create(task: Task) -> PreTrainedModel:
-    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
-    return models.create("causal", config, task.seed)
+    config = architectures.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
+    return architectures.create("causal", config, task.seed)
 
 
 def examples(task: Task, windows: Windows) -> Batch:
@@ -57,8 +57,8 @@ def examples(task: Task, windows: Windows) -> Batch:
 
 def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     model = cast(PreTrainedModel, module)
-    hidden = models.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=True)
-    head = models.output_head(model)
+    hidden = architectures.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=True)
+    head = architectures.output_head(model)
     return {"causal": linear_cross_entropy(hidden.flatten(0, 1), head.weight, arrays["labels"].flatten(), head.bias)}
 
 
@@ -71,6 +71,8 @@ OBJECTIVE = Objective(
     examples=examples,
     loss=loss,
     checkpoint=lambda module: cast(PreTrainedModel, module),
-    flops=lambda module, task: models.flops_per_token(cast(PreTrainedModel, module), task.config.sequence_length),
+    flops=lambda module, task: architectures.flops_per_token(
+        cast(PreTrainedModel, module), task.config.sequence_length
+    ),
     per_byte=("bits_per_byte", "causal"),
 )

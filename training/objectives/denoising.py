@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, models, runs, seq2seq
+from training import masking, runs
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.best_fit import arrange
 from training.batches.windows import IGNORE, NOTHING, Reader, SentenceWindows, Windows
+from training.models import architectures, seq2seq
 from training.objective import Objective, Task
 from training.recipe.objectives import DenoisingConfig
 
@@ -38,8 +39,8 @@ def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> R
 
 def create(task: Task) -> PreTrainedModel:
     start = {"decoder_start_token_id": task.vocabulary.closing, "forced_eos_token_id": task.vocabulary.closing}
-    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length, **start)
-    return models.create("seq2seq", config, task.seed)
+    config = architectures.configuration(task.config.shape, task.vocabulary, task.config.sequence_length, **start)
+    return architectures.create("seq2seq", config, task.seed)
 
 
 def examples(task: Task, windows: Windows) -> Batch:

@@ -26,9 +26,10 @@ from transformers.utils import logging as transformers_logging
 from pipeline import MillError
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import extend, masking, models
+from training import masking
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE, NOTHING, Windows
+from training.models import architectures, new_tokens
 from training.objective import Objective, Task
 from training.objectives import mlm
 from training.recipe.objectives import DistillationConfig
@@ -76,8 +77,8 @@ def create(task: Task) -> Distillation:
     options = task.config.distillation
     assert options is not None  # the recipe's check
     assert task.teacher is not None  # the caller's part
-    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
-    student = models.create("masked", config, task.seed)
+    config = architectures.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
+    student = architectures.create("masked", config, task.seed)
     told = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it would list a pretraining head that is left out
     files.check_folder(str(task.teacher))
@@ -100,7 +101,7 @@ def copy_layers(teacher: PreTrainedModel, student: PreTrainedModel, size: int) -
     kinds = teacher.config.model_type, student.config.model_type
     if kinds[0] != kinds[1] and kinds != ("bert", "distilbert"):
         raise MillError(f"distillation: a {kinds[1]} student has no {kinds[0]} teacher; take a teacher of bert")
-    taught, layers = models.dimensions(teacher.config)[0], models.dimensions(student.config)[0]
+    taught, layers = architectures.dimensions(teacher.config)[0], architectures.dimensions(student.config)[0]
     if layers > taught:
         raise MillError(f"distillation: the student has {layers} layers, its teacher only {taught}")
     place = {number: at for at, number in enumerate(kept_layers(taught, layers))}
@@ -114,7 +115,7 @@ def copy_layers(teacher: PreTrainedModel, student: PreTrainedModel, size: int) -
             name = f"{head}{layer}{place[int(number)]}.{part}"
         found[_renamed(name) if kinds[0] != kinds[1] else name] = tensor
     weights = student.state_dict()
-    tables = {table.data_ptr() for table in extend.vocabulary_tables(student)}
+    tables = {table.data_ptr() for table in new_tokens.vocabulary_tables(student)}
     for name, tensor in weights.items():
         source = found.get(name)
         if source is not None and "position_embeddings" in name:
@@ -172,21 +173,21 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     both = cast(Distillation, module)
     labels, attended = arrays["labels"].flatten(), (arrays["segments"] != NOTHING).flatten()
     inputs = arrays["tokens"], arrays["segments"], arrays["positions"]
-    hidden = models.hidden_states(both.student, *inputs, causal=False)
-    student = models.masked_logits(both.student, masking.hidden_at(hidden, arrays["picked"]))
+    hidden = architectures.hidden_states(both.student, *inputs, causal=False)
+    student = architectures.masked_logits(both.student, masking.hidden_at(hidden, arrays["picked"]))
     nats = F.cross_entropy(student.float(), labels, ignore_index=IGNORE, reduction="sum")
     right = masking.right(student, labels)
 
     teacher_model = cast(PreTrainedModel, both.__dict__["teacher"])
     with torch.no_grad():
-        taught = models.hidden_states(teacher_model, *inputs, causal=False)
+        taught = architectures.hidden_states(teacher_model, *inputs, causal=False)
     if both.options.only_masked:
         counted, places = labels != IGNORE, masking.hidden_at(taught, arrays["picked"])
     else:
         counted, places = attended, taught.flatten(0, 1)
-        student = models.masked_logits(both.student, hidden.flatten(0, 1))
+        student = architectures.masked_logits(both.student, hidden.flatten(0, 1))
     with torch.no_grad():
-        teacher = models.masked_logits(teacher_model, places)
+        teacher = architectures.masked_logits(teacher_model, places)
     soft = divergence(student[:, : both.size], teacher[:, : both.size], both.options.temperature) * counted
     angle = 1 - F.cosine_similarity(hidden.flatten(0, 1).float(), taught.flatten(0, 1).float(), dim=-1)
     return {"soft": soft.sum(), "mlm": nats, "cosine": (angle * attended).sum(), "masked_accuracy": right}
@@ -203,7 +204,10 @@ def flops(module: nn.Module, task: Task) -> float:
     both, length = cast(Distillation, module), task.config.sequence_length
     share = task.config.mask_share if both.options.only_masked else 1.0
     teacher = cast(PreTrainedModel, both.__dict__["teacher"])
-    return models.flops_per_token(both.student, length, share) + models.flops_per_token(teacher, length, share) / 3
+    return (
+        architectures.flops_per_token(both.student, length, share)
+        + architectures.flops_per_token(teacher, length, share) / 3
+    )
 
 
 OBJECTIVE = Objective(

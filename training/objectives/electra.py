@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from training import masking, models
+from training import masking
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE, NOTHING, Windows
+from training.models import architectures
 from training.objective import Objective, Task
 from training.objectives import mlm
 from training.recipe import objectives
@@ -46,15 +47,17 @@ class Electra(nn.Module):
 def configurations(task: Task) -> tuple[ElectraConfig, ElectraConfig]:
     """Of the generator and the discriminator. The generator has as many layers, and heads of the same width."""
     shape, share = task.config.shape, task.config.electra.generator
-    config = models.configuration(shape, task.vocabulary, task.config.sequence_length)
+    config = architectures.configuration(shape, task.vocabulary, task.config.sequence_length)
     smaller = objectives.generator_sizes(task.config.name, shape, share)
     return cast(ElectraConfig, type(config)(**{**config.to_dict(), **smaller})), cast(ElectraConfig, config)
 
 
 def create(task: Task) -> Electra:
     small, config = configurations(task)
-    discriminator = cast(ElectraForPreTraining, models.create("pretraining", config, task.seed))
-    generator = cast(ElectraForMaskedLM, models.create("masked", small, random_streams.seed("generator", task.seed)))
+    discriminator = cast(ElectraForPreTraining, architectures.create("pretraining", config, task.seed))
+    generator = cast(
+        ElectraForMaskedLM, architectures.create("masked", small, random_streams.seed("generator", task.seed))
+    )
     return Electra(generator, discriminator, task.vocabulary.size)
 
 
@@ -104,13 +107,13 @@ def replace(original: Tensor, picked: Tensor, labels: Tensor, sampled: Tensor) -
 def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     electra = cast(Electra, module)
     segments, positions, labels = arrays["segments"], arrays["positions"], arrays["labels"]
-    hidden = models.hidden_states(electra.generator, arrays["tokens"], segments, positions, causal=False)
-    logits = models.masked_logits(electra.generator, masking.hidden_at(hidden, arrays["picked"])).float()
+    hidden = architectures.hidden_states(electra.generator, arrays["tokens"], segments, positions, causal=False)
+    logits = architectures.masked_logits(electra.generator, masking.hidden_at(hidden, arrays["picked"])).float()
     nats = F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
     sampled = draw(logits, arrays["drawn"].flatten(), electra.size).view_as(labels)
     tokens = replace(arrays["original"], arrays["picked"], labels, sampled)
-    hidden = models.hidden_states(electra.discriminator, tokens, segments, positions, causal=False)
+    hidden = architectures.hidden_states(electra.discriminator, tokens, segments, positions, causal=False)
     scores = electra.discriminator.discriminator_predictions(hidden).float()
     replaced = (tokens != arrays["original"]).float()
     surprise = F.binary_cross_entropy_with_logits(scores, replaced, reduction="none")
@@ -127,9 +130,9 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def flops(module: nn.Module, task: Task) -> float:
     electra, length = cast(Electra, module), task.config.sequence_length
-    return models.flops_per_token(electra.generator, length, task.config.mask_share) + models.flops_per_token(
-        electra.discriminator, length
-    )
+    return architectures.flops_per_token(
+        electra.generator, length, task.config.mask_share
+    ) + architectures.flops_per_token(electra.discriminator, length)
 
 
 def weights(task: Task) -> dict[str, float]:

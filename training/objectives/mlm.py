@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, models
+from training import masking
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.best_fit import arrange
 from training.batches.windows import IGNORE, NOTHING, Reader, Windows
+from training.models import architectures
 from training.objective import Objective, Task
 
 MASKED, RANDOM = 0.8, 0.1  # the rest stays
@@ -36,8 +37,8 @@ def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> R
 
 
 def create(task: Task) -> PreTrainedModel:
-    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
-    return models.create("masked", config, task.seed)
+    config = architectures.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
+    return architectures.create("masked", config, task.seed)
 
 
 def examples(task: Task, windows: Windows) -> Batch:
@@ -61,8 +62,8 @@ def examples(task: Task, windows: Windows) -> Batch:
 
 def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     model = cast(PreTrainedModel, module)
-    hidden = models.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=False)
-    logits = models.masked_logits(model, masking.hidden_at(hidden, arrays["picked"])).float()
+    hidden = architectures.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=False)
+    logits = architectures.masked_logits(model, masking.hidden_at(hidden, arrays["picked"])).float()
     labels = arrays["labels"].flatten()
     nats = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
     return {"mlm": nats, "masked_accuracy": masking.right(logits, labels)}
@@ -71,7 +72,7 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def flops(module: nn.Module, task: Task) -> float:
     """The head is computed at the picked positions only."""
     model = cast(PreTrainedModel, module)
-    return models.flops_per_token(model, task.config.sequence_length, task.config.mask_share)
+    return architectures.flops_per_token(model, task.config.sequence_length, task.config.mask_share)
 
 
 OBJECTIVE = Objective(

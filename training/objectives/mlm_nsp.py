@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, models
+from training import masking
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.segment_pairs import PairOrder, Pairs
 from training.batches.windows import IGNORE, NOTHING, Windows
+from training.models import architectures
 from training.objective import Objective, Task
 from training.objectives import mlm
 
@@ -40,8 +41,8 @@ def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> P
 
 
 def create(task: Task) -> PreTrainedModel:
-    config = models.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
-    return models.create("pretraining", config, task.seed)
+    config = architectures.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
+    return architectures.create("pretraining", config, task.seed)
 
 
 def examples(task: Task, windows: Windows) -> Batch:
@@ -75,10 +76,10 @@ def batch(pairs: Pairs, tokens: np.ndarray, picked: np.ndarray, labels: np.ndarr
 
 def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     model = cast(PreTrainedModel, module)
-    hidden = models.hidden_states(
+    hidden = architectures.hidden_states(
         model, arrays["tokens"], arrays["segments"], arrays["positions"], causal=False, types=arrays["types"]
     )
-    logits = models.masked_logits(model, masking.hidden_at(hidden, arrays["picked"])).float()
+    logits = architectures.masked_logits(model, masking.hidden_at(hidden, arrays["picked"])).float()
     scores = _SCORES[model.config.model_type](model, hidden).float()
     labels = arrays["labels"].flatten()
     return {

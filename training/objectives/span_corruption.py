@@ -22,12 +22,12 @@ from transformers import PreTrainedModel
 
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
-from training import models, seq2seq
 from training.batches import random_streams as noise
 from training.batches.batch import Batch
 from training.batches.best_fit import arrange
 from training.batches.vocabulary import padded
 from training.batches.windows import IGNORE, NOTHING, Layout, Reader, Windows
+from training.models import architectures, seq2seq
 from training.objective import Objective, Task
 
 SENTINELS = 100  # at least, as T5 has
@@ -86,8 +86,8 @@ def create(task: Task) -> PreTrainedModel:
     vocabulary = task.vocabulary
     size = padded(vocabulary.size + sentinels(task))
     fields = {"vocab_size": size, "decoder_start_token_id": vocabulary.pad}
-    config = models.configuration(task.config.shape, vocabulary, task.config.sequence_length, **fields)
-    return models.create("seq2seq", config, task.seed)
+    config = architectures.configuration(task.config.shape, vocabulary, task.config.sequence_length, **fields)
+    return architectures.create("seq2seq", config, task.seed)
 
 
 def segmentation(drawn: np.ndarray, segments: int) -> np.ndarray:

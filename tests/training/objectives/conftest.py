@@ -11,8 +11,9 @@ from torch import nn
 
 from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
-from training import models, objectives
+from training import objectives
 from training.batches.batch import Batch
+from training.models import architectures
 from training.objective import Task
 from training.recipe.sections import PretrainConfig
 
@@ -22,8 +23,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A BERT of three layers that knows nothing yet."""
     folder = str(tmp_path_factory.mktemp("teacher"))
     shape = {**TINY["bert"], "num_hidden_layers": 3}
-    config = models.configuration(shape, vocabulary(SPECIAL), 64)
-    models.create("masked", config, seed=5).save_pretrained(folder)
+    config = architectures.configuration(shape, vocabulary(SPECIAL), 64)
+    architectures.create("masked", config, seed=5).save_pretrained(folder)
     return folder
 
 

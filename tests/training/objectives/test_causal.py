@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
-from training import models
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE
+from training.models import architectures
 from training.objective import Task
 from training.objectives import causal
 from training.recipe.sections import PretrainConfig
@@ -73,8 +73,8 @@ def test_a_document_does_not_see_the_others_in_its_pack(tmp_path: Path, architec
         batch = examples(tmp_path / name, [first, second, second, second], 64, whole=True)
         arrays = tensors(batch)
         with torch.no_grad():
-            hidden = models.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], True)
-        logits.append((arrays["tokens"], models.output_head(model)(hidden)))
+            hidden = architectures.hidden_states(model, arrays["tokens"], arrays["segments"], arrays["positions"], True)
+        logits.append((arrays["tokens"], architectures.output_head(model)(hidden)))
     changed = (logits[0][0] != logits[1][0]).numpy()
     assert changed.any()
     segments = arrays["segments"].numpy()
@@ -89,7 +89,7 @@ def test_a_document_in_a_pack_has_the_logits_it_has_alone(tmp_path: Path) -> Non
     model = causal.create(task("gpt2", 64)).eval()
     batch = tensors(examples(tmp_path, ["the cat.", "the dog sees the fish.", "a", "birds"], 40))
     with torch.no_grad():
-        hidden = models.hidden_states(model, batch["tokens"], batch["segments"], batch["positions"], True)
+        hidden = architectures.hidden_states(model, batch["tokens"], batch["segments"], batch["positions"], True)
         for segment in batch["segments"][0].unique():
             piece = batch["segments"][0] == segment
             alone = model.base_model(batch["tokens"][0, piece][None]).last_hidden_state[0]

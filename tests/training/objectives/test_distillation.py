@@ -8,8 +8,9 @@ from transformers import AutoModelForMaskedLM
 from tests.training.conftest import SPECIAL, TINY, recipe, vocabulary
 from tests.training.conftest import pretrain_section as section
 from tests.training.objectives.conftest import losses, read, task, tensors
-from training import models, objectives
+from training import objectives
 from training.batches.windows import IGNORE, NOTHING
+from training.models import architectures
 from training.objectives import distillation
 
 
@@ -87,8 +88,8 @@ def test_a_student_with_every_layer_starts_as_its_teacher(documents, teacher: st
 
 
 def test_a_roberta_student_starts_from_its_layers_too(documents, tmp_path) -> None:
-    config = models.configuration({**TINY["roberta"], "num_hidden_layers": 3}, vocabulary(SPECIAL), 64)
-    models.create("masked", config, seed=5).save_pretrained(tmp_path)
+    config = architectures.configuration({**TINY["roberta"], "num_hidden_layers": 3}, vocabulary(SPECIAL), 64)
+    architectures.create("masked", config, seed=5).save_pretrained(tmp_path)
     found = task("distillation", str(tmp_path), model={**TINY["roberta"], "num_hidden_layers": 3})
     values = losses(
         distillation.create(found).eval(), "distillation", read(found, documents["masked"], np.arange(2)).arrays

@@ -9,9 +9,9 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
 from tests.training.objectives.conftest import read, task, tensors
-from training import models
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import IGNORE, NOTHING
+from training.models import architectures
 from training.objective import Task
 from training.objectives import electra
 from training.recipe.model_shapes import PRESETS
@@ -100,9 +100,9 @@ def test_the_generators_size_is_a_share_of_the_discriminators(preset, share, wid
 def test_published_parameter_counts() -> None:
     """electra-small: 13,483,008 and 66,049 of the head that tells replaced tokens."""
     fields = {"vocab_size": 30522, "max_position_embeddings": 512}
-    config = models.configuration(PRESETS["electra-small"], Vocabulary(30522, pad=0), 512, **fields)
+    config = architectures.configuration(PRESETS["electra-small"], Vocabulary(30522, pad=0), 512, **fields)
     with torch.device("meta"):
-        assert models.count(AutoModelForPreTraining.from_config(config)).total == 13_483_008 + 66_049
+        assert architectures.count(AutoModelForPreTraining.from_config(config)).total == 13_483_008 + 66_049
 
 
 def test_defaults_are_the_papers() -> None:

@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from tests.training.objectives.conftest import losses, pack_documents, read, task, tensors
-from training import models, objectives, seq2seq
+from training import objectives
 from training.batches.windows import IGNORE, NOTHING
+from training.models import architectures, seq2seq
 from training.recipe.objectives import OBJECTIVES, PAIRED
 
 PACKED = [name for name in OBJECTIVES if name not in PAIRED]
@@ -127,7 +128,7 @@ def test_a_document_alone_has_the_logits_that_it_has_in_a_pack(documents, object
             if parameter.dim() == 2:
                 parameter.mul_(4)  # so that attention is far from uniform and positions count
     batch = read(found, documents["masked"], np.arange(6)).arrays
-    head = models.output_head(model)
+    head = architectures.output_head(model)
     with torch.no_grad():
         packed = head(seq2seq.hidden_states(model, tensors(batch)))
     compared = 0

@@ -6,9 +6,10 @@ import torch
 from scipy.stats import chisquare
 
 from tests.training.conftest import SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
-from training import masking, models
+from training import masking
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE, NOTHING, Reader, Windows
+from training.models import architectures
 from training.objective import Task
 from training.objectives import mlm
 from training.recipe.sections import PretrainConfig
@@ -166,14 +167,14 @@ def test_equal_to_transformers_own_loss(order: Reader, architecture: str) -> Non
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "albert", "distilbert"])
 def test_heads_at_chosen_places_are_those_of_the_whole_model(order: Reader, architecture: str) -> None:
-    config = models.configuration(TINY[architecture], vocabulary(SPECIAL), 64)
-    model = models.create("masked", config, 0).eval()
+    config = architectures.configuration(TINY[architecture], vocabulary(SPECIAL), 64)
+    model = architectures.create("masked", config, 0).eval()
     arrays = tensors(mlm.examples(task(), read(order, 3)[0]))
     one = torch.zeros_like(arrays["segments"])
     places = torch.arange(64).expand(3, 64)
     with torch.no_grad():
-        hidden = models.hidden_states(model, arrays["tokens"], one, places, causal=False)
-        found = models.masked_logits(model, masking.hidden_at(hidden, arrays["picked"]))
+        hidden = architectures.hidden_states(model, arrays["tokens"], one, places, causal=False)
+        found = architectures.masked_logits(model, masking.hidden_at(hidden, arrays["picked"]))
         whole = model(input_ids=arrays["tokens"]).logits
     expected = torch.gather(whole, 1, arrays["picked"][:, :, None].expand(-1, -1, whole.shape[-1]))
     torch.testing.assert_close(found, expected.flatten(0, 1), rtol=1e-4, atol=1e-5)
@@ -187,7 +188,9 @@ def test_a_document_does_not_see_the_others_in_its_pack() -> None:
     other = tokens.clone()
     other[0, :30] = torch.randint(0, 256, (30,))
     with torch.no_grad():
-        first, second = (models.hidden_states(model, t, segments, positions, causal=False) for t in (tokens, other))
+        first, second = (
+            architectures.hidden_states(model, t, segments, positions, causal=False) for t in (tokens, other)
+        )
         alone = model.base_model(tokens[:, 30:]).last_hidden_state
     torch.testing.assert_close(first[:, 30:], second[:, 30:], rtol=0, atol=1e-6)
     torch.testing.assert_close(first[:, 30:], alone, rtol=1e-4, atol=1e-5)

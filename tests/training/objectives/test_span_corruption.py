@@ -15,8 +15,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from pipeline import MillError
 from tests.training.conftest import SPECIAL, TINY, make_build, pretrain_section
 from tests.training.objectives.conftest import task, tensors
-from training import models, seq2seq
 from training.batches.windows import IGNORE, NOTHING
+from training.models import architectures, seq2seq
 from training.objectives import span_corruption as t5
 from training.pretrain import pretrain
 
@@ -174,7 +174,7 @@ def test_the_loss_starts_half_a_nat_and_the_input_tokens_share_above_a_uniform_g
     arrays = tensors(t5.examples(found, t5.order(found, documents["masked"], 3, True).read(np.arange(64))).arrays)
     with torch.no_grad():
         hidden = seq2seq.hidden_states(model, arrays)
-        logits = hidden @ models.output_head(model).weight.T
+        logits = hidden @ architectures.output_head(model).weight.T
     inputs, labels = arrays["decoder_tokens"], arrays["labels"]
     of_input = torch.gather(logits, 2, inputs[:, :, None])
     others = logits.scatter(2, inputs[:, :, None], -torch.inf)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.bart.modeling_bart import BartLearnedPositionalEmbedding
 
-from training import attention, models
 from training.batches.windows import IGNORE, NOTHING
-from training.losses import linear_cross_entropy
+from training.models import architectures, attention
+from training.models.losses import linear_cross_entropy
 
 
 class _Placed(BartLearnedPositionalEmbedding):
@@ -72,7 +72,7 @@ def hidden_states(model: PreTrainedModel, arrays: Mapping[str, Tensor]) -> Tenso
     across = target[:, None, :, None] == source[:, None, None, :]
     across = across | ~across.any(-1, keepdim=True)  # of what nothing answers; its label is ignored
     encoder, decoder = cast(Any, model).get_encoder(), cast(Any, model).get_decoder()
-    blocks = source.is_cuda and not models.attention_drops(model)
+    blocks = source.is_cuda and not architectures.attention_drops(model)
     with _placed(encoder, arrays.get("positions")):
         encoded = encoder(arrays["tokens"], attention_mask=attention.mask(source, False, blocks)).last_hidden_state
     with _placed(decoder, arrays.get("decoder_positions")):
@@ -90,7 +90,7 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> Tensor:
     """Sum of the cross-entropy of the labels, in nats."""
     model = cast(PreTrainedModel, module)
     hidden = hidden_states(model, arrays).flatten(0, 1)
-    return linear_cross_entropy(hidden, models.output_head(model).weight, arrays["labels"].flatten())
+    return linear_cross_entropy(hidden, architectures.output_head(model).weight, arrays["labels"].flatten())
 
 
 def flops(module: nn.Module, source: int, target: int) -> float:
@@ -103,13 +103,13 @@ def flops(module: nn.Module, source: int, target: int) -> float:
     tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
     products = 0
     for name, parameter in model.named_parameters():
-        if parameter.dim() < 2 or id(parameter) in tables or parameter is models.output_head(model).weight:
+        if parameter.dim() < 2 or id(parameter) in tables or parameter is architectures.output_head(model).weight:
             continue
         crossing = any(
             part in name for part in ("EncDecAttention.k", "EncDecAttention.v", "encoder_attn.k", "encoder_attn.v")
         )
         in_decoder = "decoder." in name and not crossing
         products += parameter.numel() * (target if in_decoder else source)
-    products += cast(Tensor, models.output_head(model).weight).numel() * target
-    layers, width = models.dimensions(model.config)
+    products += cast(Tensor, architectures.output_head(model).weight).numel() * target
+    layers, width = architectures.dimensions(model.config)
     return 6 * products + 12 * layers * width * (source**2 + target**2 + source * target)

@@ -32,8 +32,8 @@ def extend(
     config = _config(before, Path(tokenizer), model)
     with files.replacing_folder(str(output)) as aside:
         if model is not None:
-            from training import publish
-            from training.extend import extend_embeddings, load
+            from training.models import publish
+            from training.models.new_tokens import extend_embeddings, load
 
             extended = extend_embeddings(load(model), found.first, found.pieces)
             config = publish.tokenizer_config(config, extended.config)

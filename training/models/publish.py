@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.store import checksums, files
-from training import models
+from training.models import architectures
 from training.recipe import model_shapes
 
 #: Raised when the same trained weights would be published otherwise; nothing is trained again for it.
@@ -53,7 +53,7 @@ def tokenizer_config(said: Mapping[str, Any], config: PreTrainedConfig) -> dict[
     if config.model_type in model_shapes.FIELDS:
         typed = ["token_type_ids"] if config.model_type in _TYPED else []
         found["model_input_names"] = ["input_ids", *typed, "attention_mask"]
-    if (length := models.positions(config)) is not None:
+    if (length := architectures.positions(config)) is not None:
         found["model_max_length"] = length
     ends = (said.get(f"{role}_token") for role in ("pad", "eos", "sep", "bos", "cls"))
     if (pad := next((token for token in ends if token), None)) is not None:

@@ -20,8 +20,8 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from pipeline import MillError
-from training import attention
 from training.batches.vocabulary import Vocabulary
+from training.models import attention
 from training.recipe.model_shapes import Shape, dropout_fields
 
 _AUTO = {
