@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks import training
-from training import hardware
+from training.loop import hardware
 from training.recipe import gpu_peaks
 
 #: objective, preset, sequence length, batch, micro-batch, whether the Trainer can do it

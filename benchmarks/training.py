@@ -26,9 +26,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from pipeline.store import packed_tokens
-from training import loop, objectives
+from training import objectives
 from training.batches import vocabulary
 from training.batches.windows import IGNORE
+from training.loop import loop
 from training.objective import Task
 from training.recipe.sections import PretrainConfig
 

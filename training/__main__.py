@@ -21,7 +21,7 @@ from pipeline.build.build import Build
 from pipeline.build.lock import locked
 from pipeline.curation import recipe as recipes
 from pipeline.store import messages
-from training import processes
+from training.loop import processes
 from training.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
 

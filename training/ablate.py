@@ -24,9 +24,10 @@ from pipeline.build.build import Build
 from pipeline.curation.ablation_variants import CURATED, NEUTRAL, RAW
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import hardware, objectives
+from training import objectives
 from training import pretrain as pretraining
 from training.batches.vocabulary import Vocabulary
+from training.loop import hardware
 from training.objective import Task
 from training.recipe.sections import AblationConfig, BuildRecipe, PretrainConfig
 

@@ -24,10 +24,11 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import baselines, card, hardware, loop, pretrain, scores, tasks
+from training import baselines, card, pretrain, scores, tasks
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.embeddings import classify
+from training.loop import hardware, loop
 from training.models import architectures, publish
 from training.recipe.model_shapes import dropout_fields
 from training.recipe.sections import BuildRecipe, FinetuneConfig

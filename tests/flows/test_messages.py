@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows import cli, running
 from pipeline import MillError
 from pipeline.store import files, messages, shards
-from training.loop import Diverged
+from training.loop.loop import Diverged
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str, BaseException | None]:

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.training.conftest import make_build, pretrain_section
-from training import checkpoint, loop
 from training.batches.batch import Batch
+from training.loop import checkpoint, loop
 from training.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import OptimiserConfig

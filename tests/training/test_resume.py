@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from pipeline.build.build import Build
 from tests.training.conftest import make_build, pretrain_section
-from training import loop
 from training.batches import random_streams
+from training.loop import loop
 from training.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import BuildRecipe

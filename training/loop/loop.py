@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from pipeline import MillError
 from pipeline.store import files
-from training import checkpoint as checkpoints
-from training import hardware, processes
 from training.batches import random_streams
 from training.batches.batch import Batch
-from training.checkpoint import Checkpoint
-from training.log import Log, Metrics
+from training.loop import checkpoint as checkpoints
+from training.loop import hardware, processes
+from training.loop.checkpoint import Checkpoint
+from training.loop.log import Log, Metrics
 from training.recipe import gpu_peaks
 from training.recipe.sections import OptimiserConfig
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from pipeline import MillError
 from pipeline.store import files
-from training.processes import like, whole
+from training.loop.processes import like, whole
 
 _PREFIX = "step-"
 _REMEDY = "Delete the folder of this checkpoint and run the same command again."
