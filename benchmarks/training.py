@@ -30,7 +30,7 @@ from training import objectives
 from training.batches import vocabulary
 from training.batches.windows import IGNORE
 from training.loop import loop
-from training.objective import Task
+from training.objectives.base import Task
 from training.recipe.sections import PretrainConfig
 
 STEPS = 3

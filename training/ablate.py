@@ -28,7 +28,7 @@ from training import objectives
 from training import pretrain as pretraining
 from training.batches.vocabulary import Vocabulary
 from training.loop import hardware
-from training.objective import Task
+from training.objectives.base import Task
 from training.recipe.sections import AblationConfig, BuildRecipe, PretrainConfig
 
 VERSION = 1

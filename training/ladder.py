@@ -28,7 +28,7 @@ from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
 from training.fitting import Parabola, Runs
 from training.models import architectures
-from training.objective import Task
+from training.objectives.base import Task
 from training.recipe.sections import BuildRecipe, LadderConfig, PretrainConfig
 from training.scaling import Law
 

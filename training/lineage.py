@@ -23,7 +23,7 @@ from training import objectives
 from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, Windows
-from training.objective import Objective, Task
+from training.objectives.base import Objective, Task
 from training.recipe.sections import PretrainConfig, stored
 
 WINDOW = 50  # steps whose median a loss is compared with

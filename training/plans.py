@@ -23,7 +23,7 @@ from training import budget, objectives
 from training.batches.vocabulary import Vocabulary
 from training.budget import Corpus, Run
 from training.models import architectures
-from training.objective import Task
+from training.objectives.base import Task
 from training.recipe import model_shapes
 from training.recipe.sections import BudgetConfig, BuildRecipe, PretrainConfig, stored
 

@@ -29,7 +29,7 @@ from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, TooFewTokens, Windows
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
-from training.objective import Objective, Task
+from training.objectives.base import Objective, Task
 from training.recipe.sections import BuildRecipe, PretrainConfig
 
 VERSION = 1

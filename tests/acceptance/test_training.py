@@ -23,7 +23,7 @@ from tests.training.conftest import END, SPECIAL, make_build, pack, pretrain_sec
 from training import objectives
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import IGNORE
-from training.objective import Task
+from training.objectives.base import Task
 from training.pretrain import held_out, pretrain
 from training.recipe.sections import BuildRecipe
 

@@ -15,7 +15,7 @@ from tests.training.conftest import recipe
 from training import ladder, objectives
 from training.batches.vocabulary import Vocabulary
 from training.models import architectures
-from training.objective import Task
+from training.objectives.base import Task
 from training.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, LadderConfig
 from training.scaling import Law

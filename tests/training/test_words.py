@@ -11,7 +11,7 @@ from pipeline.tokenization import pack
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.formats import export
 from pipeline.tokenization.training import counts, train
-from training.words import continuations
+from training.objectives.whole_words import continuations
 
 TEXT = "the unhappy bird sees unhappiness in happy birds and birds see the unhappy fish"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from training.objective import Objective
+from training.objectives.base import Objective
 
 
 def load(name: str) -> Objective:

@@ -21,7 +21,7 @@ from training.batches.best_fit import arrange
 from training.batches.windows import IGNORE, NOTHING, Layout, Reader, Windows
 from training.models import architectures
 from training.models.losses import linear_cross_entropy
-from training.objective import Objective, Task
+from training.objectives.base import Objective, Task
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> Reader:

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, runs
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.best_fit import arrange
 from training.batches.windows import IGNORE, NOTHING, Reader, SentenceWindows, Windows
 from training.models import architectures, seq2seq
-from training.objective import Objective, Task
+from training.objectives import masking, noise_spans
+from training.objectives.base import Objective, Task
 from training.recipe.objectives import DenoisingConfig
 
 
@@ -130,12 +130,12 @@ def poisson(drawn: np.ndarray, mean: float) -> np.ndarray:
 
 def infill(tokens: np.ndarray, drawn: np.ndarray, share: float, mean: float, mask: int) -> np.ndarray:
     """Text infilling of ``tokens`` [n] by uniforms [3, n]: the spans' lengths, their order, and their places."""
-    lengths = runs.cut_to(poisson(drawn[0], mean), round(len(tokens) * share))
+    lengths = noise_spans.cut_to(poisson(drawn[0], mean), round(len(tokens) * share))
     # no input is longer than its text: of a few tokens, all spans might be insertions
     insertions = np.flatnonzero(lengths == 0)
     room = int(lengths.sum()) - (len(lengths) - len(insertions))
     lengths = np.delete(lengths, insertions[room:])
-    starts, lengths = runs.lay_out(lengths, len(tokens), drawn[1:])
+    starts, lengths = noise_spans.lay_out(lengths, len(tokens), drawn[1:])
     ends = starts + lengths
     # +1 where a span starts and -1 where it ends: inside, the sum is 1
     edges = np.bincount(starts, minlength=len(tokens) + 1) - np.bincount(ends, minlength=len(tokens) + 1)

@@ -26,12 +26,11 @@ from transformers.utils import logging as transformers_logging
 from pipeline import MillError
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE, NOTHING, Windows
 from training.models import architectures, new_tokens
-from training.objective import Objective, Task
-from training.objectives import mlm
+from training.objectives import masking, mlm
+from training.objectives.base import Objective, Task
 from training.recipe.objectives import DistillationConfig
 
 #: DistilBERT's names for BERT's parts.

@@ -22,13 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from training import masking
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE, NOTHING, Windows
 from training.models import architectures
-from training.objective import Objective, Task
-from training.objectives import mlm
+from training.objectives import masking, mlm
+from training.objectives.base import Objective, Task
 from training.recipe import objectives
 
 MASKED = 0.85  # the rest stays

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.best_fit import arrange
 from training.batches.windows import IGNORE, NOTHING, Reader, Windows
 from training.models import architectures
-from training.objective import Objective, Task
+from training.objectives import masking
+from training.objectives.base import Objective, Task
 
 MASKED, RANDOM = 0.8, 0.1  # the rest stays
 

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.segment_pairs import PairOrder, Pairs
 from training.batches.windows import IGNORE, NOTHING, Windows
 from training.models import architectures
-from training.objective import Objective, Task
-from training.objectives import mlm
+from training.objectives import masking, mlm
+from training.objectives.base import Objective, Task
 
 _SCORES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "bert": lambda model, hidden: model.cls.seq_relationship(model.bert.pooler(hidden)),

@@ -13,13 +13,12 @@ from dataclasses import replace
 from typing import cast
 
 from pipeline.store.packed_tokens import PackedTokens
-from training import masking, words
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.segment_pairs import PairOrder, Pairs
 from training.batches.windows import Windows
-from training.objective import Objective, Task
-from training.objectives import mlm, mlm_nsp
+from training.objectives import masking, mlm, mlm_nsp, whole_words
+from training.objectives.base import Objective, Task
 
 
 def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> PairOrder:
@@ -29,7 +28,7 @@ def order(task: Task, packed: PackedTokens, seed: int, repeat: bool = True) -> P
 
 
 def informed(task: Task, _packed: PackedTokens, tokenizer: str) -> Task:
-    return replace(task, continuing=words.continuations(tokenizer, task.vocabulary.size))
+    return replace(task, continuing=whole_words.continuations(tokenizer, task.vocabulary.size))
 
 
 def examples(task: Task, windows: Windows) -> Batch:

@@ -28,7 +28,7 @@ from training.batches.best_fit import arrange
 from training.batches.vocabulary import padded
 from training.batches.windows import IGNORE, NOTHING, Layout, Reader, Windows
 from training.models import architectures, seq2seq
-from training.objective import Objective, Task
+from training.objectives.base import Objective, Task
 
 SENTINELS = 100  # at least, as T5 has
 

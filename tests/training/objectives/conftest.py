@@ -14,7 +14,7 @@ from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, 
 from training import objectives
 from training.batches.batch import Batch
 from training.models import architectures
-from training.objective import Task
+from training.objectives.base import Task
 from training.recipe.sections import PretrainConfig
 
 

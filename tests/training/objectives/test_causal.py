@@ -10,8 +10,8 @@ from tests.training.conftest import END, SPECIAL, TINY, pack, pretrain_section, 
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE
 from training.models import architectures
-from training.objective import Task
 from training.objectives import causal
+from training.objectives.base import Task
 from training.recipe.sections import PretrainConfig
 
 

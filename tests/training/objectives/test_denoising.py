@@ -9,9 +9,8 @@ from scipy.stats import chisquare, poisson
 
 from tests.training.conftest import SPECIAL
 from tests.training.objectives.conftest import read, task, tensors
-from training import runs
 from training.batches.windows import IGNORE, NOTHING
-from training.objectives import denoising
+from training.objectives import denoising, noise_spans
 from training.recipe.objectives import DenoisingConfig
 
 MASK = SPECIAL["mask"]
@@ -32,7 +31,7 @@ def test_span_lengths_are_poisson_3() -> None:
 def test_infilling_takes_30_percent_and_leaves_one_mask_a_span() -> None:
     inserted = 0
     for drawn in draws(500):
-        lengths = runs.cut_to(denoising.poisson(drawn[0], 3.0), 30)
+        lengths = noise_spans.cut_to(denoising.poisson(drawn[0], 3.0), 30)
         found = denoising.infill(TEXT, drawn[:3], 0.3, 3.0, MASK)
         kept = found[found != MASK]
         assert len(kept) == 70

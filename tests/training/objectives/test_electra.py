@@ -12,8 +12,8 @@ from tests.training.objectives.conftest import read, task, tensors
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import IGNORE, NOTHING
 from training.models import architectures
-from training.objective import Task
 from training.objectives import electra
+from training.objectives.base import Task
 from training.recipe.model_shapes import PRESETS
 from training.recipe.objectives import ElectraConfig
 

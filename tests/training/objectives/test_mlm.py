@@ -6,12 +6,11 @@ import torch
 from scipy.stats import chisquare
 
 from tests.training.conftest import SPECIAL, TINY, pack, pretrain_section, sentences, vocabulary
-from training import masking
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE, NOTHING, Reader, Windows
 from training.models import architectures
-from training.objective import Task
-from training.objectives import mlm
+from training.objectives import masking, mlm
+from training.objectives.base import Task
 from training.recipe.sections import PretrainConfig
 
 CLS, SEP, MASK = SPECIAL["cls"], SPECIAL["sep"], SPECIAL["mask"]

@@ -11,8 +11,9 @@ from scipy.stats import binomtest, chisquare
 
 from tests.training.conftest import SPECIAL
 from tests.training.objectives.conftest import losses, read, task, tensors
-from training import masking, objectives
+from training import objectives
 from training.batches.windows import IGNORE, NOTHING
+from training.objectives import masking
 
 KINDS = {"mlm_nsp": "next_sentence_label", "mlm_sop": "sentence_order_label"}
 

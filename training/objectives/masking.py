@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pipeline import MillError
-from training import runs
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import IGNORE, NOTHING, Layout, Windows
+from training.objectives import noise_spans
 
 
 def layout(objective: str, vocabulary: Vocabulary) -> Layout:
@@ -87,8 +87,8 @@ def pick_runs(
         bounds = words(tokens[row, places], places, continuing)
         count = len(bounds) - 1
         drawn_words = max(1, round(budget * count / len(places))) if budget else 0
-        lengths = runs.cut_to(np.searchsorted(reached, drawn[row, 0], "right") + 1, drawn_words)
-        starts, lengths = runs.lay_out(lengths, count, drawn[row, 1:3])
+        lengths = noise_spans.cut_to(np.searchsorted(reached, drawn[row, 0], "right") + 1, drawn_words)
+        starts, lengths = noise_spans.lay_out(lengths, count, drawn[row, 1:3])
         chosen = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(drawn_words)
         chosen = chosen[np.argsort(drawn[row, 3, :drawn_words], kind="stable")]
         spent = np.cumsum(np.diff(bounds)[chosen])
