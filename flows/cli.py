@@ -359,11 +359,11 @@ def budget(
     with telling_errors(False):
         from flows import console
         from flows.settings import amount
-        from training import plans
+        from training.budget import estimates
 
         wanted = amount("--parameters", parameters) if parameters else None
         if what.is_dir():
-            terminal.print(console.budget_view(plans.of_folder(str(what), wanted, tokens_per_parameter)))
+            terminal.print(console.budget_view(estimates.of_folder(str(what), wanted, tokens_per_parameter)))
             return
 
         from flows.opening import open_build
@@ -380,7 +380,7 @@ def budget(
         elif asked:
             terminal.print("what each domain gives is known after `mill curate`", style="yellow")
         if build.recipe.pretrain or not (asked and domains):
-            terminal.print(console.budget_view(plans.of_recipe(build, wanted, tokens_per_parameter)))
+            terminal.print(console.budget_view(estimates.of_recipe(build, wanted, tokens_per_parameter)))
 
 
 @app.command()

@@ -100,7 +100,7 @@ def needs_view(found: Mapping[str, Any]) -> RenderableType:
 
 
 def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The token budgets of models, a column each; ``runs`` is what training.plans gives."""
+    """The token budgets of models, a column each; ``runs`` is what training.budget.estimates gives."""
     found = models.budgets({"runs": runs})
     assert found is not None  # plans raises where there is none
     parts: list[RenderableType] = []

@@ -16,7 +16,7 @@ from pipeline import report as reporting
 from pipeline.build.build import Build
 from pipeline.curation import steps as curation
 from pipeline.tokenization import steps as tokenization
-from training import budget
+from training.budget import budget
 from training.recipe import preflight
 from training.recipe.sections import BuildRecipe
 

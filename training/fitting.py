@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
 from pipeline import MillError
-from training.scaling import Law
+from training.budget.laws import Law
 
 DELTA = 1e-3
 _GRID = np.array(  # a, b, e, alpha, beta

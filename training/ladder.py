@@ -23,14 +23,15 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import fitting, objectives, plans
+from training import fitting, objectives
 from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
+from training.budget import estimates
+from training.budget.laws import Law
 from training.fitting import Parabola, Runs
 from training.models import architectures
 from training.objectives.base import Task
 from training.recipe.sections import BuildRecipe, LadderConfig, PretrainConfig
-from training.scaling import Law
 
 VERSION = 2
 
@@ -71,7 +72,7 @@ def plan(build: Build[BuildRecipe]) -> Plan:
             with torch.device("meta"):
                 model = objective.checkpoint(objective.create(Task(run, vocabulary, 0)))
             tokens = compute / architectures.flops_per_token(model, config.sequence_length)
-            sizes = plans.count(run.shape, vocabulary, config.sequence_length)._asdict()
+            sizes = estimates.count(run.shape, vocabulary, config.sequence_length)._asdict()
             steps, epochs = round(tokens / step_tokens), tokens / len(train)
             if steps < config.min_steps:
                 left_out[run.name] = f"{steps} steps are fewer than min_steps {config.min_steps}"

@@ -22,11 +22,12 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import budget, card, lineage, objectives, unigram
+from training import card, lineage, objectives, unigram
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, TooFewTokens, Windows
+from training.budget import budget
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
 from training.objectives.base import Objective, Task

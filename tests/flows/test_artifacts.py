@@ -110,7 +110,7 @@ def test_the_link_to_a_local_report_opens_in_a_browser():
 
 
 def test_a_budget_is_told_as_tables_with_a_column_for_each_run():
-    from training import budget
+    from training.budget import budget
     from training.recipe.sections import BudgetConfig
 
     corpus = budget.Corpus(
@@ -195,7 +195,7 @@ def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: s
 
 
 def test_the_budgets_of_nine_runs_can_be_read_in_80_columns():
-    from training import budget
+    from training.budget import budget
     from training.recipe.sections import BudgetConfig
 
     corpus = budget.Corpus(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from training.budget import Corpus, Run, budget
+from training.budget.budget import Corpus, Run, budget
 from training.recipe.sections import BudgetConfig
 
 CORPUS = Corpus(unique_tokens=1_000_000, unique_bytes=4_000_000, raw_bytes=10_000_000, curated_bytes=4_000_000)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from training import fitting
+from training.budget.laws import BESIROGLU, HOFFMANN, Law
 from training.fitting import Runs
-from training.scaling import BESIROGLU, HOFFMANN, Law
 
 
 def made_of(law: Law, count: int, spread: float, noise: float, seed: int) -> Runs:

@@ -14,11 +14,11 @@ from pipeline.store import files
 from tests.training.conftest import recipe
 from training import ladder, objectives
 from training.batches.vocabulary import Vocabulary
+from training.budget.laws import Law
 from training.models import architectures
 from training.objectives.base import Task
 from training.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, LadderConfig
-from training.scaling import Law
 
 SECTION: dict[str, Any] = {
     "tokenizer": "bytes",

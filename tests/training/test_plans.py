@@ -13,7 +13,7 @@ from pipeline.sources.base import NoFiles
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import TINY, make_build, pretrain_section, recipe
-from training import plans, scaling
+from training.budget import estimates, laws
 from training.pretrain import pretrain
 from training.recipe.sections import BudgetConfig
 
@@ -32,7 +32,7 @@ def root(packed_build: str, tmp_path: Path) -> str:
 
 def test_a_run_that_is_not_trained_yet_is_reckoned_from_its_shape_and_the_packed_tokens(root: str) -> None:
     build = make_build(root, pretrain_section(steps=12))
-    (found,) = plans.of_recipe(build, parameters=1_000_000, tokens_per_parameter=20.0)
+    (found,) = estimates.of_recipe(build, parameters=1_000_000, tokens_per_parameter=20.0)
     layers, width, vocabulary, positions = 2, 32, 257, 32
     block = 12 * width * width + 13 * width  # GPT-2's: attention 4 d^2 + 4 d, MLP 8 d^2 + 5 d, two norms 4 d
     total = vocabulary * width + positions * width + layers * block + 2 * width
@@ -50,23 +50,23 @@ def test_a_run_that_is_not_trained_yet_is_reckoned_from_its_shape_and_the_packed
 
 def test_once_it_is_trained_its_own_numbers_are_told_and_no_estimate(root: str) -> None:
     build = make_build(root, pretrain_section(steps=4))
-    planned = plans.of_recipe(build)[0]
+    planned = estimates.of_recipe(build)[0]
     summary = pretrain(build, "causal")
-    found = plans.of_recipe(build)[0]
+    found = estimates.of_recipe(build)[0]
     assert not found["estimated"]
     assert found["trained_tokens"] == summary["trained_tokens"]
     assert found["total"] == planned["total"] == summary["parameters"]["total"]
     files.write_json(f"{root}/recipe.json", build.recipe.model_dump(mode="json"))
-    assert plans.of_folder(f"{root}/models/causal", None, None)[0]["total"] == found["total"]
+    assert estimates.of_folder(f"{root}/models/causal", None, None)[0]["total"] == found["total"]
 
 
 def test_a_corpus_alone_is_held_against_gpt_2(root: str, tmp_path: Path) -> None:
     alone = shutil.copytree(Path(root, "corpus"), tmp_path / "elsewhere" / "corpus")
-    (found,) = plans.of_corpus(str(alone), BudgetConfig())
+    (found,) = estimates.of_corpus(str(alone), BudgetConfig())
     assert found["total"] == 124_439_808  # as published
     assert found["unique_tokens"] == CURATED / 4  # bytes a token, until a tokenizer says otherwise
     assert found["trained_tokens"] == 20 * found["total"]
-    assert found["effective_tokens"] == scaling.effective_tokens(CURATED / 4, 20 * found["total"])
+    assert found["effective_tokens"] == laws.effective_tokens(CURATED / 4, 20 * found["total"])
 
 
 @pytest.mark.parametrize("sections", [{}, {"pretrain": [pretrain_section(model=TINY["gpt2"], steps=None, epochs=2)]}])
@@ -75,7 +75,7 @@ def test_before_curation_it_is_estimated_from_the_sizes_of_the_sources(tmp_path:
     (tmp_path / "packed.jsonl.gz").write_bytes(b"x" * 2_000)
     source = {"kind": "jsonl", "name": "s", "path": str(tmp_path / "*.jsonl*"), "domain": "tales"}
     build = Build(str(tmp_path / "build"), recipe(sources=[source], **sections))
-    (found,) = plans.of_recipe(build, parameters=1_000, tokens_per_parameter=20.0)
+    (found,) = estimates.of_recipe(build, parameters=1_000, tokens_per_parameter=20.0)
     assert found["estimated"]
     assert found["unique_tokens"] == 8_000 / 4
     assert found["target"]["missing_tokens"] == 20_000 - 2_000
@@ -87,6 +87,6 @@ def test_before_curation_it_is_estimated_from_the_sizes_of_the_sources(tmp_path:
 
 def test_where_nothing_is_known_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoFiles, match="none"):
-        plans.of_recipe(Build(str(tmp_path), recipe()))
+        estimates.of_recipe(Build(str(tmp_path), recipe()))
     with pytest.raises(MillError, match="neither a corpus"):
-        plans.of_folder(str(tmp_path), None, None)
+        estimates.of_folder(str(tmp_path), None, None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from training import scaling
-from training.scaling import BESIROGLU, HOFFMANN, MUENNIGHOFF
+from training.budget import laws
+from training.budget.laws import BESIROGLU, HOFFMANN, MUENNIGHOFF
 
 
 @pytest.mark.parametrize(
@@ -28,15 +28,15 @@ def test_besiroglu_optimum(compute: float, parameters: float, tokens: float, rat
 
 
 @pytest.mark.parametrize("law", [BESIROGLU, HOFFMANN, MUENNIGHOFF])
-def test_the_optimum_is_a_minimum_and_spends_the_compute(law: scaling.Law) -> None:
+def test_the_optimum_is_a_minimum_and_spends_the_compute(law: laws.Law) -> None:
     parameters, tokens = law.optimum(1e21)
-    assert scaling.compute(parameters, tokens) == pytest.approx(1e21)
+    assert laws.compute(parameters, tokens) == pytest.approx(1e21)
     for factor in (0.9, 1.1):
         assert law.loss(parameters * factor, tokens / factor) > law.loss(parameters, tokens)
     assert law.parameters_for(tokens) == pytest.approx(parameters)
 
 
-def tokens_for(law: scaling.Law, parameters: float) -> float:
+def tokens_for(law: laws.Law, parameters: float) -> float:
     """The D for which ``parameters`` is the optimal N, by bisection of the N that each D is optimal for."""
     low, high = 1.0, 1e20
     for _ in range(200):
@@ -80,19 +80,19 @@ def test_hoffmann_constants_are_those_printed() -> None:
 
 
 def test_repeated_tokens_are_worth_less_and_never_more_than_the_limit() -> None:
-    assert scaling.effective_tokens(1e9, 0.5e9) == 0.5e9
-    assert scaling.effective_tokens(1e9, 1e9) == 1e9
-    four = scaling.effective_tokens(1e9, 4e9)
+    assert laws.effective_tokens(1e9, 0.5e9) == 0.5e9
+    assert laws.effective_tokens(1e9, 1e9) == 1e9
+    four = laws.effective_tokens(1e9, 4e9)
     assert 0.93 * 4e9 < four < 4e9  # "up to 4 epochs is almost as good as new data"
-    assert scaling.effective_tokens(1e9, 1e15) == pytest.approx(16.387756e9)
+    assert laws.effective_tokens(1e9, 1e15) == pytest.approx(16.387756e9)
 
 
 def test_repeats_raise_the_predicted_loss() -> None:
-    fresh = scaling.repeated_loss(1e9, 20e9, 20e9)
+    fresh = laws.repeated_loss(1e9, 20e9, 20e9)
     assert fresh == pytest.approx(MUENNIGHOFF.loss(1e9, 20e9))
-    assert fresh < scaling.repeated_loss(1e9, 5e9, 20e9) < scaling.repeated_loss(1e9, 1e9, 20e9)
+    assert fresh < laws.repeated_loss(1e9, 5e9, 20e9) < laws.repeated_loss(1e9, 1e9, 20e9)
 
 
 def test_attention_adds_what_6nd_leaves_out() -> None:
     # GPT-2 124M at 1,024: 12 x 12 x 768 x 1024 = 113 MFLOP a token beside 6 x 124M = 747
-    assert scaling.attention_compute(12, 768, 1024, 1) == 113_246_208
+    assert laws.attention_compute(12, 768, 1024, 1) == 113_246_208

@@ -14,14 +14,15 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from pipeline import MillError, source_sizes
+from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.report import tokens
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import budget, objectives
+from training import objectives
 from training.batches.vocabulary import Vocabulary
-from training.budget import Corpus, Run
+from training.budget import budget, source_sizes
+from training.budget.budget import Corpus, Run
 from training.models import architectures
 from training.objectives.base import Task
 from training.recipe import model_shapes

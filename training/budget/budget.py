@@ -15,7 +15,7 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.text.formats import short
-from training import scaling
+from training.budget import laws
 from training.recipe import gpu_peaks
 from training.recipe.sections import BudgetConfig, BuildRecipe
 
@@ -67,8 +67,8 @@ class Run:
         peak = gpu_peaks.peak_flops(self.device)
         if not peak or not self.tokens_per_second:
             return None
-        flops = scaling.compute(self.matrices_and_head, 1)
-        flops += scaling.attention_compute(self.layers, self.width, self.sequence_length, 1)
+        flops = laws.compute(self.matrices_and_head, 1)
+        flops += laws.attention_compute(self.layers, self.width, self.sequence_length, 1)
         return self.tokens_per_second * flops / peak
 
 
@@ -171,9 +171,9 @@ def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
     """The budget of ``run`` on ``corpus``. Raises MillError where the corpus or the run is empty."""
     if corpus.unique_tokens < 1 or run.trained_tokens < 1:
         raise MillError("a token budget needs a corpus with tokens and a run that trained on some")
-    used = scaling.compute(run.total, run.trained_tokens)
-    attention = scaling.attention_compute(run.layers, run.width, run.sequence_length, run.trained_tokens)
-    with_attention = scaling.compute(run.matrices_and_head, run.trained_tokens) + attention
+    used = laws.compute(run.total, run.trained_tokens)
+    attention = laws.attention_compute(run.layers, run.width, run.sequence_length, run.trained_tokens)
+    with_attention = laws.compute(run.matrices_and_head, run.trained_tokens) + attention
     gpu_hours = hours_on(config, with_attention, run.utilisation)
     return Budget(
         total=run.total,
@@ -184,11 +184,11 @@ def budget(corpus: Corpus, run: Run, config: BudgetConfig) -> Budget:
         epochs=run.trained_tokens / corpus.unique_tokens,
         tokens_per_parameter=run.trained_tokens / run.total,
         tokens_per_non_embedding_parameter=run.trained_tokens / run.non_embedding,
-        effective_tokens=scaling.effective_tokens(corpus.unique_tokens, run.trained_tokens),
+        effective_tokens=laws.effective_tokens(corpus.unique_tokens, run.trained_tokens),
         compute=used,
         compute_with_attention=with_attention,
-        predictions=tuple(predict(law, corpus, run) for law in (scaling.BESIROGLU, scaling.HOFFMANN)),
-        repeated_loss=scaling.repeated_loss(run.total, corpus.unique_tokens, run.trained_tokens)
+        predictions=tuple(predict(law, corpus, run) for law in (laws.BESIROGLU, laws.HOFFMANN)),
+        repeated_loss=laws.repeated_loss(run.total, corpus.unique_tokens, run.trained_tokens)
         if run.objective == "causal"
         else None,
         hours=run.trained_tokens / run.tokens_per_second / 3600 if run.tokens_per_second else None,
@@ -206,8 +206,8 @@ def warnings(run: Run) -> Iterator[str]:
         yield f"no loss is predicted: the scaling laws are of causal language models, and this run is `{run.objective}`"
         return
     for name, value, (low, high) in (
-        ("N", run.total, scaling.FITTED_PARAMETERS),
-        ("D", run.trained_tokens, scaling.FITTED_TOKENS),
+        ("N", run.total, laws.FITTED_PARAMETERS),
+        ("D", run.trained_tokens, laws.FITTED_TOKENS),
     ):
         times = max(low / value, value / high)
         if times > FAR:
@@ -216,7 +216,7 @@ def warnings(run: Run) -> Iterator[str]:
                 f" {'below' if value < low else 'above'} what the laws were fitted to ({short(low)} to {short(high)})"
             )
     guess = math.log(run.vocab_size) if run.vocab_size else math.inf
-    loss = scaling.BESIROGLU.loss(run.total, run.trained_tokens)
+    loss = laws.BESIROGLU.loss(run.total, run.trained_tokens)
     if loss > guess:
         yield (
             f"the predicted loss of {loss:.2f} nats cannot be right: a uniform guess among {run.vocab_size:,} entries"
@@ -235,10 +235,10 @@ def cost(config: BudgetConfig, hours: float | None) -> float | None:
     return hours * config.price_per_hour if hours is not None and config.price_per_hour is not None else None
 
 
-def predict(law: scaling.Law, corpus: Corpus, run: Run) -> Prediction:
+def predict(law: laws.Law, corpus: Corpus, run: Run) -> Prediction:
     if run.objective != "causal":
         return Prediction(law.name)
-    parameters, tokens = law.optimum(scaling.compute(run.total, run.trained_tokens))
+    parameters, tokens = law.optimum(laws.compute(run.total, run.trained_tokens))
     return Prediction(
         law=law.name,
         loss=law.loss(run.total, run.trained_tokens),
@@ -253,7 +253,7 @@ def target(corpus: Corpus, run: Run, config: BudgetConfig) -> Target:
     """What ``config.parameters`` parameters need beyond ``corpus``, at its bytes a token and its keep rate."""
     wanted = config.parameters * config.tokens_per_parameter
     missing = max(0.0, wanted - corpus.unique_tokens)
-    work = scaling.compute(config.parameters, wanted)
+    work = laws.compute(config.parameters, wanted)
     gpu_hours = hours_on(config, work, run.utilisation)
     speed = run.tokens_per_second
     return Target(
@@ -264,7 +264,7 @@ def target(corpus: Corpus, run: Run, config: BudgetConfig) -> Target:
         missing_raw_bytes=missing * corpus.bytes_per_token / corpus.keep_rate,
         compute=work,
         epochs_of_this_corpus=wanted / corpus.unique_tokens,
-        effective_tokens=scaling.effective_tokens(corpus.unique_tokens, wanted),
+        effective_tokens=laws.effective_tokens(corpus.unique_tokens, wanted),
         gpu=config.gpu,
         gpu_hours=gpu_hours,
         cost=cost(config, gpu_hours),
