@@ -10,7 +10,7 @@ from flows.execution import Pool, Runner, run_steps
 from flows.opening import BUILDS, on_record, open_build
 from flows.progress import reporter
 from pipeline.curation import ablation_variants as variants_of
-from training import ablate as ablations
+from training.studies import ablation as ablations
 
 
 def ablate(

@@ -9,7 +9,7 @@ from flows import artifacts, parts, tracking
 from flows.execution import Runner
 from flows.opening import BUILDS, on_record, open_build
 from flows.progress import reporter
-from training import ladder as ladders
+from training.studies import ladder as ladders
 
 
 def ladder(

@@ -105,9 +105,9 @@ def study(recipe: Path, study: str, workers: int | None, runner: str, builds: Pa
         from flows.ladder import ladder as run_ladder
         from flows.opening import open_build
         from pipeline.report import studies
-        from training.ablate import ablation_config
-        from training.ladder import ladder_config
         from training.recipe import preflight
+        from training.studies.ablation import ablation_config
+        from training.studies.ladder import ladder_config
 
         work, check, read, view = {
             "ladder": (run_ladder, ladder_config, studies.ladder, console.ladder_view),

@@ -12,13 +12,14 @@ import torch
 from pipeline.build.build import Build
 from pipeline.store import files
 from tests.training.conftest import recipe
-from training import ladder, objectives
+from training import objectives
 from training.batches.vocabulary import Vocabulary
 from training.budget.laws import Law
 from training.models import architectures
 from training.objectives.base import Task
 from training.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, LadderConfig
+from training.studies import ladder
 
 SECTION: dict[str, Any] = {
     "tokenizer": "bytes",

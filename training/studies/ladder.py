@@ -23,15 +23,16 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import fitting, objectives
+from training import objectives
 from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
 from training.budget import estimates
 from training.budget.laws import Law
-from training.fitting import Parabola, Runs
 from training.models import architectures
 from training.objectives.base import Task
 from training.recipe.sections import BuildRecipe, LadderConfig, PretrainConfig
+from training.studies import fit_laws
+from training.studies.fit_laws import Parabola, Runs
 
 VERSION = 2
 
@@ -82,10 +83,10 @@ def plan(build: Build[BuildRecipe]) -> Plan:
                 run = _run_config(config, compute, width, steps)
                 size = sizes[config.parameters]
                 rungs.append(Rung(run, compute, width, size, steps * step_tokens))
-    if len(rungs) < fitting.LEAST_RUNS:
+    if len(rungs) < fit_laws.LEAST_RUNS:
         told = "".join(f"\n  {name}: {why}" for name, why in left_out.items())
         raise MillError(
-            f"ladder: {len(rungs)} runs are left, and a law needs {fitting.LEAST_RUNS}; change `compute` or `widths`,"
+            f"ladder: {len(rungs)} runs are left, and a law needs {fit_laws.LEAST_RUNS}; change `compute` or `widths`,"
             f" or take more text:{told}"
         )
     return Plan(tuple(sorted(rungs, key=lambda rung: (rung.compute, rung.width))), left_out)
@@ -171,15 +172,15 @@ def analyse(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, A
     best size, tokens and loss at larger computes; ``warnings`` with what the runs do not bear out, and which to add.
     """
     runs = _runs(rows)
-    law = fitting.fit_law(runs)
-    laws = fitting.bootstrap_laws(runs, law, config.bootstrap, random_streams.seed("ladder", 0))
+    law = fit_laws.fit_law(runs)
+    laws = fit_laws.bootstrap_laws(runs, law, config.bootstrap, random_streams.seed("ladder", 0))
     constants = ("E", "A", "B", "alpha", "beta")
     largest = max(row["compute"] for row in rows)
     isoflop = _isoflop(rows, config)
     coming, doubts = _sound(rows, [_prediction(factor * largest, law, laws) for factor in config.predict])
     return {
         "law": {name: getattr(law, name) for name in constants},
-        "law_intervals": {name: fitting.interval([getattr(entry, name) for entry in laws]) for name in constants},
+        "law_intervals": {name: fit_laws.interval([getattr(entry, name) for entry in laws]) for name in constants},
         "isoflop": isoflop,
         "held_out": _held_out(rows, largest),
         "next": coming,
@@ -192,7 +193,7 @@ def _undetermined(law: Law) -> list[str]:
     return [
         f"{name} is fitted at {getattr(law, name):.3g}, the edge of what is tried: the runs do not determine it, so add"
         " `widths` and `compute` further apart"
-        for name in fitting.at_the_edge(law)
+        for name in fit_laws.at_the_edge(law)
     ]
 
 
@@ -274,7 +275,7 @@ def _isoflop(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, 
     groups = [(compute, _runs(members)) for compute, members in sorted(by_compute.items())]
     fits: list[tuple[float, Parabola]] = []
     for compute, runs in groups:
-        parabola = fitting.fit_parabola(runs)
+        parabola = fit_laws.fit_parabola(runs)
         if parabola is not None:
             fits.append((compute, parabola))
     curves = [
@@ -290,9 +291,11 @@ def _isoflop(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, 
     exponent = band = None
     if len(bracketed) >= 2:
         x, y = (np.array([entry[name] for entry in bracketed]) for name in ("compute", "parameters"))
-        exponent = fitting.fit_power(x, y)[1]
+        exponent = fit_laws.fit_power(x, y)[1]
         kept = [(compute, runs) for compute, runs in groups if any(entry["compute"] == compute for entry in bracketed)]
-        band = fitting.interval(fitting.bootstrap_exponents(kept, config.bootstrap, random_streams.seed("isoflop", 0)))
+        band = fit_laws.interval(
+            fit_laws.bootstrap_exponents(kept, config.bootstrap, random_streams.seed("isoflop", 0))
+        )
     return {"curves": curves, "exponent": exponent, "exponent_interval": band}
 
 
@@ -305,8 +308,8 @@ def _held_out(rows: Sequence[dict[str, Any]], largest: float) -> list[dict[str, 
     """The runs of the largest compute, and what a law fitted to the smaller ones says of them; [] if it cannot be."""
     below = [row for row in rows if row["compute"] < largest]
     try:
-        law = fitting.fit_law(_runs(below)) if below else None
-    except fitting.TooFewRuns:
+        law = fit_laws.fit_law(_runs(below)) if below else None
+    except fit_laws.TooFewRuns:
         law = None
     if law is None:
         return []
@@ -323,9 +326,9 @@ def _prediction(compute: float, law: Law, laws: Sequence[Law]) -> dict[str, Any]
     return {
         "compute": compute,
         "parameters": parameters,
-        "parameters_interval": fitting.interval([n for n, _ in optima]),
+        "parameters_interval": fit_laws.interval([n for n, _ in optima]),
         "tokens": tokens,
-        "tokens_interval": fitting.interval([d for _, d in optima]),
+        "tokens_interval": fit_laws.interval([d for _, d in optima]),
         "loss": law.loss(parameters, tokens),
-        "loss_interval": fitting.interval([entry.loss(parameters, tokens) for entry in laws]),
+        "loss_interval": fit_laws.interval([entry.loss(parameters, tokens) for entry in laws]),
     }
