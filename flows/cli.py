@@ -393,7 +393,7 @@ def lineage(
     """Show the documents behind a training step of MODEL, or behind the largest spikes of its loss."""
     with telling_errors(False):
         from flows import console
-        from training import lineage as lineages
+        from training.pretraining import lineage as lineages
 
         found, summary = lineages.of_model(str(model))
         if step is None:

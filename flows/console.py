@@ -118,14 +118,14 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def step_view(step: int, documents: Sequence[Any]) -> RenderableType:
-    """What a step of a training run read; ``documents`` are training.lineage.Seen."""
+    """What a step of a training run read; ``documents`` are training.pretraining.lineage.Seen."""
     parts: list[RenderableType] = [Text(f"step {step} read {formats.several(len(documents), 'document')}", "bold")]
     parts += [_seen_panel(vars(seen)) for seen in documents]
     return Group(*parts)
 
 
 def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The jumps of a run's loss with the documents behind each; as training.lineage writes them into a summary."""
+    """The jumps of a run's loss with the documents behind each; as training.pretraining.lineage writes them into a summary."""
     if not spikes:
         return Text(f"no loss spikes in {name}; use --step N to see the documents of a step")
     parts: list[RenderableType] = []

@@ -86,7 +86,7 @@ def pretrain(build: Build[BuildRecipe], _pool: Pool) -> None:
 
 def pretrain_model(build: Build[BuildRecipe], name: str, verb: str = "Pretrain") -> dict[str, Any]:
     """One run of the recipe's `pretrain`; returns its summary."""
-    from training import pretrain as pretraining
+    from training.pretraining import pretrain as pretraining
 
     with training(f"pretrain.{name}", verb, name) as progress:
         return pretraining.pretrain(build, name, progress)

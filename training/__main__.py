@@ -22,7 +22,7 @@ from pipeline.build.lock import locked
 from pipeline.curation import recipe as recipes
 from pipeline.store import messages
 from training.loop import processes
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
 
 

@@ -24,12 +24,13 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import baselines, card, pretrain, scores, tasks
+from training import baselines, scores, tasks
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.embeddings import classify
 from training.loop import hardware, loop
 from training.models import architectures, publish
+from training.pretraining import model_card, pretrain
 from training.recipe.model_shapes import dropout_fields
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 from training.tasks import LabelledTask
@@ -92,7 +93,7 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         **compare(task, predicted, train.texts, test.texts, {n: build.path("models", n) for n in config.baselines}),
         **pretrain.result_of(state, hardware.device()),
     }
-    publish.publish(result, model, base, plan.folder, summary, card.classifier(summary))
+    publish.publish(result, model, base, plan.folder, summary, model_card.classifier(summary))
     return summary
 
 

@@ -24,7 +24,7 @@ from training import objectives
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import IGNORE
 from training.objectives.base import Task
-from training.pretrain import held_out, pretrain
+from training.pretraining.pretrain import held_out, pretrain
 from training.recipe.sections import BuildRecipe
 
 ENCODER = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256}

@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from pipeline.build.build import Build
 from pipeline.store import files, packed_tokens
 from training.batches.vocabulary import Vocabulary
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
 
 NAMES = ("cat", "dog", "bird", "fish")

@@ -23,7 +23,7 @@ import torch
 
 from pipeline.build.lock import locked
 from tests.training.conftest import make_build, pretrain_section
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 
 EVENTS = {"os.rename", "os.remove", "os.rmdir", "open"}
 SECTION = pretrain_section("causal", steps=6, checkpoint_every=2, eval_every=3, keep_last=1, log_every=1)

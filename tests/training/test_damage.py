@@ -16,7 +16,7 @@ from pipeline.store.files import DamagedFile, LostFile
 from tests.training.conftest import make_build, pretrain_section
 from training.embeddings import embed
 from training.models import new_tokens, publish
-from training.pretrain import pretrain, weights_hash
+from training.pretraining.pretrain import pretrain, weights_hash
 
 MODEL, CHECKPOINT = "models/causal", "work/pretrain/causal/step-00000004"
 SECTION = pretrain_section(steps=4, checkpoint_every=4)

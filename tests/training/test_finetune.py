@@ -17,7 +17,7 @@ from pipeline.store import files, shards
 from tests.training.conftest import make_build, pretrain_section
 from training import tasks
 from training.finetune import Encoded, batch, finetune
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 
 SETTINGS = {

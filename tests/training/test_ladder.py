@@ -17,7 +17,7 @@ from training.batches.vocabulary import Vocabulary
 from training.budget.laws import Law
 from training.models import architectures
 from training.objectives.base import Task
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, LadderConfig
 from training.studies import ladder
 

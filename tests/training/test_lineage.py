@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pipeline import MillError
 from pipeline.store import files
 from tests.training.conftest import END, make_build, pack, pretrain_section, sentences
-from training import lineage
-from training.pretrain import pretrain
+from training.pretraining import lineage
+from training.pretraining.pretrain import pretrain
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch import nn
 from tests.training.conftest import make_build, pretrain_section
 from training.batches.batch import Batch
 from training.loop import checkpoint, loop
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import OptimiserConfig
 

@@ -14,7 +14,7 @@ from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from tests.training.conftest import TINY, make_build, pretrain_section, recipe
 from training.budget import estimates, laws
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BudgetConfig
 
 RAW, CURATED = 40_000, 30_000

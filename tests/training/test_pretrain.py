@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 from pipeline import MillError
 from pipeline.store import files
 from tests.training.conftest import make_build, pretrain_section
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 
 

@@ -18,7 +18,7 @@ from pipeline.build.lock import locked
 from tests.training.conftest import make_build, pretrain_section
 from training.__main__ import main
 from training.loop.processes import Processes
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 
 #: ``--cpu`` with one machine would be one process; ACCELERATE_USE_CPU has these two be on the CPU.
 DDP = ("--multi_gpu",)

@@ -24,7 +24,7 @@ from transformers import (
 from pipeline.store import files
 from tests.training.conftest import TINY, make_build, pretrain_section
 from training.models import publish
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 
 OPENING = {
     "causal": AutoModelForCausalLM,

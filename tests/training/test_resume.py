@@ -18,7 +18,7 @@ from pipeline.build.build import Build
 from tests.training.conftest import make_build, pretrain_section
 from training.batches import random_streams
 from training.loop import loop
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import BuildRecipe
 
@@ -113,7 +113,7 @@ import os, signal, sys, torch
 torch.set_num_threads(1)
 from tests.training.conftest import make_build
 from tests.training.test_resume import long_run
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 root, objective, step = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def kill(at, *_):
     if at >= step:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import END, make_build, pack, pretrain_section, sentences
-from training import unigram
-from training.pretrain import pretrain
+from training.pretraining import unigram_loss
+from training.pretraining.pretrain import pretrain
 
 
 def test_it_is_the_cross_entropy_of_smoothed_frequencies(tmp_path: Path) -> None:
@@ -21,13 +21,13 @@ def test_it_is_the_cross_entropy_of_smoothed_frequencies(tmp_path: Path) -> None
     seen = [token for text in texts for token in [*text.encode(), END["eos"]]]
     asked = [token for row in rows for token in [*others[row].encode(), END["eos"]]]
     expected = -sum(math.log((seen.count(token) + 1) / (len(seen) + 260)) for token in asked) / len(asked)
-    assert unigram.loss(train, heldout, rows, []) == pytest.approx(expected)
+    assert unigram_loss.loss(train, heldout, rows, []) == pytest.approx(expected)
 
 
 def test_what_a_masked_model_is_never_asked_for_does_not_count(tmp_path: Path) -> None:
     train = pack(str(tmp_path / "train"), sentences(20), END)
     heldout = pack(str(tmp_path / "heldout"), ["ab"], END)
-    left = unigram.loss(train, heldout, np.array([0]), [END["eos"]])
+    left = unigram_loss.loss(train, heldout, np.array([0]), [END["eos"]])
     total = len(train) - 20 + 259
     counts = [sum(text.encode().count(token) for text in sentences(20)) + 1 for token in b"ab"]
     assert left == pytest.approx(-sum(math.log(count / total) for count in counts) / 2)

@@ -21,13 +21,13 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import pretrain
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.embeddings import elmo, glove, word2vec, words
 from training.embeddings.words import WordCounts
 from training.loop import hardware, loop
 from training.models import architectures, publish
+from training.pretraining import pretrain
 from training.recipe.sections import BuildRecipe, EmbeddingConfig
 
 VERSION = 1

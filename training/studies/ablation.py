@@ -25,10 +25,10 @@ from pipeline.curation.ablation_variants import CURATED, NEUTRAL, RAW
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import objectives
-from training import pretrain as pretraining
 from training.batches.vocabulary import Vocabulary
 from training.loop import hardware
 from training.objectives.base import Task
+from training.pretraining import pretrain as pretraining
 from training.recipe.sections import AblationConfig, BuildRecipe, PretrainConfig
 
 VERSION = 1
@@ -83,7 +83,7 @@ def _run_config(config: AblationConfig, name: str, seed: int) -> PretrainConfig:
 
 
 def with_trials(variant: Build[BuildRecipe], configs: Sequence[PretrainConfig]) -> Build[BuildRecipe]:
-    """``variant`` with the runs ``configs`` for its `pretrain` section, as training.pretrain takes them."""
+    """``variant`` with the runs ``configs`` for its `pretrain` section, as training.pretraining.pretrain takes them."""
     return Build(variant.root, variant.recipe.model_copy(update={"pretrain": list(configs)}))
 
 

@@ -100,7 +100,7 @@ def ladder_config(build: Build[BuildRecipe]) -> LadderConfig:
 
 
 def with_rungs(build: Build[BuildRecipe], rungs: Sequence[Rung]) -> Build[BuildRecipe]:
-    """The same build with the ladder's runs for its `pretrain` section, as training.pretrain takes them."""
+    """The same build with the ladder's runs for its `pretrain` section, as training.pretraining.pretrain takes them."""
     return Build(build.root, build.recipe.model_copy(update={"pretrain": [rung.config for rung in rungs]}))
 
 

@@ -16,7 +16,7 @@ from tests.training.conftest import pretrain_section, recipe, sentences
 from training.embeddings import words
 from training.embeddings.embed import embed, load_vectors, load_words
 from training.finetune import finetune
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
 
 SMALL = {

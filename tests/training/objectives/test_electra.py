@@ -120,7 +120,7 @@ def test_the_generator_is_published_too(packed_build: str, tmp_path) -> None:
     import shutil
 
     from tests.training.conftest import make_build, pretrain_section
-    from training.pretrain import pretrain
+    from training.pretraining.pretrain import pretrain
 
     root = str(tmp_path / "build")
     shutil.copytree(packed_build, root)

@@ -18,7 +18,7 @@ from tests.training.objectives.conftest import task, tensors
 from training.batches.windows import IGNORE, NOTHING
 from training.models import architectures, seq2seq
 from training.objectives import span_corruption as t5
-from training.pretrain import pretrain
+from training.pretraining.pretrain import pretrain
 
 DENSITY, MEAN = 0.15, 3.0
 

@@ -22,7 +22,7 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
-from training import card, lineage, objectives, unigram
+from training import objectives
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
@@ -31,6 +31,7 @@ from training.budget import budget
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
 from training.objectives.base import Objective, Task
+from training.pretraining import lineage, model_card, unigram_loss
 from training.recipe.sections import BuildRecipe, PretrainConfig
 
 VERSION = 1
@@ -101,11 +102,11 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         **result_of(state, hardware.device()),
         "processes": several.count,
     }
-    summary["warnings"] = [told for told in [summary["unigram_loss"] and unigram.warning(summary)] if told]
+    summary["warnings"] = [told for told in [summary["unigram_loss"] and unigram_loss.warning(summary)] if told]
     if several.first:
         with files.opened(files.join(plan.folder, "metrics.jsonl")) as log:
             summary["spikes"] = lineage.Lineage(objective, task, train, tokenizer).spikes(map(bytes.decode, log))
-        told = card.card(summary, budget.of_summary(build, summary))
+        told = model_card.card(summary, budget.of_summary(build, summary))
         publish.publish(result, model, tokenizer, plan.folder, summary, told, companions, added)
     several.wait()
     return summary
@@ -248,7 +249,7 @@ def frequencies(objective: Objective, task: Task, train: PackedTokens, heldout: 
         return {"unigram_loss": None, "unigram_part": None}
     _, rows = objective.order(task, heldout, random_streams.seed("held out"), False).head(task.config.eval_tokens)
     left_out = [] if part == "causal" else task.vocabulary.special
-    return {"unigram_loss": unigram.loss(train, heldout, rows, left_out), "unigram_part": part}
+    return {"unigram_loss": unigram_loss.loss(train, heldout, rows, left_out), "unigram_part": part}
 
 
 def evaluate(
