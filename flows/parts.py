@@ -95,7 +95,7 @@ def pretrain_model(build: Build[BuildRecipe], name: str, verb: str = "Pretrain")
 def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
     """Fine-tune each model of the recipe's `finetune` section and set it beside its baselines."""
     if build.recipe.finetune:
-        from training.finetune import finetune as finetune_model
+        from training.finetuning.finetune import finetune as finetune_model
 
         for config in build.recipe.finetune:
             with training(f"finetune.{config.name}", "Fine-tune", config.name) as progress:

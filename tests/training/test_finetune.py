@@ -15,8 +15,8 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
 from tests.training.conftest import make_build, pretrain_section
-from training import tasks
-from training.finetune import Encoded, batch, finetune
+from training.finetuning import tasks
+from training.finetuning.finetune import Encoded, batch, finetune
 from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training import baselines, scores
+from training.finetuning import baselines, scores
 
 
 def test_accuracy_and_macro_f1_by_hand() -> None:

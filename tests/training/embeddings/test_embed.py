@@ -15,7 +15,7 @@ from pipeline.tokenization import pack
 from tests.training.conftest import pretrain_section, recipe, sentences
 from training.embeddings import words
 from training.embeddings.embed import embed, load_vectors, load_words
-from training.finetune import finetune
+from training.finetuning.finetune import finetune
 from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.store import files
-from training.baselines import PENALTIES
 from training.embeddings import elmo, words
 from training.embeddings.embed import load_vectors, load_words
+from training.finetuning.baselines import PENALTIES
 
 _BATCH = 32
 

@@ -24,16 +24,15 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training import baselines, scores, tasks
 from training.batches import random_streams
 from training.batches.batch import Batch
-from training.embeddings import classify
+from training.finetuning import baselines, scores, tasks, word_vector_baseline
+from training.finetuning.tasks import LabelledTask
 from training.loop import hardware, loop
 from training.models import architectures, publish
 from training.pretraining import model_card, pretrain
 from training.recipe.model_shapes import dropout_fields
 from training.recipe.sections import BuildRecipe, FinetuneConfig
-from training.tasks import LabelledTask
 
 VERSION = 2
 
@@ -229,7 +228,7 @@ def compare(
     predictions = {
         "model": predicted,
         "bag_of_words": baselines.bag_of_words(train, task.train.labels, classes, test),
-        **{n: classify.predict(f, train, task.train.labels, classes, test) for n, f in embeddings.items()},
+        **{n: word_vector_baseline.predict(f, train, task.train.labels, classes, test) for n, f in embeddings.items()},
         "majority": baselines.majority(task.train.labels, len(labels)),
     }
     counts = {n: scores.confusion(labels, p, task.test.groups, classes) for n, p in predictions.items()}
