@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.curation import claim
 from benchmarks.dedup import rotated_prose
-from flows.execution import TASKS_PER_WORKER, grouped
+from flows.execution.run_steps import TASKS_PER_WORKER, grouped
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.curation import recipe, steps
 from pipeline.store import model_files

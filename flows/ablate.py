@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows import artifacts, parts, tracking
-from flows.execution import Pool, Runner, run_steps
-from flows.opening import BUILDS, on_record, open_build
-from flows.progress import reporter
+from flows import artifacts, parts
+from flows.execution import tracking
+from flows.execution.open_build import BUILDS, on_record, open_build
+from flows.execution.progress import reporter
+from flows.execution.run_steps import Pool, Runner, run_steps
 from pipeline.curation import ablation_variants as variants_of
 from training.studies import ablation as ablations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows import tracking
+from flows.execution import tracking
 from pipeline.build.build import Build
 from pipeline.report import canaries, charts, models, needs, sections, studies, tokens
 from pipeline.store import files

@@ -13,11 +13,12 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled
 from pydantic import Field
 
-from flows import parts, tracking
+from flows import parts
 from flows.ablate import ablate as run_ablation
-from flows.execution import Runner
+from flows.execution import tracking
+from flows.execution.open_build import BUILDS
+from flows.execution.run_steps import Runner
 from flows.ladder import ladder as run_ladder
-from flows.opening import BUILDS
 from pipeline.build.lock import BuildBusy
 
 Workers = Annotated[int, Field(ge=1, le=4096, description="tasks at a time; the result is the same for any number")]

@@ -139,8 +139,8 @@ def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, ver
     with telling_errors(verbose):
         quiet_prefect(verbose)
         from flows import console, parts
-        from flows.execution import Pool
-        from flows.opening import open_build
+        from flows.execution.open_build import open_build
+        from flows.execution.run_steps import Pool
 
         opened = open_build(recipe, builds)
         with shown("report", recipe, opened.root), Pool("processes", workers or parts.cores()) as pool:
@@ -225,7 +225,7 @@ def why(
     """Explain why a document is in the corpus or not: every signal, rule, value, threshold and margin."""
     with telling_errors(False):
         from flows import console
-        from flows.opening import latest_build, open_build
+        from flows.execution.open_build import latest_build, open_build
         from pipeline.questions import why as inspect
 
         opened = open_build(recipe, builds) if recipe else latest_build(builds)
@@ -253,7 +253,7 @@ def forget(
         from datetime import date
 
         from flows import console
-        from flows.opening import finished_build, latest_build, open_build, recipe_of
+        from flows.execution.open_build import finished_build, latest_build, open_build, recipe_of
         from pipeline.questions import why as inspect
         from pipeline.questions.forget import record
         from pipeline.report import models
@@ -289,7 +289,7 @@ def verify(
 ) -> None:
     """Read every file of a build and name those that are damaged or not there; exit code 1 if there are any."""
     with telling_errors(False):
-        from flows.opening import latest_build, open_build
+        from flows.execution.open_build import latest_build, open_build
         from pipeline.questions import verify as checking
         from pipeline.store.messages import visible
         from pipeline.text import formats
@@ -325,7 +325,7 @@ def whatif(
     """Preview the effect of changed settings on the build of RECIPE, reusing stored measurements."""
     with telling_errors(False):
         from flows import console
-        from flows.opening import finished_build, open_build
+        from flows.execution.open_build import finished_build, open_build
         from flows.settings import parse
         from pipeline.questions import whatif as question
         from pipeline.report import tokens
@@ -366,7 +366,7 @@ def budget(
             terminal.print(console.budget_view(estimates.of_folder(str(what), wanted, tokens_per_parameter)))
             return
 
-        from flows.opening import open_build
+        from flows.execution.open_build import open_build
         from pipeline.report import needs
         from pipeline.stages.balance import stage as balance
         from pipeline.store import files
@@ -417,7 +417,7 @@ def sample(
     """Show documents that a rule dropped, or nearly did: always the same ones."""
     with telling_errors(False):
         from flows import console
-        from flows.opening import finished_build, open_build
+        from flows.execution.open_build import finished_build, open_build
         from pipeline.questions.sample import sample as choose
 
         opened = finished_build(open_build(recipe, builds).root)
@@ -429,7 +429,7 @@ def overlap(recipe: Recipe, builds: Builds = BUILDS) -> None:
     """Compare which rules drop the same documents, and what each one adds to the others."""
     with telling_errors(False):
         from flows import console
-        from flows.opening import finished_build, open_build
+        from flows.execution.open_build import finished_build, open_build
         from pipeline.questions.overlap import overlap as compare
 
         terminal.print(console.overlap_view(compare(finished_build(open_build(recipe, builds).root))))
@@ -444,7 +444,7 @@ def diff(
     """Compare two builds: which documents differ, and because of which change."""
     with telling_errors(False):
         from flows import console
-        from flows.opening import finished_build
+        from flows.execution.open_build import finished_build
         from pipeline.questions.diff import diff as compare
 
         # a name stands for the folder in BUILDS, and a path for itself
@@ -502,8 +502,8 @@ def serve(
     with telling_errors(False):
         quiet_prefect(verbose=True)
         from flows import serving
-        from flows.opening import open_build
-        from flows.server import server
+        from flows.execution.open_build import open_build
+        from flows.execution.server import server
         from training.recipe import preflight
 
         serving.check(cron, timezone)
@@ -524,7 +524,7 @@ def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser
         import time
         import webbrowser
 
-        from flows.server import server
+        from flows.execution.server import server
 
         with server(port) as url:
             address = url.removesuffix("/api")

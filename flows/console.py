@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 
+from flows.execution.terminal import Text
 from flows.fields import Field
-from flows.terminal import Text
 from pipeline.build.build import Build
 from pipeline.build.record import BuildRow
 from pipeline.questions.diff import Difference

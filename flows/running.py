@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from flows.terminal import Console
+from flows.execution.terminal import Console
 from pipeline.store import messages
 
 terminal = Console()
@@ -46,7 +46,7 @@ def quiet_prefect(verbose: bool) -> None:
 @contextlib.contextmanager
 def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[None]:
     """Show what is run in the block here and in the Prefect UI; a signal ends it within seconds."""
-    from flows import progress, server, stopping, tracking
+    from flows.execution import progress, server, stopping, tracking
 
     url = server.find()
     watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
@@ -80,7 +80,7 @@ def run(
     """
     with telling_errors(verbose):
         quiet_prefect(verbose)
-        from flows.opening import open_build
+        from flows.execution.open_build import open_build
         from training.recipe import preflight
 
         opened = open_build(recipe, builds)
@@ -102,8 +102,8 @@ def study(recipe: Path, study: str, workers: int | None, runner: str, builds: Pa
         quiet_prefect(verbose)
         from flows import console
         from flows.ablate import ablate as run_ablation
+        from flows.execution.open_build import open_build
         from flows.ladder import ladder as run_ladder
-        from flows.opening import open_build
         from pipeline.report import studies
         from training.recipe import preflight
         from training.studies.ablation import ablation_config

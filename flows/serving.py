@@ -14,7 +14,7 @@ from prefect.states import Cancelled
 from pydantic import ValidationError
 
 from flows.build import build
-from flows.execution import Runner
+from flows.execution.run_steps import Runner
 from pipeline import MillError
 
 

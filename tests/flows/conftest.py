@@ -32,7 +32,7 @@ def environment(prefect_home: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def server_url(environment: dict[str, str]) -> Iterator[str]:
     """The API of a server on a free port, stopped after the tests."""
-    from flows import server
+    from flows.execution import server
 
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT_")]:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from numba import njit
 
-from flows import execution, stopping
-from flows.execution import Pool, run_step
-from flows.opening import on_record
+from flows.execution import run_steps, stopping
+from flows.execution.open_build import on_record
+from flows.execution.run_steps import Pool, run_step
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files
 from tests.pipeline.small_build import open_small
@@ -42,7 +42,7 @@ def native(build: Build, item: str) -> Outcome:
 class Held:
     """The work of a step that never ends once it has made one item; it notes that it is there in ``folder``."""
 
-    work: execution.Work
+    work: run_steps.Work
     folder: Path
 
     def __call__(self, build: Build, item: str) -> Outcome:
@@ -61,14 +61,14 @@ def held_mill(folder: str, *arguments: str) -> None:
         is_held = step.name == "minhash.signatures"
         run_step(build, replace(step, work=Held(step.work, Path(folder))) if is_held else step, pool)
 
-    execution.HERE_SECONDS = -1
-    execution.run_step = run
+    run_steps.HERE_SECONDS = -1
+    run_steps.run_step = run
     sys.argv = ["mill", *arguments]
     cli.main()
 
 
 def main(kind: str, folder: str) -> None:
-    execution.HERE_SECONDS = -1
+    run_steps.HERE_SECONDS = -1
     build = open_small(Path(folder))
     Path(build.path("at")).mkdir(parents=True)
     step = Step("native", "Native code", lambda _build: ["first", "a", "b"], native)

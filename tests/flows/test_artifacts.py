@@ -179,7 +179,7 @@ def test_runs_are_listed_with_how_they_ended():
 def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: str):
     import httpx
 
-    from flows import tracking
+    from flows.execution import tracking
 
     told: list[str] = []
     with tracking.tracking(server_url, told.append), tracking.flow("publish", "publish"):

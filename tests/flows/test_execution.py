@@ -11,10 +11,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-from flows import execution
-from flows.execution import Pool, WorkerKilled, grouped, run_step
-from flows.opening import OtherRecipe, on_record, open_build
-from flows.progress import TerminalReporter, reporting
+from flows.execution import run_steps
+from flows.execution.open_build import OtherRecipe, on_record, open_build
+from flows.execution.progress import TerminalReporter, reporting
+from flows.execution.run_steps import Pool, WorkerKilled, grouped, run_step
 from pipeline.build import record as records
 from pipeline.build.build import Step
 from pipeline.build.lock import BuildBusy
@@ -75,7 +75,7 @@ def test_only_what_is_not_current_is_handed_to_a_runner(build):
 
 
 def test_a_killed_worker_is_told_and_its_items_are_tried_again(build, monkeypatch):
-    monkeypatch.setattr(execution, "HERE_SECONDS", -1)
+    monkeypatch.setattr(run_steps, "HERE_SECONDS", -1)
     Path(build.root).mkdir()
     shown = io.StringIO()
     with (
@@ -90,7 +90,7 @@ def test_a_killed_worker_is_told_and_its_items_are_tried_again(build, monkeypatc
 
 
 def test_a_worker_killed_twice_names_step_item_cause_and_remedy(build, monkeypatch):
-    monkeypatch.setattr(execution, "HERE_SECONDS", -1)
+    monkeypatch.setattr(run_steps, "HERE_SECONDS", -1)
     shown = io.StringIO()
     with (
         TerminalReporter(Console(file=shown, width=200)) as reporter,
@@ -104,7 +104,7 @@ def test_a_worker_killed_twice_names_step_item_cause_and_remedy(build, monkeypat
 
 
 def test_an_error_ends_the_step_and_the_other_workers(build, monkeypatch):
-    monkeypatch.setattr(execution, "HERE_SECONDS", -1)
+    monkeypatch.setattr(run_steps, "HERE_SECONDS", -1)
     with pytest.raises(ValueError, match="c: broken"), Pool("processes", 2) as pool:
         run_step(build, step(working.fails), pool)
     assert multiprocessing.active_children() == []

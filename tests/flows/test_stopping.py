@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from flows.opening import open_build
+from flows.execution.open_build import open_build
 from pipeline.build import record
 from tests.pipeline import building
 

@@ -12,8 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 from flows import console
-from flows.progress import TerminalReporter
-from flows.terminal import Console
+from flows.execution.progress import TerminalReporter
+from flows.execution.terminal import Console
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.questions import why as inspect

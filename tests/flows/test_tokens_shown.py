@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from flows import artifacts, console, tracking
+from flows import artifacts, console
+from flows.execution import tracking
 from pipeline.build.build import Build
 from pipeline.report import tokens
 from tests.flows.test_artifacts import shown

@@ -12,7 +12,7 @@ import time
 import httpx
 import pytest
 
-from flows import server, tracking
+from flows.execution import server, tracking
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.opening import on_record
+from flows.execution.open_build import on_record
 from pipeline.build.build import Build
 from pipeline.sources.base import NoFiles, find_files
 from pipeline.sources.jsonl import Jsonl

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from flows import tracking
-from flows.terminal import Text
+from flows.execution import tracking
+from flows.execution.terminal import Text
 from pipeline.store.messages import visible
 from pipeline.text.formats import short
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.stopping import on_stop
+from flows.execution.stopping import on_stop
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.build.lock import locked

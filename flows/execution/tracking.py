@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import server
+from flows.execution import server
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flows.lifetime import end_with
+from flows.execution.end_with_parent import end_with
 from pipeline import MillError
 
 HOST = "127.0.0.1"
@@ -118,7 +118,7 @@ def start(port: int) -> subprocess.Popen[bytes]:
     }
     with tempfile.TemporaryFile() as printed:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(port)],
+            [sys.executable, "-m", "flows.execution.server", str(port)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

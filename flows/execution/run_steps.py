@@ -21,9 +21,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from flows import tracking
-from flows.lifetime import end_with
-from flows.progress import reporter
+from flows.execution import tracking
+from flows.execution.end_with_parent import end_with
+from flows.execution.progress import reporter
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files
