@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows import artifacts, parts
+from flows import parts
 from flows.execution import tracking
 from flows.execution.open_build import BUILDS, on_record, open_build
 from flows.execution.progress import reporter
 from flows.execution.run_steps import Pool, Runner, run_steps
+from flows.views import artifacts
 from pipeline.curation import ablation_variants as variants_of
 from training.studies import ablation as ablations
 

@@ -138,9 +138,10 @@ def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, ver
     """Write the HTML report of a build as it stands, without making anything else."""
     with telling_errors(verbose):
         quiet_prefect(verbose)
-        from flows import console, parts
+        from flows import parts
         from flows.execution.open_build import open_build
         from flows.execution.run_steps import Pool
+        from flows.views import summary as console
 
         opened = open_build(recipe, builds)
         with shown("report", recipe, opened.root), Pool("processes", workers or parts.cores()) as pool:
@@ -174,7 +175,7 @@ def extend_tokenizer(
 ) -> None:
     """Add to TOKENIZER the words of a domain that shorten its text most; with --model, embeddings for them too."""
     with telling_errors(verbose):
-        from flows import console
+        from flows.views import summary as console
         from training.models.extend_tokenizer import extend
 
         facts = extend(tokenizer, corpus, output, tokens, domain, model)
@@ -208,8 +209,8 @@ def train_lm(
         values = {"inputs": inputs, "order": order, "prune": prune.split(), "max_bytes": max_bytes, "seed": seed}
         config = recipes.checked({**values, "text_field": text_field, "sentencepiece": sentencepiece}, Config)
 
-        from flows import console
         from flows.language_model import language_model, rows
+        from flows.views import summary as console
 
         with shown("train-lm", output, str(output)):
             facts = language_model(config, output)
@@ -224,15 +225,15 @@ def why(
 ) -> None:
     """Explain why a document is in the corpus or not: every signal, rule, value, threshold and margin."""
     with telling_errors(False):
-        from flows import console
         from flows.execution.open_build import latest_build, open_build
+        from flows.views import questions
         from pipeline.questions import why as inspect
 
         opened = open_build(recipe, builds) if recipe else latest_build(builds)
         if forgotten := inspect.forgotten_document(opened, document):
-            terminal.print(console.forgotten_view(forgotten))
+            terminal.print(questions.forgotten_view(forgotten))
         else:
-            terminal.print(console.explanation_view(inspect.why(opened, document)))
+            terminal.print(questions.explanation_view(inspect.why(opened, document)))
 
 
 @app.command()
@@ -252,8 +253,8 @@ def forget(
     with telling_errors(verbose):
         from datetime import date
 
-        from flows import console
         from flows.execution.open_build import finished_build, latest_build, open_build, recipe_of
+        from flows.views import questions
         from pipeline.questions import why as inspect
         from pipeline.questions.forget import record
         from pipeline.report import models
@@ -272,7 +273,7 @@ def forget(
         opened = open_build(path, builds)
         for name in documents:
             if told := inspect.forgotten_document(opened, name):
-                terminal.print(console.forgotten_view(told))
+                terminal.print(questions.forgotten_view(told))
         if trained:
             terminal.print(
                 "models in this build were trained on removed documents; run `mill build` to retrain them",
@@ -324,9 +325,9 @@ def whatif(
 ) -> None:
     """Preview the effect of changed settings on the build of RECIPE, reusing stored measurements."""
     with telling_errors(False):
-        from flows import console
         from flows.execution.open_build import finished_build, open_build
         from flows.settings import parse
+        from flows.views import questions
         from pipeline.questions import whatif as question
         from pipeline.report import tokens
 
@@ -335,7 +336,7 @@ def whatif(
         answer = question.ask(finished_build(opened.root), wanted)
         budget = wanted.budget  # type: ignore[attr-defined]
         size = tokens.tokens(opened)["bytes_per_token"]
-        terminal.print(console.whatif_view(answer, size, budget.parameters, budget.tokens_per_parameter))
+        terminal.print(questions.whatif_view(answer, size, budget.parameters, budget.tokens_per_parameter))
 
 
 @app.command()
@@ -357,8 +358,8 @@ def budget(
     took.
     """
     with telling_errors(False):
-        from flows import console
         from flows.settings import amount
+        from flows.views import summary as console
         from training.budget import estimates
 
         wanted = amount("--parameters", parameters) if parameters else None
@@ -392,16 +393,16 @@ def lineage(
 ) -> None:
     """Show the documents behind a training step of MODEL, or behind the largest spikes of its loss."""
     with telling_errors(False):
-        from flows import console
+        from flows.views import questions
         from training.pretraining import lineage as lineages
 
         found, summary = lineages.of_model(str(model))
         if step is None:
-            terminal.print(console.spikes_view(summary["name"], summary["spikes"]))
+            terminal.print(questions.spikes_view(summary["name"], summary["spikes"]))
             return
         if step > summary["steps"]:
             raise MillError(f"--step {step}: {summary['name']} was trained for {summary['steps']} steps")
-        terminal.print(console.step_view(step, found.documents(step)))
+        terminal.print(questions.step_view(step, found.documents(step)))
 
 
 @app.command()
@@ -416,23 +417,23 @@ def sample(
 ) -> None:
     """Show documents that a rule dropped, or nearly did: always the same ones."""
     with telling_errors(False):
-        from flows import console
         from flows.execution.open_build import finished_build, open_build
+        from flows.views import questions
         from pipeline.questions.sample import sample as choose
 
         opened = finished_build(open_build(recipe, builds).root)
-        terminal.print(console.sample_view(rule, choose(opened, rule, number, near_threshold)))
+        terminal.print(questions.sample_view(rule, choose(opened, rule, number, near_threshold)))
 
 
 @app.command()
 def overlap(recipe: Recipe, builds: Builds = BUILDS) -> None:
     """Compare which rules drop the same documents, and what each one adds to the others."""
     with telling_errors(False):
-        from flows import console
         from flows.execution.open_build import finished_build, open_build
+        from flows.views import questions
         from pipeline.questions.overlap import overlap as compare
 
-        terminal.print(console.overlap_view(compare(finished_build(open_build(recipe, builds).root))))
+        terminal.print(questions.overlap_view(compare(finished_build(open_build(recipe, builds).root))))
 
 
 @app.command()
@@ -443,23 +444,23 @@ def diff(
 ) -> None:
     """Compare two builds: which documents differ, and because of which change."""
     with telling_errors(False):
-        from flows import console
         from flows.execution.open_build import finished_build
+        from flows.views import questions
         from pipeline.questions.diff import diff as compare
 
         # a name stands for the folder in BUILDS, and a path for itself
         opened = [finished_build(str(builds / name if (builds / name).is_dir() else name)) for name in (first, second)]
-        terminal.print(console.diff_view(compare(*opened)))
+        terminal.print(questions.diff_view(compare(*opened)))
 
 
 @app.command()
 def runs(builds: Builds = BUILDS) -> None:
     """List the builds in this folder: when they ran, how they ended, what they kept."""
     with telling_errors(False):
-        from flows import console
+        from flows.views import questions
         from pipeline.build import record as records
 
-        terminal.print(console.runs_view(records.runs(str(builds))))
+        terminal.print(questions.runs_view(records.runs(str(builds))))
 
 
 @app.command()
@@ -471,8 +472,8 @@ def fields(
 ) -> None:
     """Explain the fields of a recipe: type, default and purpose."""
     with telling_errors(False):
-        from flows import console
-        from flows import fields as reference
+        from flows.views import recipe_fields as reference
+        from flows.views import summary as console
 
         if section is None:
             terminal.print("A recipe's sections; `mill fields SECTION` explains one:\n")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.artifacts import plain_key
 from flows.execution import tracking
+from flows.views.artifacts import plain_key
 from pipeline.stages.perplexity import from_files
 from pipeline.text import formats
 

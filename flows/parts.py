@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from flows import artifacts
 from flows.execution import tracking
 from flows.execution.open_build import BUILDS, on_record, open_build
 from flows.execution.progress import reporter
 from flows.execution.run_steps import Pool, Runner, run_steps
+from flows.views import artifacts
 from pipeline import report as reporting
 from pipeline.build.build import Build
 from pipeline.curation import steps as curation

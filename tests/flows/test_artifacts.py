@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 from rich.console import Console, RenderableType
 
-from flows import artifacts, console
+from flows.views import artifacts, questions
+from flows.views import summary as console
 from pipeline.build import record
 from pipeline.build.build import Build
 from pipeline.questions import why
@@ -150,7 +151,7 @@ def test_the_summary_names_stages_models_and_paths(build: Build):
 
 
 def test_an_explanation_shows_verdict_survivor_and_text_as_it_is(build: Build):
-    text = shown(console.explanation_view(why.why(build, "web/page.jsonl#3")))
+    text = shown(questions.explanation_view(why.why(build, "web/page.jsonl#3")))
     assert "dropped by near_duplicate in Near-duplicates: value 0.9, threshold 0.8" in text
     assert "kept in its place: web/page.jsonl#1" in text
     assert "[bold]two[/bold]" in text
@@ -158,7 +159,7 @@ def test_an_explanation_shows_verdict_survivor_and_text_as_it_is(build: Build):
 
 
 def test_an_explanation_of_an_edited_document_shows_what_was_cut(build: Build):
-    text = shown(console.explanation_view(why.why(build, "web/page.jsonl#0")))
+    text = shown(questions.explanation_view(why.why(build, "web/page.jsonl#0")))
     assert "in the corpus" in text
     assert "Exact duplicates cut 1 piece" in text
     assert "│ text of 22 bytes.." in text
@@ -169,10 +170,10 @@ def test_runs_are_listed_with_how_they_ended():
     row = record.BuildRow(
         "demo", "/x", "r.yaml", "failed", 3, started, 3725.0, "ValueError: [no]", 10, 1000, None, None
     )
-    text = shown(console.runs_view([row]))
+    text = shown(questions.runs_view([row]))
     assert re.search(r"demo +failed +20\d\d-\d\d-\d\d \d\d:\d\d +1:02:05 +3 +10 +– +1.00 kB +–", text)
     assert "demo: ValueError: [no]" in text
-    assert "mill build" in shown(console.runs_view([]))
+    assert "mill build" in shown(questions.runs_view([]))
 
 
 @pytest.mark.slow

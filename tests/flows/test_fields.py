@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from flows import console, fields
+from flows.views import recipe_fields, summary
 from pipeline import MillError
 from pipeline.sources import Source
 from training.recipe.sections import BuildRecipe
@@ -28,7 +28,7 @@ def _reachable(annotation: object) -> set[type[BaseModel]]:
 
 def _shown(place: str) -> list[str]:
     output = io.StringIO()
-    Console(file=output, width=80).print(console.fields_view(fields.fields(place)))
+    Console(file=output, width=80).print(summary.fields_view(recipe_fields.fields(place)))
     return output.getvalue().splitlines()
 
 
@@ -48,11 +48,13 @@ def test_every_field_is_explained_in_a_sentence():
 def test_no_name_is_cut_at_80_columns(place: str):
     lines = _shown(place)
     assert not [line for line in lines if "…" in line]
-    assert [line.rstrip() for line in lines if line[:1].strip()] == [field.name for field in fields.fields(place)]
+    assert [line.rstrip() for line in lines if line[:1].strip()] == [
+        field.name for field in recipe_fields.fields(place)
+    ]
 
 
 def test_each_kind_of_source_is_listed_with_a_sentence():
-    listed = fields.kinds("sources")
+    listed = recipe_fields.kinds("sources")
     assert {field.name.removeprefix("sources.") for field in listed} == {
         get_args(model.model_fields["kind"].annotation)[0] for model in _reachable(Source)
     }
@@ -61,7 +63,7 @@ def test_each_kind_of_source_is_listed_with_a_sentence():
 
 
 def test_a_kind_has_its_own_fields_and_those_all_sources_share():
-    names = [field.name for field in fields.fields("sources.csv")]
+    names = [field.name for field in recipe_fields.fields("sources.csv")]
     assert {"sources[csv].delimiter", "sources[csv].text_field", "sources[csv].path"} <= set(names)
     assert not [name for name in names if "[csv]" not in name]
 
@@ -69,4 +71,4 @@ def test_a_kind_has_its_own_fields_and_those_all_sources_share():
 @pytest.mark.parametrize("place", ["nothing", "sources.docx", "exact.csv"])
 def test_an_unknown_place_names_the_known_ones(place: str):
     with pytest.raises(MillError, match=r"there are|it has none"):
-        fields.fields(place)
+        recipe_fields.fields(place)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from flows import console
+from flows.views import summary
 from pipeline.curation import recipe as recipes
 from pipeline.store import files
 from tests.pipeline import building
@@ -41,7 +41,7 @@ def test_links_and_hidden_files_that_are_not_read_are_warned_of(glob: str, tmp_p
         assert f"{crawl}/2023/back" in rest[0]
 
     out = Console(file=io.StringIO(), width=80)
-    out.print(console.summary_view(build))
+    out.print(summary.summary_view(build))
     shown = " ".join(out.file.getvalue().split())  # type: ignore[attr-defined]
     for sentence in entry["warnings"]:
         assert f"warning: {sentence}".replace(" ", "") in shown.replace(" ", "")

@@ -11,9 +11,9 @@ import pytest
 from rich.panel import Panel
 from rich.table import Table
 
-from flows import console
 from flows.execution.progress import TerminalReporter
 from flows.execution.terminal import Console
+from flows.views import layout, questions, summary
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.questions import why as inspect
@@ -58,23 +58,23 @@ def build(tmp_path: Path) -> Build:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_what_a_document_says_of_itself_is_shown_and_not_obeyed(build: Build, terminal: bool):
-    why = printed(console.explanation_view(inspect.why(build, f"web/{NASTY}#1")), terminal)
+    why = printed(questions.explanation_view(inspect.why(build, f"web/{NASTY}#1")), terminal)
     assert not STEERS.search(why)
     assert f"web/{SHOWN}#1" in why
     assert f"http://x/{SHOWN}" in why
     assert f"d{SHOWN}, row" in why
-    survivor = printed(console.explanation_view(inspect.why(build, "web/page.jsonl#2")), terminal)
+    survivor = printed(questions.explanation_view(inspect.why(build, "web/page.jsonl#2")), terminal)
     assert not STEERS.search(survivor)
     assert f"kept in its place: web/{SHOWN}#1" in survivor
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_samples_are_shown_and_not_obeyed(build: Build, terminal: bool):
-    shown = printed(console.sample_view("near_duplicate", sample(build, "near_duplicate", 1)), terminal)
+    shown = printed(questions.sample_view("near_duplicate", sample(build, "near_duplicate", 1)), terminal)
     assert "web/page.jsonl#2" in shown
     entry = sample(build, "near_duplicate", 1)[0]
     nasty = type(entry)(**{**vars(entry), "id": NASTY, "text": f"one\n{NASTY}"})
-    shown = printed(console.sample_view(NASTY, [nasty]), terminal)
+    shown = printed(questions.sample_view(NASTY, [nasty]), terminal)
     assert not STEERS.search(shown)
     assert shown.count(SHOWN) == 2
 
@@ -120,7 +120,7 @@ def test_a_table_that_is_too_wide_goes_on_below_with_every_name_and_number_whole
     names = [f"machine-learning-{number}" for number in range(3)]
     found = {"tokenizer": "bpe", "rows": [{"domain": name, **row, **more} for name in names], "total": row}
     shown = io.StringIO()
-    Console(file=shown, width=80).print(console._tokens_table(found))
+    Console(file=shown, width=80).print(summary._tokens_table(found))
     lines = shown.getvalue().split("\n")
     assert max(map(len, lines)) <= 80
     words = shown.getvalue().split()
@@ -133,7 +133,7 @@ def test_a_table_that_is_too_wide_goes_on_below_with_every_name_and_number_whole
 def test_the_id_above_a_text_is_whole_however_long():
     shown = io.StringIO()
     name = "/".join(["a-folder-with-a-name"] * 12)
-    Console(file=shown, width=80).print(console._text_panel(name, "text"))
+    Console(file=shown, width=80).print(layout._text_panel(name, "text"))
     lines = shown.getvalue().split("\n")
     assert max(map(len, lines)) <= 80
     assert "".join(lines).startswith(name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from flows import artifacts, console
 from flows.execution import tracking
+from flows.views import artifacts, summary
 from pipeline.build.build import Build
 from pipeline.report import tokens
 from tests.flows.test_artifacts import shown
@@ -22,7 +22,7 @@ def build(tmp_path) -> Build:
 def test_the_summary_shows_the_tokens_of_each_domain_and_the_advice(build):
     found = tokens.by_domain(build)
     assert found is not None
-    terminal = shown(console.summary_view(build))
+    terminal = shown(summary.summary_view(build))
     for row in tokens.cells(found):
         assert all(value in terminal for value in row.values())
     assert found["advice"] in terminal

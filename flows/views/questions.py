@@ -1,120 +1,25 @@
-"""What commands show in the terminal when they are done. Text of documents is never read as markup or control codes."""
+"""Answers about a build as the terminal shows them."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.panel import Panel
-from rich.table import Table
 
 from flows.execution.terminal import Text
-from flows.fields import Field
-from pipeline.build.build import Build
+from flows.views.layout import _Columns, _line, _text_panel
 from pipeline.build.record import BuildRow
 from pipeline.questions.diff import Difference
 from pipeline.questions.overlap import Overlap
 from pipeline.questions.sample import Sampled
 from pipeline.questions.whatif import Answer
 from pipeline.questions.why import Check, Explanation, Forgotten, Passage
-from pipeline.report import canaries, models, sections, tokens
 from pipeline.report.samples import excerpt
-from pipeline.store import files
 from pipeline.text import formats
 
-#: Characters of a line in the title of a column of numbers.
-_HEADING = 10
-#: Characters that a column of words gets at least beside columns of numbers.
-_LEAST_WORDS = 18
-#: Kinds of records that are named in a line of notes.
-_KINDS = 5
 _STATES = {"completed": "green", "failed": "red", "killed": "red", "running": "yellow"}
-
-
-def summary_view(build: Build) -> RenderableType:
-    """What a build came to: documents and bytes by stage, its models, and where everything lies."""
-    parts: list[RenderableType] = []
-    account = sections.funnel(build)
-    if account is not None:
-        parts += [_funnel_table(account), *_notes(account)]
-    if found := tokens.by_domain(build):
-        parts += [Text(f"\nIn tokens of {found['tokenizer']}", "bold"), Padding(_tokens_table(found), (0, 0, 1, 0))]
-        if found["advice"]:
-            parts.append(
-                Text(f"to balance in these tokens, put into the recipe's balance section:\n  {found['advice']}")
-            )
-    for row in sections.classifiers(build) or []:
-        held = row["heldout"]
-        if held["texts"]:
-            told = f"accuracy {formats.share(held['accuracy'], 1)} on {formats.count(held['texts'])} held-out texts"
-            parts.append(_line(f"{row['title']} classifier", f"{told}, majority {formats.share(held['majority'], 1)}"))
-    if planted := canaries.canaries(build):
-        caught = ", ".join(f"{row['stage']} {row['recall']}" for row in planted["rows"])
-        parts.append(_line("canaries", f"caught: {caught}"))
-    parts += [Text(f"warning: {warning}", "yellow") for warning in sections.warnings(build)]
-    for run in models.summaries(build, "pretrain"):
-        name, value = models.bits_per_byte(run) or ("bits per byte", None)
-        told = f"{formats.number(value)} {name} on held-out documents"
-        if run.get("unigram_loss"):
-            told += f"; {models.beside_frequencies(run)}"
-        parts.append(_line(run["name"], told))
-        parts += [Text(f"warning: {warning}", "yellow") for warning in run.get("warnings", [])]
-    for run in models.summaries(build, "finetune"):
-        names = models.predictors(run)
-        scores = [(models.PREDICTORS.get(name, name), run["scores"][name]["accuracy"]["value"]) for name in names]
-        told = ", ".join(f"{name} {formats.share(value, 1)}" for name, value in scores)
-        parts.append(_line(run["name"], f"accuracy: {told}"))
-    paths, here = _grid(), f"{Path.cwd()}/"
-    for name, path in _outputs(build).items():
-        paths.add_row(Text(name, "bold"), Text(path.removeprefix(here)))
-    return Group(*parts, Padding(paths, (1, 0)))
-
-
-def fields_view(fields: Sequence[Field]) -> RenderableType:
-    """Each field's name, type and default on a line of its own, and below it what it is for; no name is cut."""
-    parts: list[RenderableType] = []
-    for field in fields:
-        parts.append(Text(field.name, "bold", no_wrap=True, overflow="ignore"))
-        default = field.default if field.default in ("", "required") else f"default {field.default}"
-        for line in (", ".join(filter(None, (field.type, default))), field.about):
-            if line:
-                parts.append(Padding(Text(line), (0, 0, 0, 4)))
-    return Group(*parts)
-
-
-def needs_view(found: Mapping[str, Any]) -> RenderableType:
-    """The corpus that a model asks for; ``found`` is needs.laid_out's."""
-    facts = _Columns("", "Tokens|", "")
-    for name, value, why in found["rows"]:
-        facts.add_row(Text(name), value, Text(why, "dim"))
-    names = list(found["domains"][0]) if found["domains"] else []
-    by_domain = _Columns(*names[:1], *(f"{name}|" for name in names[1:]))
-    for row in found["domains"]:
-        by_domain.add_row(*map(Text, row.values()))
-    verdict = Text(found["verdict"], "green" if found["reached"] else "yellow")
-    return Group(verdict, Padding(facts, (1, 0)), by_domain)
-
-
-def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The token budgets of models, a column each; ``runs`` is what training.budget.estimates gives."""
-    found = models.budgets({"runs": runs})
-    assert found is not None  # plans raises where there is none
-    parts: list[RenderableType] = []
-    if any(run["estimated"] for run in runs):
-        names = ", ".join(run["name"] for run in runs if run["estimated"])
-        parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
-    parts += [Text(told, "yellow") for told in {run["assumed"]: None for run in runs if run.get("assumed")}]
-    for title, rows in found["tables"]:
-        table = _Columns("", *(f"{run}|" for run in found["runs"]), "")
-        for name, values, why in rows:
-            table.add_row(Text(name), *map(Text, values), Text(why, "dim"))
-        parts += [Text(f"\n{title}", "bold"), table]
-    parts += [Text(f"warning: {warning}", "yellow") for warning in found["warnings"]]
-    return Group(*parts)
 
 
 def step_view(step: int, documents: Sequence[Any]) -> RenderableType:
@@ -144,72 +49,6 @@ def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableTyp
 def _seen_panel(seen: Mapping[str, Any]) -> RenderableType:
     title = f"{seen['id']}  {seen['domain']}, {formats.several(seen['tokens'], 'token')}"
     return _text_panel(title, Text(excerpt(seen["excerpt"])))
-
-
-def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> RenderableType:
-    """Names and values under a title."""
-    table = _grid()
-    for row in rows:
-        table.add_row(*(Text(value) for value in row.values()))
-    return Group(Text(f"{title}  (up to date)" if reused else title, "bold"), table)
-
-
-def _funnel_table(account: Mapping[str, Any]) -> _Columns:
-    table = _Columns("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
-    for row in account["rows"]:
-        gone, cut = row["gone"], row["cut"]["bytes"]
-        table.add_row(
-            Text(row["title"]),
-            formats.count(row["documents"]),
-            formats.count(gone["documents"]) if gone["documents"] else "–",
-            formats.size(row["bytes"]),
-            formats.size(gone["bytes"] - cut) if gone["bytes"] > cut else "–",
-            formats.size(cut) if cut else "–",
-            style="bold" if row["stage"] == "corpus" else None,
-        )
-    return table
-
-
-def _tokens_table(found: Mapping[str, Any]) -> _Columns:
-    """The corpus in tokens, by domain; ``found`` is tokens.by_domain's."""
-    rows = tokens.cells(found)
-    first, *others = rows[0]
-    table = _Columns(first.capitalize(), *(f"{name}|" for name in others))
-    for row in rows:
-        table.add_row(*map(Text, row.values()))
-    return table
-
-
-def _notes(account: Mapping[str, Any]) -> list[Text]:
-    """What stands beside the funnel: records that are no documents of it, and texts that ingest changed."""
-    notes = []
-    if account["quarantined"]:
-        notes.append(_line("Quarantined", formats.several(account["quarantined"], "record")))
-    for title, rows in (("Passed over", account["passed_over"]), ("Flagged", account["flagged"])):
-        if rows:
-            kinds = ", ".join(f"{formats.count(row['records'])} {row['kind']}" for row in rows[:_KINDS])
-            more = f" and {formats.several(len(rows) - _KINDS, 'other kind')}" if len(rows) > _KINDS else ""
-            notes.append(_line(title, kinds + more))
-    notes += [_line("Not read", words) for words in account["unread"]]
-    if account["forgotten"]["documents"]:
-        size = formats.size(account["forgotten"]["bytes"])
-        notes.append(_line("Forgotten", f"{formats.several(account['forgotten']['documents'], 'document')}, {size}"))
-    for row in account["normalised"]:
-        sizes = f"{formats.size(row['bytes_before'])} to {formats.size(row['bytes_after'])}"
-        notes.append(_line("Normalised", f"{row['step']}: {formats.several(row['documents'], 'document')}, {sizes}"))
-    return notes
-
-
-def _outputs(build: Build) -> dict[str, str]:
-    """Name and path of what the build has made so far."""
-    wanted = {"corpus": (build.path("corpus"), "manifest.json"), "parquet": (build.path("parquet"), "")}
-    for tokenizer in getattr(build.recipe, "tokenizers", []):
-        wanted[f"tokenizer {tokenizer.name}"] = (build.path("tokenizers", tokenizer.name), "tokenizer.json")
-    for section in ("pretrain", "finetune"):
-        for run in getattr(build.recipe, section, []):
-            wanted[f"model {run.name}"] = (build.path("models", run.name), "summary.json")
-    wanted["report"] = (build.path("report", "index.html"), "")
-    return {name: path for name, (path, proof) in wanted.items() if files.exists(files.join(path, proof))}
 
 
 def runs_view(rows: Sequence[BuildRow]) -> RenderableType:
@@ -342,77 +181,6 @@ def _check_cells(check: Check, dropped_by: str | None) -> tuple[RenderableType, 
     )
 
 
-def _grid() -> Table:
-    """A table of names and values without titles; values fold, and are never cut."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, overflow="fold")
-    table.add_column(overflow="fold")
-    return table
-
-
-class _Columns:
-    """A table without lines. A column whose title ends in ``|`` is of numbers, aligned to the right and never folded.
-
-    Others fold between words. Columns for which there is no room stand in a table below, beside the first column again.
-    """
-
-    def __init__(self, *titles: str) -> None:
-        self.titles = titles
-        self.rows: list[tuple[tuple[RenderableType, ...], str | None]] = []
-
-    def add_row(self, *cells: RenderableType, style: str | None = None) -> None:
-        self.rows.append((cells, style))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        least = [self._least(at, console, options) for at in range(len(self.titles))]
-        blocks: list[list[int]] = [[0]]
-        for at in range(1, len(self.titles)):
-            if len(blocks[-1]) > 1 and sum(least[other] + 2 for other in (*blocks[-1], at)) > options.max_width:
-                blocks.append([0])
-            blocks[-1].append(at)
-        for number, block in enumerate(blocks):
-            if number:
-                yield Text()
-            yield self._block(block, least)
-
-    def _least(self, at: int, console: Console, options: ConsoleOptions) -> int:
-        """The least width of a column: that of its longest number, or of its longest word up to _LEAST_WORDS."""
-        numbers = self.titles[at].endswith("|")
-        cells = [Text(self._title(at)), *(cells[at] for cells, _ in self.rows if at < len(cells))]
-        found = [console.measure(cell, options=options) for cell in cells]
-        return max((one.maximum if numbers else min(one.minimum, _LEAST_WORDS) for one in found), default=0)
-
-    def _block(self, block: Sequence[int], least: Sequence[int]) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for at in block:
-            title = Text(self._title(at))
-            if self.titles[at].endswith("|"):
-                table.add_column(title, justify="right", no_wrap=True, overflow="fold", min_width=least[at])
-            else:
-                table.add_column(title, overflow="fold", min_width=least[at])
-        for cells, style in self.rows:
-            table.add_row(*(cells[at] if at < len(cells) else "" for at in block), style=style)
-        return table
-
-    def _title(self, at: int) -> str:
-        title = self.titles[at]
-        return _heading(title.removesuffix("|")) if title.endswith("|") else title
-
-
-def _heading(title: str) -> str:
-    """The title of a column of numbers, in lines that leave the column narrow."""
-    return "\n".join(textwrap.wrap(title, _HEADING)) or title
-
-
-def _line(name: str, told: str) -> RenderableType:
-    return Text.assemble((name, "bold"), f"  {told}")
-
-
-def _text_panel(title: str, text: RenderableType) -> RenderableType:
-    """``text`` in a frame below its title, which a frame's own edge would cut."""
-    return Group(Text(title, "bold", overflow="fold"), Panel(text, border_style="dim"))
-
-
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"
@@ -528,31 +296,3 @@ def diff_view(found: Sequence[Difference]) -> RenderableType:
         )
     totals = {state: sum(entry.documents for entry in found if entry.state == state) for state in colours}
     return Group(table, Text(", ".join(f"{formats.count(count)} {state}" for state, count in totals.items()), "bold"))
-
-
-def ladder_view(found: Mapping[str, Any]) -> RenderableType:
-    """The scaling ladder: its runs, the laws that fit them, and the next sizes; ``found`` is studies.ladder's."""
-    runs = _Columns("Run", "N|", "D|", "epochs|", "held-out loss|", "bits per byte|")
-    for row in found["rows"]:
-        cells = (formats.short(row["parameters"]), formats.short(row["tokens"]), formats.number(row["epochs"]))
-        runs.add_row(Text(row["name"]), *cells, f"{row['loss']:.3f}", f"{row['bits_per_byte']:.3f}")
-    laws = _Columns("L(N, D) = E + A / N^α + B / D^β", "fitted|", "95 % interval|")
-    for row in found["laws"]:
-        laws.add_row(*map(Text, row))
-    coming = _Columns("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
-    for row in found["predictions"]:
-        coming.add_row(*map(Text, row))
-    notes = [Text(warning, "yellow") for warning in found["warnings"]]
-    notes += [Text(f"not trained: {name}: {why}", "yellow") for name, why in found["left_out"].items()]
-    return Group(*(Padding(table, (0, 0, 1, 0)) for table in (runs, laws, coming)), *notes)
-
-
-def ablation_view(found: Mapping[str, Any]) -> RenderableType:
-    """What each stage is worth; ``found`` is studies.ablation's."""
-    head = found["head"]
-    table = _Columns(*head[:3], *(f"{name}|" for name in head[3:]))
-    for row in found["table"]:
-        table.add_row(*map(Text, row))
-    notes = [Text(note, "yellow") for note in found["kept_notes"]]
-    told = f"{formats.several(found['seeds'], 'model')} of {formats.short(found['parameters'])} parameters a row"
-    return Group(table, Padding(_line("Models", told), (1, 0)), *notes)
