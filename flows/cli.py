@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flows.running import errors, quiet_prefect, run, say, shown, study, telling_errors, terminal
+from flows.commands.options import errors, quiet_prefect, run, say, shown, study, telling_errors, terminal
 from pipeline import MillError
 
 app = typer.Typer(
@@ -325,8 +325,8 @@ def whatif(
 ) -> None:
     """Preview the effect of changed settings on the build of RECIPE, reusing stored measurements."""
     with telling_errors(False):
+        from flows.commands.settings import parse
         from flows.execution.open_build import finished_build, open_build
-        from flows.settings import parse
         from flows.views import questions
         from pipeline.questions import whatif as question
         from pipeline.report import tokens
@@ -358,7 +358,7 @@ def budget(
     took.
     """
     with telling_errors(False):
-        from flows.settings import amount
+        from flows.commands.settings import amount
         from flows.views import summary as console
         from training.budget import estimates
 

@@ -14,7 +14,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows import cli, running
+from flows import cli
+from flows.commands import options
 from pipeline import MillError
 from pipeline.store import files, messages, shards
 from training.loop.loop import Diverged
@@ -55,7 +56,7 @@ def test_what_a_user_can_put_right_is_one_message(tmp_path):
 def test_a_fault_of_ours_keeps_its_traceback():
     for fault in (ValueError("a bug"), KeyError("models"), RuntimeError("a bug"), pa.ArrowInvalid("a bug")):
         assert messages.message(fault) is None
-        with pytest.raises(type(fault), match=str(fault)), running.telling_errors(False):
+        with pytest.raises(type(fault), match=str(fault)), options.telling_errors(False):
             raise fault
     assert messages.message(OSError("Couldn't deserialize thrift")) is None
 
@@ -63,10 +64,10 @@ def test_a_fault_of_ours_keeps_its_traceback():
 def test_errors_of_ours_are_shown_plainly_also_out_of_another_process(capsys):
     for error in (Diverged("step 3: the loss is nan"), files.MillError("x"), shards.DamagedFile("y")):
         travelled = copy.copy(error)  # as pickle does it
-        with pytest.raises(typer.Exit), running.telling_errors(False):
+        with pytest.raises(typer.Exit), options.telling_errors(False):
             raise travelled
         assert capsys.readouterr().err == f"error {error}\n"
-        with pytest.raises(MillError), running.telling_errors(True):
+        with pytest.raises(MillError), options.telling_errors(True):
             raise travelled
 
 
