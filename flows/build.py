@@ -1,61 +1,126 @@
-"""The flows that Prefect runs for a deployment: `flows.build.build` and the studies."""
+"""The parts of a build, from the sources to the report, as plain functions; none of them needs a Prefect server."""
 
-# No `from __future__ import annotations` here: Prefect checks a deployment's parameters by the types themselves.
+from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal, get_args
 
-from prefect import flow
-from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled
-from pydantic import Field
-
-from flows import parts
-from flows.ablate import ablate as run_ablation
 from flows.execution import tracking
-from flows.execution.open_build import BUILDS
-from flows.execution.run_steps import Runner
-from flows.ladder import ladder as run_ladder
-from pipeline.build.lock import BuildBusy
+from flows.execution.open_build import BUILDS, on_record, open_build
+from flows.execution.progress import reporter
+from flows.execution.run_steps import Pool, Runner, run_steps
+from flows.views import artifacts
+from pipeline import report as reporting
+from pipeline.build.build import Build
+from pipeline.curation import steps as curation
+from pipeline.tokenization import steps as tokenization
+from training.budget import budget
+from training.recipe import preflight
+from training.recipe.sections import BuildRecipe
 
-Workers = Annotated[int, Field(ge=1, le=4096, description="tasks at a time; the result is the same for any number")]
-
-
-def _reported(work: Callable[[], Any]) -> Any:
-    """Do ``work`` as part of the flow run that Prefect started; cancelled while another run is at work on the build."""
-    try:
-        with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
-            return work()
-    except BuildBusy as busy:
-        return Cancelled(message=str(busy), name="Skipped")
+Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]
 
 
-@flow(name="build", flow_run_name="build {recipe.stem}")
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def build(
     recipe: Path,
-    until: parts.Stop = "report",
-    workers: Workers | None = None,
+    until: Stop = "report",
+    workers: int | None = None,
     runner: Runner = "processes",
     builds: Path = BUILDS,
-) -> Any:
+    with_report: bool = False,
+    on_wait: Callable[[str], object] | None = None,
+) -> str:
     """Build what RECIPE describes, up to and including the part named by `until`; returns the build's folder.
 
-    Work whose inputs, configuration and models are unchanged since an earlier run is not done again. While another
-    run is at work on the build, this one is cancelled.
+    Work whose inputs, configuration and models are unchanged since an earlier run is not done again. ``with_report``
+    writes the report of what there is then. While another process is at work on the build, it is waited for, with a
+    line to ``on_wait``; without that, raises BuildBusy.
     """
-    return _reported(lambda: parts.build(recipe, until, workers, runner, builds))
+    opened = open_build(recipe, builds)
+    preflight.check(opened)
+    parts = {"curate": curate, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "report": report}
+    names = get_args(Stop)
+    chosen = [*names[: names.index(until) + 1], *(["report"] if with_report and until != "report" else [])]
+    with (
+        on_record(opened, recipe, tracking.page, reporter().seconds, on_wait),
+        Pool(runner, workers or cores()) as pool,
+    ):
+        for name in chosen:
+            with tracking.flow(name, f"{name} {recipe.stem}"):
+                parts[name](opened, pool)
+    return opened.root
 
 
-@flow(name="ladder", flow_run_name="ladder {recipe.stem}")
-def ladder(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
-    """Train the models of the recipe's `ladder` section on its corpus, fit the laws, and return what was found."""
-    return _reported(lambda: run_ladder(recipe, workers, runner, builds))
+def curate(build: Build[BuildRecipe], pool: Pool) -> None:
+    """Ingest, measure, judge, deduplicate, balance and write the corpus."""
+    run_steps(build, curation.steps(build.recipe), pool)
+    artifacts.publish_curation(build)
 
 
-@flow(name="ablate", flow_run_name="ablate {recipe.stem}")
-def ablate(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
-    """Train the models of the recipe's `ablation` section, compare them, and return what was found."""
-    return _reported(lambda: run_ablation(recipe, workers, runner, builds))
+def tokenize(build: Build[BuildRecipe], pool: Pool) -> None:
+    """Train the recipe's tokenizers, compare them on held-out documents, and pack the corpus with each."""
+    run_steps(build, tokenization.steps(), pool)
+    artifacts.publish_tokenizers(build)
+
+
+def pretrain(build: Build[BuildRecipe], _pool: Pool) -> None:
+    """Train what the recipe's `embeddings` and `pretrain` name; a killed run goes on from its last checkpoint."""
+    if build.recipe.embeddings:
+        from training.embeddings.embed import embed
+
+        for config in build.recipe.embeddings:
+            with training(f"embeddings.{config.name}", "Embed", config.name) as progress:
+                embed(build, config.name, progress)
+    for config in build.recipe.pretrain:
+        pretrain_model(build, config.name)
+    artifacts.publish_training(build)
+    artifacts.publish_budget(build, budget.of_build(build))
+
+
+def pretrain_model(build: Build[BuildRecipe], name: str, verb: str = "Pretrain") -> dict[str, Any]:
+    """One run of the recipe's `pretrain`; returns its summary."""
+    from training.pretraining import pretrain as pretraining
+
+    with training(f"pretrain.{name}", verb, name) as progress:
+        return pretraining.pretrain(build, name, progress)
+
+
+def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
+    """Fine-tune each model of the recipe's `finetune` section and set it beside its baselines."""
+    if build.recipe.finetune:
+        from training.finetuning.finetune import finetune as finetune_model
+
+        for config in build.recipe.finetune:
+            with training(f"finetune.{config.name}", "Fine-tune", config.name) as progress:
+                finetune_model(build, config.name, progress)
+    artifacts.publish_training(build)
+
+
+def report(build: Build[BuildRecipe], pool: Pool) -> None:
+    """Write report/index.html."""
+    run_steps(build, reporting.steps(), pool)
+    numbers = budget.of_build(build)
+    path = reporting.render(build, numbers)
+    artifacts.publish_budget(build, numbers)
+    artifacts.publish_report(build, path)
+
+
+@contextlib.contextmanager
+def training(name: str, verb: str, model: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+    """What a training run calls with (step, steps, metrics): shown in the terminal and as a task in the Prefect UI."""
+    title = f"{verb} {model}"
+    with reporter().training(name, title) as progress, tracking.task(verb, title) as begin:
+
+        def shown(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+            begin()
+            progress(step, steps, metrics)
+
+        yield shown

@@ -138,7 +138,7 @@ def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, ver
     """Write the HTML report of a build as it stands, without making anything else."""
     with telling_errors(verbose):
         quiet_prefect(verbose)
-        from flows import parts
+        from flows import build as parts
         from flows.execution.open_build import open_build
         from flows.execution.run_steps import Pool
         from flows.views import summary as console
@@ -209,7 +209,7 @@ def train_lm(
         values = {"inputs": inputs, "order": order, "prune": prune.split(), "max_bytes": max_bytes, "seed": seed}
         config = recipes.checked({**values, "text_field": text_field, "sentencepiece": sentencepiece}, Config)
 
-        from flows.language_model import language_model, rows
+        from flows.studies import language_model, rows
         from flows.views import summary as console
 
         with shown("train-lm", output, str(output)):
@@ -502,20 +502,20 @@ def serve(
     """Build RECIPE on a schedule, from this process, until it is stopped."""
     with telling_errors(False):
         quiet_prefect(verbose=True)
-        from flows import serving
+        from flows import schedule
         from flows.execution.open_build import open_build
         from flows.execution.server import server
         from training.recipe import preflight
 
-        serving.check(cron, timezone)
+        schedule.check(cron, timezone)
         opened = open_build(recipe, builds)
         preflight.check(opened)
         name = opened.recipe.name
         with server(port) as url:
-            if skipped := serving.skip_missed(name):
+            if skipped := schedule.skip_missed(name):
                 terminal.print(f"skipped {skipped} runs that were missed while nothing served them")
             terminal.print(f"serving [bold]{name}[/] at [bold]{cron}[/] ({timezone}); watch {url.removesuffix('/api')}")
-            serving.serve(name, recipe, cron, timezone, workers, runner.value, builds)
+            schedule.serve(name, recipe, cron, timezone, workers, runner.value, builds)
 
 
 @app.command()

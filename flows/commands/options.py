@@ -86,11 +86,11 @@ def run(
         opened = open_build(recipe, builds)
         preflight.check(opened)  # what cannot come to an end is refused before anything starts
 
-        from flows import parts
+        from flows import build
         from flows.views import summary as console
 
         with shown("build", recipe, opened.root, until=until):
-            parts.build(recipe, until, workers, runner, builds, with_report, on_wait)  # pyright: ignore
+            build.build(recipe, until, workers, runner, builds, with_report, on_wait)  # pyright: ignore
         terminal.print(console.summary_view(opened))
 
 
@@ -101,9 +101,9 @@ def say(line: str) -> None:
 def study(recipe: Path, study: str, workers: int | None, runner: str, builds: Path, verbose: bool) -> None:
     with telling_errors(verbose):
         quiet_prefect(verbose)
-        from flows.ablate import ablate as run_ablation
         from flows.execution.open_build import open_build
-        from flows.ladder import ladder as run_ladder
+        from flows.studies import ablate as run_ablation
+        from flows.studies import ladder as run_ladder
         from flows.views import summary as console
         from pipeline.report import studies
         from training.recipe import preflight
