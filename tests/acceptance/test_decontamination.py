@@ -23,7 +23,7 @@ from pipeline.build.build import Build
 from pipeline.stages.decontaminate.grams import words as words_of
 from pipeline.stages.decontaminate.stage import Config, steps
 from pipeline.store import files
-from tests.pipeline.dedup.corpus import decisions, run, write_documents
+from tests.helpers.dedup_corpus import decisions, run, write_documents
 
 NGRAM, OVERLAP, COMMON = 13, 0.5, 100
 SETS = {

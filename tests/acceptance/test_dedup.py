@@ -20,7 +20,7 @@ from pipeline.stages.dedup import minhash, verify
 from pipeline.stages.dedup.minhash import Config
 from pipeline.store import shards
 from pipeline.text.shingles import shingle_hash, shingle_sets, shingles
-from tests.pipeline.dedup.corpus import build_of, decisions, dropped, partition_of, run
+from tests.helpers.dedup_corpus import build_of, decisions, dropped, partition_of, run
 
 
 def records(path: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.documents import prose
 from pipeline.stages.perplexity import ccnet, scoring, train_model
 from pipeline.text.sentence_folding import sentences
-from tests.pipeline.language_model.reading import read
+from tests.helpers.reading_arpa import read
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.text import Text
 from pipeline.sources.warc import Warc
 from pipeline.store import files
-from tests.pipeline.test_ingest import build_of, carry_out, documents, quarantined
+from tests.pipeline.curation.test_ingest import build_of, carry_out, documents, quarantined
 
 
 def expected(shared: Path, pattern: str, field: str = "text") -> list[str]:

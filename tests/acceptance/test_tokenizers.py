@@ -19,7 +19,7 @@ from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export
 from pipeline.tokenization.training import counts, train
-from tests.pipeline.tokenization.test_counts import CONFIGS, as_counter, by_engine
+from tests.pipeline.tokenization.training.test_counts import CONFIGS, as_counter, by_engine
 
 BYTES = TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=16_000)
 EACH = [

@@ -18,7 +18,7 @@ import yaml
 from pipeline.build.build import Build
 from pipeline.curation import recipe as recipes
 from pipeline.store import files, shards
-from tests.pipeline import building
+from tests.helpers import building
 
 TOPICS: dict[str, str] = pydoc_data.topics.topics
 TEXTS = sorted(text for text in TOPICS.values() if 1000 < len(text) < 8000)[:48]
@@ -150,7 +150,7 @@ def test_killed_after_a_file_was_added_it_resumes_to_the_bytes_of_a_fresh_build(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(_values(inputs)))
     _change(inputs, "04x", "added")
-    command = [sys.executable, "-m", "tests.pipeline.building", str(recipe)]
+    command = [sys.executable, "-m", "tests.helpers.building", str(recipe)]
     shutil.copytree(finished / "build", tmp_path / "whole")
     whole = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, check=True)
     shutil.copytree(finished / "build", tmp_path / "killed")

@@ -20,7 +20,7 @@ from pipeline.report import canaries as told
 from pipeline.stages.dedup import passages, repeats, substring
 from pipeline.store import files
 from pipeline.text.shingles import shingles
-from tests.pipeline import building
+from tests.helpers import building
 
 TOPICS = sorted(pydoc_data.topics.topics.items())
 HOST = Host("docs/a#1", max((text for _, text in TOPICS), key=len))

@@ -15,7 +15,7 @@ from pipeline.questions import why
 from pipeline.stages.pii import PLACEHOLDERS, STAGE, Config
 from pipeline.store import files, ledger
 from pipeline.text import spans
-from tests.pipeline import building
+from tests.helpers import building
 
 TEXTS = {
     "mail a@b.co, größer": "mail <MAIL>, größer",

@@ -20,7 +20,7 @@ from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
-from tests.pipeline import small_build
+from tests.helpers import small_build
 
 
 class PackedRecipe(small_build.SmallRecipe):
