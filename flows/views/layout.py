@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -9,10 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 
 from flows.execution.terminal import Text
-from flows.views.summary import _LEAST_WORDS, _heading
+from flows.views.summary import _HEADING
 
 
-class _Columns:
+class Columns:
     """A table without lines. A column whose title ends in ``|`` is of numbers, aligned to the right and never folded.
 
     Others fold between words. Columns for which there is no room stand in a table below, beside the first column again.
@@ -58,13 +59,22 @@ class _Columns:
 
     def _title(self, at: int) -> str:
         title = self.titles[at]
-        return _heading(title.removesuffix("|")) if title.endswith("|") else title
+        return heading(title.removesuffix("|")) if title.endswith("|") else title
 
 
-def _line(name: str, told: str) -> RenderableType:
+def line(name: str, told: str) -> RenderableType:
     return Text.assemble((name, "bold"), f"  {told}")
 
 
-def _text_panel(title: str, text: RenderableType) -> RenderableType:
+def text_panel(title: str, text: RenderableType) -> RenderableType:
     """``text`` in a frame below its title, which a frame's own edge would cut."""
     return Group(Text(title, "bold", overflow="fold"), Panel(text, border_style="dim"))
+
+
+#: Characters that a column of words gets at least beside columns of numbers.
+_LEAST_WORDS = 18
+
+
+def heading(title: str) -> str:
+    """The title of a column of numbers, in lines that leave the column narrow."""
+    return "\n".join(textwrap.wrap(title, _HEADING)) or title

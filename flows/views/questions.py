@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 
 from flows.execution.terminal import Text
-from flows.views.layout import _Columns, _line, _text_panel
+from flows.views.layout import Columns, line, text_panel
 from pipeline.build.record import BuildRow
 from pipeline.questions.diff import Difference
 from pipeline.questions.overlap import Overlap
@@ -30,7 +30,7 @@ def step_view(step: int, documents: Sequence[Any]) -> RenderableType:
 
 
 def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The jumps of a run's loss with the documents behind each; as training.pretraining.lineage writes them into a summary."""
+    """The jumps of a run's loss with the documents behind each, as a run's summary holds them."""
     if not spikes:
         return Text(f"no loss spikes in {name}; use --step N to see the documents of a step")
     parts: list[RenderableType] = []
@@ -48,14 +48,14 @@ def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableTyp
 
 def _seen_panel(seen: Mapping[str, Any]) -> RenderableType:
     title = f"{seen['id']}  {seen['domain']}, {formats.several(seen['tokens'], 'token')}"
-    return _text_panel(title, Text(excerpt(seen["excerpt"])))
+    return text_panel(title, Text(excerpt(seen["excerpt"])))
 
 
 def runs_view(rows: Sequence[BuildRow]) -> RenderableType:
     """A table of builds."""
     if not rows:
         return Text("no build here yet; start with: mill build data/recipes/demo.yaml")
-    table = _Columns("Build", "State", "Started", "Took|", "Runs|", "Documents|", "kept|", "Bytes|", "kept|")
+    table = Columns("Build", "State", "Started", "Took|", "Runs|", "Documents|", "kept|", "Bytes|", "kept|")
     for row in rows:
         table.add_row(
             Text(row.name, "bold"),
@@ -89,17 +89,17 @@ def explanation_view(explanation: Explanation) -> RenderableType:
         if passage.cuts:
             cut = Text("\n⋯\n").join(Text(excerpt(piece)) for piece in passage.cuts[:5])
             parts.append(
-                _text_panel(f"{formats.title(passage.stage)} cut {formats.several(len(passage.cuts), 'piece')}", cut)
+                text_panel(f"{formats.title(passage.stage)} cut {formats.several(len(passage.cuts), 'piece')}", cut)
             )
     if explanation.missing:
         parts.append(Text(f"stages still to run: {', '.join(map(formats.title, explanation.missing))}", "yellow"))
     if explanation.survivor:
         parts.append(
-            _text_panel(f"kept in its place: {explanation.survivor.id}", Text(excerpt(explanation.survivor.text)))
+            text_panel(f"kept in its place: {explanation.survivor.id}", Text(excerpt(explanation.survivor.text)))
         )
-    parts.append(_text_panel("text", Text(excerpt(explanation.text))))
+    parts.append(text_panel("text", Text(excerpt(explanation.text))))
     if explanation.corpus_text is not None and explanation.corpus_text != explanation.text:
-        parts.append(_text_panel("text in the corpus", Text(excerpt(explanation.corpus_text))))
+        parts.append(text_panel("text in the corpus", Text(excerpt(explanation.corpus_text))))
     return Group(*parts)
 
 
@@ -126,9 +126,9 @@ def _verdict(explanation: Explanation) -> Text:
     return Text(told, "bold red")
 
 
-def _passages_table(passages: Sequence[Passage]) -> _Columns:
+def _passages_table(passages: Sequence[Passage]) -> Columns:
     """The signals of each stage with the rules on them; a signal without a rule stands with its value alone."""
-    table = _Columns("Signal", "Value|", "Rule", "Threshold|", "Margin|", "")
+    table = Columns("Signal", "Value|", "Rule", "Threshold|", "Margin|", "")
     for passage in passages:
         table.add_row(Text(formats.title(passage.stage), "bold"))
         for check in passage.checks:
@@ -191,7 +191,7 @@ def _duration(seconds: float | None) -> str:
 def whatif_view(answer: Answer, bytes_per_token: float, parameters: int, tokens_per_parameter: float) -> RenderableType:
     """What a changed policy would make of a build: size, domains, rules and token budget, before and after."""
     first, last = (account["stages"][-1] for account in (answer.before, answer.after))
-    size = _Columns("Corpus", "now|", "then|", "")
+    size = Columns("Corpus", "now|", "then|", "")
     tokens = [entry["bytes"] / bytes_per_token for entry in (first, last)]
     rows = [
         ("documents", formats.count, first["documents"], last["documents"]),
@@ -204,17 +204,17 @@ def whatif_view(answer: Answer, bytes_per_token: float, parameters: int, tokens_
     wanted = parameters * tokens_per_parameter
     shares = [formats.share(value, wanted) for value in tokens]
     told = f"{formats.short(wanted)} tokens for {formats.short(parameters)} parameters"
-    parts.append(_line("Budget", f"{told} at {tokens_per_parameter:g} each: {shares[0]} now, {shares[1]} then"))
+    parts.append(line("Budget", f"{told} at {tokens_per_parameter:g} each: {shares[0]} now, {shares[1]} then"))
     count = sum(answer.measured.values())
     told = f"{formats.several(count, 'measurement')} made on documents that come alive; the rest is judged again"
-    parts.append(_line("Measured", told if count else "nothing; what is stored was judged again"))
-    parts.append(_line("Duplicates", "found again among the documents that are then alive"))
+    parts.append(line("Measured", told if count else "nothing; what is stored was judged again"))
+    parts.append(line("Duplicates", "found again among the documents that are then alive"))
     parts += [Text(note, "yellow") for note in answer.notes]
-    return Group(*(Padding(part, (0, 0, 1, 0)) if isinstance(part, _Columns) else part for part in parts))
+    return Group(*(Padding(part, (0, 0, 1, 0)) if isinstance(part, Columns) else part for part in parts))
 
 
-def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> _Columns:
-    table = _Columns("Domain", "now|", "share|", "then|", "share|")
+def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> Columns:
+    table = Columns("Domain", "now|", "share|", "then|", "share|")
     for name in sorted({*first["domains"], *last["domains"]}):
         cells: list[str] = []
         for entry in (first, last):
@@ -224,8 +224,8 @@ def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> _Column
     return table
 
 
-def _rules_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Columns:
-    table = _Columns("Dropped by", "now|", "then|", "")
+def _rules_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Columns:
+    table = Columns("Dropped by", "now|", "then|", "")
     dropped = [
         {
             (stage["stage"], rule): entry["documents"]
@@ -257,18 +257,18 @@ def sample_view(rule: str, documents: Sequence[Sampled]) -> RenderableType:
         state = "kept" if entry.kept else "dropped"
         value, threshold = formats.apart(entry.value, entry.threshold)
         numbers = f"value {value}, threshold {threshold}"
-        panels.append(_text_panel(f"{entry.id}  {state}: {numbers}", Text(entry.text)))
+        panels.append(text_panel(f"{entry.id}  {state}: {numbers}", Text(entry.text)))
     return Group(*panels)
 
 
 def overlap_view(found: Overlap) -> RenderableType:
     """What each rule drops and adds, and which pairs drop the same documents."""
-    rules = _Columns("Rule", "Documents that fail it|", "dropped first|", "fail no other|")
+    rules = Columns("Rule", "Documents that fail it|", "dropped first|", "fail no other|")
     for entry in found.rules:
         if entry.documents:
             counts = (entry.documents, entry.dropped, entry.alone)
             rules.add_row(Text(formats.rule_of_stage(entry.stage, entry.rule)), *map(formats.count, counts))
-    pairs = _Columns("Rule", "and rule", "Documents|", "Jaccard|")
+    pairs = Columns("Rule", "and rule", "Documents|", "Jaccard|")
     for pair in found.pairs:
         names = (Text(formats.rule(name)) for name in pair.rules)
         pairs.add_row(*names, formats.count(pair.both), f"{pair.jaccard:.2f}")
@@ -284,7 +284,7 @@ def diff_view(found: Sequence[Difference]) -> RenderableType:
     if not found:
         return Text("both corpora hold the same documents and texts")
     colours = {"added": "green", "removed": "red", "edited": "yellow"}
-    table = _Columns("Documents|", "", "Stage", "Rule", "Because", "For example")
+    table = Columns("Documents|", "", "Stage", "Rule", "Because", "For example")
     for entry in found:
         table.add_row(
             formats.count(entry.documents),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.execution.terminal import Text
-from flows.views.layout import _Columns, _line
+from flows.views.layout import Columns, line
 from flows.views.recipe_fields import Field
 from pipeline.build.build import Build
 from pipeline.report import canaries, models, sections, tokens
@@ -21,8 +20,6 @@ from pipeline.text import formats
 
 #: Characters of a line in the title of a column of numbers.
 _HEADING = 10
-#: Characters that a column of words gets at least beside columns of numbers.
-_LEAST_WORDS = 18
 #: Kinds of records that are named in a line of notes.
 _KINDS = 5
 
@@ -43,23 +40,23 @@ def summary_view(build: Build) -> RenderableType:
         held = row["heldout"]
         if held["texts"]:
             told = f"accuracy {formats.share(held['accuracy'], 1)} on {formats.count(held['texts'])} held-out texts"
-            parts.append(_line(f"{row['title']} classifier", f"{told}, majority {formats.share(held['majority'], 1)}"))
+            parts.append(line(f"{row['title']} classifier", f"{told}, majority {formats.share(held['majority'], 1)}"))
     if planted := canaries.canaries(build):
         caught = ", ".join(f"{row['stage']} {row['recall']}" for row in planted["rows"])
-        parts.append(_line("canaries", f"caught: {caught}"))
+        parts.append(line("canaries", f"caught: {caught}"))
     parts += [Text(f"warning: {warning}", "yellow") for warning in sections.warnings(build)]
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
         told = f"{formats.number(value)} {name} on held-out documents"
         if run.get("unigram_loss"):
             told += f"; {models.beside_frequencies(run)}"
-        parts.append(_line(run["name"], told))
+        parts.append(line(run["name"], told))
         parts += [Text(f"warning: {warning}", "yellow") for warning in run.get("warnings", [])]
     for run in models.summaries(build, "finetune"):
         names = models.predictors(run)
         scores = [(models.PREDICTORS.get(name, name), run["scores"][name]["accuracy"]["value"]) for name in names]
         told = ", ".join(f"{name} {formats.share(value, 1)}" for name, value in scores)
-        parts.append(_line(run["name"], f"accuracy: {told}"))
+        parts.append(line(run["name"], f"accuracy: {told}"))
     paths, here = _grid(), f"{Path.cwd()}/"
     for name, path in _outputs(build).items():
         paths.add_row(Text(name, "bold"), Text(path.removeprefix(here)))
@@ -72,19 +69,18 @@ def fields_view(fields: Sequence[Field]) -> RenderableType:
     for field in fields:
         parts.append(Text(field.name, "bold", no_wrap=True, overflow="ignore"))
         default = field.default if field.default in ("", "required") else f"default {field.default}"
-        for line in (", ".join(filter(None, (field.type, default))), field.about):
-            if line:
-                parts.append(Padding(Text(line), (0, 0, 0, 4)))
+        for text in filter(None, (", ".join(filter(None, (field.type, default))), field.about)):
+            parts.append(Padding(Text(text), (0, 0, 0, 4)))
     return Group(*parts)
 
 
 def needs_view(found: Mapping[str, Any]) -> RenderableType:
     """The corpus that a model asks for; ``found`` is needs.laid_out's."""
-    facts = _Columns("", "Tokens|", "")
+    facts = Columns("", "Tokens|", "")
     for name, value, why in found["rows"]:
         facts.add_row(Text(name), value, Text(why, "dim"))
     names = list(found["domains"][0]) if found["domains"] else []
-    by_domain = _Columns(*names[:1], *(f"{name}|" for name in names[1:]))
+    by_domain = Columns(*names[:1], *(f"{name}|" for name in names[1:]))
     for row in found["domains"]:
         by_domain.add_row(*map(Text, row.values()))
     verdict = Text(found["verdict"], "green" if found["reached"] else "yellow")
@@ -101,7 +97,7 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
         parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
     parts += [Text(told, "yellow") for told in {run["assumed"]: None for run in runs if run.get("assumed")}]
     for title, rows in found["tables"]:
-        table = _Columns("", *(f"{run}|" for run in found["runs"]), "")
+        table = Columns("", *(f"{run}|" for run in found["runs"]), "")
         for name, values, why in rows:
             table.add_row(Text(name), *map(Text, values), Text(why, "dim"))
         parts += [Text(f"\n{title}", "bold"), table]
@@ -117,8 +113,8 @@ def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> R
     return Group(Text(f"{title}  (up to date)" if reused else title, "bold"), table)
 
 
-def _funnel_table(account: Mapping[str, Any]) -> _Columns:
-    table = _Columns("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
+def _funnel_table(account: Mapping[str, Any]) -> Columns:
+    table = Columns("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
     for row in account["rows"]:
         gone, cut = row["gone"], row["cut"]["bytes"]
         table.add_row(
@@ -133,11 +129,11 @@ def _funnel_table(account: Mapping[str, Any]) -> _Columns:
     return table
 
 
-def _tokens_table(found: Mapping[str, Any]) -> _Columns:
+def _tokens_table(found: Mapping[str, Any]) -> Columns:
     """The corpus in tokens, by domain; ``found`` is tokens.by_domain's."""
     rows = tokens.cells(found)
     first, *others = rows[0]
-    table = _Columns(first.capitalize(), *(f"{name}|" for name in others))
+    table = Columns(first.capitalize(), *(f"{name}|" for name in others))
     for row in rows:
         table.add_row(*map(Text, row.values()))
     return table
@@ -147,19 +143,19 @@ def _notes(account: Mapping[str, Any]) -> list[Text]:
     """What stands beside the funnel: records that are no documents of it, and texts that ingest changed."""
     notes = []
     if account["quarantined"]:
-        notes.append(_line("Quarantined", formats.several(account["quarantined"], "record")))
+        notes.append(line("Quarantined", formats.several(account["quarantined"], "record")))
     for title, rows in (("Passed over", account["passed_over"]), ("Flagged", account["flagged"])):
         if rows:
             kinds = ", ".join(f"{formats.count(row['records'])} {row['kind']}" for row in rows[:_KINDS])
             more = f" and {formats.several(len(rows) - _KINDS, 'other kind')}" if len(rows) > _KINDS else ""
-            notes.append(_line(title, kinds + more))
-    notes += [_line("Not read", words) for words in account["unread"]]
+            notes.append(line(title, kinds + more))
+    notes += [line("Not read", words) for words in account["unread"]]
     if account["forgotten"]["documents"]:
         size = formats.size(account["forgotten"]["bytes"])
-        notes.append(_line("Forgotten", f"{formats.several(account['forgotten']['documents'], 'document')}, {size}"))
+        notes.append(line("Forgotten", f"{formats.several(account['forgotten']['documents'], 'document')}, {size}"))
     for row in account["normalised"]:
         sizes = f"{formats.size(row['bytes_before'])} to {formats.size(row['bytes_after'])}"
-        notes.append(_line("Normalised", f"{row['step']}: {formats.several(row['documents'], 'document')}, {sizes}"))
+        notes.append(line("Normalised", f"{row['step']}: {formats.several(row['documents'], 'document')}, {sizes}"))
     return notes
 
 
@@ -183,21 +179,16 @@ def _grid() -> Table:
     return table
 
 
-def _heading(title: str) -> str:
-    """The title of a column of numbers, in lines that leave the column narrow."""
-    return "\n".join(textwrap.wrap(title, _HEADING)) or title
-
-
 def ladder_view(found: Mapping[str, Any]) -> RenderableType:
     """The scaling ladder: its runs, the laws that fit them, and the next sizes; ``found`` is studies.ladder's."""
-    runs = _Columns("Run", "N|", "D|", "epochs|", "held-out loss|", "bits per byte|")
+    runs = Columns("Run", "N|", "D|", "epochs|", "held-out loss|", "bits per byte|")
     for row in found["rows"]:
         cells = (formats.short(row["parameters"]), formats.short(row["tokens"]), formats.number(row["epochs"]))
         runs.add_row(Text(row["name"]), *cells, f"{row['loss']:.3f}", f"{row['bits_per_byte']:.3f}")
-    laws = _Columns("L(N, D) = E + A / N^α + B / D^β", "fitted|", "95 % interval|")
+    laws = Columns("L(N, D) = E + A / N^α + B / D^β", "fitted|", "95 % interval|")
     for row in found["laws"]:
         laws.add_row(*map(Text, row))
-    coming = _Columns("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
+    coming = Columns("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
     for row in found["predictions"]:
         coming.add_row(*map(Text, row))
     notes = [Text(warning, "yellow") for warning in found["warnings"]]
@@ -208,9 +199,9 @@ def ladder_view(found: Mapping[str, Any]) -> RenderableType:
 def ablation_view(found: Mapping[str, Any]) -> RenderableType:
     """What each stage is worth; ``found`` is studies.ablation's."""
     head = found["head"]
-    table = _Columns(*head[:3], *(f"{name}|" for name in head[3:]))
+    table = Columns(*head[:3], *(f"{name}|" for name in head[3:]))
     for row in found["table"]:
         table.add_row(*map(Text, row))
     notes = [Text(note, "yellow") for note in found["kept_notes"]]
     told = f"{formats.several(found['seeds'], 'model')} of {formats.short(found['parameters'])} parameters a row"
-    return Group(table, Padding(_line("Models", told), (1, 0)), *notes)
+    return Group(table, Padding(line("Models", told), (1, 0)), *notes)

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,27 +23,19 @@ from pipeline.build.stage import Batch, Stage
 from pipeline.store import files, ledger, model_files, shards
 from pipeline.text import spans
 
-if TYPE_CHECKING:
-    from pipeline.curation.recipe import Recipe
 
-#: Stages in the order in which documents pass them; a recipe runs those that it has a section for.
-STAGES = (
-    "urls",
-    "language",
-    "heuristics",
-    "perplexity",
-    "bad_words",
-    "toxicity",
-    "quality",
-    "pii",
-    "rules",
-    "exact",
-    "minhash",
-    "passages",
-    "substring",
-    "decontaminate",
-    "balance",
-)
+class Recipe(Protocol):
+    """What a build asks of the recipe that fills it; ``pipeline.curation.recipe`` has the whole of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    def section(self, stage: str) -> Any: ...
+
+    def stages_before(self, stage: str | None) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class View:
         return np.flatnonzero(self.alive)
 
 
-R_co = TypeVar("R_co", bound="Recipe", default="Recipe", covariant=True)
+R_co = TypeVar("R_co", bound=Recipe, default=Any, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -104,16 +95,18 @@ class Build(Generic[R_co]):
     def path(self, *names: str) -> str:
         return files.join(self.root, *names)
 
+    def section(self, stage: str) -> Any:
+        """The recipe's section of ``stage``; None where there is none."""
+        return self.recipe.section(stage)
+
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that this recipe runs, in order."""
-        return tuple(name for name in STAGES if getattr(self.recipe, name, None) is not None)
+        return self.recipe.stages_before(None)
 
     def stages_before(self, stage: str | None) -> tuple[str, ...]:
         """The stages that run before ``stage``; all of them for None."""
-        if stage is None:
-            return self.stages
-        return tuple(name for name in self.stages if STAGES.index(name) < STAGES.index(stage))
+        return self.recipe.stages_before(stage)
 
     def shards(self) -> list[str]:
         """Names of the document shards, in the order of the documents."""
@@ -210,14 +203,19 @@ def _edits(entry: pa.Table) -> pa.Table:
     return entry.select([name for name in ("dropped_by", *ledger.EDIT_COLUMNS) if name in entry.column_names])
 
 
-def measure_step(stage_module_name: str, title: str) -> Step:
+def steps_of(stage: Stage) -> list[Step]:
+    """The steps that carry out ``stage``, in order."""
+    return [measure_step(stage)] if stage.steps is None else list(stage.steps())
+
+
+def measure_step(stage: Stage) -> Step:
     """The step that runs a per-document stage over all shards."""
-    return Step(stage_module_name, title, Build.shards, partial(_measure_shard, stage_module_name))
+    return Step(stage.name, stage.title, Build.shards, partial(_measure_shard, stage))
 
 
 def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
     """Names everything that the ledger of a per-document stage depends on."""
-    config = getattr(build.recipe, stage.name)
+    config = build.section(stage.name)
     digests = {key: model_files.digest(path) for key, path in _model_paths(stage, build).items()}
     view = build.view_fingerprint(shard, before=stage.name)
     return files.fingerprint(stage.name, stage.version, config, digests, view)
@@ -225,7 +223,7 @@ def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
 
 def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
     """The signals of the documents of ``view``, and its edits, if any, in the coordinates of the shard's texts."""
-    config = getattr(build.recipe, stage.name)
+    config = build.section(stage.name)
     measured = stage.measure(config, Batch(view.texts, view.documents, view.signals, _model_paths(stage, build)))
     columns: dict[str, pa.Array] = dict(measured.signals)
     if measured.spans is not None:
@@ -237,21 +235,20 @@ def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
 
 
 def _model_paths(stage: Stage, build: Build) -> dict[str, str]:
-    config = getattr(build.recipe, stage.name)
+    config = build.section(stage.name)
     return {key: model_files.locate(value, build.root) for key, value in stage.models(config).items()}
 
 
-def _measure_shard(name: str, build: Build, shard: str) -> Outcome:
-    stage: Stage = import_module(f"pipeline.stages.{name}").STAGE
+def _measure_shard(stage: Stage, build: Build, shard: str) -> Outcome:
     made_by = ledger_fingerprint(stage, build, shard)
-    path = build.ledger_path(name, shard)
+    path = build.ledger_path(stage.name, shard)
     if shards.is_current(path, made_by):
         return Outcome(reused=True)
-    view = build.view(shard, before=name)
+    view = build.view(shard, before=stage.name)
     measured = measure_view(stage, build, view)
-    verdicts = ledger.judge(stage.rules(getattr(build.recipe, name)), {**view.signals, **measured}, len(view.texts))
+    verdicts = ledger.judge(stage.rules(build.section(stage.name)), {**view.signals, **measured}, len(view.texts))
     columns = {**measured, **verdicts.columns()}
-    build.write_ledger(name, shard, ledger.spread(view.alive, columns), made_by)
+    build.write_ledger(stage.name, shard, ledger.spread(view.alive, columns), made_by)
     return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
 
 

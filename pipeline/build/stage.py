@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pydantic import BaseModel
 
 from pipeline.store.ledger import Rule
+
+if TYPE_CHECKING:
+    from pipeline.build.build import Step
 
 
 @dataclass(frozen=True)
@@ -43,24 +47,46 @@ class Measured:
     overwrites: tuple[pa.ListArray, pa.StringArray] | None = None
 
 
+def _measures_nothing(_config: Any, batch: Batch) -> Measured:
+    raise TypeError(f"this stage does not measure single documents, of which it was given {len(batch.texts)}")
+
+
 @dataclass(frozen=True)
 class Stage:
-    """A per-document stage.
+    """A stage of curation: a section of the recipe, and the steps that carry it out.
 
+    ``config`` is the section's model. A per-document stage has ``measure``, and one step unless ``steps`` gives others;
+    for the rest of the stages ``steps`` gives all.
     ``version`` is raised whenever the same text and config would give other signals; it is part of every fingerprint.
     ``measure(config, batch)`` must be a pure function of its arguments and the model files.
     ``rules(config)`` are tried in order; the first that fails is the verdict.
     ``measured(config)`` names those of ``signals`` that are measured under it; all if it is not given. With
     ``of_signals`` the stage reads what others measured, and no text: it is cheap to run again.
     ``models(config)`` maps a name to the path, or to the name in ``pipeline/models.lock``, of each model file needed.
+    ``planted``: what its canaries are, in the plural; None for a stage that has none.
     """
 
     name: str
     title: str
-    version: int
-    signals: Mapping[str, pa.DataType]
-    rules: Callable[[Any], Sequence[Rule]]
-    measure: Callable[[Any, Batch], Measured]
+    config: type[BaseModel]
+    version: int = 0
+    signals: Mapping[str, pa.DataType] = field(default_factory=dict)
+    rules: Callable[[Any], Sequence[Rule]] = lambda _config: ()
+    measure: Callable[[Any, Batch], Measured] = _measures_nothing
     models: Callable[[Any], Mapping[str, str]] = lambda _config: {}
     measured: Callable[[Any], Collection[str]] | None = None
     of_signals: bool = False
+    steps: Callable[[], Sequence[Step]] | None = None
+    planted: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.per_document:
+            object.__setattr__(self, "__module__", self.measure.__module__)
+
+    @property
+    def per_document(self) -> bool:
+        return self.measure is not _measures_nothing
+
+    def __reduce__(self) -> str:
+        """Travels to worker processes by name, as functions do: ``STAGE`` of the module of ``measure``."""
+        return "STAGE"

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.build.build import STAGES, Build, Outcome, Step
+from pipeline.build.build import Build, Outcome, Step
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.curation import ingest, write_corpus
 from pipeline.curation import steps as curate
 from pipeline.curation.recipe import Recipe, signals_before
-from pipeline.questions import why
 from pipeline.sources import Source
+from pipeline.stages import registry
 from pipeline.stages.rules import stage as rules
 from pipeline.store import files, shards
 from pipeline.tokenization import pack
@@ -39,7 +39,7 @@ def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], 
 
     ``leave_out`` names stages; None: all that the recipe runs but balance. Raises MillError for one that it does not.
     """
-    runs = [name for name in STAGES if getattr(recipe, name, None) is not None]
+    runs = list(recipe.stages_before(None))
     wanted = [name for name in runs if name != "balance"] if leave_out is None else list(leave_out)
     for name in wanted:
         if name not in runs:
@@ -75,7 +75,7 @@ def _reads_language(recipe: Recipe, stage: str) -> bool:
     """Whether ``stage`` needs each document's language: perplexity does, and limits given per language alone."""
     bounds = [
         bound
-        for rule in why.rules(Build("", recipe), stage)
+        for rule in registry.rules(Build("", recipe), stage)
         if rule.by == "language"
         for bound in (rule.minimum, rule.maximum)
     ]
@@ -93,7 +93,7 @@ def open_variant(build: Build, name: str, recipe: R, tokenizer: str) -> Build[R]
 
 def open_neutral(build: Build[R], sources: Sequence[Source], tokenizer: str) -> Build[R]:
     """A build of ``sources`` alone, without any stage; all of its tokens are in the split ``train``."""
-    bare = {**dict.fromkeys(STAGES), "sources": list(sources), "against": [], "index": False}
+    bare = {**dict.fromkeys(registry.NAMES), "sources": list(sources), "against": [], "index": False}
     neutral = Build(build.path("ablation", NEUTRAL), _with_tokenizer(build.recipe.model_copy(update=bare), tokenizer))
     link_tree(files.local(build.path("tokenizers")), files.local(neutral.path("tokenizers")))
     return neutral

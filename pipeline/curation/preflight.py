@@ -12,16 +12,15 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from functools import partial
-from importlib import import_module
 from itertools import islice
 from typing import Any
 
 from pipeline import MillError
 from pipeline.build.build import Build
-from pipeline.build.stage import Stage
 from pipeline.sources import READERS, Csv, Environment, Hub, Parquet, Source, hub
 from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
+from pipeline.stages import registry
 from pipeline.stages.balance import stage as balance
 from pipeline.stages.classifiers import scoring
 from pipeline.stages.decontaminate import evaluation_sets
@@ -54,7 +53,7 @@ def problems(build: Build) -> list[str]:
     with of("language"):
         _languages_are_known(build)
     for name in ("toxicity", "quality"):
-        config = getattr(build.recipe, name)
+        config = build.section(name)
         if config is not None and config.model and files.exists(config.model):
             with of(f"{name}.label"):
                 scoring.require(config.model, config.label)
@@ -164,7 +163,7 @@ def _sources(build: Build) -> Iterator[tuple[str, Source]]:
     for at, source in enumerate(build.recipe.sources):
         yield f"sources[{at}]", source
     for name in ("toxicity", "quality"):
-        trained = getattr(getattr(build.recipe, name), "train", None)
+        trained = getattr(build.section(name), "train", None)
         for side in ("positive", "negative") if trained is not None else ():
             for at, source in enumerate(getattr(trained, side)):
                 yield f"{name}.train.{side}[{at}]", source
@@ -197,27 +196,16 @@ def _readable(source: Source, error_budget: float) -> None:
 def _models(build: Build) -> Iterator[tuple[str, str]]:
     """Every model file and word list that a stage reads and that no step of the build makes, with its field."""
     for name in build.stages:
-        config = getattr(build.recipe, name)
+        config = build.section(name)
         if name == "perplexity":
             for code, model in config.models.items():
                 paths = [model] if isinstance(model, str) else [model.kenlm, model.sentencepiece]
                 yield from ((f"perplexity.models.{code}", path) for path in paths if path != TRAINED)
             continue
-        stage: Stage | None = getattr(import_module(_MODULES.get(name, f"pipeline.stages.{name}")), "STAGE", None)
-        for key, value in stage.models(config).items() if stage is not None else ():
+        stage = registry.named(name)
+        for key, value in stage.models(config).items():
             if not value.startswith(model_files.BUILD):
                 yield f"{name}.{'model' if key in ('language', 'classifier') else key}", value
-
-
-#: Stages of a package of their own; none reads a model file.
-_MODULES = {
-    "exact": "pipeline.stages.dedup.exact",
-    "minhash": "pipeline.stages.dedup.minhash",
-    "passages": "pipeline.stages.dedup.passages",
-    "substring": "pipeline.stages.dedup.substring",
-    "decontaminate": "pipeline.stages.decontaminate.stage",
-    "balance": "pipeline.stages.balance.stage",
-}
 
 
 def _languages_are_known(build: Build) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,8 +16,6 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
 
 from pipeline import MillError
-from pipeline.build.build import STAGES
-from pipeline.build.stage import Stage
 from pipeline.curation import canaries as canaries_stage
 from pipeline.curation import repair as normalise_step
 from pipeline.curation.write_corpus import Config as CorpusConfig
@@ -26,6 +23,7 @@ from pipeline.sources import Source
 from pipeline.stages import bad_words as bad_words_stage
 from pipeline.stages import language as language_stage
 from pipeline.stages import pii as pii_stage
+from pipeline.stages import registry
 from pipeline.stages import urls as urls_stage
 from pipeline.stages.balance import stage as balance_stage
 from pipeline.stages.classifiers import quality as quality_stage
@@ -152,6 +150,14 @@ class Recipe(Config):
         PackConfig, Field(description="split into training and held-out documents, for tokenizers and models alike")
     ] = PackConfig()
 
+    def section(self, stage: str) -> Any:
+        """The section of ``stage``; None where there is none."""
+        return dict(self).get(stage)
+
+    def stages_before(self, stage: str | None) -> tuple[str, ...]:
+        """Names of the stages that this recipe runs before ``stage``, in order; of all for None."""
+        return tuple(entry.name for entry in registry.before(stage) if self.section(entry.name) is not None)
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> Recipe:
         require_unique("sources", [source.name for source in self.sources])
@@ -200,14 +206,8 @@ class Recipe(Config):
 def signals_before(recipe: Recipe, stage: str) -> dict[str, pa.DataType]:
     """Names and types of the signals that the stages of ``recipe`` measure before ``stage``."""
     found: dict[str, pa.DataType] = {}
-    for name in STAGES[: STAGES.index(stage)]:
-        config = getattr(recipe, name, None)
-        if config is None:
-            continue
-        if name == "perplexity":
-            found |= perplexity_stage.SIGNALS
-            continue
-        known: Stage = import_module(f"pipeline.stages.{name}").STAGE
+    for name in recipe.stages_before(stage):
+        known, config = registry.named(name), recipe.section(name)
         measured = known.signals if known.measured is None else known.measured(config)
         found |= {signal: known.signals[signal] for signal in measured}
     return found

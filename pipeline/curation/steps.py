@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.build.build import STAGES, Step, measure_step
+from pipeline.build.build import Step, steps_of
 from pipeline.curation import account, canaries, corpus_card, ingest, write_corpus
 from pipeline.curation.recipe import Recipe
-from pipeline.stages.balance import stage as balance
-from pipeline.stages.classifiers import quality, toxicity
-from pipeline.stages.decontaminate import stage as decontaminate
-from pipeline.stages.dedup import exact, index, minhash, passages, substring
-from pipeline.stages.perplexity import stage as perplexity
-
-_STEPS = {
-    "urls": lambda: [measure_step("urls", "URL rules")],
-    "language": lambda: [measure_step("language", "Language ID")],
-    "heuristics": lambda: [measure_step("heuristics", "Heuristic filters")],
-    "perplexity": perplexity.steps,
-    "toxicity": toxicity.steps,
-    "quality": quality.steps,
-    "bad_words": lambda: [measure_step("bad_words", "Bad words")],
-    "pii": lambda: [measure_step("pii", "Personal data")],
-    "rules": lambda: [measure_step("rules", "Own rules")],
-    "exact": exact.steps,
-    "minhash": minhash.steps,
-    "passages": passages.steps,
-    "substring": substring.steps,
-    "decontaminate": decontaminate.steps,
-    "balance": balance.steps,
-}
+from pipeline.stages import registry
+from pipeline.stages.dedup import index
 
 
 def steps(recipe: Recipe) -> list[Step]:
@@ -40,4 +19,5 @@ def steps(recipe: Recipe) -> list[Step]:
 
 def stage_steps(recipe: Recipe) -> list[Step]:
     """The steps of the stages alone: those that write ledgers."""
-    return [step for stage in STAGES if getattr(recipe, stage, None) is not None for step in _STEPS[stage]()]
+    chosen = dict(recipe)
+    return [step for stage in registry.STAGES if chosen.get(stage.name) is not None for step in steps_of(stage)]

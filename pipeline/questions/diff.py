@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pipeline.build import row_numbers
 from pipeline.build.build import Build
 from pipeline.curation import forget_list
-from pipeline.questions import why
+from pipeline.stages import registry
 from pipeline.store import files, ledger, shards
 from pipeline.text.hashing import document_hash
 
@@ -153,7 +153,7 @@ class _Causes:
         when = "the first build has not" if side else "the second build has not"
         if stage not in there.stages:
             return f"the stage is new; {when} run it" if side else f"the stage is gone; {when} run it"
-        known = [{found.name: found for found in why.rules(build, stage)} for build in (here, there)]
+        known = [{found.name: found for found in registry.rules(build, stage)} for build in (here, there)]
         if known[0] and rule not in known[1]:
             return "the rule is new" if side else "the rule is gone"
         if known[0] and known[0][rule] != known[1][rule]:
@@ -167,9 +167,23 @@ class _Causes:
 
 def _bounds(old: ledger.Rule, new: ledger.Rule) -> Iterator[str]:
     for name in ("minimum", "maximum"):
-        before, after = getattr(old, name), getattr(new, name)
-        if before != after:
-            yield f"{before} → {after}"
+        before, after = (_by_group(getattr(rule, name)) for rule in (old, new))
+        changed = [
+            (f"{group} " if group != _OTHERS else "") + f"{values[0]} → {values[1]}"
+            for group in dict.fromkeys((_OTHERS, *before, *after))
+            if (values := [bounds.get(group, bounds[_OTHERS]) for bounds in (before, after)])[0] != values[1]
+        ]
+        yield from changed[:1]  # that of all groups that have none of their own is enough
+
+
+#: In bounds by group: all groups that are not named.
+_OTHERS = "*"
+
+
+def _by_group(bound: ledger.Threshold | None) -> dict[str, float | None]:
+    """A bound by language or domain; NaN, which never drops, as None."""
+    named = dict(bound) if isinstance(bound, Mapping) else {_OTHERS: bound}
+    return {_OTHERS: None} | {group: None if value != value else value for group, value in named.items()}
 
 
 def settings(old: Any, new: Any, name: str = "") -> Iterator[str]:

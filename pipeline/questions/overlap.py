@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.build.build import Build
-from pipeline.questions import why
+from pipeline.stages import registry
 from pipeline.store import ledger
 
 
@@ -52,7 +52,7 @@ def overlap(build: Build) -> Overlap:
     rules: list[Fails] = []
     pairs: list[Pair] = []
     for stage in build.stages:
-        names = list(dict.fromkeys(rule.name for rule in why.rules(build, stage)))
+        names = list(dict.fromkeys(rule.name for rule in registry.rules(build, stage)))
         if not names:
             continue
         both = np.zeros((len(names), len(names)), np.int64)
@@ -89,7 +89,7 @@ def failed(build: Build, stage: str, shard: str) -> np.ndarray:
     count = len(build.documents(shard))
     reached = ledger.alive([build.ledger(before, shard) for before in build.stages_before(stage)], count)
     rules: dict[str, np.ndarray] = {}
-    for rule in why.rules(build, stage):
+    for rule in registry.rules(build, stage):
         fails = (ledger.judge([rule], columns, count).rule >= 0) & reached
         rules[rule.name] = rules.get(rule.name, False) | fails
     return np.stack(list(rules.values()))

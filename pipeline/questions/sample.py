@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from pipeline import MillError
 from pipeline.build.build import Build, texts_before
-from pipeline.questions import why
 from pipeline.report.samples import excerpts
+from pipeline.stages import registry
 from pipeline.store import ledger
 from pipeline.store.ledger import relative_margin
 from pipeline.text.hashing import document_hash
@@ -59,7 +59,7 @@ def sample(build: Build, rule: str, count: int, near_threshold: bool = False) ->
 def _stage_of(build: Build, rule: str) -> str:
     known: dict[str, str] = {}
     for stage in build.stages:
-        names = [found.name for found in why.rules(build, stage)]
+        names = [found.name for found in registry.rules(build, stage)]
         for shard in build.shards():
             names += build.ledger(stage, shard)["dropped_by"].combine_chunks().dictionary.to_pylist()
         known |= {name: stage for name in names if name}
@@ -93,7 +93,7 @@ def _passed(build: Build, stage: str, rule: str, shard: str) -> tuple[np.ndarray
     alive = ledger.alive(tables, len(tables[-1]))
     columns = {name: table[name].combine_chunks() for table in tables for name in table.column_names}
     value, threshold = np.full(len(alive), np.nan), np.full(len(alive), np.nan)
-    for bound in (found for found in why.rules(build, stage) if found.name == rule):
+    for bound in (found for found in registry.rules(build, stage) if found.name == rule):
         limit = bound.minimum if bound.minimum is not None else bound.maximum
         if limit is not None:
             groups = columns.get(bound.by) if bound.by else None

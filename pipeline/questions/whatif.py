@@ -14,8 +14,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,11 +25,12 @@ from pydantic import BaseModel
 
 from pipeline import MillError
 from pipeline.build import row_numbers
-from pipeline.build.build import STAGES, Build, Step, View, ledger_fingerprint, measure_view
+from pipeline.build.build import Build, Step, View, ledger_fingerprint, measure_view
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.build.stage import Stage
 from pipeline.curation import account, steps
 from pipeline.curation.recipe import Recipe, parse
+from pipeline.stages import registry
 from pipeline.stages.dedup import exact, lsh, minhash
 from pipeline.stages.dedup.survivors import Highest
 from pipeline.stages.perplexity import stage as perplexity
@@ -78,7 +77,7 @@ def with_settings(recipe: R, settings: Mapping[str, Any]) -> R:
     values = recipe.model_dump(mode="json")
     for name, value in settings.items():
         head, *rest = name.split(".")
-        homes = [stage for stage in STAGES if isinstance(values.get(stage), dict) and head in values[stage]]
+        homes = [stage for stage in registry.NAMES if isinstance(values.get(stage), dict) and head in values[stage]]
         path = [homes[0], head, *rest] if head not in values and len(homes) == 1 else [head, *rest]
         section = values
         for key in path[:-1]:
@@ -387,8 +386,7 @@ def _same_spans(old: pa.Table, new: pa.Table) -> np.ndarray:
 
 def stage_of(step: str) -> Stage | None:
     """The per-document stage that ``step`` runs, if it is one."""
-    module = f"pipeline.stages.{step}"
-    return getattr(import_module(module), "STAGE", None) if step in STAGES and find_spec(module) else None
+    return next((stage for stage in registry.STAGES if stage.name == step and stage.per_document), None)
 
 
 def _account(build: Build) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +15,7 @@ import pyarrow as pa
 from pipeline.build.build import Build, texts_before
 from pipeline.build.find_documents import UnknownDocument, locate, unknown
 from pipeline.curation import forget_list
+from pipeline.stages.registry import rules
 from pipeline.store import files, ledger, shards
 from pipeline.text import spans
 from pipeline.text.spans import SPANS
@@ -169,13 +168,6 @@ def why(build: Build, document_id: str) -> Explanation:
         survivor=_survivor(build, passages[-1]) if passages else None,
         corpus_text=texts_before(build, shard, [row], None)[0].as_py() if kept else None,
     )
-
-
-def rules(build: Build, stage: str) -> list[ledger.Rule]:
-    """The rules of ``stage`` under the build's recipe; [] for a stage whose thresholds are found in the data."""
-    module = f"pipeline.stages.{stage}"
-    found = getattr(import_module(module), "STAGE", None) if find_spec(module) else None
-    return list(found.rules(getattr(build.recipe, stage))) if found else []
 
 
 def _row(path: str, row: int) -> dict[str, pa.ChunkedArray]:

@@ -16,8 +16,8 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.build.build import Build, Step
-from pipeline.questions import why
 from pipeline.report import canaries, charts, collect, models, needs, sections, studies, tokens
+from pipeline.stages import registry
 from pipeline.store import files
 from pipeline.text import formats
 
@@ -32,7 +32,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
     ``budget`` is what training.budget.of_build gives. Signals and samples need ``steps`` done; a section that the build
     has nothing for is left out.
     """
-    rules = {stage: why.rules(build, stage) for stage in build.stages}
+    rules = {stage: registry.rules(build, stage) for stage in build.stages}
     path = build.path("report", "index.html")
     content = {
         "warnings": sections.warnings(build),

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.build.build import Build, Outcome
-from pipeline.questions import why
 from pipeline.report import histograms, samples
+from pipeline.stages import registry
 from pipeline.store import files, shards
 
 VERSION = 1
@@ -25,7 +25,7 @@ def path(build: Build, shard: str) -> str:
 
 def collect(build: Build, shard: str) -> Outcome:
     """Write the report's part of ``shard``."""
-    rules = {stage: why.rules(build, stage) for stage in build.stages}
+    rules = {stage: registry.rules(build, stage) for stage in build.stages}
     static = {stage: [vars(rule) for rule in entries] for stage, entries in rules.items()}
     made_by = files.fingerprint("report.shards", VERSION, build.recipe.seed, static, build.view_fingerprint(shard))
     if shards.is_current(path(build, shard), made_by):

@@ -121,4 +121,4 @@ def _models(config: Config) -> dict[str, str]:
     return config.lists
 
 
-STAGE = Stage("bad_words", "Bad words", VERSION, SIGNALS, rules, measure, _models)
+STAGE = Stage("bad_words", "Bad words", Config, VERSION, SIGNALS, rules, measure, _models)

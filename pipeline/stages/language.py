@@ -202,10 +202,12 @@ def _measured(config: Config) -> list[str]:
 STAGE = Stage(
     name="language",
     title="Language ID",
+    config=Config,
     version=VERSION,
     signals=SIGNALS,
     rules=rules,
     measure=measure,
     models=lambda config: {"language": config.model},
     measured=_measured,
+    planted="documents in other languages",
 )

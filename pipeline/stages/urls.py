@@ -93,4 +93,4 @@ def _measured(config: Config) -> list[str]:
     return [rule.signal for rule in rules(config)]
 
 
-STAGE = Stage("urls", "URL rules", VERSION, SIGNALS, rules, measure, _models, _measured)
+STAGE = Stage("urls", "URL rules", Config, VERSION, SIGNALS, rules, measure, _models, _measured)

@@ -13,7 +13,7 @@ per pass.
 A row also says where the document's ``sentences`` start: uint32 token positions within the document, ascending, the
 first 0 (none for a document that shows nothing). A sentence goes on to the next start or to the document's end, the
 end-of-text token included. Sentences start at whole pre-tokens, found in the text by ``sentences.py``. So a reader gets
-sentence ``k`` of all by ``tokens(sentence_starts[k], sentence_ends[k])``; ``training/batches/segment_pairs.py`` makes the segment pairs
+sentence ``k`` of all by ``tokens(sentence_starts[k], sentence_ends[k])``; ``training/batches`` makes the segment pairs
 of BERT and ALBERT out of them, as a pure function of (seed, epoch, position).
 """
 

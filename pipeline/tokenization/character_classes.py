@@ -2,7 +2,8 @@
 
 ``classes.json`` holds runs of code points per class and script, measured on Hugging Face ``tokenizers`` by ``measure``
 (its regular expressions and its BERT code follow different Unicode versions, so no one table of Python's would do). A
-test compares the two; after an upgrade of it ``python -m pipeline.tokenization.character_classes`` writes the file anew.
+test compares the two; after an upgrade of it ``python -m pipeline.tokenization.character_classes`` writes the file
+again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """From a step of a run back to the documents that it saw, and from a jump of the loss to what caused it.
 
-The order of a run is a pure function of its seed (training.batches.windows), so nothing was written down while it trained.
+The order of a run is a pure function of its seed (training.batches.windows), so nothing was written down while it
+trained.
 """
 
 from __future__ import annotations

@@ -21,35 +21,17 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from pipeline import MillError
-from pipeline.build.build import STAGES, Build, Outcome, Step, edited, measure_step
+from pipeline.build.build import Build, Outcome, Step, edited, steps_of
 from pipeline.curation.canaries import plants
 from pipeline.curation.canaries.plants import Canary, Host
+from pipeline.stages import registry
 from pipeline.stages.decontaminate import evaluation_sets
-from pipeline.stages.decontaminate import stage as decontaminate
-from pipeline.stages.dedup import exact, minhash, passages, substring
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.hashing import document_hash
 
 VERSION = 2
-STEPS = {
-    "language": lambda: [measure_step("language", "Language ID")],
-    "pii": lambda: [measure_step("pii", "Personal data")],
-    "exact": exact.steps,
-    "minhash": minhash.steps,
-    "passages": passages.steps,
-    "substring": substring.steps,
-    "decontaminate": decontaminate.steps,
-}
 #: What is planted for each stage.
-PLANTED = {
-    "language": "documents in other languages",
-    "pii": "personal data",
-    "exact": "exact duplicates",
-    "minhash": "near duplicates",
-    "passages": "repeated passages",
-    "substring": "repeated substrings",
-    "decontaminate": "evaluation items",
-}
+PLANTED = {stage.name: stage.planted for stage in registry.STAGES if stage.planted is not None}
 #: Hosts are documents as this stage sees them, of a size in bytes at which all that is planted finds its place.
 _FIRST = "exact"
 _SMALLEST, _LARGEST = 400, 40_000
@@ -93,14 +75,14 @@ def recall(build: Build) -> dict[str, Any] | None:
 
 
 def _stages(build: Build) -> list[str]:
-    return [name for name in build.stages if name in STEPS]
+    return [name for name in build.stages if name in PLANTED]
 
 
 def _release(build: Build, item: str) -> Outcome:
     config = build.recipe.canaries
     assert config
     room = _room(build)
-    used = {name: getattr(room.recipe, name) for name in _stages(build)}
+    used = {name: room.section(name) for name in _stages(build)}
     made_by = files.fingerprint(
         "canaries",
         VERSION,
@@ -116,7 +98,7 @@ def _release(build: Build, item: str) -> Outcome:
     if not reused:
         canaries = _canaries(build, config)
         _plant(room, canaries)
-        for step in (step for name in _stages(build) for step in STEPS[name]()):
+        for step in (step for name in _stages(build) for step in steps_of(registry.named(name))):
             for part in step.items(room):
                 step.work(room, part)
         files.write_json(path, {"fingerprint": made_by, **_account(room, canaries, config)})
@@ -128,7 +110,7 @@ def _release(build: Build, item: str) -> Outcome:
 
 def _room(build: Build) -> Build:
     """A build of the same recipe, without the stages that no canary is for."""
-    changes: dict[str, Any] = dict.fromkeys((name for name in STAGES if name not in STEPS), None)
+    changes: dict[str, Any] = dict.fromkeys((name for name in registry.NAMES if name not in PLANTED), None)
     changes |= {"against": [], "index": False}
     for name in (
         "exact",
@@ -236,7 +218,7 @@ def _account(room: Build, canaries: list[Canary], config: Config) -> dict[str, A
     places = {name: row for row, name in enumerate(room.documents(_SHARD)["id"].to_pylist())}
     found: dict[str, Any] = {}
     warnings = []
-    for name in (name for name in STEPS if name in room.stages):
+    for name in (name for name in PLANTED if name in room.stages):
         mine = [(number, canary) for number, canary in enumerate(canaries) if canary.stage == name]
         alive = room.view(_SHARD, before=name).alive
         there = [(number, canary) for number, canary in mine if alive[places[_name(number)]]]
@@ -288,7 +270,7 @@ def _caught(room: Build, name: str, there: list[tuple[int, Canary]], places: dic
         }
         return {number for number, canary in there if (canary.fact, _name(number)) in held}
     if name in ("passages", "substring"):
-        view = room.view(_SHARD, before=STAGES[STAGES.index(name) + 1])
+        view = room.view(_SHARD, before=registry.NAMES[registry.NAMES.index(name) + 1])
         left = dict(zip(view.rows.tolist(), view.texts.to_pylist(), strict=True))
         return {
             number

@@ -27,6 +27,7 @@ from pydantic import Field, model_validator
 
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.stage import Stage
 from pipeline.stages.balance.token_budget import Target, TokenBudget, token_budget
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
@@ -429,3 +430,6 @@ def _decide(build: Build, shard: str) -> Outcome:
 def _position(build: Build, ids: pa.StringArray) -> np.ndarray:
     """Where each document stands in [0, 1): float64, from its id and the recipe's seed."""
     return unit_interval(document_hash(ids, build.recipe.seed))
+
+
+STAGE = Stage("balance", "Domain balancing", Config, steps=steps)

@@ -36,7 +36,7 @@ class Config(Classifier):
 
 
 def steps() -> list[Step]:
-    return [labelled.step("quality", "Quality classifier"), measure_step("quality", "Quality")]
+    return [labelled.step("quality", "Quality classifier"), measure_step(STAGE)]
 
 
 def rules(config: Config) -> list[Rule]:
@@ -50,5 +50,13 @@ def measure(config: Config, batch: Batch) -> Measured:
 
 
 STAGE = Stage(
-    "quality", "Quality", VERSION, SIGNALS, rules, measure, lambda config: labelled.model_of("quality", config)
+    name="quality",
+    title="Quality",
+    config=Config,
+    version=VERSION,
+    signals=SIGNALS,
+    rules=rules,
+    measure=measure,
+    models=lambda config: labelled.model_of("quality", config),
+    steps=steps,
 )

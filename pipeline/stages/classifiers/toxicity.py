@@ -35,7 +35,7 @@ class Config(Classifier):
 
 
 def steps() -> list[Step]:
-    return [labelled.step("toxicity", "Toxicity classifier"), measure_step("toxicity", "Toxicity")]
+    return [labelled.step("toxicity", "Toxicity classifier"), measure_step(STAGE)]
 
 
 def rules(config: Config) -> list[Rule]:
@@ -49,5 +49,13 @@ def measure(config: Config, batch: Batch) -> Measured:
 
 
 STAGE = Stage(
-    "toxicity", "Toxicity", VERSION, SIGNALS, rules, measure, lambda config: labelled.model_of("toxicity", config)
+    name="toxicity",
+    title="Toxicity",
+    config=Config,
+    version=VERSION,
+    signals=SIGNALS,
+    rules=rules,
+    measure=measure,
+    models=lambda config: labelled.model_of("toxicity", config),
+    steps=steps,
 )

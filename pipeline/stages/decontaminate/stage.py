@@ -23,6 +23,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline import MillError
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.stage import Stage
 from pipeline.stages.decontaminate import evaluation_sets, prompts
 from pipeline.stages.decontaminate.grams import Grams, find, item_grams
 from pipeline.store import files, ledger, recipe_file, shards
@@ -366,3 +367,6 @@ def _report(build: Build, item: str) -> Outcome:
         entry["common_above"] = _most(build)
     files.write_json(build.path(item), report)
     return Outcome(len(every))
+
+
+STAGE = Stage(NAME, "Decontamination", Config, steps=steps, planted="evaluation items")

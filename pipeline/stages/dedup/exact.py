@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.stage import Stage
 from pipeline.stages.dedup import earlier_builds
 from pipeline.stages.dedup.survivors import KeepOfCluster, facts, survivors_first
 from pipeline.stages.dedup.verdicts import FINDINGS, write_verdicts
@@ -169,3 +170,6 @@ def _judge_shard(build: Build, shard: str) -> Outcome:
     """A dropped document's ``value`` is the number of copies found, its threshold the one that may stay."""
     findings = earlier_builds.exact_findings(build)
     return write_verdicts(build, "exact", shard, findings, "exact_duplicate", threshold=1.0, size="copies")
+
+
+STAGE = Stage("exact", "Exact duplicates", Config, steps=steps, planted="exact duplicates")

@@ -28,6 +28,7 @@ from numba import njit, uint32, uint64
 from pydantic import Field
 
 from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.stage import Stage
 from pipeline.stages.dedup import clusters, lsh, verify
 from pipeline.stages.dedup.survivors import KeepOfCluster
 from pipeline.stages.dedup.verdicts import write_verdicts
@@ -196,3 +197,6 @@ def _judge_shard(build: Build, shard: str) -> Outcome:
     config: Config = build.recipe.minhash  # type: ignore[assignment]
     findings = clusters.findings(build)
     return write_verdicts(build, "minhash", shard, findings, "near_duplicate", config.threshold, "cluster_size")
+
+
+STAGE = Stage("minhash", "Near-duplicates", Config, steps=steps, planted="near duplicates")

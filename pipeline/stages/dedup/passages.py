@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.build.build import Step
+from pipeline.build.stage import Stage
 from pipeline.stages.dedup import repeats
 from pipeline.text.units import Unit
 
@@ -28,3 +29,6 @@ class Config(repeats.Repeats):
 
 def steps() -> list[Step]:
     return repeats.steps("passages", "Repeated passages")
+
+
+STAGE = Stage("passages", "Repeated passages", Config, steps=steps, planted="repeated passages")

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.build.build import Step
+from pipeline.build.stage import Stage
 from pipeline.stages.dedup import repeats
 from pipeline.text.units import Unit
 
@@ -33,3 +34,6 @@ class Config(repeats.Repeats):
 
 def steps() -> list[Step]:
     return repeats.steps("substring", "Duplicate substrings")
+
+
+STAGE = Stage("substring", "Duplicate substrings", Config, steps=steps, planted="repeated substrings")

@@ -606,6 +606,7 @@ SIGNALS: dict[str, pa.DataType] = {
 STAGE = Stage(
     name="heuristics",
     title="Heuristic filters",
+    config=Config,
     version=VERSION,
     signals=SIGNALS,
     rules=rules,

@@ -4,7 +4,7 @@ CCNet (Wenzek et al. 2020): a KenLM model per language; documents fall into head
 percentile of their language's perplexities, or at values. Very low is boilerplate, very high is noise.
 
 A model is a file, or is trained in the build on a reference part of the corpus. Then there are two, and a document is
-scored by the one that has not seen it nor an exact copy of it (see ``pipeline.stages.perplexity.reference_text``). Near-copies
+scored by the one that has not seen it nor an exact copy of it (see ``reference_text``). Near-copies
 in the other half it has seen, and they look less surprising than they are.
 """
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.stage import Stage
 from pipeline.stages.perplexity import reference_text as reference
 from pipeline.stages.perplexity import scoring, train_model
 from pipeline.stages.perplexity.quantiles import order_statistics
@@ -293,3 +294,6 @@ def _buckets(perplexity: pa.Array, languages: pa.Array, cutoffs: dict[str, dict]
         mine = pc.equal(languages.cast(pa.string()), language).fill_null(False).to_numpy(zero_copy_only=False)
         found[mine] = np.searchsorted(entry["edges"], values[mine], side="left")
     return pa.DictionaryArray.from_arrays(pa.array(found, mask=np.isnan(values)), pa.array(BUCKETS))
+
+
+STAGE = Stage("perplexity", "Perplexity", Config, signals=SIGNALS, steps=steps)

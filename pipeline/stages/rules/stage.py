@@ -1,6 +1,6 @@
 """The user's own rules: named conditions over the signals of all stages before, from ``urls`` to ``pii``.
 
-``pipeline.stages.rules.expressions`` says what a condition may hold and what nulls do. One that compares a number with a constant by
+``expressions`` says what a condition may hold and what nulls do. One that compares a number with a constant by
 ``<`` or ``>`` is judged like any rule, with value and threshold in the ledger; for any other the value is 1 where it
 holds. Either way the signal is named by the expression itself, so that `mill why` shows what was asked.
 """
@@ -94,4 +94,4 @@ def measure(config: Config, batch: Batch) -> Measured:
     return Measured(signals)
 
 
-STAGE = Stage("rules", "Own rules", VERSION, {}, rules, measure, of_signals=True)
+STAGE = Stage("rules", "Own rules", Config, VERSION, {}, rules, measure, of_signals=True)

@@ -133,7 +133,7 @@ def test_a_table_that_is_too_wide_goes_on_below_with_every_name_and_number_whole
 def test_the_id_above_a_text_is_whole_however_long():
     shown = io.StringIO()
     name = "/".join(["a-folder-with-a-name"] * 12)
-    Console(file=shown, width=80).print(layout._text_panel(name, "text"))
+    Console(file=shown, width=80).print(layout.text_panel(name, "text"))
     lines = shown.getvalue().split("\n")
     assert max(map(len, lines)) <= 80
     assert "".join(lines).startswith(name)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.build.build import STAGES, Build
+from pipeline.build.build import Build
 from pipeline.curation import write_corpus
 from pipeline.curation.write_corpus import NothingLeft
 from pipeline.report import sections
 from pipeline.stages import language
+from pipeline.stages.registry import NAMES
 from pipeline.store import files
 from pipeline.text import formats
 from tests.helpers import small_build
@@ -136,5 +137,5 @@ def test_without_a_document_no_rule_is_blamed(tmp_path: Path):
 
 
 def test_every_stage_has_a_title_and_no_rule_repeats_it():
-    assert [stage for stage in STAGES if stage not in formats.TITLES] == []
+    assert [stage for stage in NAMES if stage not in formats.TITLES] == []
     assert formats.rule("urls.blocklist") == "blocklist"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.sources import environment
-from pipeline.sources.base import Document, NoFiles, Rejected
+from pipeline.sources.base import Document, NoFiles, Record, Rejected
 from pipeline.sources.environment import Environment
 
 LONG = "A sentence that is long enough to stand for real documentation. " * 3 + "The end."
@@ -104,7 +104,7 @@ def installed(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def read(**fields) -> list[Document | Rejected]:
+def read(**fields) -> list[Record]:
     config = Environment.model_validate({"name": "env", **fields})
     return [row for file in environment.list_files(config) for row in environment.read(config, file)]
 

@@ -11,7 +11,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.build import build as builds
+from pipeline.stages import registry
 from pipeline.stages.dedup import exact, passages, repeats, substring
 from pipeline.text import spans
 from pipeline.text.folding import in_word, stands_alone, text_table, word_table
@@ -24,9 +24,9 @@ TEXTS = st.lists(st.one_of(st.text(alphabet=CHARACTERS), st.text()), max_size=5)
 
 @pytest.fixture(autouse=True)
 def stages(monkeypatch):
-    known = tuple(name for name in builds.STAGES if name not in ("passages", "substring"))
-    at = known.index("minhash") + 1
-    monkeypatch.setattr(builds, "STAGES", (*known[:at], "passages", "substring", *known[at:]))
+    known = [stage for stage in registry.STAGES if stage.name not in ("passages", "substring")]
+    at = registry.NAMES.index("minhash") + 1
+    monkeypatch.setattr(registry, "STAGES", (*known[:at], passages.STAGE, substring.STAGE, *known[at:]))
 
 
 def units_of(text: str, unit) -> list[tuple[int, int, int]]:

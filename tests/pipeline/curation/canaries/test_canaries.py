@@ -137,7 +137,7 @@ def test_a_stage_that_misses_its_canaries_is_warned_of_or_fails_the_build(inputs
 def test_a_build_without_such_stages_or_without_fit_documents_has_none_to_tell_of(inputs, tmp_path):
     (tmp_path / "tiny.jsonl").write_text('{"text": "One short line of English text."}\n')
     tiny = [{"name": "docs", "kind": "jsonl", "path": str(tmp_path / "tiny.jsonl")}]
-    stages = ("perplexity", "balance", *canaries.STEPS)
+    stages = ("perplexity", "balance", *canaries.PLANTED)
     bare = dict.fromkeys(stages)
     build, _ = building.make(recipe_over(inputs, sources=tiny, **bare), tmp_path / "bare")
     assert told.canaries(build) is None

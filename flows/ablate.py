@@ -1,3 +1,0 @@
-"""The ablation: equal models on raw text, curated text, and with each stage left out."""
-
-from __future__ import annotations

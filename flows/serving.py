@@ -1,3 +1,0 @@
-"""A build on a schedule."""
-
-from __future__ import annotations
