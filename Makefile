@@ -1,13 +1,14 @@
 # make demo   the whole way on this machine's own documentation, in ten to fifteen minutes
 # make test   everything that must hold: lint, types, import rule, tests
 # make bench  the speed claims, side by side with peers
+# make dist   source distribution and wheel, installed and used once
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RECIPE ?= data/recipes/demo.yaml
 
-.PHONY: demo test test-fast lint bench .venv-datatrove pictures clean
+.PHONY: demo test test-fast lint bench dist .venv-datatrove pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -49,5 +50,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 pictures: $(INSTALLED)
 	$(BIN)/python docs/pictures/take.py data/builds/demo
 
+# The wheel is built from the source distribution, so that both are known to be whole.
+dist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	.ci/smoke dist/*.whl $(BIN)/python
+
 clean:
-	rm -rf $(VENV) .venv-datatrove data/builds
+	rm -rf $(VENV) .venv-datatrove data/builds dist

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import errors, quiet_prefect, run, say, shown, study, telling_errors, terminal
-from pipeline import MillError
+from pipeline import MillError, __version__
 
 app = typer.Typer(
     name="mill",
@@ -47,6 +47,21 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log and
 Port = Annotated[int, typer.Option(min=1024, max=65535, help="Port of the Prefect server on 127.0.0.1.")]
 
 BUILDS = Path("data/builds")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"corpusmill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def mill(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options of `mill` itself."""
 
 
 @app.command()

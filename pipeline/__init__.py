@@ -2,6 +2,9 @@ from pathlib import Path
 
 from pipeline.text import kernel_cache
 
+#: The version of all of corpusmill; pyproject.toml reads it here.
+__version__ = "0.1.0"
+
 
 class MillError(ValueError):
     """What a user can put right: the message names the file, record or field and the remedy, and is shown alone.
