@@ -166,9 +166,11 @@ def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, ver
 
 @models_app.command("pull")
 def models_pull(
-    names: Annotated[list[str] | None, typer.Argument(help="Names in pipeline/models.lock; all if absent.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names in pipeline/store/models.lock; all if absent.")
+    ] = None,
 ) -> None:
-    """Fetch the model files named in pipeline/models.lock and check their hashes."""
+    """Fetch the model files named in pipeline/store/models.lock and check their hashes."""
     with telling_errors(False):
         from pipeline.store import model_files as models
 

@@ -180,7 +180,7 @@ def _bounds(old: ledger.Rule, new: ledger.Rule) -> Iterator[str]:
 _OTHERS = "*"
 
 
-def _by_group(bound: ledger.Threshold | None) -> dict[str, float | None]:
+def _by_group(bound: ledger.Threshold | None) -> Mapping[str, float | None]:
     """A bound by language or domain; NaN, which never drops, as None."""
     named = dict(bound) if isinstance(bound, Mapping) else {_OTHERS: bound}
     return {_OTHERS: None} | {group: None if value != value else value for group, value in named.items()}

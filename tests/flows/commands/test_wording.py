@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: Words that a reader stumbles over, with what says the same.
 STILTED = re.compile(r"\b(shall|anew|reckon\w*|told|so many|so much|upon|beware)\b", re.IGNORECASE)
 

@@ -52,7 +52,7 @@ def corpus(build: Build, tmp_path: Path, monkeypatch) -> str:
 
 
 def test_the_corpus_opens_with_the_lines_of_the_guide_and_holds_the_rows_of_its_shards(build, corpus):
-    guide = (Path(__file__).parents[2] / "docs/guide.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[3] / "docs/guide.md").read_text(encoding="utf-8")
     lines = [line for line in guide.splitlines() if line.startswith("corpus = ")]
     assert len(lines) == 2
     for line in lines:

