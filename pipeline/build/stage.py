@@ -62,7 +62,7 @@ class Stage:
     ``rules(config)`` are tried in order; the first that fails is the verdict.
     ``measured(config)`` names those of ``signals`` that are measured under it; all if it is not given. With
     ``of_signals`` the stage reads what others measured, and no text: it is cheap to run again.
-    ``models(config)`` maps a name to the path, or to the name in ``pipeline/store/models.lock``, of each model file needed.
+    ``models(config)`` maps a name to the path of each model file needed, or to its name in ``store/models.lock``.
     ``planted``: what its canaries are, in the plural; None for a stage that has none.
     """
 

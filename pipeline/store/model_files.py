@@ -1,6 +1,6 @@
 """Model files: found by path or by name, checked by hash, fetched only when asked to.
 
-``pipeline/store/models.lock`` names the files that the project knows: size, SHA-256, licence, origin, and the Python package
+``models.lock`` names the files that the project knows: size, SHA-256, licence, origin, and the Python package
 that carries them, so that no network beyond the package index is needed. They lie in the folder that the environment
 variable CORPUSMILL_MODELS names, else in ``data/models`` of the working directory.
 """
