@@ -10,7 +10,6 @@ from rich.panel import Panel
 from rich.table import Table
 
 from flows.execution.terminal import Text
-from flows.views.summary import _HEADING
 
 
 class Columns:
@@ -78,3 +77,7 @@ _LEAST_WORDS = 18
 def heading(title: str) -> str:
     """The title of a column of numbers, in lines that leave the column narrow."""
     return "\n".join(textwrap.wrap(title, _HEADING)) or title
+
+
+#: Characters of a line in the title of a column of numbers.
+_HEADING = 10

@@ -18,8 +18,6 @@ from pipeline.report import canaries, models, sections, tokens
 from pipeline.store import files
 from pipeline.text import formats
 
-#: Characters of a line in the title of a column of numbers.
-_HEADING = 10
 #: Kinds of records that are named in a line of notes.
 _KINDS = 5
 
