@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from pipeline.build.build import Build
-from pipeline.curation import account, write_corpus
+from pipeline.curation import account, recipe, write_corpus
 from pipeline.sources.quarantine import empty
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards
@@ -37,6 +37,9 @@ class SmallRecipe(BaseModel):
     tokenizers: list[TokenizerConfig] = []
     pretrain: list[Named] = []
     finetune: list[Named] = []
+
+    section = recipe.Recipe.section
+    stages_before = recipe.Recipe.stages_before
 
 
 def document(number: int, text: str, **more: Any) -> dict[str, Any]:
