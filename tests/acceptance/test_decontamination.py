@@ -24,6 +24,7 @@ from pipeline.stages.decontaminate.grams import words as words_of
 from pipeline.stages.decontaminate.stage import Config, steps
 from pipeline.store import files
 from tests.helpers.dedup_corpus import decisions, run, write_documents
+from tests.helpers.sections import Sections
 
 NGRAM, OVERLAP, COMMON = 13, 0.5, 100
 SETS = {
@@ -38,7 +39,7 @@ PER_SET = 20
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Sections):
     decontaminate: Config
     name: str = "test"
 

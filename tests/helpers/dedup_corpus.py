@@ -13,10 +13,11 @@ import pyarrow as pa
 from pipeline.build.build import Build, Step
 from pipeline.stages.dedup import exact, minhash, passages, substring
 from pipeline.store import files, shards
+from tests.helpers.sections import Sections
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Sections):
     """As much of a recipe as deduplication reads."""
 
     name: str = "test"

@@ -10,12 +10,13 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from pipeline.build.build import Build
-from pipeline.curation import account, recipe, write_corpus
+from pipeline.curation import account, write_corpus
 from pipeline.sources.quarantine import empty
 from pipeline.stages import language as language_stage
 from pipeline.store import files, ledger, shards
 from pipeline.text.spans import SPANS
 from pipeline.tokenization.config import TokenizerConfig
+from tests.helpers.sections import Sections
 
 Documents = list[dict[str, Any]]
 
@@ -24,7 +25,7 @@ class Named(BaseModel):
     name: str
 
 
-class SmallRecipe(BaseModel):
+class SmallRecipe(Sections, BaseModel):
     """As much of a recipe as reading a build needs; a stage runs if its field is set."""
 
     name: str = "small"
@@ -37,9 +38,6 @@ class SmallRecipe(BaseModel):
     tokenizers: list[TokenizerConfig] = []
     pretrain: list[Named] = []
     finetune: list[Named] = []
-
-    section = recipe.Recipe.section
-    stages_before = recipe.Recipe.stages_before
 
 
 def document(number: int, text: str, **more: Any) -> dict[str, Any]:

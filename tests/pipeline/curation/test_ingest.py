@@ -29,10 +29,11 @@ from pipeline.sources.jsonl import Jsonl
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.text import Text
 from pipeline.store import checksums, files, shards
+from tests.helpers.sections import Sections
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Sections):
     """What ingest needs of a recipe."""
 
     sources: tuple[Any, ...]

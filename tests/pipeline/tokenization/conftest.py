@@ -14,6 +14,7 @@ from pipeline.curation.write_corpus import CORPUS_SCHEMA
 from pipeline.store import files, shards
 from pipeline.tokenization import steps
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
+from tests.helpers.sections import Sections
 
 THREE = [
     TokenizerConfig(name="bytes", algorithm="bpe", vocab_size=400),
@@ -23,7 +24,7 @@ THREE = [
 
 
 @dataclass(frozen=True)
-class StandIn:
+class StandIn(Sections):
     """The part of a recipe that the tokenizer wing reads."""
 
     tokenizers: list[TokenizerConfig] = field(default_factory=lambda: THREE)

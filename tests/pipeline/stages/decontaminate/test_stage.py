@@ -13,6 +13,7 @@ from pipeline.stages.decontaminate.evaluation_sets import WrongEvaluationSet
 from pipeline.stages.decontaminate.stage import Config, steps
 from pipeline.store import files
 from tests.helpers.dedup_corpus import decisions, run, write_documents
+from tests.helpers.sections import Sections
 
 ITEM = "Why do rivers freeze from the top down, while stones in them stay warm until the very end of winter?"
 ANSWER = "Because ice is lighter than water, and so it floats and keeps what lies below from cooling any further."
@@ -20,7 +21,7 @@ SHORT = "The moon has no weather of its own"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Sections):
     decontaminate: Config
     name: str = "test"
 

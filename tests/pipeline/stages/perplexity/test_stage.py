@@ -22,10 +22,11 @@ from pipeline.stages.perplexity.stage import Config, PieceModel
 from pipeline.store import files, shards
 from pipeline.text.sentence_folding import sentences
 from tests.helpers.reading_arpa import read
+from tests.helpers.sections import Sections
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Sections):
     """The parts of a recipe that these steps look at."""
 
     perplexity: Config

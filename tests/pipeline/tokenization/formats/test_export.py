@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -63,7 +64,10 @@ def test_both_libraries_load_it_and_agree(saved, name):
     assert len(digest) == 64
 
 
-@given(text=st.text(max_size=60))
+SPECIAL = re.compile(r"<\w+>|<\|\w+\|>|\[\w+\]")
+
+
+@given(text=st.text(max_size=60).filter(lambda text: not SPECIAL.search(text)))  # decoding leaves special tokens out
 @pytest.mark.parametrize("name", ["gpt2", "gpt4", "roberta"])
 def test_byte_level_round_trip_is_exact(saved, name, text):
     engine = Tokenizer.from_file(f"{saved[name][0]}/tokenizer.json")

@@ -1,0 +1,17 @@
+"""Recipes of tests: as much of one as a test needs, with the sections that it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.stages import registry
+
+
+class Sections:
+    """What a build asks of a recipe, of the attributes that there are."""
+
+    def section(self, stage: str) -> Any:
+        return vars(self).get(stage)
+
+    def stages_before(self, stage: str | None) -> tuple[str, ...]:
+        return tuple(entry.name for entry in registry.before(stage) if self.section(entry.name) is not None)
