@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def test_every_room_has_its_sentence():
     assert len(rooms) > 20
     assert described.keys() == rooms
     assert [room for room, sentence in described.items() if not re.fullmatch(r"[^|]{15,}\.", sentence)] == []
+
+
+def test_the_rooms_stand_in_the_order_of_the_contracts():
+    """Each table of the document goes downwards, as the imports do."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    checked = [contract for contract in contracts if len(contract.get("containers", [])) == 1]
+    assert {contract["containers"][0] for contract in checked} == set(PACKAGES)
+    for contract in checked:
+        (package,) = contract["containers"]
+        rooms = re.findall(rf"^\| `{package}/(\w+)/`", text, re.MULTILINE)
+        floors = {room.strip(): floor for floor, layer in enumerate(contract["layers"]) for room in layer.split(":")}
+        assert rooms == sorted(rooms, key=lambda room: floors[room])
 
 
 def test_the_first_page_answers_the_five_questions_with_places():
