@@ -1,16 +1,39 @@
-"""What the commands share: plain errors, what is shown of a run here and in the Prefect UI, and how a build is run."""
+"""What the commands share: their options, plain errors, and what is shown of a run here and in the Prefect UI."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from flows.execution.terminal import Console
 from pipeline.store import messages
+
+
+class Runner(StrEnum):
+    """Where tasks run."""
+
+    processes = "processes"
+    threads = "threads"
+    dask = "dask"
+    ray = "ray"
+
+
+Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file; see data/recipes.", show_default=False)]
+Builds = Annotated[Path, typer.Option(help="Folder that holds the builds, one folder a recipe.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Tasks at a time; all cores if absent. Never changes results.")
+]
+RunnerOption = Annotated[Runner, typer.Option(help="Where tasks run. dask and ray reach other machines.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log and whole tracebacks.")]
+Port = Annotated[int, typer.Option(min=1024, max=65535, help="Port of the Prefect server on 127.0.0.1.")]
+
+BUILDS = Path("data/builds")
 
 terminal = Console()
 errors = Console(stderr=True)
@@ -27,11 +50,11 @@ def telling_errors(verbose: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except BaseException as error:
-        told = None if verbose else messages.message(error)
-        if told is None:
+        message = None if verbose else messages.message(error)
+        if message is None:
             raise
         errors.print("[bold red]error[/] ", end="")
-        errors.print(told, markup=False, highlight=False)
+        errors.print(message, markup=False, highlight=False)
         raise typer.Exit(1) from None
 
 
@@ -64,59 +87,5 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
         terminal.print("up to date: nothing had to be made", style="green")
 
 
-def run(
-    recipe: Path,
-    until: str,
-    workers: int | None,
-    runner: str,
-    builds: Path,
-    verbose: bool,
-    with_report: bool = False,
-    on_wait: Callable[[str], object] | None = None,
-) -> None:
-    """Build up to the part ``until``, and ``with_report`` write the report of what there is then.
-
-    Given ``on_wait``, another process at work on the build is waited for, and ``on_wait`` gets a line about it.
-    """
-    with telling_errors(verbose):
-        quiet_prefect(verbose)
-        from flows.execution.open_build import open_build
-        from training.recipe import preflight
-
-        opened = open_build(recipe, builds)
-        preflight.check(opened)  # what cannot come to an end is refused before anything starts
-
-        from flows import build
-        from flows.views import summary as console
-
-        with shown("build", recipe, opened.root, until=until):
-            build.build(recipe, until, workers, runner, builds, with_report, on_wait)  # pyright: ignore
-        terminal.print(console.summary_view(opened))
-
-
 def say(line: str) -> None:
     terminal.print(line, markup=False, highlight=False)
-
-
-def study(recipe: Path, study: str, workers: int | None, runner: str, builds: Path, verbose: bool) -> None:
-    with telling_errors(verbose):
-        quiet_prefect(verbose)
-        from flows.execution.open_build import open_build
-        from flows.studies import ablate as run_ablation
-        from flows.studies import ladder as run_ladder
-        from flows.views import summary as console
-        from pipeline.report import studies
-        from training.recipe import preflight
-        from training.studies.ablation import ablation_config
-        from training.studies.ladder import ladder_config
-
-        work, check, read, view = {
-            "ladder": (run_ladder, ladder_config, studies.ladder, console.ladder_view),
-            "ablation": (run_ablation, ablation_config, studies.ablation, console.ablation_view),
-        }[study]
-        opened = open_build(recipe, builds)
-        preflight.check(opened)
-        check(opened)  # before anything starts
-        with shown("ablate" if study == "ablation" else study, recipe, opened.root):
-            work(recipe, workers, runner, builds)  # pyright: ignore
-        terminal.print(view(read(opened) or {}))

@@ -11,6 +11,11 @@ from rich.table import Table
 
 from flows.execution.terminal import Text
 
+#: Characters that a column of words gets at least beside columns of numbers.
+_LEAST_WORDS = 18
+#: Characters of a line in the title of a column of numbers.
+_HEADING = 10
+
 
 class Columns:
     """A table without lines. A column whose title ends in ``|`` is of numbers, aligned to the right and never folded.
@@ -70,14 +75,6 @@ def text_panel(title: str, text: RenderableType) -> RenderableType:
     return Group(Text(title, "bold", overflow="fold"), Panel(text, border_style="dim"))
 
 
-#: Characters that a column of words gets at least beside columns of numbers.
-_LEAST_WORDS = 18
-
-
 def heading(title: str) -> str:
     """The title of a column of numbers, in lines that leave the column narrow."""
     return "\n".join(textwrap.wrap(title, _HEADING)) or title
-
-
-#: Characters of a line in the title of a column of numbers.
-_HEADING = 10

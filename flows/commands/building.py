@@ -1,0 +1,216 @@
+"""The commands that make something: a build or its parts, a study of it, the schedule and the UI of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import (
+    BUILDS,
+    Builds,
+    Port,
+    Recipe,
+    Runner,
+    RunnerOption,
+    Verbose,
+    Workers,
+    quiet_prefect,
+    shown,
+    telling_errors,
+    terminal,
+)
+
+
+def build(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build everything that RECIPE describes: corpus, tokenizers, models, report."""
+    run(recipe, "report", workers, runner.value, builds, verbose)
+
+
+def curate(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the curated corpus: ingest, filter, deduplicate, balance."""
+    run(recipe, "curate", workers, runner.value, builds, verbose)
+
+
+def tokenize(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the tokenizers and the packed tokens."""
+    run(recipe, "tokenize", workers, runner.value, builds, verbose)
+
+
+def pretrain(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the pretrained models."""
+    run(recipe, "pretrain", workers, runner.value, builds, verbose)
+
+
+def finetune(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Build up to the fine-tuned models."""
+    run(recipe, "finetune", workers, runner.value, builds, verbose)
+
+
+def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, verbose: Verbose = False) -> None:
+    """Write the HTML report of a build as it stands, without making anything else."""
+    with telling_errors(verbose):
+        quiet_prefect(verbose)
+        from flows.build import cores
+        from flows.build import report as write
+        from flows.execution.open_build import open_build
+        from flows.execution.run_steps import Pool
+        from flows.views import summary
+
+        opened = open_build(recipe, builds)
+        with shown("report", recipe, opened.root), Pool("processes", workers or cores()) as pool:
+            write(opened, pool)
+        terminal.print(summary.summary_view(opened))
+
+
+def ladder(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Train small models of several sizes on RECIPE's corpus, fit scaling laws, and predict the next size."""
+    _study(recipe, "ladder", workers, runner.value, builds, verbose)
+
+
+def ablate(
+    recipe: Recipe,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Train equal models on RECIPE's raw and curated text, and with each stage left out: what is curation worth?"""
+    _study(recipe, "ablation", workers, runner.value, builds, verbose)
+
+
+def run(
+    recipe: Path,
+    until: str,
+    workers: int | None,
+    runner: str,
+    builds: Path,
+    verbose: bool,
+    with_report: bool = False,
+    on_wait: Callable[[str], object] | None = None,
+) -> None:
+    """Build up to the part ``until``, and ``with_report`` write the report of what there is then.
+
+    Given ``on_wait``, another process at work on the build is waited for, and ``on_wait`` gets a line about it.
+    """
+    with telling_errors(verbose):
+        quiet_prefect(verbose)
+        from flows.execution.open_build import open_build
+        from training.recipe import preflight
+
+        opened = open_build(recipe, builds)
+        preflight.check(opened)  # what cannot come to an end is refused before anything starts
+
+        from flows.build import build as make
+        from flows.views import summary
+
+        with shown("build", recipe, opened.root, until=until):
+            make(recipe, until, workers, runner, builds, with_report, on_wait)  # pyright: ignore
+        terminal.print(summary.summary_view(opened))
+
+
+def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Path, verbose: bool) -> None:
+    with telling_errors(verbose):
+        quiet_prefect(verbose)
+        from flows.execution.open_build import open_build
+        from flows.studies import ablate as run_ablation
+        from flows.studies import ladder as run_ladder
+        from flows.views import summary
+        from pipeline.report import studies
+        from training.recipe import preflight
+        from training.studies.ablation import ablation_config
+        from training.studies.ladder import ladder_config
+
+        work, check, read, view = {
+            "ladder": (run_ladder, ladder_config, studies.ladder, summary.ladder_view),
+            "ablation": (run_ablation, ablation_config, studies.ablation, summary.ablation_view),
+        }[name]
+        opened = open_build(recipe, builds)
+        preflight.check(opened)
+        check(opened)  # before anything starts
+        with shown("ablate" if name == "ablation" else name, recipe, opened.root):
+            work(recipe, workers, runner, builds)  # pyright: ignore
+        terminal.print(view(read(opened) or {}))
+
+
+def serve(
+    recipe: Recipe,
+    cron: Annotated[str, typer.Option(help='When to build, as cron: "0 2 * * *" is every night at two.')],
+    timezone: Annotated[str, typer.Option(help="Time zone of the schedule.")] = "UTC",
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    port: Port = 4200,
+) -> None:
+    """Build RECIPE on a schedule, from this process, until it is stopped."""
+    with telling_errors(False):
+        quiet_prefect(verbose=True)
+        from flows import schedule
+        from flows.execution.open_build import open_build
+        from flows.execution.server import server
+        from training.recipe import preflight
+
+        schedule.check(cron, timezone)
+        opened = open_build(recipe, builds)
+        preflight.check(opened)
+        name = opened.recipe.name
+        with server(port) as url:
+            if skipped := schedule.skip_missed(name):
+                terminal.print(f"skipped {skipped} runs that were missed while nothing served them")
+            terminal.print(f"serving [bold]{name}[/] at [bold]{cron}[/] ({timezone}); watch {url.removesuffix('/api')}")
+            schedule.serve(name, recipe, cron, timezone, workers, runner.value, builds)
+
+
+def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser")] = False) -> None:
+    """Start the Prefect server on 127.0.0.1 (or find it running) and open its UI."""
+    with telling_errors(False):
+        import time
+        import webbrowser
+
+        from flows.execution.server import server
+
+        with server(port) as url:
+            address = url.removesuffix("/api")
+            terminal.print(f"Prefect UI: [bold]{address}[/]  [dim]Ctrl-C stops it[/]")
+            if not no_browser:
+                webbrowser.open(address)
+            while True:
+                time.sleep(3600)
