@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from flows.server import server
+
 from pipeline.store import files
 
 FOLDER = Path(__file__).parent

@@ -21,13 +21,11 @@ from pipeline.text.characters import (
     OPENING,
     QUOTE,
     UPPER,
-    code_point,
     kind,
-    previous,
-    width,
 )
 from pipeline.text.english import EXCEPTION, LONGEST, UNIT, find
 from pipeline.text.kernels import ZERO
+from pipeline.text.utf8 import code_point, previous, width
 
 _UNITED = 4  # words that are united to one exception at most
 

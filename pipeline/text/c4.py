@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from pipeline.text.characters import ALONE, CLUSTER, SPACE, TERMINAL, code_point, kind, previous, width
+from pipeline.text.characters import ALONE, CLUSTER, SPACE, TERMINAL, kind
 from pipeline.text.kernels import ZERO, frozen
 from pipeline.text.lines import count_characters, find_byte, spells
+from pipeline.text.utf8 import code_point, previous, width
 from pipeline.text.words import unit_end
 
 

@@ -9,8 +9,9 @@ from numba import njit
 
 from pipeline.text import characters
 from pipeline.text.buffers import text_buffers
-from pipeline.text.characters import LOWER, UPPER, kind, width
+from pipeline.text.characters import LOWER, UPPER, kind
 from pipeline.text.kernels import borrow, text_data
+from pipeline.text.utf8 import width
 
 
 def folded(texts: pa.StringArray) -> pa.StringArray:

@@ -14,6 +14,8 @@ import numpy as np
 import regex
 from numba import njit
 
+from pipeline.text.utf8 import code_point
+
 SPACE = 1  # str.isspace
 LETTER = 2  # general category L*, as str.isalpha
 LOWER = 4  # letters that are not upper-case; those of scripts without case are both
@@ -97,39 +99,6 @@ def _flat() -> np.ndarray:
 
 def _matches(pattern: str, text: str) -> list[int]:
     return [match.start() for match in regex.finditer(pattern, text, regex.V1)]
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def width(byte: int) -> int:
-    """Bytes of the UTF-8 character that starts with ``byte``."""
-    return 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def previous(data: np.ndarray, at: int) -> int:
-    """Where the character before ``data[at]`` starts; there must be one."""
-    at -= 1
-    while data[at] & 0xC0 == 0x80:
-        at -= 1
-    return at
-
-
-@njit(cache=True, nogil=True)
-def code_point(data: np.ndarray, at: int) -> np.int64 | int:
-    """The code point of the character that starts at ``data[at]`` (valid UTF-8)."""
-    first = np.int64(data[at])
-    if first < 0x80:
-        return first
-    if first < 0xE0:
-        return (first & 0x1F) << 6 | np.int64(data[at + 1]) & 0x3F
-    if first < 0xF0:
-        return (first & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F
-    return (
-        (first & 0x07) << 18
-        | (np.int64(data[at + 1]) & 0x3F) << 12
-        | (np.int64(data[at + 2]) & 0x3F) << 6
-        | np.int64(data[at + 3]) & 0x3F
-    )
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -16,7 +16,7 @@ from numba import njit
 
 from pipeline.text import c4, characters, english, ngrams, spans
 from pipeline.text.buffers import text_buffers
-from pipeline.text.characters import ALONE, CLUSTER, LETTER, SYMBOL, TERMINAL, kind, previous
+from pipeline.text.characters import ALONE, CLUSTER, LETTER, SYMBOL, TERMINAL, kind
 from pipeline.text.kernels import ZERO, borrow, frozen, text_data
 from pipeline.text.lines import (
     MOST_LINES,
@@ -29,6 +29,7 @@ from pipeline.text.lines import (
     strip,
     times_met,
 )
+from pipeline.text.utf8 import previous
 from pipeline.text.words import CAPACITY, WORD, next_sentence, split, word_slot, word_tables
 
 _FIELDS = """

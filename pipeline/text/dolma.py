@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numba import njit
 
 from pipeline.text import characters, ngrams
 from pipeline.text.buffers import text_buffers
-from pipeline.text.characters import LETTER, SPACE, kind, width
-from pipeline.text.english import HASH_START, HASH_STEP
+from pipeline.text.characters import LETTER, SPACE, kind
+from pipeline.text.hashing import FNV_OFFSET, fnv_step
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.lines import MOST_LINES, clear_set, count_byte, count_characters, find_byte, set_size, times_met
+from pipeline.text.utf8 import width
 from pipeline.text.words import word_slot, word_tables
 
 #: Lengths of words are told apart up to here; longer ones count as so long in the median.
@@ -80,14 +81,14 @@ def _count(data, offsets, table, sorts, stop_tables, duplicates_from, grams, lin
             if kind(data, at, table) & SPACE:
                 at += width(data[at])
                 continue
-            key, size, some, symbol = uint64(HASH_START), 0, 0, False
+            key, size, some, symbol = FNV_OFFSET, 0, 0, False
             while at < end and not kind(data, at, table) & SPACE:
                 some |= kind(data, at, table)
                 symbol |= data[at] == ord("#")
                 symbol |= data[at] == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == 0xA6
                 size += 1
                 for byte in data[at : at + width(data[at])]:
-                    key = uint64((key ^ uint64(byte)) * uint64(HASH_STEP))
+                    key = fnv_step(key, byte)
                 at += width(data[at])
             row.words += 1
             row.word_characters += size

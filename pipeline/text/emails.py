@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.text.addresses import CLASSES, DIGIT, LOCAL, LOWER, UPPER, WIDE, WORD, is_a, words
-from pipeline.text.characters import JOINING, LETTER, code_point, kind, previous, width
+from pipeline.text.characters import JOINING, LETTER, kind
+from pipeline.text.utf8 import code_point, previous, width
 
 LONGEST_LOCAL_PART = 64
 

@@ -12,9 +12,10 @@ from itertools import product
 import numpy as np
 from numba import njit, uint64
 
+from pipeline.text.hashing import fnv
+
 #: Flags of a table entry; below them the bytes of its first and second part (0: no such part), 8 bits each.
 EXCEPTION, UNIT = 1 << 16, 1 << 17
-HASH_START, HASH_STEP = 0xCBF29CE484222325, 0x100000001B3
 _SHAPES, _BITS, _SLOTS = 1 << 8, 1 << 10, 1 << 13
 _PAIRS = _SHAPES + _BITS
 
@@ -96,8 +97,8 @@ def _contractions() -> list[tuple[str, tuple[str, ...]]]:
 def lookup() -> np.ndarray:
     """uint64 [_PAIRS + 2 * _SLOTS]: the exceptions and units as ``find`` looks them up.
 
-    Two sets of bits turn most words away: one for each ``_shape`` that occurs, one for a part of each ``text_hash``.
-    Then follow pairs of ``text_hash`` and value by open addressing, where the hash of an empty slot is 0.
+    Two sets of bits turn most words away: one for each ``_shape`` that occurs, one for a part of each ``fnv``.
+    Then follow pairs of ``fnv`` and value by open addressing, where the hash of an empty slot is 0.
     """
     entries: dict[str, int] = dict.fromkeys(_UNITS.split(), UNIT)
     for text, parts in exceptions().items():
@@ -107,7 +108,7 @@ def lookup() -> np.ndarray:
     pairs = np.zeros((_SLOTS, 2), np.uint64)
     for text, value in entries.items():
         raw = np.frombuffer(text.encode(), np.uint8)
-        key = int(text_hash(raw, 0, len(raw)))
+        key = int(fnv(raw, 0, len(raw)))
         shape = _shape(raw, 0, len(raw))
         shapes[shape >> 6] |= np.uint64(1 << (shape & 63))
         bits[key >> 6 & _BITS - 1] |= np.uint64(1 << (key & 63))
@@ -120,15 +121,6 @@ def lookup() -> np.ndarray:
 
 #: Bytes of the longest text in the table.
 LONGEST = max(len(text.encode()) for text in [*exceptions(), *_UNITS.split()])
-
-
-@njit(cache=True, nogil=True)
-def text_hash(data: np.ndarray, start: int, end: int) -> np.uint64:
-    """FNV-1a, 64 bits, of ``data[start:end]`` (Fowler, Noll, Vo)."""
-    key = uint64(HASH_START)
-    for at in range(start, end):
-        key = uint64((key ^ uint64(data[at])) * uint64(HASH_STEP))
-    return key
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -145,12 +137,12 @@ def find(data: np.ndarray, start: int, end: int, slots: np.ndarray) -> np.int64 
     shape = _shape(data, start, end)
     if not slots[shape >> 6] >> uint64(shape & 63) & uint64(1):
         return 0
-    return find_key(text_hash(data, start, end), slots)
+    return find_key(fnv(data, start, end), slots)
 
 
 @njit(cache=True, nogil=True)
 def find_key(key: np.uint64, slots: np.ndarray) -> np.int64 | int:
-    """``find`` for a text whose ``text_hash`` is ``key``."""
+    """``find`` for a text whose ``fnv`` is ``key``."""
     if not slots[_SHAPES + (np.int64(key >> uint64(6)) & (_BITS - 1))] >> (key & uint64(63)) & uint64(1):
         return 0
     slot = np.int64(key >> uint64(40)) & (_SLOTS - 1)

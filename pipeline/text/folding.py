@@ -10,7 +10,6 @@ import unicodedata
 from functools import cache
 
 import numpy as np
-from numba import njit
 
 UNICODE_VERSION = unicodedata.unidata_version
 
@@ -88,34 +87,3 @@ def text_table(case: bool) -> np.ndarray:
         elif case:
             table[code] = ord(lower(character))
     return table
-
-
-@njit(cache=True, nogil=True)
-def decode(data, at):
-    """The code point at byte ``at`` of valid UTF-8, and the place after it."""
-    first = np.int64(data[at])
-    if first < 0x80:
-        return first, at + 1
-    if first < 0xE0:
-        return (first & 0x1F) << 6 | (data[at + 1] & 0x3F), at + 2
-    if first < 0xF0:
-        return (first & 0x0F) << 12 | (data[at + 1] & 0x3F) << 6 | (data[at + 2] & 0x3F), at + 3
-    high = (first & 0x07) << 18 | (data[at + 1] & 0x3F) << 12
-    return high | (data[at + 2] & 0x3F) << 6 | (data[at + 3] & 0x3F), at + 4
-
-
-@njit(cache=True, nogil=True)
-def encode(code, out, at):
-    """Write the code point as UTF-8 at ``out[at]``; returns the place after it."""
-    if code < 0x80:
-        out[at] = code
-        return at + 1
-    if code < 0x800:
-        out[at], out[at + 1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
-        return at + 2
-    if code < 0x10000:
-        out[at], out[at + 1], out[at + 2] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
-        return at + 3
-    out[at], out[at + 1] = 0xF0 | code >> 18, 0x80 | code >> 12 & 0x3F
-    out[at + 2], out[at + 3] = 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
-    return at + 4

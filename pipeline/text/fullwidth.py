@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.text.addresses import CLASSES, DIGIT
-from pipeline.text.characters import code_point, previous, width
 from pipeline.text.kernels import text_data
+from pipeline.text.utf8 import code_point, previous, width
 
 _SPACE, _FIRST, _LAST, _SHIFT = 0x3000, 0xFF01, 0xFF5E, 0xFF01 - 0x21
 _DASHES = (0x30FC, 0x2015)

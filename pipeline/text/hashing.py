@@ -1,7 +1,16 @@
-"""XXH64 over Arrow strings: the hash that every sampling decision is keyed by.
+"""Every hash of the kernels.
 
-Equal to ``xxhash.xxh64_intdigest(text, seed)`` (Collet's specification, https://github.com/Cyan4973/xxHash), so that
-anyone can recompute which half of a split a document falls in.
+- XXH64 over Arrow strings: the hash that every sampling decision is keyed by. Equal to
+  ``xxhash.xxh64_intdigest(text, seed)`` (Collet's specification, https://github.com/Cyan4973/xxHash), so that all can
+  recompute which half of a split a document falls in.
+- FNV-1a of 64 bits (Fowler, Noll, Vo), which goes on from what came before: of words, over bytes or code points.
+  ``mix`` after it spreads all bits, where some of them choose a slot or make part of a larger hash.
+- ``span_hash``: of bytes eight at a time, for tables in memory only.
+- ``uniform``: SplitMix64, draws by number.
+
+Signatures and shingles that are stored depend on XXH64, FNV-1a and ``mix``: another constant is another format. Two
+formats of others bring hashes of their own: fastText's FNV-1a of 32 bits (``pipeline.stages.classifiers.features``) and
+XXH3 for files (the ``xxhash`` package).
 """
 
 from __future__ import annotations
@@ -11,9 +20,16 @@ import pyarrow as pa
 from numba import njit, uint64
 
 from pipeline.text.buffers import text_buffers
+from pipeline.text.kernels import load64
 
 _P1, _P2, _P3 = uint64(0x9E3779B185EBCA87), uint64(0xC2B2AE3D27D4EB4F), uint64(0x165667B19E3779F9)
 _P4, _P5 = uint64(0x85EBCA77C2B2AE63), uint64(0x27D4EB2F165667C5)
+
+#: What FNV-1a starts with, and its prime.
+FNV_OFFSET, FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
+#: Odd, so that to multiply by one is a bijection: 2**64 over the golden ratio (Knuth; SplitMix64); that of ``mix``.
+GOLDEN, MIX = uint64(0x9E3779B97F4A7C15), uint64(0xD6E8FEB86659FD93)
+_SPAN = uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's
 
 
 def document_hash(ids: pa.StringArray, seed: int) -> np.ndarray:
@@ -90,3 +106,67 @@ def _load32(data: np.ndarray, at: int) -> np.uint64:
 @njit(cache=True, nogil=True, inline="always")
 def _load64(data: np.ndarray, at: int) -> np.uint64:
     return _load32(data, at) | (_load32(data, at + 4) << uint64(32))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def fnv_step(h: np.uint64, value: int) -> np.uint64:
+    """FNV-1a after one more byte or code point; ``h`` is FNV_OFFSET at the start."""
+    return uint64((h ^ uint64(value)) * FNV_PRIME)
+
+
+@njit(cache=True, nogil=True)
+def fnv(data: np.ndarray, start: int, end: int) -> np.uint64:
+    """FNV-1a of the bytes ``data[start:end]``."""
+    h = FNV_OFFSET
+    for at in range(start, end):
+        h = fnv_step(h, data[at])
+    return h
+
+
+@njit(cache=True, nogil=True)
+def mix(h: np.uint64) -> np.uint64:
+    """A bijection of 64 bits in which all bits of ``h`` reach the low half."""
+    h = uint64((h ^ (h >> uint64(32))) * MIX)
+    return uint64(h ^ (h >> uint64(32)))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def slot_of(key: np.uint64, mask: int) -> int:
+    """Where to look first for ``key`` in a table of ``mask + 1`` slots, a power of two up to 2**32."""
+    return np.int64((uint64(key * GOLDEN) >> uint64(32)) & uint64(mask))  # type: ignore[return-value]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def tail64(data: np.ndarray, at: int, size: int) -> np.uint64:
+    """The ``size`` < 8 bytes of ``data`` from ``at`` on as one number."""
+    if at + 8 <= len(data):
+        return load64(data, at) & ((uint64(1) << uint64(8 * size)) - uint64(1))
+    found = uint64(0)
+    for k in range(size):
+        found |= uint64(data[at + k]) << uint64(8 * k)
+    return found
+
+
+@njit(cache=True, nogil=True, inline="always")
+def span_hash(data: np.ndarray, start: int, length: int) -> np.uint64:
+    """A hash of ``data[start:start + length]``, never to be stored: it depends on the machine's byte order."""
+    h = uint64(uint64(length) * GOLDEN)
+    at, end = start, start + length
+    while at + 8 <= end:
+        h = uint64((h ^ load64(data, at)) * _SPAN)
+        h ^= h >> uint64(32)
+        at += 8
+    if at < end:
+        h = uint64((h ^ tail64(data, at, end - at)) * _SPAN)
+        h ^= h >> uint64(32)
+    h = uint64(h * GOLDEN)
+    return h ^ (h >> uint64(29))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def uniform(key: np.uint64, number: int) -> float:
+    """The draw in [0, 1) with this number, from 1 on, of SplitMix64 seeded by ``key`` (Steele, Lea and Flood 2014)."""
+    h = uint64(uint64(key) + uint64(number) * GOLDEN)
+    h = uint64((h ^ (h >> uint64(30))) * uint64(0xBF58476D1CE4E5B9))
+    h = uint64((h ^ (h >> uint64(27))) * uint64(0x94D049BB133111EB))
+    return np.float64((h ^ (h >> uint64(31))) >> uint64(11)) * 2.0**-53

@@ -8,8 +8,10 @@ from numba import njit, uint64
 
 from pipeline.text import characters
 from pipeline.text.buffers import string_array, text_buffers
-from pipeline.text.characters import BREAK, SPACE, kind, previous, width
-from pipeline.text.kernels import load64, text_data
+from pipeline.text.characters import BREAK, SPACE, kind
+from pipeline.text.hashing import span_hash
+from pipeline.text.kernels import text_data
+from pipeline.text.utf8 import continues, previous, width
 
 #: Lines of a document that are compared with each other; in a longer one those after are not. Bounds the memory.
 MOST_LINES = 1 << 22
@@ -90,7 +92,7 @@ def count_characters(data: np.ndarray, start: int, end: int) -> int:
     """Code points in ``data[start:end]``."""
     count = 0
     for byte in data[start:end]:
-        count += byte & 0xC0 != 0x80
+        count += not continues(byte)
     return count
 
 
@@ -126,24 +128,9 @@ def set_size(lines: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _line_hash(data, start, end):
-    """A hash of 64 bits for comparing lines of one document; it depends on the machine's byte order."""
-    key = uint64(end - start)
-    if end - start < 8:
-        for byte in data[start:end]:
-            key = uint64((key ^ uint64(byte)) * uint64(0x9E3779B97F4A7C15))
-        return key ^ (key >> uint64(32))
-    for at in range(start, end - 7, 8):
-        key = uint64((key ^ load64(data, at)) * uint64(0x9E3779B97F4A7C15))
-        key ^= key >> uint64(32)
-    key = uint64((key ^ load64(data, end - 8)) * uint64(0xD6E8FEB86659FD93))
-    return key ^ (key >> uint64(32))
-
-
-@njit(cache=True, nogil=True)
 def times_met(data: np.ndarray, start: int, end: int, members: np.ndarray) -> int:
     """How often ``data[start:end]`` was asked for before: 0, 1, or 2 for more; adds it to the set ``members``."""
-    key = _line_hash(data, start, end) | uint64(3)
+    key = span_hash(data, start, end - start) | uint64(3)
     slot = np.int64(key >> uint64(32)) & (len(members) - 1)
     while members[slot]:
         if members[slot] | uint64(3) == key:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint64
 
+from pipeline.text.hashing import GOLDEN, slot_of
 from pipeline.text.kernels import borrow
 
 SHORTEST, LONGEST = 2, 10
@@ -64,7 +65,7 @@ def repeats(space: Workspace, words: int, shortest: int, sizes: np.ndarray, top:
     top[:] = 0
     twice[:] = 0
     for k in range(words - 1):
-        keys[k] = uint64(keys[k] * uint64(0x9E3779B97F4A7C15)) ^ keys[k + 1]
+        keys[k] = uint64(keys[k] * GOLDEN) ^ keys[k + 1]
         places[k] = k
     left = words - 1  # places that are still looked at
     row = 0
@@ -92,7 +93,7 @@ def _name(keys, table, first, times, places, left):
     table[: mask + 1] = 0
     for place in places[:left]:
         key = keys[place]
-        slot = np.int64(uint64(key * uint64(0xD6E8FEB86659FD93)) >> uint64(32)) & mask
+        slot = slot_of(key, mask)
         while table[slot] and keys[table[slot] - 1] != key:
             slot = (slot + 1) & mask
         if table[slot] == 0:

@@ -23,8 +23,10 @@ from numba import njit, uint64
 from pipeline import MillError
 from pipeline.text import characters
 from pipeline.text.buffers import text_buffers
-from pipeline.text.characters import ALONE, CLUSTER, DIGIT, JOINING, LETTER, NUMERAL, SPACE, kind, width
+from pipeline.text.characters import ALONE, CLUSTER, DIGIT, JOINING, LETTER, NUMERAL, SPACE, kind
+from pipeline.text.hashing import slot_of
 from pipeline.text.kernels import borrow, text_data
+from pipeline.text.utf8 import continues, width
 
 LONGEST = 200  # bytes of a phrase
 
@@ -97,8 +99,7 @@ def count(texts: pa.StringArray, phrases: Phrases) -> Counts:
 @njit(cache=True, nogil=True)
 def _slot(key, edges):
     """Where the edge ``key`` is in the table, or the free slot where it would be."""
-    mixed = uint64(uint64(key + 1) * uint64(0x9E3779B97F4A7C15))
-    slot = np.int64(mixed >> uint64(32)) & (len(edges) - 1)
+    slot = slot_of(uint64(key + 1), len(edges) - 1)
     while edges[slot] != 0 and edges[slot] != uint64(key + 1):
         slot = (slot + 1) & (len(edges) - 1)
     return slot
@@ -175,7 +176,7 @@ def _longest(data, at, end, edges, targets, ends, table):
     while at < end:
         byte = np.int64(data[at])
         size = 1
-        if byte & 0xC0 != 0x80:
+        if not continues(byte):
             this = kind(data, at, table)
             last = _joined(last, this)
             if this & SPACE:  # any whitespace is the one blank of a phrase

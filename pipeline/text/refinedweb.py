@@ -17,9 +17,10 @@ from numba import njit
 from pipeline.text import characters, spans
 from pipeline.text.buffers import text_buffers
 from pipeline.text.c4 import with_room
-from pipeline.text.characters import LETTER, LOWER, NUMERAL, SPACE, UPPER, kind, previous, width
+from pipeline.text.characters import LETTER, LOWER, NUMERAL, SPACE, UPPER, kind
 from pipeline.text.kernels import ZERO, borrow, text_data
 from pipeline.text.lines import find_byte, spells, strip
+from pipeline.text.utf8 import previous, width
 
 #: One record a document; ``removed_words`` are those of dropped lines and cut phrases.
 COUNTS = np.dtype([("words", np.int64), ("removed_words", np.int64)])

@@ -16,8 +16,9 @@ from numba import njit
 
 from pipeline.text import characters, spans
 from pipeline.text.buffers import string_array, text_buffers
-from pipeline.text.characters import ALONE, CLUSTER, JOINING, LETTER, NUMERAL, SPACE, kind, previous, width
+from pipeline.text.characters import ALONE, CLUSTER, JOINING, LETTER, NUMERAL, SPACE, kind
 from pipeline.text.kernels import text_data
+from pipeline.text.utf8 import previous, width
 
 
 class Tidied(NamedTuple):

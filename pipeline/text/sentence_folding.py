@@ -19,7 +19,7 @@ import pyarrow as pa
 from numba import njit
 
 from pipeline.text.buffers import string_array, text_buffers
-from pipeline.text.characters import code_point, width
+from pipeline.text.utf8 import code_point, encode, width
 
 #: KenLM adds up a sentence in single precision; so many log probabilities keep six digits.
 LONGEST_SENTENCE = 512
@@ -135,32 +135,10 @@ def _fold(data, offsets, table, out, ends, tokens, first):
                     at += 1
                 count, length = count + 1, 1
                 inside = _ALONE if kind == _ALONE else _WORD
-            at = _encode(folded, out, at)
+            at = encode(folded, out, at)
         if count:
             tokens[line] = count
             line += 1
             ends[line] = at
         first[text + 1] = line
     return line
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _encode(point, out, at):
-    """Writes the UTF-8 of ``point``; returns where the next character goes."""
-    if point < 0x80:
-        out[at] = point
-        return at + 1
-    if point < 0x800:
-        out[at] = 0xC0 | point >> 6
-        out[at + 1] = 0x80 | point & 0x3F
-        return at + 2
-    if point < 0x10000:
-        out[at] = 0xE0 | point >> 12
-        out[at + 1] = 0x80 | point >> 6 & 0x3F
-        out[at + 2] = 0x80 | point & 0x3F
-        return at + 3
-    out[at] = 0xF0 | point >> 18
-    out[at + 1] = 0x80 | point >> 12 & 0x3F
-    out[at + 2] = 0x80 | point >> 6 & 0x3F
-    out[at + 3] = 0x80 | point & 0x3F
-    return at + 4

@@ -13,7 +13,8 @@ from numba import njit
 
 from pipeline.text import characters, english
 from pipeline.text.buffers import text_buffers
-from pipeline.text.characters import LETTER, LOWER, QUOTE, SPACE, TERMINAL, UPPER, code_point, kind, width
+from pipeline.text.characters import LETTER, LOWER, QUOTE, SPACE, TERMINAL, UPPER, kind
+from pipeline.text.utf8 import code_point, previous, width
 
 _OUTSIDE, _INSIDE, _STOPPED, _GAP = range(4)
 _STOP, _BLANK = ord("."), ord(" ")
@@ -92,8 +93,8 @@ def _is_abbreviation(data, word, stop, table, words):
         word += width(data[word])
     if word == stop:
         return False
-    last = characters.previous(data, stop)
-    before = kind(data, characters.previous(data, last), table) if last > word else 0
+    last = previous(data, stop)
+    before = kind(data, previous(data, last), table) if last > word else 0
     if kind(data, last, table) & LETTER and not before & LETTER:
         return True
     return english.find(data, word, stop + 1, words) & english.EXCEPTION != 0

@@ -15,10 +15,9 @@ from numba import njit, uint64
 
 from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
-from pipeline.text.folding import ALONE, decode
-
-_FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
-_MIX, _STEP = uint64(0xD6E8FEB86659FD93), uint64(0x9E3779B97F4A7C15)
+from pipeline.text.folding import ALONE
+from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
+from pipeline.text.utf8 import decode
 
 
 def words(text: str) -> Iterator[str]:
@@ -125,44 +124,37 @@ def roll(hashes, count, width):
         return 0
     total, highest = uint64(0), uint64(1)
     for i in range(width):
-        total = uint64((total + hashes[i]) * _STEP)
-        highest = uint64(highest * _STEP)
+        total = uint64((total + hashes[i]) * GOLDEN)
+        highest = uint64(highest * GOLDEN)
     for i in range(width, count):
         leaving = hashes[i - width]
         hashes[i - width] = mix(total)
-        total = uint64((uint64(total - uint64(leaving * highest)) + hashes[i]) * _STEP)
+        total = uint64((uint64(total - uint64(leaving * highest)) + hashes[i]) * GOLDEN)
     hashes[count - width] = mix(total)
     return count - width + 1
 
 
 @njit(cache=True, nogil=True)
 def _hash_words(data, start, end, table, out):
-    count, at, inside, h = 0, start, False, _FNV_OFFSET
+    count, at, inside, h = 0, start, False, FNV_OFFSET
     while at < end:
         code, at = decode(data, at)
         entry = table[code]
         if inside and (entry == 0 or entry & ALONE):
             out[count] = mix(h)
-            count, inside, h = count + 1, False, _FNV_OFFSET
+            count, inside, h = count + 1, False, FNV_OFFSET
         if entry == 0:
             continue
-        h = uint64((h ^ uint64(entry & ~ALONE)) * _FNV_PRIME)
+        h = fnv_step(h, entry & ~ALONE)
         if entry & ALONE:
             out[count] = mix(h)
-            count, h = count + 1, _FNV_OFFSET
+            count, h = count + 1, FNV_OFFSET
         else:
             inside = True
     if inside:
         out[count] = mix(h)
         count += 1
     return count
-
-
-@njit(cache=True, nogil=True)
-def mix(h):
-    """A bijection of 64 bits in which all bits of ``h`` reach the low half."""
-    h = uint64((h ^ (h >> uint64(32))) * _MIX)
-    return uint64(h ^ (h >> uint64(32)))
 
 
 @njit(cache=True, nogil=True)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numba import njit
 
 from pipeline.text.buffers import string_array, text_buffers
+from pipeline.text.utf8 import continues
 
 
 def from_ranges(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> pa.ListArray:
@@ -120,7 +121,7 @@ def _sizes_after_cut(data, offsets, span_offsets, starts, ends, sizes):
             if not before <= starts[k] <= ends[k] <= length:
                 return text
             for edge in (starts[k], ends[k]):
-                if edge < length and data[base + edge] & 0xC0 == 0x80:
+                if edge < length and continues(data[base + edge]):
                     return text
             removed += ends[k] - starts[k]
             before = ends[k]

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from numba import njit, uint64
+from numba import njit
 
-from pipeline.text.folding import ALONE, SPACE, decode
-from pipeline.text.shingles import mix
+from pipeline.text.folding import ALONE, SPACE
+from pipeline.text.hashing import FNV_OFFSET, fnv_step, mix
+from pipeline.text.utf8 import decode
 
 Unit = Literal["token", "sentence", "line", "paragraph"]
 _TOKEN, _SENTENCE, _LINE, _PARAGRAPH = range(len(get_args(Unit)))
-
-_FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
 
 
 def code_of(unit: Unit) -> int:
@@ -53,9 +52,9 @@ def _split_tokens(data, start, end, words, spaces, hashes, starts, ends, sizes):
             inside = False
         else:
             if not (inside and joins):
-                hashes[count], starts[count], sizes[count] = _FNV_OFFSET, at - start, 0
+                hashes[count], starts[count], sizes[count] = FNV_OFFSET, at - start, 0
                 count += 1
-            hashes[count - 1] = uint64((hashes[count - 1] ^ uint64(code)) * _FNV_PRIME)
+            hashes[count - 1] = fnv_step(hashes[count - 1], code)
             ends[count - 1] = after - start
             sizes[count - 1] += 1
             inside = joins
@@ -83,11 +82,11 @@ def _split_lines(data, start, end, unit, spaces, hashes, starts, ends, sizes):
                 ended = newlines >= (1 if unit == _LINE else 2)
             if count == 0 or ended:
                 starts[count] = (at if unit == _SENTENCE else line) - start
-                hashes[count], sizes[count] = _FNV_OFFSET, 0
+                hashes[count], sizes[count] = FNV_OFFSET, 0
                 count += 1
             elif gap:
-                hashes[count - 1] = uint64((hashes[count - 1] ^ uint64(32)) * _FNV_PRIME)
-            hashes[count - 1] = uint64((hashes[count - 1] ^ uint64(code)) * _FNV_PRIME)
+                hashes[count - 1] = fnv_step(hashes[count - 1], 32)
+            hashes[count - 1] = fnv_step(hashes[count - 1], code)
             sizes[count - 1] += 1
             closed = _closes(code) or (closed and not gap and _is_closing_mark(code))
             newlines, gap = 0, False

@@ -36,12 +36,13 @@ from pipeline.text.characters import (
     STACKING,
     TERMINAL,
     kind,
-    width,
 )
-from pipeline.text.english import EXCEPTION, HASH_START, HASH_STEP, find_key, text_hash
+from pipeline.text.english import EXCEPTION, find_key
+from pipeline.text.hashing import FNV_OFFSET, fnv, fnv_step
 from pipeline.text.kernels import ZERO, text_data
+from pipeline.text.utf8 import continues, width
 
-#: A word: its bytes in the data; its ``text_hash``; its length in code points; the class bits that some and that all of
+#: A word: its bytes in the data; its ``fnv``; its length in code points; the class bits that some and that all of
 #: its characters have.
 WORD = np.dtype(
     [
@@ -102,7 +103,7 @@ def split(
             at += width(data[at])
             continue
         begin, stop = at, min(end, at + RUN)
-        key, size, some, every = uint64(HASH_START), 0, 0, -1
+        key, size, some, every = FNV_OFFSET, 0, 0, -1
         marks, mark, key_before = 0, at, key
         while at < stop:
             byte = data[at]
@@ -112,7 +113,7 @@ def split(
                     break
                 if not this & LETTER:
                     marks, mark, key_before = marks + 1, at, key
-                key = uint64((key ^ uint64(byte)) * uint64(HASH_STEP))
+                key = fnv_step(key, byte)
                 at += 1
             else:
                 this = kind(data, at, table)
@@ -121,7 +122,7 @@ def split(
                 if not this & LETTER:
                     marks, mark, key_before = marks + 2, at, key  # no simple mark
                 for _ in range(width(byte)):
-                    key = uint64((key ^ uint64(data[at])) * uint64(HASH_STEP))
+                    key = fnv_step(key, data[at])
                     at += 1
             some |= this
             every &= this
@@ -161,11 +162,11 @@ def _closes(data, mark, table):
 
 @njit(cache=True, nogil=True)
 def _describe(data, table, word):
-    key, size, some, every = uint64(HASH_START), 0, 0, -1
+    key, size, some, every = FNV_OFFSET, 0, 0, -1
     for at in range(word.start, word.end):
         byte = data[at]
-        key = uint64((key ^ uint64(byte)) * uint64(HASH_STEP))
-        if byte & 0xC0 != 0x80:
+        key = fnv_step(key, byte)
+        if not continues(byte):
             this = kind(data, at, table)
             some |= this
             every &= this
@@ -233,7 +234,7 @@ def word_table(words: tuple[str, ...]) -> np.ndarray:
     slots = np.zeros(256, np.uint64)
     for word in sorted(set(words)):
         raw = np.frombuffer(word.encode(), np.uint8)
-        key = text_hash(raw, 0, len(raw))
+        key = fnv(raw, 0, len(raw))
         slot = int(key) & 255
         while slots[slot]:
             slot = slot + 1 & 255
@@ -248,7 +249,7 @@ def word_tables(sets: Sequence[tuple[str, ...]]) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def word_slot(key: np.uint64, slots: np.ndarray) -> np.int64 | int:
-    """Where the word whose ``text_hash`` is ``key`` is in ``slots``, -1 if it is not there."""
+    """Where the word whose ``fnv`` is ``key`` is in ``slots``, -1 if it is not there."""
     slot = np.int64(key & uint64(255))
     while slots[slot] and slots[slot] != key:
         slot = (slot + 1) & 255

@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 
 from pipeline import MillError
+from pipeline.text.utf8 import decode
 from pipeline.tokenization.character_classes import SPACE, table
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encoding.pretokenize import decode
 from pipeline.tokenization.formats import export
 from pipeline.tokenization.formats.export import BYTE_PIECES, byte_alphabet
 
@@ -123,14 +123,12 @@ def _character_counts(data: np.ndarray, offsets: np.ndarray, frequency: np.ndarr
     """int64: how often each code point occurs, up to the last that does."""
     at, last = offsets[0], 0
     while at < offsets[-1]:
-        point, width = decode(data, at)
+        point, at = decode(data, at)
         last = max(last, point)
-        at += width
     totals = np.zeros(last + 1, np.int64)
     for word in range(len(offsets) - 1):
         at = offsets[word]
         while at < offsets[word + 1]:
-            point, width = decode(data, at)
+            point, at = decode(data, at)
             totals[point] += frequency[word]
-            at += width
     return totals

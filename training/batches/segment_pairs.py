@@ -21,10 +21,11 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numba import njit
 
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
+from pipeline.text.hashing import uniform
 from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import NOTHING, TooFewTokens, Windows
@@ -147,15 +148,6 @@ class PairOrder:
 
 
 @njit(cache=True, nogil=True)
-def _uniform(key, index):
-    """float64 in [0, 1) from a counter (SplitMix64: Steele 2014)."""
-    z = uint64(key + uint64(index) * uint64(0x9E3779B97F4A7C15))
-    z = uint64((z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9))
-    z = uint64((z ^ (z >> uint64(27))) * uint64(0x94D049BB133111EB))
-    return np.float64((z ^ (z >> uint64(31))) >> uint64(11)) * 2.0**-53
-
-
-@njit(cache=True, nogil=True)
 def _cut(sentence_starts, sentence_ends, sentence_bounds, room, short_share, key):
     """The fields of _Chunks; the length that a chunk aims at is drawn from the key and the chunk's number."""
     half = max(1, room // 2)
@@ -177,8 +169,8 @@ def _cut(sentence_starts, sentence_ends, sentence_bounds, room, short_share, key
                 part += 1
         while opened < part:
             target = room
-            if _uniform(key, 2 * chunk) < short_share:
-                target = 2 + np.int64(_uniform(key, 2 * chunk + 1) * max(room - 2, 0))
+            if uniform(key, 2 * chunk) < short_share:
+                target = 2 + np.int64(uniform(key, 2 * chunk + 1) * max(room - 2, 0))
             stop = opened + 1
             while stop < part:
                 size = ends[stop] - starts[opened]

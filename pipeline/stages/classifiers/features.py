@@ -10,8 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint32, uint64
 
+from pipeline.text.hashing import fnv
+from pipeline.text.utf8 import continues, following
+
 #: What fastText puts after every line.
 END = "</s>"
+#: fastText's own hash is part of the format of its models, so it stays beside those of ``pipeline.text.hashing``.
+_FASTTEXT_OFFSET, _FASTTEXT_PRIME = uint32(2166136261), uint32(16777619)
 
 
 class Dictionary(NamedTuple):
@@ -63,10 +68,7 @@ def _word_end(data, at, end):
 @njit(cache=True, nogil=True)
 def _key(data, start, end):
     """A hash of 64 bits (FNV-1a), never 0, by which words are told apart."""
-    key = uint64(0xCBF29CE484222325)
-    for at in range(start, end):
-        key = uint64((key ^ uint64(data[at])) * uint64(0x100000001B3))
-    return key | uint64(1)
+    return fnv(data, start, end) | uint64(1)
 
 
 @njit(cache=True, nogil=True)
@@ -113,7 +115,7 @@ def _hash(data, start, end, before):
     value = uint32(before)
     for at in range(start, end):
         byte = uint32(data[at]) if data[at] < 0x80 else uint32(uint32(data[at]) | uint32(0xFFFFFF00))
-        value = uint32(uint32(value ^ byte) * uint32(16777619))
+        value = uint32(uint32(value ^ byte) * _FASTTEXT_PRIME)
     return value
 
 
@@ -143,7 +145,7 @@ def text_rows(
                 count += 1
             if shape.longest > 0:
                 count = _characters(data, at, stop, words, shape, wrapped, out, count)
-            hashes[tokens] = np.int32(_hash(data, at, stop, 2166136261))
+            hashes[tokens] = np.int32(_hash(data, at, stop, _FASTTEXT_OFFSET))
             tokens += 1
         at = stop + 1
     wrapped[0], wrapped[1], wrapped[2], wrapped[3] = ord("<"), ord("/"), ord("s"), ord(">")
@@ -151,7 +153,7 @@ def text_rows(
     if row >= 0:
         out[count] = row
         count += 1
-    hashes[tokens] = np.int32(_hash(wrapped, 0, 4, 2166136261))
+    hashes[tokens] = np.int32(_hash(wrapped, 0, 4, _FASTTEXT_OFFSET))
     tokens += 1
     if shape.buckets > 0:
         for first in range(tokens):
@@ -172,13 +174,11 @@ def _characters(data, start, end, words, shape, wrapped, out, count):
     wrapped[1 + size] = 62
     size += 2
     for first in range(size):
-        if wrapped[first] & 0xC0 == 0x80:
+        if continues(wrapped[first]):
             continue
-        value, at, length = uint32(2166136261), first, 1
+        value, at, length = _FASTTEXT_OFFSET, first, 1
         while at < size and length <= shape.longest:
-            stop = at + 1
-            while stop < size and wrapped[stop] & 0xC0 == 0x80:
-                stop += 1
+            stop = following(wrapped, at, size)
             value = _hash(wrapped, at, stop, value)
             at = stop
             if length >= shape.shortest and not (length == 1 and (first == 0 or at == size)):

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numba import njit
 
 from pipeline.stages.classifiers.features import Dictionary, Shape, dictionary, most_rows, text_rows
 from pipeline.store import files
 from pipeline.text.buffers import text_buffers
+from pipeline.text.hashing import uniform
 from pipeline.text.kernels import text_data
 
 _MAGIC, _FORMAT, _SOFTMAX, _SUPERVISED = 793712314, 12, 3, 3
@@ -64,17 +65,13 @@ def _file(
 
 @njit(cache=True, nogil=True)
 def _initial(rows, dimensions, seed):
-    """float32, uniform in ±1/dimensions: by a counter through splitmix64 (Steele, Lea and Flood 2014)."""
+    """float32, uniform in ±1/dimensions: by a counter through SplitMix64."""
     found = np.empty((rows, dimensions), np.float32)
-    state = uint64(seed)
+    number = 0
     for row in range(rows):
         for column in range(dimensions):
-            state = uint64(state + uint64(0x9E3779B97F4A7C15))
-            mixed = uint64((state ^ (state >> uint64(30))) * uint64(0xBF58476D1CE4E5B9))
-            mixed = uint64((mixed ^ (mixed >> uint64(27))) * uint64(0x94D049BB133111EB))
-            mixed ^= mixed >> uint64(31)
-            unit = np.float64(mixed >> uint64(11)) * 2.0**-53
-            found[row, column] = (2 * unit - 1) / dimensions
+            number += 1
+            found[row, column] = (2 * uniform(seed, number) - 1) / dimensions
     return found
 
 

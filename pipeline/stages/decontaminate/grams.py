@@ -19,12 +19,11 @@ from numba import njit, uint32, uint64
 
 from pipeline.text import folding, shingles
 from pipeline.text.buffers import text_buffers
-from pipeline.text.folding import ALONE, decode
+from pipeline.text.folding import ALONE
+from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
 from pipeline.text.kernels import borrow
-from pipeline.text.shingles import mix
+from pipeline.text.utf8 import decode
 
-_FNV_OFFSET, _FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
-_STEP = uint64(0x9E3779B97F4A7C15)
 #: Bits of the filter for each gram, at least: about one place in 16 that holds none has to be looked up.
 _FILTER_BITS = 16
 
@@ -117,7 +116,7 @@ def find(
 @njit(cache=True, nogil=True)
 def _next_word(data, at, end, table):
     """``(hash, start, end)`` of the first word in ``data[at:end]``; start is -1 if there is none."""
-    h, start, last = _FNV_OFFSET, -1, uint32(0)
+    h, start, last = FNV_OFFSET, -1, uint32(0)
     while at < end:
         code, after = decode(data, at)
         entry = table[code]
@@ -130,11 +129,11 @@ def _next_word(data, at, end, table):
                         continue
                 break
             if entry & ALONE:
-                return mix(uint64((h ^ uint64(entry & _CHARACTER)) * _FNV_PRIME)), at, after
+                return mix(fnv_step(h, entry & _CHARACTER)), at, after
         else:
             if start < 0:
                 start = at
-            h = uint64((h ^ uint64(entry & _CHARACTER)) * _FNV_PRIME)
+            h = fnv_step(h, entry & _CHARACTER)
             last = entry
         at = after
     return mix(h), start, at
@@ -165,7 +164,7 @@ def _key(ring, last, width):
     """Hash of the ``width`` words up to number ``last``; ``ring`` holds the hash of word i at i modulo its length."""
     total = uint64(0)
     for word in range(last - width + 1, last + 1):
-        total = uint64((total + ring[word % len(ring)]) * _STEP)
+        total = uint64((total + ring[word % len(ring)]) * GOLDEN)
     return mix(total)
 
 
@@ -257,7 +256,7 @@ def _find(
     ring, ring_starts = np.empty(size, np.uint64), np.empty(size, np.int64)
     highest = uint64(1)
     for _ in range(least):
-        highest = uint64(highest * _STEP)
+        highest = uint64(highest * GOLDEN)
     for text in range(len(offsets) - 1):
         at, end, word, total = offsets[text], offsets[text + 1], 0, uint64(0)
         while True:
@@ -266,7 +265,7 @@ def _find(
                 break
             if word >= least:
                 total = uint64(total - uint64(ring[(word - least) & (size - 1)] * highest))
-            total = uint64((total + h) * _STEP)
+            total = uint64((total + h) * GOLDEN)
             ring[word & (size - 1)], ring_starts[word & (size - 1)] = h, start
             word += 1
             if word < least:

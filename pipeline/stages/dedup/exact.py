@@ -24,8 +24,9 @@ from pipeline.store import files, shards
 from pipeline.store.recipe_file import Config as StageConfig
 from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
-from pipeline.text.folding import SPACE, decode, encode
+from pipeline.text.folding import SPACE
 from pipeline.text.hashing import hash_spans, xxh64
+from pipeline.text.utf8 import decode, encode
 
 VERSION = 1
 

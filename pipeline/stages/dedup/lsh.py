@@ -14,6 +14,7 @@ from pipeline.build import row_numbers
 from pipeline.build.build import Build, Outcome
 from pipeline.stages.dedup import earlier_builds
 from pipeline.store import files, shards
+from pipeline.text.hashing import MIX
 
 VERSION = 1
 
@@ -40,7 +41,7 @@ def _band_keys(signatures, bands):
         for band in range(bands):
             h = uint64(0)
             for k in range(band * width, (band + 1) * width):
-                h = uint64((h ^ uint64(signatures[i, k])) * uint64(0xD6E8FEB86659FD93))
+                h = uint64((h ^ uint64(signatures[i, k])) * MIX)
                 h = uint64(h ^ (h >> uint64(32)))
             keys[i, band] = h
     return keys

@@ -22,7 +22,7 @@ from numba import njit
 
 from pipeline import MillError
 from pipeline.text.buffers import string_array, text_buffers
-from pipeline.text.characters import code_point, width
+from pipeline.text.utf8 import code_point, previous, width
 
 #: Bytes of normalised text whose pieces are Python strings at the same time.
 _BATCH = 1 << 20
@@ -129,9 +129,7 @@ def _normalise(data, offsets, forms, starts, kinds, out, ends):
         while i < end and kinds[_place(code_point(data, i))] & _SPACE:
             i += width(data[i])
         while end > i:
-            last = end - 1
-            while data[last] & 0xC0 == 0x80:
-                last -= 1
+            last = previous(data, end)
             if not kinds[_place(code_point(data, last))] & _SPACE:
                 break
             end = last

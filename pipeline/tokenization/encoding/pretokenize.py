@@ -19,8 +19,9 @@ with the engine that runs those expressions):
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit
+from numba import njit
 
+from pipeline.text.utf8 import continues, decode, following, previous
 from pipeline.tokenization.character_classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
 
 GPT2, GPT4, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(8)
@@ -28,20 +29,6 @@ GPT2, GPT4, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(8)
 _NO_CLASS = LETTER | NUMBER | SPACE
 _ALONE_IN_BERT = PUNCTUATION | CJK
 _LONG_S = (0xC5, 0xBF)  # folds to "s", so (?i:'s) matches it
-
-
-@njit(cache=True, nogil=True, inline="always")
-def decode(data: np.ndarray, at: int) -> tuple[int, int]:
-    """``(code point, bytes)`` of the character at ``at`` of valid UTF-8."""
-    lead = int64(data[at])
-    if lead < 0x80:
-        return lead, 1
-    if lead < 0xE0:
-        return ((lead & 0x1F) << 6) | int64(data[at + 1] & 0x3F), 2
-    if lead < 0xF0:
-        return ((lead & 0x0F) << 12) | (int64(data[at + 1] & 0x3F) << 6) | int64(data[at + 2] & 0x3F), 3
-    point = ((lead & 0x07) << 18) | (int64(data[at + 1] & 0x3F) << 12)
-    return point | (int64(data[at + 2] & 0x3F) << 6) | int64(data[at + 3] & 0x3F), 4
 
 
 @njit(cache=True, nogil=True)
@@ -68,16 +55,14 @@ def cut_all(
                 while border < end and not read[border] & alone:
                     border += 1
                 if border == at:
-                    border = _character_end(text, at, end)
+                    border = following(text, at, end)
             while at < border:
                 if kind >= WORDS and _is_gap(read[at], kind):
                     at += 1
                     continue
                 stop, start = _next_cut(text, read, at, border, kind), at
                 if kind == GAPPED and count > bounds[i] and read[at - 1] & SPACE:
-                    start -= 1
-                    while text[start] & 0xC0 == 0x80:
-                        start -= 1
+                    start = previous(text, start)
                 starts[count], ends[count] = start + base, stop + base
                 count += 1
                 at = stop
@@ -95,10 +80,10 @@ def _kinds(data: np.ndarray, classes: np.ndarray) -> np.ndarray:
             kinds[at] = classes[data[at]]
             at += 1
         else:
-            point, width = decode(data, at)
-            for k in range(width):
-                kinds[at + k] = classes[point]
-            at += width
+            point, after = decode(data, at)
+            for k in range(at, after):
+                kinds[k] = classes[point]
+            at = after
     return kinds
 
 
@@ -112,14 +97,6 @@ def _is_gap(bits: int | np.uint8, kind: int) -> bool:
     if kind >= BERT_WORDS:
         return (bits & SPACE) != 0 and (bits & CONTROL) == 0
     return (bits & SPACE) != 0
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _character_end(data: np.ndarray, at: int, end: int) -> int:
-    at += 1
-    while at < end and data[at] & 0xC0 == 0x80:
-        at += 1
-    return at
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -164,7 +141,7 @@ def _white(data: np.ndarray, kinds: np.ndarray, at: int, end: int, newlines: boo
     """End of ``\\s*[\\r\\n]+`` (if ``newlines``), else of ``\\s+(?!\\S)``, else of ``\\s+``, at white space."""
     stop, last, after_newline = at, at, at
     while stop < end and kinds[stop] & SPACE:
-        if data[stop] & 0xC0 != 0x80:
+        if not continues(data[stop]):
             last = stop
         stop += 1
         if data[stop - 1] == 10 or data[stop - 1] == 13:
@@ -202,14 +179,14 @@ def _next_gpt4(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
         stop = at
         for _ in range(3):
             if stop < end and kinds[stop] & NUMBER:
-                stop = _character_end(data, stop, end)
+                stop = following(data, stop, end)
         return stop
     if data[at] == ord("'"):
         stop = _contraction(data, at, end, True)
         if stop > at:
             return stop
     if data[at] != 10 and data[at] != 13:
-        after = _character_end(data, at, end)
+        after = following(data, at, end)
         stop = _run(kinds, after, end, LETTER)
         if stop > after:
             return stop
@@ -253,7 +230,7 @@ def _next_cut(data: np.ndarray, kinds: np.ndarray, at: int, end: int, kind: int)
         return _next_spaced(data, kinds, at, end)
     with_marks = kind in (BERT, BERT_MARKS)
     if with_marks and kinds[at] & _ALONE_IN_BERT:
-        return _character_end(data, at, end)
+        return following(data, at, end)
     stop = at + 1
     while stop < end and not _is_gap(kinds[stop], kind) and not (with_marks and kinds[stop] & _ALONE_IN_BERT):
         stop += 1

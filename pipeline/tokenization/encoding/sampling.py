@@ -13,18 +13,18 @@ import json
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numba import njit
 from tokenizers import Tokenizer
 
 from pipeline import MillError
 from pipeline.store import files
 from pipeline.text.buffers import text_buffers
-from pipeline.text.hashing import document_hash
+from pipeline.text.hashing import FNV_OFFSET, document_hash, fnv_step, uniform
+from pipeline.text.utf8 import continues
 from pipeline.tokenization.encoding import spantable
 from pipeline.tokenization.encoding.spantable import SpanTable
 from pipeline.tokenization.formats.export import BYTE_PIECES
 
-_STEP = uint64(0x9E3779B97F4A7C15)
 _UNKNOWN = 10.0  # how far an unknown character's score lies below the lowest, as in both engines
 
 
@@ -90,9 +90,9 @@ def _index(data: np.ndarray, bounds: np.ndarray) -> SpanTable:
     table = spantable.empty(1 << 12)
     for piece in range(len(bounds) - 1):
         start, length = bounds[piece], bounds[piece + 1] - bounds[piece]
-        h = spantable.START
+        h = FNV_OFFSET
         for at in range(start, start + length):
-            h = spantable.step(h, data[at])
+            h = fnv_step(h, data[at])
         key = spantable.finish(h)
         _, slot = spantable.find(data, table, key, start, length)
         _, table = spantable.insert(table, slot, key, start, length)
@@ -107,13 +107,13 @@ def _edges(
 
     A character that is no piece of its own is -1, an unknown one.
     """
-    n, h, at, is_first = 0, spantable.START, start, True
+    n, h, at, is_first = 0, FNV_OFFSET, start, True
     last = min(end, start + max(longest, 4))
     while at < last:
-        h = spantable.step(h, data[at])
+        h = fnv_step(h, data[at])
         at += 1
-        while at < end and data[at] & 0xC0 == 0x80:
-            h = spantable.step(h, data[at])
+        while at < end and continues(data[at]):
+            h = fnv_step(h, data[at])
             at += 1
         found, _ = spantable.find(data, table, spantable.finish(h), start, at - start)
         if found >= 0 or is_first:
@@ -148,14 +148,14 @@ def _draw(
         behind[end - first] = 0.0
         for at in range(end - 1, first - 1, -1):
             behind[at - first] = -np.inf
-            if data[at] & 0xC0 != 0x80:
+            if not continues(data[at]):
                 for edge in range(_edges(data, table, at, end, longest, piece, stop)):
                     weight = weights[piece[edge]] if piece[edge] >= 0 else unknown
                     behind[at - first] = np.logaddexp(behind[at - first], weight + behind[stop[edge] - first])
         at, was_unknown = first, False
         while at < end:
             edges = _edges(data, table, at, end, longest, piece, stop)
-            left = _uniform(key, at - bounds[0])
+            left = uniform(key, at - bounds[0] + 1)
             chosen = edges - 1
             for edge in range(edges - 1):
                 weight = weights[piece[edge]] if piece[edge] >= 0 else unknown
@@ -170,13 +170,3 @@ def _draw(
             was_unknown = is_unknown
             n += 1
     return drawn[:n], ends[:n]
-
-
-@njit(cache=True, nogil=True)
-def _uniform(key: np.uint64, place: int) -> float:
-    """The draw in [0, 1) at ``place``: SplitMix64 (Steele 2014) of the key, entered there."""
-    h = uint64(key + uint64(place + 1) * _STEP)
-    h = uint64((h ^ (h >> uint64(30))) * uint64(0xBF58476D1CE4E5B9))
-    h = uint64((h ^ (h >> uint64(27))) * uint64(0x94D049BB133111EB))
-    h ^= h >> uint64(31)
-    return float(h >> uint64(11)) * 2.0**-53

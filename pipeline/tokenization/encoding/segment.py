@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint64
 
+from pipeline.text.hashing import FNV_OFFSET, fnv_step, slot_of
 from pipeline.tokenization.encoding import spantable
 from pipeline.tokenization.formats.export import byte_alphabet
 
@@ -105,8 +106,7 @@ def _pieces(rows: list[tuple[bytes, bool, int, float]]) -> tuple[np.ndarray, ...
 
 @njit(cache=True, nogil=True, inline="always")
 def _pair_slot(left, right, mask):
-    key = uint64((uint64(left) << uint64(32)) | uint64(right)) * uint64(0x9E3779B97F4A7C15)
-    return np.int64((key >> uint64(32)) & uint64(mask))
+    return slot_of((uint64(left) << uint64(32)) | uint64(right), mask)
 
 
 @njit(cache=True, nogil=True)
@@ -138,7 +138,7 @@ def _merge(left, right, table):
 
 @njit(cache=True, nogil=True)
 def _opening(inner):
-    return spantable.step(spantable.START, 0xFF) if inner else spantable.START
+    return fnv_step(FNV_OFFSET, 0xFF) if inner else FNV_OFFSET
 
 
 @njit(cache=True, nogil=True)
@@ -150,7 +150,7 @@ def _hash_pieces(data, ends, inner):
     for piece in range(len(inner)):
         h = _opening(inner[piece])
         for at in range(ends[piece], ends[piece + 1]):
-            h = spantable.step(h, data[at])
+            h = fnv_step(h, data[at])
         slot = np.int64(spantable.finish(h) & uint64(size - 1))
         while slots[slot] != 0:
             slot = (slot + 1) & (size - 1)
@@ -300,7 +300,7 @@ def _longest_matches(text, size, model, symbols):
     while start < size:
         h, found, stop = _opening(start > 0), np.int64(-1), start
         for end in range(start + 1, size + 1):
-            h = spantable.step(h, text[end - 1])
+            h = fnv_step(h, text[end - 1])
             piece = _find(model, h, start > 0, text, start, end)
             if piece >= 0:
                 found, stop = piece, end
@@ -322,9 +322,9 @@ def _best_path(text, size, model, symbols, score, back, via):
     start = 0
     while start < size:
         width = 3 if text[start] >= 0x80 else 1
-        h, single = spantable.START, False
+        h, single = FNV_OFFSET, False
         for end in range(start + 1, size + 1):
-            h = spantable.step(h, text[end - 1])
+            h = fnv_step(h, text[end - 1])
             piece = _find(model, h, False, text, start, end)
             if piece >= 0:
                 single = single or end == start + width

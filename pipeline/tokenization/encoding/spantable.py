@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint64
 
+from pipeline.text.hashing import GOLDEN, fnv
+
 
 class SpanTable(NamedTuple):
     slots: np.ndarray  # uint64 [2 capacity], a power of two; 0: free
@@ -22,29 +24,19 @@ class SpanTable(NamedTuple):
     size: np.ndarray  # int64 [1], entries in use
 
 
-START = uint64(0xCBF29CE484222325)
-_PRIME = uint64(0x100000001B3)
-_MIX = uint64(0x9E3779B97F4A7C15)
 _ENTRY = uint64(0xFFFFFFFF)  # the half of a slot that names the entry
 
 
 @njit(cache=True, nogil=True, inline="always")
-def step(h: np.uint64, byte: int) -> np.uint64:
-    return uint64((h ^ uint64(byte)) * _PRIME)
-
-
-@njit(cache=True, nogil=True, inline="always")
 def finish(h: np.uint64) -> np.uint64:
-    h = uint64((h ^ (h >> uint64(32))) * _MIX)
+    """Not ``hashing.mix``: the partitions of stored counts are the top bits of this."""
+    h = uint64((h ^ (h >> uint64(32))) * GOLDEN)
     return uint64(h ^ (h >> uint64(29)))
 
 
 @njit(cache=True, nogil=True, inline="always")
 def hash_span(data: np.ndarray, start: int, end: int) -> np.uint64:
-    h = START
-    for at in range(start, end):
-        h = step(h, data[at])
-    return finish(h)
+    return finish(fnv(data, start, end))
 
 
 @njit(cache=True, nogil=True)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint64
 
+from pipeline.text.hashing import FNV_OFFSET, fnv_step, slot_of
 from pipeline.text.kernels import borrow
 from pipeline.tokenization.encoding import spantable
 
@@ -153,9 +154,7 @@ def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
 
 @njit(cache=True, nogil=True, inline="always")
 def _slot(left: int, right: int, mask: int) -> int:
-    key = (uint64(left) << uint64(32)) | uint64(right)
-    key = uint64(key * uint64(0x9E3779B97F4A7C15))
-    return int(np.int64((key >> uint64(32)) & uint64(mask)))
+    return slot_of((uint64(left) << uint64(32)) | uint64(right), mask)
 
 
 @njit(cache=True, nogil=True)
@@ -345,9 +344,9 @@ def _append(pieces: Pieces, end: int, length: int, inner: bool, slot: int) -> No
 @njit(cache=True, nogil=True)
 def _piece_slot(pieces: Pieces, start: int, end: int, inner: bool) -> tuple[int, int]:
     """``(piece, slot)`` of the bytes ``pieces.data[start:end]``; piece -1 and a free slot if they are no piece yet."""
-    h = uint64(0xCBF29CE484222325) + uint64(inner)
+    h = FNV_OFFSET + uint64(inner)
     for k in range(start, end):
-        h = uint64((h ^ uint64(pieces.data[k])) * uint64(0x100000001B3))
+        h = fnv_step(h, pieces.data[k])
     mask = len(pieces.slots) - 1
     slot = int(np.int64((h ^ (h >> uint64(31))) & uint64(mask)))
     while pieces.slots[slot] != 0:

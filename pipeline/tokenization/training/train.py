@@ -15,9 +15,9 @@ from numba import njit
 
 from pipeline import MillError
 from pipeline.text.buffers import text_buffers
+from pipeline.text.utf8 import decode
 from pipeline.tokenization import alphabet
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encoding.pretokenize import decode
 from pipeline.tokenization.formats.export import Vocabulary, byte_alphabet
 from pipeline.tokenization.training import bpe, merges, unigram, wordpiece
 
@@ -185,12 +185,12 @@ def _character_symbols(
         start, end = offsets[order[i]], offsets[order[i] + 1]
         at = start
         while at < end:
-            point, width = decode(data, at)
-            second = (mark_inner and at > start) or (mark_last and at + width == end)
+            point, after = decode(data, at)
+            second = (mark_inner and at > start) or (mark_last and after == end)
             symbols[size] = rank[point] if point < len(rank) else -1
             if second and symbols[size] >= 0:
                 symbols[size] += n
             size += 1
-            at += width
+            at = after
         bounds[i + 1] = size
     return symbols[:size], bounds

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from pipeline.text.hashing import FNV_OFFSET, fnv_step
+from pipeline.text.utf8 import continues, decode
 from pipeline.tokenization.encoding import spantable
-from pipeline.tokenization.encoding.pretokenize import decode
 from pipeline.tokenization.encoding.spantable import SpanTable
 
 #: Seeds to start from, at most.
@@ -172,16 +173,15 @@ def _segments(
     as ranges of characters without unknown ones in them, cut at ``longest``."""
     n = 0
     for k in range(offsets[0], offsets[-1]):
-        n += (data[k] & 0xC0) != 0x80
+        n += not continues(data[k])
     at = np.empty(n + 1, np.int64)
     starts, ends, weights = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     character = segments = 0
     for word in range(len(offsets) - 1):
         byte, first = offsets[word], character
         while byte < offsets[word + 1]:
-            point, width = decode(data, byte)
             at[character] = byte
-            byte += width
+            point, byte = decode(data, byte)
             character += 1
             known = is_known[point]
             if not known or byte == offsets[word + 1] or character - first == longest:
@@ -215,10 +215,10 @@ def _count_substrings(
     table, entries = spantable.empty(room), np.empty(total, np.int32)
     for word in range(len(starts)):
         for start in range(starts[word], ends[word]):
-            h, first = spantable.START, at[start]
+            h, first = FNV_OFFSET, at[start]
             for end in range(start, min(start + max_length, ends[word])):
                 for byte in range(at[end], at[end + 1]):
-                    h = spantable.step(h, data[byte])
+                    h = fnv_step(h, data[byte])
                 key, length = spantable.finish(h), at[end + 1] - first
                 entry, slot = spantable.find(data, table, key, first, length)
                 if entry < 0:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import int64, njit, uint64
 
+from pipeline.text.hashing import span_hash, tail64
 from pipeline.text.kernels import load64
 
 
@@ -23,7 +24,6 @@ class WordTable(NamedTuple):
 
 
 _TAG = uint64(0xFFFFFFFF00000000)
-_FIRST, _SECOND = uint64(0x9E3779B97F4A7C15), uint64(0xFF51AFD7ED558CCD)
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +64,7 @@ def _add_known(
     mask = uint64(len(slots) - 1)
     while i < len(starts):
         start, length = starts[i], ends[i] - starts[i]
-        key = _hash(data, start, length)
+        key = span_hash(data, start, length)
         slot = key & mask
         while True:
             if slots[slot] == 0:
@@ -81,39 +81,13 @@ def _add_known(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _rest(data: np.ndarray, at: int, n: int) -> np.uint64:
-    """The ``n`` < 8 bytes from ``at`` on as one number."""
-    if at + 8 <= len(data):
-        return load64(data, at) & ((uint64(1) << uint64(8 * n)) - uint64(1))
-    found = uint64(0)
-    for k in range(n):
-        found |= uint64(data[at + k]) << uint64(8 * k)
-    return found
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _hash(data: np.ndarray, start: int, length: int) -> np.uint64:
-    h = uint64(uint64(length) * _FIRST)
-    at, end = start, start + length
-    while at + 8 <= end:
-        h = uint64((h ^ load64(data, at)) * _SECOND)
-        h ^= h >> uint64(32)
-        at += 8
-    if at < end:
-        h = uint64((h ^ _rest(data, at, end - at)) * _SECOND)
-        h ^= h >> uint64(32)
-    h = uint64(h * _FIRST)
-    return h ^ (h >> uint64(29))
-
-
-@njit(cache=True, nogil=True, inline="always")
 def _equal(data: np.ndarray, start: int, words: np.ndarray, other: int, length: int) -> bool:
     at = 0
     while at + 8 <= length:
         if load64(data, start + at) != load64(words, other + at):
             return False
         at += 8
-    return at == length or _rest(data, start + at, length - at) == _rest(words, other + at, length - at)
+    return at == length or tail64(data, start + at, length - at) == tail64(words, other + at, length - at)
 
 
 @njit(cache=True, nogil=True)
@@ -128,7 +102,7 @@ def _insert(data: np.ndarray, start: int, length: int, slot: np.uint64, table: W
         words = more
     words[base : base + length] = data[start : start + length]
     rows[number + 1, 0] = base + length
-    slots[slot] = (_hash(data, start, length) & _TAG) | uint64(number + 1)
+    slots[slot] = (span_hash(data, start, length) & _TAG) | uint64(number + 1)
     rows[number + 1, 1] = 0
     size[0] = number + 1
     if number + 2 == len(rows):
@@ -139,7 +113,7 @@ def _insert(data: np.ndarray, start: int, length: int, slot: np.uint64, table: W
         slots = np.zeros(2 * len(slots), np.uint64)
         mask = uint64(len(slots) - 1)
         for known in range(number + 1):
-            key = _hash(words, rows[known, 0], rows[known + 1, 0] - rows[known, 0])
+            key = span_hash(words, rows[known, 0], rows[known + 1, 0] - rows[known, 0])
             place = key & mask
             while slots[place] != 0:
                 place = (place + uint64(1)) & mask

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.text import characters
-from pipeline.text.characters import kind, width
+from pipeline.text.characters import kind
+from pipeline.text.utf8 import width
 
 
 def kind_of(char: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text import characters, english, words
+from pipeline.text import characters, english, hashing, words
 from pipeline.text.buffers import text_buffers
 
 ALPHABET = "aAzZ09 \n\t.,'’\"()-–—/:;!?…#$%&*+=@_~^\0é漢カーกาเ\u1780\u17d2\u1781က်😀\u0301\u2028"
@@ -83,7 +83,7 @@ def test_each_word_is_described(text: str) -> None:
         assert word["some"] & characters.LETTER == max(kind & characters.LETTER for kind in kinds)
         for bit in (characters.SYMBOL, characters.PUNCTUATION, characters.TERMINAL):
             assert bool(word["every"] & bit) == all(kind & bit for kind in kinds)
-        assert word["key"] == english.text_hash(raw, 0, len(raw))
+        assert word["key"] == hashing.fnv(raw, 0, len(raw))
 
 
 def test_a_run_of_any_length_is_split_in_bounded_space() -> None:
@@ -100,7 +100,7 @@ def test_a_word_is_found_in_a_table_that_holds_it_and_only_there(stops: tuple[st
     table = words.word_table(stops)
     for word in (*stops, "other", "th", ""):
         raw = np.frombuffer(word.encode(), np.uint8)
-        key = np.uint64(english.text_hash(raw, 0, len(raw)))
+        key = np.uint64(hashing.fnv(raw, 0, len(raw)))
         assert (words.word_slot(key, table) >= 0) == (word in stops)
 
 
