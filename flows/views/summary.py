@@ -160,10 +160,10 @@ def _notes(account: Mapping[str, Any]) -> list[Text]:
 def _outputs(build: Build) -> dict[str, str]:
     """Name and path of what the build has made so far."""
     wanted = {"corpus": (build.path("corpus"), "manifest.json"), "parquet": (build.path("parquet"), "")}
-    for tokenizer in getattr(build.recipe, "tokenizers", []):
+    for tokenizer in build.section("tokenizers") or []:
         wanted[f"tokenizer {tokenizer.name}"] = (build.path("tokenizers", tokenizer.name), "tokenizer.json")
     for section in ("pretrain", "finetune"):
-        for run in getattr(build.recipe, section, []):
+        for run in build.section(section) or []:
             wanted[f"model {run.name}"] = (build.path("models", run.name), "summary.json")
     wanted["report"] = (build.path("report", "index.html"), "")
     return {name: path for name, (path, proof) in wanted.items() if files.exists(files.join(path, proof))}

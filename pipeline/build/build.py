@@ -12,30 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
 import numpy as np
 import pyarrow as pa
 from typing_extensions import TypeVar
 
 from pipeline import MillError
-from pipeline.build.stage import Batch, Stage
+from pipeline.build.stage import Batch, Recipe, Stage
 from pipeline.store import files, ledger, model_files, shards
 from pipeline.text import spans
-
-
-class Recipe(Protocol):
-    """What a build asks of the recipe that fills it; ``pipeline.curation.recipe`` has the whole of it."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    def section(self, stage: str) -> Any: ...
-
-    def stages_before(self, stage: str | None) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -95,9 +81,9 @@ class Build(Generic[R_co]):
     def path(self, *names: str) -> str:
         return files.join(self.root, *names)
 
-    def section(self, stage: str) -> Any:
-        """The recipe's section of ``stage``; None where there is none."""
-        return self.recipe.section(stage)
+    def section(self, name: str) -> Any:
+        """The section ``name`` of the recipe; None where there is none."""
+        return self.recipe.section(name)
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -17,6 +17,22 @@ from pipeline.store.ledger import Rule
 
 if TYPE_CHECKING:
     from pipeline.build.build import Step
+
+
+class Recipe(Protocol):
+    """What a build and its stages ask of the recipe; ``pipeline.curation.recipe`` has the whole of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    def section(self, name: str) -> Any: ...
+
+    def stages_before(self, stage: str | None) -> tuple[str, ...]: ...
+
+    def signals_before(self, stage: str) -> Mapping[str, pa.DataType]: ...
 
 
 @dataclass(frozen=True)
@@ -55,8 +71,9 @@ def _measures_nothing(_config: Any, batch: Batch) -> Measured:
 class Stage:
     """A stage of curation: a section of the recipe, and the steps that carry it out.
 
-    ``config`` is the section's model. A per-document stage has ``measure``, and one step unless ``steps`` gives others;
-    for the rest of the stages ``steps`` gives all.
+    ``config`` is the section's model, ``about`` one sentence on what the section does. ``check(config, recipe)`` raises
+    MillError where the rest of the recipe does not fit the section. A per-document stage has ``measure``, and one step
+    unless ``steps`` gives others; for the rest of the stages ``steps`` gives all.
     ``version`` is raised whenever the same text and config would give other signals; it is part of every fingerprint.
     ``measure(config, batch)`` must be a pure function of its arguments and the model files.
     ``rules(config)`` are tried in order; the first that fails is the verdict.
@@ -78,6 +95,8 @@ class Stage:
     of_signals: bool = False
     steps: Callable[[], Sequence[Step]] | None = None
     planted: str | None = None
+    about: str = ""
+    check: Callable[[Any, Recipe], None] = lambda _config, _recipe: None
 
     def __post_init__(self) -> None:
         if self.per_document:

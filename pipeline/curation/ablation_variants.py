@@ -20,7 +20,7 @@ from pipeline.build.build import Build, Outcome, Step
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.curation import ingest, write_corpus
 from pipeline.curation import steps as curate
-from pipeline.curation.recipe import Recipe, signals_before
+from pipeline.curation.recipe import Recipe
 from pipeline.sources import Source
 from pipeline.stages import registry
 from pipeline.stages.rules import stage as rules
@@ -65,7 +65,7 @@ def _lacks_signals(recipe: Recipe) -> bool:
     """Whether the recipe's own rules name a signal that no stage of it measures."""
     try:
         if recipe.rules is not None:
-            rules.check(recipe.rules, signals_before(recipe, "rules"))
+            rules.check(recipe.rules, recipe.signals_before("rules"))
     except MillError:
         return True
     return False

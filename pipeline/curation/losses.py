@@ -44,7 +44,7 @@ def warnings(build: Build, rows: Iterable[Mapping[str, Any]], sources: Mapping[s
     found += [_nothing_read(name, entry) for name, entry in sources.items() if not entry["documents"]]
     whole = [loss for loss in account.whole_sources() if loss.lost == loss.reached]
     found += [_whole(loss) for loss in whole]
-    config = getattr(build.recipe, "language", None)
+    config = build.section("language")
     if config is not None:
         found += _languages(config, account)
     found += _without_stop_words(build, account)
@@ -158,7 +158,7 @@ def _languages(config: language.Config, account: Account) -> Iterator[str]:
 
 def _without_stop_words(build: Build, account: Account) -> Iterator[str]:
     """Languages that the heuristic rules know too little of to judge by stop words."""
-    config = getattr(build.recipe, "heuristics", None)
+    config = build.section("heuristics")
     if config is None:
         return
     reached = account.reached("heuristics", "language")
@@ -214,7 +214,7 @@ def _sample(rule: str) -> str:
 def _remedy(build: Build, stage: str) -> str:
     if stage == "language":
         return "To keep more, name their languages in `language.keep` or lower the scores there."
-    if stage == "heuristics" and getattr(build.recipe, "language", None) is not None:
+    if stage == "heuristics" and build.section("language") is not None:
         return "If they are good, set bounds for that language alone, under `by_language` in the rule's section."
     if stage == "heuristics":
         return (

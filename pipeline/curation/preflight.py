@@ -237,7 +237,7 @@ def _named_languages(recipe: Any) -> Iterator[tuple[str, Iterable[str]]]:
     if recipe.bad_words is not None:
         yield "bad_words.lists", recipe.bad_words.lists
     for name, bound in (("toxicity", "maximum"), ("quality", "minimum")):
-        value = getattr(getattr(recipe, name), bound, None)
+        value = getattr(recipe.section(name), bound, None)
         yield f"{name}.{bound}", value if isinstance(value, dict) else ()
 
 

@@ -8,34 +8,30 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from pipeline import MillError
-from pipeline.curation import canaries as canaries_stage
-from pipeline.curation import repair as normalise_step
+from pipeline.build.stage import Stage
+from pipeline.curation import canaries as planted
+from pipeline.curation import repair
 from pipeline.curation.write_corpus import Config as CorpusConfig
 from pipeline.sources import Source
-from pipeline.stages import bad_words as bad_words_stage
-from pipeline.stages import language as language_stage
-from pipeline.stages import pii as pii_stage
 from pipeline.stages import registry
-from pipeline.stages import urls as urls_stage
-from pipeline.stages.balance import stage as balance_stage
-from pipeline.stages.classifiers import quality as quality_stage
-from pipeline.stages.classifiers import toxicity as toxicity_stage
-from pipeline.stages.decontaminate import stage as decontaminate_stage
-from pipeline.stages.dedup import exact as exact_stage
-from pipeline.stages.dedup import minhash as minhash_stage
-from pipeline.stages.dedup import passages as passages_stage
-from pipeline.stages.dedup import substring as substring_stage
-from pipeline.stages.heuristics import stage as heuristics_stage
-from pipeline.stages.perplexity import stage as perplexity_stage
-from pipeline.stages.rules import stage as rules_stage
 from pipeline.store import files, recipe_file
 from pipeline.store.recipe_file import Config
 from pipeline.store.recipe_file import WrongRecipe as WrongRecipe
@@ -51,8 +47,8 @@ def _within_shard(size: ByteSize) -> ByteSize:
     return size
 
 
-class Recipe(Config):
-    """A build from raw text to packed tokens. A stage runs if its section is there; ``{}`` takes its defaults."""
+class _Documents(Config):
+    """What comes before the stages: the documents."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="the build's folder and its runs' name")]
     seed: Annotated[
@@ -73,74 +69,46 @@ class Recipe(Config):
         float, Field(ge=0, le=1, description="share of bad records above which a source fails the build")
     ] = 0.01
     normalise: Annotated[
-        normalise_step.Config | None,
+        repair.Config | None,
         Field(description="repair and tidy each text before it is stored; absent: texts stay as they are"),
     ] = None
-    urls: Annotated[
-        urls_stage.Config | None, Field(description="drop documents by their address: lists of domains, banned words")
-    ] = None
-    language: Annotated[
-        language_stage.Config | None,
-        Field(description="identify languages with fastText, and drop documents in others"),
-    ] = None
-    heuristics: Annotated[
-        heuristics_stage.Config | None,
-        Field(description="drop documents by the rules of Gopher, C4, FineWeb or RefinedWeb"),
-    ] = None
-    perplexity: Annotated[
-        perplexity_stage.Config | None,
-        Field(description="drop documents that a language model finds too predictable or too surprising (CCNet)"),
-    ] = None
-    bad_words: Annotated[
-        bad_words_stage.Config | None, Field(description="drop documents with words of a list (C4)")
-    ] = None
-    toxicity: Annotated[
-        toxicity_stage.Config | None, Field(description="drop documents that a classifier finds toxic")
-    ] = None
-    quality: Annotated[
-        quality_stage.Config | None,
-        Field(description="drop documents that a classifier finds of low quality (GPT-3, DCLM)"),
-    ] = None
-    pii: Annotated[
-        pii_stage.Config | None,
-        Field(description="replace personal data: e-mail and IP addresses, phone numbers, IBANs, card numbers"),
-    ] = None
-    rules: Annotated[
-        rules_stage.Config | None, Field(description="drop documents by your own conditions on signals")
-    ] = None
-    exact: Annotated[exact_stage.Config | None, Field(description="drop documents with the same text as another")] = (
-        None
-    )
-    minhash: Annotated[
-        minhash_stage.Config | None,
-        Field(description="drop near-duplicates, found by MinHash and verified by exact Jaccard similarity"),
-    ] = None
-    passages: Annotated[
-        passages_stage.Config | None, Field(description="cut repeated lines, paragraphs or sentences")
-    ] = None
-    substring: Annotated[substring_stage.Config | None, Field(description="cut repeated runs of tokens (Lee 2022)")] = (
-        None
-    )
+
+
+class _Index(Config):
+    """What deduplication keeps for later builds, and reads of earlier ones."""
+
     index: Annotated[bool, Field(description="keep an index, so that later builds can be deduplicated against it")] = (
         False
     )
     against: Annotated[
         list[files.Address], Field(description="`index` folders of earlier builds to deduplicate against")
     ] = []
-    decontaminate: Annotated[
-        decontaminate_stage.Config | None, Field(description="drop or cut documents that hold items of evaluation sets")
-    ] = None
-    balance: Annotated[
-        balance_stage.Config | None,
-        Field(description="set how many tokens each domain gives, and how often documents are read"),
-    ] = None
+
+
+#: Fields that stand between the sections of stages, by the stage that they follow.
+_AFTER = {"substring": _Index}
+
+
+def _with_stages(base: type[Config], stages: Sequence[Stage]) -> Any:
+    """``base`` with a section for each of ``stages``, in order."""
+    fields: dict[str, Any] = {}
+    for stage in stages:
+        fields[stage.name] = Annotated[stage.config | None, Field(description=stage.about)], None
+        for name, field in _AFTER[stage.name].model_fields.items() if stage.name in _AFTER else ():
+            fields[name] = field.annotation, field
+    return create_model("Sections", __base__=base, **fields)
+
+
+class Recipe(_with_stages(_Documents, registry.STAGES)):
+    """A build from raw text to packed tokens. A stage runs if its section is there; ``{}`` takes its defaults."""
+
     canaries: Annotated[
-        canaries_stage.Config | None,
+        planted.Config | None,
         BeforeValidator(lambda value: None if value is False or value in ("no", "off") else value),
         Field(
             description="plant known duplicates, personal data and so on, and tell each stage's recall; `false`: none"
         ),
-    ] = canaries_stage.Config()
+    ] = planted.Config()
     corpus: Annotated[CorpusConfig, Field(description="formats in which the curated corpus is written")] = (
         CorpusConfig()
     )
@@ -150,13 +118,22 @@ class Recipe(Config):
         PackConfig, Field(description="split into training and held-out documents, for tokenizers and models alike")
     ] = PackConfig()
 
-    def section(self, stage: str) -> Any:
-        """The section of ``stage``; None where there is none."""
-        return dict(self).get(stage)
+    def section(self, name: str) -> Any:
+        """The section ``name``; None where there is none."""
+        return dict(self).get(name)
 
     def stages_before(self, stage: str | None) -> tuple[str, ...]:
         """Names of the stages that this recipe runs before ``stage``, in order; of all for None."""
         return tuple(entry.name for entry in registry.before(stage) if self.section(entry.name) is not None)
+
+    def signals_before(self, stage: str) -> dict[str, pa.DataType]:
+        """Names and types of the signals that the stages of this recipe measure before ``stage``."""
+        found: dict[str, pa.DataType] = {}
+        for name in self.stages_before(stage):
+            known, config = registry.named(name), self.section(name)
+            measured = known.signals if known.measured is None else known.measured(config)
+            found |= {signal: known.signals[signal] for signal in measured}
+        return found
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Recipe:
@@ -171,46 +148,10 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
-    def _bad_words_need_language(self) -> Recipe:
-        if self.bad_words is not None and self.language is None and set(self.bad_words.lists) != {bad_words_stage.ALL}:
-            raise MillError("`bad_words` has lists by language: add a `language` section, or give one list, for '*'")
+    def _sections_fit(self) -> Recipe:
+        for name in self.stages_before(None):
+            registry.named(name).check(self.section(name), self)
         return self
-
-    @model_validator(mode="after")
-    def _bounds_by_language_need_language(self) -> Recipe:
-        for name, bound in (("toxicity", "maximum"), ("quality", "minimum")):
-            if self.language is None and isinstance(getattr(getattr(self, name), bound, None), dict):
-                raise MillError(f"`{name}.{bound}` is given by language: add a `language` section, or give one number")
-        return self
-
-    @model_validator(mode="after")
-    def _heuristics_by_language_need_language(self) -> Recipe:
-        field = heuristics_stage.by_language(self.heuristics) if self.heuristics else None
-        if self.language is None and field:
-            raise ValueError(f"`heuristics.{field}` is given by language: add a `language` section")
-        return self
-
-    @model_validator(mode="after")
-    def _rules_name_signals(self) -> Recipe:
-        if self.rules is not None:
-            rules_stage.check(self.rules, signals_before(self, "rules"))
-        return self
-
-    @model_validator(mode="after")
-    def _perplexity_needs_language(self) -> Recipe:
-        if self.perplexity is not None and self.language is None:
-            raise MillError("`perplexity` scores each document with its language's model: add a `language` section")
-        return self
-
-
-def signals_before(recipe: Recipe, stage: str) -> dict[str, pa.DataType]:
-    """Names and types of the signals that the stages of ``recipe`` measure before ``stage``."""
-    found: dict[str, pa.DataType] = {}
-    for name in recipe.stages_before(stage):
-        known, config = registry.named(name), recipe.section(name)
-        measured = known.signals if known.measured is None else known.measured(config)
-        found |= {signal: known.signals[signal] for signal in measured}
-    return found
 
 
 def require_unique(section: str, names: list[str]) -> None:

@@ -138,7 +138,7 @@ class _Causes:
 
     def _editor(self) -> tuple[str, None, str]:
         for stage in dict.fromkeys(name for build in self.builds for name in build.stages):
-            sections = tuple(getattr(build.recipe, stage, None) for build in self.builds)
+            sections = tuple(build.section(stage) for build in self.builds)
             edits = any(self._edits(build, stage) for build in self.builds)
             if edits and sections[0] != sections[1]:
                 return stage, None, f"cuts other text: {', '.join(settings(sections[0], sections[1]))}"
@@ -159,7 +159,7 @@ class _Causes:
         if known[0] and known[0][rule] != known[1][rule]:
             first, second = (known[0][rule], known[1][rule])[:: -1 if side else 1]
             return "threshold " + ", ".join(_bounds(first, second))
-        sections = [getattr(build.recipe, stage) for build in self.builds]
+        sections = [build.section(stage) for build in self.builds]
         if sections[0] != sections[1]:
             return f"settings: {', '.join(settings(*sections))}"
         return "follows from the other changes"

@@ -94,7 +94,7 @@ def trial(build: Build, recipe: Recipe) -> Iterator[Trial]:
     if not files.exists(build.path("funnel.json")):
         raise CannotAnswer(f"{build.root}: this build is not finished; run `mill build` first")
     for name in ("sources", "normalise", "shard_bytes", "seed"):
-        if getattr(build.recipe, name) != getattr(recipe, name):
+        if build.section(name) != recipe.section(name):
             raise CannotAnswer(f"{name}: the build has other documents than this recipe; run `mill build` instead")
     with tempfile.TemporaryDirectory(prefix=".whatif-", dir=files.local(build.root)) as folder:
         for name in LINKED:
@@ -170,7 +170,7 @@ class Trial:
 
     def _same(self, section: str, *fields: str) -> bool:
         """Whether both recipes have the section, and in it these fields alike."""
-        old, new = getattr(self.old.recipe, section), getattr(self.new.recipe, section)
+        old, new = self.old.section(section), self.new.section(section)
         return None not in (old, new) and all(getattr(old, name) == getattr(new, name) for name in fields)
 
     def _judge(self, stage: Stage, shard: str) -> int:
@@ -180,7 +180,7 @@ class Trial:
         if shards.is_current(path, made_by):
             return 0
         view = self.new.view(shard, stage.name)
-        rules = stage.rules(getattr(self.new.recipe, stage.name))
+        rules = stage.rules(self.new.section(stage.name))
         known = self._known(stage.name, shard) if self._facts_stay(stage, shard) else np.zeros(len(view.alive), bool)
         stored = self.old.ledger(stage.name, shard) if known.any() else None
         fresh = view.alive & ~known
@@ -199,7 +199,7 @@ class Trial:
         It is if fields were changed that only rules read: those whose change changes the rules, and that switch no
         family of rules on or off; and if all that the rules read was measured.
         """
-        old, new = getattr(self.old.recipe, stage.name, None), getattr(self.new.recipe, stage.name)
+        old, new = self.old.section(stage.name), self.new.section(stage.name)
         path = self.old.ledger_path(stage.name, shard)
         if old is None or not shards.is_current(path, ledger_fingerprint(stage, self.old, shard)):
             return False

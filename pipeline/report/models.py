@@ -25,7 +25,7 @@ MEASURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 
 def summaries(build: Build, section: str) -> list[dict[str, Any]]:
     """The summaries of the models that the recipe's ``section`` (pretrain, finetune) names and that are there."""
-    paths = [build.path("models", run.name, "summary.json") for run in getattr(build.recipe, section, [])]
+    paths = [build.path("models", run.name, "summary.json") for run in build.section(section) or []]
     return [files.read_json(path) for path in paths if files.exists(path)]
 
 

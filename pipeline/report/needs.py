@@ -15,7 +15,7 @@ Row = tuple[str, str, str]
 def needs(build: Build) -> dict[str, Any] | None:
     """The budget of a build's ``balance.json``, as rows; None if the recipe names no model."""
     path = build.path("balance.json")
-    if getattr(build.recipe, "balance", None) is None or not files.exists(path):
+    if build.section("balance") is None or not files.exists(path):
         return None
     budget = files.read_json(path)["budget"]
     return laid_out(budget) if budget else None

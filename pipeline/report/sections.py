@@ -117,7 +117,7 @@ def _normalised(sources: Iterable[Mapping[str, Mapping[str, int]]]) -> list[dict
 def duplicates(build: Build) -> dict[str, Any] | None:
     """What near-duplicate removal tells of its clusters: warnings, losses by source, clusters above the cap."""
     found = read_json(build, "work", "minhash.clusters", "report.json")
-    if found is None or getattr(build.recipe, "minhash", None) is None:
+    if found is None or build.section("minhash") is None:
         return None
     sources = [{"source": name, **entry} for name, entry in found["sources"].items()]
     sources.sort(key=lambda entry: (-entry["dropped"] / max(entry["documents"], 1), entry["source"]))
@@ -127,7 +127,7 @@ def duplicates(build: Build) -> dict[str, Any] | None:
 def contamination(build: Build) -> list[dict[str, Any]] | None:
     """Of each evaluation set its items, those that documents hold, and those that could not be judged."""
     found = read_json(build, "decontamination.json")
-    if found is None or getattr(build.recipe, "decontaminate", None) is None:
+    if found is None or build.section("decontaminate") is None:
         return None
     return [
         {
@@ -283,7 +283,7 @@ def tokenizers(build: Build) -> dict[str, Any] | None:
     report = read_json(build, "tokenizers", "report.json")
     if not report or not report["rows"]:
         return None
-    configs = {config.name: config for config in getattr(build.recipe, "tokenizers", [])}
+    configs = {config.name: config for config in build.section("tokenizers") or []}
     rows = report["rows"]
     whole = [
         {**row, "config": configs.get(row["tokenizer"])}

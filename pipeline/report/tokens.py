@@ -46,7 +46,7 @@ def by_domain(build: Build) -> dict[str, Any] | None:
     now = {domain: (entry["documents"], entry["bytes"]) for domain, entry in corpus.items()}
     if now != {domain: (entry["documents"], entry["bytes"]) for domain, entry in domains.items()}:
         return None  # packed from an earlier corpus; the pack step has yet to run again
-    balance, path = getattr(build.recipe, "balance", None), build.path("balance.json")
+    balance, path = build.section("balance"), build.path("balance.json")
     plan = files.read_json(path)["domains"] if balance is not None and files.exists(path) else {}
     rows = [_row(domain, entry, plan.get(domain)) for domain, entry in domains.items()]
     rows.sort(key=lambda row: (-row["tokens"], row["domain"]))
@@ -76,7 +76,7 @@ def cells(found: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _packed(build: Build) -> tuple[str, dict[str, dict[str, int]]] | None:
     """The first tokenizer that has packed both splits, and what each domain came to in them."""
-    for tokenizer in getattr(build.recipe, "tokenizers", []):
+    for tokenizer in build.section("tokenizers") or []:
         paths = [build.path("tokens", tokenizer.name, split, "manifest.json") for split in ("train", "heldout")]
         if all(map(files.exists, paths)):
             parts = [files.read_json(path)["domains"] for path in paths]

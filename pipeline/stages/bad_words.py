@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline.build.stage import Batch, Measured, Stage
+from pipeline import MillError
+from pipeline.build.stage import Batch, Measured, Recipe, Stage
 from pipeline.store import model_files, recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import phrases
@@ -121,4 +122,20 @@ def _models(config: Config) -> dict[str, str]:
     return config.lists
 
 
-STAGE = Stage("bad_words", "Bad words", Config, VERSION, SIGNALS, rules, measure, _models)
+def _check(config: Config, recipe: Recipe) -> None:
+    if recipe.section("language") is None and set(config.lists) != {ALL}:
+        raise MillError("`bad_words` has lists by language: add a `language` section, or give one list, for '*'")
+
+
+STAGE = Stage(
+    name="bad_words",
+    title="Bad words",
+    about="drop documents with words of a list (C4)",
+    config=Config,
+    check=_check,
+    version=VERSION,
+    signals=SIGNALS,
+    rules=rules,
+    measure=measure,
+    models=_models,
+)

@@ -202,6 +202,7 @@ def _measured(config: Config) -> list[str]:
 STAGE = Stage(
     name="language",
     title="Language ID",
+    about="identify languages with fastText, and drop documents in others",
     config=Config,
     version=VERSION,
     signals=SIGNALS,

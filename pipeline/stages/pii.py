@@ -79,4 +79,14 @@ def _offsets(text: np.ndarray, batch: Batch) -> np.ndarray:
 _SIZES = np.array([len(PLACEHOLDERS[kind]) for kind in pii.KINDS])
 _PADDED = np.array([list(PLACEHOLDERS[kind].ljust(_SIZES.max() + 3).encode()) for kind in pii.KINDS], np.uint8)
 
-STAGE = Stage("pii", "Personal data", Config, VERSION, SIGNALS, rules, measure, planted="personal data")
+STAGE = Stage(
+    name="pii",
+    title="Personal data",
+    about="replace personal data: e-mail and IP addresses, phone numbers, IBANs, card numbers",
+    config=Config,
+    version=VERSION,
+    signals=SIGNALS,
+    rules=rules,
+    measure=measure,
+    planted="personal data",
+)

@@ -93,4 +93,15 @@ def _measured(config: Config) -> list[str]:
     return [rule.signal for rule in rules(config)]
 
 
-STAGE = Stage("urls", "URL rules", Config, VERSION, SIGNALS, rules, measure, _models, _measured)
+STAGE = Stage(
+    name="urls",
+    title="URL rules",
+    about="drop documents by their address: lists of domains, banned words",
+    config=Config,
+    version=VERSION,
+    signals=SIGNALS,
+    rules=rules,
+    measure=measure,
+    models=_models,
+    measured=_measured,
+)

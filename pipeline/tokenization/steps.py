@@ -203,7 +203,7 @@ def _manifest_of(build: Build, name: str) -> dict:
 def _report(build: Build, _item: str) -> Outcome:
     path = build.path("tokenizers", "report.json")
     trained = {name: _manifest_of(build, name)["sha256"] for name in _names(build)}
-    published = getattr(build.recipe, "references", [])
+    published = build.section("references") or []
     digests = {entry.name: [files.file_digest(f) for f in references.files_of(entry.path)] for entry in published}
     inputs = [_shard_fingerprint(build, shard) for shard in corpus_shards(build)]
     made_by = files.fingerprint(

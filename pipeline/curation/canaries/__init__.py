@@ -67,7 +67,7 @@ def steps() -> list[Step]:
 
 def recall(build: Build) -> dict[str, Any] | None:
     """What ``canaries.json`` says, without its fingerprint; None if the recipe plants none."""
-    if not getattr(build.recipe, "canaries", None) or not files.exists(build.path("canaries.json")):
+    if not build.section("canaries") or not files.exists(build.path("canaries.json")):
         return None
     return {
         name: value for name, value in files.read_json(build.path("canaries.json")).items() if name != "fingerprint"
@@ -118,7 +118,7 @@ def _room(build: Build) -> Build:
         "passages",
         "substring",
     ):  # which one of two survives is no matter here, and signals may be missing
-        if (section := getattr(build.recipe, name)) is not None:
+        if (section := build.section(name)) is not None:
             changes[name] = section.model_copy(update={"keep": "longest"})
     fields = type(build.recipe).model_fields
     recipe = build.recipe.model_copy(update={name: value for name, value in changes.items() if name in fields})
@@ -145,7 +145,7 @@ def _canaries(build: Build, config: Config) -> list[Canary]:
         elif name == "minhash" and recipe.minhash:
             makers[name] = ((plants.near, rng, recipe.minhash.ngram, recipe.minhash.threshold) for rng in rngs)
         elif name in ("passages", "substring"):
-            makers[name] = ((plants.repeated, rng, name, getattr(recipe, name)) for rng in rngs)
+            makers[name] = ((plants.repeated, rng, name, build.section(name)) for rng in rngs)
         elif name == "decontaminate":
             items = _items(build, config.documents)
             makers[name] = ((plants.evaluation, rng, *item) for rng, item in zip(rngs, items, strict=False))

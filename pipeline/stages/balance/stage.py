@@ -232,7 +232,7 @@ def _measure_sizes(build: Build, shard: str) -> Outcome:
 
 
 def _config(build: Build) -> Config:
-    config = build.recipe.balance
+    config = build.section("balance")
     assert config is not None
     return config
 
@@ -381,7 +381,7 @@ def what_if(
 
     Raises NoBudget if the build has not balanced its domains yet, or no model is named.
     """
-    config, path = build.recipe.balance, build.path("balance.json")
+    config, path = build.section("balance"), build.path("balance.json")
     if config is None or not files.exists(path):
         raise NoBudget(f"{path}: not there. Give the recipe a `balance` section ({{}} will do) and run `mill curate`")
     size = parameters or (config.budget and config.budget.parameters)
@@ -432,4 +432,10 @@ def _position(build: Build, ids: pa.StringArray) -> np.ndarray:
     return unit_interval(document_hash(ids, build.recipe.seed))
 
 
-STAGE = Stage("balance", "Domain balancing", Config, steps=steps)
+STAGE = Stage(
+    name="balance",
+    title="Domain balancing",
+    about="set how many tokens each domain gives, and how often documents are read",
+    config=Config,
+    steps=steps,
+)

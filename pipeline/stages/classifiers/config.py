@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import ByteSize, Field, model_validator
 
+from pipeline import MillError
+from pipeline.build.stage import Recipe
 from pipeline.sources import Source
 from pipeline.store import recipe_file
 from pipeline.text.excerpts import SMALLEST
@@ -76,3 +78,9 @@ class Classifier(recipe_file.Config):
         if self.train is not None and self.label is not None:
             raise ValueError("`label` is for a `model` of your own; what is trained here has positive and negative")
         return self
+
+
+def require_language(field: str, bound: Bound, recipe: Recipe) -> None:
+    """Raise MillError where ``bound`` is given by language and the recipe identifies none."""
+    if isinstance(bound, dict) and recipe.section("language") is None:
+        raise MillError(f"`{field}` is given by language: add a `language` section, or give one number")

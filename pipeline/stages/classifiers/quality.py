@@ -15,7 +15,7 @@ from pydantic import Field
 from pipeline.build.build import Step, measure_step
 from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.stages.classifiers import steps as labelled
-from pipeline.stages.classifiers.config import Bound, Classifier
+from pipeline.stages.classifiers.config import Bound, Classifier, require_language
 from pipeline.store.ledger import Rule
 
 VERSION = 1
@@ -52,7 +52,9 @@ def measure(config: Config, batch: Batch) -> Measured:
 STAGE = Stage(
     name="quality",
     title="Quality",
+    about="drop documents that a classifier finds of low quality (GPT-3, DCLM)",
     config=Config,
+    check=lambda config, recipe: require_language("quality.minimum", config.minimum, recipe),
     version=VERSION,
     signals=SIGNALS,
     rules=rules,

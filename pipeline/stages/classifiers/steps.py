@@ -66,7 +66,7 @@ def _path(build: Build, name: str) -> str:
 
 
 def _training(build: Build, stage: str) -> Training | None:
-    return getattr(build.recipe, stage).train
+    return build.section(stage).train
 
 
 def _items(stage: str, build: Build) -> list[str]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from pipeline.build.build import Step, measure_step
 from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.stages.classifiers import steps as labelled
-from pipeline.stages.classifiers.config import Bound, Classifier
+from pipeline.stages.classifiers.config import Bound, Classifier, require_language
 from pipeline.store.ledger import Rule
 
 VERSION = 1
@@ -51,7 +51,9 @@ def measure(config: Config, batch: Batch) -> Measured:
 STAGE = Stage(
     name="toxicity",
     title="Toxicity",
+    about="drop documents that a classifier finds toxic",
     config=Config,
+    check=lambda config, recipe: require_language("toxicity.maximum", config.maximum, recipe),
     version=VERSION,
     signals=SIGNALS,
     rules=rules,

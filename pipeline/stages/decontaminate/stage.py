@@ -95,7 +95,7 @@ def steps() -> list[Step]:
 
 
 def _config(build: Build) -> Config:
-    return build.recipe.decontaminate  # type: ignore[return-value]
+    return build.section("decontaminate")
 
 
 def _path(build: Build, step: str, item: str) -> str:
@@ -369,4 +369,11 @@ def _report(build: Build, item: str) -> Outcome:
     return Outcome(len(every))
 
 
-STAGE = Stage(NAME, "Decontamination", Config, steps=steps, planted="evaluation items")
+STAGE = Stage(
+    name=NAME,
+    title="Decontamination",
+    about="drop or cut documents that hold items of evaluation sets",
+    config=Config,
+    steps=steps,
+    planted="evaluation items",
+)

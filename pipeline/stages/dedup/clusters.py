@@ -53,7 +53,7 @@ def report_path(build: Build) -> str:
 
 def cluster(build: Build, _item: str) -> Outcome:
     """Write the findings in parts and, last, ``report.json`` that names them."""
-    config = build.recipe.minhash
+    config = build.section("minhash")
     assert config is not None
     edge_paths = verify.edge_paths(build)
     made_by = files.fingerprint(

@@ -28,9 +28,9 @@ class WrongIndex(MillError):
 def settings(build: Build) -> dict[str, Any]:
     """What a build must have in common with the indexes that it uses."""
     found: dict[str, Any] = {"version": VERSION, "unicode": folding.UNICODE_VERSION, "exact": None, "minhash": None}
-    if (config := build.recipe.exact) is not None:
+    if (config := build.section("exact")) is not None:
         found["exact"] = config.model_dump(mode="json")
-    if (config := build.recipe.minhash) is not None:
+    if (config := build.section("minhash")) is not None:
         found["minhash"] = config.model_dump(mode="json", include={"ngram", "bands", "rows", "seed", "keep"})
     return found
 
@@ -38,7 +38,7 @@ def settings(build: Build) -> dict[str, Any]:
 def indexes(build: Build) -> dict[str, dict[str, Any]]:
     """The manifest of each index in ``against``, by its folder. Raises WrongIndex."""
     found, own = {}, settings(build)
-    for folder in getattr(build.recipe, "against", None) or ():
+    for folder in build.section("against") or ():
         path = files.join(folder, "manifest.json")
         if not files.exists(path):
             raise WrongIndex(f"against: {folder} is not a finished index (no manifest.json); finish it or leave it out")
@@ -79,7 +79,7 @@ def partitions(build: Build) -> list[str]:
 def dropped_as_copies(build: Build) -> np.ndarray:
     """int64, ascending: the global row numbers of those documents of earlier builds that are exact duplicates."""
     end, found = shards_before(build) * row_numbers.SHARD, [np.empty(0, np.int64)]
-    if end and build.recipe.exact is not None:
+    if end and build.section("exact") is not None:
         for path in exact_findings(build):
             table = shards.read_table(path)
             table = table.slice(0, int(np.searchsorted(row_numbers.array(table, "row"), end)))

@@ -94,7 +94,7 @@ def _fold(data, start, end, table, out):
 
 
 def _hash_shard(build: Build, shard: str) -> Outcome:
-    config: Config = build.recipe.exact  # type: ignore[assignment]
+    config: Config = build.section("exact")
     made_by = files.fingerprint(
         "exact.hashes", VERSION, config, folding.UNICODE_VERSION, build.view_fingerprint(shard, "exact")
     )
@@ -173,4 +173,11 @@ def _judge_shard(build: Build, shard: str) -> Outcome:
     return write_verdicts(build, "exact", shard, findings, "exact_duplicate", threshold=1.0, size="copies")
 
 
-STAGE = Stage("exact", "Exact duplicates", Config, steps=steps, planted="exact duplicates")
+STAGE = Stage(
+    name="exact",
+    title="Exact duplicates",
+    about="drop documents with the same text as another",
+    config=Config,
+    steps=steps,
+    planted="exact duplicates",
+)

@@ -41,7 +41,7 @@ def steps() -> list[Step]:
 
 
 def _stages(build: Build) -> list[str]:
-    return [stage for stage in _TABLES if getattr(build.recipe, stage) is not None]
+    return [stage for stage in _TABLES if build.section(stage) is not None]
 
 
 def _write_shard(build: Build, shard: str) -> Outcome:

@@ -21,7 +21,7 @@ VERSION = 1
 
 def items(build: Build) -> list[str]:
     """One a band and partition: ``band-03.00000-of-00001``."""
-    bands, partitions = range(build.recipe.minhash.bands), earlier_builds.partitions(build)  # type: ignore[union-attr]
+    bands, partitions = range(build.section("minhash").bands), earlier_builds.partitions(build)
     return [f"band-{band:02d}.{partition}" for band in bands for partition in partitions]
 
 

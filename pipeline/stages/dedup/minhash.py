@@ -159,7 +159,7 @@ def _sign_shard(build: Build, shard: str) -> Outcome:
     """Of each document that has words: row, source, the hash of its id, its bag, and its keys in ascending
     order by band.
     """
-    config: Config = build.recipe.minhash  # type: ignore[assignment]
+    config: Config = build.section("minhash")
     drawn = [config.ngram, config.bands, config.rows, config.seed, folding.UNICODE_VERSION]
     made_by = files.fingerprint("minhash.signatures", VERSION, drawn, build.view_fingerprint(shard, "minhash"))
     path = signatures_path(build, shard)
@@ -194,9 +194,16 @@ def _judge_shard(build: Build, shard: str) -> Outcome:
 
     It is below the threshold where only a chain of similar documents joins the two.
     """
-    config: Config = build.recipe.minhash  # type: ignore[assignment]
+    config: Config = build.section("minhash")
     findings = clusters.findings(build)
     return write_verdicts(build, "minhash", shard, findings, "near_duplicate", config.threshold, "cluster_size")
 
 
-STAGE = Stage("minhash", "Near-duplicates", Config, steps=steps, planted="near duplicates")
+STAGE = Stage(
+    name="minhash",
+    title="Near-duplicates",
+    about="drop near-duplicates, found by MinHash and verified by exact Jaccard similarity",
+    config=Config,
+    steps=steps,
+    planted="near duplicates",
+)

@@ -31,4 +31,11 @@ def steps() -> list[Step]:
     return repeats.steps("passages", "Repeated passages")
 
 
-STAGE = Stage("passages", "Repeated passages", Config, steps=steps, planted="repeated passages")
+STAGE = Stage(
+    name="passages",
+    title="Repeated passages",
+    about="cut repeated lines, paragraphs or sentences",
+    config=Config,
+    steps=steps,
+    planted="repeated passages",
+)

@@ -76,7 +76,7 @@ def steps(stage: str, title: str) -> list[Step]:
 
 
 def _config(build: Build, stage: str) -> Repeats:
-    return getattr(build.recipe, stage)
+    return build.section(stage)
 
 
 def _partitions(build: Build) -> list[str]:

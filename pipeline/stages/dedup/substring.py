@@ -36,4 +36,11 @@ def steps() -> list[Step]:
     return repeats.steps("substring", "Duplicate substrings")
 
 
-STAGE = Stage("substring", "Duplicate substrings", Config, steps=steps, planted="repeated substrings")
+STAGE = Stage(
+    name="substring",
+    title="Duplicate substrings",
+    about="cut repeated runs of tokens (Lee 2022)",
+    config=Config,
+    steps=steps,
+    planted="repeated substrings",
+)

@@ -95,7 +95,7 @@ def write_sets(build: Build, shard: str) -> Outcome:
     """Of each candidate in ``shard``: ``row`` (in the shard), ``shingles`` and what the keep policy asks
     about it.
     """
-    config = build.recipe.minhash
+    config = build.section("minhash")
     assert config is not None
     number = earlier_builds.number(build, shard)
     tables = (shards.read_table(build.path("work", "minhash.candidates", item)) for item in lsh.items(build))
@@ -118,7 +118,7 @@ def write_sets(build: Build, shard: str) -> Outcome:
 
 def describe(build: Build, shard: str, row: np.ndarray) -> pa.Table:
     """What verification and the keep policy need of the documents ``row`` (int64, ascending) of ``shard``."""
-    config = build.recipe.minhash
+    config = build.section("minhash")
     assert config is not None
     view = build.view(shard, before="minhash")
     entry = pa.array(np.searchsorted(view.rows, row))
@@ -135,7 +135,7 @@ def describe(build: Build, shard: str, row: np.ndarray) -> pa.Table:
 
 def find_edges(build: Build, item: str) -> Outcome:
     """The verified pairs of one band and partition: global row numbers, int64 ``a`` and ``b``."""
-    config = build.recipe.minhash
+    config = build.section("minhash")
     assert config is not None
     source = build.path("work", "minhash.candidates", item)
     made_by = files.fingerprint(

@@ -37,7 +37,7 @@ from pydantic import (
 )
 
 from pipeline import MillError
-from pipeline.build.stage import Batch, Measured, Stage
+from pipeline.build.stage import Batch, Measured, Recipe, Stage
 from pipeline.stages.heuristics import limits
 from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
@@ -603,10 +603,18 @@ SIGNALS: dict[str, pa.DataType] = {
     "removed_word_fraction": pa.float64(),
 }
 
+
+def _check(config: Config, recipe: Recipe) -> None:
+    if recipe.section("language") is None and (field := by_language(config)):
+        raise MillError(f"`heuristics.{field}` is given by language: add a `language` section")
+
+
 STAGE = Stage(
     name="heuristics",
     title="Heuristic filters",
+    about="drop documents by the rules of Gopher, C4, FineWeb or RefinedWeb",
     config=Config,
+    check=_check,
     version=VERSION,
     signals=SIGNALS,
     rules=rules,

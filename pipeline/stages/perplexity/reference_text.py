@@ -71,7 +71,7 @@ def halves(texts: pa.StringArray, seed: int) -> np.ndarray:
 
 
 def _config(build: Build) -> Config:
-    config = build.recipe.perplexity
+    config = build.section("perplexity")
     assert config is not None
     return config
 

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step, View
-from pipeline.build.stage import Stage
+from pipeline.build.stage import Recipe, Stage
 from pipeline.stages.perplexity import reference_text as reference
 from pipeline.stages.perplexity import scoring, train_model
 from pipeline.stages.perplexity.quantiles import order_statistics
@@ -155,7 +156,7 @@ def steps() -> list[Step]:
 
 
 def _config(build: Build) -> Config:
-    config = build.recipe.perplexity
+    config = build.section("perplexity")
     assert config is not None
     return config
 
@@ -296,4 +297,17 @@ def _buckets(perplexity: pa.Array, languages: pa.Array, cutoffs: dict[str, dict]
     return pa.DictionaryArray.from_arrays(pa.array(found, mask=np.isnan(values)), pa.array(BUCKETS))
 
 
-STAGE = Stage("perplexity", "Perplexity", Config, signals=SIGNALS, steps=steps)
+def _check(_config: Config, recipe: Recipe) -> None:
+    if recipe.section("language") is None:
+        raise MillError("`perplexity` scores each document with its language's model: add a `language` section")
+
+
+STAGE = Stage(
+    name="perplexity",
+    title="Perplexity",
+    about="drop documents that a language model finds too predictable or too surprising (CCNet)",
+    config=Config,
+    check=_check,
+    signals=SIGNALS,
+    steps=steps,
+)

@@ -94,4 +94,14 @@ def measure(config: Config, batch: Batch) -> Measured:
     return Measured(signals)
 
 
-STAGE = Stage("rules", "Own rules", Config, VERSION, {}, rules, measure, of_signals=True)
+STAGE = Stage(
+    name="rules",
+    title="Own rules",
+    about="drop documents by your own conditions on signals",
+    config=Config,
+    check=lambda config, recipe: check(config, recipe.signals_before("rules")),
+    version=VERSION,
+    rules=rules,
+    measure=measure,
+    of_signals=True,
+)
