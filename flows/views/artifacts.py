@@ -12,6 +12,7 @@ from typing import Any
 from flows.execution import tracking
 from pipeline.build.build import Build
 from pipeline.report import canaries, charts, models, needs, sections, studies, tokens
+from pipeline.stages import titles
 from pipeline.store import files
 from pipeline.text import formats
 
@@ -140,7 +141,7 @@ def rule_rows(account: Mapping[str, Any]) -> Table:
     """One row a rule, the one that dropped most first."""
     return [
         {
-            "rule": formats.rule(row["rule"]),
+            "rule": titles.rule(row["rule"]),
             "stage": row["title"],
             "documents dropped": formats.count(row["documents"]),
             "bytes dropped": formats.size(row["bytes"]),

@@ -17,6 +17,7 @@ from pipeline.questions.sample import Sampled
 from pipeline.questions.whatif import Answer
 from pipeline.questions.why import Check, Explanation, Forgotten, Passage
 from pipeline.report.samples import excerpt
+from pipeline.stages import titles
 from pipeline.text import formats
 
 _STATES = {"completed": "green", "failed": "red", "killed": "red", "running": "yellow"}
@@ -89,10 +90,10 @@ def explanation_view(explanation: Explanation) -> RenderableType:
         if passage.cuts:
             cut = Text("\n⋯\n").join(Text(excerpt(piece)) for piece in passage.cuts[:5])
             parts.append(
-                text_panel(f"{formats.title(passage.stage)} cut {formats.several(len(passage.cuts), 'piece')}", cut)
+                text_panel(f"{titles.title(passage.stage)} cut {formats.several(len(passage.cuts), 'piece')}", cut)
             )
     if explanation.missing:
-        parts.append(Text(f"stages still to run: {', '.join(map(formats.title, explanation.missing))}", "yellow"))
+        parts.append(Text(f"stages still to run: {', '.join(map(titles.title, explanation.missing))}", "yellow"))
     if explanation.survivor:
         parts.append(
             text_panel(f"kept in its place: {explanation.survivor.id}", Text(excerpt(explanation.survivor.text)))
@@ -109,8 +110,8 @@ def forgotten_view(found: Forgotten) -> RenderableType:
     if not found.carried_out:
         parts.append(Text("marked for removal; run `mill build` to apply", "yellow"))
     for heir in found.heirs:
-        now = "is now kept" if heir.dropped_by is None else f"is now dropped by {formats.rule(heir.dropped_by)}"
-        parts.append(Text(f"{heir.id}, previously dropped as its duplicate in {formats.title(heir.stage)}, {now}"))
+        now = "is now kept" if heir.dropped_by is None else f"is now dropped by {titles.rule(heir.dropped_by)}"
+        parts.append(Text(f"{heir.id}, previously dropped as its duplicate in {titles.title(heir.stage)}, {now}"))
     return Group(*parts)
 
 
@@ -119,7 +120,7 @@ def _verdict(explanation: Explanation) -> Text:
         kept = explanation.corpus_text is not None
         return Text("in the corpus" if kept else "not dropped so far", "bold green")
     last = explanation.passages[-1]
-    told = f"dropped by {explanation.dropped_by} in {formats.title(last.stage)}"
+    told = f"dropped by {explanation.dropped_by} in {titles.title(last.stage)}"
     if last.value is not None and last.threshold is not None:
         value, threshold = formats.apart(last.value, last.threshold)
         told += f": value {value}, threshold {threshold}"
@@ -130,7 +131,7 @@ def _passages_table(passages: Sequence[Passage]) -> Columns:
     """The signals of each stage with the rules on them; a signal without a rule stands with its value alone."""
     table = Columns("Signal", "Value|", "Rule", "Threshold|", "Margin|", "")
     for passage in passages:
-        table.add_row(Text(formats.title(passage.stage), "bold"))
+        table.add_row(Text(titles.title(passage.stage), "bold"))
         for check in passage.checks:
             table.add_row(_signal(check.signal), *_check_cells(check, passage.dropped_by))
         judged = {check.signal for check in passage.checks}
@@ -149,7 +150,7 @@ def _verdict_cells(passage: Passage, rule: str) -> tuple[RenderableType, ...]:
     if value is not None and threshold is not None and "duplicate_of" not in passage.signals:
         shown = f"{'≤' if value > threshold else '≥'} {shown}"
         margin = formats.number(-abs(value - threshold))
-    return formats.number(value), Text(formats.rule(rule)), shown, margin, Text("failed", "bold red")
+    return formats.number(value), Text(titles.rule(rule)), shown, margin, Text("failed", "bold red")
 
 
 def _signal(name: str) -> Text:
@@ -174,7 +175,7 @@ def _check_cells(check: Check, dropped_by: str | None) -> tuple[RenderableType, 
         state = Text("failed", "bold red" if check.rule == dropped_by else "red")
     return (
         formats.number(check.value),
-        Text(formats.rule(check.rule) + group),
+        Text(titles.rule(check.rule) + group),
         "–" if check.threshold is None else f"{bound} {formats.number(check.threshold)}",
         formats.number(check.margin),
         state,
@@ -236,7 +237,7 @@ def _rules_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Columns
     ]
     for stage, rule in dict.fromkeys([*dropped[1], *dropped[0]]):
         now, then = (side.get((stage, rule), 0) for side in dropped)
-        name = formats.rule_of_stage(stage, rule)
+        name = titles.rule_of_stage(stage, rule)
         table.add_row(Text(name), formats.count(now), formats.count(then), _change(now, then))
     return table
 
@@ -267,12 +268,12 @@ def overlap_view(found: Overlap) -> RenderableType:
     for entry in found.rules:
         if entry.documents:
             counts = (entry.documents, entry.dropped, entry.alone)
-            rules.add_row(Text(formats.rule_of_stage(entry.stage, entry.rule)), *map(formats.count, counts))
+            rules.add_row(Text(titles.rule_of_stage(entry.stage, entry.rule)), *map(formats.count, counts))
     pairs = Columns("Rule", "and rule", "Documents|", "Jaccard|")
     for pair in found.pairs:
-        names = (Text(formats.rule(name)) for name in pair.rules)
+        names = (Text(titles.rule(name)) for name in pair.rules)
         pairs.add_row(*names, formats.count(pair.both), f"{pair.jaccard:.2f}")
-    idle = [formats.rule(entry.rule) for entry in found.rules if not entry.documents]
+    idle = [titles.rule(entry.rule) for entry in found.rules if not entry.documents]
     parts: list[RenderableType] = [Padding(rules, (0, 0, 1, 0)), Padding(pairs, (0, 0, 1, 0))]
     if idle:
         parts.append(Text(f"no document fails: {', '.join(idle)}", "dim"))
@@ -289,8 +290,8 @@ def diff_view(found: Sequence[Difference]) -> RenderableType:
         table.add_row(
             formats.count(entry.documents),
             Text(entry.state, colours[entry.state]),
-            Text(formats.title(entry.stage)),
-            Text(formats.rule(entry.rule) if entry.rule else "–"),
+            Text(titles.title(entry.stage)),
+            Text(titles.rule(entry.rule) if entry.rule else "–"),
             Text(entry.cause),
             Text("\n".join(entry.examples)),
         )

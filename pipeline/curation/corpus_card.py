@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.build.build import Build, Outcome, Step
+from pipeline.stages import titles
 from pipeline.store import files
 from pipeline.text import formats
 
@@ -113,12 +114,12 @@ def card(name: str, sources: dict[str, Any], funnel: dict[str, Any]) -> str:
         rows = ((key, entry["documents"], entry["bytes"]) for key, entry in largest)
         parts += ["## Languages", _table(("language", "documents", "bytes"), rows)]
     dropped = [
-        (formats.title(stage["stage"]), formats.rule(rule), entry["documents"], entry["bytes"])
+        (titles.title(stage["stage"]), titles.rule(rule), entry["documents"], entry["bytes"])
         for stage in stages
         for rule, entry in stage["dropped"].items()
     ]
     dropped += [
-        (formats.title(stage["stage"]), "cut from texts", stage["cut"]["documents"], stage["cut"]["bytes"])
+        (titles.title(stage["stage"]), "cut from texts", stage["cut"]["documents"], stage["cut"]["bytes"])
         for stage in stages
         if stage["cut"]["documents"]
     ]

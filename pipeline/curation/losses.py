@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from pipeline.build.build import Build
 from pipeline.stages import language
 from pipeline.stages.heuristics import stage as heuristics
-from pipeline.text.formats import count, several, share, title
+from pipeline.stages.titles import title
+from pipeline.text.formats import count, several, share
 
 #: A group of fewer documents is too small to judge a rule by, unless it is a whole source.
 FEWEST = 20

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pipeline.build.build import Build, Step
 from pipeline.report import canaries, charts, collect, models, needs, sections, studies, tokens
-from pipeline.stages import registry
+from pipeline.stages import registry, titles
 from pipeline.store import files
 from pipeline.text import formats
 
@@ -70,8 +70,8 @@ def _page(**values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    writers = ("count", "several", "short", "size", "share", "number", "power", "rule", "apart")
-    environment.filters |= {name: getattr(formats, name) for name in writers}
+    writers = ("count", "several", "short", "size", "share", "number", "power", "apart")
+    environment.filters |= {name: getattr(formats, name) for name in writers} | {"rule": titles.rule}
     environment.globals["meter"] = charts.meter
     style = environment.get_template("style.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.build.build import Build
 from pipeline.curation.canaries import PLANTED, recall
-from pipeline.text.formats import count, share, title
+from pipeline.stages.titles import title
+from pipeline.text.formats import count, share
 
 
 def canaries(build: Build) -> dict[str, Any] | None:

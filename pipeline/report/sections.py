@@ -16,6 +16,7 @@ from pipeline.build.build import Build
 from pipeline.curation import repair
 from pipeline.report import charts, collect, histograms, samples
 from pipeline.sources.quarantine import unread_words
+from pipeline.stages import titles
 from pipeline.store import files, ledger, shards
 from pipeline.text import formats
 
@@ -38,9 +39,9 @@ def funnel(build: Build) -> dict[str, Any] | None:
     rows = []
     for before, stage in zip([first, *stages], stages, strict=False):
         gone = {unit: before[unit] - stage[unit] for unit in ("documents", "bytes")}
-        rows.append({**stage, "title": formats.title(stage["stage"]), "gone": gone})
+        rows.append({**stage, "title": titles.title(stage["stage"]), "gone": gone})
     rules = [
-        {"stage": stage["stage"], "title": formats.title(stage["stage"]), "rule": name, **entry}
+        {"stage": stage["stage"], "title": titles.title(stage["stage"]), "rule": name, **entry}
         for stage in stages
         for name, entry in stage["dropped"].items()
     ]
@@ -196,7 +197,7 @@ def signals(build: Build, rules: Mapping[str, list[ledger.Rule]]) -> list[dict[s
         by_stage[histogram.stage].append(histogram)
     return [
         {
-            "title": formats.title(stage),
+            "title": titles.title(stage),
             "signals": [_signal(entry) for entry in entries if entry.varies],
             "constant": [formats.words(entry.signal) for entry in entries if not entry.varies],
         }
@@ -236,7 +237,7 @@ def dropped(build: Build) -> list[dict[str, Any]] | None:
         ]
         by_stage[entry.stage].append({"rule": entry.rule, "documents": entry.documents, "cards": cards})
     order = [stage for stage in build.stages if stage in by_stage]
-    return [{"title": formats.title(stage), "rules": by_stage[stage]} for stage in order]
+    return [{"title": titles.title(stage), "rules": by_stage[stage]} for stage in order]
 
 
 def _is_collected(build: Build) -> bool:
@@ -274,7 +275,7 @@ def _quarantined(build: Build, source: str, reason: str) -> Iterator[dict[str, A
 def classifiers(build: Build) -> list[dict[str, Any]] | None:
     """How each classifier that the build trained does on the texts that were held out for it."""
     notes = {name: read_json(build, "models", "classifiers", f"{name}.json") for name in build.stages}
-    found = [{"title": formats.title(name), "texts": note["texts"], **note} for name, note in notes.items() if note]
+    found = [{"title": titles.title(name), "texts": note["texts"], **note} for name, note in notes.items() if note]
     return found or None
 
 

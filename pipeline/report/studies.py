@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from pipeline.build.build import Build
 from pipeline.report import charts
+from pipeline.stages.titles import title
 from pipeline.store import files
-from pipeline.text.formats import number, power, short, title
+from pipeline.text.formats import number, power, short
 
 _CONVENTIONS = {
     "total": "all parameters",

@@ -1,58 +1,17 @@
-"""How numbers, sizes and names are written for people: in the report, in artifacts and in the terminal."""
+"""How numbers and sizes are written for people: in the report, in artifacts and in the terminal."""
 
 from __future__ import annotations
 
 import math
 
-TITLES = {
-    "ingest": "Ingest",
-    "urls": "URL rules",
-    "language": "Language ID",
-    "heuristics": "Heuristic filters",
-    "perplexity": "Perplexity",
-    "bad_words": "Bad words",
-    "toxicity": "Toxicity",
-    "quality": "Quality",
-    "pii": "Personal data",
-    "rules": "Own rules",
-    "exact": "Exact duplicates",
-    "minhash": "Near-duplicates",
-    "passages": "Repeated passages",
-    "substring": "Duplicate substrings",
-    "decontaminate": "Decontamination",
-    "balance": "Domain balancing",
-    "corpus": "Curated corpus",
-}
-#: Stages whose rules are named without their subject, as in "too high".
-_SUBJECTS = ("language", "perplexity", "toxicity", "quality", "bad_words")
 _STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def title(stage: str) -> str:
-    """The name of a stage for people."""
-    return TITLES.get(stage, words(stage).capitalize())
-
-
 def words(name: str) -> str:
     """``duplicate_line_fraction`` as words."""
     return name.replace("_", " ")
-
-
-def rule(name: str) -> str:
-    """The name of a rule without its stage: ``heuristics.gopher.mean_word_length`` is ``gopher: mean word length``."""
-    parts = name.split(".")
-    if parts[0] in _SUBJECTS and len(parts) == 2:
-        return f"{words(parts[0])} {words(parts[1])}"
-    if parts[0] in TITLES and len(parts) > 1:
-        parts = parts[1:]
-    return ": ".join(words(part) for part in parts)
-
-
-def rule_of_stage(stage: str, name: str) -> str:
-    """A rule with the title of its stage, and nothing twice: ``Perplexity: too high``."""
-    return f"{title(stage)}: {rule(name).removeprefix(f'{words(stage)} ')}"
 
 
 def count(value: float) -> str:

@@ -12,10 +12,8 @@ from pipeline.build.build import Build
 from pipeline.curation import write_corpus
 from pipeline.curation.write_corpus import NothingLeft
 from pipeline.report import sections
-from pipeline.stages import language
-from pipeline.stages.registry import NAMES
+from pipeline.stages import language, registry, titles
 from pipeline.store import files
-from pipeline.text import formats
 from tests.helpers import small_build
 from tests.helpers.small_build import document
 
@@ -136,6 +134,7 @@ def test_without_a_document_no_rule_is_blamed(tmp_path: Path):
         manifest.work(build, "manifest.json")
 
 
-def test_every_stage_has_a_title_and_no_rule_repeats_it():
-    assert [stage for stage in NAMES if stage not in formats.TITLES] == []
-    assert formats.rule("urls.blocklist") == "blocklist"
+def test_every_stage_has_a_title_and_a_sentence_and_no_rule_repeats_it():
+    assert all(stage.title and stage.about for stage in registry.STAGES)
+    assert titles.title("minhash") == "Near-duplicates"
+    assert titles.rule("urls.blocklist") == "blocklist"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipeline import MillError, report
 from pipeline.build.build import Build
 from pipeline.report import charts, histograms, models, samples
-from pipeline.stages import language
+from pipeline.stages import language, titles
 from pipeline.store import files, ledger, shards
 from pipeline.text import formats
 from pipeline.tokenization.config import TokenizerConfig
@@ -362,8 +362,8 @@ def test_the_report_of_a_build_without_documents_names_the_command_that_is_missi
         (formats.number, float("nan"), "–"),
         (formats.number, float("inf"), "∞"),
         (formats.number, 0.64999, "0.65"),
-        (formats.rule, "language.low_score", "language low score"),
-        (formats.rule, "gopher.word_count", "gopher: word count"),
+        (titles.rule, "language.low_score", "language low score"),
+        (titles.rule, "gopher.word_count", "gopher: word count"),
     ],
 )
 def test_numbers_are_written_for_people(write, value, text):
@@ -460,9 +460,9 @@ def test_a_time_is_in_the_unit_that_suits_it():
 
 
 def test_a_rule_is_named_with_its_subject():
-    assert formats.rule("perplexity.too_high") == "perplexity too high"
-    assert formats.rule("language.not_wanted") == "language not wanted"
-    assert formats.rule("gopher.mean_word_length") == "gopher: mean word length"
+    assert titles.rule("perplexity.too_high") == "perplexity too high"
+    assert titles.rule("language.not_wanted") == "language not wanted"
+    assert titles.rule("gopher.mean_word_length") == "gopher: mean word length"
 
 
 @pytest.mark.parametrize(
@@ -475,4 +475,4 @@ def test_a_rule_is_named_with_its_subject():
     ],
 )
 def test_a_rule_beside_its_stage_says_nothing_twice(stage: str, rule: str, shown: str):
-    assert formats.rule_of_stage(stage, rule) == shown
+    assert titles.rule_of_stage(stage, rule) == shown
