@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -33,13 +33,53 @@ class Outcome:
     reused: bool = False
 
 
+#: What one item of work came to, and the content of each file that it writes, in their order.
+Made: TypeAlias = tuple[Outcome, *tuple[pa.Table | dict[str, Any], ...]]
+
+
+def make(
+    paths: str | Sequence[str],
+    made_by: str,
+    maker: Callable[[], Made],
+    complete: Callable[[dict[str, Any]], bool] = lambda _content: True,
+) -> Outcome:
+    """Have in ``paths`` what ``made_by``, a fingerprint of all that decides their content, stands for.
+
+    If it is there, it is reused. Otherwise ``maker`` is called, and each content takes the place of its file at once,
+    whole: a table, with the fingerprint in its schema, or for a path in .json a dict, with the key ``fingerprint``.
+    Files that are current, as after a run that was cut off between two, stay as they are.
+    ``complete`` says of the content of a current .json whether the files that it names are there, too.
+    In a block of ``files.looking`` NotCurrent is raised instead of the work.
+    """
+    paths = [paths] if isinstance(paths, str) else paths
+    stale = [path for path in paths if not _is_made(path, made_by, complete)]
+    if files.current(not stale):
+        return Outcome(reused=True)
+    outcome, *contents = maker()
+    for path, content in zip(paths, contents, strict=True):
+        if path not in stale:
+            continue
+        if isinstance(content, dict):
+            files.write_json(path, {"fingerprint": made_by, **content})
+        else:
+            shards.write_table(path, content, made_by)
+    return outcome
+
+
+def _is_made(path: str, made_by: str, complete: Callable[[dict[str, Any]], bool]) -> bool:
+    if not path.endswith(".json"):
+        return shards.read_fingerprint(path) == made_by
+    content = files.read_json(path) if files.exists(path) else {}
+    return content.get("fingerprint") == made_by and complete(content)
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a build: ``work(build, item)`` for each of ``items(build)``.
 
     ``items`` is called when the step starts, after all earlier steps. ``work`` is a module-level function (it travels
-    to worker processes by name), atomic and idempotent: it returns at once when its output is current, and asks that of
-    ``files.current``, so that a block of ``files.looking`` finds it out without the work.
+    to worker processes by name), atomic and idempotent: it returns at once when its output is current, as ``make``
+    does; what is skipped in another way asks ``files.current``, so that a block of ``files.looking`` finds it out.
     """
 
     name: str
@@ -227,15 +267,15 @@ def _model_paths(stage: Stage, build: Build) -> dict[str, str]:
 
 def _measure_shard(stage: Stage, build: Build, shard: str) -> Outcome:
     made_by = ledger_fingerprint(stage, build, shard)
-    path = build.ledger_path(stage.name, shard)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    view = build.view(shard, before=stage.name)
-    measured = measure_view(stage, build, view)
-    verdicts = ledger.judge(stage.rules(build.section(stage.name)), {**view.signals, **measured}, len(view.texts))
-    columns = {**measured, **verdicts.columns()}
-    build.write_ledger(stage.name, shard, ledger.spread(view.alive, columns), made_by)
-    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+    def measurements() -> Made:
+        view = build.view(shard, before=stage.name)
+        measured = measure_view(stage, build, view)
+        verdicts = ledger.judge(stage.rules(build.section(stage.name)), {**view.signals, **measured}, len(view.texts))
+        columns = ledger.spread(view.alive, {**measured, **verdicts.columns()})
+        return Outcome(len(view.texts), view.texts.nbytes), pa.table(columns)
+
+    return make(build.ledger_path(stage.name, shard), made_by, measurements)
 
 
 def texts_before(build: Build, shard: str, rows: Sequence[int], stage: str | None) -> pa.StringArray:
