@@ -7,8 +7,9 @@ edges at a time) and no text. Everything after it goes over some millions of doc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome
+from pipeline.build.build import Build, Made, Outcome, make
 from pipeline.stages.dedup import earlier_builds, verify
 from pipeline.stages.dedup.similarity_join import compare, find
 from pipeline.stages.dedup.survivors import survivors_first
@@ -44,7 +45,7 @@ def items(build: Build) -> list[str]:
 def findings(build: Build) -> list[str]:
     """The paths of what was found about duplicates, see ``verdicts``."""
     report = files.read_json(report_path(build))
-    return [build.path("work", "minhash.clusters", name) for name in report["parts"]]
+    return [_part(build, name) for name in report["parts"]]
 
 
 def report_path(build: Build) -> str:
@@ -62,9 +63,14 @@ def cluster(build: Build, _item: str) -> Outcome:
         [config.threshold, config.max_cluster_size, config.max_comparisons, config.source_alarm],
         row_numbers.fingerprints([*edge_paths, *verify.set_paths(build)]),
     )
-    path = report_path(build)
-    if files.current(files.exists(path) and _is_current(build, files.read_json(path), made_by)):
-        return Outcome(reused=True)
+
+    def has_parts(report: dict[str, Any]) -> bool:
+        return all(shards.read_fingerprint(_part(build, name)) == made_by for name in report["parts"])
+
+    return make(report_path(build), made_by, partial(_clusters, build, config, edge_paths, made_by), has_parts)
+
+
+def _clusters(build: Build, config: Config, edge_paths: Sequence[str], made_by: str) -> Made:
     candidates = verify.open_candidates(build)
     tables = [shards.read_table(edges) for edges in edge_paths]
     row = candidates.row
@@ -76,15 +82,12 @@ def cluster(build: Build, _item: str) -> Outcome:
     for members in _chunks(roots):
         parts.append(f"part-{len(parts):05d}")
         found = resolve(candidates, row[members], roots[members], config, tally)
-        shards.write_table(build.path("work", "minhash.clusters", parts[-1]), found, made_by)
-    report = tally.report(_documents_by_source(build), config)
-    files.write_json(path, {"fingerprint": made_by, "parts": parts, **report})
-    return Outcome(documents=tally.documents)
+        shards.write_table(_part(build, parts[-1]), found, made_by)
+    return Outcome(tally.documents), {"parts": parts, **tally.report(_documents_by_source(build), config)}
 
 
-def _is_current(build: Build, report: dict[str, Any], made_by: str) -> bool:
-    parts = [build.path("work", "minhash.clusters", name) for name in report["parts"]]
-    return report["fingerprint"] == made_by and all(shards.is_current(part, made_by) for part in parts)
+def _part(build: Build, name: str) -> str:
+    return build.path("work", "minhash.clusters", name)
 
 
 def components(documents: int, edges: Iterable[tuple[np.ndarray, ...]]) -> np.ndarray:

@@ -7,6 +7,8 @@ its rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ from numba import njit, uint64
 from pydantic import Field
 
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.stage import Stage
 from pipeline.stages.dedup import earlier_builds
 from pipeline.stages.dedup.survivors import KeepOfCluster, facts, survivors_first
@@ -98,12 +100,12 @@ def _hash_shard(build: Build, shard: str) -> Outcome:
     made_by = files.fingerprint(
         "exact.hashes", VERSION, config, folding.UNICODE_VERSION, build.view_fingerprint(shard, "exact")
     )
-    path = hashes_path(build, shard)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    view = build.view(shard, before="exact")
-    shards.write_table(path, hash_view(config, view), made_by)
-    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+    def hashes() -> Made:
+        view = build.view(shard, before="exact")
+        return Outcome(len(view.texts), view.texts.nbytes), hash_view(config, view)
+
+    return make(hashes_path(build, shard), made_by, hashes)
 
 
 def hash_view(config: Config, view: View) -> pa.Table:
@@ -125,9 +127,10 @@ def hashes_path(build: Build, shard: str) -> str:
 def _find_duplicates(build: Build, partition: str) -> Outcome:
     paths = earlier_builds.inputs(build, "exact.hashes")
     made_by = files.fingerprint("exact.duplicates", VERSION, partition, row_numbers.fingerprints(paths))
-    path = build.path("work", "exact.duplicates", partition)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
+    return make(build.path("work", "exact.duplicates", partition), made_by, partial(_duplicates, paths, partition))
+
+
+def _duplicates(paths: Sequence[str], partition: str) -> Made:
     slices = []
     for number, file in enumerate(paths):
         table = shards.read_table(file)
@@ -138,8 +141,7 @@ def _find_duplicates(build: Build, partition: str) -> Outcome:
             table.set_column(0, "row", pa.array(row_numbers.array(table, "row") + number * row_numbers.SHARD))
         )
     table = pa.concat_tables(slices)
-    shards.write_table(path, _findings(table), made_by)
-    return Outcome(documents=len(table))
+    return Outcome(len(table)), _findings(table)
 
 
 def _findings(table: pa.Table) -> pa.Table:

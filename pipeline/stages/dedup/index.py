@@ -12,12 +12,15 @@ arrives, or a document that joins two clusters), ``changes.arrow`` says so: take
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.stages.dedup import clusters, earlier_builds, verify
 from pipeline.stages.dedup.verdicts import FINDINGS
 from pipeline.store import files, shards
@@ -45,28 +48,27 @@ def _stages(build: Build) -> list[str]:
 
 
 def _write_shard(build: Build, shard: str) -> Outcome:
-    worked, documents = False, 0
+    outcomes = [Outcome(reused=True)]
     for stage in _stages(build):
-        ledger = build.ledger_path(stage, shard)
         for name in _TABLES[stage]:
-            source = build.path("work", name, shard)
+            inputs = [build.path("work", name, shard), build.ledger_path(stage, shard)]
             view = build.view_fingerprint(shard, stage)
-            made_by = files.fingerprint("index", VERSION, name, view, row_numbers.fingerprints([source, ledger]))
-            path = build.path("index", name, shard)
-            if shards.is_current(path, made_by):
-                continue
-            worked = True
-            if name == "minhash.shingles":
-                signed = shards.read_table(build.path("work", "minhash.signatures", shard))
-                table = verify.describe(build, shard, row_numbers.array(signed, "row"))
-            else:
-                table = shards.read_table(source)
-            if "id" in table.column_names:
-                dropped = build.ledger(stage, shard)["dropped_by"].take(table["row"])
-                table = table.append_column("kept", dropped.is_null())
-            shards.write_table(path, table, made_by)
-            documents = max(documents, len(table))
-    return Outcome(documents=documents, reused=not worked)
+            made_by = files.fingerprint("index", VERSION, name, view, row_numbers.fingerprints(inputs))
+            table = partial(_table, build, stage, name, shard)
+            outcomes.append(make(build.path("index", name, shard), made_by, table))
+    return Outcome(max(one.documents for one in outcomes), reused=all(one.reused for one in outcomes))
+
+
+def _table(build: Build, stage: str, name: str, shard: str) -> Made:
+    if name == "minhash.shingles":
+        signed = shards.read_table(build.path("work", "minhash.signatures", shard))
+        table = verify.describe(build, shard, row_numbers.array(signed, "row"))
+    else:
+        table = shards.read_table(build.path("work", name, shard))
+    if "id" in table.column_names:
+        dropped = build.ledger(stage, shard)["dropped_by"].take(table["row"])
+        table = table.append_column("kept", dropped.is_null())
+    return Outcome(len(table)), table
 
 
 def _write_manifest(build: Build, item: str) -> Outcome:
@@ -91,13 +93,14 @@ def _write_changes(build: Build, item: str) -> Outcome:
     paths = [path for found in findings.values() for path in found]
     made_by = files.fingerprint("index.changes", VERSION, row_numbers.fingerprints([*before, *used, *paths]))
     path = build.path("index", item)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
+    return make(path, made_by, partial(_all_changes, build, findings, before))
+
+
+def _all_changes(build: Build, findings: dict[str, list[str]], before: Sequence[str]) -> Made:
     known = pa.concat_tables([*(shards.read_table(path) for path in reversed(before)), CHANGES.empty_table()])
     parts = [_changes(build, number, findings, known) for number in range(earlier_builds.shards_before(build))]
     changes = pa.concat_tables([CHANGES.empty_table(), *parts])
-    shards.write_table(path, changes.sort_by("id"), made_by)
-    return Outcome(documents=len(changes))
+    return Outcome(len(changes)), changes.sort_by("id")
 
 
 def _findings(build: Build) -> dict[str, list[str]]:

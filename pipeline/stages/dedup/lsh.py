@@ -6,12 +6,15 @@ the hash space, reads one slice a shard and sorts them in bounded memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 from numba import njit, uint64
 
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome
+from pipeline.build.build import Build, Made, Outcome, make
 from pipeline.stages.dedup import earlier_builds
 from pipeline.store import files, shards
 from pipeline.text.hashing import MIX
@@ -91,9 +94,10 @@ def find_candidates(build: Build, item: str) -> Outcome:
         row_numbers.fingerprints(paths),
         row_numbers.digest(pa.table({"row": copies})),
     )
-    path = build.path("work", "minhash.candidates", item)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
+    return make(build.path("work", "minhash.candidates", item), made_by, partial(_candidates, paths, copies, item))
+
+
+def _candidates(paths: Sequence[str], copies: np.ndarray, item: str) -> Made:
     band, partition = item.removeprefix("band-").split(".")
     parts = []
     for number, file in enumerate(paths):
@@ -106,8 +110,7 @@ def find_candidates(build: Build, item: str) -> Outcome:
         alive = ~np.isin(row, copies)
         parts.append((keys[here][alive], row[alive], bag[alive], tie[alive]))
     keys, row, bag, tie = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    shards.write_table(path, candidates(keys, row, bag, tie, repeats=int(band) == 0), made_by)
-    return Outcome(documents=len(keys))
+    return Outcome(len(keys)), candidates(keys, row, bag, tie, repeats=int(band) == 0)
 
 
 def candidates(keys: np.ndarray, row: np.ndarray, bag: np.ndarray, tie: np.ndarray, repeats: bool) -> pa.Table:

@@ -27,12 +27,12 @@ import pyarrow as pa
 from numba import njit, uint32, uint64
 from pydantic import Field
 
-from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.stage import Stage
 from pipeline.stages.dedup import clusters, lsh, verify
 from pipeline.stages.dedup.survivors import KeepOfCluster
 from pipeline.stages.dedup.verdicts import write_verdicts
-from pipeline.store import files, shards
+from pipeline.store import files
 from pipeline.store.recipe_file import Config as StageConfig
 from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
@@ -162,12 +162,12 @@ def _sign_shard(build: Build, shard: str) -> Outcome:
     config: Config = build.section("minhash")
     drawn = [config.ngram, config.bands, config.rows, config.seed, folding.UNICODE_VERSION]
     made_by = files.fingerprint("minhash.signatures", VERSION, drawn, build.view_fingerprint(shard, "minhash"))
-    path = signatures_path(build, shard)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    view = build.view(shard, before="minhash")
-    shards.write_table(path, sign_view(config, view), made_by)
-    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+    def signatures() -> Made:
+        view = build.view(shard, before="minhash")
+        return Outcome(len(view.texts), view.texts.nbytes), sign_view(config, view)
+
+    return make(signatures_path(build, shard), made_by, signatures)
 
 
 def signatures_path(build: Build, shard: str) -> str:

@@ -14,6 +14,7 @@ with a probability of 2**-64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from numba import njit
 from pydantic import Field
 
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.stages.dedup.survivors import Keep, facts, survivors_first
 from pipeline.store import files, ledger, shards
 from pipeline.store.recipe_file import Config
@@ -86,18 +87,17 @@ def _partitions(build: Build) -> list[str]:
 def _hash_shard(stage: str, build: Build, shard: str) -> Outcome:
     """Two tables: of each document its row, first unit and ``keep.facts``; of each passage its hash and first unit."""
     config = _config(build, stage)
-    documents = build.path("work", f"{stage}.documents", shard)
-    hashes = build.path("work", f"{stage}.hashes", shard)
     made_by = files.fingerprint(stage, VERSION, config, folding.UNICODE_VERSION, build.view_fingerprint(shard, stage))
-    if shards.is_current(documents, made_by) and shards.is_current(hashes, made_by):
-        return Outcome(reused=True)
-    view = build.view(shard, before=stage)
-    found, units, first = passages(view.texts, config)
-    columns = {"row": pa.array(view.rows), "unit": pa.array(first[:-1]), **facts(config.keep, view)}
-    shards.write_table(documents, pa.table(columns), made_by)
-    order = np.argsort(found, kind="stable")
-    shards.write_table(hashes, pa.table({"hash": found[order], "unit": units[order]}), made_by)
-    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+
+    def tables() -> Made:
+        view = build.view(shard, before=stage)
+        found, units, first = passages(view.texts, config)
+        columns = {"row": pa.array(view.rows), "unit": pa.array(first[:-1]), **facts(config.keep, view)}
+        order = np.argsort(found, kind="stable")
+        by_hash = pa.table({"hash": found[order], "unit": units[order]})
+        return Outcome(len(view.texts), view.texts.nbytes), pa.table(columns), by_hash
+
+    return make([build.path("work", f"{stage}.{name}", shard) for name in ("documents", "hashes")], made_by, tables)
 
 
 def passages(texts: pa.StringArray, config: Repeats) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -155,12 +155,13 @@ def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     ``survivor``, the document that has it first (shard times ``rows.SHARD`` plus place among its documents). Beside it
     the distinct survivors of other documents' passages, ``row``.
     """
-    names = build.shards()
-    paths = [build.path("work", f"{stage}.hashes", shard) for shard in names]
+    paths = [build.path("work", f"{stage}.hashes", shard) for shard in build.shards()]
     made_by = files.fingerprint(f"{stage}.repeats", VERSION, partition, row_numbers.fingerprints(paths))
-    path, keepers = (build.path("work", f"{stage}.{name}", partition) for name in ("repeats", "keepers"))
-    if shards.is_current(path, made_by) and shards.is_current(keepers, made_by):
-        return Outcome(reused=True)
+    outputs = [build.path("work", f"{stage}.{name}", partition) for name in ("keepers", "repeats")]
+    return make(outputs, made_by, partial(_repeats, stage, build, partition, paths))
+
+
+def _repeats(stage: str, build: Build, partition: str, paths: Sequence[str]) -> Made:
     parts = []
     for number, file in enumerate(paths):
         table = shards.read_table(file)
@@ -183,10 +184,7 @@ def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     cut = ~overlaps  # a passage overlaps with itself
     found = pa.table({"row": units[cut], "survivor": document[first[cut]]}).sort_by("row")
     kept = document[first[cut]]
-    if not shards.is_current(keepers, made_by):  # it is where an earlier run was cut off between the two
-        shards.write_table(keepers, pa.table({"row": np.unique(kept[kept != document[cut]])}), made_by)
-    shards.write_table(path, found, made_by)
-    return Outcome(documents=len(np.unique(document)))
+    return Outcome(len(np.unique(document))), pa.table({"row": np.unique(kept[kept != document[cut]])}), found
 
 
 def _documents(stage: str, build: Build, shard: str) -> pa.Table:
@@ -249,9 +247,12 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
             [build.path("work", f"{stage}.documents", every[place]) for place in holders.tolist()]
         ),
     )
-    if shards.is_current(build.ledger_path(stage, shard), made_by):
-        return Outcome(reused=True)
-    view = build.view(shard, before=stage)
+    verdicts = partial(_verdicts, stage, build, shard, kept, units, survivors)
+    return make(build.ledger_path(stage, shard), made_by, verdicts)
+
+
+def _verdicts(stage: str, build: Build, shard: str, kept: np.ndarray, units: np.ndarray, survivors: np.ndarray) -> Made:
+    config, view = _config(build, stage), build.view(shard, before=stage)
     ranges, fraction = cut_units(view.texts, config, units)
     whole = fraction == 1
     keeps = np.zeros(len(whole), bool)
@@ -277,8 +278,7 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
         f"{stage}_words_left": pa.array(words.astype(np.int32), mask=~touched),
         f"{stage}_survivors": _survivors(stage, build, shard, units, survivors),
     }
-    build.write_ledger(stage, shard, ledger.spread(view.alive, columns), made_by)
-    return Outcome(documents=len(view.texts), bytes=view.texts.nbytes)
+    return Outcome(len(view.texts), view.texts.nbytes), pa.table(ledger.spread(view.alive, columns))
 
 
 def without_fragments(

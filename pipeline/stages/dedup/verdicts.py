@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome
+from pipeline.build.build import Build, Made, Outcome, make
 from pipeline.stages.dedup import earlier_builds as earlier
 from pipeline.store import files, ledger, shards
 
@@ -43,14 +43,15 @@ def write_verdicts(
     made_by = files.fingerprint(
         VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), row_numbers.digest(found)
     )
-    if shards.is_current(build.ledger_path(stage, shard), made_by):
-        return Outcome(reused=True)
-    ledgers = [build.ledger(earlier, shard) for earlier in build.stages_before(stage)]
-    alive = ledger.alive(ledgers, len(build.documents(shard)))
-    entry = np.full(len(alive), -1)
-    entry[row_numbers.array(found, "row")] = np.arange(len(found))
-    build.write_ledger(stage, shard, _columns(found, entry, alive, rule, threshold, size), made_by)
-    return Outcome(documents=int(alive.sum()))
+
+    def verdicts() -> Made:
+        ledgers = [build.ledger(earlier, shard) for earlier in build.stages_before(stage)]
+        alive = ledger.alive(ledgers, len(build.documents(shard)))
+        entry = np.full(len(alive), -1)
+        entry[row_numbers.array(found, "row")] = np.arange(len(found))
+        return Outcome(int(alive.sum())), pa.table(_columns(found, entry, alive, rule, threshold, size))
+
+    return make(build.ledger_path(stage, shard), made_by, verdicts)
 
 
 def _columns(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numba.typed import List  # type: ignore[attr-defined]
 
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome
+from pipeline.build.build import Build, Made, Outcome, make
 from pipeline.stages.dedup import earlier_builds, lsh
 from pipeline.stages.dedup.similarity_join import join_groups
 from pipeline.stages.dedup.survivors import facts
@@ -109,11 +109,7 @@ def write_sets(build: Build, shard: str) -> Outcome:
         build.view_fingerprint(shard, "minhash"),
     )
     path = build.path("work", "minhash.shingles", shard)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    table = describe(build, shard, wanted)
-    shards.write_table(path, table, made_by)
-    return Outcome(documents=len(table))
+    return make(path, made_by, lambda: (Outcome(len(wanted)), describe(build, shard, wanted)))
 
 
 def describe(build: Build, shard: str, row: np.ndarray) -> pa.Table:
@@ -144,14 +140,13 @@ def find_edges(build: Build, item: str) -> Outcome:
         [config.threshold, config.max_comparisons],
         row_numbers.fingerprints([source, *set_paths(build)]),
     )
-    path = build.path("work", "minhash.edges", item)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    table, candidates = shards.read_table(source), open_candidates(build)
-    a, b, curtailed = edges(table, candidates, config.threshold, config.max_comparisons)
-    metadata = {CURTAILED: str(curtailed)}
-    shards.write_table(path, pa.table({"a": a, "b": b}).replace_schema_metadata(metadata), made_by)
-    return Outcome(documents=len(table))
+
+    def pairs() -> Made:
+        table = shards.read_table(source)
+        a, b, curtailed = edges(table, open_candidates(build), config.threshold, config.max_comparisons)
+        return Outcome(len(table)), pa.table({"a": a, "b": b}, metadata={CURTAILED: str(curtailed)})
+
+    return make(build.path("work", "minhash.edges", item), made_by, pairs)
 
 
 def edges(
