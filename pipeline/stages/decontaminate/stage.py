@@ -13,6 +13,7 @@ an item of fewer than ``min_words`` words cannot be checked. The report names bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline import MillError
 from pipeline.build import row_numbers
-from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.stage import Stage
 from pipeline.stages.decontaminate import evaluation_sets, prompts
 from pipeline.stages.decontaminate.grams import Grams, find, item_grams
@@ -109,8 +110,10 @@ def _index(build: Build, item: str) -> Outcome:
         NAME, VERSION, folding.UNICODE_VERSION, config.sets, config.ngram, config.min_words, digests
     )
     paths = _path(build, "index", "items.arrow"), _path(build, "index", item)
-    if all(shards.is_current(path, made_by) for path in paths):
-        return Outcome(reused=True)
+    return make(paths, made_by, partial(_grams, config))
+
+
+def _grams(config: Config) -> Made:
     items = list(_to_search(config.sets))
     texts = pa.array([text for _, _, text in items], pa.string())
     grams, words, offsets, members = item_grams(texts, config.ngram, config.min_words)
@@ -123,11 +126,8 @@ def _index(build: Build, item: str) -> Outcome:
         "words": pa.array(words),
         "grams": lists,
     }
-    shards.write_table(paths[0], pa.table(columns), made_by)
-    shards.write_table(
-        paths[1], pa.table({name: pa.array(values) for name, values in grams._asdict().items()}), made_by
-    )
-    return Outcome(len(items), texts.nbytes)
+    table = pa.table({name: pa.array(values) for name, values in grams._asdict().items()})
+    return Outcome(len(items), texts.nbytes), pa.table(columns), table
 
 
 def _to_search(sets: Sequence[evaluation_sets.EvaluationSet]) -> Iterator[tuple[int, evaluation_sets.Item, str]]:
@@ -150,16 +150,16 @@ def _search(build: Build, shard: str) -> Outcome:
     config = _config(build)
     index = _path(build, "index", "grams.arrow")
     made_by = files.fingerprint(NAME, VERSION, row_numbers.fingerprints([index]), build.view_fingerprint(shard, NAME))
-    path = _path(build, "hits", shard)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    view, table = build.view(shard, before=NAME), shards.read_table(index)
-    grams = Grams(*(row_numbers.array(table, name) for name in Grams._fields))
-    hits = find(view.texts, grams, row_numbers.column(_items(build), "text"), config.ngram, config.min_words)
-    names = ("text", "gram", "start", "end")
-    searched = {_DOCUMENTS: str(len(view.texts))}
-    shards.write_table(path, pa.table(dict(zip(names, map(pa.array, hits), strict=True)), metadata=searched), made_by)
-    return Outcome(len(view.texts), view.texts.nbytes)
+
+    def places() -> Made:
+        view, table = build.view(shard, before=NAME), shards.read_table(index)
+        grams = Grams(*(row_numbers.array(table, name) for name in Grams._fields))
+        hits = find(view.texts, grams, row_numbers.column(_items(build), "text"), config.ngram, config.min_words)
+        columns = dict(zip(("text", "gram", "start", "end"), map(pa.array, hits), strict=True))
+        searched = {_DOCUMENTS: str(len(view.texts))}
+        return Outcome(len(view.texts), view.texts.nbytes), pa.table(columns, metadata=searched)
+
+    return make(_path(build, "hits", shard), made_by, places)
 
 
 def _hits(build: Build, shard: str) -> tuple[np.ndarray, ...]:
@@ -171,17 +171,17 @@ def _count(build: Build, item: str) -> Outcome:
     """In how many documents each gram stands."""
     inputs = [_path(build, "hits", shard) for shard in build.shards()]
     made_by = files.fingerprint("decontaminate.frequency", VERSION, row_numbers.fingerprints(inputs))
-    path = _path(build, "frequency", item)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    grams = len(shards.read_table(_path(build, "index", "grams.arrow")))
-    frequency, documents = np.zeros(grams, np.int64), 0
-    for shard, source in zip(build.shards(), inputs, strict=True):
-        text, gram, _, _ = _hits(build, shard)
-        frequency += np.bincount(np.unique(np.stack([text, gram]), axis=1)[1], minlength=grams)
-        documents += int((shards.read_metadata(source) or {})[_DOCUMENTS])
-    shards.write_table(path, pa.table({"documents": frequency}, metadata={_DOCUMENTS: str(documents)}), made_by)
-    return Outcome()
+
+    def counts() -> Made:
+        grams = len(shards.read_table(_path(build, "index", "grams.arrow")))
+        frequency, documents = np.zeros(grams, np.int64), 0
+        for shard, source in zip(build.shards(), inputs, strict=True):
+            text, gram, _, _ = _hits(build, shard)
+            frequency += np.bincount(np.unique(np.stack([text, gram]), axis=1)[1], minlength=grams)
+            documents += int((shards.read_metadata(source) or {})[_DOCUMENTS])
+        return Outcome(), pa.table({"documents": frequency}, metadata={_DOCUMENTS: str(documents)})
+
+    return make(_path(build, "frequency", item), made_by, counts)
 
 
 def _most(build: Build) -> int:
@@ -207,9 +207,11 @@ def _judge(build: Build, shard: str) -> Outcome:
         row_numbers.fingerprints(inputs),
         build.view_fingerprint(shard, NAME),
     )
-    paths = build.ledger_path(NAME, shard), _path(build, "held", shard), _path(build, "passed", shard)
-    if all(shards.is_current(path, made_by) for path in paths):
-        return Outcome(reused=True)
+    paths = _path(build, "held", shard), _path(build, "passed", shard), build.ledger_path(NAME, shard)
+    return make(paths, made_by, partial(_verdicts, config, build, shard))
+
+
+def _verdicts(config: Config, build: Build, shard: str) -> Made:
     view, items = build.view(shard, before=NAME), _items(build)
     rare = _rare(build)
     text, item, overlap, ranges = _pairs(build, shard, items, rare)
@@ -243,12 +245,9 @@ def _judge(build: Build, shard: str) -> Outcome:
         "overlap": pa.array(overlap[held]),
         "ranges": _lifted(ranges, view, text[held]),
     }
-    shards.write_table(paths[1], pa.table(found), made_by)
-    shards.write_table(
-        paths[2], _passed(build, shard, items, rare, set(zip(text[held], item[held], strict=True))), made_by
-    )
-    build.write_ledger(NAME, shard, ledger.spread(view.alive, {**columns, **verdicts.columns()}), made_by)
-    return Outcome(len(view.texts), view.texts.nbytes)
+    passed = _passed(build, shard, items, rare, set(zip(text[held], item[held], strict=True)))
+    entry = ledger.spread(view.alive, {**columns, **verdicts.columns()})
+    return Outcome(len(view.texts), view.texts.nbytes), pa.table(found), passed, pa.table(entry)
 
 
 def _pairs(
