@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.build.stage import Stage
 from pipeline.stages.balance.token_budget import Target, TokenBudget, token_budget
 from pipeline.store import files, ledger, model_files, recipe_file, shards
@@ -214,10 +215,11 @@ def steps() -> list[Step]:
 
 
 def _measure_sizes(build: Build, shard: str) -> Outcome:
-    path = build.path("work", "balance.sizes", shard)
     made_by = files.fingerprint("balance.sizes", VERSION, build.recipe.seed, build.view_fingerprint(shard, "balance"))
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
+    return make(build.path("work", "balance.sizes", shard), made_by, partial(_sizes, build, shard))
+
+
+def _sizes(build: Build, shard: str) -> Made:
     view = build.view(shard, before="balance")
     frame = pa.table(
         {
@@ -227,8 +229,7 @@ def _measure_sizes(build: Build, shard: str) -> Outcome:
         }
     )
     table = frame.group_by(["domain", "bin"]).aggregate([("bytes", "sum"), ("bytes", "count")])
-    shards.write_table(path, table.sort_by([("domain", "ascending"), ("bin", "ascending")]), made_by)
-    return Outcome(len(view.texts), view.texts.nbytes)
+    return Outcome(len(view.texts), view.texts.nbytes), table.sort_by([("domain", "ascending"), ("bin", "ascending")])
 
 
 def _config(build: Build) -> Config:
@@ -268,7 +269,6 @@ def tokenizer_path(tokenizer: str) -> str:
 
 def _measure_tokens(build: Build, item: str) -> Outcome:
     """How many tokens the text of each domain's documents with the lowest hashes comes to."""
-    path = build.path("work", "balance.tokens", item)
     tokenizer = tokenizer_path(_config(build).tokenizer or "")
     made_by = files.fingerprint(
         "balance.tokens",
@@ -276,8 +276,10 @@ def _measure_tokens(build: Build, item: str) -> Outcome:
         model_files.digest(tokenizer),
         [shards.read_fingerprint(source) for source in _size_paths(build)],
     )
-    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
-        return Outcome(reused=True)
+    return make(build.path("work", "balance.tokens", item), made_by, partial(_tokens, build, tokenizer))
+
+
+def _tokens(build: Build, tokenizer: str) -> Made:
     ends = {
         domain: int(np.searchsorted(np.cumsum(histogram), _SAMPLE_BYTES)) + 1
         for domain, histogram in _histograms(build)[0].items()
@@ -292,8 +294,7 @@ def _measure_tokens(build: Build, item: str) -> Outcome:
             texts = excerpts(view.texts.filter(pa.array(mine & (bins < end))), _LONGEST_BYTES)
             found[domain]["bytes"] += pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
             found[domain]["tokens"] += sum(len(block.tokens) for block in encoder.encode(texts))
-    files.write_json(path, {"fingerprint": made_by, "domains": found})
-    return Outcome(bytes=sum(entry["bytes"] for entry in found.values()))
+    return Outcome(bytes=sum(entry["bytes"] for entry in found.values())), {"domains": found}
 
 
 def bytes_per_token(build: Build, sizes: Mapping[str, int], documents: Mapping[str, int]) -> dict[str, float]:
@@ -318,18 +319,16 @@ def _make_plan(build: Build, item: str) -> Outcome:
         files.read_json(measured) if config.tokenizer else None,
         [shards.read_fingerprint(path) for path in _size_paths(build)],
     )
-    path, told = build.path("work", "balance.plan", item), build.path("balance.json")
-    made = (path, told)
-    if files.current(all(files.exists(one) and files.read_json(one)["fingerprint"] == made_by for one in made)):
-        return Outcome(reused=True)
-    histograms, documents = _histograms(build)
-    sizes = {domain: int(histogram.sum()) for domain, histogram in histograms.items()}
-    plan = make_plan(histograms, documents, config, bytes_per_token(build, sizes, documents))
-    domains = {name: asdict(entry) for name, entry in plan.domains.items()}
-    budget = plan.budget.asdict() if plan.budget else None
-    files.write_json(told, {"fingerprint": made_by, "domains": domains, "budget": budget})
-    files.write_json(path, {"fingerprint": made_by, "domains": domains})
-    return Outcome(documents=sum(documents.values()))
+
+    def plans() -> Made:
+        histograms, documents = _histograms(build)
+        sizes = {domain: int(histogram.sum()) for domain, histogram in histograms.items()}
+        plan = make_plan(histograms, documents, config, bytes_per_token(build, sizes, documents))
+        domains = {name: asdict(entry) for name, entry in plan.domains.items()}
+        budget = plan.budget.asdict() if plan.budget else None
+        return Outcome(sum(documents.values())), {"domains": domains, "budget": budget}, {"domains": domains}
+
+    return make([build.path("balance.json"), build.path("work", "balance.plan", item)], made_by, plans)
 
 
 def make_plan(
@@ -400,16 +399,17 @@ def what_if(
 
 
 def _decide(build: Build, shard: str) -> Outcome:
-    plan_path = build.path("work", "balance.plan", "plan.json")
-    plan = files.read_json(plan_path)
+    plan = files.read_json(build.path("work", "balance.plan", "plan.json"))
     made_by = files.fingerprint(
         "balance", VERSION, build.recipe.seed, plan["domains"], build.view_fingerprint(shard, "balance")
     )
-    if shards.is_current(build.ledger_path("balance", shard), made_by):
-        return Outcome(reused=True)
+    return make(build.ledger_path("balance", shard), made_by, partial(_verdicts, build, shard, plan["domains"]))
+
+
+def _verdicts(build: Build, shard: str, plan: dict[str, Any]) -> Made:
     view = build.view(shard, before="balance")
     domains = view.documents["domain"].dictionary_encode()
-    entries = [plan["domains"][name] for name in domains.dictionary.to_pylist()]
+    entries = [plan[name] for name in domains.dictionary.to_pylist()]
     index = domains.indices.to_numpy(zero_copy_only=False)
     position = _position(build, view.documents["id"])
     cut = np.array([entry["cut"] for entry in entries], np.float64)[index]
@@ -423,8 +423,7 @@ def _decide(build: Build, shard: str) -> Outcome:
         ("balance.over_budget",),
     )
     columns = {"balance_position": pa.array(position), "repeats": pa.array(repeats), **verdicts.columns()}
-    build.write_ledger("balance", shard, ledger.spread(view.alive, columns), made_by)
-    return Outcome(len(view.texts), view.texts.nbytes)
+    return Outcome(len(view.texts), view.texts.nbytes), pa.table(ledger.spread(view.alive, columns))
 
 
 def _position(build: Build, ids: pa.StringArray) -> np.ndarray:
