@@ -6,7 +6,8 @@ scored by one that has not seen it. The half hangs on the text: exact copies sha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ByteSize, Field
 
-from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.stages.perplexity import train_model
 from pipeline.store import files, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
@@ -91,24 +92,25 @@ def _items(build: Build) -> Sequence[str]:
 def _measure_sizes(build: Build, shard: str) -> Outcome:
     """How many bytes each bin of hashes can give to the reference of each language."""
     config = _config(build)
-    path = build.path("work", "perplexity.sizes", shard)
     made_by = files.fingerprint(
         "perplexity.sizes", VERSION, config.reference, build.recipe.seed, build.view_fingerprint(shard, "perplexity")
     )
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
+    return make(build.path("work", "perplexity.sizes", shard), made_by, partial(_sizes, build, shard))
+
+
+def _sizes(build: Build, shard: str) -> Made:
     view = build.view(shard, before="perplexity")
     frame = pa.table(
         {
             "language": view.signals["language"].cast(pa.string()),
             "bin": _bins(build, view),
-            "bytes": pc.min_element_wise(pc.binary_length(view.texts), _largest(config)).cast(pa.int64()),
+            "bytes": pc.min_element_wise(pc.binary_length(view.texts), _largest(_config(build))).cast(pa.int64()),
         }
     )
     frame = frame.filter(pc.less(frame["bin"], _BINS))
     table = frame.group_by(["language", "bin"]).aggregate([("bytes", "sum")])
-    shards.write_table(path, table.sort_by([("language", "ascending"), ("bin", "ascending")]), made_by)
-    return Outcome(len(view.texts), view.texts.nbytes)
+    table = table.sort_by([("language", "ascending"), ("bin", "ascending")])
+    return Outcome(len(view.texts), view.texts.nbytes), table
 
 
 def _bins(build: Build, view: View) -> np.ndarray:
@@ -137,23 +139,21 @@ def _train(build: Build, item: str) -> Outcome:
         [config.order, config.prune[: config.order], train_model.choose(config.estimator)],
         [shards.read_fingerprint(path) for path in sizes],
     )
-    path, note = _model_path(build, item), _note_path(build, item)
-    if files.current(files.exists(note) and _is_current(path, files.read_json(note), made_by)):
-        return Outcome(reused=True)
-    texts = _gather(build, language, int(half), _end(sizes, language, config.reference.max_bytes))
-    lines = sentences(texts).lines
-    if len(lines):
-        train_model.train(lines, path, config.order, config.prune[: config.order], config.estimator)
-    facts = {"fingerprint": made_by, "documents": len(texts), "bytes": texts.nbytes, "sentences": len(lines)}
-    files.write_json(note, {**facts, "sha256": model_files.digest(path) if len(lines) else None})
-    return Outcome(len(texts), texts.nbytes)
+    path = _model_path(build, item)
 
+    def model() -> Made:
+        texts = _gather(build, language, int(half), _end(sizes, language, config.reference.max_bytes))
+        lines = sentences(texts).lines
+        if len(lines):
+            train_model.train(lines, path, config.order, config.prune[: config.order], config.estimator)
+        facts = {"documents": len(texts), "bytes": texts.nbytes, "sentences": len(lines)}
+        digest = model_files.digest(path) if len(lines) else None
+        return Outcome(len(texts), texts.nbytes), {**facts, "sha256": digest}
 
-def _is_current(path: str, note: Mapping[str, Any], made_by: str) -> bool:
-    digest = note["sha256"]
-    return note["fingerprint"] == made_by and (
-        digest is None or (files.exists(path) and model_files.digest(path) == digest)
-    )
+    def has_model(note: dict[str, Any]) -> bool:
+        return note["sha256"] is None or (files.exists(path) and model_files.digest(path) == note["sha256"])
+
+    return make(_note_path(build, item), made_by, model, has_model)
 
 
 def _end(sizes: Iterable[str], language: str, max_bytes: int) -> int:

@@ -10,7 +10,8 @@ in the other half it has seen, and they look less surprising than they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import ceil, floor
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step, View
+from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.stage import Recipe, Stage
 from pipeline.stages.perplexity import reference_text as reference
 from pipeline.stages.perplexity import scoring, train_model
@@ -188,12 +189,12 @@ def _score(build: Build, shard: str) -> Outcome:
         },
         build.view_fingerprint(shard, "perplexity"),
     )
-    path = scores_path(build, shard)
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    view = build.view(shard, before="perplexity")
-    shards.write_table(path, pa.table(ledger.spread(view.alive, score_view(build, view))), made_by)
-    return Outcome(len(view.texts), view.texts.nbytes)
+
+    def scores() -> Made:
+        view = build.view(shard, before="perplexity")
+        return Outcome(len(view.texts), view.texts.nbytes), pa.table(ledger.spread(view.alive, score_view(build, view)))
+
+    return make(scores_path(build, shard), made_by, scores)
 
 
 def score_view(build: Build, view: View) -> dict[str, pa.Array]:
@@ -231,9 +232,10 @@ def _find_cutoffs(build: Build, item: str) -> Outcome:
         [config.drop, config.minimum, config.maximum, config.edge_shares, config.edge_values],
         [shards.read_fingerprint(path) for path in inputs],
     )
-    path = _cutoffs_path(build, item)
-    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
-        return Outcome(reused=True)
+    return make(_cutoffs_path(build, item), made_by, partial(_cutoffs, config, inputs))
+
+
+def _cutoffs(config: Config, inputs: Sequence[str]) -> Made:
     found = {}
     for language in sorted(config.models):
         count = sum(map(len, _values(inputs, language)))
@@ -248,8 +250,7 @@ def _find_cutoffs(build: Build, item: str) -> Outcome:
             "maximum": config.maximum.get(language, maximum),
             "edges": config.edge_values.get(language, edges),
         }
-    files.write_json(path, {"fingerprint": made_by, "languages": found})
-    return Outcome(sum(entry["documents"] for entry in found.values()))
+    return Outcome(sum(entry["documents"] for entry in found.values())), {"languages": found}
 
 
 def _values(paths: Iterable[str], language: str) -> Iterator[np.ndarray]:
@@ -268,8 +269,10 @@ def _judge(build: Build, shard: str) -> Outcome:
     cutoffs = files.read_json(_cutoffs_path(build))["languages"]
     source = scores_path(build, shard)
     made_by = files.fingerprint("perplexity", VERSION, cutoffs, shards.read_fingerprint(source))
-    if shards.is_current(build.ledger_path("perplexity", shard), made_by):
-        return Outcome(reused=True)
+    return make(build.ledger_path("perplexity", shard), made_by, partial(_verdicts, source, cutoffs))
+
+
+def _verdicts(source: str, cutoffs: dict[str, dict]) -> Made:
     table = shards.read_table(source)
     scores = {name: table[name].combine_chunks() for name in table.column_names}
     rules = [
@@ -279,8 +282,8 @@ def _judge(build: Build, shard: str) -> Outcome:
     language = scores.pop("language")
     verdicts = ledger.judge(rules, {**scores, "language": language}, len(table))
     bucket = _buckets(scores["perplexity"], language, cutoffs)
-    build.write_ledger("perplexity", shard, {**scores, "perplexity_bucket": bucket, **verdicts.columns()}, made_by)
-    return Outcome(len(table) - scores["perplexity"].null_count)
+    entry = pa.table({**scores, "perplexity_bucket": bucket, **verdicts.columns()})
+    return Outcome(len(table) - scores["perplexity"].null_count), entry
 
 
 def _by_language(cutoffs: dict[str, dict], bound: str) -> dict[str, float]:
