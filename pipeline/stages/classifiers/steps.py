@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.build.stage import Batch
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import Document
@@ -79,11 +79,17 @@ def _train(stage: str, build: Build, item: str) -> Outcome:
     sides = {NEGATIVE: config.negative, POSITIVE: config.positive}
     content = {side: list(map(_identity, sources)) for side, sources in sides.items()}
     made_by = files.fingerprint("classifier", VERSION, config, build.recipe.seed, content)
-    path, note = _path(build, item), _path(build, f"{stage}.json")
-    known = files.read_json(note) if files.exists(note) and files.exists(path) else {"fingerprint": None}
-    if files.current(known["fingerprint"] == made_by and model_files.digest(path) == known["sha256"]):
-        return Outcome(reused=True)
+    path = _path(build, item)
+
+    def has_model(note: dict[str, Any]) -> bool:
+        return files.exists(path) and model_files.digest(path) == note["sha256"]
+
+    return make(_path(build, f"{stage}.json"), made_by, partial(_model, stage, build, config, path), has_model)
+
+
+def _model(stage: str, build: Build, config: Training, path: str) -> Made:
     seed = build.recipe.seed
+    sides = {NEGATIVE: config.negative, POSITIVE: config.positive}
     found = [_gather(sides[side], config.max_bytes, seed, build.recipe.error_budget) for side in LABELS]
     texts = pa.concat_arrays(found)
     labels = np.repeat(np.arange(len(LABELS)), list(map(len, found)))
@@ -99,9 +105,9 @@ def _train(stage: str, build: Build, item: str) -> Outcome:
         min_count=config.min_count, shape=Shape(config.word_ngrams, shortest, longest, config.buckets * hashed),
     )  # fmt: skip
     measured = scoring.probability(texts.filter(pa.array(heldout)), path, POSITIVE)
-    facts = {"fingerprint": made_by, "sha256": model_files.digest(path), "texts": int((~heldout).sum())}
-    files.write_json(note, {**facts, "heldout": evaluate(measured.to_numpy(), labels[heldout] == 1)})
-    return Outcome(len(texts), texts.nbytes)
+    facts = {"sha256": model_files.digest(path), "texts": int((~heldout).sum())}
+    note = {**facts, "heldout": evaluate(measured.to_numpy(), labels[heldout] == 1)}
+    return Outcome(len(texts), texts.nbytes), note
 
 
 def _identity(source: Source) -> list[Any]:
