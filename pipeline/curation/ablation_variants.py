@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.curation import ingest, write_corpus
 from pipeline.curation import steps as curate
@@ -143,26 +143,24 @@ def _leave_out_copies(build: Build, variant: Build) -> None:
                 found.append(build.documents(shard)["id"].filter(is_copy).combine_chunks())
             copies = pa.concat_arrays(found)
     made_by = files.fingerprint("ablation.left_out", VERSION, copies.to_pylist())
-    path = variant.path(_LEFT_OUT)
-    if not shards.is_current(path, made_by):
-        shards.write_table(path, pa.table({"id": copies}), made_by)
+    make(variant.path(_LEFT_OUT), made_by, lambda: (Outcome(len(copies)), pa.table({"id": copies})))
 
 
 def _write_shard(variant: Build, shard: str) -> Outcome:
     left_out = variant.path(_LEFT_OUT)
     excluded = shards.read_fingerprint(left_out) if files.exists(left_out) else None
-    path = variant.path("corpus", write_corpus.shard_name(variant, shard))
     made_by = files.fingerprint(
         "ablation.corpus", VERSION, write_corpus.VERSION, excluded, variant.view_fingerprint(shard)
     )
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    table = write_corpus.corpus_table(variant, shard)
-    if excluded is not None:
-        ids = shards.read_table(left_out)["id"].combine_chunks()
-        table = table.filter(pc.invert(pc.is_in(table["id"], value_set=ids))).combine_chunks()
-    shards.write_table(path, table, made_by)
-    return Outcome(len(table), table["text"].nbytes)
+
+    def corpus() -> Made:
+        table = write_corpus.corpus_table(variant, shard)
+        if excluded is not None:
+            ids = shards.read_table(left_out)["id"].combine_chunks()
+            table = table.filter(pc.invert(pc.is_in(table["id"], value_set=ids))).combine_chunks()
+        return Outcome(len(table), table["text"].nbytes), table
+
+    return make(variant.path("corpus", write_corpus.shard_name(variant, shard)), made_by, corpus)
 
 
 def _split(variant: Build, _item: str) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.curation import canaries, losses
 from pipeline.curation.write_corpus import shard_name
 from pipeline.store import files, shards
@@ -38,17 +39,17 @@ def steps() -> list[Step]:
 
 
 def _count_shard(build: Build, shard: str) -> Outcome:
-    path = build.path("work", "funnel.shards", shard)
     corpus = build.path("corpus", shard_name(build, shard))
     made_by = files.fingerprint("funnel", VERSION, build.view_fingerprint(shard), shards.read_fingerprint(corpus))
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
+    return make(build.path("work", "funnel.shards", shard), made_by, partial(_rows, build, shard, corpus))
+
+
+def _rows(build: Build, shard: str, corpus: str) -> Made:
     documents = build.documents(shard)
     rows = list(flows(build, shard, documents))
     curated = shards.read_table(corpus)
     rows += _grouped("corpus", KEPT, curated, pc.binary_length(curated["text"]).to_numpy(), np.ones(len(curated), bool))
-    shards.write_table(path, pa.Table.from_pylist([row._asdict() for row in rows], SCHEMA), made_by)
-    return Outcome(documents=len(documents))
+    return Outcome(len(documents)), pa.Table.from_pylist([row._asdict() for row in rows], SCHEMA)
 
 
 class Row(NamedTuple):

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.curation import forget_list, repair
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import (
@@ -93,9 +94,19 @@ def _read_part(build: Build, part: str) -> Outcome:
     made_by = files.fingerprint(
         "ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content, gone, text_settings
     )
-    if files.current(_is_current(build, part, made_by)):
-        return Outcome(reused=True)
 
+    def has_tables(report: dict[str, Any]) -> bool:
+        paths = [build.path("documents", shard["name"]) for shard in report["shards"]]
+        expected = {path: files.fingerprint(made_by, number) for number, path in enumerate(paths)}
+        expected[_quarantine_path(build, part)] = made_by
+        return all(shards.read_fingerprint(path) == fingerprint for path, fingerprint in expected.items())
+
+    return make(
+        _report_path(build, part), made_by, partial(_documents, build, part, source, run, gone, made_by), has_tables
+    )
+
+
+def _documents(build: Build, part: str, source: Source, run: list[File], gone: list[str], made_by: str) -> Made:
     account, left_out = quarantine.Account(source.name), LeftOut(frozenset(gone))
     normaliser = repair.Normaliser(build.recipe.normalise) if build.recipe.normalise else None
     written = []
@@ -109,7 +120,6 @@ def _read_part(build: Build, part: str) -> Outcome:
         written.append({"name": name, "documents": len(table), "bytes": size})
     shards.write_table(_quarantine_path(build, part), account.table(), made_by)
     report = {
-        "fingerprint": made_by,
         "files": len(run),
         "stored": sum(file.size for file in run),
         "shards": written,
@@ -119,8 +129,7 @@ def _read_part(build: Build, part: str) -> Outcome:
         "forgotten": {"documents": left_out.documents, "bytes": left_out.bytes},
         "normalised": {name: vars(count) for name, count in normaliser.counts.items()} if normaliser else {},
     }
-    files.write_json(_report_path(build, part), report)
-    return Outcome(report["documents"], report["bytes"])
+    return Outcome(report["documents"], report["bytes"]), report
 
 
 def _opened_by_name(source: Source, run: list[File]) -> list[File]:
@@ -129,20 +138,6 @@ def _opened_by_name(source: Source, run: list[File]) -> list[File]:
         return run
     paths = {file.name: file.path for file in READERS[source.kind].list_files(source)}
     return [file._replace(path=paths.get(file.name, file.path)) for file in run]
-
-
-def _is_current(build: Build, part: str, made_by: str) -> bool:
-    if not files.exists(_report_path(build, part)):
-        return False
-    report = files.read_json(_report_path(build, part))
-    return (
-        report["fingerprint"] == made_by
-        and shards.is_current(_quarantine_path(build, part), made_by)
-        and all(
-            shards.is_current(build.path("documents", shard["name"]), files.fingerprint(made_by, number))
-            for number, shard in enumerate(report["shards"])
-        )
-    )
 
 
 @dataclass

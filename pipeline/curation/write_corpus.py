@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.store import files, recipe_file, shards
 
 VERSION = 2
@@ -112,10 +112,15 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     names = [shard_name(build, shard) for shard in build.shards()]
     made_by = [shards.read_fingerprint(build.path("corpus", name)) for name in names]
     fingerprint = files.fingerprint("corpus.manifest", VERSION, _LAYOUT, made_by)
-    path = build.path("corpus", item)
-    there = all(files.exists(build.path("corpus", name)) for name in (item, *_OPENED_BY))
-    if there and files.read_json(path)["fingerprint"] == fingerprint:
-        return Outcome(reused=True)
+
+    def can_be_opened(_manifest: dict[str, Any]) -> bool:
+        return all(files.exists(build.path("corpus", name)) for name in _OPENED_BY)
+
+    manifest = partial(_manifest, build, names, made_by, fingerprint)
+    return make(build.path("corpus", item), fingerprint, manifest, can_be_opened)
+
+
+def _manifest(build: Build, names: list[str], made_by: list[str | None], fingerprint: str) -> Made:
     sizes = [shards.read_size(build.path("corpus", name)) for name in names]
     documents, text_bytes = (sum(values) for values in zip(*sizes, strict=True)) if sizes else (0, 0)
     for folder, wanted in (
@@ -128,15 +133,8 @@ def _write_manifest(build: Build, item: str) -> Outcome:
     if documents == 0:
         raise NothingLeft(_what_went(build))
     _write_split(build, names, fingerprint)
-    manifest = {
-        "shards": names,
-        "made_by": made_by,
-        "documents": documents,
-        "bytes": text_bytes,
-        "fingerprint": fingerprint,
-    }
-    files.write_json(path, manifest)
-    return Outcome(documents, text_bytes)
+    manifest = {"shards": names, "made_by": made_by, "documents": documents, "bytes": text_bytes}
+    return Outcome(documents, text_bytes), manifest
 
 
 def _write_split(build: Build, names: list[str], fingerprint: str) -> None:

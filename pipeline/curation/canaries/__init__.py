@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step, edited, steps_of
+from pipeline.build.build import Build, Made, Outcome, Step, edited, make, steps_of
 from pipeline.curation.canaries import plants
 from pipeline.curation.canaries.plants import Canary, Host
 from pipeline.stages import registry
@@ -93,19 +93,20 @@ def _release(build: Build, item: str) -> Outcome:
         [evaluation_sets.digest(chosen) for chosen in used["decontaminate"].sets] if "decontaminate" in used else [],
         [build.view_fingerprint(shard, _FIRST) for shard in _looked_at(build)],
     )
-    path = build.path(item)
-    reused = files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by)
-    if not reused:
+
+    def account() -> Made:
         canaries = _canaries(build, config)
         _plant(room, canaries)
         for step in (step for name in _stages(build) for step in steps_of(registry.named(name))):
             for part in step.items(room):
                 step.work(room, part)
-        files.write_json(path, {"fingerprint": made_by, **_account(room, canaries, config)})
-    found = files.read_json(path)
+        return Outcome(), _account(room, canaries, config)
+
+    outcome = make(build.path(item), made_by, account)
+    found = files.read_json(build.path(item))
     if found["warnings"] and config.on_low_recall == "fail":
         raise CanariesMissed("\n".join(found["warnings"]))
-    return Outcome(documents=found["planted"], reused=reused)
+    return Outcome(found["planted"], reused=outcome.reused)
 
 
 def _room(build: Build) -> Build:
