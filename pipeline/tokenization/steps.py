@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import tokenizers
 
 from pipeline import MillError
-from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.store import files, ledger, packed_tokens, shards
 from pipeline.text.hashing import document_hash
 from pipeline.tokenization import card, pack, report, roundtrip
@@ -79,21 +80,21 @@ def _shard_fingerprint(build: Build, shard: str) -> str:
 
 
 def _split(build: Build, _item: str) -> Outcome:
-    path = build.path("tokenizers", "split.json")
     names = corpus_shards(build)
     inputs = [_shard_fingerprint(build, shard) for shard in names]
     made_by = files.fingerprint("split", pack.VERSION, build.recipe.seed, build.recipe.pack.heldout, inputs)
-    if files.current(files.exists(path) and files.read_json(path)["fingerprint"] == made_by):
-        return Outcome(reused=True)
-    hashes, domains = [np.zeros(0, np.uint64)], [pa.array([], pa.string())]
-    for shard in names:
-        table = shards.read_table(build.path("corpus", shard), ["id", "domain"]).combine_chunks()
-        hashes.append(document_hash(table["id"].combine_chunks(), build.recipe.seed))
-        domains.append(table["domain"].combine_chunks())
-    encoded = pa.concat_arrays(domains).dictionary_encode()
-    limits = pack.thresholds(np.concatenate(hashes), encoded, build.recipe.pack.heldout)
-    files.write_json(path, {"fingerprint": made_by, "thresholds": limits})
-    return Outcome(documents=len(encoded))
+
+    def thresholds() -> Made:
+        hashes, domains = [np.zeros(0, np.uint64)], [pa.array([], pa.string())]
+        for shard in names:
+            table = shards.read_table(build.path("corpus", shard), ["id", "domain"]).combine_chunks()
+            hashes.append(document_hash(table["id"].combine_chunks(), build.recipe.seed))
+            domains.append(table["domain"].combine_chunks())
+        encoded = pa.concat_arrays(domains).dictionary_encode()
+        limits = pack.thresholds(np.concatenate(hashes), encoded, build.recipe.pack.heldout)
+        return Outcome(len(encoded)), {"thresholds": limits}
+
+    return make(build.path("tokenizers", "split.json"), made_by, thresholds)
 
 
 def _limits(build: Build) -> dict[str, int]:
@@ -123,7 +124,6 @@ def _count_items(build: Build) -> list[str]:
 
 def _count(build: Build, item: str) -> Outcome:
     key, shard = item.split("/")
-    path = build.path("work", "tokenizer.counts", key, shard)
     made_by = files.fingerprint(
         "counts",
         counts.VERSION,
@@ -133,12 +133,13 @@ def _count(build: Build, item: str) -> Outcome:
         build.recipe.seed,
         _shard_fingerprint(build, shard),
     )
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    table = _part(build, shards.read_table(build.path("corpus", shard), ["id", "text", "domain"]), "train")
-    texts = table["text"].combine_chunks()
-    shards.write_table(path, counts.count(texts, _keys(build)[key]), made_by)
-    return Outcome(len(table), _text_bytes(texts))
+
+    def pre_tokens() -> Made:
+        table = _part(build, shards.read_table(build.path("corpus", shard), ["id", "text", "domain"]), "train")
+        texts = table["text"].combine_chunks()
+        return Outcome(len(table), _text_bytes(texts)), counts.count(texts, _keys(build)[key])
+
+    return make(build.path("work", "tokenizer.counts", key, shard), made_by, pre_tokens)
 
 
 def _merge_items(build: Build) -> list[str]:
@@ -147,15 +148,15 @@ def _merge_items(build: Build) -> list[str]:
 
 def _merge(build: Build, item: str) -> Outcome:
     key, name = item.split("/")
-    path = build.path("work", "tokenizer.merge", key, name)
     inputs = [build.path("work", "tokenizer.counts", key, shard) for shard in corpus_shards(build)]
     made_by = files.fingerprint("merge", counts.VERSION, name, [shards.read_fingerprint(p) for p in inputs])
-    if shards.is_current(path, made_by):
-        return Outcome(reused=True)
-    index = int(name.removeprefix("part-").removesuffix(".arrow"))
-    merged = counts.merge(counts.partition(shards.read_table(p), index) for p in inputs)
-    shards.write_table(path, merged, made_by)
-    return Outcome(bytes=merged.nbytes)
+
+    def sums() -> Made:
+        index = int(name.removeprefix("part-").removesuffix(".arrow"))
+        table = counts.merge(counts.partition(shards.read_table(p), index) for p in inputs)
+        return Outcome(bytes=table.nbytes), table
+
+    return make(build.path("work", "tokenizer.merge", key, name), made_by, sums)
 
 
 # Training and its report
@@ -201,7 +202,6 @@ def _manifest_of(build: Build, name: str) -> dict:
 
 
 def _report(build: Build, _item: str) -> Outcome:
-    path = build.path("tokenizers", "report.json")
     trained = {name: _manifest_of(build, name)["sha256"] for name in _names(build)}
     published = build.section("references") or []
     digests = {entry.name: [files.file_digest(f) for f in references.files_of(entry.path)] for entry in published}
@@ -210,9 +210,16 @@ def _report(build: Build, _item: str) -> Outcome:
         "report", report.VERSION, tokenizers.__version__, trained, digests, _limits(build), inputs
     )
     cards = {name: build.path("tokenizers", name, "README.md") for name in trained}
-    is_current = files.exists(path) and files.read_json(path)["fingerprint"] == made_by
-    if files.current(is_current and all(map(files.exists, cards.values()))):
-        return Outcome(reused=True)
+
+    def has_cards(_report: dict[str, Any]) -> bool:
+        return all(map(files.exists, cards.values()))
+
+    return make(
+        build.path("tokenizers", "report.json"), made_by, partial(_measurements, build, trained, cards), has_cards
+    )
+
+
+def _measurements(build: Build, trained: dict[str, str], cards: dict[str, str]) -> Made:
     rows, curves, trips = [], [], []
     texts, corpus = roundtrip.sample(_heldout(build), build.recipe.seed), _corpus_size(build)
     for config in build.recipe.tokenizers:
@@ -227,11 +234,10 @@ def _report(build: Build, _item: str) -> Outcome:
         if config.algorithm == "bpe" and config.byte_level and encoder.model is not None:
             table = counts.merge(counts.count(table["text"].combine_chunks(), config) for table in _heldout(build))
             curves.append(curve.summary(config.name, *curve.sizes(table, encoder.model, len(config.reserved))))
-    for entry in published:
+    for entry in getattr(build.recipe, "references", []):
         rows += report.measure(_heldout(build), Encoder(references.load(entry.path)), entry.name, reference=True)
     found = {"rows": report.as_rows(rows), "curves": curves, "round_trip": trips, "warnings": report.warnings(rows)}
-    files.write_json(path, {"fingerprint": made_by, **found})
-    return Outcome(documents=rows[0].documents, bytes=rows[0].bytes)
+    return Outcome(rows[0].documents, rows[0].bytes), found
 
 
 def _corpus_size(build: Build) -> dict[str, int]:
