@@ -6,14 +6,16 @@ whatever the shard's size, so that the page of any corpus is made from these fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
-from pipeline.build.build import Build, Outcome
+from pipeline.build.build import Build, Made, Outcome, make
 from pipeline.report import histograms, samples
 from pipeline.stages import registry
 from pipeline.store import files, shards
+from pipeline.store.ledger import Rule
 
 VERSION = 1
 SCHEMA = pa.schema([("counts", histograms.COUNTS), ("thresholds", histograms.THRESHOLDS), ("samples", samples.SAMPLES)])
@@ -28,8 +30,10 @@ def collect(build: Build, shard: str) -> Outcome:
     rules = {stage: registry.rules(build, stage) for stage in build.stages}
     static = {stage: [vars(rule) for rule in entries] for stage, entries in rules.items()}
     made_by = files.fingerprint("report.shards", VERSION, build.recipe.seed, static, build.view_fingerprint(shard))
-    if shards.is_current(path(build, shard), made_by):
-        return Outcome(reused=True)
+    return make(path(build, shard), made_by, partial(_part, build, shard, rules))
+
+
+def _part(build: Build, shard: str, rules: Mapping[str, Sequence[Rule]]) -> Made:
     documents = build.documents(shard)
     languages: pa.Array = pa.nulls(len(documents), pa.string())
     row: dict[str, list] = {name: [] for name in SCHEMA.names}
@@ -42,8 +46,7 @@ def collect(build: Build, shard: str) -> Outcome:
         row["counts"] += counts
         row["thresholds"] += thresholds
         row["samples"] += samples.choose(build, shard, stage, table, documents, languages)
-    shards.write_table(path(build, shard), pa.Table.from_pylist([row], SCHEMA), made_by)
-    return Outcome(len(documents), documents["text"].nbytes)
+    return Outcome(len(documents), documents["text"].nbytes), pa.Table.from_pylist([row], SCHEMA)
 
 
 def collected(build: Build) -> Iterator[pa.Table]:
