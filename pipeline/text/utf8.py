@@ -12,8 +12,8 @@ def width(byte: int) -> int:
     return 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def continues(byte: int) -> bool:
+@njit(cache=True, nogil=True, inline="always")
+def continues(byte: int | np.int64) -> bool:
     """Whether ``byte`` is one of a character, but not its first."""
     return byte & 0xC0 == 0x80
 
@@ -27,7 +27,7 @@ def previous(data: np.ndarray, at: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(cache=True, nogil=True, inline="always")
 def following(data: np.ndarray, at: int, end: int) -> int:
     """Where the first character after ``data[at]`` starts, ``end`` if none does; ``at`` may lie inside a character."""
     at += 1
@@ -36,7 +36,7 @@ def following(data: np.ndarray, at: int, end: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def decode(data: np.ndarray, at: int) -> tuple[int, int]:
     """``(code point, next)`` of the character that starts at ``data[at]``; the one after it starts at ``next``."""
     first = np.int64(data[at])
@@ -58,7 +58,7 @@ def code_point(data: np.ndarray, at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def encode(code: int, out: np.ndarray, at: int) -> int:
+def encode(code: int | np.int64, out: np.ndarray, at: int) -> int:
     """Write the code point at ``out[at]``; returns the place after it."""
     if code < 0x80:
         out[at] = code
