@@ -24,7 +24,7 @@ import pipeline
 from flows import cli
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("flows", "pipeline", "training")
+PACKAGES = ("corpusmill", "flows", "pipeline", "training")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 #: Modules that a declared dependency always installs, in the release that fits it.
 BROUGHT = {

@@ -16,6 +16,7 @@ from pipeline.build.record import _close_interrupted, _now, _runs, _write
 from pipeline.curation import recipe as recipes
 from pipeline.store import files, recipe_file
 from training.recipe.sections import BuildRecipe, stored
+from training.recipe.sections import finished_build as finished_build
 
 BUILDS = Path("data/builds")
 
@@ -37,14 +38,6 @@ def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
         raise MillError(f"{builds}: no build here yet; run `mill build data/recipes/demo.yaml`")
     root = records[-1].parent
     return Build(str(root.resolve()), stored(root))
-
-
-def finished_build(root: str) -> Build:
-    """The build in the folder ``root`` with the recipe it ran. Raises MillError unless it is finished."""
-    build = Path(root)
-    if not (build / "recipe.json").is_file() or not (build / "funnel.json").is_file():
-        raise MillError(f"{root}: no finished build here; run `mill build` first")
-    return Build(str(build.resolve()), stored(build))
 
 
 def recipe_of(build: Build) -> Path:

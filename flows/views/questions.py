@@ -14,6 +14,7 @@ from pipeline.build.record import BuildRow
 from pipeline.questions.diff import Difference
 from pipeline.questions.overlap import Overlap
 from pipeline.questions.sample import Sampled
+from pipeline.questions.similar import Near
 from pipeline.questions.whatif import Answer
 from pipeline.questions.why import Check, Explanation, Forgotten, Passage
 from pipeline.report.samples import excerpt
@@ -278,6 +279,24 @@ def overlap_view(found: Overlap) -> RenderableType:
     if idle:
         parts.append(Text(f"no document fails: {', '.join(idle)}", "dim"))
     return Group(*parts, Text("Rules are compared within a stage: what one drops, the next does not measure.", "dim"))
+
+
+#: Near documents that are shown of a text.
+_NEAR_SHOWN = 20
+
+
+def similar_view(found: Sequence[Near], threshold: float) -> RenderableType:
+    """The documents near a text: the exact similarity of each, and what became of it."""
+    if not found:
+        return Text(f"no document has a Jaccard similarity of {threshold:g} or more with this text")
+    table = Columns("Document", "Jaccard|", "")
+    for entry in found[:_NEAR_SHOWN]:
+        state = Text("in the corpus", "green")
+        if entry.dropped_by:
+            state = Text(f"dropped by {formats.rule(entry.dropped_by)}", "red")
+        table.add_row(Text(entry.id), f"{entry.jaccard:.4f}", state)
+    more = len(found) - _NEAR_SHOWN
+    return Group(table, *([Text(f"and {formats.several(more, 'more document')}", "dim")] if more > 0 else []))
 
 
 def diff_view(found: Sequence[Difference]) -> RenderableType:

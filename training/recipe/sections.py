@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import MillError
+from pipeline.build.build import Build
 from pipeline.curation.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.store import files
@@ -402,6 +403,14 @@ def stored(root: str | Path) -> BuildRecipe:
             f"{path}: this version of corpusmill cannot read it ({place}: {first['msg']}); run `mill build` on the"
             " recipe again"
         ) from error
+
+
+def finished_build(root: str) -> Build[BuildRecipe]:
+    """The build in the folder ``root`` with the recipe it ran. Raises MillError unless it is finished."""
+    build = Path(root)
+    if not (build / "recipe.json").is_file() or not (build / "funnel.json").is_file():
+        raise MillError(f"{root}: no finished build here; run `mill build` first")
+    return Build(str(build.resolve()), stored(build))
 
 
 def _require(value: str, known: list[str], *field: str | int) -> None:
