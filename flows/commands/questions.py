@@ -43,6 +43,34 @@ def why(
             terminal.print(questions.explanation_view(explain(opened, document)))
 
 
+def similar(
+    file: Annotated[
+        Path | None, typer.Argument(help="A UTF-8 text file; or give --text.", exists=True, dir_okay=False)
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="The text itself, instead of a file.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least Jaccard similarity, above 0 and at most 1; the build's own if absent.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="The recipe of the build; the latest build if absent.")] = None,
+    builds: Builds = BUILDS,
+) -> None:
+    """List the documents of a build that are near a text, with the exact Jaccard similarity of each."""
+    with telling_errors(False):
+        from flows.execution.open_build import latest_build, open_build
+        from flows.views import questions
+        from pipeline.questions.similar import similar as near
+
+        if (file is None) == (text is None):
+            raise MillError("give either a FILE or --text TEXT")
+        if file is not None:
+            try:
+                text = file.read_text("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise MillError(f"{file}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        opened = open_build(recipe, builds) if recipe else latest_build(builds)
+        terminal.print(questions.similar_view(near(opened, text or "", threshold), threshold))
+
+
 def forget(
     documents: Annotated[list[str], typer.Argument(help="Ids, such as crawl/part-0.jsonl.zst#17.", show_default=False)],
     recipe: Annotated[Path | None, typer.Option(help="The recipe of the build; the latest build if absent.")] = None,

@@ -285,10 +285,11 @@ def overlap_view(found: Overlap) -> RenderableType:
 _NEAR_SHOWN = 20
 
 
-def similar_view(found: Sequence[Near], threshold: float) -> RenderableType:
+def similar_view(found: Sequence[Near], threshold: float | None) -> RenderableType:
     """The documents near a text: the exact similarity of each, and what became of it."""
     if not found:
-        return Text(f"no document has a Jaccard similarity of {threshold:g} or more with this text")
+        least = "the build's threshold" if threshold is None else f"{threshold:g}"
+        return Text(f"no document has a Jaccard similarity of {least} or more with this text")
     table = Columns("Document", "Jaccard|", "")
     for entry in found[:_NEAR_SHOWN]:
         state = Text("in the corpus", "green")
