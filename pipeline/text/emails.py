@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 
 from pipeline.text.addresses import CLASSES, DIGIT, LOCAL, LOWER, UPPER, WIDE, WORD, is_a, words
-from pipeline.text.characters import JOINING, LETTER, kind
-from pipeline.text.utf8 import code_point, previous, width
+from pipeline.text.characters import CONTINUOUS, JOINING, LETTER, kind
+from pipeline.text.utf8 import previous, width
 
 LONGEST_LOCAL_PART = 64
 
@@ -48,10 +48,10 @@ def email(data: np.ndarray, at: int, start: int, end: int, kinds: np.ndarray) ->
     if data[at - 1] == ord('"'):
         begin = _quote_begin(data, at, start)
     else:
-        unspaced = _is_unspaced(data, previous(data, at))
+        unspaced = _is_unspaced(data, previous(data, at), kinds)
         k = at + 1
         while k < stop and not unspaced:
-            unspaced = _is_unspaced(data, k)
+            unspaced = _is_unspaced(data, k, kinds)
             k += width(data[k])
         begin = _local_begin(data, at, start, LOCAL | WIDE, unspaced, kinds)
         if begin < 0:
@@ -61,23 +61,10 @@ def email(data: np.ndarray, at: int, start: int, end: int, kinds: np.ndarray) ->
     return begin, stop
 
 
-@njit(cache=True, nogil=True)
-def _is_unspaced(data, at):
+@njit(cache=True, nogil=True, forceinline=True)
+def _is_unspaced(data, at, kinds):
     """Whether the character at ``at`` is of a script that is written without spaces, or as if it were (Hangul)."""
-    if data[at] < 0xE0:
-        return False
-    point = code_point(data, at)
-    return (
-        0xE00 <= point < 0xF00  # Thai, Lao
-        or 0x1000 <= point < 0x10A0  # Myanmar
-        or 0x1100 <= point < 0x1200  # Hangul
-        or 0x1780 <= point < 0x1800  # Khmer
-        or 0x3005 <= point < 0xA000  # Kana, Han
-        or 0xAC00 <= point < 0xD800  # Hangul
-        or 0xF900 <= point < 0xFB00  # Han
-        or 0xFF66 <= point < 0xFFDD  # Kana, Hangul
-        or 0x20000 <= point < 0x40000  # Han
-    )
+    return kind(data, at, kinds) & CONTINUOUS > 0
 
 
 @njit(cache=True, nogil=True)
@@ -88,7 +75,7 @@ def _local_begin(data, at, start, bits, unspaced, kinds):
         byte = data[begin - 1]
         if byte >= 0x80:
             place = previous(data, begin)
-            if not kind(data, place, kinds) & (LETTER | JOINING) or (not unspaced and _is_unspaced(data, place)):
+            if not kind(data, place, kinds) & (LETTER | JOINING) or (not unspaced and _is_unspaced(data, place, kinds)):
                 break
             begin = place
             continue
@@ -122,7 +109,7 @@ def _domain_end(data, at, end, kinds):
         if label >= end or not (CLASSES[data[label]] & (DIGIT | UPPER | LOWER) or kind(data, label, kinds) & LETTER):
             break
         stop, letters = _letters_end(data, label, end, kinds)
-        unspaced = _is_unspaced(data, label)
+        unspaced = _is_unspaced(data, label, kinds)
         if label > at and letters >= 2 and not is_a(data, stop, label, end, WORD & ~UPPER & ~LOWER | DIGIT):
             found, top = stop, label
             known = _starts_with(data, label, stop, _TOP, _TOP_ENDS) if unspaced else -1
@@ -155,12 +142,12 @@ def _continues(data, at, kinds):
 @njit(cache=True, nogil=True)
 def _letters_end(data, at, end, kinds):
     """End of the letters from ``at`` on of scripts with spaces, or without, as the first is; and how many there are."""
-    unspaced, letters = _is_unspaced(data, at), 0
+    unspaced, letters = _is_unspaced(data, at, kinds), 0
     while at < end:
         if data[at] < 0x80:
             if unspaced or not CLASSES[data[at]] & (UPPER | LOWER):
                 break
-        elif not kind(data, at, kinds) & (LETTER | JOINING) or _is_unspaced(data, at) != unspaced:
+        elif not kind(data, at, kinds) & (LETTER | JOINING) or _is_unspaced(data, at, kinds) != unspaced:
             break
         letters += 1
         at += width(data[at])

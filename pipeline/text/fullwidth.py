@@ -41,7 +41,7 @@ def fold(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 @njit(cache=True, nogil=True)
 def _has_some(data, offsets):
     at, end = offsets[0], offsets[-1]
-    while at < end and not _ascii(data, at, offsets[0], end):
+    while at < end and (data[at] < 0xE2 or not _ascii(data, at, offsets[0], end)):
         at += 1
     return at < end
 

@@ -1,10 +1,10 @@
 """Words and phrases of a list, counted in texts.
 
 A phrase is found where it stands by itself, in any case, any whitespace between its words. By itself means: no letter,
-digit or mark goes on before or after it. Where a script writes no spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) there
-is no such place: a phrase is found anywhere, but never from or to the middle of a syllable, and one of a single Han or
-Kana character only by itself, because most words that hold it mean something else. Of phrases that begin at one place
-the longest counts, and what it covers is not looked at again.
+digit or mark goes on before or after it. Where a script writes no spaces (``pipeline.text.scripts``) there is no such
+place: a phrase is found anywhere, but never from or to the middle of a syllable, and one of a single Han, Kana or Yi
+character only by itself, because most words that hold it mean something else. Of phrases that begin at one place the
+longest counts, and what it covers is not looked at again.
 
 The list is a trie over the bytes of its lower-cased phrases, its edges in a hash table: its size is that of the list.
 A text is read once; where a word begins the trie is walked for as long as it matches.
@@ -23,7 +23,7 @@ from numba import njit, uint64
 from pipeline import MillError
 from pipeline.text import characters
 from pipeline.text.buffers import text_buffers
-from pipeline.text.characters import ALONE, CLUSTER, DIGIT, JOINING, LETTER, NUMERAL, SPACE, kind
+from pipeline.text.characters import ALONE, CLUSTER, DIGIT, JOINING, LETTER, NUMERAL, SPACE, continues_syllable, kind
 from pipeline.text.hashing import slot_of
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.utf8 import continues, width
@@ -136,7 +136,7 @@ def _count(data, offsets, edges, targets, ends, single, table) -> tuple:
         before, stop = 0, at  # class of the character before; end of the last phrase found
         while at < end:
             this = kind(data, at, table)
-            if not this & SPACE and _parts(before, this):
+            if not this & SPACE and _parts(before, this, data, at, end, table):
                 begins = this & _INSIDE > 0
                 words[text] += begins
                 if at >= stop:
@@ -162,10 +162,13 @@ def _count(data, offsets, edges, targets, ends, single, table) -> tuple:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _parts(one, other):
-    """Whether a word may end after a character of class ``one`` and another begin with one of class ``other``."""
+def _parts(one, other, data, at, end, table):
+    """Whether a word may end after a character of class ``one`` and another begin at ``at``, of class ``other``."""
     if other & JOINING:
         return not one & _INSIDE
+    if one & _UNSPACED and other & CLUSTER:
+        after = at + width(data[at])
+        return not continues_syllable(one, other, kind(data, after, table) if after < end else 0)
     return not (one & _INSIDE and other & _INSIDE) or (one | other) & _UNSPACED > 0
 
 
@@ -189,6 +192,6 @@ def _longest(data, at, end, edges, targets, ends, table):
             break
         state = np.int64(targets[slot])
         at += size
-        if ends[state] >= 0 and (at == end or _parts(last, kind(data, at, table))):
+        if ends[state] >= 0 and (at == end or _parts(last, kind(data, at, table), data, at, end, table)):
             phrase, stop = np.int64(ends[state]), at
     return phrase, stop

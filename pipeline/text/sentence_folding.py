@@ -2,10 +2,10 @@
 
 A sentence is a line of the text, as in CCNet (Wenzek et al. 2020); blank lines are none, and a line of more than
 ``LONGEST_SENTENCE`` tokens goes on as the next one. A token is a run of letters, marks and numbers (of at most
-``LONGEST_WORD`` characters), or any other visible character by itself; so is each letter of the scripts that write no
-spaces (Han, Kana, Thai, Lao, Khmer, Myanmar). Letters are lower-cased where that is one character to one, every decimal
-digit becomes 0, typographic quotes and dashes become ASCII's, invisible format characters vanish. Nothing is composed
-or decomposed.
+``LONGEST_WORD`` characters), or any other visible character by itself; so is each letter, with its marks, of the
+scripts that write no spaces (``pipeline.text.scripts``). Letters are lower-cased where that is one character to one,
+every decimal digit becomes 0, typographic quotes and dashes become ASCII's, invisible format characters vanish. Nothing
+is composed or decomposed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from pipeline.text import scripts
 from pipeline.text.buffers import string_array, text_buffers
 from pipeline.text.utf8 import code_point, encode, width
 
@@ -27,16 +28,6 @@ LONGEST_WORD = 64
 
 _SPACE, _WORD, _ALONE, _MARK, _NOTHING = range(5)
 _TABLE_END = 0x20000
-_UNSPACED = (
-    (0x0E00, 0x0F00),  # Thai, Lao
-    (0x1000, 0x10A0),  # Myanmar
-    (0x1780, 0x1800),  # Khmer
-    (0x3040, 0x3100),  # Hiragana, Katakana
-    (0x31F0, 0x3200),
-    (0x3400, 0x4DC0),  # Han
-    (0x4E00, 0xA000),
-    (0xF900, 0xFB00),
-)
 _ASCII_FORMS = {"‘’‚‛′`´": "'", "“”„‟″«»": '"', "‐‑‒–—―−": "-"}
 
 
@@ -66,6 +57,7 @@ def sentences(texts: pa.StringArray) -> Sentences:
 def _table() -> np.ndarray:
     """uint32 [_TABLE_END]: for each code point what it becomes, and from bit 24 on its class."""
     table = np.empty(_TABLE_END, np.uint32)
+    unspaced = set(scripts.points(scripts.UNSPACED))
     ascii_form = {char: plain for chars, plain in _ASCII_FORMS.items() for char in chars}
     for point in range(_TABLE_END):
         char = chr(point)
@@ -75,7 +67,7 @@ def _table() -> np.ndarray:
             folded, kind = "0", _WORD
         elif category[0] in "LN":
             folded, kind = char.lower(), _WORD
-            if category[0] == "L" and any(start <= point < end for start, end in _UNSPACED):
+            if category[0] == "L" and point in unspaced:
                 kind = _ALONE
         elif category[0] == "M":
             kind = _MARK

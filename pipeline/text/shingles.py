@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint64
 
-from pipeline.text import folding
+from pipeline.text import folding, scripts
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import ALONE
 from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
@@ -24,7 +24,7 @@ def words(text: str) -> Iterator[str]:
     """Maximal runs of letters, marks, numbers and ``_``, each character in lower case on its own.
 
     Like ``re.findall(r"\\w+", text.lower())``, but combining marks do not end a word, and a character of a
-    script without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar, ...) is a word by itself.
+    script without spaces (``pipeline.text.scripts``) is a word by itself.
     """
     edges = [at for at in range(len(text) + 1) if _is_edge(text, at)]
     for start, end in pairwise(edges):
@@ -38,7 +38,7 @@ def _is_edge(text: str, at: int) -> bool:
         return True
     before, after = folding.in_word(text[at - 1]), folding.in_word(text[at])
     if before and after:
-        return folding.stands_alone(text[at - 1]) or folding.stands_alone(text[at])
+        return scripts.is_unspaced(text[at - 1]) or scripts.is_unspaced(text[at])
     return before != after
 
 

@@ -5,9 +5,10 @@ whatever the language: punctuation and symbols come off both ends one by one, hy
 between letters, web addresses stay whole, English contractions come apart (``pipeline.text.english``). Punctuation
 marks are words too; what counts real words only looks at their class.
 
-Scripts that write no spaces are split by character or syllable, because a dictionary would be needed for more: each
-Han or Kana character is a word, and each orthographic syllable of Thai, Lao, Khmer and Myanmar (a consonant with the
-vowels and marks around it and what is stacked below it).
+Scripts that write no spaces (``pipeline.text.scripts``) are split by letter or syllable, because a dictionary would be
+needed for more: each Han, Kana or Yi letter is a word, and each orthographic syllable of Thai, Lao, Khmer, Myanmar,
+Javanese and their like (a consonant with the vowels and marks around it and what is stacked below it). A syllable of
+Tibetan is what stands between two marks.
 """
 
 from __future__ import annotations
@@ -27,14 +28,11 @@ from pipeline.text.characters import (
     CLOSING,
     CLUSTER,
     DIGIT,
-    JOINING,
-    LEADING,
     LETTER,
     PUNCTUATION,
-    SILENT,
     SPACE,
-    STACKING,
     TERMINAL,
+    continues_syllable,
     kind,
 )
 from pipeline.text.english import EXCEPTION, find_key
@@ -199,15 +197,10 @@ def unit_end(data: np.ndarray, at: int, end: int, table: np.ndarray) -> int:
     at += width(data[at])
     while at < end:
         this = kind(data, at, table)
-        stays = this & JOINING
-        if this & CLUSTER and not this & LEADING:
-            after = at + width(data[at])
-            final = after < end and kind(data, after, table) & SILENT
-            stays |= before & (LEADING | STACKING) or final
-        if not stays:
+        after = at + width(data[at])
+        if not continues_syllable(before, this, kind(data, after, table) if after < end else 0):
             break
-        before = this
-        at += width(data[at])
+        before, at = this, after
     return at
 
 

@@ -13,8 +13,11 @@ from pipeline.store.recipe_file import Config
 Algorithm = Literal["bpe", "wordpiece", "unigram"]
 PreTokenizer = Literal["gpt2", "gpt4", "bert", "whitespace", "metaspace"]
 Role = Literal["bos", "eos", "unk", "pad", "cls", "sep", "mask"]
-#: Scripts that are written without spaces, and Hangul, whose syllables some cut apart as well.
-Script = Literal["han", "hiragana", "katakana", "hangul", "thai", "lao", "khmer", "myanmar", "tibetan"]
+#: Those of ``pipeline.text.scripts`` as the engine names them, and Hangul, whose syllables some cut apart as well.
+Script = Literal[
+    "han", "hiragana", "katakana", "bopomofo", "yi", "hangul", "thai", "lao", "khmer", "myanmar", "tibetan", "javanese",
+    "tai_le", "new_tai_lue", "tai_tham", "tai_viet",
+]  # fmt: skip
 Template = Literal["none", "bert", "gpt2", "roberta", "t5"]
 
 #: Pre-tokenizers whose pieces are made of bytes (written in GPT-2's printable alphabet), not of characters.

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint32, uint64
 
-from pipeline.text import folding, shingles
+from pipeline.text import folding, scripts, shingles
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import ALONE
 from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
@@ -49,7 +49,7 @@ def words(text: str) -> list[str]:
 
 
 def _is_letter(character: str) -> bool:
-    spaced = character not in _APOSTROPHES and not folding.stands_alone(character)
+    spaced = character not in _APOSTROPHES and not scripts.is_unspaced(character)
     return spaced and unicodedata.category(character)[0] in "LM"
 
 

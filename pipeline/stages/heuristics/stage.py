@@ -13,9 +13,9 @@ words, and the rule on them does not apply to it. ``by_language`` in a family's 
 ``by_language: null`` judges every language as English.
 
 All families measure the text as it reaches the stage; lines that C4 or RefinedWeb drop are cut for later stages. Words
-are those of ``pipeline.text.words``: in scripts without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar) characters or
-syllables, which count as words but not for the mean word length; where they are most of a text, that is null. The
-dialects of dolma and RefinedWeb count runs without whitespace, as these do: they are for scripts with spaces.
+are those of ``pipeline.text.words``: in scripts without spaces (``pipeline.text.scripts``) characters or syllables,
+which count as words but not for the mean word length; where they are most of a text, that is null. The dialects of
+dolma and RefinedWeb count runs without whitespace, as these do: they are for scripts with spaces.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ class GopherQuality(Family):
 
     In scripts without spaces a character (Han, Kana) or syllable (Thai, Lao, Khmer, Myanmar) counts as a word, and a
     text mostly in them has no mean word length. Without stop words the rule on them does not apply: Lao, Khmer, Burmese
-    and Tibetan have no list. Words of Tibetan script are not counted, and no rule on their number or length applies.
+    and Tibetan have no list. No rule on the number or length of words applies to Tibetan and Dzongkha: nothing is known
+    of how many of their syllables say what a word says.
     """
 
     min_words: limits.MinWords = 50

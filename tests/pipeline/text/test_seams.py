@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.text import seams, spans
-from pipeline.text.folding import in_word, stands_alone
+from pipeline.text.folding import in_word
+from pipeline.text.scripts import is_unspaced
 from pipeline.text.spans import SPANS
 
 
@@ -91,4 +92,4 @@ def _pieces(text, found):
 
 def _spaced(piece):
     base = piece.rstrip("\u0301")
-    return bool(base) and in_word(base[-1]) and not stands_alone(base[-1])
+    return bool(base) and in_word(base[-1]) and not is_unspaced(base[-1])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pipeline.stages import registry
 from pipeline.stages.dedup import exact, passages, repeats, substring
 from pipeline.text import spans
-from pipeline.text.folding import in_word, stands_alone, text_table, word_table
+from pipeline.text.folding import in_word, text_table, word_table
+from pipeline.text.scripts import is_unspaced
 from pipeline.text.units import code_of, split_units
 from tests.helpers.dedup_corpus import build_of, decisions, run
 
@@ -53,7 +54,7 @@ def tokens_of(text: str) -> list[tuple[int, int]]:
 
 
 def joins(character: str) -> bool:
-    return in_word(character) and not stands_alone(character)
+    return in_word(character) and not is_unspaced(character)
 
 
 @given(st.one_of(st.text(alphabet=CHARACTERS), st.text()))
