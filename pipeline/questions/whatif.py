@@ -165,7 +165,7 @@ class Trial:
 
     @cached_property
     def _scores_stay(self) -> bool:
-        trained = perplexity.TRAINED in self.new.recipe.perplexity.models.values()  # type: ignore[union-attr]
+        trained = perplexity.TRAINED in self.new.section("perplexity").models.values()
         return self.keeps_models or not trained
 
     def _same(self, section: str, *fields: str) -> bool:
@@ -226,7 +226,7 @@ class Trial:
 
     def _hash(self, shard: str) -> int:
         view, known, fresh = self._split("exact", shard)
-        config: exact.Config = self.new.recipe.exact  # type: ignore[assignment]
+        config: exact.Config = self.new.section("exact")
         stored = shards.read_table(exact.hashes_path(self.old, shard))
         stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
         table = pa.concat_tables([stored, exact.hash_view(config, part(view, fresh))]).combine_chunks()
@@ -236,7 +236,7 @@ class Trial:
 
     def _sign(self, shard: str) -> int:
         view, known, fresh = self._split("minhash", shard)
-        config: minhash.Config = self.new.recipe.minhash  # type: ignore[assignment]
+        config: minhash.Config = self.new.section("minhash")
         stored = lsh.unsorted(shards.read_table(minhash.signatures_path(self.old, shard)), config.bands)
         stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
         added = lsh.unsorted(minhash.sign_view(config, part(view, fresh)), config.bands)

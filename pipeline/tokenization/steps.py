@@ -234,7 +234,7 @@ def _measurements(build: Build, trained: dict[str, str], cards: dict[str, str]) 
         if config.algorithm == "bpe" and config.byte_level and encoder.model is not None:
             table = counts.merge(counts.count(table["text"].combine_chunks(), config) for table in _heldout(build))
             curves.append(curve.summary(config.name, *curve.sizes(table, encoder.model, len(config.reserved))))
-    for entry in getattr(build.recipe, "references", []):
+    for entry in build.section("references") or []:
         rows += report.measure(_heldout(build), Encoder(references.load(entry.path)), entry.name, reference=True)
     found = {"rows": report.as_rows(rows), "curves": curves, "round_trip": trips, "warnings": report.warnings(rows)}
     return Outcome(rows[0].documents, rows[0].bytes), found
