@@ -1,4 +1,4 @@
-"""The flows that Prefect runs for a deployment: `flows.schedule.build` and the studies."""
+"""Builds on a schedule: the flows that Prefect runs for a deployment, its cron line, and runs that were missed."""
 
 # No `from __future__ import annotations` here: Prefect checks a deployment's parameters by the types themselves.
 from collections.abc import Callable
@@ -18,7 +18,8 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled
 from pydantic import Field, ValidationError
 
-from flows import build as parts
+from flows.build import Stop
+from flows.build import build as run_build
 from flows.execution import tracking
 from flows.execution.open_build import BUILDS
 from flows.execution.run_steps import Runner
@@ -30,7 +31,7 @@ from pipeline.build.lock import BuildBusy
 Workers = Annotated[int, Field(ge=1, le=4096, description="tasks at a time; the result is the same for any number")]
 
 
-def _reported(work: Callable[[], Any]) -> Any:
+def _tracked(work: Callable[[], Any]) -> Any:
     """Do ``work`` as part of the flow run that Prefect started; cancelled while another run is at work on the build."""
     try:
         with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
@@ -42,7 +43,7 @@ def _reported(work: Callable[[], Any]) -> Any:
 @flow(name="build", flow_run_name="build {recipe.stem}")
 def build(
     recipe: Path,
-    until: parts.Stop = "report",
+    until: Stop = "report",
     workers: Workers | None = None,
     runner: Runner = "processes",
     builds: Path = BUILDS,
@@ -52,19 +53,19 @@ def build(
     Work whose inputs, configuration and models are unchanged since an earlier run is not done again. While another
     run is at work on the build, this one is cancelled.
     """
-    return _reported(lambda: parts.build(recipe, until, workers, runner, builds))
+    return _tracked(lambda: run_build(recipe, until, workers, runner, builds))
 
 
 @flow(name="ladder", flow_run_name="ladder {recipe.stem}")
 def ladder(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
     """Train the models of the recipe's `ladder` section on its corpus, fit the laws, and return what was found."""
-    return _reported(lambda: run_ladder(recipe, workers, runner, builds))
+    return _tracked(lambda: run_ladder(recipe, workers, runner, builds))
 
 
 @flow(name="ablate", flow_run_name="ablate {recipe.stem}")
 def ablate(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
     """Train the models of the recipe's `ablation` section, compare them, and return what was found."""
-    return _reported(lambda: run_ablation(recipe, workers, runner, builds))
+    return _tracked(lambda: run_ablation(recipe, workers, runner, builds))
 
 
 class WrongSchedule(MillError):

@@ -1,4 +1,4 @@
-"""The scaling ladder: small models on the recipe's own corpus, and the laws that fit them."""
+"""Studies beside a build: the scaling ladder, what each stage of curation is worth, and single language models."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from flows.execution.progress import reporter
 from flows.execution.run_steps import Pool, Runner, run_steps
 from flows.views import artifacts
 from flows.views.artifacts import plain_key
-from pipeline.curation import ablation_variants as variants_of
+from pipeline.curation.ablation_variants import NEUTRAL, open_neutral, open_variant, steps, variants
 from pipeline.stages.perplexity import from_files
 from pipeline.text import formats
-from training.studies import ablation as ablations
-from training.studies import ladder as ladders
+from training.studies import ablation
+from training.studies.ladder import ladder_config, plan, summarise, with_rungs
 
 
 def ladder(
@@ -27,17 +27,17 @@ def ladder(
     The corpus and the tokens are brought up to date first; runs that are done are not trained again.
     """
     opened = open_build(recipe, builds)
-    ladders.ladder_config(opened)
+    ladder_config(opened)
     with tracking.flow("build", f"build {recipe.stem}"):
         build.build(recipe, "tokenize", workers, runner, builds)
     with on_record(opened, recipe, tracking.page, reporter().seconds):
-        planned = ladders.plan(opened)
-        climbing = ladders.with_rungs(opened, planned.rungs)
+        planned = plan(opened)
+        climbing = with_rungs(opened, planned.rungs)
         names = [rung.config.name for rung in planned.rungs]
         summaries = [build.pretrain_model(climbing, name, "Train") for name in names]
-        found = ladders.summarise(opened, planned, summaries)
+        result = summarise(opened, planned, summaries)
         artifacts.publish_ladder(opened)
-    return found
+    return result
 
 
 def ablate(
@@ -48,37 +48,35 @@ def ablate(
     The build is brought up to date first; variants and models that are current are not made again.
     """
     opened = open_build(recipe, builds)
-    config, count = ablations.ablation_config(opened), workers or build.cores()
-    recipes, kept = variants_of.variants(opened.recipe, config.leave_out)
+    config, count = ablation.ablation_config(opened), workers or build.cores()
+    recipes, kept = variants(opened.recipe, config.leave_out)
     with tracking.flow("build", f"build {recipe.stem}"):
         build.build(recipe, "tokenize", count, runner, builds)
     with on_record(opened, recipe, tracking.page, reporter().seconds):
-        made = {
-            name: variants_of.open_variant(opened, name, entry, config.tokenizer) for name, entry in recipes.items()
-        }
+        made = {name: open_variant(opened, name, entry, config.tokenizer) for name, entry in recipes.items()}
         folders = dict(made)
         if config.neutral:
-            folders[variants_of.NEUTRAL] = variants_of.open_neutral(opened, config.neutral, config.tokenizer)
+            folders[NEUTRAL] = open_neutral(opened, config.neutral, config.tokenizer)
         with Pool(runner, count) as pool:
             for name, variant in folders.items():
                 with tracking.flow("variant", f"variant {name}"):
-                    run_steps(variant, variants_of.steps(variant), pool)
-        trials = ablations.trials(opened, list(made))
+                    run_steps(variant, steps(variant), pool)
+        trials = ablation.trials(opened, list(made))
         done = []
         for trial in trials:
             configs = [entry.config for entry in trials if entry.variant == trial.variant]
             name = trial.config.name
-            summary = build.pretrain_model(ablations.with_trials(made[trial.variant], configs), name, "Train")
+            summary = build.pretrain_model(ablation.with_trials(made[trial.variant], configs), name, "Train")
             with tracking.task("Measure", f"Measure {name}") as begin:
                 begin()
-                done.append((trial, summary, ablations.measure(opened, trial)))
-        found = ablations.summarise(opened, done, kept)
+                done.append((trial, summary, ablation.measure(opened, trial)))
+        result = ablation.summarise(opened, done, kept)
         artifacts.publish_ablation(opened)
-    return found
+    return result
 
 
 def language_model(config: from_files.Config, output: Path) -> dict[str, Any]:
-    """Train the n-gram model that CONFIG describes into the ARPA file OUTPUT, unless it is there, made by just this."""
+    """Train the n-gram model that CONFIG describes into the ARPA file OUTPUT, unless OUTPUT was made from the same."""
     with tracking.flow("language-model", f"language-model {output.name}", output=output):
         with tracking.task("Train the language model", f"Train {output.name}") as begin:
             begin()
@@ -90,12 +88,12 @@ def language_model(config: from_files.Config, output: Path) -> dict[str, Any]:
 
 
 def rows(facts: dict[str, Any]) -> list[dict[str, str]]:
-    """What there is to say of the model, one row a fact."""
-    found = {
+    """What is known of the n-gram model, one row a fact."""
+    values = {
         "documents": formats.count(facts["documents"]),
         "text": formats.size(facts["bytes"]),
         "sentences": formats.count(facts["sentences"]),
         **{f"{order}-grams": formats.count(count) for order, count in enumerate(facts["ngrams"], 1)},
         "SHA-256": facts["sha256"],
     }
-    return [{"": name, "value": value} for name, value in found.items()]
+    return [{"": name, "value": value} for name, value in values.items()]

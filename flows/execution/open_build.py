@@ -10,9 +10,9 @@ from typing import Any
 
 from flows.execution.stopping import on_stop
 from pipeline import MillError
+from pipeline.build import record
 from pipeline.build.build import Build
 from pipeline.build.lock import locked
-from pipeline.build.record import _close_interrupted, _now, _runs, _write
 from pipeline.curation import recipe as recipes
 from pipeline.store import files, recipe_file
 from training.recipe.sections import BuildRecipe, stored
@@ -63,7 +63,7 @@ def on_record(
         _check_owner(build, recipe)
         files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
         entry: dict[str, Any] = {
-            "started": _now(),
+            "started": record.now(),
             "ended": None,
             "state": "running",
             "process": os.getpid(),
@@ -72,14 +72,14 @@ def on_record(
             "steps": {},
             "error": None,
         }
-        earlier = _close_interrupted(_runs(build))
-        _write(build, recipe, [*earlier, entry])
+        earlier = record.close_interrupted(record.runs_of(build))
+        record.write(build, recipe, [*earlier, entry])
 
         def close(state: str, error: str | None = None) -> None:
             if entry["ended"] is None:
                 steps = {name: round(value, 3) for name, value in seconds.items()}
-                entry.update(ended=_now(), state=state, error=error, steps=steps, flow_run=flow_run())
-                _write(build, recipe, [*earlier, entry])
+                entry.update(ended=record.now(), state=state, error=error, steps=steps, flow_run=flow_run())
+                record.write(build, recipe, [*earlier, entry])
 
         with on_stop(lambda: close("cancelled")):
             try:

@@ -27,9 +27,9 @@ def summary_view(build: Build) -> RenderableType:
     parts: list[RenderableType] = []
     account = sections.funnel(build)
     if account is not None:
-        parts += [_funnel_table(account), *_notes(account)]
+        parts += [funnel_table(account), *_notes(account)]
     if found := tokens.by_domain(build):
-        parts += [Text(f"\nIn tokens of {found['tokenizer']}", "bold"), Padding(_tokens_table(found), (0, 0, 1, 0))]
+        parts += [Text(f"\nIn tokens of {found['tokenizer']}", "bold"), Padding(tokens_table(found), (0, 0, 1, 0))]
         if found["advice"]:
             parts.append(
                 Text(f"to balance in these tokens, put into the recipe's balance section:\n  {found['advice']}")
@@ -111,7 +111,7 @@ def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> R
     return Group(Text(f"{title}  (up to date)" if reused else title, "bold"), table)
 
 
-def _funnel_table(account: Mapping[str, Any]) -> Columns:
+def funnel_table(account: Mapping[str, Any]) -> Columns:
     table = Columns("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
     for row in account["rows"]:
         gone, cut = row["gone"], row["cut"]["bytes"]
@@ -127,7 +127,7 @@ def _funnel_table(account: Mapping[str, Any]) -> Columns:
     return table
 
 
-def _tokens_table(found: Mapping[str, Any]) -> Columns:
+def tokens_table(found: Mapping[str, Any]) -> Columns:
     """The corpus in tokens, by domain; ``found`` is tokens.by_domain's."""
     rows = tokens.cells(found)
     first, *others = rows[0]

@@ -76,19 +76,22 @@ def _is_running(process: int | None) -> bool:
     return True
 
 
-def _runs(build: Build) -> list[dict[str, Any]]:
+def runs_of(build: Build) -> list[dict[str, Any]]:
+    """The runs of ``build``, the first one first; [] if there was none."""
     path = build.path("build.json")
     return files.read_json(path)["runs"] if files.exists(path) else []
 
 
-def _close_interrupted(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def close_interrupted(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A run still marked as running, while we hold the lock, was killed."""
     return [{**run, "state": "killed"} if run["state"] == "running" else run for run in runs]
 
 
-def _write(build: Build, recipe: Path, runs: list[dict[str, Any]]) -> None:
+def write(build: Build, recipe: Path, runs: list[dict[str, Any]]) -> None:
+    """Write build.json: the recipe's file and ``runs``."""
     files.write_json(build.path("build.json"), {"recipe": str(recipe.resolve()), "runs": runs})
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, as ISO 8601 in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -19,7 +19,7 @@ from pipeline import MillError
 from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.curation import ingest, write_corpus
-from pipeline.curation import steps as curate
+from pipeline.curation import steps as curation
 from pipeline.curation.recipe import Recipe
 from pipeline.sources import Source
 from pipeline.stages import registry
@@ -105,7 +105,7 @@ def _with_tokenizer(recipe: R, name: str) -> R:
 
 def steps(variant: Build) -> list[Step]:
     """From the variant's documents to its packed tokens."""
-    before = ingest.steps() if _is_neutral(variant) else curate.stage_steps(variant.recipe)
+    before = ingest.steps() if _is_neutral(variant) else curation.stage_steps(variant.recipe)
     return [
         *before,
         Step("ablation.corpus", "Write the variant's corpus", Build.shards, _write_shard),

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
-from training.batches import random_streams as noise
+from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.best_fit import arrange
 from training.batches.vocabulary import padded
@@ -132,7 +132,7 @@ def examples(task: Task, windows: Windows) -> Batch:
         "labels": np.full((rows, full.targets), IGNORE, np.int64),
         "decoder_segments": np.full((rows, full.targets), NOTHING, np.int64),
     }
-    drawn = noise.uniforms(windows.visits, (2, inside.shape[1]), "span corruption", task.seed)
+    drawn = random_streams.uniforms(windows.visits, (2, inside.shape[1]), "span corruption", task.seed)
     top = vocabulary.size + sentinels(task) - 1
     sizes = inside.sum(1)
     for size in np.unique(sizes[sizes > 1]).tolist():

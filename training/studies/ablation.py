@@ -28,7 +28,7 @@ from training import objectives
 from training.batches.vocabulary import Vocabulary
 from training.loop import hardware
 from training.objectives.base import Task
-from training.pretraining import pretrain as pretraining
+from training.pretraining.pretrain import evaluate, held_out
 from training.recipe.sections import AblationConfig, BuildRecipe, PretrainConfig
 
 VERSION = 1
@@ -106,8 +106,8 @@ def measure(build: Build[BuildRecipe], trial: Trial) -> dict[str, float]:
             continue
         packed = PackedTokens(text)
         task = Task(trial.config, Vocabulary.of(packed), trial.seed)
-        windows, size = pretraining.held_out(objective, task, packed)
-        found[kind] = pretraining.evaluate(objective, task, windows, size, sums)["bits_per_byte"]
+        windows, size = held_out(objective, task, packed)
+        found[kind] = evaluate(objective, task, windows, size, sums)["bits_per_byte"]
     return found
 
 

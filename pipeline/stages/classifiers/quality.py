@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pipeline.build.build import Step, measure_step
 from pipeline.build.stage import Batch, Measured, Stage
-from pipeline.stages.classifiers import steps as labelled
+from pipeline.stages.classifiers import steps as classifier
 from pipeline.stages.classifiers.config import Bound, Classifier, require_language
 from pipeline.store.ledger import Rule
 
@@ -36,7 +36,7 @@ class Config(Classifier):
 
 
 def steps() -> list[Step]:
-    return [labelled.step("quality", "Quality classifier"), measure_step(STAGE)]
+    return [classifier.step("quality", "Quality classifier"), measure_step(STAGE)]
 
 
 def rules(config: Config) -> list[Rule]:
@@ -46,7 +46,7 @@ def rules(config: Config) -> list[Rule]:
 
 def measure(config: Config, batch: Batch) -> Measured:
     """``quality_score``: the probability of the label, null for a text without a visible character (it stays)."""
-    return Measured({"quality_score": labelled.measure(config, batch)})
+    return Measured({"quality_score": classifier.measure(config, batch)})
 
 
 STAGE = Stage(
@@ -59,6 +59,6 @@ STAGE = Stage(
     signals=SIGNALS,
     rules=rules,
     measure=measure,
-    models=lambda config: labelled.model_of("quality", config),
+    models=lambda config: classifier.model_of("quality", config),
     steps=steps,
 )

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, make
-from pipeline.stages.dedup import earlier_builds as earlier
+from pipeline.stages.dedup import earlier_builds
 from pipeline.store import files, ledger, shards
 
 VERSION = 1
@@ -39,7 +39,7 @@ def write_verdicts(
     the cluster (1 for a document by itself).
     """
     tables = [FINDINGS.empty_table(), *(shards.read_table(path) for path in findings)]
-    found = row_numbers.in_shard(tables, earlier.number(build, shard))
+    found = row_numbers.in_shard(tables, earlier_builds.number(build, shard))
     made_by = files.fingerprint(
         VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), row_numbers.digest(found)
     )

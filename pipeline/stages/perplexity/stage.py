@@ -23,13 +23,11 @@ from pydantic import Field, model_validator
 from pipeline import MillError
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.stage import Recipe, Stage
-from pipeline.stages.perplexity import reference_text as reference
-from pipeline.stages.perplexity import scoring, train_model
+from pipeline.stages.perplexity import reference_text, scoring, train_model
 from pipeline.stages.perplexity.quantiles import order_statistics
 from pipeline.stages.perplexity.reference_text import TRAINED, Reference
 from pipeline.stages.perplexity.scoring import Scorer
-from pipeline.store import files, ledger, recipe_file, shards
-from pipeline.store import model_files as models
+from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.store.ledger import Rule
 
 VERSION = 1
@@ -149,7 +147,7 @@ class Config(recipe_file.Config):
 
 def steps() -> list[Step]:
     return [
-        *reference.steps(),
+        *reference_text.steps(),
         Step("perplexity.score", "Perplexity", Build.shards, _score),
         Step("perplexity.cutoffs", "Perplexity cut-offs", lambda _build: ["cutoffs.json"], _find_cutoffs),
         Step("perplexity", "Perplexity filter", Build.shards, _judge),
@@ -167,11 +165,11 @@ def _scorers(build: Build) -> dict[str, tuple[Scorer, Scorer]]:
     found = {}
     for language, model in sorted(_config(build).models.items()):
         if isinstance(model, PieceModel):
-            paths = (models.locate(path, build.root) for path in (model.kenlm, model.sentencepiece))
+            paths = (model_files.locate(path, build.root) for path in (model.kenlm, model.sentencepiece))
             found[language] = (Scorer(*paths),) * 2
         elif model != TRAINED:
-            found[language] = (Scorer(models.locate(model, build.root)),) * 2
-        elif paths := reference.model_paths(build, language):
+            found[language] = (Scorer(model_files.locate(model, build.root)),) * 2
+        elif paths := reference_text.model_paths(build, language):
             found[language] = (Scorer(paths[0]), Scorer(paths[1]))
     return found
 
@@ -184,7 +182,7 @@ def _score(build: Build, shard: str) -> Outcome:
         VERSION,
         build.recipe.seed,
         {
-            language: [[path and models.digest(path) for path in scorer] for scorer in pair]
+            language: [[path and model_files.digest(path) for path in scorer] for scorer in pair]
             for language, pair in scorers.items()
         },
         build.view_fingerprint(shard, "perplexity"),
@@ -201,7 +199,7 @@ def score_view(build: Build, view: View) -> dict[str, pa.Array]:
     """language, perplexity (float32) and tokens of the documents of ``view``, by the models that are there."""
     scorers = _scorers(build)
     languages = view.signals["language"].cast(pa.string())
-    half = reference.halves(view.texts, build.recipe.seed)
+    half = reference_text.halves(view.texts, build.recipe.seed)
     found, tokens = np.full(len(half), np.nan), np.zeros(len(half), np.int64)
     for language, pair in scorers.items():
         mine = pc.equal(languages, language).to_numpy(zero_copy_only=False)

@@ -120,7 +120,7 @@ def test_a_table_that_is_too_wide_goes_on_below_with_every_name_and_number_whole
     names = [f"machine-learning-{number}" for number in range(3)]
     found = {"tokenizer": "bpe", "rows": [{"domain": name, **row, **more} for name in names], "total": row}
     shown = io.StringIO()
-    Console(file=shown, width=80).print(summary._tokens_table(found))
+    Console(file=shown, width=80).print(summary.tokens_table(found))
     lines = shown.getvalue().split("\n")
     assert max(map(len, lines)) <= 80
     words = shown.getvalue().split()

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console, RenderableType
 
-from flows.views import artifacts, questions
-from flows.views import summary as console
+from flows.views import artifacts, questions, summary
 from pipeline.build import record
 from pipeline.build.build import Build
 from pipeline.questions import why
@@ -82,7 +81,7 @@ def test_warnings_stand_in_the_summary_and_in_the_ui(build: Build):
     account = files.read_json(build.path("funnel.json"))
     assert account["warnings"] == []
     files.write_json(build.path("funnel.json"), {**account, "warnings": ["source [b]x[/b] has no document."]})
-    assert "warning: source [b]x[/b] has no document." in shown(console.summary_view(build))
+    assert "warning: source [b]x[/b] has no document." in shown(summary.summary_view(build))
     assert artifacts.warning_line(*sections.warnings(build)) == "**Warning**: source [b]x[/b] has no document."
 
 
@@ -141,7 +140,7 @@ def test_a_build_without_models_has_no_budget_table():
 def test_the_summary_names_stages_models_and_paths(build: Build):
     Path(build.path("report")).mkdir()
     Path(build.path("report", "index.html")).write_text("")
-    text = shown(console.summary_view(build))
+    text = shown(summary.summary_view(build))
     assert re.search(r"Near-duplicates +3 +1 +39 B +9 B +–", text)
     assert "1.375 bits per byte on held-out documents" in text
     assert "this model 81.2 %, bag of words 81.2 %, most frequent label 81.2 %" in text
@@ -207,7 +206,7 @@ def test_the_budgets_of_nine_runs_can_be_read_in_80_columns():
         run = budget.Run(7_400_000, 3_200_000, 7_000_000, 4, 256, 256, 5_000_000 + number * 1_110_000)
         made = budget.budget(corpus, run, BudgetConfig()).asdict()
         runs.append({"name": f"run-{number}", "estimated": False, **made})
-    text = shown(console.budget_view(runs), 80)
+    text = shown(summary.budget_view(runs), 80)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
     for run in runs:
@@ -223,6 +222,6 @@ def test_a_build_is_shown_whole_in_80_columns(build: Build):
         row.update(
             documents=2_336_789_123, bytes=123_456_789_000, gone={"documents": 1_234_567_890, "bytes": 99_900_000_000}
         )
-    text = shown(console._funnel_table(account), 80)
+    text = shown(summary.funnel_table(account), 80)
     assert "…" not in text
     assert text.count("2,336,789,123") == text.count("1,234,567,890") == len(account["rows"])

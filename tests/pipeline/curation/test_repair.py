@@ -11,8 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.curation import repair as normalise
-from pipeline.curation.repair import Config, Normaliser, compose, decode_entities, remove_controls, repair, tidy
+from pipeline.curation.repair import (
+    STEPS,
+    TITLES,
+    Config,
+    Normaliser,
+    compose,
+    decode_entities,
+    remove_controls,
+    repair,
+    settings,
+    tidy,
+)
 
 PIECES = st.sampled_from(
     [
@@ -90,9 +100,9 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize("step", normalise.STEPS)
+@pytest.mark.parametrize("step", STEPS)
 def test_each_step_can_be_switched_off_alone(step):
-    assert CHANGED.keys() == normalise.STEPS.keys() == normalise.TITLES.keys() == Config.model_fields.keys()
+    assert CHANGED.keys() == STEPS.keys() == TITLES.keys() == Config.model_fields.keys()
     only_off = Normaliser(Config.model_validate({step: False}))
     for name, (text, changed) in CHANGED.items():
         assert only_off(text) == (text if name == step else changed)
@@ -147,8 +157,8 @@ def test_steps_that_are_off_do_nothing_and_the_others_are_counted():
 
 
 def test_what_a_text_depends_on_is_in_the_fingerprint(monkeypatch):
-    before = normalise.settings(Config())
-    assert normalise.settings(None) == []
-    assert normalise.settings(Config(nfc=False)) != before
-    monkeypatch.setattr(normalise, "VERSION", -1)
-    assert normalise.settings(Config()) != before
+    before = settings(Config())
+    assert settings(None) == []
+    assert settings(Config(nfc=False)) != before
+    monkeypatch.setattr("pipeline.curation.repair.VERSION", -1)
+    assert settings(Config()) != before
