@@ -36,11 +36,11 @@ def blocks(texts: Texts) -> Iterator[pa.Table]:
         given = iter([pa.table({"text": texts})])
     else:
         given = _arrays(texts)
-    first = next(given, pa.table({"text": pa.array([], pa.string())}))
+    first: pa.Table = next(given, pa.table({"text": pa.array([], pa.string())}))
     row = 0
     for table in chain([first], given):
         yield from _cut(_checked(table, row))
-        row += len(table)
+        row += table.num_rows
 
 
 def _arrays(texts: Iterable[str]) -> Iterator[pa.Table]:

@@ -294,7 +294,7 @@ def similar_view(found: Sequence[Near], threshold: float | None) -> RenderableTy
     for entry in found[:_NEAR_SHOWN]:
         state = Text("in the corpus", "green")
         if entry.dropped_by:
-            state = Text(f"dropped by {formats.rule(entry.dropped_by)}", "red")
+            state = Text(f"dropped by {titles.rule(entry.dropped_by)}", "red")
         table.add_row(Text(entry.id), f"{entry.jaccard:.4f}", state)
     more = len(found) - _NEAR_SHOWN
     return Group(table, *([Text(f"and {formats.several(more, 'more document')}", "dim")] if more > 0 else []))
