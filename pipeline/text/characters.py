@@ -125,7 +125,7 @@ def _wide_kind(data, at, table):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def continues_syllable(before: int, this: int, after: int) -> bool:
+def continues_syllable(before: int | np.int64, this: int | np.int64, after: int | np.int64) -> np.bool | bool:
     """Whether a character belongs to the syllable (or letter) that the one before it, of ``before``, is part of.
 
     ``this`` is its class, ``after`` that of the next character, 0 if there is none.

@@ -33,9 +33,9 @@ def _arc(count: int) -> bytes:
 FILES = {
     "a.warc": archive(_texts(_COUNT)),
     "a.warc.gz": archive(_texts(_COUNT), compressed=True),
-    "one.warc.gz": gzip.compress(archive(_texts(_COUNT))),
+    "one.warc.gz": gzip.compress(archive(_texts(_COUNT)), mtime=0),
     "a.arc": _arc(_COUNT),
-    "a.arc.gz": gzip.compress(_arc(_COUNT)),
+    "a.arc.gz": gzip.compress(_arc(_COUNT), mtime=0),
 }
 _PIECES = (
     b"\0",
