@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ from datasketch import MinHash
 
 from benchmarks.documents import prose
 from pipeline.build.build import Build, Step
+from pipeline.stages import registry
 from pipeline.stages.dedup import exact, minhash, substring
 from pipeline.stages.dedup.clusters import report_path
 from pipeline.store import files, shards
@@ -47,6 +49,12 @@ class Recipe:
     exact: exact.Config | None = None
     minhash: minhash.Config | None = None
     substring: substring.Config | None = None
+
+    def section(self, stage: str) -> Any:
+        return vars(self).get(stage)
+
+    def stages_before(self, stage: str | None) -> tuple[str, ...]:
+        return tuple(entry.name for entry in registry.before(stage) if self.section(entry.name) is not None)
 
 
 def main() -> None:

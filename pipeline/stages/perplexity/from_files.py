@@ -25,7 +25,7 @@ from pipeline.store import files, model_files, recipe_file
 from pipeline.text.hashing import document_hash
 from pipeline.text.sentence_folding import sentences
 
-VERSION = 1
+VERSION = 2
 #: Plain text is read in blocks of whole paragraphs of at least this size, so that a file may be of any size.
 _BLOCK = ByteSize(64 << 10)
 _BATCH = 1 << 10

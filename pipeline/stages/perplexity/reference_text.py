@@ -25,7 +25,7 @@ from pipeline.text.sentence_folding import sentences
 if TYPE_CHECKING:
     from pipeline.stages.perplexity.stage import Config
 
-VERSION = 1
+VERSION = 2
 #: What a recipe says in the place of a model's path.
 TRAINED = "build"
 HALVES = (0, 1)

@@ -30,7 +30,7 @@ from pipeline.stages.perplexity.scoring import Scorer
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.store.ledger import Rule
 
-VERSION = 1
+VERSION = 2
 Share = Annotated[float, Field(ge=0, le=1)]
 Perplexity = Annotated[float, Field(gt=0)]
 Edges = tuple[Perplexity, Perplexity]

@@ -42,7 +42,7 @@ def step(work, items="abcdef"):
 
 
 def workers_of(build):
-    return {path.name: int(path.read_text()) for path in Path(build.path("done")).iterdir()}
+    return {path.name: int(path.read_text()) for path in Path(build.path("done")).iterdir() if path.is_file()}
 
 
 def test_one_worker_works_in_this_process(build):
