@@ -82,9 +82,9 @@ def training_memory(lines: pa.StringArray, folder: Path) -> float:
     text = folder / "lines"
     text.write_text("\n".join(lines.to_pylist()), encoding="utf-8", newline="\n")
     program = (
-        "import sys, pyarrow as pa; from pathlib import Path; from pipeline.stages.perplexity import training\n"
+        "import sys, pyarrow as pa; from pathlib import Path; from pipeline.stages.perplexity import train_model\n"
         "lines = pa.array(Path(sys.argv[1]).read_text('utf-8').split('\\n'))\n"
-        "training.train(lines.slice(0, int(sys.argv[2]) or len(lines)), sys.argv[1] + '.arpa', 5, [], 'own')\n"
+        "train_model.train(lines.slice(0, int(sys.argv[2]) or len(lines)), sys.argv[1] + '.arpa', 5, [], 'own')\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     full, idle = (

@@ -141,6 +141,6 @@ def test_what_is_on_the_port_is_a_prefect_server_or_nothing(monkeypatch, environ
 
 def test_a_server_named_in_prefects_own_files_is_found(environment, tmp_path):
     (tmp_path / ".env").write_text("PREFECT_API_URL=http://named.here/api\n")
-    command = [sys.executable, "-c", "from flows import server; print(server.configured())"]
+    command = [sys.executable, "-c", "from flows.execution import server; print(server.configured())"]
     run = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=True)
     assert run.stdout == "http://named.here/api\n"

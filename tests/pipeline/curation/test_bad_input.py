@@ -270,7 +270,7 @@ def test_decompression_bombs_are_stopped_in_bounded_memory(tmp_path):
 def in_child(recipe: Path, root: Path, limit: int) -> int:
     """Ingest ``recipe`` in a process of its own; its peak of resident memory in MB."""
     program = (
-        "import sys; from pipeline import ingest, recipe; from pipeline.build.build import Build;"
+        "import sys; from pipeline.build.build import Build; from pipeline.curation import ingest, recipe;"
         "from pathlib import Path;"
         "build = Build(sys.argv[2], recipe.Recipe.model_validate_json(Path(sys.argv[1]).read_text()));"
         "[step.work(build, item) for step in ingest.steps() for item in step.items(build)];"

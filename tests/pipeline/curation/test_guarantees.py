@@ -161,7 +161,8 @@ def test_an_unchanged_build_does_nothing_and_a_changed_rule_redoes_only_what_fol
 def test_an_output_of_any_kind_that_is_lost_is_made_again(reference, inputs, tmp_path):
     root = Path(shutil.copytree(reference.root, tmp_path / "build"))
     wanted = {name: digest for name, digest in building.contents(root).items() if not name.startswith("work/")}
-    kinds = {(str(Path(name).parent), Path(name).suffix): name for name in sorted(wanted)}
+    checked = [name for name in sorted(wanted) if not name.endswith(".md")]  # people may edit cards
+    kinds = {(str(Path(name).parent), Path(name).suffix): name for name in checked}
     assert len(kinds) >= 15
     for name in kinds.values():
         (root / name).unlink()
