@@ -41,9 +41,9 @@ if __name__ == "__main__":
 def root(tmp_path: Path) -> Path:
     """A small project of the same shape: a kernel calls one of another module, that uses a constant of a third."""
     package = tmp_path / "project" / "pipeline"
-    package.mkdir(parents=True)
+    (package / "text").mkdir(parents=True)
     own = Path(pipeline.__file__).parent
-    for name in ("__init__.py", "kernel_cache.py"):
+    for name in ("__init__.py", "text/__init__.py", "text/kernel_cache.py"):
         shutil.copy(own / name, package / name)
     (package / "constants.py").write_text(CONSTANTS)
     (package / "inner.py").write_text(INNER)
