@@ -20,6 +20,7 @@ from pipeline.build.stage import Batch
 from pipeline.stages import language, pii
 from pipeline.stages.dedup import exact, minhash
 from pipeline.stages.heuristics import stage as heuristics
+from pipeline.stages.heuristics.families import Config
 from pipeline.stages.perplexity import scoring, train_model
 from pipeline.store import model_files
 from pipeline.text.sentence_folding import sentences
@@ -80,7 +81,7 @@ def measure_stages(texts: pa.StringArray, batch: Batch) -> dict[str, float]:
 
 
 def families_of(names: tuple[str, ...], batch: Batch) -> Callable[[], object]:
-    config = heuristics.Config.model_validate({name: {} for name in names})
+    config = Config.model_validate({name: {} for name in names})
     return lambda: heuristics.measure(config, batch)
 
 

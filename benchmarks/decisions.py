@@ -17,7 +17,8 @@ from benchmarks import peer
 from benchmarks.curation import claim
 from benchmarks.documents import named_prose
 from pipeline.build.stage import Batch
-from pipeline.stages.heuristics.stage import Config, measure, rules
+from pipeline.stages.heuristics.families import Config
+from pipeline.stages.heuristics.stage import measure, rules
 from pipeline.store.ledger import judge
 from pipeline.text.buffers import text_buffers
 from pipeline.text.words import word_spans

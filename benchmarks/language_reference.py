@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.language import DATA, SHORT, _rows, short
-from pipeline.stages.heuristics.stage import STOP_WORDS
+from pipeline.stages.heuristics.families import STOP_WORDS
 from pipeline.text import datatrove, languages
 from pipeline.text.buffers import text_buffers
 from pipeline.text.words import word_spans

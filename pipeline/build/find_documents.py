@@ -38,7 +38,7 @@ def locate(build: Build, ids: Iterable[str]) -> dict[str, tuple[str, int]]:
 
 
 _NEAR = 500
-"""At most so many ids are compared letter by letter with one that is not there."""
+"""Most ids that are compared letter by letter with one that is not there."""
 
 
 def unknown(build: Build, wanted: str) -> str:

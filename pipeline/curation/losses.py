@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline.build.build import Build
 from pipeline.stages import language
-from pipeline.stages.heuristics import stage as heuristics
+from pipeline.stages.heuristics import families
 from pipeline.stages.titles import title
 from pipeline.text.formats import count, several, share
 
@@ -165,7 +165,7 @@ def _without_stop_words(build: Build, account: Account) -> Iterator[str]:
     reached = account.reached("heuristics", "language")
     common = [name for name in reached if reached[name] >= FEWEST]
     common.sort(key=lambda name: (-reached[name], name))
-    if names := heuristics.without_stop_words(config, common):
+    if names := families.without_stop_words(config, common):
         groups = _listed(f"{name} {count(reached[name])}" for name in names)
         example = f"heuristics: {{gopher_quality: {{by_language: {{{names[0]}: {{stop_words: [...]}}}}}}}}"
         yield (

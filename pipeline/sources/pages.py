@@ -18,7 +18,7 @@ _KINDS = range(4)
 #: Bytes read at first for a header, and the most that one may have (it may hold long values as its statistics).
 _HEADER, _LARGEST = 256, 1 << 24
 _DEEPEST = 8
-#: Writers before parquet-mr 1.2.9 leave so much out of a column's size (PARQUET-816).
+#: Writers before parquet-mr 1.2.9 leave this many bytes out of the size of a column (PARQUET-816).
 _MISSING = 100
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _NUMBERS = (4, 5, 6)

@@ -22,7 +22,7 @@ from pipeline.store.ledger import Rule
 from pipeline.text import phrases
 from pipeline.text.phrases import Phrases
 
-VERSION = 1
+VERSION = 2
 ALL = "*"
 
 FOUND = pa.list_(pa.struct([("word", pa.string()), ("count", pa.int32())]))

@@ -331,7 +331,7 @@ def are_there(folder: str, stated: Mapping[str, int]) -> bool:
 
 
 def stamp(path: str) -> Any:
-    """Something that differs once ``path`` has been written anew. Raises FileNotFoundError."""
+    """Something that differs once ``path`` has been written again. Raises FileNotFoundError."""
     if is_local(path):
         found = local(path).stat()
         return found.st_ino, found.st_size, found.st_mtime_ns

@@ -22,7 +22,7 @@ from pipeline.text.lines import MOST_LINES, clear_set, count_byte, count_charact
 from pipeline.text.utf8 import width
 from pipeline.text.words import word_slot, word_tables
 
-#: Lengths of words are told apart up to here; longer ones count as so long in the median.
+#: Lengths of words differ up to here; in the median a longer word counts as one of this length.
 LONGEST_WORD = 255
 
 _FIELDS = """

@@ -1,4 +1,4 @@
-"""Characters as deduplication compares them: lower-cased, and told apart into words and gaps.
+"""Characters as deduplication compares them: lower-cased, and divided into words and gaps.
 
 The tables are indexed by code point and built on first use from Python's Unicode database; its version is
 part of the fingerprint of everything that was made with them.

@@ -18,6 +18,7 @@ import pytest
 from benchmarks.language import DATA, _rows, labelled, short
 from pipeline.build.stage import Batch
 from pipeline.stages import language
+from pipeline.stages.heuristics import families
 from pipeline.stages.heuristics import stage as heuristics
 from pipeline.store import ledger
 
@@ -27,7 +28,7 @@ COMMON += ("th", "tr", "uk", "vi", "zh", "fi", "el", "he")
 
 def kept(texts: list[str], named: list[str] | None) -> np.ndarray:
     """bool [n]: whether `heuristics: {}` keeps the text."""
-    config = heuristics.Config()
+    config = families.Config()
     signals = {} if named is None else {"language": pa.array(named).dictionary_encode()}
     measured = heuristics.measure(config, Batch(pa.array(texts), signals=signals)).signals
     return ledger.judge(heuristics.rules(config), {**signals, **measured}, len(texts)).rule < 0

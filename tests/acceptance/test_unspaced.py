@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.language import Labelled, labelled
 from pipeline.build.stage import Batch
+from pipeline.stages.heuristics import families
 from pipeline.stages.heuristics import stage as heuristics
 from pipeline.store import ledger
 from pipeline.text import spans
@@ -34,7 +35,7 @@ def texts(shared: Path) -> Labelled:
 
 
 UNSPACED = ("cmn_hans", "cmn_hant", "jpn", "tha")
-CONFIG = heuristics.Config.model_validate({"gopher_quality": {"min_stop_words": None}, "gopher_repetition": {}})
+CONFIG = families.Config.model_validate({"gopher_quality": {"min_stop_words": None}, "gopher_repetition": {}})
 
 
 def measured(texts: list[str]) -> dict[str, pa.Array]:
@@ -76,7 +77,7 @@ def test_c4_keeps_the_lines_of_unspaced_scripts_that_it_keeps_of_their_translati
     declarations: dict[str, str], language: str
 ):
     """Whole articles in a line, and one line without a space that is longer than the longest word may be."""
-    config = heuristics.Config.model_validate({"c4": {"end_punctuation": False}})
+    config = families.Config.model_validate({"c4": {"end_punctuation": False}})
     long = "".join(declarations[language].split())
     assert len(long) > 1000
     left = {}

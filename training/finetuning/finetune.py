@@ -137,7 +137,7 @@ def encode(tokenizer: Tokenizer, texts: list[str], pad: int) -> Encoded:
 
 
 class Shuffled:
-    """Rows of ``count`` examples in an order drawn anew in each epoch, as a pure function of (seed, step)."""
+    """Rows of ``count`` examples in an order drawn again in each epoch, as a pure function of (seed, step)."""
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed

@@ -284,7 +284,7 @@ class _Run:
             mean = nats / max(1, counts[name])
             total = total + self.work.weights[name] * mean
             parts[name] += mean.detach()
-        (total * self.processes.count).backward()  # the processes' gradients are averaged, and shall be summed
+        (total * self.processes.count).backward()  # the processes' gradients are averaged; their sum is needed
 
     def _losses(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         context = torch.autocast(self.device.type, self.dtype) if self.dtype else contextlib.nullcontext()

@@ -74,7 +74,7 @@ def join_groups(sets, places, starts, repeat, threshold, limit):
     a, b = np.empty(n, np.int64), np.empty(n, np.int64)
     parent = np.arange(n)
     next_member, distance = np.full(n, -1), np.zeros(n)  # a ball's members: a list that starts at its leader
-    leaders, radius = np.empty(limit, np.int64), np.empty(limit)  # one entry a ball, anew for each group
+    leaders, radius = np.empty(limit, np.int64), np.empty(limit)  # one entry a ball, new for each group
     bitmaps, bitmap = np.empty((0, 0), np.uint64), np.empty(0, np.uint64)
     found, curtailed, first = 0, 0, 0
     for g in range(len(starts) - 1):

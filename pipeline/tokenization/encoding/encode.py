@@ -33,7 +33,7 @@ from pipeline.tokenization.encoding import normalise, pretokenize, segment, span
 from pipeline.tokenization.formats.export import GPT4_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
-_MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a cache is begun anew
+_MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a new cache is begun
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _ALONE = ("cjk", *get_args(Script))  # classes of characters that are not ASCII
 _GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.build.stage import Batch, Measured
 from pipeline.stages.heuristics import stage as heuristics
-from pipeline.stages.heuristics.stage import STOP_WORDS, Config
+from pipeline.stages.heuristics.families import STOP_WORDS, Config
 from pipeline.text import spans, words
 from pipeline.text.buffers import text_buffers
 

@@ -16,7 +16,8 @@ from pipeline.build.stage import Batch
 from pipeline.curation.recipe import Recipe
 from pipeline.questions import whatif, why
 from pipeline.stages.heuristics import stage as heuristics
-from pipeline.stages.heuristics.stage import STAGE, STOP_WORDS, Config
+from pipeline.stages.heuristics.families import STOP_WORDS, Config, without_stop_words
+from pipeline.stages.heuristics.stage import STAGE
 from pipeline.stages.language import Config as Identification
 from pipeline.store import ledger
 from pipeline.text import languages, spans
@@ -147,7 +148,7 @@ def test_a_language_without_a_list_is_not_judged_by_stop_words():
     assert found["stop_word_count"].to_pylist() == [None, 8]  # die der das und mit zu den auf
     assert found["stop_word_count_dolma"][0].as_py() is None
     assert verdicts(made, [text_in("de")], ["xx"]) == [(None, None)]
-    assert heuristics.without_stop_words(made, ["de", "xx", "und", "en"]) == ["xx"]
+    assert without_stop_words(made, ["de", "xx", "und", "en"]) == ["xx"]
 
 
 def test_bounds_are_the_published_ones_or_wider_and_the_ledger_has_the_one_that_was_applied():

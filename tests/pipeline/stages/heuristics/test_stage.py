@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.build.stage import Batch, Measured
 from pipeline.stages.heuristics import stage as heuristics
-from pipeline.stages.heuristics.stage import Config
+from pipeline.stages.heuristics.families import Config
 from pipeline.store import ledger
 from pipeline.text import spans
 
