@@ -13,8 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from flows.server import server
-
+from flows.execution.server import server
 from pipeline.store import files
 
 FOLDER = Path(__file__).parent
