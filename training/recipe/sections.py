@@ -15,69 +15,8 @@ from pipeline.sources import Source
 from pipeline.store import files
 from pipeline.store.recipe_file import Config, Misfit
 from training.recipe import gpu_peaks, model_shapes, objectives
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class OptimiserConfig(Config):
-    """AdamW, clipped, with linear warm-up and then linear, cosine or late decay of the rate, or none.
-
-    A run that is given more steps goes on from its last checkpoint if its rates so far are the same: that is so for
-    `constant`, and for `wsd` (warm-up, stable, decay: Hu 2024) from where its decay began, both with `warmup_steps`.
-    """
-
-    learning_rate: Annotated[float, Field(gt=0, description="highest rate, after the warm-up")] = 1e-3
-    schedule: Annotated[
-        Literal["linear", "cosine", "constant", "wsd"], Field(description="how the rate changes after the warm-up")
-    ] = "cosine"
-    warmup: Annotated[Share, Field(description="share of the steps over which the rate rises from 0")] = 0.05
-    warmup_steps: Annotated[int | None, Field(ge=0, description="steps of the warm-up, instead of a share")] = None
-    decay: Annotated[float, Field(gt=0, le=1, description="share of the steps, the last, in which `wsd` decays")] = 0.2
-    floor: Annotated[Share, Field(description="the last rate, as a share of learning_rate")] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, description="AdamW's decoupled decay of weights")] = 0.1
-    beta1: Annotated[Share, Field(description="AdamW's decay of the gradient's mean")] = 0.9
-    beta2: Annotated[Share, Field(description="AdamW's decay of the squared gradient's mean; RoBERTa: 0.98")] = 0.95
-    epsilon: Annotated[float, Field(gt=0, description="AdamW's addend to the denominator; RoBERTa: 1e-6")] = 1e-8
-    clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
-
-
-#: Fields that say how a run is carried out, not what comes of it: equal weights but for rounding and dropout's draws.
-CARRIED_OUT = frozenset({"micro_batch", "compile", "log_every", "eval_every", "checkpoint_every", "keep_last"})
-#: Fields that say how long a run is, or how it is measured: its weights so far do not depend on them.
-LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines"})
-#: Fields that the learning rate of a step comes of.
-RATES = frozenset({"learning_rate", "schedule", "warmup", "warmup_steps", "decay", "floor"})
-
-
-class RunConfig(Config):
-    """How a run is carried out, for pretraining and fine-tuning alike."""
-
-    batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 32
-    micro_batch: Annotated[int | None, Field(ge=1, description="sequences a forward pass; all if absent")] = None
-    precision: Annotated[
-        Literal["fp32", "bf16", "auto"], Field(description="auto: bf16 where the hardware multiplies it")
-    ] = "auto"
-    compile: Annotated[
-        bool, Field(description="compile the model with torch.compile: a slow start, then faster steps")
-    ] = False
-    seed: Annotated[int | None, Field(ge=0, lt=2**32, description="the recipe's seed if absent")] = None
-
-    @model_validator(mode="after")
-    def _micro_batches_fill_the_batch(self) -> RunConfig:
-        if self.micro_batch is not None and self.batch_size % self.micro_batch:
-            raise MillError(f"batch_size ({self.batch_size}) must be divisible by micro_batch ({self.micro_batch})")
-        return self
-
-    def of_result(self) -> dict[str, Any]:
-        """The fields that decide what comes of the run, for its fingerprint."""
-        return self.model_dump(mode="json", exclude=set(CARRIED_OUT))
-
-    def of_weights(self) -> dict[str, Any]:
-        """Those of ``of_result`` that weights depend on at every step, whatever the run's length and rates."""
-        kept = {name: value for name, value in self.of_result().items() if name not in LENGTH}
-        optimiser = {name: value for name, value in kept["optimiser"].items() if name not in RATES}
-        return {**kept, "optimiser": optimiser}
+from training.recipe.finetuning import FinetuneConfig
+from training.recipe.run import Name, OptimiserConfig, RunConfig
 
 
 class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
@@ -126,40 +65,6 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     @property
     def shape(self) -> model_shapes.Shape:
         return model_shapes.shape_of(self.model)
-
-
-class FinetuneConfig(RunConfig):
-    """A classifier on top of a pretrained encoder: it predicts a field of a document from the document's text."""
-
-    name: Annotated[Name, Field(description="name of the model, and of its folder")]
-    base: Annotated[str, Field(description="the `pretrain` run to start from")]
-    label: Annotated[
-        str, Field(description="what to predict: `domain`, `source`, or a field of the document's metadata")
-    ]
-    group: Annotated[
-        str | None,
-        Field(description="metadata field whose documents stay on one side of the split; each by itself if absent"),
-    ] = None
-    only: Annotated[
-        dict[str, str], Field(description="metadata that a document must have to take part; all do by default")
-    ] = {}
-    hide: Annotated[
-        list[str], Field(description="metadata fields whose words are cut from every text: they give the label away")
-    ] = []
-    test_share: Annotated[float, Field(gt=0, lt=1, description="share of the documents kept for the test")] = 0.2
-    documents: Annotated[
-        int | None, Field(ge=1, description="maximum number of documents, chosen by hash; default: all")
-    ] = None
-    smallest_class: Annotated[int, Field(ge=2, description="labels with fewer documents are left out")] = 50
-    sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer documents are cut")] = 128
-    epochs: Annotated[int, Field(ge=1, description="passes over the training documents")] = 2
-    dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1
-    baselines: Annotated[
-        list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
-    ] = []
-    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
-        learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
-    )
 
 
 class EmbeddingConfig(Config):

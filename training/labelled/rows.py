@@ -1,0 +1,55 @@
+"""Labelled rows: three tables with the columns that their task goes by.
+
+Every table has ``id`` (string, unique in it), ``group`` (string: rows of one group stay in one of the tables) and
+``place`` (string, for messages: ``reviews.csv:17`` or the id of a document), and by its task:
+
+    classify     text, label (string); pair (string) where two texts are told apart
+    multi_label  text, labels (list of string)
+    regression   text, score (double); pair (string) where two texts are scored
+    tokens       words, tags (lists of string of equal length; tags by IOB2)
+    answers      question, context, answers (list of struct: text string, start int32, in characters of the context;
+                 an empty list where the context holds none)
+    text2text    text, target (string)
+    similarity   text, pair, score (double, from 0 to 1: how alike the two are)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline import MillError
+from training.recipe.finetuning import Task
+
+COLUMNS: dict[Task, tuple[str, ...]] = {
+    "classify": ("text", "label"),
+    "multi_label": ("text", "labels"),
+    "regression": ("text", "score"),
+    "tokens": ("words", "tags"),
+    "answers": ("question", "context", "answers"),
+    "text2text": ("text", "target"),
+    "similarity": ("text", "pair", "score"),
+}
+
+
+class WrongRows(MillError):
+    """Labelled rows that cannot be trained on. The message names file, row and column, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows to train on, to choose by (``dev``) and to be judged by (``test``), each in order of ``id``.
+
+    ``labels`` are the classes in sorted order (of tokens: the tags); empty for a task without classes.
+    ``fingerprint`` names the rows and how they were split; ``audit`` is what was seen in them, for report and terminal.
+    """
+
+    task: Task
+    labels: list[str]
+    train: pa.Table
+    dev: pa.Table
+    test: pa.Table
+    fingerprint: str
+    audit: dict
+    hidden_words: int = 0

@@ -1,0 +1,82 @@
+"""The section ``finetune`` of a recipe: labelled rows, what to learn of them, and from which model. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline import MillError
+from pipeline.store.recipe_file import Config
+from training.recipe.run import Name, OptimiserConfig, RunConfig, Share
+
+Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "conll", "squad", "datasets"]
+#: What is learned of a row; training/labelled says which columns each goes by.
+Task = Literal["classify", "multi_label", "regression", "tokens", "answers", "text2text", "similarity"]
+
+
+class LabelledFiles(Config):
+    """Labelled rows in files of your own. What is not given of development and test is split off by hash."""
+
+    train: Annotated[str, Field(description="file, pattern of files, or folder that `datasets` saved")]
+    dev: Annotated[str | None, Field(description="rows that the run is tuned and chosen by; default: a share")] = None
+    test: Annotated[str | None, Field(description="rows that only the final score reads; default: a share")] = None
+    format: Annotated[Format | None, Field(description="format of the files; default: by their names")] = None
+
+
+class FinetuneConfig(RunConfig):
+    """A model fine-tuned on labelled rows, of files or of the corpus' own metadata."""
+
+    name: Annotated[Name, Field(description="name of the model, and of its folder")]
+    base: Annotated[str, Field(description="the `pretrain` run, or the folder of a model, to start from")]
+    data: Annotated[
+        LabelledFiles | None, Field(description="files of labelled rows; default: the documents of the corpus")
+    ] = None
+    task: Annotated[Task, Field(description="what is learned of a row")] = "classify"
+    text: Annotated[str, Field(description="column of the text, or of the question; of `data` only")] = "text"
+    pair: Annotated[
+        str | None, Field(description="column of the second text of a pair, or of the context; of `data` only")
+    ] = None
+    label: Annotated[
+        str,
+        Field(
+            description="what to predict: a column of `data`; without it `domain`, `source`, or a field of the"
+            " document's metadata"
+        ),
+    ]
+    group: Annotated[
+        str | None,
+        Field(description="field whose rows stay on one side of the split; each row by itself if absent"),
+    ] = None
+    only: Annotated[
+        dict[str, str], Field(description="fields with the value that a row must have to take part; all do by default")
+    ] = {}
+    hide: Annotated[
+        list[str], Field(description="metadata fields whose words are cut from every text: they give the label away")
+    ] = []
+    test_share: Annotated[float, Field(gt=0, lt=1, description="share of the rows kept for the test")] = 0.2
+    dev_share: Annotated[
+        float, Field(gt=0, lt=1, description="share of the other rows kept to choose epochs and settings by")
+    ] = 0.1
+    documents: Annotated[
+        int | None, Field(ge=1, description="maximum number of rows, chosen by hash; default: all")
+    ] = None
+    smallest_class: Annotated[int, Field(ge=2, description="labels with fewer rows are left out")] = 50
+    sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer texts are cut")] = 128
+    epochs: Annotated[int, Field(ge=1, description="passes over the training rows")] = 2
+    dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1
+    baselines: Annotated[
+        list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
+    ] = []
+    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
+        learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
+    )
+
+    @model_validator(mode="after")
+    def _columns_are_of_files(self) -> FinetuneConfig:
+        if self.data is None and (self.pair is not None or self.text != "text" or self.task != "classify"):
+            raise MillError(
+                f"finetune {self.name!r}: `text`, `pair` and a `task` other than classify go by columns of files; name"
+                " them in `data`"
+            )
+        return self
