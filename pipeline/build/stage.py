@@ -17,6 +17,7 @@ from pipeline.store.ledger import Rule
 
 if TYPE_CHECKING:
     from pipeline.build.build import Step
+    from pipeline.build.reuse import Reuse
 
 
 class Recipe(Protocol):
@@ -80,6 +81,8 @@ class Stage:
     ``measured(config)`` names those of ``signals`` that are measured under it; all if it is not given. With
     ``of_signals`` the stage reads what others measured, and no text: it is cheap to run again.
     ``models(config)`` maps a name to the path of each model file needed, or to its name in ``store/models.lock``.
+    ``reuse(old, new)``, for a stage with steps: what of its measurements under one config holds under another;
+    None: nothing.
     ``planted``: what its canaries are, in the plural; None for a stage that has none.
     """
 
@@ -94,6 +97,7 @@ class Stage:
     measured: Callable[[Any], Collection[str]] | None = None
     of_signals: bool = False
     steps: Callable[[], Sequence[Step]] | None = None
+    reuse: Callable[[Any, Any], Reuse | None] = lambda _old, _new: None
     planted: str | None = None
     about: str = ""
     check: Callable[[Any, Recipe], None] = lambda _config, _recipe: None

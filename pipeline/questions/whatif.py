@@ -1,10 +1,10 @@
 """What a changed policy would make of a build, answered from what the build has stored.
 
 A trial is a folder of links to a build's files in which the steps of the changed recipe run. What they would write
-anew is first filled from the build, document by document: a text that was measured, and that no change touches, is
-judged again and not measured again; only documents that come alive where they had not been are. So the answer is a
-real run's, with one exception, which ``Answer.notes`` tells: language models that a build trained stay as they are.
-Nothing of the build itself is written.
+again is first filled from the build, document by document: a text that was measured, and that no change touches, is
+judged again and not measured again; only documents that come alive where they had not been are. What may be kept of a
+stage with steps of its own says ``Stage.reuse``. So the answer is a real run's, but for what ``Answer.notes`` names:
+language models that a build trained stay as they are. Nothing of the build itself is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,16 +24,13 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline import MillError
-from pipeline.build import row_numbers
-from pipeline.build.build import Build, Step, View, ledger_fingerprint, measure_view
+from pipeline.build.build import Build, Step, ledger_fingerprint, measure_view, steps_of
 from pipeline.build.linked_copy import LINKED, link_tree
+from pipeline.build.reuse import Refill, Reuse, refilled
 from pipeline.build.stage import Stage
-from pipeline.curation import account, steps
+from pipeline.curation import account
 from pipeline.curation.recipe import Recipe, parse
 from pipeline.stages import registry
-from pipeline.stages.dedup import exact, lsh, minhash
-from pipeline.stages.dedup.survivors import Highest
-from pipeline.stages.perplexity import stage as perplexity
 from pipeline.store import files, ledger, shards
 
 
@@ -112,66 +109,57 @@ class Trial:
     def run(self) -> dict[str, int]:
         """Run the stages; returns the number of documents measured, by step."""
         measured: dict[str, int] = {}
-        for step in steps.stage_steps(self.new.recipe):
-            if self.keeps_models and step.name in ("perplexity.sizes", "perplexity.model"):
-                continue
-            work = self._filling(step)
-            for item in step.items(self.new):
-                if work is None:
-                    step.work(self.new, item)
-                    if step.name == "perplexity.score":
-                        self._touch(item, np.ones(len(self.new.documents(item)), bool))
-                else:
-                    measured[step.title] = measured.get(step.title, 0) + work(item)
+        for stage in self._stages():
+            reuse = self._reuse(stage)
+            for step in steps_of(stage):
+                if step.name in reuse.kept:
+                    continue
+                work = self._filling(stage, step, reuse)
+                for item in step.items(self.new):
+                    if work is None:
+                        step.work(self.new, item)
+                    else:
+                        measured[step.title] = measured.get(step.title, 0) + work(item)
+            if stage.signals and not stage.per_document and not reuse.refills:
+                for shard in self.new.shards():
+                    self._touch(shard, np.ones(len(self.new.documents(shard)), bool))
         return measured
 
     def notes(self) -> Iterator[str]:
         """What a real run would do otherwise."""
-        if self.keeps_models and any(
-            self.old.view_fingerprint(shard, "perplexity") != self.new.view_fingerprint(shard, "perplexity")
-            for shard in self.new.shards()
-        ):
-            yield (
-                "Perplexity is that of the language models as this build trained them; a run trains them again on the "
-                "documents that then reach this stage."
-            )
+        for stage in self._stages():
+            note = self._reuse(stage).note
+            if note and any(
+                self.old.view_fingerprint(shard, stage.name) != self.new.view_fingerprint(shard, stage.name)
+                for shard in self.new.shards()
+            ):
+                yield note
 
-    @cached_property
-    def keeps_models(self) -> bool:
-        """Whether perplexity is scored by models that the old build trained and nothing asks for others."""
-        old, new = self.old.recipe.perplexity, self.new.recipe.perplexity
-        return (
-            old is not None
-            and new is not None
-            and perplexity.TRAINED in new.models.values()
-            and all(
-                getattr(old, name) == getattr(new, name)
-                for name in ("models", "order", "prune", "estimator", "reference")
-            )
-        )
+    def _stages(self) -> list[Stage]:
+        return [registry.named(name) for name in self.new.stages]
 
-    def _filling(self, step: Step) -> Callable[[str], int] | None:
+    def _reuse(self, stage: Stage) -> Reuse:
+        """What the stage says may be kept; nothing where the old build does not run it."""
+        old, new = self.old.section(stage.name), self.new.section(stage.name)
+        return (None if old is None else stage.reuse(old, new)) or Reuse()
+
+    def _filling(self, stage: Stage, step: Step, reuse: Reuse) -> Callable[[str], int] | None:
         """What does the work of ``step`` with the old build's measurements; None where it is run as it is."""
-        if stage := stage_of(step.name):
-            return None if stage.of_signals else partial(self._judge, stage)
-        if step.name == "perplexity.score" and self._same("perplexity", "models") and self._scores_stay:
-            return self._score
-        if step.name == "exact.hashes" and self._same("exact", "normalise", "keep"):
-            keep = getattr(self.new.recipe.exact, "keep", None)
-            return None if isinstance(keep, Highest) else self._hash  # that signal may be another now
-        if step.name == "minhash.signatures" and self._same("minhash", "ngram", "bands", "rows", "seed"):
-            return self._sign
+        if refill := reuse.refills.get(step.name):
+            return partial(self._refill, stage, refill)
+        if step.name == stage.name and stage.per_document and not stage.of_signals:
+            return partial(self._judge, stage)
         return None
 
-    @cached_property
-    def _scores_stay(self) -> bool:
-        trained = perplexity.TRAINED in self.new.section("perplexity").models.values()
-        return self.keeps_models or not trained
-
-    def _same(self, section: str, *fields: str) -> bool:
-        """Whether both recipes have the section, and in it these fields alike."""
-        old, new = self.old.section(section), self.new.section(section)
-        return None not in (old, new) and all(getattr(old, name) == getattr(new, name) for name in fields)
+    def _refill(self, stage: Stage, refill: Refill, shard: str) -> int:
+        """The file of a step that allows it; returns the number of documents that had to be measured."""
+        view, known = self.new.view(shard, stage.name), self._known(stage.name, shard)
+        fresh = view.alive & ~known
+        table = refill.table(shards.read_table(refill.path(self.old, shard)), self.new, view, known)
+        path = refill.path(self.new, shard)
+        shards.write_table(path, table, files.fingerprint("whatif", path, self.new.view_fingerprint(shard, stage.name)))
+        self._touch(shard, fresh)
+        return int(fresh.sum())
 
     def _judge(self, stage: Stage, shard: str) -> int:
         """The ledger of a per-document stage; returns the number of documents that had to be measured."""
@@ -184,7 +172,7 @@ class Trial:
         known = self._known(stage.name, shard) if self._facts_stay(stage, shard) else np.zeros(len(view.alive), bool)
         stored = self.old.ledger(stage.name, shard) if known.any() else None
         fresh = view.alive & ~known
-        signals = self._combined(stored, fresh, view, partial(measure_view, stage, self.new))
+        signals = refilled(stored, view, known, partial(measure_view, stage, self.new))
         alive = pa.array(view.alive)
         measured = {name: column.filter(alive) for name, column in signals.items()}
         verdicts = ledger.judge(rules, {**view.signals, **measured}, len(view.texts))
@@ -212,44 +200,6 @@ class Trial:
     def _columns(self, stage: str, shard: str) -> list[str]:
         return self.new.ledger(stage, shard).column_names
 
-    def _score(self, shard: str) -> int:
-        path = perplexity.scores_path(self.new, shard)
-        view = self.new.view(shard, "perplexity")
-        known = self._known("perplexity", shard)
-        fresh = view.alive & ~known
-        stored = shards.read_table(perplexity.scores_path(self.old, shard)) if known.any() else None
-        columns = self._combined(stored, fresh, view, partial(perplexity.score_view, self.new))
-        made_by = files.fingerprint("whatif.score", self.new.view_fingerprint(shard, "perplexity"))
-        shards.write_table(path, pa.table(columns), made_by)
-        self._touch(shard, fresh)
-        return int(fresh.sum())
-
-    def _hash(self, shard: str) -> int:
-        view, known, fresh = self._split("exact", shard)
-        config: exact.Config = self.new.section("exact")
-        stored = shards.read_table(exact.hashes_path(self.old, shard))
-        stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
-        table = pa.concat_tables([stored, exact.hash_view(config, part(view, fresh))]).combine_chunks()
-        made_by = files.fingerprint("whatif.hashes", self.new.view_fingerprint(shard, "exact"))
-        shards.write_table(exact.hashes_path(self.new, shard), exact.sorted_by_hash(table), made_by)
-        return int(fresh.sum())
-
-    def _sign(self, shard: str) -> int:
-        view, known, fresh = self._split("minhash", shard)
-        config: minhash.Config = self.new.section("minhash")
-        stored = lsh.unsorted(shards.read_table(minhash.signatures_path(self.old, shard)), config.bands)
-        stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
-        added = lsh.unsorted(minhash.sign_view(config, part(view, fresh)), config.bands)
-        table = pa.concat_tables([stored, added]).unify_dictionaries().combine_chunks().sort_by("row")
-        made_by = files.fingerprint("whatif.signatures", self.new.view_fingerprint(shard, "minhash"))
-        shards.write_table(minhash.signatures_path(self.new, shard), lsh.resorted(table, config.bands), made_by)
-        return int(fresh.sum())
-
-    def _split(self, stage: str, shard: str) -> tuple[View, np.ndarray, np.ndarray]:
-        """What ``stage`` sees, and over the shard's rows which of it the old build measured and which it did not."""
-        view, known = self.new.view(shard, stage), self._known(stage, shard)
-        return view, known, view.alive & ~known
-
     def _known(self, stage: str, shard: str) -> np.ndarray:
         """Boolean mask over the shard: documents that the old build's ``stage`` saw just as the new one does."""
         count = len(self.new.documents(shard))
@@ -275,38 +225,6 @@ class Trial:
 
     def _touched_path(self, shard: str) -> str:
         return self.new.path("work", "whatif.touched", shard)
-
-    @staticmethod
-    def _combined(
-        stored: pa.Table | None, fresh: np.ndarray, view: View, measure: Callable[[View], dict[str, pa.Array]]
-    ) -> dict[str, pa.Array]:
-        """Columns over the shard's rows: those of ``fresh`` measured, the others of the view as they are stored."""
-        if stored is None or fresh.any():
-            measured = pa.table(measure(part(view, fresh)))
-            if stored is None:
-                return ledger.spread(fresh, dict(zip(measured.column_names, measured.columns, strict=True)))  # type: ignore[arg-type]
-        else:
-            measured = stored.slice(0, 0)
-        names = [
-            name for name in stored.column_names if name in ledger.EDIT_COLUMNS or name not in ledger.VERDICT_COLUMNS
-        ]
-        both = pa.concat_tables([stored.select(names), measured.select(names).cast(stored.select(names).schema)])
-        row = np.arange(len(fresh))
-        row[fresh] = len(fresh) + np.arange(fresh.sum())
-        both = both.unify_dictionaries().combine_chunks().take(pa.array(row, mask=~view.alive))
-        return {name: both[name].combine_chunks() for name in names}
-
-
-def part(view: View, rows_of_shard: np.ndarray) -> View:
-    """Those documents of ``view`` that stand in the mask ``rows_of_shard``."""
-    chosen = pa.array(rows_of_shard[view.alive])
-    return View(
-        rows_of_shard & view.alive,
-        view.texts.filter(chosen),
-        None if view.cuts is None else view.cuts.filter(chosen),
-        {name: column.filter(chosen) for name, column in view.documents.items()},
-        {name: column.filter(chosen) for name, column in view.signals.items()},
-    )
 
 
 Change = tuple[tuple[Any, ...], Any]

@@ -18,9 +18,10 @@ from pydantic import Field
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
+from pipeline.build.reuse import Refill, Reuse, part
 from pipeline.build.stage import Stage
 from pipeline.stages.dedup import earlier_builds
-from pipeline.stages.dedup.survivors import KeepOfCluster, facts, survivors_first
+from pipeline.stages.dedup.survivors import Highest, KeepOfCluster, facts, survivors_first
 from pipeline.stages.dedup.verdicts import FINDINGS, write_verdicts
 from pipeline.store import files, shards
 from pipeline.store.recipe_file import Config as StageConfig
@@ -175,11 +176,24 @@ def _judge_shard(build: Build, shard: str) -> Outcome:
     return write_verdicts(build, "exact", shard, findings, "exact_duplicate", threshold=1.0, size="copies")
 
 
+def _reuse(old: Config, new: Config) -> Reuse | None:
+    if old != new or isinstance(new.keep, Highest):  # that signal may be another now
+        return None
+    return Reuse({"exact.hashes": Refill(hashes_path, _refill)})
+
+
+def _refill(stored: pa.Table, build: Build, view: View, known: np.ndarray) -> pa.Table:
+    stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
+    added = hash_view(build.section("exact"), part(view, ~known))
+    return sorted_by_hash(pa.concat_tables([stored, added]).combine_chunks())
+
+
 STAGE = Stage(
     name="exact",
     title="Exact duplicates",
     about="drop documents with the same text as another",
     config=Config,
     steps=steps,
+    reuse=_reuse,
     planted="exact duplicates",
 )

@@ -27,7 +27,9 @@ import pyarrow as pa
 from numba import njit, uint32, uint64
 from pydantic import Field
 
+from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
+from pipeline.build.reuse import Refill, Reuse, part
 from pipeline.build.stage import Stage
 from pipeline.stages.dedup import clusters, lsh, verify
 from pipeline.stages.dedup.survivors import KeepOfCluster
@@ -199,11 +201,27 @@ def _judge_shard(build: Build, shard: str) -> Outcome:
     return write_verdicts(build, "minhash", shard, findings, "near_duplicate", config.threshold, "cluster_size")
 
 
+def _reuse(old: Config, new: Config) -> Reuse | None:
+    if any(getattr(old, name) != getattr(new, name) for name in ("ngram", "bands", "rows", "seed")):
+        return None
+    return Reuse({"minhash.signatures": Refill(signatures_path, _refill)})
+
+
+def _refill(stored: pa.Table, build: Build, view: View, known: np.ndarray) -> pa.Table:
+    config: Config = build.section("minhash")
+    stored = lsh.unsorted(stored, config.bands)
+    stored = stored.filter(pa.array(known[row_numbers.array(stored, "row")]))
+    added = lsh.unsorted(sign_view(config, part(view, ~known)), config.bands)
+    table = pa.concat_tables([stored, added]).unify_dictionaries().combine_chunks().sort_by("row")
+    return lsh.resorted(table, config.bands)
+
+
 STAGE = Stage(
     name="minhash",
     title="Near-duplicates",
     about="drop near-duplicates, found by MinHash and verified by exact Jaccard similarity",
     config=Config,
     steps=steps,
+    reuse=_reuse,
     planted="near duplicates",
 )

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 
 from pipeline import MillError
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
+from pipeline.build.reuse import Refill, Reuse, refilled
 from pipeline.build.stage import Recipe, Stage
 from pipeline.stages.perplexity import reference_text, scoring, train_model
 from pipeline.stages.perplexity.quantiles import order_statistics
@@ -303,6 +304,26 @@ def _check(_config: Config, recipe: Recipe) -> None:
         raise MillError("`perplexity` scores each document with its language's model: add a `language` section")
 
 
+def _reuse(old: Config, new: Config) -> Reuse | None:
+    trained = TRAINED in new.models.values()
+    same = ["models"] + trained * ["order", "prune", "estimator", "reference"]
+    if any(getattr(old, name) != getattr(new, name) for name in same):
+        return None
+    refills = {"perplexity.score": Refill(scores_path, _refill)}
+    if not trained:
+        return Reuse(refills)
+    return Reuse(
+        refills,
+        kept=[step.name for step in reference_text.steps()],
+        note="Perplexity is that of the language models as this build trained them; a run trains them again on the "
+        "documents that then reach this stage.",
+    )
+
+
+def _refill(stored: pa.Table, build: Build, view: View, known: np.ndarray) -> pa.Table:
+    return pa.table(refilled(stored, view, known, partial(score_view, build)))
+
+
 STAGE = Stage(
     name="perplexity",
     title="Perplexity",
@@ -311,4 +332,5 @@ STAGE = Stage(
     check=_check,
     signals=SIGNALS,
     steps=steps,
+    reuse=_reuse,
 )
