@@ -17,6 +17,7 @@ from pipeline.store.ledger import Rule
 
 if TYPE_CHECKING:
     from pipeline.build.build import Step
+    from pipeline.build.canaries import Canaries
     from pipeline.build.reuse import Reuse
 
 
@@ -83,7 +84,7 @@ class Stage:
     ``models(config)`` maps a name to the path of each model file needed, or to its name in ``store/models.lock``.
     ``reuse(old, new)``, for a stage with steps: what of its measurements under one config holds under another;
     None: nothing.
-    ``planted``: what its canaries are, in the plural; None for a stage that has none.
+    ``canaries``: the documents that it must catch; None for a stage that has none.
     """
 
     name: str
@@ -98,7 +99,7 @@ class Stage:
     of_signals: bool = False
     steps: Callable[[], Sequence[Step]] | None = None
     reuse: Callable[[Any, Any], Reuse | None] = lambda _old, _new: None
-    planted: str | None = None
+    canaries: Canaries | None = None
     about: str = ""
     check: Callable[[Any, Recipe], None] = lambda _config, _recipe: None
 

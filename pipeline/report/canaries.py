@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.build.build import Build
-from pipeline.curation.canaries import PLANTED, recall
+from pipeline.curation.canaries import of_stage, recall
 from pipeline.stages.titles import title
 from pipeline.text.formats import count, share
 
@@ -27,10 +27,10 @@ def canaries(build: Build) -> dict[str, Any] | None:
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
-    expected = entry["expected"]
+    own, expected = of_stage(name), entry["expected"]
     return {
         "stage": title(name),
-        "planted": f"{count(entry['planted'])} {PLANTED[name]}" if entry["planted"] else "nothing to plant",
+        "planted": f"{count(entry['planted'])} {own.kind}" if own and entry["planted"] else "nothing to plant",
         "reached it": count(entry["reached"]),
         "caught": count(entry["caught"]),
         "recall": share(entry["caught"], entry["reached"]),

@@ -10,6 +10,9 @@ By line: each line is named, too, so that documents that mix languages can be to
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -17,11 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from pipeline.build.build import Build
+from pipeline.build.canaries import Canaries, Canary, Host, Maker, Room
 from pipeline.build.stage import Batch, Measured, Stage
-from pipeline.store import fasttext_model, recipe_file
+from pipeline.store import fasttext_model, model_files, recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import capitals, spans
 from pipeline.text.excerpts import SMALLEST, excerpts
+from pipeline.text.foreign_sentences import SENTENCES
 from pipeline.text.languages import OTHERS, UNDETERMINED
 from pipeline.text.lines import split
 
@@ -199,6 +205,35 @@ def _measured(config: Config) -> list[str]:
     return [name for name in SIGNALS if name not in absent]
 
 
+def _digest(build: Build) -> str | None:
+    config: Config | None = build.section("language")
+    return None if config is None else model_files.digest(model_files.locate(config.model, build.root))
+
+
+def _plant(build: Build, choices: Sequence[random.Random]) -> Iterator[Maker] | None:
+    languages = unwanted(sorted(build.section("language").keep))
+    return (partial(_sentences, rng=rng, languages=languages) for rng in choices) if languages else None
+
+
+def _sentences(_host: Host, rng: random.Random, languages: Sequence[str]) -> Canary:
+    """Sentences in a language that the recipe does not keep."""
+    language = rng.choice(languages)
+    sentences = SENTENCES[language][1]
+    return Canary(" ".join(rng.sample(sentences, len(sentences))), language)
+
+
+def unwanted(keep: Sequence[str]) -> list[str]:
+    """The languages of which there are sentences and that ``keep`` does not name, by either of their labels."""
+    if OTHERS in keep:
+        return []
+    return [code for code, (label, _) in SENTENCES.items() if code not in keep and label not in keep]
+
+
+def _caught(room: Room, canaries: Mapping[str, Canary]) -> set[str]:
+    dropped = room.ledger("language")["dropped_by"].is_valid().to_pylist()
+    return {name for name, row in room.rows(list(canaries)).items() if dropped[row]}
+
+
 STAGE = Stage(
     name="language",
     title="Language ID",
@@ -210,5 +245,5 @@ STAGE = Stage(
     measure=measure,
     models=lambda config: {"language": config.model},
     measured=_measured,
-    planted="documents in other languages",
+    canaries=Canaries("documents in other languages", _plant, _caught, hosted=False, inputs=_digest),
 )

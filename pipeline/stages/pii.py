@@ -10,12 +10,17 @@ holds.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from pipeline.build.build import Build, edited
+from pipeline.build.canaries import RARE_WORDS, Canaries, Canary, Host, Maker, Room
 from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
@@ -79,6 +84,55 @@ def _offsets(text: np.ndarray, batch: Batch) -> np.ndarray:
 _SIZES = np.array([len(PLACEHOLDERS[kind]) for kind in pii.KINDS])
 _PADDED = np.array([list(PLACEHOLDERS[kind].ljust(_SIZES.max() + 3).encode()) for kind in pii.KINDS], np.uint8)
 
+
+def _plant(build: Build, choices: Sequence[random.Random]) -> Iterator[Maker] | None:
+    kinds = [kind for kind, action in build.section("pii") if kind in _MADE_UP and action != "keep"]
+    return (partial(_personal, rng=rng, kinds=kinds) for rng in choices) if kinds else None
+
+
+def _personal(host: Host, rng: random.Random, kinds: Sequence[str]) -> Canary:
+    """The host with one piece of made-up personal data, at the end of its first line."""
+    kind = rng.choice(kinds)
+    value = _MADE_UP[kind](rng)
+    first, line_end, rest = host.text.partition("\n")
+    return Canary(f"{first} Contact: {value} now.{line_end}{rest}", f"{kind}: {value}", host)
+
+
+def _caught(room: Room, canaries: Mapping[str, Canary]) -> set[str]:
+    entry = room.ledger("pii")
+    dropped = entry["dropped_by"].is_valid().to_pylist()
+    texts = edited(room.build.documents(room.shard)["text"].combine_chunks(), [entry])[0]
+    values = {name: canary.fact.partition(": ")[2] for name, canary in canaries.items()}
+    rows = room.rows(list(canaries)).items()
+    return {name for name, row in rows if dropped[row] or values[name] not in texts[row].as_py()}
+
+
+def _digits(rng: random.Random, count: int) -> str:
+    return "".join(rng.choice("0123456789") for _ in range(count))
+
+
+def _card(rng: random.Random) -> str:
+    """A number that begins as Visa's do, with Luhn's check digit."""
+    digits = [4, *(int(digit) for digit in _digits(rng, 14))]
+    doubled = [digit * 2 if place % 2 == 0 else digit for place, digit in enumerate(digits)]
+    total = sum(digit - 9 if digit > 9 else digit for digit in doubled)
+    return "".join(map(str, [*digits, -total % 10]))
+
+
+def _iban(rng: random.Random) -> str:
+    """A German account, with the check digits of ISO 13616."""
+    account = _digits(rng, 18)
+    return f"DE{98 - int(account + '131400') % 97:02d}{account}"
+
+
+_MADE_UP: dict[str, Callable[[random.Random], str]] = {
+    "email": lambda rng: f"{rng.choice(RARE_WORDS)}.{_digits(rng, 4)}@{rng.choice(RARE_WORDS)}-mail.com",
+    "ip": lambda rng: ".".join(["81", *(str(rng.randrange(32, 250)) for _ in range(3))]),
+    "phone": lambda rng: f"+49 30 {rng.randrange(2, 9)}{_digits(rng, 6)}",
+    "iban": _iban,
+    "card": _card,
+}
+
 STAGE = Stage(
     name="pii",
     title="Personal data",
@@ -88,5 +142,5 @@ STAGE = Stage(
     signals=SIGNALS,
     rules=rules,
     measure=measure,
-    planted="personal data",
+    canaries=Canaries("personal data", _plant, _caught),
 )

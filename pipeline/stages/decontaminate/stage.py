@@ -12,7 +12,8 @@ an item of fewer than ``min_words`` words cannot be checked. The report names bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -24,11 +25,13 @@ from pydantic import Field, field_validator, model_validator
 from pipeline import MillError
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
+from pipeline.build.canaries import SALT, Canaries, Canary, Host, Maker, Room
 from pipeline.build.stage import Stage
 from pipeline.stages.decontaminate import evaluation_sets, prompts
 from pipeline.stages.decontaminate.grams import Grams, find, item_grams
 from pipeline.store import files, ledger, recipe_file, shards
 from pipeline.text import folding, seams, spans
+from pipeline.text.hashing import document_hash
 from pipeline.text.shingles import shingle_sets
 
 VERSION = 3
@@ -368,11 +371,46 @@ def _report(build: Build, item: str) -> Outcome:
     return Outcome(len(every))
 
 
+def _digests(build: Build) -> list[list[str]]:
+    config = build.section(NAME)
+    return [] if config is None else [evaluation_sets.digest(chosen) for chosen in config.sets]
+
+
+def _plant(build: Build, choices: Sequence[random.Random]) -> Iterator[Maker]:
+    """Items that can be checked, chosen by the hash of their text."""
+    items = _items(build)
+    items = items.filter(pc.greater(pc.list_value_length(items["grams"]), 0))
+    order = document_hash(items["text"].combine_chunks(), build.recipe.seed ^ SALT)
+    rows = items.take(pa.array(np.argsort(order, kind="stable")[: len(choices)])).to_pylist()
+    return (
+        partial(_with_item, rng=rng, item=f"{row['set']}: {row['item']}", text=row["text"])
+        for rng, row in zip(choices, rows, strict=False)
+    )
+
+
+def _with_item(host: Host, rng: random.Random, item: str, text: str) -> Canary:
+    """The host with an evaluation item between two of its lines."""
+    lines = host.text.split("\n")
+    at = rng.randrange(len(lines) + 1)
+    return Canary("\n".join([*lines[:at], text, *lines[at:]]), item, host)
+
+
+def _caught(room: Room, canaries: Mapping[str, Canary]) -> set[str]:
+    report = files.read_json(room.build.path("decontamination.json"))
+    finds = {
+        (f"{chosen}: {item}", entry["document"])
+        for chosen, result in report.items()
+        for item, entries in result["held"].items()
+        for entry in entries
+    }
+    return {name for name, canary in canaries.items() if (canary.fact, name) in finds}
+
+
 STAGE = Stage(
     name=NAME,
     title="Decontamination",
     about="drop or cut documents that hold items of evaluation sets",
     config=Config,
     steps=steps,
-    planted="evaluation items",
+    canaries=Canaries("evaluation items", _plant, _caught, inputs=_digests),
 )

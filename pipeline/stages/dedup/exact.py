@@ -20,7 +20,7 @@ from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.reuse import Refill, Reuse, part
 from pipeline.build.stage import Stage
-from pipeline.stages.dedup import earlier_builds
+from pipeline.stages.dedup import canaries, earlier_builds
 from pipeline.stages.dedup.survivors import Highest, KeepOfCluster, facts, survivors_first
 from pipeline.stages.dedup.verdicts import FINDINGS, write_verdicts
 from pipeline.store import files, shards
@@ -195,5 +195,5 @@ STAGE = Stage(
     config=Config,
     steps=steps,
     reuse=_reuse,
-    planted="exact duplicates",
+    canaries=canaries.copies(),
 )

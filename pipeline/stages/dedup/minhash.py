@@ -31,7 +31,7 @@ from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.reuse import Refill, Reuse, part
 from pipeline.build.stage import Stage
-from pipeline.stages.dedup import clusters, lsh, verify
+from pipeline.stages.dedup import canaries, clusters, lsh, verify
 from pipeline.stages.dedup.survivors import KeepOfCluster
 from pipeline.stages.dedup.verdicts import write_verdicts
 from pipeline.store import files
@@ -223,5 +223,5 @@ STAGE = Stage(
     config=Config,
     steps=steps,
     reuse=_reuse,
-    planted="near duplicates",
+    canaries=canaries.near_copies(),
 )

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pipeline.build.build import Step
 from pipeline.build.stage import Stage
-from pipeline.stages.dedup import repeats
+from pipeline.stages.dedup import canaries, repeats
 from pipeline.text.units import Unit
 
 
@@ -37,5 +37,5 @@ STAGE = Stage(
     about="cut repeated lines, paragraphs or sentences",
     config=Config,
     steps=steps,
-    planted="repeated passages",
+    canaries=canaries.shared_passages("passages", "repeated passages"),
 )

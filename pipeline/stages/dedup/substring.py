@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pipeline.build.build import Step
 from pipeline.build.stage import Stage
-from pipeline.stages.dedup import repeats
+from pipeline.stages.dedup import canaries, repeats
 from pipeline.text.units import Unit
 
 
@@ -42,5 +42,5 @@ STAGE = Stage(
     about="cut repeated runs of tokens (Lee 2022)",
     config=Config,
     steps=steps,
-    planted="repeated substrings",
+    canaries=canaries.shared_passages("substring", "repeated substrings"),
 )

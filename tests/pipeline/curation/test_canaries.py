@@ -11,14 +11,15 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from pipeline.build.canaries import Host
 from pipeline.curation import canaries
 from pipeline.curation import recipe as recipes
-from pipeline.curation.canaries import plants
-from pipeline.curation.canaries.foreign import SENTENCES
-from pipeline.curation.canaries.plants import Host
 from pipeline.report import canaries as told
-from pipeline.stages.dedup import passages, repeats, substring
+from pipeline.stages import language, pii, registry
+from pipeline.stages.dedup import canaries as plants
+from pipeline.stages.dedup import minhash, passages, repeats, substring
 from pipeline.store import files
+from pipeline.text.foreign_sentences import SENTENCES
 from pipeline.text.shingles import shingles
 from tests.helpers import building
 
@@ -104,10 +105,10 @@ def test_the_same_canaries_for_any_shard_size_and_others_for_another_seed(inputs
     )
     same, _ = building.make(recipe_over(inputs, perplexity=None, balance=None), tmp_path / "same")
     assert canaries.recall(other) == canaries.recall(same)
-    documents = [sorted(canaries._room(b).documents("canaries.arrow")["text"].to_pylist()) for b in (other, same)]
+    documents = [sorted(canaries._room(b).build.documents("canaries.arrow")["text"].to_pylist()) for b in (other, same)]
     assert documents[0] == documents[1]
     seeded, _ = building.make(recipe_over(inputs, seed=6, perplexity=None, balance=None), tmp_path / "seed")
-    assert sorted(canaries._room(seeded).documents("canaries.arrow")["text"].to_pylist()) != documents[1]
+    assert sorted(canaries._room(seeded).build.documents("canaries.arrow")["text"].to_pylist()) != documents[1]
 
 
 def test_an_unchanged_build_plants_none_again_and_a_changed_stage_does(inputs, tmp_path):
@@ -137,7 +138,7 @@ def test_a_stage_that_misses_its_canaries_is_warned_of_or_fails_the_build(inputs
 def test_a_build_without_such_stages_or_without_fit_documents_has_none_to_tell_of(inputs, tmp_path):
     (tmp_path / "tiny.jsonl").write_text('{"text": "One short line of English text."}\n')
     tiny = [{"name": "docs", "kind": "jsonl", "path": str(tmp_path / "tiny.jsonl")}]
-    stages = ("perplexity", "balance", *canaries.PLANTED)
+    stages = ("perplexity", "balance", *(stage.name for stage in registry.STAGES if stage.canaries))
     bare = dict.fromkeys(stages)
     build, _ = building.make(recipe_over(inputs, sources=tiny, **bare), tmp_path / "bare")
     assert told.canaries(build) is None
@@ -148,13 +149,15 @@ def test_a_build_without_such_stages_or_without_fit_documents_has_none_to_tell_o
 
 @pytest.mark.parametrize("threshold", [0.5, 0.72, 0.9, 0.97])
 def test_a_near_duplicate_is_as_similar_as_it_says_and_lies_above_the_threshold(threshold: float):
+    config = minhash.Config(threshold=threshold)
     for seed in range(30):
-        canary = plants.near(HOST, random.Random(seed), 5, threshold)
+        canary = plants.near_copy(HOST, random.Random(seed), config)
         assert canary is not None
         one, other = set(shingles(HOST.text, 5)), set(shingles(canary.text, 5))
-        assert canary.similarity == pytest.approx(len(one & other) / len(one | other))
-        assert threshold <= canary.similarity < 1
-    assert plants.near(Host("x", "Too short."), random.Random(1), 5, threshold) is None
+        similarity = len(one & other) / len(one | other)
+        assert threshold <= similarity < 1
+        assert canary.chance == pytest.approx(1 - (1 - similarity**config.rows) ** config.bands)
+    assert plants.near_copy(Host("x", "Too short."), random.Random(1), config) is None
 
 
 @pytest.mark.parametrize("config", [
@@ -163,7 +166,7 @@ def test_a_near_duplicate_is_as_similar_as_it_says_and_lies_above_the_threshold(
 ], ids=str)  # fmt: skip
 def test_a_repeated_passage_is_one_for_the_stage_and_no_near_duplicate(config):
     for seed in range(20):
-        canary = plants.repeated(HOST, random.Random(seed), "passages", config)
+        canary = plants.shared_passage(HOST, random.Random(seed), config)
         assert canary is not None
         assert canary.host is not None
         texts = [canary.text, canary.host.text]
@@ -172,7 +175,7 @@ def test_a_repeated_passage_is_one_for_the_stage_and_no_near_duplicate(config):
         one, other = (set(hashes[(units >= first[i]) & (units < first[i + 1])].tolist()) for i in (0, 1))
         assert one & other
         assert plants.jaccard(canary.text, canary.host.text, 5) < 0.5
-    assert plants.repeated(Host("x", "..."), random.Random(1), "passages", config) is None
+    assert plants.shared_passage(Host("x", "..."), random.Random(1), config) is None
 
 
 def test_of_a_large_corpus_hosts_come_from_a_fixed_number_of_shards(build, monkeypatch):
@@ -189,12 +192,12 @@ def test_of_a_large_corpus_hosts_come_from_a_fixed_number_of_shards(build, monke
 def test_made_up_accounts_and_cards_pass_their_checks():
     for seed in range(200):
         rng = random.Random(seed)
-        iban, card = plants._iban(rng), plants._card(rng)
+        iban, card = pii._iban(rng), pii._card(rng)
         assert int("".join(str(int(c, 36)) for c in iban[4:] + iban[:4])) % 97 == 1
         digits = [int(c) for c in card[::-1]]
         assert sum(d if i % 2 == 0 else sum(divmod(2 * d, 10)) for i, d in enumerate(digits)) % 10 == 0
 
 
 def test_languages_that_the_recipe_keeps_are_never_planted():
-    assert plants.unwanted(["*"]) == []
-    assert set(plants.unwanted(["en", "deu_Latn"])) == set(SENTENCES) - {"en", "de"}
+    assert language.unwanted(["*"]) == []
+    assert set(language.unwanted(["en", "deu_Latn"])) == set(SENTENCES) - {"en", "de"}

@@ -1,4 +1,4 @@
-"""A few sentences of our own in several languages, to plant where a recipe keeps others."""
+"""A few sentences of our own in several languages: canaries where a recipe keeps others."""
 
 from __future__ import annotations
 
