@@ -6,9 +6,11 @@ documents would be too narrow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from training.batches import random_streams
 
@@ -48,19 +50,65 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
     return f1.sum(-1) / np.maximum(1, (either > 0).sum(-1))
 
 
-def resamples(groups: int) -> np.ndarray:
-    """How often each group is drawn in each resample: float64 [RESAMPLES, groups]; always the same."""
-    draw = random_streams.generator("bootstrap", groups)
-    return draw.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES).astype(np.float64)
+def resamples(groups: np.ndarray) -> np.ndarray:
+    """How often groups of each kind are drawn in each resample, where kind k is ``groups[k]`` groups that are alike.
+
+    Float64 [RESAMPLES, kinds]; always the same. Drawing all groups and adding up those that are alike is the same
+    distribution, but takes memory by groups: of a hundred thousand rows, gigabytes.
+    """
+    total = int(groups.sum())
+    draw = random_streams.generator("bootstrap", total)
+    return draw.multinomial(total, groups / total, size=RESAMPLES).astype(np.float64)
 
 
 def interval(score, counts: np.ndarray, against: np.ndarray | None = None) -> Interval:
     """``score`` of confusion counts [groups, label, prediction]; its lead over ``against`` where that is given."""
-    drawn = resamples(len(counts))
+    sides = [counts] if against is None else [counts, against]
+    rows = np.concatenate([side.reshape(len(side), -1) for side in sides], axis=1)
+    kinds, times = np.unique(rows, axis=0, return_counts=True)
 
     def lead(weights: np.ndarray) -> np.ndarray:
-        mine = score(np.tensordot(weights, counts, 1))
-        return mine if against is None else mine - score(np.tensordot(weights, against, 1))
+        found = (weights @ kinds).reshape(*weights.shape[:-1], len(sides), *counts.shape[1:])
+        mine = score(found[..., 0, :, :])
+        return mine if against is None else mine - score(found[..., 1, :, :])
 
-    low, high = np.quantile(lead(drawn), [0.025, 0.975])
-    return Interval(float(lead(np.ones(len(counts)))), float(low), float(high))
+    low, high = np.quantile(lead(resamples(times)), [0.025, 0.975])
+    return Interval(float(lead(times)), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """``first`` rows that only the first model has right, ``second`` those of the second; p of their being alike."""
+
+    first: int
+    second: int
+    p: float
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
+    """McNemar's test of two models on the same rows, of bool [n] each: which rows they have right.
+
+    McNemar 1947. Two-sided: exact by the binomial below 25 rows that only one has right, else chi-squared with the
+    correction for continuity (Edwards 1948).
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    differ = only_first + only_second
+    if differ < 25:
+        p = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
+    else:
+        p = float(stats.chi2.sf(max(0, abs(only_first - only_second) - 1) ** 2 / differ, 1))
+    return McNemar(only_first, only_second, p)
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A score over runs that differ in the seed alone: mean and sample deviation (0 of one run)."""
+
+    mean: float
+    deviation: float
+    runs: int
+
+
+def over_seeds(values: Sequence[float]) -> OverSeeds:
+    """Mean and deviation (with n - 1) of at least one value."""
+    return OverSeeds(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, len(values))

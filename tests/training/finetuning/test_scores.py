@@ -50,3 +50,33 @@ def test_the_bag_of_words_finds_words_and_pairs_and_ignores_order_of_rows() -> N
     labels = np.arange(60) % 2
     assert baselines.bag_of_words(texts, labels, 2, ["the cat sees", "sees the cat"]).tolist() == [1, 0]
     assert baselines.majority(np.array([2, 1, 2]), 2).tolist() == [2, 2]
+
+
+def test_mcnemar_by_hand() -> None:
+    def pair(first: int, second: int, both: int) -> tuple[np.ndarray, np.ndarray]:
+        return (
+            np.array([True] * first + [False] * second + [True] * both),
+            np.array([False] * first + [True] * second + [True] * both),
+        )
+
+    # exact: 2 (C(10,0) + C(10,1) + C(10,2)) / 2^10 = 112 / 1024
+    found = scores.mcnemar(*pair(2, 8, 5))
+    assert (found.first, found.second, found.p) == (2, 8, pytest.approx(112 / 1024))
+    # (|30 - 15| - 1)^2 / 45 = 4.3556, p of chi-squared with one degree of freedom
+    assert scores.mcnemar(*pair(30, 15, 5)).p == pytest.approx(0.03689, abs=1e-4)
+    assert scores.mcnemar(*pair(0, 0, 5)).p == 1
+    assert scores.mcnemar(*pair(20, 20, 0)).p == 1
+
+
+def test_mean_and_deviation_over_seeds() -> None:
+    found = scores.over_seeds([0.7, 0.8, 0.9])
+    assert (found.mean, found.deviation, found.runs) == (pytest.approx(0.8), pytest.approx(0.1), 3)
+    assert scores.over_seeds([0.7]) == scores.OverSeeds(0.7, 0.0, 1)
+
+
+def test_many_rows_need_no_memory_by_rows() -> None:
+    labels = np.arange(400_000) % 2
+    counts = scores.confusion(labels, np.zeros_like(labels), [str(n) for n in range(400_000)], 2)
+    found = scores.interval(scores.accuracy, counts)
+    assert found.value == 0.5
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(400_000), rel=0.1)
