@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RECIPE ?= data/recipes/demo.yaml
 
-.PHONY: demo test test-fast lint bench dist .venv-datatrove pictures clean
+.PHONY: demo test test-fast lmplz lint bench dist .venv-datatrove pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -21,6 +21,10 @@ test: lint
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --ignore tests/acceptance
+
+# kenlm's own programs, which tests compare our n-gram models with; needs Boost (see .ci/run).
+lmplz: $(INSTALLED)
+	.ci/kenlm $(BIN)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from pipeline.tokenization.config import Script
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "pipeline", "training")
@@ -63,3 +66,12 @@ def test_the_first_page_answers_the_five_questions_with_places():
     assert len(rows) == 5
     for row in rows:
         assert [path for path in re.findall(r"`([\w/.]+)`", row) if (ROOT / path).is_file()], row
+
+
+def test_the_guide_names_every_script_that_split_scripts_knows():
+    sentence = re.search(
+        r"`split_scripts: .*?`tokenizer\.json`", (ROOT / "docs" / "guide.md").read_text("utf-8"), re.DOTALL
+    )
+    assert sentence
+    _, listed = sentence[0].split(" it names: ")
+    assert re.findall(r"`(\w+)`", listed) == list(get_args(Script))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,10 @@ import pytest
 from benchmarks.documents import prose
 from pipeline.stages.perplexity import ccnet, scoring, train_model
 from pipeline.text.sentence_folding import sentences
+from tests.helpers.kenlm_programs import kenlm_on_path, needs
 from tests.helpers.reading_arpa import read
+
+__all__ = ["kenlm_on_path"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,8 @@ def test_another_language_is_more_surprising_than_nearly_all_english(shared: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("lmplz") is None, reason="lmplz is not on the PATH")
+@needs("lmplz")
+@pytest.mark.usefixtures("kenlm_on_path")
 def test_the_model_of_megabytes_of_prose_is_that_of_lmplz(tmp_path: Path):
     lines = sentences(pa.array([*prose(5).to_pylist(), "zzzlast"])).lines  # lmplz miscounts the last word's n-grams
     for estimator in ("own", "lmplz"):
@@ -71,23 +74,35 @@ def test_the_model_of_megabytes_of_prose_is_that_of_lmplz(tmp_path: Path):
     assert np.abs(difference).max() < 1e-5
 
 
-def test_pieces_of_a_published_vocabulary_score_alike_from_arpa_and_from_binary(shared: Path, tmp_path: Path):
-    """CCNet's kind of model: ALBERT's SentencePiece vocabulary, a 3-gram model of prose, real CCNet documents."""
+@pytest.fixture(scope="module")
+def of_pieces(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, pa.Array]:
+    """CCNet's kind of model: ALBERT's SentencePiece vocabulary, a 3-gram model of prose; and real CCNet documents."""
     pieces = str(shared / "models" / "albert" / "spiece.model")
     lines = pa.array([" ".join(text) for batch in ccnet.pieces(prose(3), pieces) for text in batch if text])
-    arpa, binary = str(tmp_path / "en.arpa"), str(tmp_path / "en.arpa.bin")
+    arpa = str(tmp_path_factory.mktemp("pieces") / "en.arpa")
     train_model.train(lines, arpa, 3, [0, 0, 1], "own")
     documents = []
     for path in sorted((shared / "web" / "cc_net_dolma").glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8", newline="\n") as records:
             documents += [json.loads(line)["text"] for line in records]
-    found, tokens = scoring.piece_perplexity(pa.array(documents), arpa, pieces)
+    return pieces, arpa, pa.array(documents)
+
+
+def test_pieces_of_a_published_vocabulary_tell_documents_from_their_shuffled_words(of_pieces):
+    pieces, arpa, documents = of_pieces
+    found, tokens = scoring.piece_perplexity(documents, arpa, pieces)
     assert len(found) >= 20
     assert np.isfinite(found).all()
     assert tokens.min() > 20
-    shuffled = [" ".join(np.random.default_rng(5).permutation(text.split())) for text in documents]
+    shuffled = [" ".join(np.random.default_rng(5).permutation(text.split())) for text in documents.to_pylist()]
     assert (scoring.piece_perplexity(pa.array(shuffled), arpa, pieces)[0] > found).mean() > 0.95
-    if shutil.which("build_binary") is None:
-        pytest.skip("build_binary is not on the PATH: binary models were not compared")
+
+
+@needs("build_binary")
+@pytest.mark.usefixtures("kenlm_on_path")
+def test_pieces_score_alike_from_arpa_and_from_binary(of_pieces, tmp_path: Path):
+    pieces, arpa, documents = of_pieces
+    binary = str(tmp_path / "en.arpa.bin")
     subprocess.run(["build_binary", "trie", arpa, binary], check=True, capture_output=True)
-    np.testing.assert_allclose(scoring.piece_perplexity(pa.array(documents), binary, pieces)[0], found, rtol=1e-6)
+    found, wanted = (scoring.piece_perplexity(documents, model, pieces)[0] for model in (binary, arpa))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)

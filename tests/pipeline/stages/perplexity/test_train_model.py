@@ -1,6 +1,5 @@
 import math
 import pydoc_data.topics
-import shutil
 from pathlib import Path
 
 import kenlm
@@ -13,9 +12,11 @@ from hypothesis import strategies as st
 from pipeline import MillError
 from pipeline.stages.perplexity import train_model
 from pipeline.text.sentence_folding import sentences
+from tests.helpers.kenlm_programs import kenlm_on_path, needs
 from tests.helpers.reading_arpa import read
 
-needs_lmplz = pytest.mark.skipif(shutil.which("lmplz") is None, reason="lmplz is not on the PATH")
+__all__ = ["kenlm_on_path"]
+
 corpora = st.lists(st.lists(st.sampled_from("abcdé漢"), min_size=1, max_size=7).map(" ".join), min_size=1, max_size=12)
 
 #: ends the text with a word that stands nowhere else: lmplz counts the last word's n-grams wrongly otherwise
@@ -29,7 +30,8 @@ def lines() -> pa.StringArray:
     return sentences(pa.array([*texts, LAST])).lines
 
 
-@needs_lmplz
+@needs("lmplz")
+@pytest.mark.usefixtures("kenlm_on_path")
 @pytest.mark.parametrize(("order", "prune"), [(5, []), (5, [0, 0, 1]), (3, [0, 1, 4]), (2, [])], ids=str)
 def test_the_own_estimator_agrees_with_lmplz_in_every_number(lines, tmp_path: Path, order: int, prune: list[int]):
     found = {}
@@ -43,7 +45,8 @@ def test_the_own_estimator_agrees_with_lmplz_in_every_number(lines, tmp_path: Pa
     np.testing.assert_allclose(own, lmplz, rtol=0, atol=1e-5)
 
 
-@needs_lmplz
+@needs("lmplz")
+@pytest.mark.usefixtures("kenlm_on_path")
 def test_the_fallback_discounts_are_those_of_lmplz(tmp_path: Path):
     lines = pa.array(["a b c", "a b", "c", LAST])
     for estimator in ("own", "lmplz"):
