@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from flows.execution.terminal import Text
+from pipeline.report.tables import Table
 
 #: Characters that a column of words gets at least beside columns of numbers.
 _LEAST_WORDS = 18
-#: Characters of a line in the title of a column of numbers.
-_HEADING = 10
 
 
 class Columns:
@@ -44,26 +43,36 @@ class Columns:
 
     def _least(self, at: int, console: Console, options: ConsoleOptions) -> int:
         """The least width of a column: that of its longest number, or of its longest word up to _LEAST_WORDS."""
-        numbers = self.titles[at].endswith("|")
-        cells = [Text(self._title(at)), *(cells[at] for cells, _ in self.rows if at < len(cells))]
-        found = [console.measure(cell, options=options) for cell in cells]
-        return max((one.maximum if numbers else min(one.minimum, _LEAST_WORDS) for one in found), default=0)
+        cells = [cells[at] for cells, _ in self.rows if at < len(cells)]
+        widths = [console.measure(cell, options=options) for cell in cells]
+        if self.titles[at].endswith("|"):
+            words = self.titles[at].removesuffix("|").split()
+            return max([*map(len, words), *(one.maximum for one in widths)], default=0)
+        widths.append(console.measure(Text(self.titles[at]), options=options))
+        return max(min(one.minimum, _LEAST_WORDS) for one in widths)
 
-    def _block(self, block: Sequence[int], least: Sequence[int]) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    def _block(self, block: Sequence[int], least: Sequence[int]) -> RichTable:
+        table = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for at in block:
-            title = Text(self._title(at))
-            if self.titles[at].endswith("|"):
-                table.add_column(title, justify="right", no_wrap=True, overflow="fold", min_width=least[at])
+            title = self.titles[at]
+            if title.endswith("|"):
+                title = heading(title.removesuffix("|"), least[at])
+                table.add_column(Text(title), justify="right", no_wrap=True, overflow="fold", min_width=least[at])
             else:
-                table.add_column(title, overflow="fold", min_width=least[at])
+                table.add_column(Text(title), overflow="fold", min_width=least[at])
         for cells, style in self.rows:
             table.add_row(*(cells[at] if at < len(cells) else "" for at in block), style=style)
         return table
 
-    def _title(self, at: int) -> str:
-        title = self.titles[at]
-        return heading(title.removesuffix("|")) if title.endswith("|") else title
+
+def drawn(table: Table) -> Columns:
+    """A table of the report in the terminal."""
+    columns = Columns(*(f"{title}|" if kind == "number" else title for title, kind in table.columns))
+    styles = ["dim" if kind == "note" else "" for _, kind in table.columns]
+    for number, row in enumerate(table.rows):
+        total = number >= len(table.rows) - table.totals
+        columns.add_row(*map(Text, row, styles), style="bold" if total else None)
+    return columns
 
 
 def line(name: str, told: str) -> RenderableType:
@@ -75,6 +84,6 @@ def text_panel(title: str, text: RenderableType) -> RenderableType:
     return Group(Text(title, "bold", overflow="fold"), Panel(text, border_style="dim"))
 
 
-def heading(title: str) -> str:
-    """The title of a column of numbers, in lines that leave the column narrow."""
-    return "\n".join(textwrap.wrap(title, _HEADING)) or title
+def heading(title: str, width: int) -> str:
+    """The title of a column of numbers, in lines that make the column no wider than its numbers do."""
+    return "\n".join(textwrap.wrap(title, max(width, 1), break_long_words=False)) or title

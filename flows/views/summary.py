@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.execution.terminal import Text
-from flows.views.layout import Columns, line
+from flows.views.layout import drawn, line
 from flows.views.recipe_fields import Field
 from pipeline.build.build import Build
-from pipeline.report import canaries, models, sections, tokens
+from pipeline.report import canaries, models, sections, tables, tokens
 from pipeline.store import files
 from pipeline.text import formats
 
@@ -27,9 +27,10 @@ def summary_view(build: Build) -> RenderableType:
     parts: list[RenderableType] = []
     account = sections.funnel(build)
     if account is not None:
-        parts += [funnel_table(account), *_notes(account)]
+        parts += [drawn(tables.funnel(account, tokens.tokens(build)["bytes_per_token"])), *_notes(account)]
     if found := tokens.by_domain(build):
-        parts += [Text(f"\nIn tokens of {found['tokenizer']}", "bold"), Padding(tokens_table(found), (0, 0, 1, 0))]
+        by_domain = drawn(tables.tokens_by_domain(found))
+        parts += [Text(f"\nIn tokens of {found['tokenizer']}", "bold"), Padding(by_domain, (0, 0, 1, 0))]
         if found["advice"]:
             parts.append(
                 Text(f"to balance in these tokens, put into the recipe's balance section:\n  {found['advice']}")
@@ -40,7 +41,7 @@ def summary_view(build: Build) -> RenderableType:
             told = f"accuracy {formats.share(held['accuracy'], 1)} on {formats.count(held['texts'])} held-out texts"
             parts.append(line(f"{row['title']} classifier", f"{told}, majority {formats.share(held['majority'], 1)}"))
     if planted := canaries.canaries(build):
-        caught = ", ".join(f"{row['stage']} {row['recall']}" for row in planted["rows"])
+        caught = ", ".join(f"{row['stage']} {formats.share(row['caught'], row['reached'])}" for row in planted["rows"])
         parts.append(line("canaries", f"caught: {caught}"))
     parts += [Text(f"warning: {warning}", "yellow") for warning in sections.warnings(build)]
     for run in models.summaries(build, "pretrain"):
@@ -74,15 +75,8 @@ def fields_view(fields: Sequence[Field]) -> RenderableType:
 
 def needs_view(found: Mapping[str, Any]) -> RenderableType:
     """The corpus that a model asks for; ``found`` is needs.laid_out's."""
-    facts = Columns("", "Tokens|", "")
-    for name, value, why in found["rows"]:
-        facts.add_row(Text(name), value, Text(why, "dim"))
-    names = list(found["domains"][0]) if found["domains"] else []
-    by_domain = Columns(*names[:1], *(f"{name}|" for name in names[1:]))
-    for row in found["domains"]:
-        by_domain.add_row(*map(Text, row.values()))
     verdict = Text(found["verdict"], "green" if found["reached"] else "yellow")
-    return Group(verdict, Padding(facts, (1, 0)), by_domain)
+    return Group(verdict, Padding(drawn(tables.needs(found)), (1, 0)), drawn(tables.needs_by_domain(found)))
 
 
 def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -94,11 +88,8 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
         names = ", ".join(run["name"] for run in runs if run["estimated"])
         parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
     parts += [Text(told, "yellow") for told in {run["assumed"]: None for run in runs if run.get("assumed")}]
-    for title, rows in found["tables"]:
-        table = Columns("", *(f"{run}|" for run in found["runs"]), "")
-        for name, values, why in rows:
-            table.add_row(Text(name), *map(Text, values), Text(why, "dim"))
-        parts += [Text(f"\n{title}", "bold"), table]
+    for title, table in tables.budgets(found):
+        parts += [Text(f"\n{title}", "bold"), drawn(table)]
     parts += [Text(f"warning: {warning}", "yellow") for warning in found["warnings"]]
     return Group(*parts)
 
@@ -109,32 +100,6 @@ def facts_view(title: str, rows: Sequence[Mapping[str, str]], reused: bool) -> R
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()))
     return Group(Text(f"{title}  (up to date)" if reused else title, "bold"), table)
-
-
-def funnel_table(account: Mapping[str, Any]) -> Columns:
-    table = Columns("Stage", "Documents|", "dropped|", "Bytes|", "dropped|", "cut|")
-    for row in account["rows"]:
-        gone, cut = row["gone"], row["cut"]["bytes"]
-        table.add_row(
-            Text(row["title"]),
-            formats.count(row["documents"]),
-            formats.count(gone["documents"]) if gone["documents"] else "–",
-            formats.size(row["bytes"]),
-            formats.size(gone["bytes"] - cut) if gone["bytes"] > cut else "–",
-            formats.size(cut) if cut else "–",
-            style="bold" if row["stage"] == "corpus" else None,
-        )
-    return table
-
-
-def tokens_table(found: Mapping[str, Any]) -> Columns:
-    """The corpus in tokens, by domain; ``found`` is tokens.by_domain's."""
-    rows = tokens.cells(found)
-    first, *others = rows[0]
-    table = Columns(first.capitalize(), *(f"{name}|" for name in others))
-    for row in rows:
-        table.add_row(*map(Text, row.values()))
-    return table
 
 
 def _notes(account: Mapping[str, Any]) -> list[Text]:
@@ -179,27 +144,14 @@ def _grid() -> Table:
 
 def ladder_view(found: Mapping[str, Any]) -> RenderableType:
     """The scaling ladder: its runs, the laws that fit them, and the next sizes; ``found`` is studies.ladder's."""
-    runs = Columns("Run", "N|", "D|", "epochs|", "held-out loss|", "bits per byte|")
-    for row in found["rows"]:
-        cells = (formats.short(row["parameters"]), formats.short(row["tokens"]), formats.number(row["epochs"]))
-        runs.add_row(Text(row["name"]), *cells, f"{row['loss']:.3f}", f"{row['bits_per_byte']:.3f}")
-    laws = Columns("L(N, D) = E + A / N^α + B / D^β", "fitted|", "95 % interval|")
-    for row in found["laws"]:
-        laws.add_row(*map(Text, row))
-    coming = Columns("Compute", "best N|", "95 %|", "best D|", "95 %|", "loss|", "95 %|")
-    for row in found["predictions"]:
-        coming.add_row(*map(Text, row))
+    parts = (tables.ladder_runs(found), tables.ladder_laws(found), tables.ladder_predictions(found))
     notes = [Text(warning, "yellow") for warning in found["warnings"]]
     notes += [Text(f"not trained: {name}: {why}", "yellow") for name, why in found["left_out"].items()]
-    return Group(*(Padding(table, (0, 0, 1, 0)) for table in (runs, laws, coming)), *notes)
+    return Group(*(Padding(drawn(table), (0, 0, 1, 0)) for table in parts), *notes)
 
 
 def ablation_view(found: Mapping[str, Any]) -> RenderableType:
     """What each stage is worth; ``found`` is studies.ablation's."""
-    head = found["head"]
-    table = Columns(*head[:3], *(f"{name}|" for name in head[3:]))
-    for row in found["table"]:
-        table.add_row(*map(Text, row))
     notes = [Text(note, "yellow") for note in found["kept_notes"]]
     told = f"{formats.several(found['seeds'], 'model')} of {formats.short(found['parameters'])} parameters a row"
-    return Group(table, Padding(line("Models", told), (1, 0)), *notes)
+    return Group(drawn(tables.ablation(found)), Padding(line("Models", told), (1, 0)), *notes)

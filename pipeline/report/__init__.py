@@ -16,7 +16,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.build.build import Build, Step
-from pipeline.report import canaries, charts, collect, models, needs, sections, studies, tokens
+from pipeline.report import canaries, charts, collect, models, needs, sections, studies, tables, tokens
 from pipeline.stages import registry, titles
 from pipeline.store import files
 from pipeline.text import formats
@@ -47,7 +47,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "classifiers": sections.classifiers(build),
         "tokenizers": sections.tokenizers(build),
         "pretrained": models.pretrained(build),
-        "finetuned": models.finetuned(build),
+        "finetuned": [{**run, "table": tables.finetuning(run)} for run in models.finetuned(build)],
         "needs": needs.needs(build),
         "ablation": studies.ablation(build),
         "ladder": studies.ladder(build),
@@ -56,10 +56,41 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "name": build.recipe.name,
         "recipe": yaml.safe_dump(build.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
     }
-    page = _page(**content, figures=sections.figures(content))
+    page = _page(**content, figures=sections.figures(content), tables=_tables(content))
     with files.replacing(path) as handle:
         handle.write(page.encode())
     return path
+
+
+#: Of each table the section that it is in, and what lays it out.
+_TABLES = {
+    "rules": ("funnel", tables.rules),
+    "domains": ("funnel", tables.domains),
+    "tokens": ("token_domains", tables.tokens_by_domain),
+    "canaries": ("canaries", tables.canaries),
+    "contamination": ("contamination", tables.contamination),
+    "tokenizers": ("tokenizers", tables.tokenizers),
+    "vocabulary_sizes": ("tokenizers", tables.vocabulary_sizes),
+    "pretraining": ("pretrained", tables.pretraining),
+    "needs": ("needs", tables.needs),
+    "needs_by_domain": ("needs", tables.needs_by_domain),
+    "ladder_runs": ("ladder", tables.ladder_runs),
+    "ladder_laws": ("ladder", tables.ladder_laws),
+    "ladder_predictions": ("ladder", tables.ladder_predictions),
+    "ablation": ("ablation", tables.ablation),
+    "budgets": ("budgets", tables.budgets),
+}
+
+
+def _tables(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of the sections that are not left out."""
+    made: dict[str, Any] = {
+        name: lay_out(content[section]) for name, (section, lay_out) in _TABLES.items() if content[section]
+    }
+    if account := content["funnel"]:
+        made["funnel"] = tables.funnel(account, content["tokens"]["bytes_per_token"])
+        made["not_documents"] = tables.not_documents(account, content["quarantine"])
+    return made
 
 
 def _page(**values: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.build.build import Build
 from pipeline.curation.canaries import of_stage, recall
 from pipeline.stages.titles import title
-from pipeline.text.formats import count, share
+from pipeline.text.formats import count
 
 
 def canaries(build: Build) -> dict[str, Any] | None:
@@ -26,13 +26,10 @@ def canaries(build: Build) -> dict[str, Any] | None:
     }
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
-    own, expected = of_stage(name), entry["expected"]
+def _row(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    own = of_stage(name)
     return {
         "stage": title(name),
         "planted": f"{count(entry['planted'])} {own.kind}" if own and entry["planted"] else "nothing to plant",
-        "reached it": count(entry["reached"]),
-        "caught": count(entry["caught"]),
-        "recall": share(entry["caught"], entry["reached"]),
-        "expected": "–" if expected is None else share(expected, 1),
+        **{key: entry[key] for key in ("reached", "caught", "recall", "expected")},
     }

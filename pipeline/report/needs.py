@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from pipeline.text.formats import number, share, short, size
+from pipeline.text.formats import number, short
 
 Row = tuple[str, str, str]
 
@@ -22,7 +22,7 @@ def needs(build: Build) -> dict[str, Any] | None:
 
 
 def laid_out(budget: Mapping[str, Any]) -> dict[str, Any]:
-    """``TokenBudget.asdict`` as a sentence, rows (name, value, what it is) and one row a domain."""
+    """``TokenBudget.asdict`` as a sentence, rows (name, value, what it is) and the domains."""
     return {"verdict": verdict(budget), "reached": budget["reached"], "rows": rows(budget), "domains": domains(budget)}
 
 
@@ -55,20 +55,6 @@ def rows(budget: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def domains(budget: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One row a domain, the largest share first."""
-    found = sorted(budget["domains"].items(), key=lambda item: (-item[1]["share"], item[0]))
-    return [
-        {
-            "domain": name,
-            "unique": short(entry["unique"]),
-            "can give": short(entry["most"]),
-            "wanted": share(entry["share"], 1),
-            "weight": share(entry["weight"], 1),
-            "gives": short(entry["given"]),
-            "epochs": f"{entry['epochs']:.2f}",
-            "missing": short(entry["missing"]) if entry["missing"] else "–",
-            "as text": size(entry["missing_bytes"]) if entry["missing"] else "–",
-        }
-        for name, entry in found
-    ]
+def domains(budget: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each domain, the largest share first, with what it can give and what it lacks."""
+    return sorted(budget["domains"].items(), key=lambda item: (-item[1]["share"], item[0]))

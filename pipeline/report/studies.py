@@ -103,7 +103,6 @@ def ablation(build: Build) -> dict[str, Any] | None:
     return {
         **found,
         "table": [row for entry in found["rows"] for row in _ablation_rows(entry, found["kinds"])],
-        "head": ["Trained on", "read by", "held-out text", "bits per byte", "worse by", "95 %"],
         "kept_notes": [f"{title(stage)} was not left out: {why}" for stage, why in found["kept"].items()],
     }
 

@@ -14,7 +14,6 @@ import yaml
 from pipeline.build.build import Build
 from pipeline.stages.balance.stage import BYTES_PER_TOKEN
 from pipeline.store import files
-from pipeline.text import formats
 
 _CLOSE = 0.01  # a ratio that is off by less is left alone
 _UNITS = ("documents", "bytes", "tokens", "repeated_tokens")
@@ -55,23 +54,6 @@ def by_domain(build: Build) -> dict[str, Any] | None:
     advice = _advice(balance.bytes_per_token, measured) if balance and balance.tokenizer is None and off else None
     total = {unit: sum(row[unit] for row in rows) for unit in ("documents", "bytes", "tokens", "read")}
     return {"tokenizer": name, "rows": rows, "total": total, "advice": advice}
-
-
-def cells(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The rows of ``by_domain`` as people read them."""
-    return [
-        {
-            "domain": row["domain"],
-            "documents": formats.count(row["documents"]),
-            "tokens": formats.count(row["tokens"]),
-            "of all": formats.share(row["tokens"], found["total"]["tokens"]),
-            "read in a pass": formats.count(row["read"]),
-            "planned": formats.short(row["planned"]) if row["planned"] is not None else "–",
-            "bytes per token": f"{row['bytes_per_token']:.2f}",
-            "assumed": f"{row['assumed']:.2f}" if row["assumed"] else "–",
-        }
-        for row in found["rows"]
-    ]
 
 
 def _packed(build: Build) -> tuple[str, dict[str, dict[str, int]]] | None:

@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console, RenderableType
 
 from flows.views import artifacts, questions, summary
+from flows.views.layout import drawn
 from pipeline.build import record
 from pipeline.build.build import Build
 from pipeline.questions import why
-from pipeline.report import sections
+from pipeline.report import models, sections, tables
 from pipeline.store import files
 from pipeline.text import formats
 from tests.helpers import small_build
@@ -39,7 +40,8 @@ def build(tmp_path: Path) -> Build:
     small_build.write_ledger(made, "minhash", {"duplicate_of": survivor}, dropped={3: ("near_duplicate", 0.9, 0.8)})
     small_build.close(made)
     summary = {
-        "name": "pretrain", "parameters": {"total": 7_400_000}, "trained_tokens": 5_000_000, "epochs": 2.5,
+        "name": "pretrain", "model_type": "gpt2", "objective": "causal", "steps": 100,
+        "parameters": {"total": 7_400_000, "non_embedding": 3_200_000}, "trained_tokens": 5_000_000, "epochs": 2.5,
         "evaluation": {"loss": 4.25, "bits_per_byte": 1.375}, "tokens_per_second": None,
     }  # fmt: skip
     files.write_json(made.path("models", "pretrain", "summary.json"), summary)
@@ -57,24 +59,25 @@ def shown(view: RenderableType, width: int = 160) -> str:
 def test_the_tables_of_curation_say_what_the_account_says(build: Build):
     account = sections.funnel(build)
     assert account is not None
-    rows = artifacts.funnel_rows(account)
-    assert [(row["stage"], row["documents kept"], row["bytes kept"]) for row in rows] == [
+    rows = artifacts.rows(tables.funnel(account, bytes_per_token=2))
+    assert [(row["Stage"], row["Documents kept"], row["Bytes kept"]) for row in rows] == [
         ("Ingest", "4", "52 B"),
         ("Exact duplicates", "4", "48 B"),
         ("Near-duplicates", "3", "39 B"),
         ("Curated corpus", "3", "39 B"),
     ]
-    assert [(row["bytes dropped"], row["bytes cut"]) for row in rows[1:3]] == [("0 B", "4 B"), ("9 B", "0 B")]
-    assert artifacts.rule_rows(account) == [
+    assert [(row["Bytes dropped"], row["Bytes cut"]) for row in rows[1:3]] == [("–", "4 B"), ("9 B", "–")]
+    assert [row["Tokens, about"] for row in rows] == ["26", "24", "19.5", "19.5"]
+    assert artifacts.rows(tables.rules(account)) == [
         {
-            "rule": "near duplicate",
-            "stage": "Near-duplicates",
-            "documents dropped": "1",
-            "bytes dropped": "9 B",
-            "of all documents": "25.0 %",
+            "Rule": "near duplicate",
+            "Stage": "Near-duplicates",
+            "Documents dropped": "1",
+            "Bytes dropped": "9 B",
+            "Of all documents": "25.0 %",
         }
     ]
-    assert [row["documents kept"] for row in artifacts.domain_rows(account)] == ["3"]
+    assert [row["Documents kept"] for row in artifacts.rows(tables.domains(account))] == ["3"]
 
 
 def test_warnings_stand_in_the_summary_and_in_the_ui(build: Build):
@@ -86,16 +89,18 @@ def test_warnings_stand_in_the_summary_and_in_the_ui(build: Build):
 
 
 def test_the_tables_of_models_say_what_their_summaries_say(build: Build):
-    (row,) = artifacts.pretraining_rows(build)
-    assert (row["parameters"], row["held-out loss"], row["on held-out text"]) == (
-        "7.40M",
-        "4.250",
-        "1.375 bits per byte",
-    )
-    rows = artifacts.finetuning_rows(build)
-    assert [row["predictor"] for row in rows] == ["this model", "bag of words", "most frequent label"]
-    assert rows[0]["Accuracy"] == "81.2 % (75.0 % to 87.5 %)"
-    assert artifacts.tokenizer_rows(build) == []
+    (run,) = models.pretrained(build)
+    (row,) = artifacts.rows(tables.pretraining([run]))
+    names = ("Parameters", "Held-out loss", "Frequencies alone", "Bits per byte", "Tokens/s")
+    assert [row[name] for name in names] == ["7.40M", "4.250", "–", "1.375", "–"]
+    masked = {**run, "evaluation": {"loss": 2.5, "masked_bits_per_byte": 0.75}}
+    (row,) = artifacts.rows(tables.pretraining([masked]))
+    assert row["Bits per byte"] == "0.750 masked"
+    (run,) = models.finetuned(build)
+    rows = artifacts.rows(tables.finetuning(run))
+    assert [row["Predictor"] for row in rows] == ["this model", "bag of words", "most frequent label"]
+    assert (rows[0]["Accuracy"], rows[0]["Accuracy 95 %"]) == ("81.2 %", "75.0 % to 87.5 %")
+    assert sections.tokenizers(build) is None
 
 
 def test_keys_are_ones_that_prefect_takes_and_begin_with_the_build(build: Build):
@@ -190,7 +195,7 @@ def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: s
     found = {entry["key"]: entry for entry in httpx.post(f"{server_url}/artifacts/filter", json={}).json()}
     names = ("funnel", "dropped-by-rule", "domains", "pretraining", "fine-tuning", "report")
     assert {f"my-build-{name}" for name in names} <= set(found)
-    assert json.loads(found["my-build-funnel"]["data"])[0]["stage"] == "Ingest"
+    assert json.loads(found["my-build-funnel"]["data"])[0]["Stage"] == "Ingest"
     assert found["my-build-report"]["data"].startswith("[Report of my_build](file://")
 
 
@@ -222,6 +227,6 @@ def test_a_build_is_shown_whole_in_80_columns(build: Build):
         row.update(
             documents=2_336_789_123, bytes=123_456_789_000, gone={"documents": 1_234_567_890, "bytes": 99_900_000_000}
         )
-    text = shown(summary.funnel_table(account), 80)
+    text = shown(drawn(tables.funnel(account, 4.0)), 80)
     assert "…" not in text
     assert text.count("2,336,789,123") == text.count("1,234,567,890") == len(account["rows"])

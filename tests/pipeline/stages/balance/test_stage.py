@@ -236,7 +236,7 @@ def test_a_build_is_asked_about_other_models_and_epochs(tmp_path: Path):
     assert found == of_sizes(sizes, asked).budget
     told = needs.laid_out(found.asdict())
     assert "3,488 within 3 epochs" in told["verdict"]
-    assert [row["domain"] for row in told["domains"]] == ["news", "web"]
+    assert [name for name, _ in told["domains"]] == ["news", "web"]
 
 
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path):
