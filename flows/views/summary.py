@@ -53,9 +53,10 @@ def summary_view(build: Build) -> RenderableType:
         parts += [Text(f"warning: {warning}", "yellow") for warning in run.get("warnings", [])]
     for run in models.summaries(build, "finetune"):
         names = models.predictors(run)
-        scores = [(models.PREDICTORS.get(name, name), run["scores"][name]["accuracy"]["value"]) for name in names]
+        main = models.main_measure(run)
+        scores = [(models.PREDICTORS.get(name, name), run["scores"][name][main]["value"]) for name in names]
         told = ", ".join(f"{name} {formats.share(value, 1)}" for name, value in scores)
-        parts.append(line(run["name"], f"accuracy: {told}"))
+        parts.append(line(run["name"], f"{models.MEASURES.get(main, main).lower()}: {told}"))
     paths, here = _grid(), f"{Path.cwd()}/"
     for name, path in _outputs(build).items():
         paths.add_row(Text(name, "bold"), Text(path.removeprefix(here)))

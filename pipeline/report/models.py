@@ -91,6 +91,11 @@ def finetuned(build: Build) -> list[dict[str, Any]]:
     return found
 
 
+def main_measure(run: Mapping[str, Any]) -> str:
+    """The measure that a fine-tuned model is judged by."""
+    return run.get("main", "accuracy")
+
+
 def predictors(run: Mapping[str, Any]) -> list[str]:
     """What a fine-tuning summary has scores of: the model first, the most frequent label last."""
     return sorted(run["scores"], key=lambda name: ({"model": 0, "bag_of_words": 1, "majority": 3}.get(name, 2), name))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.build.build import Build
 from pipeline.curation import repair
-from pipeline.report import charts, collect, histograms, samples
+from pipeline.report import charts, collect, histograms, models, samples
 from pipeline.sources.quarantine import unread_words
 from pipeline.stages import titles
 from pipeline.store import files, ledger, shards
@@ -347,9 +347,10 @@ def figures(page: Mapping[str, Any]) -> list[dict[str, str]]:
             name, value = run["per_byte"]
             found.append(_figure(name.capitalize(), f"{value:.3f}", f"{run['name']}, on held-out documents"))
     for run in page["finetuned"]:
-        model, baseline = (run["scores"][name]["accuracy"]["value"] for name in ("model", "bag_of_words"))
-        note = f"{run['name']}; a bag of words {formats.share(baseline, 1)}"
-        found.append(_figure("Accuracy", formats.share(model, 1), note))
+        main = models.main_measure(run)
+        values = {name: formats.share(scores[main]["value"], 1) for name, scores in run["scores"].items()}
+        baseline = f"; a bag of words {values['bag_of_words']}" if "bag_of_words" in values else ""
+        found.append(_figure(models.MEASURES.get(main, main), values["model"], f"{run['name']}{baseline}"))
     return found
 
 

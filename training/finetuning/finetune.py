@@ -1,246 +1,234 @@
-"""Fine-tuning: a pretrained encoder and the corpus' own labels in, a classifier beside its baselines out.
+"""Fine-tuning: a pretrained model and labelled rows in, a model beside its baselines out.
 
     work/finetune/<name>/   checkpoints and metrics.jsonl while it runs
     models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json, README.md
 
-Devlin et al. 2019, "BERT", section 4: a linear layer on the first token's pooled state, all weights trained. Texts
-are cut to the model's length, a batch is padded to its longest. The baselines read exactly the text that is left.
+The weights that are published are those that do best on the development rows; the test rows are read once, at the end.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, cast
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from tokenizers import Tokenizer
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+import pyarrow as pa
+from transformers import PreTrainedModel
 
 from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
-from training.batches.batch import Batch
-from training.finetuning import baselines, scores, tasks, word_vector_baseline
-from training.finetuning.tasks import LabelledTask
-from training.loop import hardware, loop
+from training.finetuning import baselines, bases, scores, word_vector_baseline
+from training.finetuning.encoded import Encoded, Order, Reader
+from training.finetuning.tasks import task_of
+from training.finetuning.tasks.base import Task
+from training.finetuning.tasks.classify import Classify
+from training.labelled import corpus
+from training.labelled.rows import Labelled
+from training.loop import checkpoint, hardware, loop
 from training.models import architectures, publish
 from training.pretraining import model_card, pretrain
-from training.recipe.model_shapes import dropout_fields
-from training.recipe.sections import BuildRecipe, FinetuneConfig
+from training.recipe.finetuning import FinetuneConfig
+from training.recipe.sections import BuildRecipe
 
-VERSION = 2
+VERSION = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fine-tuning: ``config`` on ``rows`` from the folder ``base``, published as the folder ``result``.
+
+    ``work`` is the folder of its checkpoints. ``started_from`` names the weights in ``base``; ``made_from`` is what the
+    summary says of the origin of rows and base; ``embeddings`` are folders of word vectors to compare with, by name.
+    """
+
+    config: FinetuneConfig
+    rows: Labelled
+    base: str
+    seed: int
+    result: str
+    work: str
+    started_from: str
+    made_from: dict[str, Any]
+    embeddings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def made_of(self) -> tuple[Any, ...]:
+        """What the weights depend on beside ``config``."""
+        return VERSION, self.seed, self.started_from, self.rows.fingerprint
+
+    @property
+    def trained_by(self) -> str:
+        compared = [files.read_json(files.join(f, "summary.json"))["fingerprint"] for f in self.embeddings.values()]
+        return files.fingerprint(*self.made_of, self.config.of_result(), compared)
 
 
 def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
     """Fine-tune the run ``name`` of the recipe and return its summary; at once if its model is there and current.
 
     A run that was killed goes on from its last checkpoint. Raises pretrain.MissingInput when the base model is not
-    there, tasks.WrongField for a field that documents lack, tasks.TooFewDocuments when the corpus has too few labels.
+    there, and rows.WrongRows when there are too few labels or a field that rows lack.
     """
+    return run(job_of(build, name), progress)
+
+
+def job_of(build: Build[BuildRecipe], name: str) -> Job:
+    """The run ``name`` of the recipe; its base is a run of the recipe, or a folder."""
     config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)
-    base = build.path("models", config.base)
-    if not files.exists(files.join(base, "summary.json")):
-        raise pretrain.MissingInput(f"{base}: not there; run `mill pretrain` first")
-    base_summary = files.read_json(files.join(base, "summary.json"))
-    corpus = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
     seed = build.recipe.seed if config.seed is None else config.seed
-    compared = [files.read_json(build.path("models", n, "summary.json"))["fingerprint"] for n in config.baselines]
-    started_from = base_summary.get("trained_by", base_summary["fingerprint"])
-    made_of = (VERSION, seed, started_from, corpus)
-    trained_by = files.fingerprint(*made_of, config.of_result(), compared)
-    made_by = publish.fingerprint(trained_by, base)
-    result = build.path("models", name)
-    current = pretrain.current_summary(result, made_by)
-    if current is not None:
-        return current
-
-    task = tasks.load(build, config, seed)
-    files.check_folder(base)
-    tokenizer = Tokenizer.from_file(str(files.local(files.join(base, "tokenizer.json"))))
-    tokenizer.enable_truncation(config.sequence_length)
-    model = classifier(base, task.labels, config.dropout, random_streams.seed("classifier", seed))
-    train, test = (encode(tokenizer, side.texts, model.config.pad_token_id or 0) for side in (task.train, task.test))
-    steps = math.ceil(len(train.tokens) * config.epochs / config.batch_size)
-    order = Shuffled(len(train.tokens), config.batch_size, seed)
-    plan = _plan(build, config, steps, seed, files.fingerprint(*made_of, config.of_weights()))
-    state = loop.train(model, _work(config, task, train, test, order, model), plan, progress)
-    predicted = predict(model, test, config.batch_size)
-    summary = {
-        "name": name,
-        "kind": "finetune",
-        "fingerprint": made_by,
-        "trained_by": trained_by,
-        "config": config.model_dump(mode="json", exclude_defaults=True),
-        "seed": seed,
-        "made_from": {**pretrain.made_from(build), "corpus": corpus, "base": base_summary["fingerprint"]},
-        **pretrain.shape_of(model),
-        "base": config.base,
-        "label": config.label,
-        "labels": task.labels,
-        "documents": {"train": len(task.train), "test": len(task.test)},
-        "groups": {"train": len(set(task.train.groups)), "test": len(set(task.test.groups))},
-        "hidden_words": task.hidden_words,
-        "sequence_length": config.sequence_length,
-        "steps": steps,
-        "epochs": config.epochs,
-        **compare(task, predicted, train.texts, test.texts, {n: build.path("models", n) for n in config.baselines}),
-        **pretrain.result_of(state, hardware.device()),
-    }
-    publish.publish(result, model, base, plan.folder, summary, model_card.classifier(summary))
-    return summary
-
-
-def _work(
-    config: FinetuneConfig, task: LabelledTask, train: Encoded, test: Encoded, order: Shuffled, model: PreTrainedModel
-) -> loop.Work:
-    return loop.Work(
-        batch=lambda step: batch(train, task.train.labels, order.rows(step)),
-        loss=loss,
-        weights={"loss": 1.0, "accuracy": 0.0},
-        evaluate=lambda measure: evaluate(measure, test, task.test.labels, config.batch_size),
-        documents=lambda step: [task.train.ids[row] for row in order.rows(step)],
-        flops_per_token=architectures.flops_per_token(model, config.sequence_length),
+    base, made_from = config.base, pretrain.made_from(build)
+    if base in {entry.name for entry in build.recipe.pretrain}:
+        base = build.path("models", base)
+        if not files.exists(files.join(base, "summary.json")):
+            raise pretrain.MissingInput(f"{base}: not there; run `mill pretrain` first")
+        summary = files.read_json(files.join(base, "summary.json"))
+        started_from, made_from["base"] = summary.get("trained_by", summary["fingerprint"]), summary["fingerprint"]
+    else:
+        started_from = made_from["base"] = pretrain.weights_hash(base)
+    rows = corpus.load(build, config, seed)
+    made_from["corpus"] = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
+    return Job(
+        config=config,
+        rows=rows,
+        base=base,
+        seed=seed,
+        result=build.path("models", name),
+        work=build.path("work", "finetune", name),
+        started_from=started_from,
+        made_from=made_from,
+        embeddings={entry: build.path("models", entry) for entry in config.baselines},
     )
 
 
-def _plan(build: Build[BuildRecipe], config: FinetuneConfig, steps: int, seed: int, made_of: str) -> loop.Plan:
+def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
+    """Do ``job`` and return its summary; at once if its model is there and current. Raises bases.WrongBase."""
+    config, rows = job.config, job.rows
+    bases.check(job.base)
+    tokenizer = bases.tokenizer_folder(job.base, job.work)
+    trained_by = job.trained_by
+    made_by = publish.fingerprint(trained_by, tokenizer)
+    current = pretrain.current_summary(job.result, made_by)
+    if current is not None:
+        return current
+    files.check_folder(job.base)
+    task = task_of(config, rows)
+    reader = bases.reader(job.base, tokenizer, config.sequence_length)
+    train, dev, test = (task.encode(reader, table) for table in (rows.train, rows.dev, rows.test))
+    seed = random_streams.seed("classifier", job.seed)
+    model = bases.load(task.auto, job.base, task.fields(), config.dropout, seed)
+    order = Order(train.lengths, config.batch_size, job.seed)
+    plan = _plan(job, order)
+    state = loop.train(model, _work(task, train, dev, order, model), plan, progress)
+    best = next(c for c in checkpoint.found(plan.folder, plan.made_by, plan.steps) if c.step == state.best_step)
+    checkpoint.restore_model(best, model)
+    predicted = task.predict(model, test, rows.test, config.batch_size)
+    sides = {"train": rows.train, "dev": rows.dev, "test": rows.test}
+    summary = {
+        "name": config.name,
+        "kind": "finetune",
+        "task": config.task,
+        "fingerprint": made_by,
+        "trained_by": trained_by,
+        "config": config.model_dump(mode="json", exclude_defaults=True),
+        "seed": job.seed,
+        "made_from": job.made_from,
+        **pretrain.shape_of(model),
+        "base": config.base,
+        "label": config.label,
+        "labels": rows.labels,
+        "documents": {side: len(table) for side, table in sides.items()},
+        "groups": {side: len(set(table["group"].to_pylist())) for side, table in sides.items()},
+        "audit": rows.audit,
+        "hidden_words": rows.hidden_words,
+        "sequence_length": config.sequence_length,
+        "steps": plan.steps,
+        "epochs": config.epochs,
+        "main": task.main,
+        **_scores(task, predicted, reader, job),
+        **pretrain.result_of(state, hardware.device()),
+    }
+    publish.publish(job.result, model, tokenizer, plan.folder, summary, model_card.finetuned(summary))
+    return summary
+
+
+def _work(task: Task, train: Encoded, dev: Encoded, order: Order, model: PreTrainedModel) -> loop.Work:
+    ids = task.rows.train["id"].to_pylist()
+    return loop.Work(
+        batch=lambda step: task.batch(train, order.rows(step)),
+        loss=task.loss,
+        weights=task.weights,
+        evaluate=lambda measure: evaluate(measure, task, dev),
+        documents=lambda step: [ids[row] for row in np.unique(train.row[order.rows(step)])],
+        flops_per_token=architectures.flops_per_token(model, round(float(train.lengths.mean()))),
+        error=task.error,
+    )
+
+
+def _plan(job: Job, order: Order) -> loop.Plan:
+    config = job.config
     return loop.Plan(
-        folder=build.path("work", "finetune", config.name),
-        fingerprint=made_of,
-        steps=steps,
-        seed=seed,
+        folder=job.work,
+        fingerprint=files.fingerprint(*job.made_of, config.of_weights()),
+        steps=order.steps_per_epoch * config.epochs,
+        seed=job.seed,
         micro_batch=config.micro_batch or config.batch_size,
         optimiser=config.optimiser,
         precision=config.precision,
         compile=config.compile,
+        eval_every=order.steps_per_epoch,
     )
 
 
-class Encoded:
-    """Texts as token ids, the part of each text that those tokens cover, and the id that fills a batch up."""
-
-    def __init__(self, tokens: list[np.ndarray], texts: list[str], pad: int) -> None:
-        self.tokens, self.texts, self.pad = tokens, texts, pad
-
-
-def encode(tokenizer: Tokenizer, texts: list[str], pad: int) -> Encoded:
-    found = tokenizer.encode_batch(texts)
-    ends = [max((end for _, end in encoding.offsets), default=0) for encoding in found]
-    tokens = [np.array(encoding.ids, np.int64) for encoding in found]
-    return Encoded(tokens, [text[:end] for text, end in zip(texts, ends, strict=True)], pad)
-
-
-class Shuffled:
-    """Rows of ``count`` examples in an order drawn again in each epoch, as a pure function of (seed, step)."""
-
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-
-    def rows(self, step: int) -> np.ndarray:
-        """The rows that ``step`` reads, int64 [batch_size]."""
-        epochs, places = np.divmod(pretrain.positions(self.batch_size, step), self.count)
-        orders = {epoch: self._order(int(epoch)) for epoch in np.unique(epochs)}
-        return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.argsort(
-            random_streams.generator("examples", self.seed, epoch=epoch).random(self.count), kind="stable"
-        )
-
-
-def batch(data: Encoded, labels: np.ndarray, rows: np.ndarray) -> Batch:
-    """``tokens`` and ``mask`` int64 [rows, longest], ``labels`` int64 [rows]."""
-    longest = max(len(data.tokens[row]) for row in rows)
-    tokens = np.full((len(rows), longest), data.pad, np.int64)
-    mask = np.zeros(tokens.shape, np.int64)
-    for at, row in enumerate(rows):
-        size = len(data.tokens[row])
-        tokens[at, :size], mask[at, :size] = data.tokens[row], 1
-    arrays = {"tokens": tokens, "mask": mask, "labels": labels[rows]}
-    return Batch(arrays, {"loss": len(rows), "accuracy": len(rows)}, int(mask.sum()))
-
-
-def logits(model: nn.Module, arrays: Mapping[str, Tensor]) -> Tensor:
-    return cast(PreTrainedModel, model)(arrays["tokens"], attention_mask=arrays["mask"]).logits.float()
-
-
-def loss(model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sums over the batch: cross-entropy in nats, and how many are right (which is watched, not trained)."""
-    found = logits(model, arrays)
-    right = (found.detach().argmax(1) == arrays["labels"]).float().sum()
-    return {"loss": F.cross_entropy(found, arrays["labels"], reduction="sum"), "accuracy": right}
-
-
-def evaluate(measure: loop.Measure, data: Encoded, labels: np.ndarray, batch_size: int) -> loop.Metrics:
-    """Mean loss and accuracy on ``data``."""
-    sums = {"loss": 0.0, "accuracy": 0.0}
-    for start in range(0, len(labels), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(labels)))
-        for name, value in measure(batch(data, labels, rows).arrays).items():
+def evaluate(measure: loop.Measure, task: Task, data: Encoded) -> loop.Metrics:
+    """The mean of each part of the task's loss on ``data``."""
+    sums, counts = dict.fromkeys(task.weights, 0.0), dict.fromkeys(task.weights, 0)
+    by_length = np.argsort(data.lengths, kind="stable")
+    for start in range(0, len(data), task.config.batch_size):
+        batch = task.batch(data, by_length[start : start + task.config.batch_size])
+        for name, value in measure(batch.arrays).items():
             sums[name] += float(value)
-    return {name: value / len(labels) for name, value in sums.items()}
+            counts[name] += batch.counts[name]
+    means = {name: sums[name] / max(1, counts[name]) for name in sums}
+    return {**means, "loss": sum(weight * means[name] for name, weight in task.weights.items())}
 
 
-@torch.no_grad()
-def predict(model: PreTrainedModel, data: Encoded, batch_size: int) -> np.ndarray:
-    """The most likely label of each text, int64 [n]."""
-    model.eval()
-    found = []
-    for start in range(0, len(data.tokens), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(data.tokens)))
-        arrays = batch(data, np.zeros(len(data.tokens), np.int64), rows).arrays
-        inputs = {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
-        found.append(logits(model, inputs).argmax(1).cpu().numpy())
-    return np.concatenate(found)
+def _scores(task: Task, predicted: Any, reader: Reader, job: Job) -> dict[str, Any]:
+    """The measures of the model on the test rows with their intervals, and those of its baselines where it has some."""
+    measures = task.measures(predicted, job.rows.test)
+    found: dict[str, Any] = {"scores": {"model": {m.name: asdict(m.interval()) for m in measures}}}
+    if not isinstance(task, Classify):
+        return found
+    read = {side: task.texts_read(reader, table) for side, table in _sides(job.rows).items()}
+    return {**found, **compare(task, predicted, read, job.embeddings)}
 
 
-def classifier(base: str, labels: list[str], dropout: float, seed: int) -> PreTrainedModel:
-    """The encoder in ``base`` under a new classification layer drawn from ``seed``; float32."""
-    config = AutoConfig.from_pretrained(files.local(base), num_labels=len(labels))
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: number for number, label in enumerate(labels)}
-    for name in dropout_fields(config.model_type):
-        setattr(config, name, dropout)
-    torch.manual_seed(seed)
-    told = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it would list the new layer's weights as missing
-    model = AutoModelForSequenceClassification.from_pretrained(
-        files.local(base), config=config, dtype=torch.float32, attn_implementation="sdpa"
-    )
-    transformers_logging.set_verbosity(told)
-    return model.train()
+def _sides(rows: Labelled) -> dict[str, pa.Table]:
+    return {"train": pa.concat_tables([rows.train, rows.dev]), "test": rows.test}
 
 
 def compare(
-    task: LabelledTask, predicted: np.ndarray, train: list[str], test: list[str], embeddings: Mapping[str, str]
+    task: Classify, predicted: np.ndarray, texts: dict[str, list[str]], embeddings: dict[str, str]
 ) -> dict[str, Any]:
-    """Accuracy and macro-F1 on the test part of the model and its baselines, and its lead over the bag of words.
+    """Accuracy and macro-F1 on the test rows of the model and its baselines, and its lead over the bag of words.
 
-    ``embeddings`` are further baselines: a name and the folder of word vectors for each.
+    Baselines learn of the training and the development rows. ``embeddings`` are further ones: a name and the folder of
+    word vectors for each.
     """
-    classes, labels = len(task.labels), task.test.labels
+    train, classes, count = task.indices(_sides(task.rows)["train"]), len(task.labels), len(texts["test"])
+    seen, unseen = texts["train"], texts["test"]
     predictions = {
         "model": predicted,
-        "bag_of_words": baselines.bag_of_words(train, task.train.labels, classes, test),
-        **{n: word_vector_baseline.predict(f, train, task.train.labels, classes, test) for n, f in embeddings.items()},
-        "majority": baselines.majority(task.train.labels, len(labels)),
+        "bag_of_words": baselines.bag_of_words(seen, train, classes, unseen),
+        **{n: word_vector_baseline.predict(f, seen, train, classes, unseen) for n, f in embeddings.items()},
+        "majority": baselines.majority(train, count),
     }
-    counts = {n: scores.confusion(labels, p, task.test.groups, classes) for n, p in predictions.items()}
-    measures = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
+    measures = {name: task.measures(labels, task.rows.test) for name, labels in predictions.items()}
+    ours, bag = measures["model"], measures["bag_of_words"]
     return {
-        "scores": {
-            name: {measure: asdict(scores.interval(score, found)) for measure, score in measures.items()}
-            for name, found in counts.items()
-        },
+        "scores": {name: {m.name: asdict(m.interval()) for m in found} for name, found in measures.items()},
         "lead_over_bag_of_words": {
-            measure: asdict(scores.interval(score, counts["model"], counts["bag_of_words"]))
-            for measure, score in measures.items()
+            mine.name: asdict(scores.interval(mine.value, mine.counts, other.counts))
+            for mine, other in zip(ours, bag, strict=True)
         },
-        "confusion": counts["model"].sum(0).tolist(),
+        "confusion": ours[0].counts.sum(0).tolist(),
     }

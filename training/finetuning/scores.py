@@ -6,7 +6,7 @@ documents would be too narrow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,29 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score of predictions: ``value`` of ``counts`` [groups, ...] summed over the groups.
+
+    ``value`` takes [..., *counts.shape[1:]] and gives [...]. Higher is better.
+    """
+
+    name: str
+    counts: np.ndarray
+    value: Callable[[np.ndarray], np.ndarray]
+
+    def interval(self) -> Interval:
+        return interval(self.value, self.counts)
+
+
+def by_group(values: np.ndarray, groups: list[str]) -> np.ndarray:
+    """``values`` [rows, ...] summed over the rows of each group, in sorted order of groups: float64 [groups, ...]."""
+    _, group = np.unique(np.array(groups), return_inverse=True)
+    sums = np.zeros((group.max() + 1, *values.shape[1:]))
+    np.add.at(sums, group, values)
+    return sums
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, groups: list[str], classes: int) -> np.ndarray:

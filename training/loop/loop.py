@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,7 +48,7 @@ class Work:
 
     ``weights`` says what each part weighs. ``evaluate`` measures the model on held-out text: ``loss`` and
     whatever else there is; at the end ``domains``, if given, does so for each domain. ``documents(step)`` names what
-    the step read. ``flops_per_token`` is for MFU.
+    the step read. ``flops_per_token`` is for MFU. The best weights are those with the least ``error``, by default loss.
     """
 
     batch: Callable[[int], Batch]
@@ -57,6 +58,7 @@ class Work:
     documents: Callable[[int], list[str]]
     flops_per_token: float
     domains: Callable[[Measure], dict[str, Metrics]] | None = None
+    error: Callable[[Metrics], float] = operator.itemgetter("loss")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ class Plan:
 
 @dataclass
 class State:
-    """What a run carries from step to step beside its weights; kept in every checkpoint."""
+    """What a run carries from step to step beside its weights; kept in every checkpoint.
+
+    ``best_loss`` is the least ``Work.error``.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -360,8 +365,9 @@ class _Run:
         self.module.train()
         state = self.state
         state.evaluation, state.evaluated = found, self.plan.evaluated
-        if found["loss"] < state.best_loss:
-            state.best_loss, state.best_step = found["loss"], state.step
+        error = self.work.error(found)
+        if error < state.best_loss:
+            state.best_loss, state.best_step = error, state.step
         self.log.append([{"step": state.step, "evaluation": found}])
 
     def _save(self) -> None:

@@ -14,6 +14,8 @@ from pipeline.text import formats
 _KINDS: tuple[tuple[tuple[str, ...], str | None, str], ...] = (
     (("ElectraForPreTraining",), None, "AutoModelForPreTraining"),
     (("ForSequenceClassification",), "text-classification", "AutoModelForSequenceClassification"),
+    (("ForTokenClassification",), "token-classification", "AutoModelForTokenClassification"),
+    (("ForQuestionAnswering",), "question-answering", "AutoModelForQuestionAnswering"),
     (("ForMaskedLM", "ForPreTraining"), "fill-mask", "AutoModelForMaskedLM"),
     (("ForCausalLM", "LMHeadModel"), "text-generation", "AutoModelForCausalLM"),
     (("ForConditionalGeneration",), "text2text-generation", "AutoModelForSeq2SeqLM"),
@@ -48,43 +50,49 @@ def card(summary: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
     return _page(summary, ["pretraining", objective], said, tables)
 
 
-def classifier(summary: Mapping[str, Any]) -> str:
+def finetuned(summary: Mapping[str, Any]) -> str:
     """The card of a fine-tuned model: its task, its labels, and its scores beside the baselines, with intervals."""
-    documents, groups = summary["documents"], summary["groups"]
+    rows, groups = summary["documents"], summary["groups"]
     scores = [
         (models.PREDICTORS.get(name, name), *(_interval(found) for found in summary["scores"][name].values()))
         for name in models.predictors(summary)
     ]
     measures = [models.MEASURES.get(name, formats.words(name)) for name in summary["scores"]["model"]]
-    lead = [("lead over the bag of words", *(_interval(found) for found in summary["lead_over_bag_of_words"].values()))]
+    lead = [
+        ("lead over the bag of words", *(_interval(found) for found in leads.values()))
+        for leads in [summary.get("lead_over_bag_of_words")]
+        if leads
+    ]
     config, made_from = summary["config"], summary["made_from"]
     data = [
-        ("documents", f"{documents['train']} to train on, {documents['test']} to test on"),
-        ("groups", f"{groups['train']} and {groups['test']}; none is on both sides"),
-        ("grouped by", config.get("group", "document")),
-        ("only documents with", ", ".join(f"{name}: {value}" for name, value in config.get("only", {}).items())),
+        ("rows", f"{rows['train']} to train on, {rows['dev']} to choose by, {rows['test']} to test on"),
+        ("groups", f"{groups['train']}, {groups['dev']} and {groups['test']}; none is in two sets"),
+        ("grouped by", config.get("group", "row")),
+        ("only rows with", ", ".join(f"{name}: {value}" for name, value in config.get("only", {}).items())),
         ("words cut from the texts", f"{summary['hidden_words']}, of {', '.join(config.get('hide', []))}"),
     ]
     origin = [
-        ("recipe", f"{made_from['recipe']} `{made_from['recipe_fingerprint']}`"),
-        ("corpus", f"`{made_from['corpus']}`"),
+        ("recipe", f"{made_from['recipe']} `{made_from['recipe_fingerprint']}`" if "recipe" in made_from else None),
+        ("corpus", f"`{made_from['corpus']}`" if "corpus" in made_from else None),
+        ("rows", f"{made_from['data']} `{made_from['rows']}`" if "data" in made_from else None),
         ("base", f"{summary['base']} `{made_from['base']}`"),
         ("this run", f"`{summary['fingerprint']}`, seed {summary['seed']}"),
         (
             "steps",
-            f"{summary['steps']}, {summary['epochs']} epochs of texts cut to {summary['sequence_length']} tokens",
+            f"{summary['steps']}, {summary['epochs']} epochs of texts cut to {summary['sequence_length']} tokens; the"
+            f" weights after step {summary['best_step']} are published, the best on the development rows",
         ),
         ("trained on", summary["device"]),
     ]
     tables = [
-        ("Scores on test documents, with 95 % intervals over groups", ["", *measures], [*scores, *lead]),
+        ("Scores on test rows, with 95 % intervals over groups", ["", *measures], [*scores, *lead]),
         ("Data", ["", ""], [row for row in data if row[1] and not row[1].startswith("0, of")]),
         ("Labels", ["id", "label"], list(enumerate(summary["labels"]))),
-        ("What made it", ["", ""], origin),
+        ("What made it", ["", ""], [row for row in origin if row[1]]),
     ]
     said = (
         f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters that predicts"
-        f" `{summary['label']}` of a document from its text, fine-tuned from `{summary['base']}` with corpusmill."
+        f" `{summary['label']}` of a text, fine-tuned from `{summary['base']}` with corpusmill."
     )
     return _page(summary, ["fine-tuning"], said, tables)
 

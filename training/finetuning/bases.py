@@ -1,0 +1,84 @@
+"""The model that a fine-tuning starts from: a folder as transformers writes it, of ours or of anybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from pipeline import MillError
+from pipeline.store import files
+from training.finetuning.encoded import Reader
+from training.models import architectures
+from training.recipe.model_shapes import dropout_fields
+
+
+class WrongBase(MillError):
+    """A folder that no fine-tuning can start from; the message says what it lacks."""
+
+
+def check(base: str) -> None:
+    """Raise WrongBase unless ``base`` is the folder of a model with safetensors and a tokenizer."""
+    folder = Path(base)
+    if not (folder / "config.json").is_file():
+        raise WrongBase(f"{base}: no model here (no config.json); name a folder that `save_pretrained` wrote")
+    if not list(folder.glob("*.safetensors")):
+        raise WrongBase(
+            f"{base}: no weights in safetensors here, and other formats can run code when they are opened; convert"
+            " them by `save_pretrained` in a place that you trust"
+        )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json")):
+        raise WrongBase(f"{base}: no tokenizer here (no tokenizer.json); save it beside the model")
+
+
+def tokenizer_folder(base: str, work: str) -> str:
+    """A folder with the tokenizer.json of ``base``: itself, or one in ``work`` where older files make it."""
+    if (Path(base) / "tokenizer.json").is_file():
+        return base
+    made = Path(files.local(files.join(work, "tokenizer")))
+    if not (made / "tokenizer.json").is_file():
+        with files.replacing_folder(str(made)) as aside:
+            AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(str(aside))
+    return str(made)
+
+
+def reader(base: str, tokenizer: str, length: int) -> Reader:
+    """How ``base`` reads sequences of up to ``length`` tokens. Raises WrongBase where it has not so many positions."""
+    config = AutoConfig.from_pretrained(files.local(base), trust_remote_code=False)
+    most = architectures.positions(config)
+    if most is not None and length > most:
+        raise WrongBase(f"{base}: it has {most} positions, and `sequence_length` is {length}; lower it")
+    found: Any = AutoTokenizer.from_pretrained(files.local(tokenizer), trust_remote_code=False)
+    pad = config.pad_token_id if getattr(config, "pad_token_id", None) is not None else found.pad_token_id
+    backend = found.backend_tokenizer
+    backend.no_padding()
+    return Reader(backend, length, pad or 0)
+
+
+def load(auto: Any, base: str, fields: dict[str, Any], dropout: float, seed: int) -> PreTrainedModel:
+    """The model in ``base`` as ``auto`` opens it, configured with ``fields``; float32, new layers by ``seed``."""
+    folder = files.local(base)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    for name in dropout_fields(config.model_type):
+        if hasattr(config, name):
+            setattr(config, name, dropout)
+    torch.manual_seed(seed)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it would list the new layers' weights as missing
+    try:
+        model = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return model.train()

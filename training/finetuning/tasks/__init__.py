@@ -1,0 +1,14 @@
+"""The fine-tuning tasks, by the name that a recipe gives them."""
+
+from __future__ import annotations
+
+from training.finetuning.tasks.base import Task
+from training.finetuning.tasks.classify import Classify
+from training.labelled.rows import Labelled
+from training.recipe.finetuning import FinetuneConfig
+
+TASKS: dict[str, type[Task]] = {"classify": Classify}
+
+
+def task_of(config: FinetuneConfig, rows: Labelled) -> Task:
+    return TASKS[config.task](config, rows)

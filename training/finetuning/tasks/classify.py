@@ -1,0 +1,76 @@
+"""A label for a text, or for a pair of texts.
+
+Devlin et al. 2019, "BERT", section 4: a linear layer on the first token's pooled state, all weights trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from training.finetuning import scores
+from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.scores import Measure
+from training.finetuning.tasks.base import Task, inputs
+from training.loop.log import Metrics
+
+
+class Classify(Task):
+    """Predictions are int64 [rows], an index of ``labels`` each; outputs are logits float32 [labels]."""
+
+    auto = AutoModelForSequenceClassification
+    weights = {"loss": 1.0, "accuracy": 0.0}
+    main = "accuracy"
+
+    def encode(self, reader: Reader, table: pa.Table) -> Encoded:
+        pairs = table["pair"].to_pylist() if "pair" in table.column_names else None
+        found = reader.read(table["text"].to_pylist(), pairs)
+        return encoded(found, reader.pad, {"labels": list(self.indices(table))})
+
+    def indices(self, table: pa.Table) -> np.ndarray:
+        """The label of each row as an index of ``labels``: int64 [rows]."""
+        index = {label: at for at, label in enumerate(self.labels)}
+        return np.array([index[label] for label in table["label"].to_pylist()], np.int64)
+
+    def texts_read(self, reader: Reader, table: pa.Table) -> list[str]:
+        """What the model reads of each row, as one text: for baselines that are to see no more."""
+        texts = table["text"].to_pylist()
+        pairs = table["pair"].to_pylist() if "pair" in table.column_names else None
+        made = []
+        for row, encoding in enumerate(reader.read(texts, pairs)):
+            ends = [0, 0]
+            for of, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
+                if of is not None:
+                    ends[of] = max(ends[of], end)
+            second = "" if pairs is None else "\n" + pairs[row][: ends[1]]
+            made.append(texts[row][: ends[0]] + second)
+        return made
+
+    def fields(self) -> dict:
+        return {**super().fields(), "problem_type": "single_label_classification"}
+
+    def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cross-entropy in nats, and how many are right."""
+        logits = model(**inputs(model, arrays)).logits.float()
+        right = (logits.detach().argmax(1) == arrays["labels"]).float().sum()
+        return {"loss": F.cross_entropy(logits, arrays["labels"], reduction="sum"), "accuracy": right}
+
+    def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
+        return list(model(**inputs(model, arrays)).logits.float().cpu().numpy())
+
+    def predictions(self, outputs: list[np.ndarray], _data: Encoded, _table: pa.Table, /) -> np.ndarray:
+        return np.stack(outputs).argmax(1)
+
+    def measures(self, predictions: np.ndarray, table: pa.Table) -> list[Measure]:
+        groups = table["group"].to_pylist()
+        confusion = scores.confusion(self.indices(table), predictions, groups, len(self.labels))
+        return [Measure("accuracy", confusion, scores.accuracy), Measure("macro_f1", confusion, scores.macro_f1)]
+
+    def error(self, metrics: Metrics) -> float:
+        """The share that is wrong; of equal ones, the least loss."""
+        return 1 - metrics["accuracy"] + 1e-6 * metrics["loss"] / (1 + metrics["loss"])
