@@ -19,13 +19,23 @@ from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export
 from pipeline.tokenization.formats.folder import save
 from pipeline.tokenization.training import counts, train
-from tests.training.conftest import END, SPECIAL, make_build, pack, pretrain_section, write_tokenizer
+from tests.training.conftest import (
+    END,
+    SPECIAL,
+    _one_thread,
+    make_build,
+    pack,
+    pretrain_section,
+    write_tokenizer,
+)
 from training import objectives
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import IGNORE
 from training.objectives.base import Task
 from training.pretraining.pretrain import held_out, pretrain
 from training.recipe.sections import BuildRecipe
+
+__all__ = ["_one_thread"]
 
 ENCODER = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256}
 SHAPES = {
@@ -121,6 +131,7 @@ def test_writers_learn_more_of_real_text_than_frequencies(shared: Path, tmp_path
             sequence_length=128,
             batch_size=16,
             steps=steps,
+            checkpoint_every=steps,
             eval_tokens=15_000,
             optimiser={"learning_rate": rate},
         ),
@@ -151,7 +162,13 @@ def test_loss_on_real_text_falls_from_a_uniform_guess(shared: Path, tmp_path: Pa
     pack(str(tmp_path / f"tokens/{name}/heldout"), texts[-20:], special)
     write_tokenizer(str(tmp_path / f"tokenizers/{name}"), special)
     section = pretrain_section(
-        objective, model=SHAPES[objective], sequence_length=128, batch_size=16, steps=120, eval_tokens=20_000
+        objective,
+        model=SHAPES[objective],
+        sequence_length=128,
+        batch_size=16,
+        steps=120,
+        checkpoint_every=60,
+        eval_tokens=20_000,
     )
     # a quarter of this width would be a generator that learns next to nothing
     more = {"electra": {"generator": 1.0}} if objective == "electra" else {}
@@ -176,7 +193,7 @@ def test_a_student_of_real_text_starts_with_what_its_teacher_knows_and_comes_clo
     pack(str(tmp_path / "tokens/masked/train"), texts[:-20], SPECIAL)
     pack(str(tmp_path / "tokens/masked/heldout"), texts[-20:], SPECIAL)
     write_tokenizer(str(tmp_path / "tokenizers/masked"), SPECIAL)
-    common = {"sequence_length": 128, "batch_size": 16, "eval_tokens": 20_000}
+    common = {"sequence_length": 128, "batch_size": 16, "eval_tokens": 20_000, "checkpoint_every": 60}
     teacher = pretrain_section("mlm", name="known", model=SHAPES["mlm"], steps=240, **common)
     student = pretrain_section(
         "distillation",

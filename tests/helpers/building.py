@@ -1,19 +1,22 @@
 """Carry out a recipe's steps without a flow runner; run as a program, it can be killed at a chosen write.
 
-    python -m tests.helpers.building RECIPE ROOT [WRITE]
+    python -m tests.helpers.building RECIPE ROOT [STEP:WRITE ...]
 
-With WRITE the process kills itself (SIGKILL) when it is about to make its WRITE-th file visible: all bytes and their
-checksum are written, the rename has not happened. Prints the name of the running step at each write, one a line.
+Prints the name of the running step at each write, one a line. For each STEP:WRITE in turn a run on what the one
+before left is killed (SIGKILL) when it is about to make the WRITE-th file of that step visible: all bytes and their
+checksum are written, the rename has not happened. A line of JSON tells how it ended and which files are finished then.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -71,25 +74,54 @@ def contents(root: Path) -> dict[str, str]:
     return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in outputs(root)}
 
 
-def main(recipe: str, root: str, write: str | None = None) -> None:
+def forked(work: Callable[[], None]) -> int:
+    """The wait status of a child process that does ``work``; call it before a kernel has started threads."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    status = 1
+    with contextlib.suppress(Exception):
+        work()
+        status = 0
+    os._exit(status)
+
+
+def watched(recipe: str, root: str, at_write: Callable[[str, int], None]) -> None:
+    """Build, and call ``at_write`` with the running step and the number of its write before each rename."""
     build = Build(root, recipes.load(recipe, recipes.Recipe))
-    running = ""
-    count = 0
+    running, count = "", 0
     note = checksums.note
 
     def counted(path: Path, content: Path) -> None:
         nonlocal count
         note(path, content)
-        print(running, flush=True)
-        if write is not None and count == int(write):
-            os.kill(os.getpid(), signal.SIGKILL)
+        at_write(running, count)
         count += 1
 
     checksums.note = counted
     for step in steps(build):
-        running = step.name
+        running, count = step.name, 0
         for item in step.items(build):
             step.work(build, item)
+
+
+def killed_at(recipe: str, root: str, moment: str) -> None:
+    step, _, write = moment.rpartition(":")
+
+    def kill(running: str, count: int) -> None:
+        if (running, count) == (step, int(write)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watched(recipe, root, kill)
+
+
+def main(recipe: str, root: str, *moments: str) -> None:
+    if not moments:
+        watched(recipe, root, lambda running, _: print(running, flush=True))
+    for moment in moments:
+        status = forked(lambda moment=moment: killed_at(recipe, root, moment))
+        finished = {name: list(state) for name, state in outputs(Path(root)).items()}
+        print(json.dumps({"moment": moment, "status": status, "finished": finished}), flush=True)
 
 
 if __name__ == "__main__":

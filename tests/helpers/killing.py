@@ -8,7 +8,6 @@ that is not; a line of JSON tells what the second one left. The last line is of 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -16,17 +15,17 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from pipeline.build.lock import locked
+from tests.helpers.building import forked
 from tests.training.conftest import make_build, pretrain_section
 from training.pretraining.pretrain import pretrain
 
 EVENTS = {"os.rename", "os.remove", "os.rmdir", "open"}
-SECTION = pretrain_section("causal", steps=6, checkpoint_every=2, eval_every=3, keep_last=1, log_every=1)
+SECTION = pretrain_section("causal", steps=4, checkpoint_every=2, eval_every=3, keep_last=1, log_every=1)
 
 
 def train(root: Path) -> None:
@@ -53,18 +52,6 @@ def watch(root: Path, moment: int, told: Path) -> None:
         count += 1
 
     sys.addaudithook(hook)
-
-
-def forked(work: Callable[[], None]) -> int:
-    """The wait status of a child process that does ``work``."""
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1]
-    status = 1
-    with contextlib.suppress(Exception):
-        work()
-        status = 0
-    os._exit(status)
 
 
 def left(root: Path) -> dict:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -175,25 +176,29 @@ def test_an_output_of_any_kind_that_is_lost_is_made_again(reference, inputs, tmp
 
 @pytest.mark.slow
 def test_killed_at_any_write_it_resumes_to_the_same_bytes_and_redoes_no_finished_file(inputs, tmp_path):
+    """One build is killed in every step, each time by what resumes the one before, and then left to its end."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(recipe_values(inputs)))
     command = [sys.executable, "-m", "tests.helpers.building", str(recipe)]
     whole = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, check=True)
-    writes = whole.stdout.split()
-    wanted = building.contents(tmp_path / "whole")
-    assert len(set(writes)) >= 12
-    for step in dict.fromkeys(writes):
-        at = [index for index, name in enumerate(writes) if name == step]
-        root = tmp_path / step
-        killed = subprocess.run([*command, str(root), str(at[len(at) // 2])], capture_output=True, check=False)
-        assert killed.returncode == -signal.SIGKILL
-        finished = building.outputs(root)
-        _, outcomes = building.make(recipes.load(recipe, recipes.Recipe), root)
+    writes = Counter(whole.stdout.split())
+    assert len(writes) >= 12
+    moments = [f"{step}:{count // 2}" for step, count in writes.items()]
+    root = tmp_path / "killed"
+    done = subprocess.run([*command, str(root), *moments], capture_output=True, text=True, check=True)
+    killed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [run["moment"] for run in killed] == moments
+    assert {run["status"] for run in killed} == {signal.SIGKILL}
+    _, outcomes = building.make(recipes.load(recipe, recipes.Recipe), root)
+    assert building.contents(root) == building.contents(tmp_path / "whole")
+    assert verify(str(root)).faults == []
+    then = [run["finished"] for run in killed[1:]]
+    then.append({name: list(state) for name, state in building.outputs(root).items()})
+    for run, later in zip(killed, then, strict=True):
+        step, finished = run["moment"].split(":")[0], run["finished"]
         if len(outcomes[step]) == 1:  # the one item of this step was not finished, whatever files it had written
             finished = {name: state for name, state in finished.items() if not name.startswith(f"work/{step}/")}
-        assert building.contents(root) == wanted, f"killed in {step}"
-        assert verify(str(root)).faults == []
-        assert {name: building.outputs(root)[name] for name in finished} == finished, f"killed in {step}"
+        assert {name: later.get(name) for name in finished} == finished, f"killed in {step}"
 
 
 def test_above_the_error_budget_the_build_stops_and_says_why(inputs, tmp_path):
