@@ -30,6 +30,7 @@ from datasketch import MinHash
 
 from benchmarks.documents import prose
 from pipeline.build.build import Build, Step
+from pipeline.build.stage import Stage
 from pipeline.stages import registry
 from pipeline.stages.dedup import exact, minhash, substring
 from pipeline.stages.dedup.clusters import report_path
@@ -50,11 +51,16 @@ class Recipe:
     minhash: minhash.Config | None = None
     substring: substring.Config | None = None
 
+    @property
+    def registered(self) -> tuple[Stage, ...]:
+        return registry.STAGES
+
     def section(self, stage: str) -> Any:
         return vars(self).get(stage)
 
     def stages_before(self, stage: str | None) -> tuple[str, ...]:
-        return tuple(entry.name for entry in registry.before(stage) if self.section(entry.name) is not None)
+        known = registry.before(self.registered, stage)
+        return tuple(entry.name for entry in known if self.section(entry.name) is not None)
 
 
 def main() -> None:

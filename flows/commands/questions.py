@@ -293,20 +293,26 @@ def fields(
         str | None,
         typer.Argument(help="A section of a recipe, or a kind of its entries (sources.csv); all sections if absent."),
     ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Show the fields of this recipe's plug-ins, too.", show_default=False)
+    ] = None,
 ) -> None:
     """Explain the fields of a recipe: type, default and purpose."""
     with telling_errors(False):
         from flows.views import recipe_fields, summary
+        from pipeline.curation.recipe import load
+        from training.recipe.sections import BuildRecipe
 
+        model = BuildRecipe if recipe is None else type(load(recipe, BuildRecipe))
         if section is None:
             terminal.print("A recipe's sections; `mill fields SECTION` explains one:\n")
-            terminal.print(summary.fields_view(recipe_fields.sections()))
+            terminal.print(summary.fields_view(recipe_fields.sections(model)))
             return
-        if kinds := recipe_fields.kinds(section) if "." not in section else []:
+        if kinds := recipe_fields.kinds(section, model) if "." not in section else []:
             terminal.print(f"The kinds of {section}; `mill fields {kinds[0].name}` explains the fields of one:\n")
             terminal.print(summary.fields_view(kinds))
             return
-        if text := recipe_fields.about(section):
+        if text := recipe_fields.about(section, model):
             terminal.print(text, markup=False, highlight=False)
             terminal.print()
-        terminal.print(summary.fields_view(recipe_fields.fields(section)))
+        terminal.print(summary.fields_view(recipe_fields.fields(section, model)))

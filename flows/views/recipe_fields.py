@@ -25,42 +25,42 @@ class Field:
     about: str
 
 
-def sections() -> list[Field]:
-    """The top-level fields of a recipe, in order."""
-    return [Field(name, "", "", field.description or "") for name, field in BuildRecipe.model_fields.items()]
+def sections(recipe: type[BuildRecipe] = BuildRecipe) -> list[Field]:
+    """The top-level fields of a recipe, in order; of ``recipe`` with the plug-ins that it has."""
+    return [Field(name, "", "", field.description or "") for name, field in recipe.model_fields.items()]
 
 
-def kinds(section: str) -> list[Field]:
+def kinds(section: str, recipe: type[BuildRecipe] = BuildRecipe) -> list[Field]:
     """What an entry of the section may be, by its ``kind``; empty where all entries have the same fields."""
     return [
         Field(f"{section}.{kind}", "", "", model.model_fields["kind"].description or "")
-        for kind, model in _kinds(_section(section)).items()
+        for kind, model in _kinds(_section(section, recipe)).items()
     ]
 
 
-def fields(place: str) -> list[Field]:
+def fields(place: str, recipe: type[BuildRecipe] = BuildRecipe) -> list[Field]:
     """The fields of a section, or of one kind of its entries (``sources.csv``), those of nested models after their own.
 
     Raises MillError for an unknown section or kind.
     """
     section, _, kind = place.partition(".")
-    field = _section(section)
+    field = _section(section, recipe)
     if not kind:
         return list(_describe(section, field.annotation, field))
-    return list(_inside(f"{section}[{kind}]", _kind(section, kind)))
+    return list(_inside(f"{section}[{kind}]", _kind(section, kind, recipe)))
 
 
-def about(place: str) -> str:
+def about(place: str, recipe: type[BuildRecipe] = BuildRecipe) -> str:
     """What the model of a section, or of one kind of its entries, says of itself."""
     section, _, kind = place.partition(".")
-    models = [_kind(section, kind)] if kind else _models(_section(section).annotation)
+    models = [_kind(section, kind, recipe)] if kind else _models(_section(section, recipe).annotation)
     return "\n\n".join(inspect.getdoc(model) or "" for model in models if model.__doc__ != BaseModel.__doc__).strip()
 
 
-def _section(name: str) -> Any:
-    if name not in BuildRecipe.model_fields:
-        raise MillError(f"a recipe has no section {name!r}; there are: {', '.join(BuildRecipe.model_fields)}")
-    return BuildRecipe.model_fields[name]
+def _section(name: str, recipe: type[BuildRecipe]) -> Any:
+    if name not in recipe.model_fields:
+        raise MillError(f"a recipe has no section {name!r}; there are: {', '.join(recipe.model_fields)}")
+    return recipe.model_fields[name]
 
 
 def _kinds(field: Any) -> dict[str, type[BaseModel]]:
@@ -71,8 +71,8 @@ def _kinds(field: Any) -> dict[str, type[BaseModel]]:
     return kinds if len(kinds) > 1 else {}
 
 
-def _kind(section: str, kind: str) -> type[BaseModel]:
-    kinds = _kinds(_section(section))
+def _kind(section: str, kind: str, recipe: type[BuildRecipe]) -> type[BaseModel]:
+    kinds = _kinds(_section(section, recipe))
     if kind not in kinds:
         known = f"there are: {', '.join(kinds)}" if kinds else "it has none"
         raise MillError(f"section {section!r} has no kind {kind!r}; {known}")

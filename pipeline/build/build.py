@@ -19,7 +19,7 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from pipeline import MillError
-from pipeline.build.stage import Batch, Recipe, Stage
+from pipeline.build.stage import Batch, Measured, Recipe, Stage
 from pipeline.store import files, ledger, model_files, shards
 from pipeline.text import spans
 
@@ -244,13 +244,14 @@ def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
     config = build.section(stage.name)
     digests = {key: model_files.digest(path) for key, path in _model_paths(stage, build).items()}
     view = build.view_fingerprint(shard, before=stage.name)
-    return files.fingerprint(stage.name, stage.version, config, digests, view)
+    version = stage.version if stage.plugin is None else [stage.version, stage.plugin.made_by]
+    return files.fingerprint(stage.name, version, config, digests, view)
 
 
 def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
     """The signals of the documents of ``view``, and its edits, if any, in the coordinates of the shard's texts."""
     config = build.section(stage.name)
-    measured = stage.measure(config, Batch(view.texts, view.documents, view.signals, _model_paths(stage, build)))
+    measured = measure(stage, config, Batch(view.texts, view.documents, view.signals, _model_paths(stage, build)))
     columns: dict[str, pa.Array] = dict(measured.signals)
     if measured.spans is not None:
         columns["spans"] = measured.spans if view.cuts is None else spans.lift(measured.spans, view.cuts)
@@ -258,6 +259,24 @@ def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
         ranges, columns["overwritten_with"] = measured.overwrites
         columns["overwrites"] = ranges if view.cuts is None else spans.lift(ranges, view.cuts)
     return columns
+
+
+def measure(stage: Stage, config: Any, batch: Batch) -> Measured:
+    """What ``stage`` measures on ``batch``. Raises MillError where a plug-in's measures something else than it says."""
+    measured = stage.measure(config, batch)
+    if stage.plugin is not None:
+        found = {name: (len(values), values.type) for name, values in measured.signals.items()}
+        names = stage.signals if stage.measured is None else stage.measured(config)
+        if found != (wanted := {name: (len(batch.texts), stage.signals[name]) for name in names}):
+            raise MillError(
+                f"{stage.plugin}: stage {stage.name!r} must measure (signal, values, type) {_listed(wanted)}, and it"
+                f" measured {_listed(found)}"
+            )
+    return measured
+
+
+def _listed(signals: dict[str, tuple[int, pa.DataType]]) -> str:
+    return ", ".join(f"{name}, {count}, {kind}" for name, (count, kind) in signals.items()) or "nothing"
 
 
 def _model_paths(stage: Stage, build: Build) -> dict[str, str]:

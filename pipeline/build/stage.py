@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 from pydantic import BaseModel
 
+from pipeline.build.plugins import Part
 from pipeline.store.ledger import Rule
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class Recipe(Protocol):
 
     @property
     def seed(self) -> int: ...
+
+    @property
+    def registered(self) -> tuple[Stage, ...]:
+        """The stages that it may run, in order: the program's own, and those of its plug-ins."""
+        ...
 
     def section(self, name: str) -> Any: ...
 
@@ -70,24 +76,24 @@ def _measures_nothing(_config: Any, batch: Batch) -> Measured:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Part):
     """A stage of curation: a section of the recipe, and the steps that carry it out.
 
-    ``config`` is the section's model, ``about`` one sentence on what the section does. ``check(config, recipe)`` raises
-    MillError where the rest of the recipe does not fit the section. A per-document stage has ``measure``, and one step
-    unless ``steps`` gives others; for the rest of the stages ``steps`` gives all.
+    ``name`` is the section's, ``config`` its model, ``about`` one sentence on what the section does.
+    ``check(config, recipe)`` raises MillError where the rest of the recipe does not fit the section. A per-document
+    stage has ``measure``, and one step unless ``steps`` gives others; for the rest of the stages ``steps`` gives all.
     ``version`` is raised whenever the same text and config would give other signals; it is part of every fingerprint.
     ``measure(config, batch)`` must be a pure function of its arguments and the model files.
     ``rules(config)`` are tried in order; the first that fails is the verdict.
     ``measured(config)`` names those of ``signals`` that are measured under it; all if it is not given. With
     ``of_signals`` the stage reads what others measured, and no text: it is cheap to run again.
+    ``after`` is the stage that a plug-in's follows; ``pii`` if it is not given, so that ``rules`` may judge by it.
     ``models(config)`` maps a name to the path of each model file needed, or to its name in ``store/models.lock``.
     ``reuse(old, new)``, for a stage with steps: what of its measurements under one config holds under another;
     None: nothing.
     ``canaries``: the documents that it must catch; None for a stage that has none.
     """
 
-    name: str
     title: str
     config: type[BaseModel]
     version: int = 0
@@ -102,6 +108,7 @@ class Stage:
     canaries: Canaries | None = None
     about: str = ""
     check: Callable[[Any, Recipe], None] = lambda _config, _recipe: None
+    after: str | None = None
 
     def __post_init__(self) -> None:
         if self.per_document:
@@ -111,6 +118,6 @@ class Stage:
     def per_document(self) -> bool:
         return self.measure is not _measures_nothing
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         """Travels to worker processes by name, as functions do: ``STAGE`` of the module of ``measure``."""
-        return "STAGE"
+        return "STAGE" if self.plugin is None else super().__reduce__()

@@ -93,7 +93,7 @@ def open_variant(build: Build, name: str, recipe: R, tokenizer: str) -> Build[R]
 
 def open_neutral(build: Build[R], sources: Sequence[Source], tokenizer: str) -> Build[R]:
     """A build of ``sources`` alone, without any stage; all of its tokens are in the split ``train``."""
-    bare = {**dict.fromkeys(registry.NAMES), "sources": list(sources), "against": [], "index": False}
+    bare = {**dict.fromkeys(build.recipe.stages_before(None)), "sources": list(sources), "against": [], "index": False}
     neutral = Build(build.path("ablation", NEUTRAL), _with_tokenizer(build.recipe.model_copy(update=bare), tokenizer))
     link_tree(files.local(build.path("tokenizers")), files.local(neutral.path("tokenizers")))
     return neutral

@@ -70,7 +70,7 @@ def recall(build: Build) -> dict[str, Any] | None:
 
 def of_stage(name: str) -> Canaries | None:
     """What the canaries of a stage are; None if it has none."""
-    return registry.named(name).canaries
+    return registry.named(registry.STAGES, name).canaries
 
 
 def _registered() -> dict[str, Canaries]:
@@ -80,7 +80,7 @@ def _registered() -> dict[str, Canaries]:
 
 def _run(build: Build) -> dict[str, Canaries]:
     """Those of the stages that the recipe runs, in order."""
-    return {name: own for name in build.stages if (own := of_stage(name)) is not None}
+    return {name: own for name, own in _registered().items() if name in build.stages}
 
 
 def _release(build: Build, item: str) -> Outcome:
@@ -101,7 +101,7 @@ def _release(build: Build, item: str) -> Outcome:
     def account() -> Made:
         canaries = _canaries(build, config)
         _write(room, canaries)
-        for step in (step for name in _run(build) for step in steps_of(registry.named(name))):
+        for step in (step for name in _run(build) for step in steps_of(registry.named(registry.STAGES, name))):
             for part in step.items(room.build):
                 step.work(room.build, part)
         return Outcome(), _account(room, canaries, config)
@@ -116,7 +116,7 @@ def _release(build: Build, item: str) -> Outcome:
 def _room(build: Build) -> Room:
     """A build of the same recipe, without the stages that have no canaries."""
     sections = {name: own.section(build.section(name)) for name, own in _run(build).items()}
-    changes = {**dict.fromkeys(registry.NAMES), **sections, "against": [], "index": False}
+    changes = {**dict.fromkeys(build.stages), **sections, "against": [], "index": False}
     fields = type(build.recipe).model_fields
     recipe = build.recipe.model_copy(update={name: value for name, value in changes.items() if name in fields})
     return Room(Build(build.path("work", "canaries"), recipe), _SHARD)

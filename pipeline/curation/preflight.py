@@ -202,7 +202,7 @@ def _models(build: Build) -> Iterator[tuple[str, str]]:
                 paths = [model] if isinstance(model, str) else [model.kenlm, model.sentencepiece]
                 yield from ((f"perplexity.models.{code}", path) for path in paths if path != TRAINED)
             continue
-        stage = registry.named(name)
+        stage = registry.named(build.recipe.registered, name)
         for key, value in stage.models(config).items():
             if not value.startswith(model_files.BUILD):
                 yield f"{name}.{'model' if key in ('language', 'classifier') else key}", value

@@ -8,9 +8,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import pyarrow as pa
 import yaml
@@ -26,9 +26,10 @@ from pydantic import (
 )
 
 from pipeline import MillError
+from pipeline.build.plugins import Plugin
 from pipeline.build.stage import Stage
 from pipeline.curation import canaries as planted
-from pipeline.curation import repair
+from pipeline.curation import plugins, repair
 from pipeline.curation.write_corpus import Config as CorpusConfig
 from pipeline.sources import Source
 from pipeline.stages import registry
@@ -54,6 +55,13 @@ class _Documents(Config):
     seed: Annotated[
         int, Field(ge=0, lt=2**32, description="seed of everything random in the build, unless a section has its own")
     ] = 0
+    plugins: Annotated[
+        list[str],
+        Field(
+            description="Python files, from the recipe's folder, that add stages of your own (docs/plugins.md);"
+            " they are run"
+        ),
+    ] = []
     sources: Annotated[
         list[Source], Field(min_length=1, description="texts to read: one or more files, datasets or archives")
     ]
@@ -89,18 +97,33 @@ class _Index(Config):
 _AFTER = {"substring": _Index}
 
 
+#: Names that stand for something else than a stage beside the stages' own: in funnels, and as folders of a build.
+_RESERVED = frozenset({"documents", "ingest", "quarantine"})
+
+
+def _section(stage: Stage) -> Any:
+    """The field of a recipe that runs ``stage``."""
+    return Annotated[stage.config | None, Field(description=stage.about)], None
+
+
 def _with_stages(base: type[Config], stages: Sequence[Stage]) -> Any:
     """``base`` with a section for each of ``stages``, in order."""
     fields: dict[str, Any] = {}
     for stage in stages:
-        fields[stage.name] = Annotated[stage.config | None, Field(description=stage.about)], None
+        fields[stage.name] = _section(stage)
         for name, field in _AFTER[stage.name].model_fields.items() if stage.name in _AFTER else ():
             fields[name] = field.annotation, field
     return create_model("Sections", __base__=base, **fields)
 
 
 class Recipe(_with_stages(_Documents, registry.STAGES)):
-    """A build from raw text to packed tokens. A stage runs if its section is there; ``{}`` takes its defaults."""
+    """A build from raw text to packed tokens. A stage runs if its section is there; ``{}`` takes its defaults.
+
+    With plug-ins a recipe is of a subclass that ``curation.plugins`` makes: their sections are fields like others.
+    """
+
+    registered: ClassVar[tuple[Stage, ...]] = registry.STAGES
+    loaded: ClassVar[tuple[Plugin, ...]] = ()
 
     canaries: Annotated[
         planted.Config | None,
@@ -118,22 +141,49 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
         PackConfig, Field(description="split into training and held-out documents, for tokenizers and models alike")
     ] = PackConfig()
 
+    @classmethod
+    def announced(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str, *tuple[str | int, ...]]]:
+        """What ``values`` names that is not known here, and a package may announce: its kind, its name, the field."""
+        yield from (("stages", name, name) for name in values if name not in cls.model_fields)
+
+    @classmethod
+    def added_fields(cls, loaded: tuple[Plugin, ...]) -> dict[str, Any]:
+        """Fields that the plug-ins ``loaded`` add or change. Raises MillError where two parts have one name."""
+        stages = plugins.added(loaded, Stage, registry.STAGES)
+        for stage in stages:
+            if hasattr(cls, stage.name) or stage.name in {*cls.model_fields, *_RESERVED}:
+                raise MillError(f"{stage.plugin}: the name {stage.name!r} is taken; give the stage another name")
+        return {stage.name: _section(stage) for stage in stages}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels as its plug-ins and its state: so they are loaded before the sections that need them."""
+        loaded = type(self).loaded
+        plain = type(self).__base__ if loaded else type(self)
+        return plugins.empty, (plain, loaded), self.__getstate__()
+
     def section(self, name: str) -> Any:
         """The section ``name``; None where there is none."""
         return dict(self).get(name)
 
     def stages_before(self, stage: str | None) -> tuple[str, ...]:
         """Names of the stages that this recipe runs before ``stage``, in order; of all for None."""
-        return tuple(entry.name for entry in registry.before(stage) if self.section(entry.name) is not None)
+        known = registry.before(self.registered, stage)
+        return tuple(entry.name for entry in known if self.section(entry.name) is not None)
 
     def signals_before(self, stage: str) -> dict[str, pa.DataType]:
         """Names and types of the signals that the stages of this recipe measure before ``stage``."""
         found: dict[str, pa.DataType] = {}
         for name in self.stages_before(stage):
-            known, config = registry.named(name), self.section(name)
+            known, config = registry.named(self.registered, name), self.section(name)
             measured = known.signals if known.measured is None else known.measured(config)
             found |= {signal: known.signals[signal] for signal in measured}
         return found
+
+    @model_validator(mode="after")
+    def _plugins_are_loaded(self) -> Recipe:
+        if self.plugins != [plugin.stored() for plugin in self.loaded]:
+            raise MillError("`plugins` are loaded by `load`, `parse` and `checked` alone")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Recipe:
@@ -150,7 +200,7 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
         for name in self.stages_before(None):
-            registry.named(name).check(self.section(name), self)
+            registry.named(self.registered, name).check(self.section(name), self)
         return self
 
 
@@ -164,29 +214,49 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def load(path: str | Path, model: type[R]) -> R:
-    """The recipe in ``path`` checked as ``model``; raises WrongRecipe, or MillError if it is absent."""
+    """The recipe in ``path`` checked as ``model``; raises WrongRecipe, or MillError if it is absent.
+
+    Plug-ins that it names are run.
+    """
     path = Path(path)
     if not path.is_file():
         near = sorted(str(p) for p in Path("data/recipes").glob("*.yaml"))
         hint = f" The recipes here: {', '.join(near)}." if near else ""
         raise MillError(f"{path}: no such recipe.{hint}")
-    return parse(recipe_file.read_file(path), model, str(path))
+    return parse(recipe_file.read_file(path), model, str(path), path.parent)
 
 
-def parse(text: str, model: type[R], name: str = "recipe") -> R:
-    """Like ``load`` for the text of a recipe; ``name`` stands for the file in messages, "" for none."""
+def parse(text: str, model: type[R], name: str = "recipe", folder: str | Path = ".") -> R:
+    """Like ``load`` for the text of a recipe in ``folder``; ``name`` stands for the file in messages, "" for none."""
     node, values = recipe_file.read(text, name)
     if not isinstance(values, dict):
         raise WrongRecipe(f"{name}: a recipe is a mapping of sections; see data/recipes/demo.yaml")
-    return checked(values, model, name, node)
+    return checked(values, model, name, node, folder)
 
 
-def checked(values: dict[str, Any], model: type[R], name: str = "", node: yaml.Node | None = None) -> R:
-    """``values`` as ``model``; raises WrongRecipe with every mistake, each with its line where ``node`` is given."""
+def checked(
+    values: dict[str, Any],
+    model: type[R],
+    name: str = "",
+    node: yaml.Node | None = None,
+    folder: str | Path = ".",
+) -> R:
+    """``values`` as ``model``; raises WrongRecipe with every mistake, each with its line where ``node`` is given.
+
+    The plug-ins of a recipe in ``folder`` are loaded.
+    """
+    known: Any = model
+    if issubclass(model, Recipe):
+        try:
+            values, known = plugins.resolve(values, model, folder)
+        except recipe_file.Misfit as error:
+            line, field = _locate(node, list(error.field))
+            place = f"{name}, line {line}: " if name and node is not None else f"{name}: " if name else ""
+            raise WrongRecipe(f"{place}{field or 'recipe'}: {error}") from error
     try:
-        return model.model_validate(values)
+        return known.model_validate(values)
     except ValidationError as error:
-        found = [_explain(name, node, model, dict(item)) for item in error.errors()]
+        found = [_explain(name, node, known, dict(item)) for item in error.errors()]
         raise WrongRecipe("\n".join(dict.fromkeys(found))) from error
 
 

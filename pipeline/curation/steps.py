@@ -5,7 +5,6 @@ from __future__ import annotations
 from pipeline.build.build import Step, steps_of
 from pipeline.curation import account, canaries, corpus_card, ingest, write_corpus
 from pipeline.curation.recipe import Recipe
-from pipeline.stages import registry
 from pipeline.stages.dedup import index
 
 
@@ -19,5 +18,4 @@ def steps(recipe: Recipe) -> list[Step]:
 
 def stage_steps(recipe: Recipe) -> list[Step]:
     """The steps of the stages alone: those that write ledgers."""
-    chosen = dict(recipe)
-    return [step for stage in registry.STAGES if chosen.get(stage.name) is not None for step in steps_of(stage)]
+    return [step for stage in recipe.registered if recipe.section(stage.name) is not None for step in steps_of(stage)]

@@ -74,7 +74,7 @@ def with_settings(recipe: R, settings: Mapping[str, Any]) -> R:
     values = recipe.model_dump(mode="json")
     for name, value in settings.items():
         head, *rest = name.split(".")
-        homes = [stage for stage in registry.NAMES if isinstance(values.get(stage), dict) and head in values[stage]]
+        homes = [stage for stage in recipe.stages_before(None) if head in values[stage]]
         path = [homes[0], head, *rest] if head not in values and len(homes) == 1 else [head, *rest]
         section = values
         for key in path[:-1]:
@@ -136,7 +136,7 @@ class Trial:
                 yield note
 
     def _stages(self) -> list[Stage]:
-        return [registry.named(name) for name in self.new.stages]
+        return [registry.named(self.new.recipe.registered, name) for name in self.new.stages]
 
     def _reuse(self, stage: Stage) -> Reuse:
         """What the stage says may be kept; nothing where the old build does not run it."""
@@ -209,7 +209,7 @@ class Trial:
         known = ledger.alive([self.old.ledger(name, shard) for name in before], count)
         known &= ledger.alive([self.new.ledger(name, shard) for name in self.new.stages_before(stage)], count)
         for name in before:
-            if not stage_of(name):  # what one document loses there hangs on others
+            if not stage_of(self.old, name):  # what one document loses there hangs on others
                 known &= _same_spans(self.old.ledger(name, shard), self.new.ledger(name, shard))
         path = self._touched_path(shard)
         if files.exists(path):
@@ -302,9 +302,9 @@ def _same_spans(old: pa.Table, new: pa.Table) -> np.ndarray:
     return same
 
 
-def stage_of(step: str) -> Stage | None:
-    """The per-document stage that ``step`` runs, if it is one."""
-    return next((stage for stage in registry.STAGES if stage.name == step and stage.per_document), None)
+def stage_of(build: Build, step: str) -> Stage | None:
+    """The per-document stage that ``step`` of ``build`` runs, if it is one."""
+    return next((stage for stage in build.recipe.registered if stage.name == step and stage.per_document), None)
 
 
 def _account(build: Build) -> dict[str, Any]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.build.stage import Stage
 from pipeline.stages import registry
 
 
 class Sections:
     """What a build asks of a recipe, of the attributes that there are."""
 
+    @property
+    def registered(self) -> tuple[Stage, ...]:
+        return registry.STAGES
+
     def section(self, stage: str) -> Any:
         return vars(self).get(stage)
 
     def stages_before(self, stage: str | None) -> tuple[str, ...]:
-        return tuple(entry.name for entry in registry.before(stage) if self.section(entry.name) is not None)
+        known = registry.before(self.registered, stage)
+        return tuple(entry.name for entry in known if self.section(entry.name) is not None)

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import MillError
 from pipeline.build.build import Build
+from pipeline.curation import plugins
 from pipeline.curation.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.store import files
@@ -297,10 +298,13 @@ def _can(roles: Mapping[str, Collection[str]], tokenizer: str, objective: str, k
 
 
 def stored(root: str | Path) -> BuildRecipe:
-    """The recipe that the build in the folder ``root`` ran; raises MillError where it cannot be read."""
+    """The recipe that the build in the folder ``root`` ran; raises MillError where it cannot be read, or a plug-in is
+    not as it was.
+    """
     path = files.join(str(root), "recipe.json")
+    values, model = plugins.resolve(files.read_json(path), BuildRecipe, root)
     try:
-        return BuildRecipe.model_validate(files.read_json(path))
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "recipe"

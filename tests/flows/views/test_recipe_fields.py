@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 from rich.console import Console
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.views import recipe_fields, summary
 from pipeline import MillError
 from pipeline.sources import Source
+from tests.helpers import plugins
 from training.recipe.sections import BuildRecipe
 
 KINDS = ["csv", "environment", "hub", "jsonl", "parquet", "text", "warc"]
@@ -72,3 +76,14 @@ def test_a_kind_has_its_own_fields_and_those_all_sources_share():
 def test_an_unknown_place_names_the_known_ones(place: str):
     with pytest.raises(MillError, match=r"there are|it has none"):
         recipe_fields.fields(place)
+
+
+def test_the_section_of_a_plug_in_is_shown_beside_the_others(tmp_path):
+    (tmp_path / "my_stage.py").write_text(plugins.STAGE)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: x\nplugins: [my_stage.py]\nsources: [{name: a, kind: text, path: a}]\n")
+    shown = CliRunner().invoke(app, ["fields", "--recipe", str(recipe)])
+    assert re.search(r"^shouting *\n +drop texts that shout *$", shown.output, re.M)
+    shown = CliRunner().invoke(app, ["fields", "shouting", "--recipe", str(recipe)])
+    assert re.search(r"^shouting\.most *\n +int, default 1 *\n +exclamation marks that a text", shown.output, re.M)
+    assert "there are: " in CliRunner().invoke(app, ["fields", "shouting"]).output

@@ -171,7 +171,7 @@ def test_a_field_that_only_rules_read_changes_no_measurement(base):
     build, _ = base
     shard = build.shards()[0]
     for name in ("urls", "language", "heuristics"):
-        stage, config = whatif.stage_of(name), getattr(build.recipe, name)
+        stage, config = whatif.stage_of(build, name), getattr(build.recipe, name)
         assert stage is not None
         view = build.view(shard, name)
         stored = measure_view(stage, build, view)
