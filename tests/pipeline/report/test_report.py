@@ -330,7 +330,7 @@ def test_models_and_tokenizers_are_shown_as_their_summaries_say(tmp_path: Path):
     files.write_json(build.path("tokenizers", "report.json"), {"rows": [row]})
     page = render(build)
     text = " ".join(Page(page).text.split())
-    for shown in ("1.375", "4.250", "7.40M", "81.2 %", "75.0 % to 87.5 %", "4.32", "90 documents"):
+    for shown in ("1.375", "4.250", "7.40M", "81.2 %", "75.0 % to 87.5 %", "4.32", "90 rows"):
         assert shown in text
     linked = re.findall(r'<li><a href="#(\w+)"', page)
     assert linked == re.findall(r'<section id="(\w+)"', page)  # the navigation goes by the page
