@@ -35,7 +35,7 @@ SETS = {
     "HumanEval": (["prompt"], ["canonical_solution"]),
 }
 EDITS = (0, 1, 2, 4)
-PER_SET = 20
+PER_SET = 10
 
 
 @dataclass(frozen=True)

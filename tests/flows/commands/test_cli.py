@@ -1,13 +1,17 @@
 import pytest
 import yaml
+from typer.testing import CliRunner, Result
 
+from flows import cli
 from tests.flows.conftest import mill
 
 
-@pytest.fixture
-def offline(environment):
-    """An environment in which any call to a server fails: what is refused must be refused before."""
-    return {**environment, "PREFECT_API_URL": "http://127.0.0.1:1/api"}
+def offline(*arguments) -> Result:
+    """The command where any call to a server fails: what is refused must be refused before."""
+    environment = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "160"}
+    run = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env=environment)
+    assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
+    return run
 
 
 def test_help_teaches_the_first_command_and_names_every_other(environment):
@@ -30,20 +34,20 @@ def test_help_teaches_the_first_command_and_names_every_other(environment):
     assert [name for name in commands if f" {name} " not in shown] == []
 
 
-def test_a_wrong_recipe_is_refused_before_any_work(offline, topics_recipe, tmp_path):
+def test_a_wrong_recipe_is_refused_before_any_work(topics_recipe, tmp_path):
     recipe = yaml.safe_load(topics_recipe.read_text())
     recipe["minhash"] = {"bnads": 3}
     topics_recipe.write_text(yaml.safe_dump(recipe, sort_keys=False))
     line = 1 + topics_recipe.read_text().splitlines().index("  bnads: 3")
-    run = mill("build", topics_recipe, "--builds", tmp_path / "builds", environment=offline)
-    assert run.returncode == 1
+    run = offline("build", topics_recipe, "--builds", tmp_path / "builds")
+    assert run.exit_code == 1
     assert f"line {line}: minhash.bnads: unknown field; did you mean `bands`?" in " ".join(run.stderr.split())
     assert not (tmp_path / "builds").exists()
 
 
-def test_a_missing_recipe_names_those_that_are_there(offline):
-    run = mill("build", "data/recipes/dmo.yaml", environment=offline)
-    assert run.returncode == 1
+def test_a_missing_recipe_names_those_that_are_there():
+    run = offline("build", "data/recipes/dmo.yaml")
+    assert run.exit_code == 1
     assert "data/recipes/demo.yaml" in run.stderr
 
 
@@ -54,10 +58,10 @@ def test_a_missing_recipe_names_those_that_are_there(offline):
         ("--cron", "0 25 * * *", '--cron "0 25 * * *": not a cron line'),
     ],
 )
-def test_a_wrong_schedule_is_refused_before_anything_starts(offline, topics_recipe, option, value, remedy):
+def test_a_wrong_schedule_is_refused_before_anything_starts(topics_recipe, option, value, remedy):
     schedule = {"--cron": "0 2 * * *", "--timezone": "UTC", option: value}
-    run = mill("serve", topics_recipe, *[word for pair in schedule.items() for word in pair], environment=offline)
-    assert run.returncode == 1
+    run = offline("serve", topics_recipe, *[word for pair in schedule.items() for word in pair])
+    assert run.exit_code == 1
     assert " ".join(run.stderr.split()).startswith(f"error {remedy}")
     assert "serving" not in run.stdout
     assert "pydantic" not in run.stderr

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from flows import cli
 from pipeline.build.build import Build
 from pipeline.questions import forget
 from pipeline.store import checksums, files
@@ -30,11 +32,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ask(recipe, environment):
+def ask(recipe):
     def ask(command: str, *arguments: str) -> str:
-        offline = {**environment, "PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "160"}
-        run = mill(command, *arguments, "--builds", recipe.parent / "builds", environment=offline)
-        return run.stdout if run.returncode == 0 else run.stderr
+        """What the command prints: its answer, or the one message of a refusal."""
+        words = [command, *arguments, "--builds", str(recipe.parent / "builds")]
+        run = CliRunner().invoke(cli.app, words, env={"PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "160"})
+        assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
+        return run.stdout if run.exit_code == 0 else run.stderr
 
     return ask
 
