@@ -1,14 +1,16 @@
 # make demo   the whole way on this machine's own documentation, in ten to fifteen minutes
 # make test   everything that must hold: lint, types, import rule, tests
 # make bench  the speed claims, side by side with peers
+# make test-oldest   the quick tests with the oldest releases that pyproject.toml allows
 # make dist   source distribution and wheel, installed and used once
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDEST := .venv-oldest
 RECIPE ?= data/recipes/demo.yaml
 
-.PHONY: demo test test-fast lmplz lint bench dist .venv-datatrove pictures clean
+.PHONY: demo test test-fast test-oldest lmplz lint bench dist .venv-datatrove .venv-oldest pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -21,6 +23,19 @@ test: lint
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --ignore tests/acceptance
+
+test-oldest: .venv-oldest
+	$(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow" --ignore tests/acceptance
+
+# An environment of the lower bounds themselves. What they bring with them is the newest that fits.
+.venv-oldest: $(OLDEST)/.installed
+$(OLDEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(OLDEST)
+	sed -nE -e '/^\[build/,/^$$/d' -e 's/^[^#]*"([A-Za-z0-9_-]+)[>=]=([0-9.]+)[",].*/\1==\2/p' pyproject.toml >$(OLDEST)/bounds.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(OLDEST)/bounds.txt --group test
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
 
 # kenlm's own programs, which tests compare our n-gram models with; needs Boost (see .ci/run).
 lmplz: $(INSTALLED)
@@ -61,4 +76,4 @@ dist: $(INSTALLED)
 	.ci/smoke dist/*.whl $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .venv-datatrove data/builds dist
+	rm -rf $(VENV) .venv-datatrove $(OLDEST) data/builds dist

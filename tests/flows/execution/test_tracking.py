@@ -79,10 +79,14 @@ def test_a_run_goes_on_and_ends_soon_when_the_server_goes_away(own_server, how):
             time.sleep(0.1)
         assert tracker.page
         process.send_signal(how)
-        work = time.monotonic()
+        calls = []
         for number in range(100):
+            call = time.monotonic()
             tracking.end(tracking.begin("Count", f"Count: {number}"), "COMPLETED", "")
-        assert time.monotonic() - work < 1  # the work waits for nothing
+            calls.append(time.monotonic() - call)
+        # the work waits for no answer; a loaded machine may hold up some calls, but none for as long as a request
+        assert sorted(calls)[50] < 0.01
+        assert max(calls) < tracking.REQUEST_SECONDS
         began = time.monotonic()
     assert time.monotonic() - began < 40
     assert len(told) == 1

@@ -71,12 +71,12 @@ def _damaged(data: bytes, source: random.Random) -> bytes:
 @pytest.mark.parametrize("name", FILES)
 def test_no_damage_raises_or_takes_long(name):
     source = random.Random(name)
-    end = time.monotonic() + _SECONDS / 2
+    end = time.process_time() + _SECONDS / 2
     for _ in range(120):
         data = _damaged(FILES[name], source)
-        start = time.monotonic()
+        start = time.process_time()
         assert all(isinstance(row, Record) for row in read(data, name, page_seconds=2))
-        assert time.monotonic() - start < _SECONDS
+        assert time.process_time() - start < _SECONDS  # of the processor: a loaded machine is no fault of the file
         if start > end:
             break
 

@@ -1,0 +1,44 @@
+"""The programs beside `mill` start: what `make bench` and `make pictures` run, as far as it costs next to nothing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as bench
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", bench.BENCHMARKS)
+def test_a_benchmark_starts(name: str):
+    """As far as its imports: what it measures takes minutes."""
+    assert callable(importlib.import_module(f"benchmarks.{name}").main)
+
+
+def test_a_wrong_name_of_a_benchmark_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]):
+    assert bench.main(["packings"]) == 2
+    shown = capsys.readouterr().err
+    assert "no benchmark 'packings'" in shown
+    assert "packing, training" in shown
+
+
+def test_a_picture_is_taken_of_a_page_or_the_missing_browser_is_named(tmp_path: Path):
+    spec = importlib.util.spec_from_file_location("take", ROOT / "docs" / "pictures" / "take.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    (tmp_path / "page.html").write_text("<h1>A page</h1>")
+    picture = tmp_path / "page.png"
+    address = (tmp_path / "page.html").as_uri()
+    if any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        program.take(address, picture, 320, 240)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    else:
+        with pytest.raises(SystemExit, match="no Chromium found"):
+            program.take(address, picture, 320, 240)
