@@ -91,6 +91,7 @@ def test_forgetting_an_unknown_document_is_refused_and_why_tells_what_is_forgott
     assert "run `mill build` to apply" in told
 
 
+@pytest.mark.slow
 def test_forget_removes_the_document_and_ends_well(recipe, environment, server_url, tmp_path):
     shutil.copytree(recipe.parent / "builds" / "base", tmp_path / "builds" / "base")
     name = "topics/topics.jsonl#1"
@@ -106,6 +107,7 @@ def test_forget_removes_the_document_and_ends_well(recipe, environment, server_u
     assert "still in the build" not in again.stdout
 
 
+@pytest.mark.slow
 def test_after_two_at_once_neither_document_is_in_the_corpus(recipe, environment, server_url, tmp_path):
     shutil.copytree(recipe.parent / "builds" / "base", tmp_path / "builds" / "base")
     build = Build(str(tmp_path / "builds" / "base"), BuildRecipe.model_validate(yaml.safe_load(recipe.read_text())))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.flows.conftest import mill
 from tests.helpers import small_build
 
 
+@pytest.mark.slow
 def test_verify_names_each_damaged_or_lost_file_in_a_line_and_counts_what_it_read(environment, tmp_path):
     offline = {**environment, "PREFECT_API_URL": "http://127.0.0.1:1/api"}
     build = small_build.open_small(tmp_path / "small")

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from pipeline.curation import recipe as recipes
 from tests.helpers import building
@@ -15,6 +16,9 @@ from tests.helpers import building
 FOLDER = Path("/tmp/corpusmill-kept")
 #: Steps that write what their items come to each time, and leave a file as it is where nothing in it changes.
 ALWAYS = {"ingest.manifest", "decontaminate.report", "funnel"}
+
+#: The release of tokenizers that it was made with; another one makes tokenizers again, and what is packed with them.
+ENGINE = "0.23.3"
 
 
 @pytest.fixture
@@ -33,6 +37,12 @@ def test_every_step_of_a_build_of_an_earlier_version_is_reused(kept):
     recipe = recipes.load(kept / "recipe.yaml", recipes.Recipe)
     _, outcomes = building.make(recipe, kept / "build")
     made = {step for step, items in outcomes.items() if not all(item.reused for item in items)}
-    assert made <= ALWAYS
+    engine = tokenizers.__version__ == ENGINE
+    assert made <= ALWAYS | (
+        set() if engine else {step for step in outcomes if step.startswith(("tokenizer", "tokens"))}
+    )
     assert len(outcomes) > 40
-    assert building.contents(kept / "build") == before
+    parts = () if engine else ("tokenizers/", "tokens/", "work/tokenizer")
+    after = building.contents(kept / "build")
+    assert after.keys() == before.keys()
+    assert [name for name in before if after[name] != before[name] and not name.startswith(parts)] == []

@@ -59,6 +59,7 @@ THRESHOLDS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(THRESHOLDS)
 def test_the_answer_is_what_a_real_run_makes(base, tmp_path_factory, thresholds):
@@ -132,6 +133,7 @@ def test_every_stage_of_that_build_drops_something(classified: Build):
         assert stages[name], f"{name} dropped nothing: the test below would prove little"
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(CLASSIFIED)
 def test_the_answer_is_a_real_runs_for_words_classifiers_lines_and_own_rules(classified, tmp_path_factory, thresholds):

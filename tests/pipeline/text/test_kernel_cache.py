@@ -62,6 +62,7 @@ def ask(root: Path, **environment: str) -> list[int]:
     return [int(word) for word in run.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "was", "now"), [("constants.py", "STEP = 1", "STEP = 5"), ("inner.py", "x + STEP", "x + 4 + STEP")]
 )

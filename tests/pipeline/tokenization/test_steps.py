@@ -225,6 +225,7 @@ def test_languages_of_the_build_have_rows_and_premiums():
     assert chinese.premium > 2
 
 
+@pytest.mark.slow
 def test_four_worker_processes_make_the_same_tokenizers(tmp_path, built):
     other = make_build(tmp_path, StandIn(), shard_count=5)
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:

@@ -16,6 +16,7 @@ from training.objectives.whole_words import continuations
 TEXT = "the unhappy bird sees unhappiness in happy birds and birds see the unhappy fish"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "pre_tokenizer"), [("wordpiece", "bert"), ("bpe", "gpt2"), ("bpe", "metaspace"), ("unigram", None)]
 )

@@ -107,6 +107,7 @@ def test_the_analysis_gives_back_the_law_and_predicts_the_next_size_by_it() -> N
     assert found["warnings"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kept", "told"), [(slice(0, 3), "larger models.*above"), (slice(4, 7), "smaller models.*below")]
 )
@@ -124,6 +125,7 @@ def test_sizes_that_miss_the_best_one_are_told_with_those_to_add(kept: slice, to
     assert f"`widths` {'above' if kept.start == 0 else 'below'} {end['width']} " in warnings[0]
 
 
+@pytest.mark.slow
 def test_an_exponent_that_the_runs_do_not_determine_is_warned_of() -> None:
     rows = made_of(Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35))
     steep = [{**row, "loss": 2 + 1e35 * row["parameters"] ** -5.0 + 500 * row["tokens"] ** -0.35} for row in rows]
@@ -148,6 +150,7 @@ def test_absurd_predictions_are_left_out_and_said() -> None:
     assert line.startswith("at 3e+17 FLOP")
 
 
+@pytest.mark.slow
 def test_intervals_that_reach_beyond_reason_are_not_given() -> None:
     rows = made_of(Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35))
     random = np.random.default_rng(0)
@@ -161,6 +164,7 @@ def test_intervals_that_reach_beyond_reason_are_not_given() -> None:
         assert high <= max(sizes) * 100
 
 
+@pytest.mark.slow
 def test_e_at_the_edge_of_what_is_tried_is_warned_of() -> None:
     rows = made_of(Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35))
     without = [{**row, "loss": row["loss"] - 1.7} for row in rows]
@@ -168,6 +172,7 @@ def test_e_at_the_edge_of_what_is_tried_is_warned_of() -> None:
     assert any(line.startswith("E is fitted at ") and "the edge of what is tried" in line for line in warnings)
 
 
+@pytest.mark.slow
 def test_a_ladder_is_trained_fitted_and_written(packed_build: str, tmp_path: Path) -> None:
     root = str(shutil.copytree(packed_build, tmp_path / "build"))
     build = climbing(root)
