@@ -297,13 +297,13 @@ def test_records_that_share_an_id_are_all_there_under_names_of_their_own(tmp_pat
 
 
 @pytest.mark.slow
-def test_one_line_of_200_mb_goes_through_every_stage_or_is_quarantined_where_that_is_too_long(tmp_path):
+def test_one_line_of_100_mb_goes_through_every_stage_or_is_quarantined_where_that_is_too_long(tmp_path):
     piece = "".join(f"word{i % 5000} " for i in range(20_000))
     path = tmp_path / "a.jsonl"
-    path.write_bytes(json_lines(good(huge=piece * (200_000_000 // len(piece)))))
+    path.write_bytes(json_lines(good(huge=piece * (100_000_000 // len(piece)))))
     build = built(tmp_path, {"kind": "jsonl", "path": str(path)}, records=len(GOOD) + 1)
     assert "huge" in fates(build)
-    limited = {"kind": "jsonl", "path": str(path), "max_document_bytes": "100MB"}
+    limited = {"kind": "jsonl", "path": str(path), "max_document_bytes": "50MB"}
     (tmp_path / "limited").mkdir()
     less = built(tmp_path / "limited", limited, records=len(GOOD) + 1)
     assert quarantined(less) == {"longer than max_document_bytes": 1}

@@ -55,6 +55,13 @@ def test_every_text_comes_back_as_it_was(written, escaped, ending):
     ]
 
 
+def said_of(line: bytes) -> str:
+    """What this release of orjson calls the fault."""
+    with pytest.raises(orjson.JSONDecodeError) as raised:
+        orjson.loads(line)
+    return raised.value.msg
+
+
 BAD_LINES = [
     (b'{"text": "cut', "invalid JSON: unexpected end of data"),
     (b'{"text": "\xff"}', "invalid UTF-8"),
@@ -65,7 +72,7 @@ BAD_LINES = [
     (b'{"text": null}', "field 'text' is NoneType, not a text"),
     (b'["text"]', "a JSON list, not an object"),
     (b"null", "a JSON NoneType, not an object"),
-    (b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}", "invalid JSON: depth limit exceeded"),
+    (b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}", f"invalid JSON: {said_of(b'[' * 5000)}"),
     (b'{"text": "x", "deep": ' + b"[" * 400 + b"]" * 400 + b"}", "metadata: Recursion limit reached"),
     (b'{"text": "' + b"x" * 6000 + b'"}' + b" " * 6000, "longer than max_document_bytes"),
     (b"\0\0\0\0", "invalid JSON: "),
