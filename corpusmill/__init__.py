@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from corpusmill.tokenizers import load_tokenizer, train_tokenizer
     from pipeline.build.build import Build
     from pipeline.build.stage import Batch, Measured, Stage
+    from pipeline.sources.base import Document, FileConfig, Rejected
+    from pipeline.sources.reader import Reader
+    from pipeline.sources.reading import open_file
     from pipeline.store.ledger import Rule
     from pipeline.store.packed_tokens import PackedTokens
     from pipeline.store.recipe_file import Config
@@ -32,9 +35,13 @@ __all__ = [
     "Batch",
     "Build",
     "Config",
+    "Document",
+    "FileConfig",
     "Measured",
     "MillError",
     "PackedTokens",
+    "Reader",
+    "Rejected",
     "Rule",
     "Sampler",
     "Stage",
@@ -43,6 +50,7 @@ __all__ = [
     "documents",
     "load_tokenizer",
     "open_build",
+    "open_file",
     "run_stage",
     "signatures",
     "similar",
@@ -57,8 +65,12 @@ _HOMES = {
     "Batch": "pipeline.build.stage",
     "Build": "pipeline.build.build",
     "Config": "pipeline.store.recipe_file",
+    "Document": "pipeline.sources.base",
+    "FileConfig": "pipeline.sources.base",
     "Measured": "pipeline.build.stage",
     "PackedTokens": "pipeline.store.packed_tokens",
+    "Reader": "pipeline.sources.reader",
+    "Rejected": "pipeline.sources.base",
     "Rule": "pipeline.store.ledger",
     "Sampler": "pipeline.tokenization.encoding.sampling",
     "Stage": "pipeline.build.stage",
@@ -66,6 +78,7 @@ _HOMES = {
     "documents": "corpusmill.builds",
     "load_tokenizer": "corpusmill.tokenizers",
     "open_build": "corpusmill.builds",
+    "open_file": "pipeline.sources.reading",
     "run_stage": "corpusmill.stages",
     "signatures": "corpusmill.builds",
     "similar": "corpusmill.builds",

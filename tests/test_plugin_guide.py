@@ -40,3 +40,13 @@ def test_the_stage_of_the_guide_runs(tmp_path, monkeypatch):
     table = corpusmill.run_stage("shouting", {}, ["Well!", "No! No! No!"], plugins=["shouting.py"])
     assert table["dropped_by"].to_pylist() == [None, "shouting.shouts"]
     assert table["shouts"].to_pylist() == [1, 3]
+
+
+def test_the_source_of_the_guide_runs(tmp_path, monkeypatch):
+    section("A source", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "may.diary").write_text("We sailed.\n* It rained.\n* We sailed.")
+    build = built(tmp_path)
+    kept = building.curated(build)
+    assert "days/may.diary#2" in kept
+    assert sorted(text for text, *_ in kept.values()) == ["It rained.", "We sailed."]

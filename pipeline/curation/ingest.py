@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.curation import forget_list, repair
-from pipeline.sources import READERS, Source, quarantine
+from pipeline.sources import Source, quarantine
 from pipeline.sources.base import (
     Document,
     File,
@@ -57,7 +57,7 @@ def _plan(build: Build) -> list[str]:
     """Names of the parts, in the order of the documents; which files each consists of is written beside them."""
     names, warnings = [], {}
     for source in build.recipe.sources:
-        found = READERS[source.kind].list_files(source)
+        found = build.recipe.readers[source.kind].list_files(source)
         warnings[source.name] = sources_left_out(source) if isinstance(source, FileConfig) else []
         for run in group(found, build.recipe.shard_bytes // _PART):
             name = f"{source.name}-{files.fingerprint(run[0].name)[:16]}"
@@ -84,8 +84,8 @@ def _quarantine_path(build: Build, part: str) -> str:
 def _read_part(build: Build, part: str) -> Outcome:
     plan = files.read_json(_plan_path(build, part))
     source = next(source for source in build.recipe.sources if source.name == plan["source"])
-    reader = READERS[source.kind]
-    run = _opened_by_name(source, [File(*entry) for entry in plan["files"]])
+    reader = build.recipe.readers[source.kind]
+    run = _opened_by_name(reader, source, [File(*entry) for entry in plan["files"]])
     content = [
         (printable(files.masked(file.path)), file.name, file.size, reader.identity(source, file)) for file in run
     ]
@@ -110,7 +110,9 @@ def _documents(build: Build, part: str, source: Source, run: list[File], gone: l
     account, left_out = quarantine.Account(source.name), LeftOut(frozenset(gone))
     normaliser = repair.Normaliser(build.recipe.normalise) if build.recipe.normalise else None
     written = []
-    tables = _tables(source, run, build.recipe.shard_bytes, account, left_out, normaliser)
+    tables = _tables(
+        build.recipe.readers[source.kind], source, run, build.recipe.shard_bytes, account, left_out, normaliser
+    )
     for number, table in enumerate(tables):
         name = f"{part}-{number:03d}.arrow"
         path, shard_made_by = build.path("documents", name), files.fingerprint(made_by, number)
@@ -132,11 +134,11 @@ def _documents(build: Build, part: str, source: Source, run: list[File], gone: l
     return Outcome(report["documents"], report["bytes"]), report
 
 
-def _opened_by_name(source: Source, run: list[File]) -> list[File]:
+def _opened_by_name(reader: Any, source: Source, run: list[File]) -> list[File]:
     """``run`` with the credentials of its addresses, which are in the recipe and not in the plan."""
     if not any("***" in file.path for file in run):
         return run
-    paths = {file.name: file.path for file in READERS[source.kind].list_files(source)}
+    paths = {file.name: file.path for file in reader.list_files(source)}
     return [file._replace(path=paths.get(file.name, file.path)) for file in run]
 
 
@@ -157,6 +159,7 @@ class LeftOut:
 
 
 def _tables(
+    reader: Any,
     source: Source,
     run: list[File],
     shard_bytes: int,
@@ -170,7 +173,7 @@ def _tables(
     size = 0
     for file in run:
         position = 0
-        for record in READERS[source.kind].read(source, file):
+        for record in reader.read(source, file):
             if not isinstance(record, Flagged | Unread):
                 position += record.count if isinstance(record, Rejected) else 1  # type: ignore[operator]
             if not isinstance(record, Document):

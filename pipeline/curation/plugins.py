@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import create_model
 
 from pipeline import MillError
 from pipeline.build.plugins import Part, Plugin, find, installed, parts
 from pipeline.build.stage import Stage
+from pipeline.sources import READERS
+from pipeline.sources.reader import Reader
 from pipeline.stages import registry, titles
 from pipeline.store.recipe_file import Misfit
 
@@ -31,12 +33,28 @@ def with_plugins(model: type[R], plugins: tuple[Plugin, ...]) -> type[R]:
         return model
     for plugin in plugins:
         if not parts(plugin, Part):
-            raise MillError(f"{plugin}: there is no Stage in it; make one at module level (docs/plugins.md)")
+            raise MillError(
+                f"{plugin}: there is no Stage and no Reader in it; make one at module level (docs/plugins.md)"
+            )
     made = create_model(model.__name__, __base__=model, __module__=model.__module__, **model.added_fields(plugins))
     made.registered = registry.with_plugins(added(plugins, Stage, registry.STAGES))
+    made.readers = {**model.readers, **{reader.name: reader for reader in readers(plugins)}}
     made.loaded = plugins
     titles.TITLES.update({stage.name: stage.title for stage in made.registered})
     return made
+
+
+def readers(plugins: Iterable[Plugin]) -> list[Reader]:
+    """The kinds of sources that ``plugins`` add. Raises MillError for one that does not fit."""
+    found = added(plugins, Reader, ())
+    for reader in found:
+        if reader.name in READERS:
+            raise MillError(f"{reader.plugin}: the name {reader.name!r} is taken; give the kind of source another name")
+        kind = reader.config.model_fields.get("kind")
+        if kind is None or get_args(kind.annotation) != (reader.name,) or kind.default != reader.name:
+            line = f'kind: Literal["{reader.name}"] = "{reader.name}"'
+            raise MillError(f"{reader.plugin}: {reader.config.__name__} needs the field `{line}`; add it")
+    return found
 
 
 def added(plugins: Iterable[Plugin], kind: type[P], own: Iterable[P]) -> list[P]:

@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -46,7 +46,7 @@ def problems(build: Build) -> list[str]:
     of = partial(noting, found)
     with of("--builds"):
         _writable(build.root)
-    found += of_sources(_sources(build), build.recipe.error_budget)
+    found += of_sources(_sources(build), build.recipe.error_budget, build.recipe.readers)
     for field, value in _models(build):
         with of(field):
             model_files.locate(value, build.root)
@@ -91,12 +91,14 @@ def noting(found: list[str], field: str) -> Iterator[None]:
         found.append(told if told.startswith(field) else f"{field}: {told}")
 
 
-def of_sources(sources: Iterable[tuple[str, Source]], error_budget: float) -> list[str]:
+def of_sources(
+    sources: Iterable[tuple[str, Source]], error_budget: float, readers: Mapping[str, Any] = READERS
+) -> list[str]:
     """What is wrong with ``sources``, each with its field: no file, no text, no such column."""
     found: list[str] = []
     for field, source in sources:
         with noting(found, f"{field} ({source.name})"):
-            _readable(source, error_budget)
+            _readable(source, error_budget, readers[source.kind])
             _columns_are_there(source)
     return found
 
@@ -169,14 +171,13 @@ def _sources(build: Build) -> Iterator[tuple[str, Source]]:
                 yield f"{name}.train.{side}[{at}]", source
 
 
-def _readable(source: Source, error_budget: float) -> None:
+def _readable(source: Source, error_budget: float, reader: Any) -> None:
     """Raise MillError if ``source`` has no file, or if the records at its head have no text.
 
     What lies elsewhere is listed and not read.
     """
     if isinstance(source, Environment) or (isinstance(source, Hub) and not hub.is_local(source)):
         return  # always there, and slow to list; or a question to the hub
-    reader = READERS[source.kind]
     found = reader.list_files(source)
     if not found or not isinstance(source, RecordConfig) or error_budget == 1:
         return

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
 
 import pyarrow as pa
 import yaml
@@ -31,7 +31,7 @@ from pipeline.build.stage import Stage
 from pipeline.curation import canaries as planted
 from pipeline.curation import plugins, repair
 from pipeline.curation.write_corpus import Config as CorpusConfig
-from pipeline.sources import Source
+from pipeline.sources import READERS, Source
 from pipeline.stages import registry
 from pipeline.store import files, recipe_file
 from pipeline.store.recipe_file import Config
@@ -58,8 +58,8 @@ class _Documents(Config):
     plugins: Annotated[
         list[str],
         Field(
-            description="Python files, from the recipe's folder, that add stages of your own (docs/plugins.md);"
-            " they are run"
+            description="Python files, from the recipe's folder, that add stages and sources of your own; they are run"
+            " (docs/plugins.md)"
         ),
     ] = []
     sources: Annotated[
@@ -123,6 +123,7 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
     """
 
     registered: ClassVar[tuple[Stage, ...]] = registry.STAGES
+    readers: ClassVar[Mapping[str, Any]] = READERS
     loaded: ClassVar[tuple[Plugin, ...]] = ()
 
     canaries: Annotated[
@@ -145,6 +146,11 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
     def announced(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str, *tuple[str | int, ...]]]:
         """What ``values`` names that is not known here, and a package may announce: its kind, its name, the field."""
         yield from (("stages", name, name) for name in values if name not in cls.model_fields)
+        listed = values.get("sources")
+        for at, source in enumerate(listed if isinstance(listed, list) else ()):
+            kind = source.get("kind") if isinstance(source, dict) else None
+            if isinstance(kind, str) and kind not in cls.readers:
+                yield "sources", kind, "sources", at, "kind"
 
     @classmethod
     def added_fields(cls, loaded: tuple[Plugin, ...]) -> dict[str, Any]:
@@ -153,7 +159,13 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
         for stage in stages:
             if hasattr(cls, stage.name) or stage.name in {*cls.model_fields, *_RESERVED}:
                 raise MillError(f"{stage.plugin}: the name {stage.name!r} is taken; give the stage another name")
-        return {stage.name: _section(stage) for stage in stages}
+        fields = {stage.name: _section(stage) for stage in stages}
+        if readers := plugins.readers(loaded):
+            sources = cls.model_fields["sources"]
+            kinds = Union[(*get_args(get_args(Source)[0]), *(reader.config for reader in readers))]
+            listed = list[Annotated[kinds, Field(discriminator="kind")]]
+            fields["sources"] = listed, Field(min_length=1, description=sources.description)
+        return fields
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels as its plug-ins and its state: so they are loaded before the sections that need them."""
@@ -325,7 +337,6 @@ def _locate(node: yaml.Node | None, loc: list[Any]) -> tuple[int, str]:
 
 def _known_fields(model: type[BaseModel], loc: list[Any]) -> list[str]:
     """Field names of the part of ``model`` that ``loc`` leads to."""
-    from typing import get_args
 
     def models(annotation: Any) -> list[type[BaseModel]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.build.stage import Stage
+from pipeline.sources import READERS
 from pipeline.stages import registry
 
 
@@ -14,6 +16,10 @@ class Sections:
     @property
     def registered(self) -> tuple[Stage, ...]:
         return registry.STAGES
+
+    @property
+    def readers(self) -> Mapping[str, Any]:
+        return READERS
 
     def section(self, stage: str) -> Any:
         return vars(self).get(stage)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.curation.recipe import Recipe
-from pipeline.sources import READERS
 from pipeline.sources.reading import COMPRESSED
 from pipeline.text import formats
 
@@ -36,7 +35,7 @@ class SourceSizes:
 
 def measure(recipe: Recipe) -> SourceSizes:
     """The sizes of the files that the sources list. Raises NoFiles where one lists none."""
-    found: list[Any] = [file for source in recipe.sources for file in READERS[source.kind].list_files(source)]
+    found: list[Any] = [file for source in recipe.sources for file in recipe.readers[source.kind].list_files(source)]
 
     def size_of(marks: tuple[str, ...]) -> int:
         return sum(file.size for file in found if any(f"{mark}." in f"{file.path.lower()}." for mark in marks))

@@ -419,10 +419,9 @@ def test_lone_surrogates_of_any_source_go_to_quarantine(texts):
     last = Rejected("x", len(texts) + 1, None, "the last \ud800 one", "excerpt")
     source = Text(name="s", path=["x"])
     account = quarantine.Account("s")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sources.READERS, "text", Stub({"x": [*records, last]}, 0))
-        run = [File("x", "x", 0)]
-        tables = list(ingest._tables(source, run, 10, account, ingest.LeftOut(), None))
+    reader = Stub({"x": [*records, last]}, 0)
+    run = [File("x", "x", 0)]
+    tables = list(ingest._tables(reader, source, run, 10, account, ingest.LeftOut(), None))
     good = [text for text in texts if not any(0xD800 <= ord(c) <= 0xDFFF for c in text)]
     assert [text for table in tables for text in table["text"].to_pylist()] == good
     assert account.report["quarantined"] == len(texts) - len(good) + 1

@@ -13,6 +13,7 @@ from pipeline import MillError
 from pipeline.build import plugins as loading
 from pipeline.build.build import Build
 from pipeline.curation import plugins as extending
+from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
 from pipeline.questions import whatif
 from pipeline.stages import titles
@@ -165,7 +166,7 @@ def test_a_section_of_a_plug_in_is_checked_as_others_are(home):
     ("text", "said"),
     [
         ("x = 1 +\n", "my_stage.py, line 1: invalid syntax; correct the plug-in"),
-        ("x = 1\n", "my_stage.py: there is no Stage in it; make one at module level"),
+        ("x = 1\n", "my_stage.py: there is no Stage and no Reader in it; make one at module level"),
         ("import not_there_at_all\n", "my_stage.py: No module named 'not_there_at_all'; install what it imports"),
         (plugins.STAGE.replace('"shouting",', '"exact",'), "the name 'exact' is taken by the program itself"),
         (plugins.STAGE.replace('"shouting",', '"pretrain",'), "the name 'pretrain' is taken; give the stage another"),
@@ -263,3 +264,84 @@ def test_two_packages_with_a_part_of_one_name_are_refused(home, installed):
     plugins.install(installed, "2.0", plugins.STAGE, entry, name="loud")
     told = refused(home, **{"plugins: [my_stage.py]\n": ""})
     assert "loud==2.0 and shouty==1.0 both have a plug-in of this name; uninstall one" in told
+
+
+READER = """
+from typing import Literal
+
+from corpusmill import Document, FileConfig, Reader, Rejected, open_file
+
+
+class Diary(FileConfig):
+    kind: Literal["diary"] = "diary"
+    mark: str = "* "
+
+
+def read(config: Diary, file):
+    with open_file(file, config.max_compression_ratio) as stream:
+        for number, entry in enumerate(stream.read().decode().split(config.mark), 1):
+            if entry:
+                yield Document(f"{config.name}/{file.name}#{number}", entry, config.name, "days")
+            else:
+                yield Rejected(file.path, number, None, "an empty entry")
+
+
+reader = Reader("diary", Diary, read)
+"""
+
+
+@pytest.fixture
+def diary(home: Path) -> Path:
+    (home / "my_stage.py").write_text(READER)
+    (home / "may.diary").write_text("* one* two")
+    (home / "june.diary").write_bytes(b"three* \xff")
+    own = "\n  - {name: d, kind: diary, path: FOLDER/*.diary}\n  - {name: a, kind: jsonl, path: FOLDER/in.jsonl}"
+    text = RECIPE.replace(" [{name: a, kind: jsonl, path: FOLDER/in.jsonl}]", own)
+    text = text.replace("shouting: {}\n", "").replace("FOLDER", str(home))
+    (home / "recipe.yaml").write_text(f"{text}error_budget: 0.9\n")
+    return home
+
+
+def test_a_source_of_a_plug_in_is_read_and_what_it_rejects_is_accounted_for(diary):
+    recipe = load(diary)
+    assert preflight.problems(Build(str(diary / "two"), recipe)) == []
+    one, _ = building.make(recipe, diary / "one")
+    building.make(recipe, diary / "two", workers=2)
+    assert building.contents(diary / "one") == building.contents(diary / "two")
+    assert building.curated(one)["d/may.diary#2"][:2] == ("one", "days")
+    told = files.read_json(one.path("documents", "manifest.json"))["sources"]["d"]
+    assert told["kind"] == "diary"
+    assert told["documents"] == 2
+    assert told["reasons"]["an empty entry"]["count"] == 1
+    assert "UnicodeDecodeError" in json.dumps(told)  # a fault of the file's content ends the file, and is counted
+    store(one)
+    assert finished_build(one.root).recipe == recipe
+
+
+def test_a_character_changed_in_a_source_reads_it_again_and_no_other(diary):
+    building.make(load(diary), diary / "build")
+    before = building.outputs(diary / "build")
+    (diary / "my_stage.py").write_text(READER.replace("days", "weeks"))
+    building.make(load(diary), diary / "build")
+    after = building.outputs(diary / "build")
+    documents = [name for name in before if name.startswith("documents/") and name.endswith(".arrow")]
+    same = {name.split("/")[1][0] for name in documents if before[name] == after.get(name)}
+    other = {name.split("/")[1][0] for name in documents if before[name] != after.get(name)}
+    assert (same, other) == ({"a"}, {"d"})
+
+
+def test_an_entry_of_a_plug_in_is_checked_as_others_are(diary):
+    told = refused(diary, **{"kind: diary,": "kind: diary, marks: x,"})
+    assert told == "mine.yaml, line 4: sources[0].marks: unknown field; did you mean `mark`?"
+    told = refused(diary, **{"kind: diary": "kind: dairy"})
+    assert told == "mine.yaml, line 4: sources[0].kind: 'dairy' is not known; did you mean `diary`?"
+    assert "the name 'text' is taken" in refused(diary, READER.replace('"diary"', '"text"'))
+    unnamed = READER.replace('kind: Literal["diary"] = "diary"', "kind: str")
+    assert 'Diary needs the field `kind: Literal["diary"] = "diary"`; add it' in refused(diary, unnamed)
+
+
+def test_a_source_of_an_installed_package_is_known_by_its_kind(diary, installed):
+    plugins.install(installed, "3.0", READER, "corpusmill.sources: diary = shouty_parts:reader")
+    recipe = load(diary, **{"plugins: [my_stage.py]\n": ""})
+    assert recipe.plugins == ["shouty==3.0#corpusmill.sources:diary"]
+    assert "d/may.diary#2" in building.curated(building.make(recipe, diary / "build")[0])
