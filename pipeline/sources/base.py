@@ -89,6 +89,20 @@ class PassedOver(NamedTuple):
     bytes: int = 0
 
 
+class Fields(NamedTuple):
+    """A record as it stands in its file, before a document is made of it: its named ``values``.
+
+    ``record`` counts the file's records from 1, ``line`` its lines; ``offset`` and ``raw`` as ``to_document`` takes
+    them.
+    """
+
+    record: int
+    line: int
+    offset: int
+    values: Mapping[str, Any]
+    raw: bytes = b""
+
+
 class Flagged(NamedTuple):
     """A mark on the record that is yielded next, counted by ``kind`` (``truncated page``) beside what the record is."""
 

@@ -15,12 +15,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.sources.base import (
+    Fields,
     File,
     FileConfig,
     Ids,
     Record,
     RecordConfig,
     Rejected,
+    Unread,
     excerpt,
     find_files,
     to_document,
@@ -80,6 +82,15 @@ def list_files(config: Csv) -> list[File]:
 @bounded
 def read(config: Csv, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
+    for found in records(config, file):
+        if isinstance(found, Fields):
+            yield to_document(config, file, ids, found.values, found.record, found.offset)
+        else:
+            yield found
+
+
+def records(config: Csv, file: File) -> Iterator[Fields | Rejected | Unread]:
+    """The rows of ``file``, and what is none. Raises Damaged, and what a parser raises."""
     columns = config.columns
     position = 0
     csv.field_size_limit(max(csv.field_size_limit(), int(config.max_document_bytes)))  # else 128 KiB
@@ -111,8 +122,7 @@ def read(config: Csv, file: File) -> Iterator[Record]:
             if fault is not None:
                 yield Rejected(file.path, position, first.offset, fault, excerpt(first.data))
             else:
-                record = dict(zip(columns, row, strict=True))
-                yield to_document(config, file, ids, record, position, first.offset)
+                yield Fields(position, first.number, first.offset, dict(zip(columns, row, strict=True)))
 
 
 def column_names(config: Csv, file: File) -> list[str]:

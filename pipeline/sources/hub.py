@@ -122,8 +122,7 @@ def identity(config: Hub, file: File) -> str:
 @reading.bounded
 def read(config: Hub, file: File) -> Iterator[Record]:
     if _is_saved(file):
-        features = _features(file)
-        yield from parquet.read_rows(config, file, class_labels.naming(features) if features else None)
+        yield from parquet.read_rows(config, file, naming(file))
         return
     ids = Ids(config.name, file)
     with _reaching(config):
@@ -132,6 +131,12 @@ def read(config: Hub, file: File) -> Iterator[Record]:
         shard = stream.shard(stream.num_shards, int(file.name.rpartition("-")[2]))
         for position, record in enumerate(shard, 1):
             yield to_document(config, file, ids, named(record) if named else record, position)
+
+
+def naming(file: File) -> class_labels.Named | None:
+    """What names the labels in ``file`` of a saved dataset; None: what the file's own schema says holds."""
+    features = _features(file)
+    return class_labels.naming(features) if features else None
 
 
 def _is_saved(file: File) -> bool:

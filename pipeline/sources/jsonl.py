@@ -14,12 +14,14 @@ import orjson
 from pydantic import Field
 
 from pipeline.sources.base import (
+    Fields,
     File,
     FileConfig,
     Ids,
     Record,
     RecordConfig,
     Rejected,
+    Unread,
     excerpt,
     find_files,
     to_document,
@@ -46,6 +48,15 @@ def list_files(config: Jsonl) -> list[File]:
 @bounded
 def read(config: Jsonl, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
+    for found in records(config, file):
+        if isinstance(found, Fields):
+            yield to_document(config, file, ids, found.values, found.record, found.offset, found.raw)
+        else:
+            yield found
+
+
+def records(config: Jsonl, file: File) -> Iterator[Fields | Rejected | Unread]:
+    """The objects of ``file``, and what is none. Raises Damaged, and what a parser raises."""
     with open_file(file, config.max_compression_ratio) as stream:
         for number, offset, data, fault, damage, torn in read_lines(stream, config.max_document_bytes):
             if damage is not None:
@@ -59,7 +70,7 @@ def read(config: Jsonl, file: File) -> Iterator[Record]:
             if fault is not None:
                 yield Rejected(file.path, number, offset, TORN if torn else fault, excerpt(data))
             else:
-                yield to_document(config, file, ids, record, number, offset, data)  # type: ignore[arg-type]
+                yield Fields(number, number, offset, record or {}, data)
 
 
 def _parse(data: bytes) -> tuple[dict[str, Any] | None, str | None]:

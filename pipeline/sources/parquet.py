@@ -70,8 +70,7 @@ def read_rows(config: RecordConfig, file: File, named: class_labels.Named | None
                 yield batch.damage.unread(file, position)
                 position += batch.rows
                 continue
-            about = (batch.schema.metadata or {}).get(_HUGGING_FACE)
-            naming = named or (class_labels.of_schema(about) if about else None)
+            naming = named or _naming(batch)
             for piece, is_empty in _pieces(batch, config.text_field):
                 if is_empty:
                     reason = f"field {config.text_field!r} is NoneType, not a text"
@@ -84,6 +83,25 @@ def read_rows(config: RecordConfig, file: File, named: class_labels.Named | None
                         yield Rejected(file.path, position, None, "invalid UTF-8")
                     else:
                         yield to_document(config, file, ids, naming(row) if naming else row, position)
+
+
+def rows(file: File, max_ratio: float, named: class_labels.Named | None = None) -> Iterator[dict[str, Any] | None]:
+    """The rows of ``file`` with all columns, as ``read_rows`` names labels; None for one that is not UTF-8.
+
+    Raises Damaged where the file is, and what a parser raises.
+    """
+    batches = _arrow_batches if file.name.lower().endswith(_ARROW) else _parquet_batches
+    with open_raw(file) as handle:
+        for batch in batches(handle, None, max_ratio):
+            if isinstance(batch, _Lost):
+                raise batch.damage
+            naming = named or _naming(batch)
+            yield from (naming(row) if naming and row is not None else row for row in _rows(batch))
+
+
+def _naming(batch: pa.RecordBatch) -> class_labels.Named | None:
+    about = (batch.schema.metadata or {}).get(_HUGGING_FACE)
+    return class_labels.of_schema(about) if about else None
 
 
 class _Lost(NamedTuple):

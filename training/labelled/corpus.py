@@ -9,7 +9,6 @@ curation. What remains on purpose is how a field writes: its terms, its idioms (
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,10 +18,12 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
 from training.labelled import splits
+from training.labelled.hiding import cut_words, words_of
 from training.labelled.rows import Labelled, identity
 from training.recipe.finetuning import FinetuneConfig
 
-_WORD = re.compile(r"\w+")
+#: Rows that a label needs unless the recipe says otherwise: fields of metadata have many rare values.
+_SMALLEST_CLASS = 50
 
 
 class TooFewDocuments(MillError):
@@ -41,13 +42,14 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
     """
     rows = _rows(build, config)
     counts = Counter(row.label for row in rows)
+    smallest = config.smallest_class or _SMALLEST_CLASS
     if len(counts) == 1:
         (only,) = counts
         raise TooFewDocuments(
             f"finetune {config.name!r}: all {len(rows)} documents that take part have the label {only!r} in"
             f" {config.label!r}, and there is nothing to tell apart; take another `label`"
         )
-    labels = sorted(label for label, count in counts.items() if count >= config.smallest_class)
+    labels = sorted(label for label, count in counts.items() if count >= smallest)
     rows = [row for row in rows if row.label in labels]
     if config.documents is not None and len(rows) > config.documents:
         rows = sorted(rows, key=lambda row: splits.place(seed, "sample", row.id))[: config.documents]
@@ -118,7 +120,7 @@ def _rows(build: Build, config: FinetuneConfig) -> list[_Row]:
                     f"finetune {config.name!r}: {config.label!r} of document {id_!r} is {json.dumps(label)[:80]}, and a"
                     " label is one text, number or truth value; take another `label`"
                 )
-            words = {word.lower() for name in config.hide for word in _WORD.findall(str(fields.get(name, "")))}
+            words = words_of(fields.get(name, "") for name in config.hide)
             group = str(fields.get(config.group, id_)) if config.group else id_
             rows.append(_Row(id_, text, str(label), group, tuple(sorted(words))))
     _fields_are_there(config, known)
@@ -155,8 +157,3 @@ def _table(rows: list[_Row], hidden: frozenset[str]) -> pa.Table:
         "label": [row.label for row in rows],
     }
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-
-
-def cut_words(text: str, words: frozenset[str]) -> str:
-    """``text`` without the words (runs of letters, digits and _) that are in ``words`` in lower case."""
-    return _WORD.sub(lambda match: "" if match[0].lower() in words else match[0], text)

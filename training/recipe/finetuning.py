@@ -22,6 +22,13 @@ class LabelledFiles(Config):
     dev: Annotated[str | None, Field(description="rows that the run is tuned and chosen by; default: a share")] = None
     test: Annotated[str | None, Field(description="rows that only the final score reads; default: a share")] = None
     format: Annotated[Format | None, Field(description="format of the files; default: by their names")] = None
+    columns: Annotated[
+        list[str] | None,
+        Field(description="names of the columns of csv, tsv and conll files; default: their first row, of conll none"),
+    ] = None
+    separator: Annotated[
+        str, Field(min_length=1, description="what stands between the labels of a row of task multi_label, in a text")
+    ] = ","
 
 
 class FinetuneConfig(RunConfig):
@@ -61,7 +68,18 @@ class FinetuneConfig(RunConfig):
     documents: Annotated[
         int | None, Field(ge=1, description="maximum number of rows, chosen by hash; default: all")
     ] = None
-    smallest_class: Annotated[int, Field(ge=2, description="labels with fewer rows are left out")] = 50
+    smallest_class: Annotated[
+        int | None,
+        Field(
+            ge=2, description="labels with fewer rows are left out; default: 50 of the corpus, all are kept of `data`"
+        ),
+    ] = None
+    near_copies: Annotated[
+        Share, Field(description="largest share of test rows that may be near copies of training rows; of `data` only")
+    ] = 0.05
+    allow_near_copies: Annotated[
+        bool, Field(description="train where more test rows are near copies: scores are given without them, too")
+    ] = False
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer texts are cut")] = 128
     epochs: Annotated[int, Field(ge=1, description="passes over the training rows")] = 2
     dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1

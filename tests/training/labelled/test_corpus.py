@@ -11,6 +11,7 @@ from pipeline.build.build import Build
 from pipeline.store import files, shards
 from training.batches import random_streams
 from training.labelled import corpus
+from training.labelled.hiding import cut_words
 from training.labelled.rows import Labelled
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 
@@ -89,7 +90,7 @@ def test_the_packages_names_are_cut_from_every_text(tmp_path: Path) -> None:
 
 
 def test_words_are_cut_whole_and_in_any_case() -> None:
-    cut = corpus.cut_words("Torch, torch.nn and torchvision; PyTorch", frozenset({"torch"}))
+    cut = cut_words("Torch, torch.nn and torchvision; PyTorch", frozenset({"torch"}))
     assert cut == ", .nn and torchvision; PyTorch"
 
 
