@@ -24,6 +24,7 @@ from training.finetuning.tasks import task_of
 from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
 from training.labelled import corpus
+from training.labelled import files as labelled_files
 from training.labelled.rows import Labelled
 from training.loop import checkpoint, hardware, loop
 from training.models import architectures, publish
@@ -85,8 +86,11 @@ def job_of(build: Build[BuildRecipe], name: str) -> Job:
         started_from, made_from["base"] = summary.get("trained_by", summary["fingerprint"]), summary["fingerprint"]
     else:
         started_from = made_from["base"] = pretrain.weights_hash(base)
-    rows = corpus.load(build, config, seed)
-    made_from["corpus"] = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
+    if config.data is not None:
+        rows = labelled_files.load(config, seed)
+    else:
+        rows = corpus.load(build, config, seed)
+        made_from["corpus"] = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
     return Job(
         config=config,
         rows=rows,

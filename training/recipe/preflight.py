@@ -74,6 +74,8 @@ def _labels(build: Build[BuildRecipe]) -> Iterator[str]:
             return
         known |= names
     for at, run in enumerate(build.recipe.finetune):
+        if run.data is not None:
+            continue
         for option, name in _fields(run):
             if name not in known:
                 yield (
