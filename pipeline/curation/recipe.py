@@ -58,7 +58,7 @@ class _Documents(Config):
     plugins: Annotated[
         list[str],
         Field(
-            description="Python files, from the recipe's folder, that add stages and sources of your own; they are run"
+            description="Python files, from the recipe's folder, that add stages, sources and objectives; they are run"
             " (docs/plugins.md)"
         ),
     ] = []

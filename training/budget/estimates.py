@@ -189,7 +189,7 @@ def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any
         packed = PackedTokens(folder)
         corpus = Corpus(len(packed), int(packed.manifest["bytes"]), text.raw, text.curated)
         vocabulary = Vocabulary.of(packed)
-    added = objectives.load(config.objective).added_tokens(Task(config, vocabulary, 0))
+    added = objectives.of(config).added_tokens(Task(config, vocabulary, 0))
     entries = vocabulary.size + len(added)
     sizes = count(config.shape, replace(vocabulary, size=entries), config.sequence_length)
     tokens = _tokens(config, corpus.unique_tokens)

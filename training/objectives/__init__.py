@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from training.objectives.base import Objective
+from training.recipe.sections import PretrainConfig
+
+
+def of(config: PretrainConfig) -> Objective:
+    """The objective of a run: a plug-in's, or the program's own."""
+    added = config.added.get(config.objective)
+    return load(config.objective) if added is None else cast(Objective, added)
 
 
 def load(name: str) -> Objective:
-    """The objective of this name."""
+    """The program's own objective of this name."""
     from training.objectives import (  # not above: they import this package
         causal,
         denoising,

@@ -18,6 +18,7 @@ from pipeline.store.packed_tokens import PackedTokens
 from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, Windows
+from training.recipe.objectives import Declared
 from training.recipe.sections import PretrainConfig
 
 
@@ -39,7 +40,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Objective:
+class Objective(Declared):
     """A way to pretrain.
 
     ``version`` is raised whenever the same documents would give other examples or another loss.
@@ -56,7 +57,6 @@ class Objective:
     ``flops(module, task)`` are those of forward and backward for one token of the documents.
     """
 
-    name: str
     version: int
     weights: Callable[[Task], Mapping[str, float]]
     order: Callable[[Task, PackedTokens, int, bool], Reader]
@@ -69,3 +69,8 @@ class Objective:
     informed: Callable[[Task, PackedTokens, str], Task] = lambda task, _packed, _tokenizer: task
     companions: Callable[[nn.Module], Mapping[str, PreTrainedModel]] = lambda _module: {}
     added_tokens: Callable[[Task], Sequence[str]] = lambda _task: ()
+
+    @property
+    def made_by(self) -> int | list[int | str]:
+        """What of it is part of fingerprints."""
+        return self.version if self.plugin is None else [self.version, self.plugin.made_by]

@@ -25,7 +25,7 @@ from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, Windows
 from training.objectives.base import Objective, Task
-from training.recipe.sections import PretrainConfig, stored
+from training.recipe.sections import pretrain_config, stored
 
 WINDOW = 50  # steps whose median a loss is compared with
 SHOWN = 5  # spikes, and documents of each
@@ -132,10 +132,10 @@ def of_model(folder: str) -> tuple[Lineage, dict[str, Any]]:
         raise MillError(f"{folder}: not pretrained but {summary['kind']}; ask for its base, {summary.get('base')!r}")
     if "config" not in summary:
         raise MillError(f"{folder}: trained before runs kept what they were made of; run `mill pretrain` again")
-    config = PretrainConfig.model_validate(summary["config"])
     build = Build(str(root), stored(root))
+    config = pretrain_config(build.recipe.loaded).model_validate(summary["config"])
     packed = PackedTokens(build.path("tokens", config.tokenizer, "train"))
     if packed.fingerprint != summary["made_from"]["tokens"]:
         raise MillError(f"{packed.folder}: packed again since {folder} was trained; run `mill pretrain` again")
     task = Task(config, Vocabulary.of(packed), summary["seed"])
-    return Lineage(objectives.load(config.objective), task, packed, str(path)), summary
+    return Lineage(objectives.of(config), task, packed, str(path)), summary

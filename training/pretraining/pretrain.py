@@ -54,7 +54,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     teacher or the tokenizer is not there.
     """
     config = find(build.recipe.pretrain, name)
-    objective = objectives.load(config.objective)
+    objective = objectives.of(config)
     train, heldout = (PackedTokens(build.path("tokens", config.tokenizer, split)) for split in ("train", "heldout"))
     seed = build.recipe.seed if config.seed is None else config.seed
     teacher = teacher_of(build, config)
@@ -62,7 +62,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     added = objective.added_tokens(Task(config, Vocabulary.of(train), seed, teacher))
     tokenizer_is_there(config, tokenizer, added)
     taught_by = teacher and weights_hash(teacher)
-    made_of = (VERSION, objective.version, seed, train.fingerprint, taught_by)
+    made_of = (VERSION, objective.made_by, seed, train.fingerprint, taught_by)
     trained_by = files.fingerprint(*made_of, config.of_result(), heldout.fingerprint)
     made_by = publish.fingerprint(trained_by, tokenizer)
     result = build.path("models", name)

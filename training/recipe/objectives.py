@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline import MillError
+from pipeline.build.plugins import Part, Plugin
+from pipeline.curation import plugins
 from pipeline.store.recipe_file import Config
 
 Positive = Annotated[float, Field(gt=0)]
@@ -42,6 +45,15 @@ ROLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "causal": (_OPENING,),
     "span_corruption": (_PAD, _CLOSING),
 }
+
+
+@dataclass(frozen=True)
+class Declared(Part):
+    """As much of an objective as a recipe must know. ``like``, for a plug-in's: which of OBJECTIVES trains the same
+    architectures, needs the same special tokens and has the same options.
+    """
+
+    like: str = field(default="", kw_only=True)
 
 
 class NgramConfig(Config):
@@ -113,6 +125,8 @@ SECTIONS: dict[str, str] = {
 class ObjectiveConfig(Config):
     """The objective of a run and its options."""
 
+    added: ClassVar[Mapping[str, Declared]] = {}  # by name, the objectives of plug-ins
+
     objective: Annotated[ObjectiveName, Field(description="what the model is trained to predict")]
     mask_share: Annotated[
         float, Field(gt=0, lt=1, description="tokens that objectives with a mask pick; ELECTRA-large: 0.25")
@@ -127,24 +141,47 @@ class ObjectiveConfig(Config):
     )
     denoising: Annotated[DenoisingConfig, Field(description="noise of objective denoising (BART)")] = DenoisingConfig()
 
+    @property
+    def like(self) -> str:
+        """The one of OBJECTIVES that the run's is, or is like."""
+        return self.added[self.objective].like if self.objective in self.added else self.objective
+
+
+def declared(loaded: Iterable[Plugin]) -> dict[str, Declared]:
+    """The objectives that plug-ins add, by name. Raises MillError for one that does not fit."""
+    found = [part for part in plugins.added(loaded, Declared, ()) if not _is_ours(part)]
+    for part in found:
+        if part.name in OBJECTIVES:
+            raise MillError(f"{part.plugin}: the name {part.name!r} is taken; give the objective another name")
+        if part.like not in OBJECTIVES:
+            raise MillError(f"{part.plugin}: objective {part.name!r} needs `like`, one of {', '.join(OBJECTIVES)}")
+    return {part.name: part for part in found}
+
+
+def _is_ours(part: Declared) -> bool:
+    """Whether a plug-in imported it, to change it, from the program: all its functions are from there."""
+    functions = [value for value in vars(part).values() if callable(value)]
+    own = part.name in OBJECTIVES and not part.like
+    return own and all(function.__module__.startswith("training.") for function in functions)
+
 
 def check(run: ObjectiveConfig, name: str, shape: dict[str, Any]) -> None:
     """Raise MillError, with the remedy, where options and architecture do not fit the objective of run ``name``."""
-    fitting = OBJECTIVES[run.objective]
+    fitting = OBJECTIVES[run.like]
     if shape["type"] not in fitting:
         raise MillError(
             f"pretrain {name!r}: objective {run.objective!r} trains {', '.join(fitting)}, not {shape['type']!r}"
         )
-    others = set(SECTIONS.values()) - {SECTIONS.get(run.objective)}
+    others = set(SECTIONS.values()) - {SECTIONS.get(run.like)}
     # a recipe that a build has written names every option: those left at their defaults are not the user's
     foreign = [name for name in others if getattr(run, name) != ObjectiveConfig.model_fields[name].default]
     if foreign:
         raise MillError(f"pretrain {name!r}: {sorted(foreign)[0]!r} has no effect on objective {run.objective!r}")
-    if run.objective in PAIRED and getattr(run, "packing", "concatenate") != "concatenate":
+    if run.like in PAIRED and getattr(run, "packing", "concatenate") != "concatenate":
         raise MillError(f"pretrain {name!r}: `packing` has no effect on pairs of segments; leave it out")
-    if run.objective == "distillation" and run.distillation is None:
-        raise MillError(f"pretrain {name!r}: objective 'distillation' needs `distillation: {{teacher: ...}}`")
-    if run.objective == "electra":
+    if run.like == "distillation" and run.distillation is None:
+        raise MillError(f"pretrain {name!r}: objective {run.objective!r} needs `distillation: {{teacher: ...}}`")
+    if run.like == "electra":
         generator_sizes(name, shape, run.electra.generator)
 
 

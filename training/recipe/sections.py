@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from pipeline import MillError
 from pipeline.build.build import Build
+from pipeline.build.plugins import Plugin
 from pipeline.curation import plugins
 from pipeline.curation.recipe import Recipe, require_unique
 from pipeline.sources import Source
@@ -22,6 +24,8 @@ from training.recipe.run import Name, OptimiserConfig, RunConfig
 
 class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     """One model, pretrained on the packed tokens of one tokenizer. Say how long by one of steps, tokens, epochs."""
+
+    loaded: ClassVar[tuple[Plugin, ...]] = ()
 
     name: Annotated[Name, Field(description="name of the model, and of its folder")]
     tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
@@ -66,6 +70,29 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     @property
     def shape(self) -> model_shapes.Shape:
         return model_shapes.shape_of(self.model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels as its plug-ins and its state, as a recipe does."""
+        return _empty, (self.loaded,), self.__getstate__()
+
+
+@cache
+def pretrain_config(loaded: tuple[Plugin, ...]) -> type[PretrainConfig]:
+    """PretrainConfig with the objectives that plug-ins add. Raises MillError for one that does not fit."""
+    added = objectives.declared(loaded)
+    if not added:
+        return PretrainConfig
+    field = PretrainConfig.model_fields["objective"]
+    names = Literal[(*objectives.OBJECTIVES, *added)]  # type: ignore[valid-type]
+    fields: Any = {"objective": (names, Field(description=field.description))}
+    made = create_model("PretrainConfig", __base__=PretrainConfig, __module__=__name__, **fields)
+    made.added, made.loaded = added, loaded
+    return made
+
+
+def _empty(loaded: tuple[Plugin, ...]) -> PretrainConfig:
+    known = pretrain_config(loaded)
+    return known.__new__(known)
 
 
 class EmbeddingConfig(Config):
@@ -206,6 +233,23 @@ class BuildRecipe(Recipe):
         BudgetConfig, Field(description="model and GPU that the token budget compares this build with")
     ] = BudgetConfig()
 
+    @classmethod
+    def announced(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str, *tuple[str | int, ...]]]:
+        yield from super().announced(values)
+        known = pretrain_config(cls.loaded).added
+        runs = values.get("pretrain")
+        for at, run in enumerate(runs if isinstance(runs, list) else ()):
+            name = run.get("objective") if isinstance(run, dict) else None
+            if isinstance(name, str) and name not in {*objectives.OBJECTIVES, *known}:
+                yield "objectives", name, "pretrain", at, "objective"
+
+    @classmethod
+    def added_fields(cls, loaded: tuple[Plugin, ...]) -> dict[str, Any]:
+        fields, run = super().added_fields(loaded), pretrain_config(loaded)
+        if run is not PretrainConfig:
+            fields["pretrain"] = list[run], Field(default=[], description=cls.model_fields["pretrain"].description)
+        return fields
+
     @model_validator(mode="after")
     def _references_exist(self) -> BuildRecipe:
         require_unique("pretrain", [run.name for run in self.pretrain])
@@ -215,7 +259,7 @@ class BuildRecipe(Recipe):
         roles = {tokenizer.name: tuple(tokenizer.special) for tokenizer in self.tokenizers}
         for at, run in enumerate(self.pretrain):
             _require(run.tokenizer, tokenizers, "pretrain", at, "tokenizer")
-            _can(roles, run.tokenizer, run.objective, run.shape["type"], "pretrain", at, "tokenizer")
+            _can(roles, run.tokenizer, run.like, run.shape["type"], "pretrain", at, "tokenizer")
             self._teacher_is_there(run)
         if self.ladder is not None:
             _require(self.ladder.tokenizer, tokenizers, "ladder", "tokenizer")
@@ -238,8 +282,8 @@ class BuildRecipe(Recipe):
         """And takes sequences as long as the run's."""
         _require(run.base, [base.name for base in self.pretrain], "finetune", at, "base")
         base = next(base for base in self.pretrain if base.name == run.base)
-        if base.objective not in objectives.ENCODERS:
-            encoders = ", ".join(base.name for base in self.pretrain if base.objective in objectives.ENCODERS)
+        if base.like not in objectives.ENCODERS:
+            encoders = ", ".join(base.name for base in self.pretrain if base.like in objectives.ENCODERS)
             raise Misfit(
                 f"base {run.base!r} is trained by {base.objective!r}, and a classifier needs an encoder"
                 f" ({', '.join(objectives.ENCODERS)}); take {encoders or 'a run of one of these objectives'}",
@@ -264,7 +308,7 @@ class BuildRecipe(Recipe):
             raise Misfit(f"the teacher {teacher.name!r} must be listed before its student", *field)
         if teacher.tokenizer != student.tokenizer:
             raise Misfit(f"must be the tokenizer of its teacher, {teacher.tokenizer!r}", "pretrain", place, "tokenizer")
-        if teacher.objective not in ("mlm", "mlm_nsp", "distillation"):
+        if teacher.like not in ("mlm", "mlm_nsp", "distillation"):
             raise Misfit(f"the teacher {teacher.name!r} predicts no masked tokens; take a run of mlm", *field)
         _student_fits(student, teacher, "pretrain", place)
 
