@@ -55,7 +55,7 @@ def summary_view(build: Build) -> RenderableType:
         names = models.predictors(run)
         main = models.main_measure(run)
         scores = [(models.PREDICTORS.get(name, name), run["scores"][name][main]["value"]) for name in names]
-        told = ", ".join(f"{name} {formats.share(value, 1)}" for name, value in scores)
+        told = ", ".join(f"{name} {models.score(main, value)}" for name, value in scores)
         parts.append(line(run["name"], f"{models.MEASURES.get(main, main).lower()}: {told}"))
     paths, here = _grid(), f"{Path.cwd()}/"
     for name, path in _outputs(build).items():

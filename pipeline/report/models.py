@@ -19,8 +19,23 @@ from pipeline.text.formats import duration, number, power, share, short, size, w
 
 _POINTS = 300
 #: Names for people of what the fine-tuning summary names; the model first, then its baselines.
-PREDICTORS = {"model": "this model", "bag_of_words": "bag of words", "majority": "most frequent label"}
-MEASURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
+PREDICTORS = {
+    "model": "this model",
+    "bag_of_words": "bag of words",
+    "majority": "most frequent label",
+    "mean": "mean of the training rows",
+}
+MEASURES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "micro_f1": "Micro F1",
+    "exact_match": "Exact match",
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "mae": "Mean absolute error",
+}
+#: Measures that are no share of 1: they are written as they are, and not drawn.
+_NUMBERS = ("spearman", "pearson", "mae")
 
 
 def summaries(build: Build, section: str) -> list[dict[str, Any]]:
@@ -83,11 +98,14 @@ def finetuned(build: Build) -> list[dict[str, Any]]:
             {
                 **run,
                 "curve": _curve_of(build, run["name"]),
+                "measured": measures,
                 "measures": [MEASURES.get(measure, words(measure)) for measure in measures],
                 "rows": rows,
             }
         )
-        found[-1]["charts"] = [_score_chart(found[-1], index) for index in range(len(measures))]
+        found[-1]["charts"] = [
+            _score_chart(found[-1], index) for index, name in enumerate(measures) if name not in _NUMBERS
+        ]
     return found
 
 
@@ -99,6 +117,11 @@ def main_measure(run: Mapping[str, Any]) -> str:
 def predictors(run: Mapping[str, Any]) -> list[str]:
     """What a fine-tuning summary has scores of: the model first, the most frequent label last."""
     return sorted(run["scores"], key=lambda name: ({"model": 0, "bag_of_words": 1, "majority": 3}.get(name, 2), name))
+
+
+def score(measure: str, value: float) -> str:
+    """The value of a measure for people: a share of 1 in percent, others as they are."""
+    return number(value) if measure in _NUMBERS else share(value, 1)
 
 
 def _score_chart(run: Mapping[str, Any], index: int) -> dict[str, Any]:

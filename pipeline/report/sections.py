@@ -348,7 +348,7 @@ def figures(page: Mapping[str, Any]) -> list[dict[str, str]]:
             found.append(_figure(name.capitalize(), f"{value:.3f}", f"{run['name']}, on held-out documents"))
     for run in page["finetuned"]:
         main = models.main_measure(run)
-        values = {name: formats.share(scores[main]["value"], 1) for name, scores in run["scores"].items()}
+        values = {name: models.score(main, scores[main]["value"]) for name, scores in run["scores"].items()}
         baseline = f"; a bag of words {values['bag_of_words']}" if "bag_of_words" in values else ""
         found.append(_figure(models.MEASURES.get(main, main), values["model"], f"{run['name']}{baseline}"))
     return found

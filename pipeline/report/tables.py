@@ -300,21 +300,22 @@ def _per_byte(run: Mapping[str, Any]) -> str:
 def finetuning(run: Mapping[str, Any]) -> Table:
     """A row a predictor, the model first, then its baselines; ``run`` is one of models.finetuned's."""
     return lay_out(
-        [text("Predictor"), *(layout for name in run["measures"] for layout in (share(name), written(f"{name} 95 %")))],
+        [text("Predictor"), *(written(title) for name in run["measures"] for title in (name, f"{name} 95 %"))],
         [
             (
                 row["name"],
                 *(
                     cell
-                    for score in row["scores"]
+                    for name, score in zip(run["measured"], row["scores"], strict=True)
                     for cell in (
-                        score["value"], f"{formats.share(score['low'], 1)} to {formats.share(score['high'], 1)}",
+                        models.score(name, score["value"]),
+                        f"{models.score(name, score['low'])} to {models.score(name, score['high'])}",
                     )
                 ),
             )
             for row in run["rows"]
         ],
-    )  # fmt: skip
+    )
 
 
 def needs(found: Mapping[str, Any]) -> Table:

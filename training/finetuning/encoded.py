@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -37,7 +37,8 @@ class Encoded:
     """Examples: a row of the table each, or a part of one that is longer than the model reads.
 
     ``tokens`` and ``types`` (token types) are int64 [length] each; ``row`` int64 [n] is the row that an example is of;
-    ``targets`` holds by name an array for each example.
+    ``targets`` holds by name an array for each example. ``places`` says of each token where in its row it comes from,
+    int64 [length, ...], for tasks that predict places. ``unread`` counts by kind what of the rows no example holds.
     """
 
     tokens: list[np.ndarray]
@@ -45,6 +46,8 @@ class Encoded:
     row: np.ndarray
     targets: dict[str, list[np.ndarray]]
     pad: int
+    places: list[np.ndarray] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -27,7 +27,7 @@ from training.labelled import corpus
 from training.labelled import files as labelled_files
 from training.labelled.rows import Labelled
 from training.loop import checkpoint, hardware, loop
-from training.models import architectures, publish
+from training.models import publish
 from training.pretraining import model_card, pretrain
 from training.recipe.finetuning import FinetuneConfig
 from training.recipe.sections import BuildRecipe
@@ -120,11 +120,13 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     train, dev, test = (task.encode(reader, table) for table in (rows.train, rows.dev, rows.test))
     seed = random_streams.seed("classifier", job.seed)
     model = bases.load(task.auto, job.base, task.fields(), config.dropout, seed)
+    task.prepare(model)
     order = Order(train.lengths, config.batch_size, job.seed)
     plan = _plan(job, order)
     state = loop.train(model, _work(task, train, dev, order, model), plan, progress)
     best = next(c for c in checkpoint.found(plan.folder, plan.made_by, plan.steps) if c.step == state.best_step)
     checkpoint.restore_model(best, model)
+    chosen = task.finish(model, dev)
     predicted = task.predict(model, test, rows.test, config.batch_size)
     sides = {"train": rows.train, "dev": rows.dev, "test": rows.test}
     summary = {
@@ -148,6 +150,8 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
         "steps": plan.steps,
         "epochs": config.epochs,
         "main": task.main,
+        "chosen": chosen,
+        "unread": {side: part.unread for side, part in (("train", train), ("dev", dev), ("test", test))},
         **_scores(task, predicted, reader, job),
         **pretrain.result_of(state, hardware.device()),
     }
@@ -161,9 +165,9 @@ def _work(task: Task, train: Encoded, dev: Encoded, order: Order, model: PreTrai
         batch=lambda step: task.batch(train, order.rows(step)),
         loss=task.loss,
         weights=task.weights,
-        evaluate=lambda measure: evaluate(measure, task, dev),
+        evaluate=lambda measure: {**evaluate(measure, task, dev), **task.judge(model, dev)},
         documents=lambda step: [ids[row] for row in np.unique(train.row[order.rows(step)])],
-        flops_per_token=architectures.flops_per_token(model, round(float(train.lengths.mean()))),
+        flops_per_token=task.flops_per_token(model, train),
         error=task.error,
     )
 
@@ -198,12 +202,12 @@ def evaluate(measure: loop.Measure, task: Task, data: Encoded) -> loop.Metrics:
 
 def _scores(task: Task, predicted: Any, reader: Reader, job: Job) -> dict[str, Any]:
     """The measures of the model on the test rows with their intervals, and those of its baselines where it has some."""
-    measures = task.measures(predicted, job.rows.test)
-    found: dict[str, Any] = {"scores": {"model": {m.name: asdict(m.interval()) for m in measures}}}
-    if not isinstance(task, Classify):
-        return found
-    read = {side: task.texts_read(reader, table) for side, table in _sides(job.rows).items()}
-    return {**found, **compare(task, predicted, read, job.embeddings)}
+    if isinstance(task, Classify):
+        read = {side: task.texts_read(reader, table) for side, table in _sides(job.rows).items()}
+        return compare(task, predicted, read, job.embeddings)
+    found = {"model": predicted, **task.baselines()}
+    measures = {name: task.measures(predictions, job.rows.test) for name, predictions in found.items()}
+    return {"scores": {name: {m.name: asdict(m.interval()) for m in of} for name, of in measures.items()}}
 
 
 def _sides(rows: Labelled) -> dict[str, pa.Table]:

@@ -30,15 +30,30 @@ class Interval:
 class Measure:
     """A score of predictions: ``value`` of ``counts`` [groups, ...] summed over the groups.
 
-    ``value`` takes [..., *counts.shape[1:]] and gives [...]. Higher is better.
+    ``value`` takes [..., *counts.shape[1:]] and gives [...]. Of the main one of a task, higher is better.
     """
 
     name: str
     counts: np.ndarray
     value: Callable[[np.ndarray], np.ndarray]
 
+    @property
+    def score(self) -> float:
+        """Of all groups."""
+        return float(self.value(self.counts.sum(0)))
+
     def interval(self) -> Interval:
         return interval(self.value, self.counts)
+
+
+def ratio(counts: np.ndarray) -> np.ndarray:
+    """The first of two counts [..., 2] as a share of the second; 0 of none."""
+    return counts[..., 0] / np.where(counts[..., 1] == 0, 1, counts[..., 1])
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """F1 = 2 right / (predicted + labelled), of counts [..., (right, predicted, labelled)]; 0 where all are 0."""
+    return 2 * counts[..., 0] / np.maximum(1, counts[..., 1] + counts[..., 2])
 
 
 def by_group(values: np.ndarray, groups: list[str]) -> np.ndarray:
@@ -85,15 +100,15 @@ def resamples(groups: np.ndarray) -> np.ndarray:
 
 
 def interval(score, counts: np.ndarray, against: np.ndarray | None = None) -> Interval:
-    """``score`` of confusion counts [groups, label, prediction]; its lead over ``against`` where that is given."""
+    """``score`` of ``counts`` [groups, ...] summed over groups; its lead over ``against`` where that is given."""
     sides = [counts] if against is None else [counts, against]
     rows = np.concatenate([side.reshape(len(side), -1) for side in sides], axis=1)
     kinds, times = np.unique(rows, axis=0, return_counts=True)
 
     def lead(weights: np.ndarray) -> np.ndarray:
         found = (weights @ kinds).reshape(*weights.shape[:-1], len(sides), *counts.shape[1:])
-        mine = score(found[..., 0, :, :])
-        return mine if against is None else mine - score(found[..., 1, :, :])
+        first, *second = np.moveaxis(found, weights.ndim - 1, 0)
+        return score(first) - score(second[0]) if second else score(first)
 
     low, high = np.quantile(lead(resamples(times)), [0.025, 0.975])
     return Interval(float(lead(times)), float(low), float(high))

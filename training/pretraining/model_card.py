@@ -22,6 +22,18 @@ _KINDS: tuple[tuple[tuple[str, ...], str | None, str], ...] = (
 )
 
 
+#: What a fine-tuned model does, by its task.
+_DOES = {
+    "classify": "predicts `{label}` of a text",
+    "multi_label": "predicts any number of `{label}` of a text",
+    "regression": "predicts the number `{label}` of a text",
+    "tokens": "finds the entities of `{label}` in a text",
+    "answers": "finds the answer to a question in a text",
+    "text2text": "writes `{label}` of a text",
+    "similarity": "turns a text into a vector, so that like texts have like directions",
+}
+
+
 def card(summary: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
     """The card of a pretrained model: what made it, what it cost, and its losses by domain.
 
@@ -91,8 +103,9 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         ("What made it", ["", ""], [row for row in origin if row[1]]),
     ]
     said = (
-        f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters that predicts"
-        f" `{summary['label']}` of a text, fine-tuned from `{summary['base']}` with corpusmill."
+        f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters that"
+        f" {_DOES[summary['task']].format(label=summary['label'])}, fine-tuned from `{summary['base']}` with"
+        " corpusmill."
     )
     return _page(summary, ["fine-tuning"], said, tables)
 

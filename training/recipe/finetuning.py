@@ -82,6 +82,9 @@ class FinetuneConfig(RunConfig):
     ] = False
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer texts are cut")] = 128
     epochs: Annotated[int, Field(ge=1, description="passes over the training rows")] = 2
+    threshold: Annotated[
+        float, Field(gt=0, lt=1, description="probability above which multi_label predicts a label")
+    ] = 0.5
     dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1
     baselines: Annotated[
         list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")

@@ -18,6 +18,7 @@ from training.finetuning.encoded import Encoded, Reader
 from training.finetuning.scores import Measure
 from training.labelled.rows import Labelled
 from training.loop.log import Metrics
+from training.models import architectures
 from training.recipe.finetuning import FinetuneConfig
 
 
@@ -69,13 +70,42 @@ class Task(abc.ABC):
     def measures(self, predictions: Any, table: pa.Table) -> list[Measure]:
         """How right ``predictions`` are, ``main`` among them; higher is better."""
 
+    def prepare(self, _model: PreTrainedModel, /) -> None:  # noqa: B027
+        """Set up the model, as it was loaded, before training."""
+
+    def judge(self, _model: PreTrainedModel, _dev: Encoded, /) -> Metrics:
+        """Measures on the development rows that are no sum over examples, in each epoch; none by default."""
+        return {}
+
+    def finish(self, _model: PreTrainedModel, _dev: Encoded, /) -> dict[str, Any]:
+        """Complete the best weights before they are tested and published; what was chosen, for the summary."""
+        return {}
+
+    def baselines(self) -> dict[str, Any]:
+        """Predictions for the test rows that need no model, by name."""
+        return {}
+
     def error(self, metrics: Metrics) -> float:
-        """What the best weights have least of, of the metrics on the development rows."""
-        return metrics["loss"]
+        """What the best weights have least of, of the metrics on the development rows.
+
+        Of equal values of the main measure, the least loss; the loss alone where the measure is not among them.
+        """
+        if self.main not in metrics:
+            return metrics["loss"]
+        return 1 - metrics[self.main] + 1e-6 * metrics["loss"] / (1 + metrics["loss"])
+
+    def flops_per_token(self, model: PreTrainedModel, data: Encoded) -> float:
+        """Floating-point operations of forward and backward for one token of an example of mean length."""
+        return architectures.flops_per_token(model, round(float(data.lengths.mean())))
 
     def batch(self, data: Encoded, chosen: np.ndarray) -> Batch:
         arrays = data.arrays(chosen)
         return Batch(arrays, self.counts(arrays), int(arrays["mask"].sum()))
+
+    def measured(self, model: PreTrainedModel, data: Encoded, table: pa.Table) -> Metrics:
+        """The main measure of ``model`` on the rows of ``table``."""
+        found = self.measures(self.predict(model, data, table, self.config.batch_size), table)
+        return {m.name: m.score for m in found if m.name == self.main}
 
     @torch.no_grad()
     def predict(self, model: PreTrainedModel, data: Encoded, table: pa.Table, batch_size: int) -> Any:
@@ -94,6 +124,11 @@ class Task(abc.ABC):
             for at, output in zip(chosen, self.outputs(model, arrays), strict=True):
                 made[at] = output
         return made
+
+
+def pairs(table: pa.Table) -> list[str] | None:
+    """The second texts of ``table``, where it has two."""
+    return table["pair"].to_pylist() if "pair" in table.column_names else None
 
 
 def inputs(model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,8 +16,7 @@ from transformers import AutoModelForSequenceClassification
 from training.finetuning import scores
 from training.finetuning.encoded import Encoded, Reader, encoded
 from training.finetuning.scores import Measure
-from training.finetuning.tasks.base import Task, inputs
-from training.loop.log import Metrics
+from training.finetuning.tasks.base import Task, inputs, pairs
 
 
 class Classify(Task):
@@ -28,9 +27,9 @@ class Classify(Task):
     main = "accuracy"
 
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
-        pairs = table["pair"].to_pylist() if "pair" in table.column_names else None
-        found = reader.read(table["text"].to_pylist(), pairs)
-        return encoded(found, reader.pad, {"labels": list(self.indices(table))})
+        found = reader.read(table["text"].to_pylist(), pairs(table))
+        targets = {"labels": list(self.indices(table))} if "label" in table.column_names else {}
+        return encoded(found, reader.pad, targets)
 
     def indices(self, table: pa.Table) -> np.ndarray:
         """The label of each row as an index of ``labels``: int64 [rows]."""
@@ -39,15 +38,14 @@ class Classify(Task):
 
     def texts_read(self, reader: Reader, table: pa.Table) -> list[str]:
         """What the model reads of each row, as one text: for baselines that are to see no more."""
-        texts = table["text"].to_pylist()
-        pairs = table["pair"].to_pylist() if "pair" in table.column_names else None
+        texts, seconds = table["text"].to_pylist(), pairs(table)
         made = []
-        for row, encoding in enumerate(reader.read(texts, pairs)):
+        for row, encoding in enumerate(reader.read(texts, seconds)):
             ends = [0, 0]
             for of, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
                 if of is not None:
                     ends[of] = max(ends[of], end)
-            second = "" if pairs is None else "\n" + pairs[row][: ends[1]]
+            second = "" if seconds is None else "\n" + seconds[row][: ends[1]]
             made.append(texts[row][: ends[0]] + second)
         return made
 
@@ -70,7 +68,3 @@ class Classify(Task):
         groups = table["group"].to_pylist()
         confusion = scores.confusion(self.indices(table), predictions, groups, len(self.labels))
         return [Measure("accuracy", confusion, scores.accuracy), Measure("macro_f1", confusion, scores.macro_f1)]
-
-    def error(self, metrics: Metrics) -> float:
-        """The share that is wrong; of equal ones, the least loss."""
-        return 1 - metrics["accuracy"] + 1e-6 * metrics["loss"] / (1 + metrics["loss"])

@@ -1,0 +1,18 @@
+"""Bases for every task, each made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers import foreign_models
+from tests.training.conftest import sentences
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return foreign_models.bert(tmp_path_factory.mktemp("bert"), sentences(200))
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return foreign_models.roberta(tmp_path_factory.mktemp("roberta"), sentences(200))

@@ -1,0 +1,73 @@
+"""Any number of labels for a text: each is a yes or no of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from training.finetuning import scores
+from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.scores import Measure
+from training.finetuning.tasks.base import Task, inputs, pairs
+from training.loop.log import Metrics
+
+
+class MultiLabel(Task):
+    """Predictions are bool [rows, labels]; outputs are logits float32 [labels]."""
+
+    auto = AutoModelForSequenceClassification
+    main = "micro_f1"
+
+    def encode(self, reader: Reader, table: pa.Table) -> Encoded:
+        found = reader.read(table["text"].to_pylist(), pairs(table))
+        targets = {"labels": list(self.marks(table).astype(np.float32))} if "labels" in table.column_names else {}
+        return encoded(found, reader.pad, targets)
+
+    def marks(self, table: pa.Table) -> np.ndarray:
+        """Which labels each row has: bool [rows, labels]."""
+        index = {label: at for at, label in enumerate(self.labels)}
+        made = np.zeros((len(table), len(index)), bool)
+        for row, labels in enumerate(table["labels"].to_pylist()):
+            made[row, [index[label] for label in labels]] = True
+        return made
+
+    def fields(self) -> dict[str, Any]:
+        return {**super().fields(), "problem_type": "multi_label_classification"}
+
+    def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Binary cross-entropy in nats, the mean over the labels, as transformers has it."""
+        logits = model(**inputs(model, arrays)).logits.float()
+        nats = F.binary_cross_entropy_with_logits(logits, arrays["labels"], reduction="sum")
+        return {"loss": nats / len(self.labels)}
+
+    def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
+        return list(model(**inputs(model, arrays)).logits.float().cpu().numpy())
+
+    def predictions(self, outputs: list[np.ndarray], _data: Encoded, _table: pa.Table, /) -> np.ndarray:
+        threshold = self.config.threshold
+        return np.stack(outputs) > np.log(threshold / (1 - threshold))
+
+    def measures(self, predictions: np.ndarray, table: pa.Table) -> list[Measure]:
+        marks, groups = self.marks(table), table["group"].to_pylist()
+        each = np.stack([marks & predictions, predictions, marks], axis=2)
+        counts = scores.by_group(each, groups)
+        exact = np.stack([(marks == predictions).all(1), np.ones(len(table))], axis=1)
+        return [
+            Measure("micro_f1", counts.sum(1), scores.f1),
+            Measure("macro_f1", counts, lambda summed: scores.f1(summed).mean(-1)),
+            Measure("exact_match", scores.by_group(exact, groups), scores.ratio),
+        ]
+
+    def judge(self, model: PreTrainedModel, dev: Encoded, /) -> Metrics:
+        return self.measured(model, dev, self.rows.dev)
+
+    def baselines(self) -> dict[str, np.ndarray]:
+        """Those labels for every row that most training rows have; the most frequent one where none is."""
+        share = self.marks(self.rows.train).mean(0)
+        return {"majority": np.tile((share > 0.5) | (share == share.max()), (len(self.rows.test), 1))}

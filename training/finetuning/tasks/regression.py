@@ -1,0 +1,81 @@
+"""A number for a text, or for a pair of texts; classes that have an order are numbers, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from training.finetuning import correlation
+from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.scores import Measure
+from training.finetuning.tasks.base import Task, inputs, pairs
+
+
+class Regression(Task):
+    """Predictions are float64 [rows]; outputs are float32 scalars.
+
+    Training is by scores of mean 0 and deviation 1, so that a rate suits any scale; the last layer of the model that is
+    published gives scores as they are in the rows.
+    """
+
+    auto = AutoModelForSequenceClassification
+    main = "spearman"
+
+    def encode(self, reader: Reader, table: pa.Table) -> Encoded:
+        found = reader.read(table["text"].to_pylist(), pairs(table))
+        targets = {"scores": list(_scores(table).astype(np.float32))} if "score" in table.column_names else {}
+        return encoded(found, reader.pad, targets)
+
+    def prepare(self, model: PreTrainedModel, /) -> None:
+        """Take mean and deviation of the training rows; a last layer without bias (GPT-2, Llama) has no place for a
+        mean."""
+        found = _scores(self.rows.train)
+        self.mean = float(found.mean()) if all(layer.bias is not None for layer in _heads(model)) else 0.0
+        self.deviation = float(found.std()) or 1.0
+
+    def fields(self) -> dict[str, Any]:
+        name = self.config.label
+        return {"num_labels": 1, "id2label": {0: name}, "label2id": {name: 0}, "problem_type": "regression"}
+
+    def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The squared error, in squared deviations."""
+        found = model(**inputs(model, arrays)).logits.float()[:, 0]
+        wanted = (arrays["scores"] - self.mean) / self.deviation
+        return {"loss": F.mse_loss(found, wanted, reduction="sum")}
+
+    @torch.no_grad()
+    def finish(self, model: PreTrainedModel, _dev: Encoded, /) -> dict[str, Any]:
+        """Let the last layer give scores on the scale of the rows."""
+        for layer in _heads(model):
+            layer.weight.mul_(self.deviation)
+            if layer.bias is not None:
+                layer.bias.mul_(self.deviation).add_(self.mean)
+        return {}
+
+    def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
+        return list(model(**inputs(model, arrays)).logits.float()[:, 0].cpu().numpy())
+
+    def predictions(self, outputs: list[np.ndarray], _data: Encoded, _table: pa.Table, /) -> np.ndarray:
+        return np.array(outputs, np.float64)
+
+    def measures(self, predictions: np.ndarray, table: pa.Table) -> list[Measure]:
+        return correlation.measures(predictions, _scores(table), table["group"].to_pylist())
+
+    def baselines(self) -> dict[str, np.ndarray]:
+        return {"mean": np.full(len(self.rows.test), _scores(self.rows.train).mean())}
+
+
+def _heads(model: nn.Module) -> list[nn.Linear]:
+    """The layers that give one number: the last of the model, and copies of it that an adapter keeps."""
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.out_features == 1]
+
+
+def _scores(table: pa.Table) -> np.ndarray:
+    return np.array(table["score"].to_pylist(), np.float64)
