@@ -24,12 +24,17 @@ PREDICTORS = {
     "bag_of_words": "bag of words",
     "majority": "most frequent label",
     "mean": "mean of the training rows",
+    "seen_words": "tags of words seen in training",
+    "sentence": "sentence with the words of the question",
 }
 MEASURES = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro F1",
     "micro_f1": "Micro F1",
     "exact_match": "Exact match",
+    "f1": "F1",
+    "entity_f1": "Entity F1",
+    "strict_f1": "Strict F1",
     "spearman": "Spearman",
     "pearson": "Pearson",
     "mae": "Mean absolute error",

@@ -25,11 +25,19 @@ class Reader:
     length: int
     pad: int
 
-    def read(self, texts: list[str], pairs: list[str] | None = None) -> list[Encoding]:
-        """Each text (and its second one) with special tokens, cut to ``length`` tokens."""
-        self.tokenizer.enable_truncation(self.length)
+    def read(self, texts: list[str], pairs: list[str] | None = None, length: int | None = None) -> list[Encoding]:
+        """Each text (and its second one) with special tokens, cut to ``length`` tokens; by default the reader's."""
+        self.tokenizer.enable_truncation(self.length if length is None else length)
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
         return self.tokenizer.encode_batch(inputs)
+
+    def windows(self, texts: list[str], pairs: list[str], overlap: int) -> list[Encoding]:
+        """Each text with the first part of its second one that fits; the next parts are its ``overflowing``.
+
+        Each part begins with the last ``overlap`` tokens of the one before.
+        """
+        self.tokenizer.enable_truncation(self.length, stride=overlap, strategy="only_second")
+        return self.tokenizer.encode_batch(list(zip(texts, pairs, strict=True)))
 
 
 @dataclass(frozen=True)

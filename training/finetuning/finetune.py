@@ -207,7 +207,15 @@ def _scores(task: Task, predicted: Any, reader: Reader, job: Job) -> dict[str, A
         return compare(task, predicted, read, job.embeddings)
     found = {"model": predicted, **task.baselines()}
     measures = {name: task.measures(predictions, job.rows.test) for name, predictions in found.items()}
-    return {"scores": {name: {m.name: asdict(m.interval()) for m in of} for name, of in measures.items()}}
+    parts = task.parts(predicted, job.rows.test)
+    return {
+        "scores": {n: _intervals(of) for n, of in measures.items()},
+        "parts": {n: _intervals(of) for n, of in parts.items()},
+    }
+
+
+def _intervals(measures: list[scores.Measure]) -> dict[str, Any]:
+    return {measure.name: asdict(measure.interval()) for measure in measures}
 
 
 def _sides(rows: Labelled) -> dict[str, pa.Table]:
@@ -233,7 +241,7 @@ def compare(
     measures = {name: task.measures(labels, task.rows.test) for name, labels in predictions.items()}
     ours, bag = measures["model"], measures["bag_of_words"]
     return {
-        "scores": {name: {m.name: asdict(m.interval()) for m in found} for name, found in measures.items()},
+        "scores": {name: _intervals(found) for name, found in measures.items()},
         "lead_over_bag_of_words": {
             mine.name: asdict(scores.interval(mine.value, mine.counts, other.counts))
             for mine, other in zip(ours, bag, strict=True)

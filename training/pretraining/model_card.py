@@ -96,8 +96,16 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         ),
         ("trained on", summary["device"]),
     ]
+    unread = [
+        (kind, *(summary["unread"][side].get(kind, 0) for side in rows))
+        for kind in sorted({kind for found in summary.get("unread", {}).values() for kind in found})
+    ]
+    parts = [(name, *map(_interval, found.values())) for name, found in summary.get("parts", {}).items()]
+    of_parts = [models.MEASURES.get(name, name) for found in summary.get("parts", {}).values() for name in found]
     tables = [
         ("Scores on test rows, with 95 % intervals over groups", ["", *measures], [*scores, *lead]),
+        ("Scores by part", ["", *dict.fromkeys(of_parts)], parts),
+        ("What the model does not read", ["", *rows], unread),
         ("Data", ["", ""], [row for row in data if row[1] and not row[1].startswith("0, of")]),
         ("Labels", ["id", "label"], list(enumerate(summary["labels"]))),
         ("What made it", ["", ""], [row for row in origin if row[1]]),

@@ -31,6 +31,16 @@ class LabelledFiles(Config):
     ] = ","
 
 
+class AnswersConfig(Config):
+    """How the task `answers` reads contexts and finds spans in them."""
+
+    overlap: Annotated[
+        int, Field(ge=0, description="tokens that two windows of a context share; BERT's of 384 tokens share 128")
+    ] = 32
+    longest: Annotated[int, Field(ge=1, description="tokens in an answer, at most; BERT: 30")] = 30
+    n_best: Annotated[int, Field(ge=1, description="spans that are kept of each context, best first; BERT: 20")] = 20
+
+
 class FinetuneConfig(RunConfig):
     """A model fine-tuned on labelled rows, of files or of the corpus' own metadata."""
 
@@ -85,6 +95,7 @@ class FinetuneConfig(RunConfig):
     threshold: Annotated[
         float, Field(gt=0, lt=1, description="probability above which multi_label predicts a label")
     ] = 0.5
+    answers: Annotated[AnswersConfig, Field(description="options of the task answers")] = AnswersConfig()
     dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1
     baselines: Annotated[
         list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
@@ -92,6 +103,16 @@ class FinetuneConfig(RunConfig):
     optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
         learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
     )
+
+    @model_validator(mode="after")
+    def _windows_move_on(self) -> FinetuneConfig:
+        if self.task == "answers" and self.answers.overlap > self.sequence_length // 4:
+            most = self.sequence_length // 4
+            raise MillError(
+                f"finetune {self.name!r}: windows of {self.sequence_length} tokens, half of which may be the question,"
+                f" cannot share {self.answers.overlap}; lower `answers.overlap` to {most}, or raise `sequence_length`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _columns_are_of_files(self) -> FinetuneConfig:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from training.finetuning.tasks.answers import Answers
 from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
 from training.finetuning.tasks.multi_label import MultiLabel
 from training.finetuning.tasks.regression import Regression
+from training.finetuning.tasks.tokens import Tokens
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
 
-TASKS: dict[str, type[Task]] = {"classify": Classify, "multi_label": MultiLabel, "regression": Regression}
+TASKS: dict[str, type[Task]] = {
+    "classify": Classify,
+    "multi_label": MultiLabel,
+    "regression": Regression,
+    "tokens": Tokens,
+    "answers": Answers,
+}
 
 
 def task_of(config: FinetuneConfig, rows: Labelled) -> Task:

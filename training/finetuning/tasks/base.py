@@ -70,6 +70,10 @@ class Task(abc.ABC):
     def measures(self, predictions: Any, table: pa.Table) -> list[Measure]:
         """How right ``predictions`` are, ``main`` among them; higher is better."""
 
+    def parts(self, _predictions: Any, _table: pa.Table, /) -> dict[str, list[Measure]]:
+        """Measures of parts of what is predicted, by the name of the part; none by default."""
+        return {}
+
     def prepare(self, _model: PreTrainedModel, /) -> None:  # noqa: B027
         """Set up the model, as it was loaded, before training."""
 

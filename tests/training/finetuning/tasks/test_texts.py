@@ -82,7 +82,7 @@ def named(draw: np.random.Generator) -> dict:
 
 
 def test_several_labels_are_learned_and_scored_as_scikit_learn_scores_them(bert: str, tmp_path: Path) -> None:
-    labels = sorted(set(NAMES) - {"fish"})
+    labels: list[str] = sorted(set(NAMES) - {"fish"})
     given = rows("multi_label", labels, made(200, 0, named), made(40, 1, named), made(60, 2, named))
     start = job(tmp_path, bert, given, epochs=8)
     summary = run(start)
