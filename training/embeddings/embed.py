@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.build.build import Build
 from pipeline.store import files
-from training.batches import random_streams
+from training.batches import cooccurrences, random_streams
 from training.batches.batch import Batch
 from training.embeddings import elmo, glove, word2vec, words
 from training.embeddings.words import WordCounts
@@ -94,7 +94,7 @@ def _static(
             yield places, bounds
 
     if config.method == "glove":
-        i, j, x = glove.cooccurrences(blocks(), len(vocabulary), config.window)
+        i, j, x = cooccurrences.count(blocks(), len(vocabulary), config.window)
         vectors, losses = glove.train(
             i, j, x, len(vocabulary), config.dimensions, config.epochs, config.learning_rate, seed
         )

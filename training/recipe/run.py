@@ -39,6 +39,8 @@ class OptimiserConfig(Config):
 CARRIED_OUT = frozenset({"micro_batch", "compile", "log_every", "eval_every", "checkpoint_every", "keep_last"})
 #: Fields that say how long a run is, or how it is measured: its weights so far do not depend on them.
 LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines"})
+#: Fields that came later: at their default they are no part of a fingerprint, so that earlier runs stay current.
+LATER = frozenset({"initial_embeddings"})
 #: Fields that the learning rate of a step comes of.
 RATES = frozenset({"learning_rate", "schedule", "warmup", "warmup_steps", "decay", "floor"})
 
@@ -64,7 +66,9 @@ class RunConfig(Config):
 
     def of_result(self) -> dict[str, Any]:
         """The fields that decide what comes of the run, for its fingerprint."""
-        return self.model_dump(mode="json", exclude=set(CARRIED_OUT))
+        fields = type(self).model_fields
+        defaults = {name for name in LATER & fields.keys() if getattr(self, name) == fields[name].default}
+        return self.model_dump(mode="json", exclude={*CARRIED_OUT, *defaults})
 
     def of_weights(self) -> dict[str, Any]:
         """Those of ``of_result`` that weights depend on at every step, whatever the run's length and rates."""

@@ -31,6 +31,13 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
     model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 256
+    initial_embeddings: Annotated[
+        Literal["random", "cooccurrence"],
+        Field(
+            description="token embeddings to start from: drawn, or of which tokens stand near which in the corpus,"
+            " which takes seconds and helps small models"
+        ),
+    ] = "random"
     packing: Annotated[
         Literal["concatenate", "best_fit", "full_sentences"],
         Field(
@@ -55,6 +62,14 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     def _model_is_known(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
         model_shapes.shape_of(model)
         return model
+
+    @model_validator(mode="after")
+    def _a_student_has_its_teachers_embeddings(self) -> PretrainConfig:
+        if self.objective == "distillation" and self.initial_embeddings != "random":
+            raise MillError(
+                f"pretrain {self.name!r}: a student starts from its teacher; leave out `initial_embeddings`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _length_is_said_once(self) -> PretrainConfig:

@@ -1,50 +1,9 @@
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from training.batches import cooccurrences
 from training.embeddings import glove
-
-
-def brute_force(documents: list[list[int]], window: int) -> dict[tuple[int, int], float]:
-    found: dict[tuple[int, int], float] = defaultdict(float)
-    for words in documents:
-        for at, word in enumerate(words):
-            for other in range(max(0, at - window), min(len(words), at + window + 1)):
-                if other != at and word >= 0 and words[other] >= 0:
-                    found[word, words[other]] += 1 / abs(at - other)
-    return found
-
-
-def flat(documents: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    bounds = np.cumsum([0, *(len(words) for words in documents)])
-    return np.array([word for words in documents for word in words], np.int32), bounds
-
-
-@settings(deadline=None)
-@given(st.lists(st.lists(st.integers(-1, 6), max_size=12), min_size=1, max_size=6), st.integers(1, 5), st.booleans())
-def test_cooccurrences_are_those_of_brute_force(documents: list[list[int]], window: int, in_two: bool) -> None:
-    half = len(documents) // 2 if in_two else 0
-    blocks = [flat(part) for part in (documents[:half], documents[half:]) if part]
-    i, j, x = glove.cooccurrences(blocks, 7, window)
-    found = dict(zip(zip(i.tolist(), j.tolist(), strict=True), x.tolist(), strict=True))
-    wanted = brute_force(documents, window)
-    assert found.keys() == wanted.keys()
-    for pair, value in wanted.items():
-        assert found[pair] == pytest.approx(value)
-
-
-def test_blocks_of_documents_do_not_change_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = np.random.default_rng(0)
-    documents = [draw.integers(0, 7, draw.integers(0, 40)).tolist() for _ in range(200)]
-    whole = glove.cooccurrences([flat(documents)], 7, 3)
-    monkeypatch.setattr(glove, "_PENDING", 500)
-    for one, two in zip(whole, glove.cooccurrences([flat(documents)], 7, 3), strict=True):
-        np.testing.assert_allclose(one, two)
 
 
 def test_training_recovers_the_logarithms_of_a_low_rank_table() -> None:
@@ -59,7 +18,8 @@ def test_training_recovers_the_logarithms_of_a_low_rank_table() -> None:
 
 
 def test_the_same_seed_gives_the_same_vectors_and_another_does_not() -> None:
-    i, j, x = glove.cooccurrences([flat([[0, 1, 2, 3, 0, 2, 1]] * 5)], 4, 3)
+    places = np.array([0, 1, 2, 3, 0, 2, 1] * 5, np.int32)
+    i, j, x = cooccurrences.count([(places, np.arange(0, 36, 7))], 4, 3)
     one, two, other = (glove.train(i, j, x, 4, 6, 3, 0.05, seed)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert not np.allclose(one, other)
