@@ -32,9 +32,9 @@ class Reporter:
     def step(self, name: str, title: str, total: int) -> Iterator[Advance]:
         done, note = 0, ""
 
-        def advance(now: int, told: str) -> None:
+        def advance(now: int, text: str) -> None:
             nonlocal done, note
-            done, note = now, told
+            done, note = now, text
             self._advance(done, note)
 
         began = time.monotonic()

@@ -29,8 +29,8 @@ def publish_curation(build: Build) -> None:
     others = tables.not_documents(account, sections.quarantine(build))
     _publish_table(build, "not-documents", "What ingest read that is no document", others)
     if planted := canaries.canaries(build):
-        told = "; ".join(planted["warnings"]) or "What each stage caught of the documents planted for it"
-        _publish_table(build, "canaries", told, tables.canaries(planted))
+        about = "; ".join(planted["warnings"]) or "What each stage caught of the documents planted for it"
+        _publish_table(build, "canaries", about, tables.canaries(planted))
     if contaminated := sections.contamination(build):
         _publish_table(
             build, "evaluation-sets", "Evaluation items found in documents", tables.contamination(contaminated)
@@ -42,10 +42,10 @@ def publish_curation(build: Build) -> None:
 def publish_tokenizers(build: Build) -> None:
     """Tokens by domain, the tokenizers on held-out documents, the curve of bytes per token and the sizes it advises."""
     if counted := tokens.by_domain(build):
-        told = f"The corpus in tokens of {counted['tokenizer']}"
+        about = f"The corpus in tokens of {counted['tokenizer']}"
         if counted["advice"]:
-            told += f"; for real tokens put into the recipe's balance section: `{counted['advice']}`"
-        _publish_table(build, "tokens-by-domain", told, tables.tokens_by_domain(counted))
+            about += f"; for real tokens put into the recipe's balance section: `{counted['advice']}`"
+        _publish_table(build, "tokens-by-domain", about, tables.tokens_by_domain(counted))
     found = sections.tokenizers(build)
     if found is None:
         return

@@ -75,8 +75,8 @@ def drawn(table: Table) -> Columns:
     return columns
 
 
-def line(name: str, told: str) -> RenderableType:
-    return Text.assemble((name, "bold"), f"  {told}")
+def line(name: str, text: str) -> RenderableType:
+    return Text.assemble((name, "bold"), f"  {text}")
 
 
 def text_panel(title: str, text: RenderableType) -> RenderableType:

@@ -37,9 +37,9 @@ def spikes_view(name: str, spikes: Sequence[Mapping[str, Any]]) -> RenderableTyp
         return Text(f"no loss spikes in {name}; use --step N to see the documents of a step")
     parts: list[RenderableType] = []
     for spike in spikes:
-        told = f"step {spike['step']}: loss {spike['loss']:.3f}, {spike['jump']:.3f} above the median before it"
+        heading = f"step {spike['step']}: loss {spike['loss']:.3f}, {spike['jump']:.3f} above the median before it"
         tokens = ", ".join(f"{formats.count(n)} of {domain}" for domain, n in spike["tokens_by_domain"].items())
-        parts.append(Text.assemble((told, "bold"), f"\ntokens: {tokens}"))
+        parts.append(Text.assemble((heading, "bold"), f"\ntokens: {tokens}"))
         parts += [_seen_panel(seen) for seen in spike["documents"]]
         if (more := spike["documents_in_all"] - len(spike["documents"])) > 0:
             parts.append(
@@ -121,11 +121,11 @@ def _verdict(explanation: Explanation) -> Text:
         kept = explanation.corpus_text is not None
         return Text("in the corpus" if kept else "not dropped so far", "bold green")
     last = explanation.passages[-1]
-    told = f"dropped by {explanation.dropped_by} in {titles.title(last.stage)}"
+    verdict = f"dropped by {explanation.dropped_by} in {titles.title(last.stage)}"
     if last.value is not None and last.threshold is not None:
         value, threshold = formats.apart(last.value, last.threshold)
-        told += f": value {value}, threshold {threshold}"
-    return Text(told, "bold red")
+        verdict += f": value {value}, threshold {threshold}"
+    return Text(verdict, "bold red")
 
 
 def _passages_table(passages: Sequence[Passage]) -> Columns:
@@ -205,11 +205,11 @@ def whatif_view(answer: Answer, bytes_per_token: float, parameters: int, tokens_
     parts: list[RenderableType] = [size, _domains_table(first, last), _rules_table(answer.before, answer.after)]
     wanted = parameters * tokens_per_parameter
     shares = [formats.share(value, wanted) for value in tokens]
-    told = f"{formats.short(wanted)} tokens for {formats.short(parameters)} parameters"
-    parts.append(line("Budget", f"{told} at {tokens_per_parameter:g} each: {shares[0]} now, {shares[1]} then"))
+    sentence = f"{formats.short(wanted)} tokens for {formats.short(parameters)} parameters"
+    parts.append(line("Budget", f"{sentence} at {tokens_per_parameter:g} each: {shares[0]} now, {shares[1]} then"))
     count = sum(answer.measured.values())
-    told = f"{formats.several(count, 'measurement')} made on documents that come alive; the rest is judged again"
-    parts.append(line("Measured", told if count else "nothing; what is stored was judged again"))
+    sentence = f"{formats.several(count, 'measurement')} made on documents that come alive; the rest is judged again"
+    parts.append(line("Measured", sentence if count else "nothing; what is stored was judged again"))
     parts.append(line("Duplicates", "found again among the documents that are then alive"))
     parts += [Text(note, "yellow") for note in answer.notes]
     return Group(*(Padding(part, (0, 0, 1, 0)) if isinstance(part, Columns) else part for part in parts))
@@ -220,8 +220,8 @@ def _domains_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> Columns
     for name in sorted({*first["domains"], *last["domains"]}):
         cells: list[str] = []
         for entry in (first, last):
-            held = entry["domains"].get(name, {"bytes": 0})["bytes"]
-            cells += [formats.size(held), formats.share(held, entry["bytes"])]
+            size = entry["domains"].get(name, {"bytes": 0})["bytes"]
+            cells += [formats.size(size), formats.share(size, entry["bytes"])]
         table.add_row(Text(name), *cells)
     return table
 

@@ -36,27 +36,31 @@ def summary_view(build: Build) -> RenderableType:
                 Text(f"to balance in these tokens, put into the recipe's balance section:\n  {found['advice']}")
             )
     for row in sections.classifiers(build) or []:
-        held = row["heldout"]
-        if held["texts"]:
-            told = f"accuracy {formats.share(held['accuracy'], 1)} on {formats.count(held['texts'])} held-out texts"
-            parts.append(line(f"{row['title']} classifier", f"{told}, majority {formats.share(held['majority'], 1)}"))
+        heldout = row["heldout"]
+        if heldout["texts"]:
+            sentence = (
+                f"accuracy {formats.share(heldout['accuracy'], 1)} on {formats.count(heldout['texts'])} held-out texts"
+            )
+            parts.append(
+                line(f"{row['title']} classifier", f"{sentence}, majority {formats.share(heldout['majority'], 1)}")
+            )
     if planted := canaries.canaries(build):
         caught = ", ".join(f"{row['stage']} {formats.share(row['caught'], row['reached'])}" for row in planted["rows"])
         parts.append(line("canaries", f"caught: {caught}"))
     parts += [Text(f"warning: {warning}", "yellow") for warning in sections.warnings(build)]
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)
-        told = f"{formats.number(value)} {name} on held-out documents"
+        sentence = f"{formats.number(value)} {name} on held-out documents"
         if run.get("unigram_loss"):
-            told += f"; {models.beside_frequencies(run)}"
-        parts.append(line(run["name"], told))
+            sentence += f"; {models.beside_frequencies(run)}"
+        parts.append(line(run["name"], sentence))
         parts += [Text(f"warning: {warning}", "yellow") for warning in run.get("warnings", [])]
     for run in models.summaries(build, "finetune"):
         names = models.predictors(run)
         main = models.main_measure(run)
         scores = [(models.PREDICTORS.get(name, name), run["scores"][name][main]["value"]) for name in names]
-        told = ", ".join(f"{name} {models.score(main, value)}" for name, value in scores)
-        parts.append(line(run["name"], f"{models.MEASURES.get(main, main).lower()}: {told}"))
+        sentence = ", ".join(f"{name} {models.score(main, value)}" for name, value in scores)
+        parts.append(line(run["name"], f"{models.MEASURES.get(main, main).lower()}: {sentence}"))
     paths, here = _grid(), f"{Path.cwd()}/"
     for name, path in _outputs(build).items():
         paths.add_row(Text(name, "bold"), Text(path.removeprefix(here)))
@@ -88,7 +92,7 @@ def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
     if any(run["estimated"] for run in runs):
         names = ", ".join(run["name"] for run in runs if run["estimated"])
         parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
-    parts += [Text(told, "yellow") for told in {run["assumed"]: None for run in runs if run.get("assumed")}]
+    parts += [Text(assumption, "yellow") for assumption in {run["assumed"]: None for run in runs if run.get("assumed")}]
     for title, table in tables.budgets(found):
         parts += [Text(f"\n{title}", "bold"), drawn(table)]
     parts += [Text(f"warning: {warning}", "yellow") for warning in found["warnings"]]
@@ -154,5 +158,5 @@ def ladder_view(found: Mapping[str, Any]) -> RenderableType:
 def ablation_view(found: Mapping[str, Any]) -> RenderableType:
     """What each stage is worth; ``found`` is studies.ablation's."""
     notes = [Text(note, "yellow") for note in found["kept_notes"]]
-    told = f"{formats.several(found['seeds'], 'model')} of {formats.short(found['parameters'])} parameters a row"
-    return Group(drawn(tables.ablation(found)), Padding(line("Models", told), (1, 0)), *notes)
+    sentence = f"{formats.several(found['seeds'], 'model')} of {formats.short(found['parameters'])} parameters a row"
+    return Group(drawn(tables.ablation(found)), Padding(line("Models", sentence), (1, 0)), *notes)

@@ -196,9 +196,9 @@ def check(funnel: dict, ingested: dict, corpus: dict) -> None:
     for unit in ("documents", "bytes"):
         _equal("ingest", unit, sum(entry[unit] for entry in sources), first[unit])
         for before, stage in zip(funnel["stages"], funnel["stages"][1:], strict=False):
-            gone = sum(entry[unit] for entry in stage["dropped"].values())
-            gone += stage["cut"]["bytes"] if unit == "bytes" else 0
-            _equal(stage["stage"], unit, before[unit], stage[unit] + gone)
+            losses = sum(entry[unit] for entry in stage["dropped"].values())
+            losses += stage["cut"]["bytes"] if unit == "bytes" else 0
+            _equal(stage["stage"], unit, before[unit], stage[unit] + losses)
         _equal("corpus manifest", unit, last[unit], corpus[unit])
 
 

@@ -93,7 +93,7 @@ def card(name: str, sources: dict[str, Any], funnel: dict[str, Any]) -> str:
         f" {formats.count(first['documents'])} documents and {formats.count(first['bytes'])} bytes that were read."
         " Made by corpusmill.",
         _USE,
-        _table(("column", "what it holds"), ((f"`{column}`", told) for column, told in _COLUMNS)),
+        _table(("column", "what it holds"), ((f"`{column}`", meaning) for column, meaning in _COLUMNS)),
         "## Sources",
         _table(
             ("source", "kind", "documents read", "bytes read", "documents kept", "bytes kept"),

@@ -89,10 +89,10 @@ def _read_part(build: Build, part: str) -> Outcome:
     content = [
         (printable(files.masked(file.path)), file.name, file.size, reader.identity(source, file)) for file in run
     ]
-    gone = forget_list.of_files(forget_list.entries(build), source.name, run)
+    forgotten_ids = forget_list.of_files(forget_list.entries(build), source.name, run)
     text_settings = repair.settings(build.recipe.normalise)
     made_by = files.fingerprint(
-        "ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content, gone, text_settings
+        "ingest", VERSION, reader.VERSION, source, build.recipe.shard_bytes, content, forgotten_ids, text_settings
     )
 
     def has_tables(report: dict[str, Any]) -> bool:
@@ -102,12 +102,17 @@ def _read_part(build: Build, part: str) -> Outcome:
         return all(shards.read_fingerprint(path) == fingerprint for path, fingerprint in expected.items())
 
     return make(
-        _report_path(build, part), made_by, partial(_documents, build, part, source, run, gone, made_by), has_tables
+        _report_path(build, part),
+        made_by,
+        partial(_documents, build, part, source, run, forgotten_ids, made_by),
+        has_tables,
     )
 
 
-def _documents(build: Build, part: str, source: Source, run: list[File], gone: list[str], made_by: str) -> Made:
-    account, left_out = quarantine.Account(source.name), LeftOut(frozenset(gone))
+def _documents(
+    build: Build, part: str, source: Source, run: list[File], forgotten_ids: list[str], made_by: str
+) -> Made:
+    account, left_out = quarantine.Account(source.name), LeftOut(frozenset(forgotten_ids))
     normaliser = repair.Normaliser(build.recipe.normalise) if build.recipe.normalise else None
     written = []
     tables = _tables(
@@ -253,11 +258,11 @@ def _empty(kind: str) -> dict[str, Any]:
 def _remove_traces(build: Build, manifest: str, kept: Iterable[str]) -> None:
     """Remove what was made of shards that are there no longer: ledgers, samples, index entries."""
     path = build.path("documents", manifest)
-    gone = set(files.read_json(path)["shards"] if files.exists(path) else []).difference(kept)
-    for folder in ("ledgers", "work", "index") if gone else ():
+    old_shards = set(files.read_json(path)["shards"] if files.exists(path) else []).difference(kept)
+    for folder in ("ledgers", "work", "index") if old_shards else ():
         filesystem, inner = files.filesystem_of(build.path(folder))
         for found in filesystem.find(inner) if filesystem.exists(inner) else []:
-            if found.rpartition("/")[2] in gone:
+            if found.rpartition("/")[2] in old_shards:
                 files.remove(filesystem.unstrip_protocol(found))
 
 

@@ -49,10 +49,10 @@ def warnings(build: Build, rows: Iterable[Mapping[str, Any]], sources: Mapping[s
     if config is not None:
         found += _languages(config, account)
     found += _without_stop_words(build, account)
-    told = {(loss.reached, loss.lost) for loss in whole}
+    reports = {(loss.reached, loss.lost) for loss in whole}
     for stage in build.stages:
         if stage != "balance":  # it drops what the recipe's budget leaves no room for
-            found += _stage(build, stage, account, told)
+            found += _stage(build, stage, account, reports)
     return found
 
 
@@ -124,8 +124,8 @@ def _nothing_read(name: str, entry: Mapping[str, Any]) -> str:
 def rules_told(rules: Iterable[tuple[str, int]], whole: int) -> str:
     """The rules that took most of ``whole`` documents, with their shares."""
     listed = list(rules)
-    told = ", ".join(f"{rule} {share(documents, whole)}" for rule, documents in listed[:3])
-    return told + (f" and {several(len(listed) - 3, 'other rule')}" if len(listed) > 3 else "")
+    names = ", ".join(f"{rule} {share(documents, whole)}" for rule, documents in listed[:3])
+    return names + (f" and {several(len(listed) - 3, 'other rule')}" if len(listed) > 3 else "")
 
 
 def _whole(loss: Loss) -> str:
@@ -174,8 +174,8 @@ def _without_stop_words(build: Build, account: Account) -> Iterator[str]:
         )
 
 
-def _stage(build: Build, stage: str, account: Account, told: set[tuple[int, int]]) -> Iterator[str]:
-    """One sentence for each sort of group of which ``stage`` took more than MOST; ``told`` are those named already."""
+def _stage(build: Build, stage: str, account: Account, reports: set[tuple[int, int]]) -> Iterator[str]:
+    """One sentence for each sort of group of which ``stage`` took more than MOST; ``reports``: those named already."""
     for kind in GROUPS:
         if (stage, kind) == ("minhash", "source"):  # it has an alarm of its own
             continue
@@ -184,9 +184,9 @@ def _stage(build: Build, stage: str, account: Account, told: set[tuple[int, int]
             if stage == "language" and kind == "language":
                 kept = [(rule, documents) for rule, documents in loss.rules if rule != language.NOT_WANTED]
                 loss = loss._replace(rules=tuple(kept), lost=sum(documents for _, documents in kept))
-            if loss.reached >= FEWEST and loss.lost > MOST * loss.reached and (loss.reached, loss.lost) not in told:
+            if loss.reached >= FEWEST and loss.lost > MOST * loss.reached and (loss.reached, loss.lost) not in reports:
                 losses.append(loss)
-        told |= {(loss.reached, loss.lost) for loss in losses}
+        reports |= {(loss.reached, loss.lost) for loss in losses}
         if losses:
             yield _most(build, stage, kind, losses)
 

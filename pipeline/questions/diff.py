@@ -117,7 +117,7 @@ class _Causes:
     def __init__(self, old: Build, new: Build) -> None:
         self.builds = (old, new)
         self.forgotten = tuple(forget_list.entries(build).keys() for build in self.builds)
-        self.told: dict[tuple[str, str, int], str] = {}
+        self.reasons: dict[tuple[str, str, int], str] = {}
 
     def __call__(self, row: dict[str, Any]) -> tuple[str, str, str | None, str]:
         state = "edited" if row["kept"] and row["kept_new"] else "removed" if row["kept"] else "added"
@@ -132,9 +132,9 @@ class _Causes:
             return state, *self._editor()
         side = 1 if state == "removed" else 0
         stage, rule = (row["stage_new"], row["rule_new"]) if side else (row["stage"], row["rule"])
-        if (stage, rule, side) not in self.told:
-            self.told[stage, rule, side] = self._why(stage, rule, side)
-        return state, stage, rule, self.told[stage, rule, side]
+        if (stage, rule, side) not in self.reasons:
+            self.reasons[stage, rule, side] = self._why(stage, rule, side)
+        return state, stage, rule, self.reasons[stage, rule, side]
 
     def _editor(self) -> tuple[str, None, str]:
         for stage in dict.fromkeys(name for build in self.builds for name in build.stages):
@@ -149,11 +149,11 @@ class _Causes:
 
     def _why(self, stage: str, rule: str, side: int) -> str:
         """``side``: of the build that drops."""
-        here, there = self.builds[side], self.builds[1 - side]
+        own, other = self.builds[side], self.builds[1 - side]
         when = "the first build has not" if side else "the second build has not"
-        if stage not in there.stages:
+        if stage not in other.stages:
             return f"the stage is new; {when} run it" if side else f"the stage is gone; {when} run it"
-        known = [{found.name: found for found in registry.rules(build, stage)} for build in (here, there)]
+        known = [{found.name: found for found in registry.rules(build, stage)} for build in (own, other)]
         if known[0] and rule not in known[1]:
             return "the rule is new" if side else "the rule is gone"
         if known[0] and known[0][rule] != known[1][rule]:
@@ -192,5 +192,5 @@ def settings(old: Any, new: Any, name: str = "") -> Iterator[str]:
         for field in type(old).model_fields:
             yield from settings(getattr(old, field), getattr(new, field), f"{name}.{field}" if name else field)
     elif old != new:
-        told = ["on" if isinstance(value, BaseModel) else "off" if value is None else value for value in (old, new)]
-        yield f"{name or 'section'} {told[0]} → {told[1]}"
+        values = ["on" if isinstance(value, BaseModel) else "off" if value is None else value for value in (old, new)]
+        yield f"{name or 'section'} {values[0]} → {values[1]}"

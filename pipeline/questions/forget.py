@@ -29,9 +29,9 @@ def record(build: Build, ids: Sequence[str], day: date, on_wait: Callable[[str],
     with locked(build.root, on_wait):
         known = forget_list.entries(build)
         new = [name for name in dict.fromkeys(ids) if name not in known]
-        there = find_documents.locate(build, new)
+        places = find_documents.locate(build, new)
         for name in new:
-            if name not in there:
+            if name not in places:
                 raise find_documents.UnknownDocument(find_documents.unknown(build, name))
         lost = _duplicates(build, new)
         forget_list.write(build, {**known, **{name: {"on": day.isoformat(), "duplicates": lost[name]} for name in new}})

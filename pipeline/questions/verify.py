@@ -39,10 +39,10 @@ def verify(root: str) -> Verified:
     return Verified(count, size, faults, unchecked)
 
 
-def _remedy(path: Path, there: bool) -> str:
+def _remedy(path: Path, present: bool) -> str:
     if path.name == "forgotten.json":
         return forget_list.REMEDY
     if path.parent.name.startswith("step-"):
         return "Delete the folder of this checkpoint and run the same command again."
     made = "run the command that made it again"
-    return f"Delete it and {made}." if there else f"{made.capitalize()}."
+    return f"Delete it and {made}." if present else f"{made.capitalize()}."

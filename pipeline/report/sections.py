@@ -38,8 +38,8 @@ def funnel(build: Build) -> dict[str, Any] | None:
     first, last = stages[0], stages[-1]
     rows = []
     for before, stage in zip([first, *stages], stages, strict=False):
-        gone = {unit: before[unit] - stage[unit] for unit in ("documents", "bytes")}
-        rows.append({**stage, "title": titles.title(stage["stage"]), "gone": gone})
+        losses = {unit: before[unit] - stage[unit] for unit in ("documents", "bytes")}
+        rows.append({**stage, "title": titles.title(stage["stage"]), "losses": losses})
     rules = [
         {"stage": stage["stage"], "title": titles.title(stage["stage"]), "rule": name, **entry}
         for stage in stages
@@ -174,7 +174,7 @@ def _documents(number: int) -> str:
 def _funnel_chart(name: str, unit: str, rows: list[dict], write: Any) -> dict[str, Any]:
     whole = rows[0][unit]
     drawn = [
-        charts.Bar(row["title"], (("kept", row[unit]), ("dropped", row["gone"][unit])), write(row[unit]))
+        charts.Bar(row["title"], (("kept", row[unit]), ("dropped", row["losses"][unit])), write(row[unit]))
         for row in rows
         if row["stage"] != "corpus"
     ]

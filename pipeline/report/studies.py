@@ -43,8 +43,8 @@ def ladder(build: Build) -> dict[str, Any] | None:
 
 def law_rows(found: Mapping[str, Any]) -> list[Row]:
     """(name, value, 95 % interval) of each constant that was fitted."""
-    told = {"E": "E, nats that no model saves", "A": "A", "B": "B", "alpha": "α, of N", "beta": "β, of D"}
-    rows = [(told[name], _written(found["law"][name]), band(found["law_intervals"][name])) for name in told]
+    names = {"E": "E, nats that no model saves", "A": "A", "B": "B", "alpha": "α, of N", "beta": "β, of D"}
+    rows = [(names[name], _written(found["law"][name]), band(found["law_intervals"][name])) for name in names]
     law, exponent = found["law"], found["isoflop"]["exponent"]
     by_law = law["beta"] / (law["alpha"] + law["beta"])
     rows.append(("exponent of the best N by compute: law", number(by_law), "–"))

@@ -117,8 +117,8 @@ def funnel(account: Mapping[str, Any], bytes_per_token: float) -> Table:
         ],
         [
             (
-                row["title"], row["documents"], row["gone"]["documents"],
-                row["bytes"], row["gone"]["bytes"] - row["cut"]["bytes"], row["cut"]["bytes"],
+                row["title"], row["documents"], row["losses"]["documents"],
+                row["bytes"], row["losses"]["bytes"] - row["cut"]["bytes"], row["cut"]["bytes"],
                 row["bytes"] / bytes_per_token,
             )
             for row in account["rows"]

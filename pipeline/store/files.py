@@ -88,8 +88,8 @@ def reaching(path: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__module__.partition(".")[0] not in _STORES:
             raise
-        told = masked(f"{path}: not reached ({error}); check its address and your credentials")
-        raise MillError(told) from (None if masked(path) != path else error)
+        sentence = masked(f"{path}: not reached ({error}); check its address and your credentials")
+        raise MillError(sentence) from (None if masked(path) != path else error)
 
 
 def filesystem_of(path: str) -> tuple[Any, str]:

@@ -40,8 +40,8 @@ def message(error: BaseException) -> str | None:
     """
     from pipeline.store import files  # not above: it takes longer to import than most commands to answer
 
-    told = _message(error)
-    return None if told is None else visible(files.masked(told))
+    sentence = _message(error)
+    return None if sentence is None else visible(files.masked(sentence))
 
 
 def _message(error: BaseException) -> str | None:

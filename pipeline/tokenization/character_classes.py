@@ -88,14 +88,14 @@ def measure() -> dict[str, list[int]]:
     spaced = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=True, **options)
     kept = set(cleaned.normalize_str(every))
     whitespace = set(removed(r"\s"))
-    gone = [p for p in points if chr(p) not in kept and not (p in whitespace and cleaned.normalize_str(chr(p)))]
+    controls = [p for p in points if chr(p) not in kept and not (p in whitespace and cleaned.normalize_str(chr(p)))]
     cjk = [p for p in points if p > 0x2000 and len(spaced.normalize_str(chr(p))) == 3]
     found = {
         "letter": removed(r"\p{L}"),
         "number": removed(r"\p{N}"),
         "space": removed(r"\s"),
         "punctuation": alone(pre_tokenizers.BertPreTokenizer()),
-        "control": np.array(gone),
+        "control": np.array(controls),
         "cjk": np.array(cjk),
         "digit": alone(pre_tokenizers.Digits(individual_digits=True)),
     }

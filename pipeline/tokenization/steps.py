@@ -103,8 +103,8 @@ def _limits(build: Build) -> dict[str, int]:
 
 def _part(build: Build, table: pa.Table, split: str) -> pa.Table:
     ids, domains = table["id"].combine_chunks(), table["domain"].combine_chunks()
-    held = pack.is_heldout(ids, domains, _limits(build), build.recipe.seed)
-    return table.filter(pa.array(held if split == "heldout" else ~held))
+    heldout = pack.is_heldout(ids, domains, _limits(build), build.recipe.seed)
+    return table.filter(pa.array(heldout if split == "heldout" else ~heldout))
 
 
 # Counts

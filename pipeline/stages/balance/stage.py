@@ -390,9 +390,9 @@ def what_if(
         )
     ratio = tokens_per_parameter or (config.budget.tokens_per_parameter if config.budget else 20.0)
     target, epochs = Target(parameters=size, tokens_per_parameter=ratio), max_epochs or config.max_epochs
-    told = files.read_json(path)["domains"]
-    tokens = {domain: entry["tokens"] for domain, entry in told.items()}
-    ratios = {domain: entry["bytes"] / entry["tokens"] if entry["tokens"] else 1.0 for domain, entry in told.items()}
+    domains = files.read_json(path)["domains"]
+    tokens = {domain: entry["tokens"] for domain, entry in domains.items()}
+    ratios = {domain: entry["bytes"] / entry["tokens"] if entry["tokens"] else 1.0 for domain, entry in domains.items()}
     wanted = shares(tokens, config)
     given = allocate(tokens, wanted, target.tokens, epochs)
     return token_budget(target, epochs, tokens, wanted, given, ratios)

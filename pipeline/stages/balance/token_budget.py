@@ -112,7 +112,7 @@ def token_budget(
             missing=missing,
             missing_bytes=missing * bytes_per_token[domain],
         )
-    there = sum(unique[domain] for domain in sorted(unique))
+    supply = sum(unique[domain] for domain in sorted(unique))
     needed_worth = wanted / worth_of_epochs(max_epochs)
     return TokenBudget(
         parameters=target.parameters,
@@ -121,13 +121,13 @@ def token_budget(
         needed_once=wanted,
         needed=wanted / max_epochs,
         needed_worth=needed_worth,
-        unique=there,
-        most=max_epochs * there,
+        unique=supply,
+        most=max_epochs * supply,
         given=total,
         worth=sum(entry.worth for entry in domains.values()),
-        missing=max(0.0, wanted / max_epochs - there),
-        missing_worth=max(0.0, needed_worth - there),
-        largest_model=max_epochs * there / target.tokens_per_parameter,
+        missing=max(0.0, wanted / max_epochs - supply),
+        missing_worth=max(0.0, needed_worth - supply),
+        largest_model=max_epochs * supply / target.tokens_per_parameter,
         domains=domains,
     )
 

@@ -218,14 +218,14 @@ def _verdicts(config: Config, build: Build, shard: str) -> Made:
     view, items = build.view(shard, before=NAME), _items(build)
     rare = _rare(build)
     text, item, overlap, ranges = _pairs(build, shard, items, rare)
-    held = overlap >= config.min_overlap
+    matches = overlap >= config.min_overlap
     names = row_numbers.column(items.group_by("number").aggregate([("item", "min")]).sort_by("number"), "item_min")
-    count = np.bincount(text[held], minlength=len(view.texts))
+    count = np.bincount(text[matches], minlength=len(view.texts))
     largest = np.zeros(len(view.texts))
     best = np.full(len(view.texts), -1)
     order = np.lexsort((-item, overlap, text))  # the last entry of a text: the largest share, the first such item
     largest[text[order]], best[text[order]] = overlap[order], item[order]
-    chosen = pa.array(np.flatnonzero(held))
+    chosen = pa.array(np.flatnonzero(matches))
     ranges = ranges.take(chosen)
     columns: dict[str, pa.Array] = {
         "contaminated_items": pa.array(count.astype(np.int32)),
@@ -234,7 +234,7 @@ def _verdicts(config: Config, build: Build, shard: str) -> Made:
     }
     dropped = count > 0
     if config.action == "cut_span":
-        cuts = _by_text(text[held], ranges, len(view.texts))
+        cuts = _by_text(text[matches], ranges, len(view.texts))
         dropped &= _without_words(view.texts, cuts)
         stays = pa.array(np.arange(len(dropped)), mask=dropped)
         tidied = seams.columns(seams.tidy(view.texts, cuts), view.cuts)
@@ -243,12 +243,12 @@ def _verdicts(config: Config, build: Build, shard: str) -> Made:
         np.where(dropped, 0, -1).astype(np.int16), largest, np.full(len(largest), config.min_overlap), (RULE,)
     )
     found = {
-        "document": view.documents["id"].take(pa.array(text[held])),
-        "item": pa.array(item[held]),
-        "overlap": pa.array(overlap[held]),
-        "ranges": _lifted(ranges, view, text[held]),
+        "document": view.documents["id"].take(pa.array(text[matches])),
+        "item": pa.array(item[matches]),
+        "overlap": pa.array(overlap[matches]),
+        "ranges": _lifted(ranges, view, text[matches]),
     }
-    passed = _passed(build, shard, items, rare, set(zip(text[held], item[held], strict=True)))
+    passed = _passed(build, shard, items, rare, set(zip(text[matches], item[matches], strict=True)))
     entry = ledger.spread(view.alive, {**columns, **verdicts.columns()})
     return Outcome(len(view.texts), view.texts.nbytes), pa.table(found), passed, pa.table(entry)
 
@@ -285,7 +285,7 @@ def _pairs(
     return *np.divmod(pairs, max(len(items), 1)), overlap, ranges
 
 
-def _passed(build: Build, shard: str, items: pa.Table, rare: np.ndarray, held: set[tuple[int, int]]) -> pa.Table:
+def _passed(build: Build, shard: str, items: pa.Table, rare: np.ndarray, matches: set[tuple[int, int]]) -> pa.Table:
     """What would be held if common grams counted: of each item, and of each set (``item`` null), how many documents,
     and the first of them by id.
     """
@@ -294,7 +294,7 @@ def _passed(build: Build, shard: str, items: pa.Table, rare: np.ndarray, held: s
     )
     text, item, overlap, _ = _pairs(build, shard, items, np.ones(len(rare), bool))
     enough = np.flatnonzero(overlap >= _config(build).min_overlap)
-    pairs = [(text[i], item[i]) for i in enough.tolist() if (text[i], item[i]) not in held]
+    pairs = [(text[i], item[i]) for i in enough.tolist() if (text[i], item[i]) not in matches]
     if not pairs:
         return schema.empty_table()
     sets = dict(zip(items["number"].to_pylist(), items["set"].to_pylist(), strict=True))
@@ -304,8 +304,8 @@ def _passed(build: Build, shard: str, items: pa.Table, rare: np.ndarray, held: s
         for key in ((sets[number], int(number)), (sets[number], None)):
             documents.setdefault(key, set()).add(ids[row].as_py())
     found = [
-        {"set": chosen, "item": number, "documents": len(there), "example": min(there)}
-        for (chosen, number), there in documents.items()
+        {"set": chosen, "item": number, "documents": len(names), "example": min(names)}
+        for (chosen, number), names in documents.items()
     ]
     return pa.Table.from_pylist(found, schema)
 

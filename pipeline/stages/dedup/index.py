@@ -119,8 +119,8 @@ def _changes(build: Build, number: int, findings: dict[str, list[str]], known: p
     )
     for table in tables[1:]:
         kept[np.searchsorted(row, row_numbers.array(table, "row"))] &= row_numbers.array(table, "kept")
-    told = row_numbers.column(known, "kept").take(pc.index_in(ids, value_set=row_numbers.column(known, "id")))
-    kept = pc.coalesce(told, pa.array(kept)).to_numpy(zero_copy_only=False)
+    verdicts = row_numbers.column(known, "kept").take(pc.index_in(ids, value_set=row_numbers.column(known, "id")))
+    kept = pc.coalesce(verdicts, pa.array(kept)).to_numpy(zero_copy_only=False)
     here = [row_numbers.of_shard(shards.read_table(path), number) for paths in findings.values() for path in paths]
     duplicates = pa.concat_tables([FINDINGS.empty_table(), *here])
     duplicates = duplicates.filter(pc.is_valid(duplicates["duplicate_of"])).combine_chunks()

@@ -102,10 +102,10 @@ def _grown(table: SpanTable) -> SpanTable:
     bigger.starts[:n], bigger.lengths[:n], bigger.counts[:n] = table.starts, table.lengths, table.counts
     bigger.size[0] = n
     slots, mask = bigger.slots, uint64(len(bigger.slots) - 1)
-    for held in table.slots:
-        if held != 0:
-            place = (held >> uint64(32)) & mask
+    for slot in table.slots:
+        if slot != 0:
+            place = (slot >> uint64(32)) & mask
             while slots[place] != 0:
                 place = (place + uint64(1)) & mask
-            slots[place] = held
+            slots[place] = slot
     return bigger

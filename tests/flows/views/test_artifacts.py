@@ -225,7 +225,7 @@ def test_a_build_is_shown_whole_in_80_columns(build: Build):
     assert account is not None
     for row in account["rows"]:
         row.update(
-            documents=2_336_789_123, bytes=123_456_789_000, gone={"documents": 1_234_567_890, "bytes": 99_900_000_000}
+            documents=2_336_789_123, bytes=123_456_789_000, losses={"documents": 1_234_567_890, "bytes": 99_900_000_000}
         )
     text = shown(drawn(tables.funnel(account, 4.0)), 80)
     assert "…" not in text
