@@ -35,8 +35,8 @@ def publish_curation(build: Build) -> None:
         _publish_table(
             build, "evaluation-sets", "Evaluation items found in documents", tables.contamination(contaminated)
         )
-    if found := needs.needs(build):
-        tracking.artifact("markdown", key(build, "corpus-for-a-model"), "Corpus for a model", needs_markdown(found))
+    if target := needs.needs(build):
+        tracking.artifact("markdown", key(build, "corpus-for-a-model"), "Corpus for a model", needs_markdown(target))
 
 
 def publish_tokenizers(build: Build) -> None:
@@ -46,14 +46,16 @@ def publish_tokenizers(build: Build) -> None:
         if counted["advice"]:
             about += f"; for real tokens put into the recipe's balance section: `{counted['advice']}`"
         _publish_table(build, "tokens-by-domain", about, tables.tokens_by_domain(counted))
-    found = sections.tokenizers(build)
-    if found is None:
+    section = sections.tokenizers(build)
+    if section is None:
         return
-    _publish_table(build, "tokenizers", "Tokenizers on held-out documents", tables.tokenizers(found))
-    if found["curve"] is not None:
+    _publish_table(build, "tokenizers", "Tokenizers on held-out documents", tables.tokenizers(section))
+    if section["curve"] is not None:
         title = "Bytes per token by size of the vocabulary"
-        tracking.artifact("image", key(build, "vocabulary-curve"), title, charts.image(found["curve"]))
-        _publish_table(build, "vocabulary-size", "Recommended sizes of the vocabulary", tables.vocabulary_sizes(found))
+        tracking.artifact("image", key(build, "vocabulary-curve"), title, charts.image(section["curve"]))
+        _publish_table(
+            build, "vocabulary-size", "Recommended sizes of the vocabulary", tables.vocabulary_sizes(section)
+        )
 
 
 def publish_training(build: Build) -> None:
@@ -72,17 +74,17 @@ def publish_budget(build: Build, numbers: Mapping[str, Any]) -> None:
 
 def publish_ladder(build: Build) -> None:
     """The scaling ladder's laws and predictions as text."""
-    found = studies.ladder(build)
-    if found is not None:
-        tracking.artifact("markdown", key(build, "scaling-ladder"), "Scaling ladder", ladder_markdown(found))
+    section = studies.ladder(build)
+    if section is not None:
+        tracking.artifact("markdown", key(build, "scaling-ladder"), "Scaling ladder", ladder_markdown(section))
 
 
 def publish_ablation(build: Build) -> None:
     """What each stage of curation is worth, as text."""
-    found = studies.ablation(build)
-    if found is not None:
-        notes = "".join(f"\n{note}." for note in found["kept_notes"])
-        text = "\n".join(_markdown(tables.ablation(found))) + notes
+    section = studies.ablation(build)
+    if section is not None:
+        notes = "".join(f"\n{note}." for note in section["kept_notes"])
+        text = "\n".join(_markdown(tables.ablation(section))) + notes
         tracking.artifact("markdown", key(build, "ablation"), "What curation is worth", text)
 
 
@@ -121,27 +123,27 @@ def warning_line(warning: str) -> str:
 
 def budget_markdown(numbers: Mapping[str, Any]) -> str:
     """The token budget as Markdown tables: a column a run, and where each number comes from."""
-    found = models.budgets(numbers)
-    if found is None:
+    section = models.budgets(numbers)
+    if section is None:
         return "No model has been pretrained yet."
-    parts = [f"{warning_line(warning)}\n" for warning in found["warnings"]]
-    for title, table in tables.budgets(found):
+    parts = [f"{warning_line(warning)}\n" for warning in section["warnings"]]
+    for title, table in tables.budgets(section):
         parts += [f"## {title}\n", *_markdown(table)]
     return "\n".join(parts)
 
 
-def needs_markdown(found: Mapping[str, Any]) -> str:
-    """What the model that the corpus is for asks for, as Markdown; ``found`` is needs.needs's."""
-    parts = [*_markdown(tables.needs(found)), *_markdown(tables.needs_by_domain(found))]
-    return "\n".join([found["verdict"], "", *parts])
+def needs_markdown(section: Mapping[str, Any]) -> str:
+    """What the model that the corpus is for asks for, as Markdown; ``section`` is needs.needs's."""
+    parts = [*_markdown(tables.needs(section)), *_markdown(tables.needs_by_domain(section))]
+    return "\n".join([section["verdict"], "", *parts])
 
 
-def ladder_markdown(found: Mapping[str, Any]) -> str:
-    """What the scaling ladder found, as Markdown tables; ``found`` is studies.ladder's."""
-    parts = [f"{len(found['rows'])} models; N is {found['convention']}.\n"]
-    parts += [f"{warning_line(warning)}\n" for warning in found["warnings"]]
+def ladder_markdown(section: Mapping[str, Any]) -> str:
+    """What the scaling ladder found, as Markdown tables; ``section`` is studies.ladder's."""
+    parts = [f"{len(section['rows'])} models; N is {section['convention']}.\n"]
+    parts += [f"{warning_line(warning)}\n" for warning in section["warnings"]]
     for lay_out in (tables.ladder_laws, tables.ladder_predictions, tables.ladder_runs):
-        parts += _markdown(lay_out(found))
+        parts += _markdown(lay_out(section))
     return "\n".join(parts)
 
 

@@ -105,12 +105,12 @@ def explanation_view(explanation: Explanation) -> RenderableType:
     return Group(*parts)
 
 
-def forgotten_view(found: Forgotten) -> RenderableType:
+def forgotten_view(document: Forgotten) -> RenderableType:
     """What is left to say of a forgotten document, and what became of those that had lost to it."""
-    parts: list[RenderableType] = [Text.assemble((found.id, "bold"), f"\nforgotten on {found.on}")]
-    if not found.carried_out:
+    parts: list[RenderableType] = [Text.assemble((document.id, "bold"), f"\nforgotten on {document.on}")]
+    if not document.carried_out:
         parts.append(Text("marked for removal; run `mill build` to apply", "yellow"))
-    for heir in found.heirs:
+    for heir in document.heirs:
         now = "is now kept" if heir.dropped_by is None else f"is now dropped by {titles.rule(heir.dropped_by)}"
         parts.append(Text(f"{heir.id}, previously dropped as its duplicate in {titles.title(heir.stage)}, {now}"))
     return Group(*parts)
@@ -263,18 +263,18 @@ def sample_view(rule: str, documents: Sequence[Sampled]) -> RenderableType:
     return Group(*panels)
 
 
-def overlap_view(found: Overlap) -> RenderableType:
+def overlap_view(overlap: Overlap) -> RenderableType:
     """What each rule drops and adds, and which pairs drop the same documents."""
     rules = Columns("Rule", "Documents that fail it|", "dropped first|", "fail no other|")
-    for entry in found.rules:
+    for entry in overlap.rules:
         if entry.documents:
             counts = (entry.documents, entry.dropped, entry.alone)
             rules.add_row(Text(titles.rule_of_stage(entry.stage, entry.rule)), *map(formats.count, counts))
     pairs = Columns("Rule", "and rule", "Documents|", "Jaccard|")
-    for pair in found.pairs:
+    for pair in overlap.pairs:
         names = (Text(titles.rule(name)) for name in pair.rules)
         pairs.add_row(*names, formats.count(pair.both), f"{pair.jaccard:.2f}")
-    idle = [titles.rule(entry.rule) for entry in found.rules if not entry.documents]
+    idle = [titles.rule(entry.rule) for entry in overlap.rules if not entry.documents]
     parts: list[RenderableType] = [Padding(rules, (0, 0, 1, 0)), Padding(pairs, (0, 0, 1, 0))]
     if idle:
         parts.append(Text(f"no document fails: {', '.join(idle)}", "dim"))
@@ -285,28 +285,28 @@ def overlap_view(found: Overlap) -> RenderableType:
 _NEAR_SHOWN = 20
 
 
-def similar_view(found: Sequence[Near], threshold: float | None) -> RenderableType:
+def similar_view(documents: Sequence[Near], threshold: float | None) -> RenderableType:
     """The documents near a text: the exact similarity of each, and what became of it."""
-    if not found:
+    if not documents:
         least = "the build's threshold" if threshold is None else f"{threshold:g}"
         return Text(f"no document has a Jaccard similarity of {least} or more with this text")
     table = Columns("Document", "Jaccard|", "")
-    for entry in found[:_NEAR_SHOWN]:
+    for entry in documents[:_NEAR_SHOWN]:
         state = Text("in the corpus", "green")
         if entry.dropped_by:
             state = Text(f"dropped by {titles.rule(entry.dropped_by)}", "red")
         table.add_row(Text(entry.id), f"{entry.jaccard:.4f}", state)
-    more = len(found) - _NEAR_SHOWN
+    more = len(documents) - _NEAR_SHOWN
     return Group(table, *([Text(f"and {formats.several(more, 'more document')}", "dim")] if more > 0 else []))
 
 
-def diff_view(found: Sequence[Difference]) -> RenderableType:
+def diff_view(differences: Sequence[Difference]) -> RenderableType:
     """What differs between two corpora, by cause, with a few ids of each."""
-    if not found:
+    if not differences:
         return Text("both corpora hold the same documents and texts")
     colours = {"added": "green", "removed": "red", "edited": "yellow"}
     table = Columns("Documents|", "", "Stage", "Rule", "Because", "For example")
-    for entry in found:
+    for entry in differences:
         table.add_row(
             formats.count(entry.documents),
             Text(entry.state, colours[entry.state]),
@@ -315,5 +315,5 @@ def diff_view(found: Sequence[Difference]) -> RenderableType:
             Text(entry.cause),
             Text("\n".join(entry.examples)),
         )
-    totals = {state: sum(entry.documents for entry in found if entry.state == state) for state in colours}
+    totals = {state: sum(entry.documents for entry in differences if entry.state == state) for state in colours}
     return Group(table, Text(", ".join(f"{formats.count(count)} {state}" for state, count in totals.items()), "bold"))

@@ -28,12 +28,12 @@ def summary_view(build: Build) -> RenderableType:
     account = sections.funnel(build)
     if account is not None:
         parts += [drawn(tables.funnel(account, tokens.tokens(build)["bytes_per_token"])), *_notes(account)]
-    if found := tokens.by_domain(build):
-        by_domain = drawn(tables.tokens_by_domain(found))
-        parts += [Text(f"\nIn tokens of {found['tokenizer']}", "bold"), Padding(by_domain, (0, 0, 1, 0))]
-        if found["advice"]:
+    if section := tokens.by_domain(build):
+        by_domain = drawn(tables.tokens_by_domain(section))
+        parts += [Text(f"\nIn tokens of {section['tokenizer']}", "bold"), Padding(by_domain, (0, 0, 1, 0))]
+        if section["advice"]:
             parts.append(
-                Text(f"to balance in these tokens, put into the recipe's balance section:\n  {found['advice']}")
+                Text(f"to balance in these tokens, put into the recipe's balance section:\n  {section['advice']}")
             )
     for row in sections.classifiers(build) or []:
         heldout = row["heldout"]
@@ -78,24 +78,24 @@ def fields_view(fields: Sequence[Field]) -> RenderableType:
     return Group(*parts)
 
 
-def needs_view(found: Mapping[str, Any]) -> RenderableType:
-    """The corpus that a model asks for; ``found`` is needs.laid_out's."""
-    verdict = Text(found["verdict"], "green" if found["reached"] else "yellow")
-    return Group(verdict, Padding(drawn(tables.needs(found)), (1, 0)), drawn(tables.needs_by_domain(found)))
+def needs_view(section: Mapping[str, Any]) -> RenderableType:
+    """The corpus that a model asks for; ``section`` is needs.laid_out's."""
+    verdict = Text(section["verdict"], "green" if section["reached"] else "yellow")
+    return Group(verdict, Padding(drawn(tables.needs(section)), (1, 0)), drawn(tables.needs_by_domain(section)))
 
 
 def budget_view(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The token budgets of models, a column each; ``runs`` is what training.budget.estimates gives."""
-    found = models.budgets({"runs": runs})
-    assert found is not None  # plans raises where there is none
+    section = models.budgets({"runs": runs})
+    assert section is not None  # plans raises where there is none
     parts: list[RenderableType] = []
     if any(run["estimated"] for run in runs):
         names = ", ".join(run["name"] for run in runs if run["estimated"])
         parts.append(Text(f"not trained yet, so tokens are estimated and speeds unknown: {names}", "yellow"))
     parts += [Text(assumption, "yellow") for assumption in {run["assumed"]: None for run in runs if run.get("assumed")}]
-    for title, table in tables.budgets(found):
+    for title, table in tables.budgets(section):
         parts += [Text(f"\n{title}", "bold"), drawn(table)]
-    parts += [Text(f"warning: {warning}", "yellow") for warning in found["warnings"]]
+    parts += [Text(f"warning: {warning}", "yellow") for warning in section["warnings"]]
     return Group(*parts)
 
 
@@ -147,16 +147,18 @@ def _grid() -> Table:
     return table
 
 
-def ladder_view(found: Mapping[str, Any]) -> RenderableType:
-    """The scaling ladder: its runs, the laws that fit them, and the next sizes; ``found`` is studies.ladder's."""
-    parts = (tables.ladder_runs(found), tables.ladder_laws(found), tables.ladder_predictions(found))
-    notes = [Text(warning, "yellow") for warning in found["warnings"]]
-    notes += [Text(f"not trained: {name}: {why}", "yellow") for name, why in found["left_out"].items()]
+def ladder_view(section: Mapping[str, Any]) -> RenderableType:
+    """The scaling ladder: its runs, the laws that fit them, and the next sizes; ``section`` is studies.ladder's."""
+    parts = (tables.ladder_runs(section), tables.ladder_laws(section), tables.ladder_predictions(section))
+    notes = [Text(warning, "yellow") for warning in section["warnings"]]
+    notes += [Text(f"not trained: {name}: {why}", "yellow") for name, why in section["left_out"].items()]
     return Group(*(Padding(drawn(table), (0, 0, 1, 0)) for table in parts), *notes)
 
 
-def ablation_view(found: Mapping[str, Any]) -> RenderableType:
-    """What each stage is worth; ``found`` is studies.ablation's."""
-    notes = [Text(note, "yellow") for note in found["kept_notes"]]
-    sentence = f"{formats.several(found['seeds'], 'model')} of {formats.short(found['parameters'])} parameters a row"
-    return Group(drawn(tables.ablation(found)), Padding(line("Models", sentence), (1, 0)), *notes)
+def ablation_view(section: Mapping[str, Any]) -> RenderableType:
+    """What each stage is worth; ``section`` is studies.ablation's."""
+    notes = [Text(note, "yellow") for note in section["kept_notes"]]
+    sentence = (
+        f"{formats.several(section['seeds'], 'model')} of {formats.short(section['parameters'])} parameters a row"
+    )
+    return Group(drawn(tables.ablation(section)), Padding(line("Models", sentence), (1, 0)), *notes)

@@ -23,7 +23,7 @@ def locate(build: Build, ids: Iterable[str]) -> dict[str, tuple[str, int]]:
     Only the column of ids is read, first of shards that are named after the ids' sources.
     """
     wanted = set(ids)
-    found: dict[str, tuple[str, int]] = {}
+    places: dict[str, tuple[str, int]] = {}
     sources = tuple({name.split("/", 1)[0] for name in wanted})
     for shard in sorted(build.shards(), key=lambda shard: not shard.startswith(sources)):
         if not wanted:
@@ -32,9 +32,9 @@ def locate(build: Build, ids: Iterable[str]) -> dict[str, tuple[str, int]]:
         hits = pc.indices_nonzero(pc.is_in(column, pa.array(sorted(wanted), pa.string())))
         for row in hits.to_pylist():
             name = column[row].as_py()
-            found[name] = (shard, row)
+            places[name] = (shard, row)
             wanted.discard(name)
-    return found
+    return places
 
 
 _NEAR = 500
@@ -58,11 +58,11 @@ def unknown(build: Build, wanted: str) -> str:
 
 
 def _ids_with_prefix(build: Build, prefix: str) -> list[str]:
-    found: list[str] = []
+    ids: list[str] = []
     source = prefix.split("/", 1)[0]
     for shard in (shard for shard in build.shards() if shard.startswith(source)):
         column = shards.read_table(build.path("documents", shard), ["id"])["id"]
-        found += column.filter(pc.starts_with(column, prefix)).slice(0, _NEAR - len(found)).to_pylist()
-        if len(found) >= _NEAR:
+        ids += column.filter(pc.starts_with(column, prefix)).slice(0, _NEAR - len(ids)).to_pylist()
+        if len(ids) >= _NEAR:
             break
-    return found
+    return ids

@@ -33,8 +33,8 @@ class BuildRow:
 def runs(builds: str) -> list[BuildRow]:
     """The builds in the folder ``builds``, the one that ran last first; [] if there is none."""
     root = files.local(builds)
-    found = sorted(root.glob("*/build.json")) if root.is_dir() else []
-    rows = [_build_row(str(path.parent)) for path in found]
+    paths = sorted(root.glob("*/build.json")) if root.is_dir() else []
+    rows = [_build_row(str(path.parent)) for path in paths]
     return sorted(rows, key=lambda row: (row.started.timestamp() if row.started else 0.0, row.name), reverse=True)
 
 

@@ -60,9 +60,9 @@ def in_shard(tables: Iterable[pa.Table], number: int) -> pa.Table:
 
     So what they say, and its ``digest``, does not depend on the place of the shard.
     """
-    found = pa.concat_tables(of_shard(table, number) for table in tables).sort_by("row").combine_chunks()
-    row = array(found, "row") - number * SHARD
-    return found.set_column(found.column_names.index("row"), "row", pa.array(row))
+    entries = pa.concat_tables(of_shard(table, number) for table in tables).sort_by("row").combine_chunks()
+    row = array(entries, "row") - number * SHARD
+    return entries.set_column(entries.column_names.index("row"), "row", pa.array(row))
 
 
 def column(table: pa.Table, name: str) -> pa.Array:
@@ -78,13 +78,13 @@ def array(table: pa.Table, name: str) -> np.ndarray:
 
 def fingerprints(paths: Sequence[str]) -> list[str]:
     """What each file was made by. Raises MillError, naming the remedy, if one is not there."""
-    found = []
+    values = []
     for path in paths:
         made_by = shards.read_fingerprint(path)
         if made_by is None:
             raise MillError(f"{path}: not there, or not made by corpusmill; run the build again")
-        found.append(made_by)
-    return found
+        values.append(made_by)
+    return values
 
 
 def digest(table: pa.Table) -> str:

@@ -202,9 +202,9 @@ def check(funnel: dict, ingested: dict, corpus: dict) -> None:
         _equal("corpus manifest", unit, last[unit], corpus[unit])
 
 
-def _equal(stage: str, unit: str, expected: int, found: int) -> None:
-    if expected != found:
+def _equal(stage: str, unit: str, expected: int, total: int) -> None:
+    if expected != total:
         raise DocumentsLost(
-            f"{stage}: {expected:,} {unit} went in and {found:,} are accounted for. Delete the build's `ledgers` and"
+            f"{stage}: {expected:,} {unit} went in and {total:,} are accounted for. Delete the build's `ledgers` and"
             " `corpus` folders and run it again; if that does not help, please report it with the recipe."
         )

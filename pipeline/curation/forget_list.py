@@ -31,8 +31,8 @@ def entries(build: Build) -> dict[str, dict[str, Any]]:
         return files.read_json(path, REMEDY)
 
 
-def write(build: Build, found: dict[str, dict[str, Any]]) -> None:
-    files.write_json(build.path("forgotten.json"), found)
+def write(build: Build, entries: dict[str, dict[str, Any]]) -> None:
+    files.write_json(build.path("forgotten.json"), entries)
 
 
 def of_files(ids: Iterable[str], source: str, run: Iterable[File]) -> list[str]:

@@ -57,9 +57,9 @@ def _plan(build: Build) -> list[str]:
     """Names of the parts, in the order of the documents; which files each consists of is written beside them."""
     names, warnings = [], {}
     for source in build.recipe.sources:
-        found = build.recipe.readers[source.kind].list_files(source)
+        matches = build.recipe.readers[source.kind].list_files(source)
         warnings[source.name] = sources_left_out(source) if isinstance(source, FileConfig) else []
-        for run in group(found, build.recipe.shard_bytes // _PART):
+        for run in group(matches, build.recipe.shard_bytes // _PART):
             name = f"{source.name}-{files.fingerprint(run[0].name)[:16]}"
             named = [file._replace(path=files.masked(file.path)) for file in run]
             files.write_json(_plan_path(build, name), {"source": source.name, "files": named})
@@ -261,9 +261,9 @@ def _remove_traces(build: Build, manifest: str, kept: Iterable[str]) -> None:
     old_shards = set(files.read_json(path)["shards"] if files.exists(path) else []).difference(kept)
     for folder in ("ledgers", "work", "index") if old_shards else ():
         filesystem, inner = files.filesystem_of(build.path(folder))
-        for found in filesystem.find(inner) if filesystem.exists(inner) else []:
-            if found.rpartition("/")[2] in old_shards:
-                files.remove(filesystem.unstrip_protocol(found))
+        for file in filesystem.find(inner) if filesystem.exists(inner) else []:
+            if file.rpartition("/")[2] in old_shards:
+                files.remove(filesystem.unstrip_protocol(file))
 
 
 def _remove_all_but(folder: str, kept: Iterable[str]) -> None:

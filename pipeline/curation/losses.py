@@ -41,19 +41,19 @@ def warnings(build: Build, rows: Iterable[Mapping[str, Any]], sources: Mapping[s
     ``rows`` hold ``stage``, ``rule``, ``documents_sum`` and either ``source`` and ``domain`` or ``language``.
     """
     account = Account(rows, build.stages)
-    found = [sentence for entry in sources.values() for sentence in entry.get("warnings", [])]
-    found += [_nothing_read(name, entry) for name, entry in sources.items() if not entry["documents"]]
+    sentences = [sentence for entry in sources.values() for sentence in entry.get("warnings", [])]
+    sentences += [_nothing_read(name, entry) for name, entry in sources.items() if not entry["documents"]]
     whole = [loss for loss in account.whole_sources() if loss.lost == loss.reached]
-    found += [_whole(loss) for loss in whole]
+    sentences += [_whole(loss) for loss in whole]
     config = build.section("language")
     if config is not None:
-        found += _languages(config, account)
-    found += _without_stop_words(build, account)
+        sentences += _languages(config, account)
+    sentences += _without_stop_words(build, account)
     reports = {(loss.reached, loss.lost) for loss in whole}
     for stage in build.stages:
         if stage != "balance":  # it drops what the recipe's budget leaves no room for
-            found += _stage(build, stage, account, reports)
-    return found
+            sentences += _stage(build, stage, account, reports)
+    return sentences
 
 
 class Account:

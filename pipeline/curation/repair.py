@@ -117,9 +117,9 @@ def decode_entities(text: str) -> str:
 def repair(text: str) -> str:
     """ftfy's repair of mojibake, which goes line by line, run only on the lines that it could change."""
     parts, done = [], 0
-    while found := _BEYOND_ASCII.search(text, done):
-        start = max(done, text.rfind("\n", done, found.start()) + 1)
-        end = text.find("\n", found.start()) + 1 or len(text)
+    while match := _BEYOND_ASCII.search(text, done):
+        start = max(done, text.rfind("\n", done, match.start()) + 1)
+        end = text.find("\n", match.start()) + 1 or len(text)
         parts += [text[done:start], ftfy.fix_text(text[start:end], _MOJIBAKE)]
         done = end
     return "".join([*parts, text[done:]]) if parts else text

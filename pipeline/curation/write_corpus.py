@@ -94,9 +94,9 @@ def _renamed(build: Build, path: str, made_by: str, is_current: Callable[[str, s
 @lru_cache(maxsize=8)
 def _names(manifest: str, _stamp: Any) -> dict[str, str]:
     """The names, without endings, of the shards that ``manifest`` lists, by what they were made by."""
-    found = files.read_json(manifest)
-    names = (name.removesuffix(".arrow") for name in found["shards"])
-    return dict(zip(found.get("made_by", ()), names, strict=False))
+    content = files.read_json(manifest)
+    names = (name.removesuffix(".arrow") for name in content["shards"])
+    return dict(zip(content.get("made_by", ()), names, strict=False))
 
 
 def _parquet_is_current(path: str, made_by: str) -> bool:

@@ -58,8 +58,8 @@ def diff(old: Build, new: Build) -> list[Difference]:
                 counts[key] = counts.get(key, 0) + 1
                 best = [*examples.get(key, ()), (entry["hash"], entry["id"])]
                 examples[key] = heapq.nsmallest(EXAMPLES, best)
-    found = [Difference(*key, count, tuple(name for _, name in examples[key])) for key, count in counts.items()]
-    return sorted(found, key=lambda entry: (-entry.documents, entry.state, entry.stage, entry.cause))
+    differences = [Difference(*key, count, tuple(name for _, name in examples[key])) for key, count in counts.items()]
+    return sorted(differences, key=lambda entry: (-entry.documents, entry.state, entry.stage, entry.cause))
 
 
 def _write(build: Build, folder: str) -> list[str]:
@@ -153,7 +153,7 @@ class _Causes:
         when = "the first build has not" if side else "the second build has not"
         if stage not in other.stages:
             return f"the stage is new; {when} run it" if side else f"the stage is gone; {when} run it"
-        known = [{found.name: found for found in registry.rules(build, stage)} for build in (own, other)]
+        known = [{entry.name: entry for entry in registry.rules(build, stage)} for build in (own, other)]
         if known[0] and rule not in known[1]:
             return "the rule is new" if side else "the rule is gone"
         if known[0] and known[0][rule] != known[1][rule]:

@@ -41,7 +41,7 @@ def record(build: Build, ids: Sequence[str], day: date, on_wait: Callable[[str],
 def _duplicates(build: Build, ids: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Of each of ``ids``, by stage, the documents that were dropped as its duplicates."""
     wanted = pa.array(ids, pa.string())
-    found: dict[str, dict[str, list[str]]] = {name: {} for name in ids}
+    duplicates: dict[str, dict[str, list[str]]] = {name: {} for name in ids}
     for shard in build.shards() if ids else ():
         for stage in build.stages:
             table = build.ledger(stage, shard)
@@ -50,5 +50,5 @@ def _duplicates(build: Build, ids: Sequence[str]) -> dict[str, dict[str, list[st
             rows = pc.indices_nonzero(pc.is_in(table["duplicate_of"], wanted).combine_chunks())
             lost = build.documents(shard)["id"].take(rows).to_pylist()
             for name, survivor in zip(lost, table["duplicate_of"].take(rows).to_pylist(), strict=True):
-                found[survivor].setdefault(stage, []).append(name)
-    return found
+                duplicates[survivor].setdefault(stage, []).append(name)
+    return duplicates

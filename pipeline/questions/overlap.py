@@ -58,10 +58,10 @@ def overlap(build: Build) -> Overlap:
         both = np.zeros((len(names), len(names)), np.int64)
         first, alone = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
         for shard in build.shards():
-            found = failed(build, stage, shard)
-            both += found.astype(np.int64) @ found.T.astype(np.int64)
-            alone += found[:, found.sum(axis=0) == 1].sum(axis=1)
-            verdict = np.where(found.any(axis=0), found.argmax(axis=0), len(names))
+            failures = failed(build, stage, shard)
+            both += failures.astype(np.int64) @ failures.T.astype(np.int64)
+            alone += failures[:, failures.sum(axis=0) == 1].sum(axis=1)
+            verdict = np.where(failures.any(axis=0), failures.argmax(axis=0), len(names))
             first += np.bincount(verdict, minlength=len(names) + 1)[: len(names)]
         fails = both.diagonal()
         rules += [Fails(stage, name, int(fails[i]), int(first[i]), int(alone[i])) for i, name in enumerate(names)]

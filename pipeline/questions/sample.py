@@ -48,9 +48,11 @@ def sample(build: Build, rule: str, count: int, near_threshold: bool = False) ->
     stage = _stage_of(build, rule)
     chosen: list[Sampled] = []
     for kept in (False, True) if near_threshold else (False,):
-        found = (entry for shard in build.shards() for entry in _candidates(build, stage, rule, shard, kept))
+        candidates = (entry for shard in build.shards() for entry in _candidates(build, stage, rule, shard, kept))
         chosen += heapq.nsmallest(
-            count, found, key=lambda entry: (entry.margin, entry.hash) if near_threshold else (entry.hash, entry.id)
+            count,
+            candidates,
+            key=lambda entry: (entry.margin, entry.hash) if near_threshold else (entry.hash, entry.id),
         )
     texts = [excerpts(texts_before(build, entry.shard, [entry.row], stage))[0] for entry in chosen]
     return [replace(entry, text=text) for entry, text in zip(chosen, texts, strict=True)]
@@ -59,7 +61,7 @@ def sample(build: Build, rule: str, count: int, near_threshold: bool = False) ->
 def _stage_of(build: Build, rule: str) -> str:
     known: dict[str, str] = {}
     for stage in build.stages:
-        names = [found.name for found in registry.rules(build, stage)]
+        names = [entry.name for entry in registry.rules(build, stage)]
         for shard in build.shards():
             names += build.ledger(stage, shard)["dropped_by"].combine_chunks().dictionary.to_pylist()
         known |= {name: stage for name in names if name}
@@ -93,7 +95,7 @@ def _passed(build: Build, stage: str, rule: str, shard: str) -> tuple[np.ndarray
     alive = ledger.alive(tables, len(tables[-1]))
     columns = {name: table[name].combine_chunks() for table in tables for name in table.column_names}
     value, threshold = np.full(len(alive), np.nan), np.full(len(alive), np.nan)
-    for bound in (found for found in registry.rules(build, stage) if found.name == rule):
+    for bound in (entry for entry in registry.rules(build, stage) if entry.name == rule):
         limit = bound.minimum if bound.minimum is not None else bound.maximum
         if limit is not None:
             groups = columns.get(bound.by) if bound.by else None

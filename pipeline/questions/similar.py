@@ -75,7 +75,7 @@ def similar(build: Build, text: str, threshold: float | None = None) -> list[Nea
     index = MinHashLSH(num_perm=config.permutations, params=(config.permutations, 1))
     index.insert("text", _sketches(texts, config)[0])
     wanted, _ = shingle_sets(texts, config.ngram)
-    found: list[Near] = []
+    documents: list[Near] = []
     for shard in build.shards():
         view = build.view(shard, "minhash")
         near = np.array([bool(index.query(each)) for each in _sketches(view.texts, config)], bool)
@@ -84,8 +84,8 @@ def similar(build: Build, text: str, threshold: float | None = None) -> list[Nea
         kept = np.flatnonzero(jaccard >= threshold)
         rows = view.rows[chosen[kept]]
         ids = view.documents["id"].take(pa.array(chosen[kept])).to_pylist()
-        found += map(Near, ids, jaccard[kept].tolist(), _dropped_by(build, shard, rows))
-    return sorted(found, key=lambda entry: (-entry.jaccard, entry.id))
+        documents += map(Near, ids, jaccard[kept].tolist(), _dropped_by(build, shard, rows))
+    return sorted(documents, key=lambda entry: (-entry.jaccard, entry.id))
 
 
 def _config(build: Build) -> minhash.Config:
@@ -123,8 +123,8 @@ def _jaccard(texts: pa.StringArray, wanted: np.ndarray, ngram: int) -> np.ndarra
 
 def _dropped_by(build: Build, shard: str, rows: np.ndarray) -> list[str | None]:
     """The rule that dropped each of ``rows``, which are alive before the minhash stage."""
-    found: list[str | None] = [None] * len(rows)
+    rules: list[str | None] = [None] * len(rows)
     for stage in build.stages if len(rows) else ():
         column = build.ledger(stage, shard)["dropped_by"].take(pa.array(rows)).to_pylist()
-        found = [before or now for before, now in zip(found, column, strict=True)]
-    return found
+        rules = [before or now for before, now in zip(rules, column, strict=True)]
+    return rules

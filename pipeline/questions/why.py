@@ -136,10 +136,10 @@ def why(build: Build, document_id: str) -> Explanation:
 
     Raises UnknownDocument with the nearest ids, FileNotFoundError if nothing has been ingested yet.
     """
-    found = locate(build, [document_id])
-    if document_id not in found:
+    places = locate(build, [document_id])
+    if document_id not in places:
         raise UnknownDocument(unknown(build, document_id))
-    shard, row = found[document_id]
+    shard, row = places[document_id]
     document = {name: column[0].as_py() for name, column in _row(build.path("documents", shard), row).items()}
     passages: list[Passage] = []
     missing: list[str] = []

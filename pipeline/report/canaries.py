@@ -13,16 +13,16 @@ from pipeline.text.formats import count
 
 def canaries(build: Build) -> dict[str, Any] | None:
     """Rows, one a stage, warnings, and what was missed; None if the recipe plants none."""
-    found = recall(build)
-    if found is None or not found["stages"]:
+    result = recall(build)
+    if result is None or not result["stages"]:
         return None
     # The order of the stages is the build's: JSON keeps its keys sorted.
-    order = [name for name in build.stages if name in found["stages"]]
+    order = [name for name in build.stages if name in result["stages"]]
     return {
-        "planted": found["planted"],
-        "rows": [_row(name, found["stages"][name]) for name in order],
-        "warnings": found["warnings"],
-        "missed": [(title(name), entry["missed"]) for name in order if (entry := found["stages"][name])["missed"]],
+        "planted": result["planted"],
+        "rows": [_row(name, result["stages"][name]) for name in order],
+        "warnings": result["warnings"],
+        "missed": [(title(name), entry["missed"]) for name in order if (entry := result["stages"][name])["missed"]],
     }
 
 

@@ -113,7 +113,7 @@ def count(stage: str, table: pa.Table, rules: Sequence[ledger.Rule], groups: pa.
 
 def merge(shards: Iterable[tuple[pa.StructArray, pa.StructArray]]) -> list[Histogram]:
     """Histograms over all shards, in the order in which stages and signals first appear."""
-    found: dict[tuple[str, str], Histogram] = {}
+    merged: dict[tuple[str, str], Histogram] = {}
     for counts, thresholds in shards:
         if not len(counts):
             continue
@@ -123,13 +123,13 @@ def merge(shards: Iterable[tuple[pa.StructArray, pa.StructArray]]) -> list[Histo
         first = _runs(names)
         for start, end in zip(first, [*first[1:], len(names)], strict=True):
             key = (names["stage"][start].as_py(), names["signal"][start].as_py())
-            entry = found.setdefault(key, Histogram(*key, columns["integer"][start].as_py()))
+            entry = merged.setdefault(key, Histogram(*key, columns["integer"][start].as_py()))
             np.add.at(entry.counts, (group[start:end], position[start:end]), documents[start:end])
         for row in thresholds.to_pylist():
-            groups = found[row["stage"], row["signal"]].thresholds
+            groups = merged[row["stage"], row["signal"]].thresholds
             dropped = groups.setdefault((row["rule"], row["drops"], row["threshold"]), defaultdict(int))
             dropped[row["group"] or ""] += row["documents"]
-    return list(found.values())
+    return list(merged.values())
 
 
 def _runs(names: pa.Table) -> list[int]:
@@ -157,14 +157,14 @@ def columns_of(histogram: Histogram) -> tuple[list[float], list[np.ndarray], boo
 def static_marks(rules: Sequence[ledger.Rule], signal: str) -> list[tuple[str, str, float]]:
     """(rule, side that is dropped, threshold) of the rules on ``signal``: what holds for all documents, or for those
     that no other threshold of the rule is for."""
-    found = [
+    marks = [
         (rule.name, side, float(bound.get("*", math.nan) if isinstance(bound, Mapping) else bound))
         for rule in rules
         if rule.signal == signal
         for side, bound in (("below", rule.minimum), ("above", rule.maximum))
         if bound is not None
     ]
-    return [mark for mark in found if math.isfinite(mark[2])]
+    return [mark for mark in marks if math.isfinite(mark[2])]
 
 
 def marks(histogram: Histogram, low: float, high: float) -> tuple[list[Mark], int]:

@@ -76,14 +76,14 @@ def measures(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def bits_per_byte(summary: Mapping[str, Any]) -> tuple[str, float] | None:
     """Name and value of what held-out text costs; a masked model's has its own name, it does not compare."""
-    found = [(name, value) for name, value in summary["evaluation"].items() if name.endswith("bits_per_byte")]
-    return (words(found[0][0]), found[0][1]) if found else None
+    values = [(name, value) for name, value in summary["evaluation"].items() if name.endswith("bits_per_byte")]
+    return (words(values[0][0]), values[0][1]) if values else None
 
 
 def beside_frequencies(summary: Mapping[str, Any]) -> str:
     """The loss a token on held-out text beside that of token frequencies alone, where the summary has one."""
-    found = summary["evaluation"].get(summary["unigram_part"], summary["evaluation"]["loss"])
-    return f"loss {found:.3f} nats, token frequencies alone {summary['unigram_loss']:.3f}"
+    loss = summary["evaluation"].get(summary["unigram_part"], summary["evaluation"]["loss"])
+    return f"loss {loss:.3f} nats, token frequencies alone {summary['unigram_loss']:.3f}"
 
 
 def _accuracies(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -92,14 +92,14 @@ def _accuracies(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def finetuned(build: Build) -> list[dict[str, Any]]:
     """Scores of each fine-tuned model beside its baselines, as rows and drawn on a scale from 0 to 1."""
-    found = []
+    runs = []
     for run in summaries(build, "finetune"):
         measures = list(run["scores"]["model"])
         rows = [
             {"name": PREDICTORS.get(name, name), "scores": [run["scores"][name][measure] for measure in measures]}
             for name in predictors(run)
         ]
-        found.append(
+        runs.append(
             {
                 **run,
                 "curve": _curve_of(build, run["name"]),
@@ -108,10 +108,10 @@ def finetuned(build: Build) -> list[dict[str, Any]]:
                 "rows": rows,
             }
         )
-        found[-1]["charts"] = [
-            _score_chart(found[-1], index) for index, name in enumerate(measures) if name not in _NUMBERS
+        runs[-1]["charts"] = [
+            _score_chart(runs[-1], index) for index, name in enumerate(measures) if name not in _NUMBERS
         ]
-    return found
+    return runs
 
 
 def main_measure(run: Mapping[str, Any]) -> str:

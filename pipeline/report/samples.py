@@ -101,13 +101,13 @@ def merge(shards: Iterable[Sequence[dict]]) -> list[Samples]:
             documents[key] += total
             closest[key] = heapq.nsmallest(CLOSEST, closest[key] + mine, key=_closeness)
             by_hash[key] = heapq.nsmallest(CLOSEST + BY_HASH, by_hash[key] + mine, key=lambda row: row["hash"])
-    found = []
+    merged = []
     for key in documents:
         near = [row for row in closest[key] if 0 < row["margin"] < math.inf]
         seen = {row["id"] for row in near}
         others = [row for row in by_hash[key] if row["id"] not in seen]
-        found.append(Samples(*key, documents[key], near, others[:BY_HASH]))
-    return found
+        merged.append(Samples(*key, documents[key], near, others[:BY_HASH]))
+    return merged
 
 
 def survivors(build: Build, samples: Iterable[Samples]) -> dict[str, str]:

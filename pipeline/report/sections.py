@@ -73,20 +73,22 @@ def _by_kind(sources: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[dict[st
     """Records that ingest passed over or flagged, over all sources by kind, most first, with the first of each."""
     rows: dict[str, dict[str, Any]] = {}
     for source in sources:
-        for kind, found in source.items():
-            first = {"kind": kind, "records": 0, "bytes": 0, "file": found["file"], "record": found["record"]}
+        for kind, entry in source.items():
+            first = {"kind": kind, "records": 0, "bytes": 0, "file": entry["file"], "record": entry["record"]}
             row = rows.setdefault(kind, first)
-            row["records"] += found["count"]
-            row["bytes"] += found.get("bytes", 0)
+            row["records"] += entry["count"]
+            row["bytes"] += entry.get("bytes", 0)
     return sorted(rows.values(), key=lambda row: (-row["records"], row["kind"]))
 
 
 def _unread(sources: Iterable[Mapping[str, Any]]) -> list[str]:
     """The stretches of files that could not be read, in words, the longest first."""
-    found = list(sources)
-    stretches = sorted((entry for unread in found for entry in unread["stretches"]), key=lambda entry: -entry["bytes"])
+    reports = list(sources)
+    stretches = sorted(
+        (entry for unread in reports for entry in unread["stretches"]), key=lambda entry: -entry["bytes"]
+    )
     words = [unread_words(entry) for entry in stretches[:_REASONS]]
-    hidden = sum(unread["count"] for unread in found) - len(words)
+    hidden = sum(unread["count"] for unread in reports) - len(words)
     return [*words, f"{formats.count(hidden)} more stretches of files"] if hidden else words
 
 
@@ -94,10 +96,10 @@ def warnings(build: Build) -> list[str]:
     """What the build warns of, in plain sentences: its account, near-duplicates, evaluation sets, canaries."""
     account = read_json(build, "funnel.json") or {}
     near = duplicates(build)
-    found = [*account.get("warnings", []), *(near["warnings"] if near else [])]
-    found += [warning for row in contamination(build) or [] for warning in row["warnings"]]
-    found += (read_json(build, "tokenizers", "report.json") or {}).get("warnings", [])
-    return found + account.get("canaries", {}).get("warnings", [])
+    sentences = [*account.get("warnings", []), *(near["warnings"] if near else [])]
+    sentences += [warning for row in contamination(build) or [] for warning in row["warnings"]]
+    sentences += (read_json(build, "tokenizers", "report.json") or {}).get("warnings", [])
+    return sentences + account.get("canaries", {}).get("warnings", [])
 
 
 def _sum(entries: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
@@ -117,18 +119,18 @@ def _normalised(sources: Iterable[Mapping[str, Mapping[str, int]]]) -> list[dict
 
 def duplicates(build: Build) -> dict[str, Any] | None:
     """What near-duplicate removal tells of its clusters: warnings, losses by source, clusters above the cap."""
-    found = read_json(build, "work", "minhash.clusters", "report.json")
-    if found is None or build.section("minhash") is None:
+    report = read_json(build, "work", "minhash.clusters", "report.json")
+    if report is None or build.section("minhash") is None:
         return None
-    sources = [{"source": name, **entry} for name, entry in found["sources"].items()]
+    sources = [{"source": name, **entry} for name, entry in report["sources"].items()]
     sources.sort(key=lambda entry: (-entry["dropped"] / max(entry["documents"], 1), entry["source"]))
-    return {**found, "sources": sources[:_SOURCES], "hidden": len(sources[_SOURCES:])}
+    return {**report, "sources": sources[:_SOURCES], "hidden": len(sources[_SOURCES:])}
 
 
 def contamination(build: Build) -> list[dict[str, Any]] | None:
     """Of each evaluation set its items, those that documents hold, and those that could not be judged."""
-    found = read_json(build, "decontamination.json")
-    if found is None or build.section("decontaminate") is None:
+    report = read_json(build, "decontamination.json")
+    if report is None or build.section("decontaminate") is None:
         return None
     return [
         {
@@ -142,16 +144,16 @@ def contamination(build: Build) -> list[dict[str, Any]] | None:
             "warnings": _not_acted_upon(name, entry),
             "examples": [(item, places[:_EXAMPLES]) for item, places in islice(entry["held"].items(), _REASONS)],
         }
-        for name, entry in sorted(found.items())
+        for name, entry in sorted(report.items())
     ]
 
 
 def _not_acted_upon(name: str, entry: Mapping[str, Any]) -> list[str]:
     """What of an evaluation set decontamination let pass, and why."""
-    found = []
+    sentences = []
     if entry["common"]:
         item, place = max(entry["common"].items(), key=lambda pair: (pair[1]["documents"], pair[0]))
-        found.append(
+        sentences.append(
             f"decontamination: {formats.several(len(entry['common']), 'item')} of {name} found in "
             f"{formats.several(entry['common_documents'], 'document')} and left there, because their word runs occur in"
             f" more than {formats.several(entry['common_above'], 'document')}; for example {item} in"
@@ -159,12 +161,12 @@ def _not_acted_upon(name: str, entry: Mapping[str, Any]) -> list[str]:
             " decontaminate.max_document_frequency"
         )
     if entry["not_checkable"]:
-        found.append(
+        sentences.append(
             f"decontamination: {formats.several(len(entry['not_checkable']), 'item')} of {entry['items']} of {name} not"
             " checked, because they have fewer words than decontaminate.min_words; for example"
             f" {entry['not_checkable'][0]}"
         )
-    return found
+    return sentences
 
 
 def _documents(number: int) -> str:
@@ -187,11 +189,11 @@ def signals(build: Build, rules: Mapping[str, list[ledger.Rule]]) -> list[dict[s
     if not _is_collected(build):
         return None
     tables = collect.collected(build)
-    found = histograms.merge(
+    merged = histograms.merge(
         tuple(table[name].combine_chunks().flatten() for name in ("counts", "thresholds")) for table in tables
     )
     by_stage: dict[str, list[histograms.Histogram]] = defaultdict(list)
-    for histogram in found:
+    for histogram in merged:
         for rule, side, threshold in histograms.static_marks(rules.get(histogram.stage, []), histogram.signal):
             histogram.thresholds.setdefault((rule, side, threshold), {})
         by_stage[histogram.stage].append(histogram)
@@ -227,10 +229,10 @@ def dropped(build: Build) -> list[dict[str, Any]] | None:
     """Samples of what each rule dropped, grouped by stage; duplicates with the text they lost to."""
     if not _is_collected(build):
         return None
-    found = samples.merge(table["samples"][0].as_py() for table in collect.collected(build))
-    beside = samples.survivors(build, found)
+    merged = samples.merge(table["samples"][0].as_py() for table in collect.collected(build))
+    beside = samples.survivors(build, merged)
     by_stage: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in sorted(found, key=lambda entry: (-entry.documents, entry.rule)):
+    for entry in sorted(merged, key=lambda entry: (-entry.documents, entry.rule)):
         cards = [
             {**row, "close": row["margin"] < samples.CLOSE, "survivor_excerpt": beside.get(row["survivor"])}
             for row in entry.closest + entry.by_hash
@@ -252,9 +254,9 @@ def quarantine(build: Build) -> dict[str, Any] | None:
     if manifest is None:
         return None
     rows = [
-        {"source": source, "reason": reason, "records": found["count"]}
+        {"source": source, "reason": reason, "records": example["count"]}
         for source, entry in manifest["sources"].items()
-        for reason, found in entry["reasons"].items()
+        for reason, example in entry["reasons"].items()
     ]
     rows.sort(key=lambda row: (-row["records"], row["source"], row["reason"]))
     for row in rows[:_REASONS]:
@@ -275,8 +277,8 @@ def _quarantined(build: Build, source: str, reason: str) -> Iterator[dict[str, A
 def classifiers(build: Build) -> list[dict[str, Any]] | None:
     """How each classifier that the build trained does on the texts that were held out for it."""
     notes = {name: read_json(build, "models", "classifiers", f"{name}.json") for name in build.stages}
-    found = [{"title": titles.title(name), "texts": note["texts"], **note} for name, note in notes.items() if note]
-    return found or None
+    rows = [{"title": titles.title(name), "texts": note["texts"], **note} for name, note in notes.items() if note]
+    return rows or None
 
 
 def tokenizers(build: Build) -> dict[str, Any] | None:
@@ -310,11 +312,11 @@ def tokenizers(build: Build) -> dict[str, Any] | None:
 
 def _by(rows: list[dict], names: list[str], part: str, value: str) -> list[tuple[str, list[float | None]]]:
     """For each domain or language its ``value`` by each of the tokenizers ``names``."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
+    table: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         if row[part] != ALL_DOMAINS:
-            found[row[part]][row["tokenizer"]] = row[value]
-    return [(key, [values.get(name) for name in names]) for key, values in sorted(found.items())]
+            table[row[part]][row["tokenizer"]] = row[value]
+    return [(key, [values.get(name) for name in names]) for key, values in sorted(table.items())]
 
 
 def _size_curve(curves: list[dict[str, Any]]) -> Any:
@@ -333,11 +335,11 @@ def _size_curve(curves: list[dict[str, Any]]) -> Any:
 
 def figures(page: Mapping[str, Any]) -> list[dict[str, str]]:
     """The few numbers at the head of the page, from its other sections."""
-    found = []
+    drawn = []
     if page["funnel"]:
         first, last = page["funnel"]["first"], page["funnel"]["last"]
         ratio = page["tokens"]["bytes_per_token"]
-        found += [
+        drawn += [
             _figure("Documents kept", _documents(last["documents"]), f"of {formats.count(first['documents'])}"),
             _figure("Text kept", formats.size(last["bytes"]), f"of {formats.size(first['bytes'])}"),
             _figure("Tokens in the corpus", formats.short(last["bytes"] / ratio), page["tokens"]["origin"]),
@@ -345,13 +347,13 @@ def figures(page: Mapping[str, Any]) -> list[dict[str, str]]:
     for run in page["pretrained"]:
         if run["per_byte"]:
             name, value = run["per_byte"]
-            found.append(_figure(name.capitalize(), f"{value:.3f}", f"{run['name']}, on held-out documents"))
+            drawn.append(_figure(name.capitalize(), f"{value:.3f}", f"{run['name']}, on held-out documents"))
     for run in page["finetuned"]:
         main = models.main_measure(run)
         values = {name: models.score(main, scores[main]["value"]) for name, scores in run["scores"].items()}
         baseline = f"; a bag of words {values['bag_of_words']}" if "bag_of_words" in values else ""
-        found.append(_figure(models.MEASURES.get(main, main), values["model"], f"{run['name']}{baseline}"))
-    return found
+        drawn.append(_figure(models.MEASURES.get(main, main), values["model"], f"{run['name']}{baseline}"))
+    return drawn
 
 
 def _figure(name: str, value: str, note: str) -> dict[str, str]:

@@ -30,31 +30,31 @@ def ladder(build: Build) -> dict[str, Any] | None:
     path = build.path("scaling", "ladder.json")
     if not files.exists(path):
         return None
-    found = files.read_json(path)
+    result = files.read_json(path)
     return {
-        **found,
-        "convention": _CONVENTIONS[found["parameters"]],
-        "isoflop_chart": _isoflop_chart(found),
-        "laws": law_rows(found),
-        "predictions": prediction_rows(found),
-        "warnings": found.get("warnings", []),  # an earlier version wrote none
+        **result,
+        "convention": _CONVENTIONS[result["parameters"]],
+        "isoflop_chart": _isoflop_chart(result),
+        "laws": law_rows(result),
+        "predictions": prediction_rows(result),
+        "warnings": result.get("warnings", []),  # an earlier version wrote none
     }
 
 
-def law_rows(found: Mapping[str, Any]) -> list[Row]:
+def law_rows(result: Mapping[str, Any]) -> list[Row]:
     """(name, value, 95 % interval) of each constant that was fitted."""
     names = {"E": "E, nats that no model saves", "A": "A", "B": "B", "alpha": "α, of N", "beta": "β, of D"}
-    rows = [(names[name], _written(found["law"][name]), band(found["law_intervals"][name])) for name in names]
-    law, exponent = found["law"], found["isoflop"]["exponent"]
+    rows = [(names[name], _written(result["law"][name]), band(result["law_intervals"][name])) for name in names]
+    law, exponent = result["law"], result["isoflop"]["exponent"]
     by_law = law["beta"] / (law["alpha"] + law["beta"])
     rows.append(("exponent of the best N by compute: law", number(by_law), "–"))
     rows.append(
-        ("exponent of the best N by compute: IsoFLOP", number(exponent), band(found["isoflop"]["exponent_interval"]))
+        ("exponent of the best N by compute: IsoFLOP", number(exponent), band(result["isoflop"]["exponent_interval"]))
     )
     return rows
 
 
-def prediction_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def prediction_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """(compute, best N, interval, best D, interval, loss, interval) of each larger compute."""
     return [
         (
@@ -65,7 +65,7 @@ def prediction_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 for cell in (_written(entry[name]), band(entry[f"{name}_interval"]))
             ),
         )
-        for entry in found["next"]
+        for entry in result["next"]
     ]
 
 
@@ -78,20 +78,20 @@ def _written(value: float) -> str:
     return short(value) if abs(value) >= 1000 else number(value)
 
 
-def _isoflop_chart(found: Mapping[str, Any]) -> Markup:
+def _isoflop_chart(result: Mapping[str, Any]) -> Markup:
     """Held-out loss by N: the runs as dots, named by their compute, and the parabola through each compute's runs."""
     series = []
-    for curve in found["isoflop"]["curves"]:
-        sizes = [row["parameters"] for row in found["rows"] if row["compute"] == curve["compute"]]
+    for curve in result["isoflop"]["curves"]:
+        sizes = [row["parameters"] for row in result["rows"] if row["compute"] == curve["compute"]]
         steps = [min(sizes) * (max(sizes) / min(sizes)) ** (i / 30) for i in range(31)]
         points = [(n, curve["curvature"] * math.log(n / curve["parameters"]) ** 2 + curve["loss"]) for n in steps]
         series.append(charts.Series("", "train", points))
-    for compute in sorted({row["compute"] for row in found["rows"]}):
-        points = sorted((row["parameters"], row["loss"]) for row in found["rows"] if row["compute"] == compute)
+    for compute in sorted({row["compute"] for row in result["rows"]}):
+        points = sorted((row["parameters"], row["loss"]) for row in result["rows"] if row["compute"] == compute)
         name = f"{compute:.2g}:".replace("e+", "e")  # short, as it stands at the chart's edge
         series.append(charts.Series(name, "heldout", points, joined=False))
-    said = f"{len(found['rows'])} runs at {len(found['isoflop']['curves'])} computes"
-    return charts.lines("Held-out loss by model size", said, series, _CONVENTIONS[found["parameters"]], "loss", True)
+    said = f"{len(result['rows'])} runs at {len(result['isoflop']['curves'])} computes"
+    return charts.lines("Held-out loss by model size", said, series, _CONVENTIONS[result["parameters"]], "loss", True)
 
 
 def ablation(build: Build) -> dict[str, Any] | None:
@@ -99,11 +99,11 @@ def ablation(build: Build) -> dict[str, Any] | None:
     path = build.path("ablation", "results.json")
     if not files.exists(path):
         return None
-    found = files.read_json(path)
+    result = files.read_json(path)
     return {
-        **found,
-        "table": [row for entry in found["rows"] for row in _ablation_rows(entry, found["kinds"])],
-        "kept_notes": [f"{title(stage)} was not left out: {why}" for stage, why in found["kept"].items()],
+        **result,
+        "table": [row for entry in result["rows"] for row in _ablation_rows(entry, result["kinds"])],
+        "kept_notes": [f"{title(stage)} was not left out: {why}" for stage, why in result["kept"].items()],
     }
 
 
@@ -117,13 +117,13 @@ def _ablation_rows(entry: Mapping[str, Any], kinds: Sequence[str]) -> list[tuple
     """A row for each kind of held-out text: bits per byte, and how much worse than the models of the curated text."""
     rows = []
     for kind in kinds:
-        found = entry["bits_per_byte"][kind]
-        low, high = found["interval"]
+        score = entry["bits_per_byte"][kind]
+        low, high = score["interval"]
         worse = (
             ("–", "–")
             if entry["variant"] == "curated"
-            else (f"{found['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}")
+            else (f"{score['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}")
         )
         first = (variant_title(entry["variant"]), f"{number(entry['epochs'])} epochs") if kind == kinds[0] else ("", "")
-        rows.append((*first, kind, f"{found['mean']:.4f}", *worse))
+        rows.append((*first, kind, f"{score['mean']:.4f}", *worse))
     return rows

@@ -129,22 +129,22 @@ def funnel(account: Mapping[str, Any], bytes_per_token: float) -> Table:
 
 def rules(account: Mapping[str, Any]) -> Table:
     """A row a rule, the one that dropped most first."""
-    found, documents = account["rules"], account["first"]["documents"]
+    rows, documents = account["rules"], account["first"]["documents"]
     return lay_out(
         [text("Rule"), text("Stage"), count("Documents dropped"), size("Bytes dropped"), share("Of all documents")],
         [
             (titles.rule(row["rule"]), row["title"], row["documents"], row["bytes"], _part(row["documents"], documents))
-            for row in found
+            for row in rows
         ],
-        bars=Bars("share", [[("dropped", row["documents"])] for row in found], found[0]["documents"] if found else 0),
+        bars=Bars("share", [[("dropped", row["documents"])] for row in rows], rows[0]["documents"] if rows else 0),
     )
 
 
 def domains(account: Mapping[str, Any]) -> Table:
     """A row a domain, the largest first."""
-    found, first, last = account["domains"], account["first"]["bytes"], account["last"]["bytes"]
+    rows, first, last = account["domains"], account["first"]["bytes"], account["last"]["bytes"]
     drawn = [
-        [("kept", row["after"]["bytes"]), ("dropped", row["before"]["bytes"] - row["after"]["bytes"])] for row in found
+        [("kept", row["after"]["bytes"]), ("dropped", row["before"]["bytes"] - row["after"]["bytes"])] for row in rows
     ]
     return lay_out(
         [
@@ -156,10 +156,10 @@ def domains(account: Mapping[str, Any]) -> Table:
                 row["domain"], row["before"]["documents"], row["after"]["documents"], before, after,
                 _part(after, before), _part(before, first), _part(after, last),
             )
-            for row in found
+            for row in rows
             for before, after in [(row["before"]["bytes"], row["after"]["bytes"])]
         ],
-        bars=Bars("bytes kept", drawn, found[0]["before"]["bytes"] if found else 0),
+        bars=Bars("bytes kept", drawn, rows[0]["before"]["bytes"] if rows else 0),
     )  # fmt: skip
 
 
@@ -182,9 +182,9 @@ def _place(record: Mapping[str, Any] | None) -> str:
     return NOTHING if record is None else f"{record['file']}, record {formats.count(record['record'])}"
 
 
-def tokens_by_domain(found: Mapping[str, Any]) -> Table:
-    """A row a domain, and their sum; ``found`` is tokens.by_domain's."""
-    rows, total = found["rows"], found["total"]
+def tokens_by_domain(section: Mapping[str, Any]) -> Table:
+    """A row a domain, and their sum; ``section`` is tokens.by_domain's."""
+    rows, total = section["rows"], section["total"]
     whole = {**total, "domain": titles.title("corpus"), "planned": None, "assumed": None}
     whole["bytes_per_token"] = total["bytes"] / max(1, total["tokens"])
     return lay_out(
@@ -204,21 +204,21 @@ def tokens_by_domain(found: Mapping[str, Any]) -> Table:
     )  # fmt: skip
 
 
-def canaries(found: Mapping[str, Any]) -> Table:
-    """A row a stage that has canaries; ``found`` is canaries.canaries's."""
+def canaries(section: Mapping[str, Any]) -> Table:
+    """A row a stage that has canaries; ``section`` is canaries.canaries's."""
     return lay_out(
         [
             text("Stage"), text("Planted"), count("Reached it"), count("Caught"), share("Recall"), share("Expected"),
         ],
         [
             (row["stage"], row["planted"], row["reached"], row["caught"], row["recall"], row["expected"])
-            for row in found["rows"]
+            for row in section["rows"]
         ],
     )  # fmt: skip
 
 
-def contamination(found: Sequence[Mapping[str, Any]]) -> Table:
-    """A row an evaluation set; ``found`` is sections.contamination's."""
+def contamination(section: Sequence[Mapping[str, Any]]) -> Table:
+    """A row an evaluation set; ``section`` is sections.contamination's."""
     return lay_out(
         [
             text("Set"), count("Items"), count("Found"), count("In documents"), count("Too short to check"),
@@ -229,13 +229,13 @@ def contamination(found: Sequence[Mapping[str, Any]]) -> Table:
                 row["set"], row["items"], row["held"], row["documents"], row["not_checkable"],
                 row["common"], row["common_documents"],
             )
-            for row in found
+            for row in section
         ],
     )  # fmt: skip
 
 
-def tokenizers(found: Mapping[str, Any]) -> Table:
-    """A row a tokenizer; ``found`` is sections.tokenizers's."""
+def tokenizers(section: Mapping[str, Any]) -> Table:
+    """A row a tokenizer; ``section`` is sections.tokenizers's."""
     return lay_out(
         [
             text("Tokenizer"), text("Algorithm"), count("Entries"), decimals("Bytes per token", 2),
@@ -248,14 +248,14 @@ def tokenizers(found: Mapping[str, Any]) -> Table:
                 row["bytes_per_token"], row["fertility"], row["unknown_rate"] or None, row["single_character_share"],
                 row["vocabulary_used"], row["rare_entries"], row["renyi_efficiency"],
             )
-            for row in found["rows"]
+            for row in section["rows"]
         ],
-        bars=Bars("bytes per token", [[("kept", row["bytes_per_token"])] for row in found["rows"]], found["best"]),
+        bars=Bars("bytes per token", [[("kept", row["bytes_per_token"])] for row in section["rows"]], section["best"]),
     )  # fmt: skip
 
 
-def vocabulary_sizes(found: Mapping[str, Any]) -> Table:
-    """A row a tokenizer and size of model; ``found`` is sections.tokenizers's."""
+def vocabulary_sizes(section: Mapping[str, Any]) -> Table:
+    """A row a tokenizer and size of model; ``section`` is sections.tokenizers's."""
     return lay_out(
         [
             text("Model"), text("Tokenizer"), written("Recommended entries"), decimals("Bytes per token", 2),
@@ -267,7 +267,7 @@ def vocabulary_sizes(found: Mapping[str, Any]) -> Table:
                 ("at least " if row["largest"] else "") + formats.count(row["size"]), row["bytes_per_token"],
                 row["embedding"],
             )
-            for row in found["recommended"]
+            for row in section["recommended"]
         ],
     )  # fmt: skip
 
@@ -293,8 +293,8 @@ def pretraining(runs: Sequence[Mapping[str, Any]]) -> Table:
 
 def _per_byte(run: Mapping[str, Any]) -> str:
     """``1.375``, and of what if not of every token: ``1.375 masked``."""
-    found = models.bits_per_byte(run)
-    return f"{found[1]:.3f} {found[0].removesuffix('bits per byte')}".strip() if found else NOTHING
+    cost = models.bits_per_byte(run)
+    return f"{cost[1]:.3f} {cost[0].removesuffix('bits per byte')}".strip() if cost else NOTHING
 
 
 def finetuning(run: Mapping[str, Any]) -> Table:
@@ -318,13 +318,13 @@ def finetuning(run: Mapping[str, Any]) -> Table:
     )
 
 
-def needs(found: Mapping[str, Any]) -> Table:
-    """What a model asks of a corpus; ``found`` is needs.laid_out's."""
-    return lay_out([text(""), written("Tokens"), note("What it is")], found["rows"])
+def needs(section: Mapping[str, Any]) -> Table:
+    """What a model asks of a corpus; ``section`` is needs.laid_out's."""
+    return lay_out([text(""), written("Tokens"), note("What it is")], section["rows"])
 
 
-def needs_by_domain(found: Mapping[str, Any]) -> Table:
-    """What each domain can give to it; ``found`` is needs.laid_out's."""
+def needs_by_domain(section: Mapping[str, Any]) -> Table:
+    """What each domain can give to it; ``section`` is needs.laid_out's."""
     return lay_out(
         [
             text("Domain"), short("Unique"), short("Can give"), share("Wanted"), share("Weight"), short("Gives"),
@@ -335,22 +335,22 @@ def needs_by_domain(found: Mapping[str, Any]) -> Table:
                 name, entry["unique"], entry["most"], entry["share"], entry["weight"], entry["given"],
                 entry["epochs"], entry["missing"], entry["missing_bytes"] if entry["missing"] else None,
             )
-            for name, entry in found["domains"]
+            for name, entry in section["domains"]
         ],
     )  # fmt: skip
 
 
-def budgets(found: Mapping[str, Any]) -> list[tuple[str, Table]]:
-    """Title and table of each part of the budgets, a column a run; ``found`` is models.budgets's."""
-    layouts = [text(""), *map(written, found["runs"]), note("Where it comes from")]
+def budgets(section: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """Title and table of each part of the budgets, a column a run; ``section`` is models.budgets's."""
+    layouts = [text(""), *map(written, section["runs"]), note("Where it comes from")]
     return [
         (title, lay_out(layouts, [(name, *values, origin) for name, values, origin in rows]))
-        for title, rows in found["tables"]
+        for title, rows in section["tables"]
     ]
 
 
-def ladder_runs(found: Mapping[str, Any]) -> Table:
-    """A row a run of the scaling ladder; ``found`` is studies.ladder's."""
+def ladder_runs(section: Mapping[str, Any]) -> Table:
+    """A row a run of the scaling ladder; ``section`` is studies.ladder's."""
     return lay_out(
         [
             text("Run"), short("N"), short("D"), measured("Epochs"), decimals("Held-out loss", 3),
@@ -358,25 +358,25 @@ def ladder_runs(found: Mapping[str, Any]) -> Table:
         ],
         [
             (row["name"], row["parameters"], row["tokens"], row["epochs"], row["loss"], row["bits_per_byte"])
-            for row in found["rows"]
+            for row in section["rows"]
         ],
     )  # fmt: skip
 
 
-def ladder_laws(found: Mapping[str, Any]) -> Table:
+def ladder_laws(section: Mapping[str, Any]) -> Table:
     """A row a constant of the law that fits the runs."""
     return lay_out(
-        [text("L(N, D) = E + A / N^α + B / D^β"), written("Fitted"), written("95 % interval")], found["laws"]
+        [text("L(N, D) = E + A / N^α + B / D^β"), written("Fitted"), written("95 % interval")], section["laws"]
     )
 
 
-def ladder_predictions(found: Mapping[str, Any]) -> Table:
+def ladder_predictions(section: Mapping[str, Any]) -> Table:
     """A row a larger compute."""
     names = ["Best N", "95 %", "Best D", "95 %", "Loss", "95 %"]
-    return lay_out([text("Compute"), *map(written, names)], found["predictions"])
+    return lay_out([text("Compute"), *map(written, names)], section["predictions"])
 
 
-def ablation(found: Mapping[str, Any]) -> Table:
-    """A row a variant and kind of held-out text; ``found`` is studies.ablation's."""
+def ablation(section: Mapping[str, Any]) -> Table:
+    """A row a variant and kind of held-out text; ``section`` is studies.ablation's."""
     layouts = [text("Trained on"), text("Read by"), text("Held-out text")]
-    return lay_out([*layouts, written("Bits per byte"), written("Worse by"), written("95 %")], found["table"])
+    return lay_out([*layouts, written("Bits per byte"), written("Worse by"), written("95 %")], section["table"])

@@ -21,11 +21,11 @@ _UNITS = ("documents", "bytes", "tokens", "repeated_tokens")
 
 def tokens(build: Build) -> dict[str, Any]:
     """How bytes become tokens: as the recipe's first tokenizer packed the corpus, or by a common ratio."""
-    found = _packed(build)
-    if found is None:
+    packed = _packed(build)
+    if packed is None:
         origin = "a rule of thumb, until a tokenizer is trained"
         return {"bytes_per_token": BYTES_PER_TOKEN, "origin": origin, "exact": False}
-    name, domains = found
+    name, domains = packed
     size, count = (sum(entry[unit] for entry in domains.values()) for unit in ("bytes", "tokens"))
     return {"bytes_per_token": size / max(1, count), "origin": f"what {name} makes of the corpus", "exact": True}
 
@@ -37,10 +37,10 @@ def by_domain(build: Build) -> dict[str, Any] | None:
     plan, or None, ``assumed`` bytes per token and ``planned`` tokens read. ``advice`` is the line for the recipe's
     `balance` section, None where there is none to correct.
     """
-    found, account = _packed(build), build.path("funnel.json")
-    if found is None or not files.exists(account):
+    packed, account = _packed(build), build.path("funnel.json")
+    if packed is None or not files.exists(account):
         return None
-    name, domains = found
+    name, domains = packed
     corpus = files.read_json(account)["stages"][-1]["domains"]
     now = {domain: (entry["documents"], entry["bytes"]) for domain, entry in corpus.items()}
     if now != {domain: (entry["documents"], entry["bytes"]) for domain, entry in domains.items()}:

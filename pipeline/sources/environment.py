@@ -108,15 +108,15 @@ class _Unreadable(ValueError):
 def roots() -> dict[str, Path]:
     """The folders that are read, by the name that begins their files' names."""
     paths = sysconfig.get_paths()
-    found = {"stdlib": Path(paths["stdlib"]), "site-packages": Path(paths["purelib"])}
+    folders = {"stdlib": Path(paths["stdlib"]), "site-packages": Path(paths["purelib"])}
     if paths["platlib"] != paths["purelib"]:
-        found["site-packages-platform"] = Path(paths["platlib"])
-    return found
+        folders["site-packages-platform"] = Path(paths["platlib"])
+    return folders
 
 
 def list_files(config: Environment) -> list[File]:
     wanted = None if config.packages is None else {_normal(package) for package in config.packages}
-    found = []
+    listed = []
     for root_name, root in roots().items():
         for folder, folders, names in os.walk(root):
             folders[:] = [name for name in folders if name not in ("__pycache__", "site-packages")]
@@ -126,10 +126,10 @@ def list_files(config: Environment) -> list[File]:
                 package = _package(root_name, path)
                 full = Path(folder, name)
                 if _kind(path) and (wanted is None or _normal(package) in wanted) and full.is_file():
-                    found.append(File(str(full), file_name(f"{root_name}/{path}"), full.stat().st_size))
-    if not found:
+                    listed.append(File(str(full), file_name(f"{root_name}/{path}"), full.stat().st_size))
+    if not listed:
         raise NoFiles(f"source {config.name!r}: none of the packages {config.packages} is installed here")
-    return sorted(found, key=lambda file: file.name)
+    return sorted(listed, key=lambda file: file.name)
 
 
 @bounded
@@ -145,12 +145,12 @@ def read(config: Environment, file: File) -> Iterator[Document | Rejected]:
         return
     ids = Ids(config.name, file)
     try:
-        for position, found in enumerate(_READERS[kind](raw, path), 1):
+        for position, record in enumerate(_READERS[kind](raw, path), 1):
             identifier = (
-                f"{config.name}/{file.name}" if found.own is None else ids.take(printable(found.own), position)[0]
+                f"{config.name}/{file.name}" if record.own is None else ids.take(printable(record.own), position)[0]
             )
-            metadata = dump_json({"kind": kind, "package": package, **found.metadata})
-            yield Document(identifier, found.text, config.name, domain, None, metadata)
+            metadata = dump_json({"kind": kind, "package": package, **record.metadata})
+            yield Document(identifier, record.text, config.name, domain, None, metadata)
     except _Unreadable as error:
         yield Rejected(file.path, 1, 0, str(error), excerpt(raw))
 
@@ -217,16 +217,16 @@ def _docstrings(raw: bytes, path: Path) -> Iterator[_Found]:
     parts = path.with_suffix("").parts
     module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     rest = [ast.get_docstring(tree) or ""]
-    found = []
+    texts = []
     for name, text, line in _objects(tree.body):
         if len(text) >= MIN_CHARACTERS:
-            found.append(_Found(name, text, {"module": module, "object": name, "line": line}))
+            texts.append(_Found(name, text, {"module": module, "object": name, "line": line}))
         else:
             rest.append(f"{name}\n{text}")
     text = "\n\n".join(filter(None, rest))
     if len(text) >= MIN_CHARACTERS:
         yield _Found("(module)", text, {"module": module})
-    yield from found
+    yield from texts
 
 
 def _objects(body: list[ast.stmt]) -> Iterator[tuple[str, str, int]]:

@@ -103,9 +103,9 @@ def _binary(data: bytes) -> str:
     if any(head.startswith(mark) for mark, _ in _BOMS):
         return ""
     controls = len(head) - len(head.translate(None, _CONTROLS))
-    found = next((name for start, name in _SIGNATURES if head.startswith(start)), "")
-    if found and (controls or not head.startswith(_WEAK)):
-        return found
+    kind = next((name for start, name in _SIGNATURES if head.startswith(start)), "")
+    if kind and (controls or not head.startswith(_WEAK)):
+        return kind
     if head[4:8] == b"ftyp" and controls:
         return "MP4"
     return "binary data" if controls * 20 > len(head) and not _wide(head) else ""

@@ -76,18 +76,18 @@ class Account:
             if len(self._rows) < MAX_QUARANTINED:
                 self._rows.append({"source": self._source, **record._asdict()})
         elif isinstance(record, PassedOver):
-            found = self._count("passed_over", record.kind, record, bytes=0)
-            found["count"] += 1
-            found["bytes"] += record.bytes
+            entry = self._count("passed_over", record.kind, record, bytes=0)
+            entry["count"] += 1
+            entry["bytes"] += record.bytes
         else:
             self._count("flagged", record.kind, record)["count"] += 1
 
     def _count(self, group: str, kind: str, record: Any, **more: Any) -> dict[str, Any]:
-        found = self.report[group]
+        entries = self.report[group]
         kind = printable(kind)[:_LONGEST]
-        if kind not in found and len(found) >= _KINDS:  # contents of files name them
+        if kind not in entries and len(entries) >= _KINDS:  # contents of files name them
             kind = "others"
-        return found.setdefault(kind, {"count": 0, "file": record.file, "record": record.record, **more})
+        return entries.setdefault(kind, {"count": 0, "file": record.file, "record": record.record, **more})
 
     def table(self) -> pa.Table:
         return pa.Table.from_pylist(self._rows, SCHEMA)
@@ -97,10 +97,10 @@ def add(total: dict[str, Any], report: Mapping[str, Any]) -> None:
     """Add the account ``report`` of a part to ``total``, both as ``empty`` says."""
     total["quarantined"] += report["quarantined"]
     for group in ("reasons", "passed_over", "flagged"):
-        for kind, found in report[group].items():
-            so_far = total[group].setdefault(kind, {**found, "count": 0, **({"bytes": 0} if "bytes" in found else {})})
-            for unit in {"count", "bytes"} & found.keys():
-                so_far[unit] += found[unit]
+        for kind, entry in report[group].items():
+            so_far = total[group].setdefault(kind, {**entry, "count": 0, **({"bytes": 0} if "bytes" in entry else {})})
+            for unit in {"count", "bytes"} & entry.keys():
+                so_far[unit] += entry[unit]
     unread = total["unread"]
     for unit in ("count", "bytes", "missing"):
         unread[unit] += report["unread"][unit]
@@ -127,9 +127,9 @@ def examples(report: Mapping[str, Any]) -> list[str]:
     if hidden := report["unread"]["count"] - len(lines):
         lines.append(f"{hidden} more stretches of files not read")
     worst = sorted(report["reasons"].items(), key=lambda entry: (-entry[1]["count"], entry[0]))[:_SHOWN]
-    for reason, found in worst:
-        remedy = f"; {found['remedy']}" if "remedy" in found else ""
-        lines.append(f"{found['count']} x {reason} (first: {found['file']}, record {found['record']}{remedy})")
+    for reason, fault in worst:
+        remedy = f"; {fault['remedy']}" if "remedy" in fault else ""
+        lines.append(f"{fault['count']} x {reason} (first: {fault['file']}, record {fault['record']}{remedy})")
     return lines
 
 

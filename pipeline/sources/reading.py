@@ -124,15 +124,15 @@ def bounded(read: Callable[[Any, File], Iterator[Record]]) -> Callable[[Any, Fil
         record = yielded = 0
         most = FREE_RECORDS + file.size
         try:
-            for found in read(config, file):
+            for entry in read(config, file):
                 yielded += 1
                 if yielded > most:
                     raise Damaged(f"more than {most:,} records in {file.size:,} bytes")
-                yield found
-                if isinstance(found, Document):
+                yield entry
+                if isinstance(entry, Document):
                     record += 1
-                elif isinstance(found, Rejected | PassedOver):
-                    record = max(record + 1, found.record)
+                elif isinstance(entry, Rejected | PassedOver):
+                    record = max(record + 1, entry.record)
         except Damaged as error:
             yield error.unread(file, record)
         except OF_CONTENT as error:
@@ -305,8 +305,8 @@ class _Decompressed(io.RawIOBase):
         while more := self._raw.read(_BLOCK):
             block += more
             after = self._raw.tell()
-            for found in self._kind.start.finditer(block):
-                place = after - len(block) + found.start()
+            for match in self._kind.start.finditer(block):
+                place = after - len(block) + match.start()
                 if self._decodes(place, whole):
                     return place
             self._raw.seek(after)
@@ -319,10 +319,10 @@ class _Decompressed(io.RawIOBase):
         member = self._kind.new()
         try:
             while not member.eof and (chunk := self._raw.read(_STEP)):
-                found = _step(member, chunk)
+                result = _step(member, chunk)
                 while not getattr(member, "needs_input", True) and not member.eof and whole:
                     _step(member, b"")
-                if found and not whole:
+                if result and not whole:
                     return True
         except _FAILURES:
             return False

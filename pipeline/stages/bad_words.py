@@ -52,12 +52,12 @@ class Config(recipe_file.Config):
 
 
 def rules(config: Config) -> list[Rule]:
-    found = []
+    limits = []
     if config.max_count is not None:
-        found.append(Rule("bad_words.max_count", "bad_word_count", maximum=config.max_count))
+        limits.append(Rule("bad_words.max_count", "bad_word_count", maximum=config.max_count))
     if config.max_fraction is not None:
-        found.append(Rule("bad_words.max_fraction", "bad_word_fraction", maximum=config.max_fraction))
-    return found
+        limits.append(Rule("bad_words.max_fraction", "bad_word_fraction", maximum=config.max_fraction))
+    return limits
 
 
 def measure(config: Config, batch: Batch) -> Measured:

@@ -101,13 +101,13 @@ SIGNALS = {
 
 def rules(config: Config) -> list[Rule]:
     wanted = {OTHERS: math.inf, **dict.fromkeys(config.keep, 0.0)}  # no score is enough for a language not named
-    found = [
+    limits = [
         Rule(NOT_WANTED, "language_score", minimum=wanted, by="language"),
         Rule("language.low_score", "language_score", minimum=config.keep, by="language"),
     ]
     if config.lines and config.lines.min_fraction is not None:
-        found.append(Rule("language.lines.min_fraction", "line_language_fraction", minimum=config.lines.min_fraction))
-    return found
+        limits.append(Rule("language.lines.min_fraction", "line_language_fraction", minimum=config.lines.min_fraction))
+    return limits
 
 
 def measure(config: Config, batch: Batch) -> Measured:
@@ -151,10 +151,10 @@ def _name_lines(config: Lines, lines: pa.StringArray, path: str) -> tuple[np.nda
         return codes, []
     labels, scores = fasttext_model.load(path).predict(_lines(lines.take(pa.array(long))))
     sure = np.array([len(score) > 0 and score[0] >= config.min_score for score in scores], bool)
-    found = pa.array([label[0] if label else None for label in labels], pa.string()).dictionary_encode()
+    languages = pa.array([label[0] if label else None for label in labels], pa.string()).dictionary_encode()
     visible = pc.match_substring_regex(lines.take(pa.array(long)), _VISIBLE).to_numpy(zero_copy_only=False)
-    codes[long] = np.where(sure & visible, found.indices.fill_null(-1).to_numpy(zero_copy_only=False), -1)
-    return codes, [label.removeprefix("__label__") for label in found.dictionary.to_pylist()]
+    codes[long] = np.where(sure & visible, languages.indices.fill_null(-1).to_numpy(zero_copy_only=False), -1)
+    return codes, [label.removeprefix("__label__") for label in languages.dictionary.to_pylist()]
 
 
 def _shares(

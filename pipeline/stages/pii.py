@@ -60,14 +60,14 @@ def rules(config: Config) -> list[Rule]:
 
 def measure(config: Config, batch: Batch) -> Measured:
     """How many there are of each kind (``pii_email``, ...); what is replaced, as overwritten and cut ranges."""
-    found = pii.find(batch.texts, config.reserved_ips)
-    text = np.repeat(np.arange(len(batch.texts)), np.diff(found.offsets))
-    counts = np.bincount(text * len(pii.KINDS) + found.kinds, minlength=len(batch.texts) * len(pii.KINDS))
+    matches = pii.find(batch.texts, config.reserved_ips)
+    text = np.repeat(np.arange(len(batch.texts)), np.diff(matches.offsets))
+    counts = np.bincount(text * len(pii.KINDS) + matches.kinds, minlength=len(batch.texts) * len(pii.KINDS))
     signals = dict(
         zip(SIGNALS, map(pa.array, counts.astype(np.int32).reshape(-1, len(pii.KINDS)).T.copy()), strict=True)
     )
-    replaced = np.array([getattr(config, kind) == "replace" for kind in pii.KINDS])[found.kinds]
-    kept = pii.Found(_offsets(text[replaced], batch), *(values[replaced] for values in found[1:]))
+    replaced = np.array([getattr(config, kind) == "replace" for kind in pii.KINDS])[matches.kinds]
+    kept = pii.Found(_offsets(text[replaced], batch), *(values[replaced] for values in matches[1:]))
     written, cut = pii.places(batch.texts, kept, _SIZES)
     sizes = np.diff(written)
     fill = _PADDED[kept.kinds][np.arange(_PADDED.shape[1]) < sizes]

@@ -206,15 +206,15 @@ def take_name(source: str, path: str, wanted: Callable[[str], bool]) -> bool:
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         aside.hardlink_to(local(source))
-        found = wanted(str(aside))
-        if found:
+        name = wanted(str(aside))
+        if name:
             checksums.note_as(target, local(source), aside)
             aside.replace(target)
     except OSError:
         return False
     finally:
         aside.unlink(missing_ok=True)
-    return found
+    return name
 
 
 @contextlib.contextmanager
@@ -313,13 +313,13 @@ def check_folder(folder: str) -> None:
 
 def sizes(folder: str, names: Iterable[str]) -> dict[str, int]:
     """Bytes of each of the files ``names`` in ``folder``. Raises FileNotFoundError."""
-    found = {}
+    by_name = {}
     for name in names:
         path = join(folder, name)
         filesystem, inner = filesystem_of(path)
         with reaching(path):
-            found[name] = filesystem.size(inner)
-    return found
+            by_name[name] = filesystem.size(inner)
+    return by_name
 
 
 def are_there(folder: str, stated: Mapping[str, int]) -> bool:
@@ -333,8 +333,8 @@ def are_there(folder: str, stated: Mapping[str, int]) -> bool:
 def stamp(path: str) -> Any:
     """Something that differs once ``path`` has been written again. Raises FileNotFoundError."""
     if is_local(path):
-        found = local(path).stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        status = local(path).stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
     filesystem, inner = filesystem_of(path)
     return filesystem.ukey(inner)
 

@@ -60,31 +60,31 @@ def escaped(pattern: str) -> str:
 def match(pattern: str) -> Matches:
     """What the absolute ``pattern`` matches."""
     parts = pattern.strip("/").split("/")
-    found = Matches()
+    matches = Matches()
     entered: set[tuple[int, int, int]] = set()
     plain, linked, hidden = queues = deque([_Place("", 0)]), deque[_Place](), deque[_Place]()
     while queue := next(filter(None, queues), None):
-        for place in _beyond(queue.popleft(), parts, entered, found):
+        for place in _beyond(queue.popleft(), parts, entered, matches):
             (hidden if place.hidden else linked if place.linked else plain).append(place)
-    found.hidden.difference_update(found.files)
-    found.repeated.difference_update(found.unlisted)
-    return found
+    matches.hidden.difference_update(matches.files)
+    matches.repeated.difference_update(matches.unlisted)
+    return matches
 
 
-def _beyond(place: _Place, parts: list[str], entered: set[tuple[int, int, int]], found: Matches) -> Iterator[_Place]:
-    """Places one part further; a place at the end of the pattern is noted in ``found``."""
+def _beyond(place: _Place, parts: list[str], entered: set[tuple[int, int, int]], result: Matches) -> Iterator[_Place]:
+    """Places one part further; a place at the end of the pattern is noted in ``result``."""
     path = place.path or "/"
     try:
         info = Path(path).stat()
     except OSError as error:
         if Path(path).is_symlink():
-            found.dangling[path] = str(Path(path).readlink())
+            result.dangling[path] = str(Path(path).readlink())
         elif not isinstance(error, FileNotFoundError | NotADirectoryError):
-            found.unlisted[path] = error.strerror or str(error)
+            result.unlisted[path] = error.strerror or str(error)
         return
     open_end = place.depth < len(parts) and parts[place.depth] == _ANY_FOLDERS
     if place.depth == len(parts) or (open_end and place.depth == len(parts) - 1):
-        _note(path, info, place.hidden, found)
+        _note(path, info, place.hidden, result)
     if place.depth == len(parts) or not stat.S_ISDIR(info.st_mode):
         return
     part = parts[place.depth]
@@ -94,7 +94,7 @@ def _beyond(place: _Place, parts: list[str], entered: set[tuple[int, int, int]],
     if open_end:
         key = (place.depth, info.st_dev, info.st_ino)
         if key in entered:
-            found.repeated.add(path)
+            result.repeated.add(path)
             return
         entered.add(key)
         if place.depth + 1 < len(parts):
@@ -105,7 +105,7 @@ def _beyond(place: _Place, parts: list[str], entered: set[tuple[int, int, int]],
                 (entry.name, entry.is_symlink(), entry.is_file(follow_symlinks=False)) for entry in listing
             )
     except OSError as error:
-        found.unlisted[path] = error.strerror or str(error)
+        result.unlisted[path] = error.strerror or str(error)
         return
     matches = re.compile(fnmatch.translate(part.replace("[^", "[!"))).match
     for name, is_link, is_file in entries:
@@ -118,12 +118,12 @@ def _beyond(place: _Place, parts: list[str], entered: set[tuple[int, int, int]],
             yield _Place(inner, place.depth + 1, is_hidden, place.linked or is_link)
 
 
-def _note(path: str, info: os.stat_result, hidden: bool, found: Matches) -> None:
+def _note(path: str, info: os.stat_result, hidden: bool, matches: Matches) -> None:
     if stat.S_ISDIR(info.st_mode):
-        found.folders.add(path)
+        matches.folders.add(path)
     elif not stat.S_ISREG(info.st_mode):
-        found.special.add(path)
+        matches.special.add(path)
     elif hidden:
-        found.hidden.add(path)
+        matches.hidden.add(path)
     else:
-        found.files[path] = info.st_size
+        matches.files[path] = info.st_size

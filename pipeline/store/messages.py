@@ -52,8 +52,8 @@ def _message(error: BaseException) -> str | None:
             return f"{error}: no such file"
         names = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
         return _told(error.errno, names, error.strerror or os.strerror(error.errno))
-    if found := _OS_ERROR.search(str(error)):
-        return _told(int(found[1]), "", str(error))
+    if match := _OS_ERROR.search(str(error)):
+        return _told(int(match[1]), "", str(error))
     return None
 
 

@@ -95,12 +95,12 @@ def write_manifest(
         groups = encoded.indices.to_numpy(zero_copy_only=False)
         for group, domain in enumerate(encoded.dictionary.to_pylist()):
             chosen = groups == group
-            found = domains.setdefault(domain, dict.fromkeys(("documents", "bytes", "tokens", "repeated_tokens"), 0))
-            found["documents"] += int(chosen.sum())
-            found["bytes"] += int(sizes[chosen].sum())
-            found["tokens"] += int(lengths[chosen].sum())
-            found["repeated_tokens"] += int((lengths * repeats)[chosen].sum())
-    totals = {key: sum(found[key] for found in domains.values()) for key in ("documents", "bytes", "tokens")}
+            entry = domains.setdefault(domain, dict.fromkeys(("documents", "bytes", "tokens", "repeated_tokens"), 0))
+            entry["documents"] += int(chosen.sum())
+            entry["bytes"] += int(sizes[chosen].sum())
+            entry["tokens"] += int(lengths[chosen].sum())
+            entry["repeated_tokens"] += int((lengths * repeats)[chosen].sum())
+    totals = {key: sum(entry[key] for entry in domains.values()) for key in ("documents", "bytes", "tokens")}
     manifest = {
         "format": FORMAT,
         "dtype": token_dtype(vocab_size).name,
@@ -108,7 +108,7 @@ def write_manifest(
         "special_ids": special_ids,
         "tokenizer": tokenizer,
         **totals,
-        "repeated_tokens": sum(found["repeated_tokens"] for found in domains.values()),
+        "repeated_tokens": sum(entry["repeated_tokens"] for entry in domains.values()),
         "domains": domains,
         "shards": entries,
     }
@@ -226,8 +226,8 @@ class PackedTokens:
     def _open_tokens(self, entry: dict[str, Any]) -> np.ndarray:
         path = files.local(files.join(self.folder, entry["tokens_file"]))
         expected = entry["tokens"] * self.dtype.itemsize
-        found = path.stat().st_size if path.exists() else None
-        if found != expected:
-            state = "not there" if found is None else f"{found} bytes where {expected} were written"
+        size = path.stat().st_size if path.exists() else None
+        if size != expected:
+            state = "not there" if size is None else f"{size} bytes where {expected} were written"
             raise DamagedTokens(f"{path}: {state}. Delete {entry['documents_file']} beside it and run the build again.")
         return np.memmap(path, self.dtype, "r") if expected else np.zeros(0, self.dtype)

@@ -63,34 +63,34 @@ _OWN_WORDS = "ill its hell shell shed were well whore Ill Its Hell Shell Shed We
 
 def exceptions() -> dict[str, tuple[str, ...]]:
     """Each exception with the words (one to three) that it stands for."""
-    found: dict[str, tuple[str, ...]] = {}
+    words: dict[str, tuple[str, ...]] = {}
     own_words = set(_OWN_WORDS.split())
     for stem, clitics in _contractions():
         for head in (stem, stem.title()):
             for parts in ((head, *clitics), (head, *(part.replace("'", "") for part in clitics))):
                 if "".join(parts) not in own_words:
-                    found["".join(parts)] = parts
+                    words["".join(parts)] = parts
     for hour, half in product(range(1, 13), ("am", "pm", "a.m.", "p.m.")):
-        found[f"{hour}{half}"] = (str(hour), half)
+        words[f"{hour}{half}"] = (str(hour), half)
     for text in _IN_PARTS.split():
-        found[text.replace("|", "")] = tuple(text.split("|"))
+        words[text.replace("|", "")] = tuple(text.split("|"))
     smiles = [eyes + nose + mouth for eyes, noses, mouths in _SMILES for nose, mouth in product(noses, mouths)]
-    found |= {text: (text,) for text in f"{_ABBREVIATIONS} {_WHOLE} {_FACES}".split() + smiles}
-    found |= {f"°{scale}.": ("°", scale, ".") for scale in "CFKcfk"}
-    curly = {text.replace("'", "’"): tuple(part.replace("'", "’") for part in parts) for text, parts in found.items()}
-    return found | curly
+    words |= {text: (text,) for text in f"{_ABBREVIATIONS} {_WHOLE} {_FACES}".split() + smiles}
+    words |= {f"°{scale}.": ("°", scale, ".") for scale in "CFKcfk"}
+    curly = {text.replace("'", "’"): tuple(part.replace("'", "’") for part in parts) for text, parts in words.items()}
+    return words | curly
 
 
 def _contractions() -> list[tuple[str, tuple[str, ...]]]:
-    found: list[tuple[str, tuple[str, ...]]] = [("i", ("'m",)), ("i", ("'m", "a"))]
+    pairs: list[tuple[str, tuple[str, ...]]] = [("i", ("'m",)), ("i", ("'m", "a"))]
     for clitics in (("'ll",), ("'ll", "'ve"), ("'d",), ("'d", "'ve")):
-        found += [(stem, clitics) for stem in (*_PERSONS, *_ASKING, *_POINTING)]
-    found += [(stem, ("'ve",)) for stem in ("i", "you", "we", "they", *_ASKING)]
-    found += [(stem, ("'re",)) for stem in ("you", "we", "they", *_ASKING)]
-    found += [(stem, ("'s",)) for stem in ("he", "she", "it", *_ASKING[:-2], *_POINTING)]
-    found += [(stem, ("n't",)) for stem in f"{_MODALS} {_OTHER_VERBS}".split()]
-    found += [(stem, ("n't", "'ve")) for stem in _MODALS.split()]
-    return found + [(stem, ("'ve",)) for stem in ("could", "might", "must", "should", "would")]
+        pairs += [(stem, clitics) for stem in (*_PERSONS, *_ASKING, *_POINTING)]
+    pairs += [(stem, ("'ve",)) for stem in ("i", "you", "we", "they", *_ASKING)]
+    pairs += [(stem, ("'re",)) for stem in ("you", "we", "they", *_ASKING)]
+    pairs += [(stem, ("'s",)) for stem in ("he", "she", "it", *_ASKING[:-2], *_POINTING)]
+    pairs += [(stem, ("n't",)) for stem in f"{_MODALS} {_OTHER_VERBS}".split()]
+    pairs += [(stem, ("n't", "'ve")) for stem in _MODALS.split()]
+    return pairs + [(stem, ("'ve",)) for stem in ("could", "might", "must", "should", "would")]
 
 
 @cache

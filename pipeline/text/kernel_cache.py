@@ -57,14 +57,14 @@ def digest(root: Path) -> str:
         for path in (root / wing).rglob("*.py")
     }
     pending = [name for name, source in sources.items() if b"numba" in source]
-    found = set(pending)
+    names = set(pending)
     while pending:
         for name in _imported(sources[pending.pop()].decode()):
-            if name in sources and name not in found:
-                found.add(name)
+            if name in sources and name not in names:
+                names.add(name)
                 pending.append(name)
     content = hashlib.blake2b(digest_size=16)
-    for name in sorted(found):
+    for name in sorted(names):
         content.update(f"{name} {len(sources[name])}\n".encode() + sources[name])
     return content.hexdigest()
 

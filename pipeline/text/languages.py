@@ -47,8 +47,8 @@ UNKNOWN = Language("", (), (), 1.0, 1.0, 1.0, True, True, 1.0)
 def known() -> dict[str, Language]:
     """Each language by each of its labels."""
     entries = json.loads(Path(PATH).read_text(encoding="utf-8"))["languages"]
-    found = []
+    languages = []
     for code, entry in entries.items():
         labels, stop_words = tuple(entry.pop("labels")), tuple(entry.pop("stop_words").split())
-        found.append(Language(code, labels, stop_words, **entry))
-    return {label: language for language in found for label in language.labels}
+        languages.append(Language(code, labels, stop_words, **entry))
+    return {label: language for language in languages for label in language.labels}

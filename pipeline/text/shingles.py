@@ -46,8 +46,8 @@ def shingles(text: str, ngram: int) -> list[tuple[str, ...]]:
     """All runs of ``ngram`` words; of a shorter text the one run of all its words; of a text without words
     none.
     """
-    found = list(words(text))
-    return [tuple(found[i : i + ngram]) for i in range(max(len(found) - ngram + 1, min(len(found), 1)))]
+    listed = list(words(text))
+    return [tuple(listed[i : i + ngram]) for i in range(max(len(listed) - ngram + 1, min(len(listed), 1)))]
 
 
 def shingle_hash(shingle: Sequence[str]) -> int:

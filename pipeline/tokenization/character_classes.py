@@ -90,7 +90,7 @@ def measure() -> dict[str, list[int]]:
     whitespace = set(removed(r"\s"))
     controls = [p for p in points if chr(p) not in kept and not (p in whitespace and cleaned.normalize_str(chr(p)))]
     cjk = [p for p in points if p > 0x2000 and len(spaced.normalize_str(chr(p))) == 3]
-    found = {
+    classes = {
         "letter": removed(r"\p{L}"),
         "number": removed(r"\p{N}"),
         "space": removed(r"\s"),
@@ -99,8 +99,8 @@ def measure() -> dict[str, list[int]]:
         "cjk": np.array(cjk),
         "digit": alone(pre_tokenizers.Digits(individual_digits=True)),
     }
-    found |= {script: removed(rf"\p{{{script.title()}}}") for script in get_args(Script)}
-    return {name: _runs(members) for name, members in found.items()}
+    classes |= {script: removed(rf"\p{{{script.title()}}}") for script in get_args(Script)}
+    return {name: _runs(members) for name, members in classes.items()}
 
 
 def _runs(points: np.ndarray) -> list[int]:

@@ -25,12 +25,12 @@ def thresholds(hashes: np.ndarray, domains: pa.DictionaryArray, share: float) ->
     by document hash, so no order and no sharding changes it.
     """
     groups = domains.indices.to_numpy(zero_copy_only=False)
-    found = {}
+    limits = {}
     for group, domain in enumerate(domains.dictionary.to_pylist()):
         members = np.sort(hashes[groups == group])
         taken = int(np.ceil(len(members) * share)) if len(members) > 1 else 0
-        found[domain] = int(members[taken]) if taken else 0
-    return found
+        limits[domain] = int(members[taken]) if taken else 0
+    return limits
 
 
 def is_heldout(ids: pa.StringArray, domains: pa.StringArray, limits: dict[str, int], seed: int) -> np.ndarray:

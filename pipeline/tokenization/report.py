@@ -94,20 +94,20 @@ def measure(tables: Iterable[pa.Table], encoder: Encoder, name: str, reference: 
 
     The row of all documents comes first, then those of the domains, then those of the languages if there are several.
     """
-    found: dict[tuple[str, str], Tally] = {}
+    tallies: dict[tuple[str, str], Tally] = {}
     for table in tables:
         keys = table.group_by(["domain", "language"]).aggregate([])
         for domain, language in zip(keys["domain"].to_pylist(), keys["language"].to_pylist(), strict=True):
             mine = pc.and_(pc.equal(table["domain"], domain), _equal(table["language"], language))
             texts = table.filter(mine)["text"].combine_chunks()
             key, measured = (domain, language or ""), tally(texts, encoder)
-            found[key] = found[key] + measured if key in found else measured
-    total = sum(found.values(), Tally(0, 0, 0, 0, np.zeros(encoder.vocab_size, np.int64)))
+            tallies[key] = tallies[key] + measured if key in tallies else measured
+    total = sum(tallies.values(), Tally(0, 0, 0, 0, np.zeros(encoder.vocab_size, np.int64)))
     groups = [((ALL, ALL), total)]
-    groups += [((domain, ALL), _sum(found, 0, domain)) for domain in sorted({key[0] for key in found})]
-    languages = sorted({key[1] for key in found} - {""})
+    groups += [((domain, ALL), _sum(tallies, 0, domain)) for domain in sorted({key[0] for key in tallies})]
+    languages = sorted({key[1] for key in tallies} - {""})
     if len(languages) > 1:
-        groups += [((ALL, language), _sum(found, 1, language)) for language in languages]
+        groups += [((ALL, language), _sum(tallies, 1, language)) for language in languages]
     about = _About(name, reference, at_most_one_character(encoder.tokenizer), unknown_id(encoder.tokenizer))
     return _with_premium([_row(about, *key, value) for key, value in groups])
 
@@ -116,8 +116,8 @@ def _equal(column: pa.ChunkedArray, value: str | None) -> pa.ChunkedArray:
     return pc.is_null(column) if value is None else pc.fill_null(pc.equal(column, value), False)
 
 
-def _sum(found: Mapping[tuple[str, str], Tally], part: int, value: str) -> Tally:
-    first, *rest = [tally for key, tally in found.items() if key[part] == value]
+def _sum(tallies: Mapping[tuple[str, str], Tally], part: int, value: str) -> Tally:
+    first, *rest = [tally for key, tally in tallies.items() if key[part] == value]
     return sum(rest, first)
 
 
@@ -129,16 +129,16 @@ def _with_premium(rows: list[Row]) -> list[Row]:
 
 def warnings(rows: Sequence[Row]) -> list[str]:
     """A sentence for each of our tokenizers whose unknown share is above UNKNOWN, naming the row where it is worst."""
-    found: dict[str, Row] = {}
+    worst_rows: dict[str, Row] = {}
     for row in rows:
         counts = not row.reference and (row.tokens >= LEAST_TOKENS or row.domain == row.language == ALL)
-        worst = found.get(row.tokenizer)
+        worst = worst_rows.get(row.tokenizer)
         if counts and row.unknown_rate > (worst.unknown_rate if worst else UNKNOWN):
-            found[row.tokenizer] = row
+            worst_rows[row.tokenizer] = row
     return [
         f"tokenizer {row.tokenizer}: {row.unknown_rate:.1%} of the tokens of held-out text{_where(row)} are unknown;"
         " raise `vocab_size` or `character_coverage`, set `byte_fallback`, or use byte-level BPE"
-        for row in found.values()
+        for row in worst_rows.values()
     ]
 
 

@@ -57,17 +57,17 @@ def measure(texts: list[str], encoder: Encoder, name: str, unk: int | None) -> d
 
 def _kinds(text: str, back: str, has_unknown: bool) -> list[str]:
     """What of ``text`` its decoding ``back`` lacks."""
-    found = ["unknown characters"] if has_unknown else []
+    kinds = ["unknown characters"] if has_unknown else []
     breaks = sum(text.count(c) - back.count(c) for c in "\n\r")
     tabs, spaces = text.count("\t") - back.count("\t"), back.count(" ") - text.count(" ")
-    found += ["line breaks"] if breaks else []
-    found += ["tabs"] if tabs else []
-    found += ["spaces"] if spaces < 0 or spaces > breaks + tabs else []
-    found += ["case"] if sum(map(str.isupper, text)) > sum(map(str.isupper, back)) else []
-    found += ["accents"] if _marks(text) > _marks(back) else []
+    kinds += ["line breaks"] if breaks else []
+    kinds += ["tabs"] if tabs else []
+    kinds += ["spaces"] if spaces < 0 or spaces > breaks + tabs else []
+    kinds += ["case"] if sum(map(str.isupper, text)) > sum(map(str.isupper, back)) else []
+    kinds += ["accents"] if _marks(text) > _marks(back) else []
     if not has_unknown and _bare(text) != _bare(back):
-        found.append("other characters")
-    return found or ["forms of characters"]
+        kinds.append("other characters")
+    return kinds or ["forms of characters"]
 
 
 def _marks(text: str) -> int:

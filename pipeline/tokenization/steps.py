@@ -70,10 +70,10 @@ def _config(build: Build, name: str) -> TokenizerConfig:
 
 def _shard_fingerprint(build: Build, shard: str) -> str:
     path = build.path("corpus", shard)
-    found = shards.read_fingerprint(path)
-    if found is None:
+    made_by = shards.read_fingerprint(path)
+    if made_by is None:
         raise MillError(f"{path}: not there, or not made by corpusmill; run the build again")
-    return found
+    return made_by
 
 
 # The split
@@ -236,8 +236,8 @@ def _measurements(build: Build, trained: dict[str, str], cards: dict[str, str]) 
             curves.append(curve.summary(config.name, *curve.sizes(table, encoder.model, len(config.reserved))))
     for entry in build.section("references") or []:
         rows += report.measure(_heldout(build), Encoder(references.load(entry.path)), entry.name, reference=True)
-    found = {"rows": report.as_rows(rows), "curves": curves, "round_trip": trips, "warnings": report.warnings(rows)}
-    return Outcome(rows[0].documents, rows[0].bytes), found
+    content = {"rows": report.as_rows(rows), "curves": curves, "round_trip": trips, "warnings": report.warnings(rows)}
+    return Outcome(rows[0].documents, rows[0].bytes), content
 
 
 def _corpus_size(build: Build) -> dict[str, int]:

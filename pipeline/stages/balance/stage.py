@@ -284,7 +284,7 @@ def _tokens(build: Build, tokenizer: str) -> Made:
         domain: int(np.searchsorted(np.cumsum(histogram), _SAMPLE_BYTES)) + 1
         for domain, histogram in _histograms(build)[0].items()
     }
-    found = {domain: {"bytes": 0, "tokens": 0} for domain in sorted(ends)}
+    totals = {domain: {"bytes": 0, "tokens": 0} for domain in sorted(ends)}
     encoder = Encoder(pack.load(tokenizer))
     for shard in build.shards():
         view = build.view(shard, before="balance")
@@ -292,9 +292,9 @@ def _tokens(build: Build, tokenizer: str) -> Made:
         for domain, end in ends.items():
             mine = pc.equal(view.documents["domain"], domain).to_numpy(zero_copy_only=False)
             texts = excerpts(view.texts.filter(pa.array(mine & (bins < end))), _LONGEST_BYTES)
-            found[domain]["bytes"] += pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
-            found[domain]["tokens"] += sum(len(block.tokens) for block in encoder.encode(texts))
-    return Outcome(bytes=sum(entry["bytes"] for entry in found.values())), {"domains": found}
+            totals[domain]["bytes"] += pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
+            totals[domain]["tokens"] += sum(len(block.tokens) for block in encoder.encode(texts))
+    return Outcome(bytes=sum(entry["bytes"] for entry in totals.values())), {"domains": totals}
 
 
 def bytes_per_token(build: Build, sizes: Mapping[str, int], documents: Mapping[str, int]) -> dict[str, float]:

@@ -41,21 +41,21 @@ def dictionary(data: np.ndarray, offsets: np.ndarray, min_count: int) -> Diction
     """The words that occur ``min_count`` times or more in texts as ``text_buffers`` gives them, and the end of line."""
     keys, starts, ends = _tokens(data, offsets)
     _, first, times = np.unique(keys, return_index=True, return_counts=True)
-    found = [(END.encode(), len(offsets) - 1)]
-    found += [
+    entries = [(END.encode(), len(offsets) - 1)]
+    entries += [
         (data[starts[at] : ends[at]].tobytes(), int(count))
         for at, count in zip(first, times, strict=True)
         if count >= min_count
     ]
-    found.sort(key=lambda entry: (-entry[1], entry[0]))
-    words = tuple(word for word, _ in found)
+    entries.sort(key=lambda entry: (-entry[1], entry[0]))
+    words = tuple(word for word, _ in entries)
     size = 16
     while size < 2 * len(words):
         size *= 2
     table = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
     joined = np.frombuffer(b"".join(words), np.uint8)
     _enter(joined, np.cumsum([0, *map(len, words)]), *table)
-    return Dictionary(words, np.array([count for _, count in found], np.int64), *table)
+    return Dictionary(words, np.array([count for _, count in entries], np.int64), *table)
 
 
 @njit(cache=True, nogil=True)

@@ -24,10 +24,10 @@ def probability(texts: pa.StringArray, path: str, label: str) -> pa.Array:
     lines = pc.replace_substring(pc.replace_substring(texts, "\n", " "), "</s>", " ").to_pylist()
     names, values = fasttext_model.load(path).predict(lines, k=len(known)) if lines else ([], [])
     wanted = f"__label__{label}"
-    found = (
+    positive = (
         scores[labels.index(wanted)] if wanted in labels else 0.0 for labels, scores in zip(names, values, strict=True)
     )
-    scores = np.clip(np.fromiter(found, np.float32, len(lines)), 0, 1)
+    scores = np.clip(np.fromiter(positive, np.float32, len(lines)), 0, 1)
     blank = pc.invert(pc.match_substring_regex(texts, r"[^\s\p{Z}\p{C}]")).to_numpy(zero_copy_only=False)
     return pa.array(scores, mask=blank)
 

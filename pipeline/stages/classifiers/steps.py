@@ -90,9 +90,9 @@ def _train(stage: str, build: Build, item: str) -> Outcome:
 def _model(stage: str, build: Build, config: Training, path: str) -> Made:
     seed = build.recipe.seed
     sides = {NEGATIVE: config.negative, POSITIVE: config.positive}
-    found = [_gather(sides[side], config.max_bytes, seed, build.recipe.error_budget) for side in LABELS]
-    texts = pa.concat_arrays(found)
-    labels = np.repeat(np.arange(len(LABELS)), list(map(len, found)))
+    gathered = [_gather(sides[side], config.max_bytes, seed, build.recipe.error_budget) for side in LABELS]
+    texts = pa.concat_arrays(gathered)
+    labels = np.repeat(np.arange(len(LABELS)), list(map(len, gathered)))
     order = np.argsort(document_hash(texts, seed), kind="stable")
     texts, labels = texts.take(pa.array(order)), labels[order]
     heldout = unit_interval(document_hash(texts, seed ^ 1)) < config.heldout
@@ -123,24 +123,24 @@ def _check(stage: str, labels: np.ndarray) -> None:
 
 def _gather(sources: Iterable[Source], max_bytes: int, seed: int, budget: float) -> pa.StringArray:
     """The folded texts of ``sources``, each once, in the order of their hashes; those with the lowest up to a size."""
-    found = pa.array([], pa.string())
+    texts = pa.array([], pa.string())
     for source in sources:
         for batch in _batches(source, budget):
-            found = pa.concat_arrays([found, scoring.folded(excerpts(batch, LONGEST))])
-            found = found.filter(pc.greater(pc.binary_length(found), 0))
-            _, first = np.unique(document_hash(found, seed), return_index=True)
-            found = found.take(pa.array(first))
-            sizes = np.cumsum(pc.binary_length(found).to_numpy())
-            found = found.slice(0, int(np.searchsorted(sizes, max_bytes, side="right")))
-    return found
+            texts = pa.concat_arrays([texts, scoring.folded(excerpts(batch, LONGEST))])
+            texts = texts.filter(pc.greater(pc.binary_length(texts), 0))
+            _, first = np.unique(document_hash(texts, seed), return_index=True)
+            texts = texts.take(pa.array(first))
+            sizes = np.cumsum(pc.binary_length(texts).to_numpy())
+            texts = texts.slice(0, int(np.searchsorted(sizes, max_bytes, side="right")))
+    return texts
 
 
 def _batches(source: Source, budget: float) -> Iterator[pa.StringArray]:
     reader = READERS[source.kind]
     texts: list[bytes] = []
-    size, documents, found = 0, 0, reader.list_files(source)
+    size, documents, listed = 0, 0, reader.list_files(source)
     account = quarantine.Account(source.name)
-    for file in found:
+    for file in listed:
         for record in reader.read(source, file):
             if not isinstance(record, Document):
                 account.add(record)
@@ -151,7 +151,7 @@ def _batches(source: Source, budget: float) -> Iterator[pa.StringArray]:
             if size > _BATCH:
                 yield pa.array(texts, pa.binary()).view(pa.string())
                 texts, size = [], 0
-    bad, records = quarantine.bad_records(account.report, documents, sum(file.size for file in found))
+    bad, records = quarantine.bad_records(account.report, documents, sum(file.size for file in listed))
     if bad > budget * records:
         raise BadLabelledTexts(
             f"source {source.name!r}: {bad} of {records} records are bad, more than the error budget of {budget:.2%}:"

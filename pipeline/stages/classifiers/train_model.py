@@ -66,13 +66,13 @@ def _file(
 @njit(cache=True, nogil=True)
 def _initial(rows, dimensions, seed):
     """float32, uniform in ±1/dimensions: by a counter through SplitMix64."""
-    found = np.empty((rows, dimensions), np.float32)
+    vectors = np.empty((rows, dimensions), np.float32)
     number = 0
     for row in range(rows):
         for column in range(dimensions):
             number += 1
-            found[row, column] = (2 * uniform(seed, number) - 1) / dimensions
-    return found
+            vectors[row, column] = (2 * uniform(seed, number) - 1) / dimensions
+    return vectors
 
 
 @njit(cache=True, nogil=True)

@@ -39,26 +39,26 @@ def parts(texts: Sequence[str]) -> list[list[str]]:
     and the parts of it between, choices aside. Empty for a text that shares nothing.
     """
     marks = [_marks(text) for text in texts]
-    counts = Counter(key for found in marks for key in {mark.key for mark in found})
+    counts = Counter(key for own in marks for key in {mark.key for mark in own})
     shared = {key for key, count in counts.items() if count >= max(2, len(texts) / 2)}
     shared -= {key for key in shared if key[0] == "choice" and not _neighbours(key) & shared}
     return [
-        _between(text, [mark for mark in found if mark.key in shared]) for text, found in zip(texts, marks, strict=True)
+        _between(text, [mark for mark in own if mark.key in shared]) for text, own in zip(texts, marks, strict=True)
     ]
 
 
 def _marks(text: str) -> list[_Mark]:
-    found = [
+    marks = [
         _Mark(*match.span(), ("label", _DIGITS.sub("0", match[1] or match[2]).casefold()))
         for match in _LABEL.finditer(text)
     ]
-    found += [_Mark(*match.span(), ("choice", match[1]), True) for match in _ENUMERATOR.finditer(text)]
-    found += [_Mark(*match.span(), ("line", match[0].strip().casefold())) for match in _LINE.finditer(text)]
+    marks += [_Mark(*match.span(), ("choice", match[1]), True) for match in _ENUMERATOR.finditer(text)]
+    marks += [_Mark(*match.span(), ("line", match[0].strip().casefold())) for match in _LINE.finditer(text)]
     if match := _FIRST_SENTENCE.match(text):
-        found.append(_Mark(*match.span(), ("sentence", match[1].casefold())))
+        marks.append(_Mark(*match.span(), ("sentence", match[1].casefold())))
     if match := _OPENING.match(text):
-        found.append(_Mark(*match.span(), ("opening", match[1].casefold())))
-    return [mark for mark in found if mark.choice or _LETTER.search(mark.key[1])]  # rules and brackets hide no word
+        marks.append(_Mark(*match.span(), ("opening", match[1].casefold())))
+    return [mark for mark in marks if mark.choice or _LETTER.search(mark.key[1])]  # rules and brackets hide no word
 
 
 def _neighbours(key: tuple[str, str]) -> set[tuple[str, str]]:
@@ -71,14 +71,14 @@ def _neighbours(key: tuple[str, str]) -> set[tuple[str, str]]:
 def _between(text: str, shared: list[_Mark]) -> list[str]:
     if not shared:
         return []
-    found: list[tuple[str, bool]] = []
+    pieces: list[tuple[str, bool]] = []
     at, choice = 0, False
     for mark in sorted(shared, key=lambda mark: (mark.start, -mark.end)):
         if mark.start > at:
-            found.append((text[at : mark.start].strip(), choice))
+            pieces.append((text[at : mark.start].strip(), choice))
         if mark.end > at:
             at, choice = mark.end, mark.choice
-    found.append((text[at:].strip(), choice))
-    left = [(part, chosen) for part, chosen in found if part]
+    pieces.append((text[at:].strip(), choice))
+    left = [(part, chosen) for part, chosen in pieces if part]
     whole = "\n".join(part for part, _ in left)
     return list(dict.fromkeys([whole, *(part for part, chosen in left if not chosen)]))

@@ -242,7 +242,7 @@ def _verdicts(config: Config, build: Build, shard: str) -> Made:
     verdicts = ledger.Verdicts(
         np.where(dropped, 0, -1).astype(np.int16), largest, np.full(len(largest), config.min_overlap), (RULE,)
     )
-    found = {
+    entries = {
         "document": view.documents["id"].take(pa.array(text[matches])),
         "item": pa.array(item[matches]),
         "overlap": pa.array(overlap[matches]),
@@ -250,7 +250,7 @@ def _verdicts(config: Config, build: Build, shard: str) -> Made:
     }
     passed = _passed(build, shard, items, rare, set(zip(text[matches], item[matches], strict=True)))
     entry = ledger.spread(view.alive, {**columns, **verdicts.columns()})
-    return Outcome(len(view.texts), view.texts.nbytes), pa.table(found), passed, pa.table(entry)
+    return Outcome(len(view.texts), view.texts.nbytes), pa.table(entries), passed, pa.table(entry)
 
 
 def _pairs(
@@ -272,10 +272,10 @@ def _pairs(
     hit = np.repeat(np.arange(len(gram)), many)
     within = np.arange(len(hit)) - np.repeat(np.cumsum(many) - many, many)
     row = owners[order][first[gram[hit]] + within]
-    found, place = np.unique(text[hit] * max(len(items), 1) + row, return_inverse=True)
+    codes, place = np.unique(text[hit] * max(len(items), 1) + row, return_inverse=True)
     distinct = np.unique(np.stack([place, gram[hit]]), axis=1)[0]
-    texts, part = np.divmod(found, max(len(items), 1))
-    shares = np.bincount(distinct, minlength=len(found)) / countable[part]
+    texts, part = np.divmod(codes, max(len(items), 1))
+    shares = np.bincount(distinct, minlength=len(codes)) / countable[part]
     pairs, pair = np.unique(texts * max(len(items), 1) + number[part], return_inverse=True)
     overlap = np.zeros(len(pairs))
     np.maximum.at(overlap, pair, shares)
@@ -303,11 +303,11 @@ def _passed(build: Build, shard: str, items: pa.Table, rare: np.ndarray, matches
     for row, number in pairs:
         for key in ((sets[number], int(number)), (sets[number], None)):
             documents.setdefault(key, set()).add(ids[row].as_py())
-    found = [
+    rows = [
         {"set": chosen, "item": number, "documents": len(names), "example": min(names)}
         for (chosen, number), names in documents.items()
     ]
-    return pa.Table.from_pylist(found, schema)
+    return pa.Table.from_pylist(rows, schema)
 
 
 def _by_text(text: np.ndarray, ranges: pa.ListArray, texts: int) -> pa.ListArray:

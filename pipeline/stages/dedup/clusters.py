@@ -81,8 +81,8 @@ def _clusters(build: Build, config: Config, edge_paths: Sequence[str], made_by: 
     parts = []
     for members in _chunks(roots):
         parts.append(f"part-{len(parts):05d}")
-        found = resolve(candidates, row[members], roots[members], config, tally)
-        shards.write_table(_part(build, parts[-1]), found, made_by)
+        resolved = resolve(candidates, row[members], roots[members], config, tally)
+        shards.write_table(_part(build, parts[-1]), resolved, made_by)
     return Outcome(tally.documents), {"parts": parts, **tally.report(_documents_by_source(build), config)}
 
 
@@ -199,14 +199,14 @@ def resolve(candidates: Candidates, row: np.ndarray, root: np.ndarray, config: C
     kept = survivor == np.arange(len(row))
     ids = row_numbers.column(documents, "id")
     _count(tally, row, documents, name, starts, kept, value, config)
-    found = {
+    columns = {
         "row": pa.array(row),
         "duplicate_of": ids.take(pa.array(survivor, mask=kept)),
         "cluster": pa.array(np.repeat(name, sizes)),
         "size": pa.array(np.repeat(sizes, sizes).astype(np.int32)),
         "value": pa.array(value, mask=kept),
     }
-    return pa.table(found, FINDINGS).sort_by("row")
+    return pa.table(columns, FINDINGS).sort_by("row")
 
 
 def _count(

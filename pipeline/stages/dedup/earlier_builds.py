@@ -27,29 +27,29 @@ class WrongIndex(MillError):
 
 def settings(build: Build) -> dict[str, Any]:
     """What a build must have in common with the indexes that it uses."""
-    found: dict[str, Any] = {"version": VERSION, "unicode": folding.UNICODE_VERSION, "exact": None, "minhash": None}
+    values: dict[str, Any] = {"version": VERSION, "unicode": folding.UNICODE_VERSION, "exact": None, "minhash": None}
     if (config := build.section("exact")) is not None:
-        found["exact"] = config.model_dump(mode="json")
+        values["exact"] = config.model_dump(mode="json")
     if (config := build.section("minhash")) is not None:
-        found["minhash"] = config.model_dump(mode="json", include={"ngram", "bands", "rows", "seed", "keep"})
-    return found
+        values["minhash"] = config.model_dump(mode="json", include={"ngram", "bands", "rows", "seed", "keep"})
+    return values
 
 
 def indexes(build: Build) -> dict[str, dict[str, Any]]:
     """The manifest of each index in ``against``, by its folder. Raises WrongIndex."""
-    found, own = {}, settings(build)
+    known, own = {}, settings(build)
     for folder in build.section("against") or ():
         path = files.join(folder, "manifest.json")
         if not files.exists(path):
             raise WrongIndex(f"against: {folder} is not a finished index (no manifest.json); finish it or leave it out")
-        found[folder] = manifest = files.read_json(path)
+        known[folder] = manifest = files.read_json(path)
         for name, value in own.items():
             if (made := manifest["settings"].get(name)) != value:
                 raise WrongIndex(
                     f"against: {folder} was made with {name} = {made}, this recipe has {value}; use the same settings, "
                     "or make the index again"
                 )
-    return found
+    return known
 
 
 def inputs(build: Build, table: str) -> list[str]:
@@ -78,13 +78,13 @@ def partitions(build: Build) -> list[str]:
 
 def dropped_as_copies(build: Build) -> np.ndarray:
     """int64, ascending: the global row numbers of those documents of earlier builds that are exact duplicates."""
-    end, found = shards_before(build) * row_numbers.SHARD, [np.empty(0, np.int64)]
+    end, rows = shards_before(build) * row_numbers.SHARD, [np.empty(0, np.int64)]
     if end and build.section("exact") is not None:
         for path in exact_findings(build):
             table = shards.read_table(path)
             table = table.slice(0, int(np.searchsorted(row_numbers.array(table, "row"), end)))
-            found.append(row_numbers.array(table.filter(pc.is_valid(table["duplicate_of"])), "row"))
-    return np.sort(np.concatenate(found))
+            rows.append(row_numbers.array(table.filter(pc.is_valid(table["duplicate_of"])), "row"))
+    return np.sort(np.concatenate(rows))
 
 
 def exact_findings(build: Build) -> list[str]:

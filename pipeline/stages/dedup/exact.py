@@ -158,7 +158,7 @@ def _findings(table: pa.Table) -> pa.Table:
     order = survivors_first(group, table)
     table, group = table.take(pa.array(order)), group[order]
     survivor = np.searchsorted(group, group)
-    found = {
+    columns = {
         "row": row_numbers.column(table, "row"),
         "duplicate_of": row_numbers.column(table, "id").take(
             pa.array(survivor, mask=survivor == np.arange(len(group)))
@@ -167,7 +167,7 @@ def _findings(table: pa.Table) -> pa.Table:
         "size": pa.array(sizes[group].astype(np.int32)),
         "value": pa.array(sizes[group].astype(np.float64)),
     }
-    return pa.table(found, FINDINGS).sort_by("row")
+    return pa.table(columns, FINDINGS).sort_by("row")
 
 
 def _judge_shard(build: Build, shard: str) -> Outcome:

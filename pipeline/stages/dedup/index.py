@@ -90,7 +90,7 @@ def _write_changes(build: Build, item: str) -> Outcome:
     before = [files.join(folder, "changes.arrow") for folder in folders]
     tables = [path for stage in _stages(build) for path in earlier_builds.inputs(build, _TABLES[stage][-1])]
     used = [path for path in tables if not path.startswith(build.path("work"))]
-    paths = [path for found in findings.values() for path in found]
+    paths = [path for group in findings.values() for path in group]
     made_by = files.fingerprint("index.changes", VERSION, row_numbers.fingerprints([*before, *used, *paths]))
     path = build.path("index", item)
     return make(path, made_by, partial(_all_changes, build, findings, before))
@@ -104,8 +104,8 @@ def _all_changes(build: Build, findings: dict[str, list[str]], before: Sequence[
 
 
 def _findings(build: Build) -> dict[str, list[str]]:
-    found = {"exact": earlier_builds.exact_findings, "minhash": clusters.findings}
-    return {stage: found[stage](build) for stage in _stages(build)}
+    finders = {"exact": earlier_builds.exact_findings, "minhash": clusters.findings}
+    return {stage: finders[stage](build) for stage in _stages(build)}
 
 
 def _changes(build: Build, number: int, findings: dict[str, list[str]], known: pa.Table) -> pa.Table:

@@ -91,10 +91,10 @@ def _hash_shard(stage: str, build: Build, shard: str) -> Outcome:
 
     def tables() -> Made:
         view = build.view(shard, before=stage)
-        found, units, first = passages(view.texts, config)
+        hashes, units, first = passages(view.texts, config)
         columns = {"row": pa.array(view.rows), "unit": pa.array(first[:-1]), **facts(config.keep, view)}
-        order = np.argsort(found, kind="stable")
-        by_hash = pa.table({"hash": found[order], "unit": units[order]})
+        order = np.argsort(hashes, kind="stable")
+        by_hash = pa.table({"hash": hashes[order], "unit": units[order]})
         return Outcome(len(view.texts), view.texts.nbytes), pa.table(columns), by_hash
 
     return make([build.path("work", f"{stage}.{name}", shard) for name in ("documents", "hashes")], made_by, tables)
@@ -182,9 +182,9 @@ def _repeats(stage: str, build: Build, partition: str, paths: Sequence[str]) -> 
     first = np.searchsorted(group, group)
     overlaps = (document == document[first]) & (units < units[first] + _config(build, stage).length)
     cut = ~overlaps  # a passage overlaps with itself
-    found = pa.table({"row": units[cut], "survivor": document[first[cut]]}).sort_by("row")
+    rows = pa.table({"row": units[cut], "survivor": document[first[cut]]}).sort_by("row")
     kept = document[first[cut]]
-    return Outcome(len(np.unique(document))), pa.table({"row": np.unique(kept[kept != document[cut]])}), found
+    return Outcome(len(np.unique(document))), pa.table({"row": np.unique(kept[kept != document[cut]])}), rows
 
 
 def _documents(stage: str, build: Build, shard: str) -> pa.Table:
@@ -228,7 +228,7 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     """
     config, number, every = _config(build, stage), build.place(shard), build.shards()
     partitions = _partitions(build)
-    keepers, found = (
+    keepers, findings = (
         row_numbers.in_shard([empty, *(shards.read_table(files.join(folder, part)) for part in partitions)], number)
         for folder, empty in (
             (build.path("work", f"{stage}.keepers"), _ROWS),
@@ -236,7 +236,7 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
         )
     )
     kept = np.unique(row_numbers.array(keepers, "row"))
-    units, survivors = row_numbers.array(found, "row"), row_numbers.array(found, "survivor")
+    units, survivors = row_numbers.array(findings, "row"), row_numbers.array(findings, "survivor")
     holders, holder = np.unique(survivors // row_numbers.SHARD, return_inverse=True)
     made_by = files.fingerprint(
         [stage, VERSION, config, folding.UNICODE_VERSION],

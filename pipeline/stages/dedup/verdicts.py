@@ -39,28 +39,28 @@ def write_verdicts(
     the cluster (1 for a document by itself).
     """
     tables = [FINDINGS.empty_table(), *(shards.read_table(path) for path in findings)]
-    found = row_numbers.in_shard(tables, earlier_builds.number(build, shard))
+    entries = row_numbers.in_shard(tables, earlier_builds.number(build, shard))
     made_by = files.fingerprint(
-        VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), row_numbers.digest(found)
+        VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), row_numbers.digest(entries)
     )
 
     def verdicts() -> Made:
         ledgers = [build.ledger(earlier, shard) for earlier in build.stages_before(stage)]
         alive = ledger.alive(ledgers, len(build.documents(shard)))
         entry = np.full(len(alive), -1)
-        entry[row_numbers.array(found, "row")] = np.arange(len(found))
-        return Outcome(int(alive.sum())), pa.table(_columns(found, entry, alive, rule, threshold, size))
+        entry[row_numbers.array(entries, "row")] = np.arange(len(entries))
+        return Outcome(int(alive.sum())), pa.table(_columns(entries, entry, alive, rule, threshold, size))
 
     return make(build.ledger_path(stage, shard), made_by, verdicts)
 
 
 def _columns(
-    found: pa.Table, entry: np.ndarray, alive: np.ndarray, rule: str, threshold: float, size: str
+    entries: pa.Table, entry: np.ndarray, alive: np.ndarray, rule: str, threshold: float, size: str
 ) -> dict[str, pa.Array]:
-    """The ledger's columns; ``entry`` (int64, one a row of the shard) is the row's place in ``found``, or -1."""
+    """The ledger's columns; ``entry`` (int64, one a row of the shard) is the row's place in ``entries``, or -1."""
     take = pa.array(entry, mask=entry < 0)
     duplicate_of, clusters, sizes, values = (
-        row_numbers.column(found, name).take(take) for name in ("duplicate_of", "cluster", "size", "value")
+        row_numbers.column(entries, name).take(take) for name in ("duplicate_of", "cluster", "size", "value")
     )
     kept = duplicate_of.is_null().to_numpy(zero_copy_only=False)
     dropped_by = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(alive), np.int16), mask=kept), pa.array([rule]))

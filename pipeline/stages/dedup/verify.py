@@ -99,8 +99,8 @@ def write_sets(build: Build, shard: str) -> Outcome:
     assert config is not None
     number = earlier_builds.number(build, shard)
     tables = (shards.read_table(build.path("work", "minhash.candidates", item)) for item in lsh.items(build))
-    found = [row_numbers.array(row_numbers.of_shard(table, number), "row") for table in tables]
-    wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found])) - number * row_numbers.SHARD
+    rows = [row_numbers.array(row_numbers.of_shard(table, number), "row") for table in tables]
+    wanted = np.unique(np.concatenate([np.empty(0, np.int64), *rows])) - number * row_numbers.SHARD
     made_by = files.fingerprint(
         "minhash.shingles",
         VERSION,

@@ -160,11 +160,11 @@ class Sorts(NamedTuple):
 def _sorts(batch: Batch) -> Sorts:
     if "language" not in batch.signals:
         return Sorts([None], np.zeros(len(batch.texts), np.int64))
-    found = batch.signals["language"]
-    if not pa.types.is_dictionary(found.type):
-        found = found.dictionary_encode()
-    codes = found.indices.fill_null(len(found.dictionary)).to_numpy(zero_copy_only=False)
-    return Sorts([*found.dictionary.to_pylist(), None], codes.astype(np.int64))
+    languages = batch.signals["language"]
+    if not pa.types.is_dictionary(languages.type):
+        languages = languages.dictionary_encode()
+    codes = languages.indices.fill_null(len(languages.dictionary)).to_numpy(zero_copy_only=False)
+    return Sorts([*languages.dictionary.to_pylist(), None], codes.astype(np.int64))
 
 
 def measure(config: Config, batch: Batch) -> Measured:
@@ -183,9 +183,9 @@ def measure(config: Config, batch: Batch) -> Measured:
         _measure_dolma(config, batch.texts, sorts, signals)
     if config.refinedweb:
         most = np.array([config.refinedweb.of(label)["max_uppercase"] for label in sorts.labels], np.float64)
-        found = refinedweb.count(batch.texts, most[sorts.of_text])
-        signals["removed_word_fraction"] = _ratio(found.counts["removed_words"], found.counts["words"])
-        cuts.append(found.spans)
+        counts = refinedweb.count(batch.texts, most[sorts.of_text])
+        signals["removed_word_fraction"] = _ratio(counts.counts["removed_words"], counts.counts["words"])
+        cuts.append(counts.spans)
     if not cuts:
         return Measured(signals)
     # lines are cut whole, as the families define it; but a mark between two words would leave them as one
@@ -207,8 +207,8 @@ def _measure_datatrove(
         )
         for label, stop_words in zip(sorts.labels, words_of, strict=True)
     ]
-    found = datatrove.count(texts, settings, _shortest_duplicate(repetition), sorts.of_text)
-    counts = found.counts
+    facts = datatrove.count(texts, settings, _shortest_duplicate(repetition), sorts.of_text)
+    counts = facts.counts
     characters, words = counts["characters"], counts["words"]
     if quality:
         signals["word_count"] = pa.array(counts["real_words"])
@@ -234,15 +234,15 @@ def _measure_datatrove(
         # datatrove joins the words of an n-gram by single spaces, which nothing joins in a language without them
         spaces = np.array([entry.units == 1 for entry in settings])[sorts.of_text]
         for n in _lengths(repetition, "max_top_ngram_characters"):
-            times, size = found.top[:, n - 2, 0], found.top[:, n - 2, 1]
+            times, size = facts.top[:, n - 2, 0], facts.top[:, n - 2, 1]
             spaced = np.where(times > 0, size + spaces * (n - 1), 0)
             signals[f"top_{n}gram_character_fraction"] = _ratio(times * spaced, compared)
         for n in _lengths(repetition, "max_duplicate_ngram_characters"):
-            signals[f"duplicate_{n}gram_character_fraction"] = _ratio(found.twice[:, n - 2, 0], compared)
-    if found.spans is not None:
+            signals[f"duplicate_{n}gram_character_fraction"] = _ratio(facts.twice[:, n - 2, 0], compared)
+    if facts.spans is not None:
         signals |= {name: pa.array(counts[name]) for name in ("lorem_ipsum", "curly_bracket")}
         signals["sentence_count"] = pa.array(counts["sentences"])
-        cuts.append(found.spans)
+        cuts.append(facts.spans)
     if fineweb:
         lines = counts["full_lines"]
         signals["nonempty_line_count"] = pa.array(lines)
@@ -256,8 +256,8 @@ def _measure_datatrove(
 def _measure_dolma(config: Config, texts: pa.StringArray, sorts: Sorts, signals: dict[str, pa.Array]) -> None:
     quality, repetition = config.gopher_quality_dolma, config.gopher_repetition_dolma
     words_of = [quality.of(label)["stop_words"] if quality else () for label in sorts.labels]
-    found = dolma.count(texts, words_of, _shortest_duplicate(repetition), sorts.of_text)
-    counts = found.counts
+    facts = dolma.count(texts, words_of, _shortest_duplicate(repetition), sorts.of_text)
+    counts = facts.counts
     words, lines, characters = counts["words"], counts["lines"], counts["word_characters"]
     if quality:
         signals["word_count_dolma"] = pa.array(words)
@@ -271,10 +271,10 @@ def _measure_dolma(config: Config, texts: pa.StringArray, sorts: Sorts, signals:
         signals["duplicate_line_fraction_dolma"] = _ratio(counts["repeated_lines"], lines)
         signals["duplicate_line_character_fraction_dolma"] = _ratio(counts["repeated_line_characters"], characters)
         for n in _lengths(repetition, "max_top_ngram_characters"):
-            top = found.top[:, n - 2].prod(axis=1)
+            top = facts.top[:, n - 2].prod(axis=1)
             signals[f"top_{n}gram_character_fraction_dolma"] = _ratio(top, counts["compared_characters"])
         for n in _lengths(repetition, "max_duplicate_ngram_characters"):
-            shares = _ratio(found.repeated[:, n - 2], found.every[:, n - 2])
+            shares = _ratio(facts.repeated[:, n - 2], facts.every[:, n - 2])
             signals[f"duplicate_{n}gram_character_fraction_dolma"] = shares
 
 

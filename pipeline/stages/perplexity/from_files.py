@@ -60,14 +60,14 @@ def train(config: Config, output: str) -> dict[str, Any]:
     """
     if config.sentencepiece is not None and not files.exists(config.sentencepiece):
         raise MillError(f"{config.sentencepiece}: no such SentencePiece model")
-    found = [(source, file) for source in _sources(config) for file in READERS[source.kind].list_files(source)]
+    listed = [(source, file) for source in _sources(config) for file in READERS[source.kind].list_files(source)]
     made_by = files.fingerprint(
         "language_model",
         VERSION,
         config.model_copy(update={"inputs": []}),
         train_model.choose(config.estimator),
         config.sentencepiece and model_files.digest(config.sentencepiece),
-        [[file.name, READERS[source.kind].identity(source, file)] for source, file in found],
+        [[file.name, READERS[source.kind].identity(source, file)] for source, file in listed],
     )
     note = f"{output}.json"
     if files.exists(note) and files.exists(output):
@@ -75,7 +75,7 @@ def train(config: Config, output: str) -> dict[str, Any]:
         if facts["fingerprint"] == made_by and facts["sha256"] == model_files.digest(output):
             return {**facts, "reused": True}
     sample = _Sample(config)
-    for text in _texts(found):
+    for text in _texts(listed):
         sample.add(text)
     texts = sample.texts()
     lines = _lines(texts, config)

@@ -32,5 +32,5 @@ def order_statistics(batches: Callable[[], Iterable[np.ndarray]], ranks: Sequenc
         int(np.searchsorted(np.cumsum(lower[head]), rank - (total[head] - upper[head]), side="right"))
         for head, rank in zip(heads, ranks, strict=True)
     ]
-    found = [head << 16 | tail for head, tail in zip(heads, tails, strict=True)]
-    return np.array(found, np.uint32).view(np.float32).astype(float).tolist()
+    statistics = [head << 16 | tail for head, tail in zip(heads, tails, strict=True)]
+    return np.array(statistics, np.uint32).view(np.float32).astype(float).tolist()

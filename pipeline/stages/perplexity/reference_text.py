@@ -170,16 +170,16 @@ def _gather(build: Build, language: str, half: int, end: int) -> pa.StringArray:
     """The texts of ``half`` in the bins before ``end``, each once, in the order of their hashes; of the long ones
     excerpts."""
     seed = build.recipe.seed
-    found, hashes = [pa.array([], pa.string())], [np.zeros(0, np.uint64)]
+    gathered, hashes = [pa.array([], pa.string())], [np.zeros(0, np.uint64)]
     for shard in build.shards():
         view = build.view(shard, before="perplexity")
         chosen = pc.equal(view.signals["language"].cast(pa.string()), language)
         texts = view.texts.filter(pc.and_(chosen, pa.array(_bins(build, view) < end)))
         mine = halves(texts, seed) == half
-        found.append(excerpts(texts.filter(pa.array(mine)), _largest(_config(build))))
+        gathered.append(excerpts(texts.filter(pa.array(mine)), _largest(_config(build))))
         hashes.append(document_hash(texts, seed)[mine])
     _, first = np.unique(np.concatenate(hashes), return_index=True)
-    return pa.concat_arrays(found).take(pa.array(first))
+    return pa.concat_arrays(gathered).take(pa.array(first))
 
 
 def _model_path(build: Build, item: str) -> str:

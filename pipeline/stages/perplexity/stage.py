@@ -163,16 +163,16 @@ def _config(build: Build) -> Config:
 
 def _scorers(build: Build) -> dict[str, tuple[Scorer, Scorer]]:
     """For each language that has a model what scores documents of half 0 and of half 1."""
-    found = {}
+    scorers = {}
     for language, model in sorted(_config(build).models.items()):
         if isinstance(model, PieceModel):
             paths = (model_files.locate(path, build.root) for path in (model.kenlm, model.sentencepiece))
-            found[language] = (Scorer(*paths),) * 2
+            scorers[language] = (Scorer(*paths),) * 2
         elif model != TRAINED:
-            found[language] = (Scorer(model_files.locate(model, build.root)),) * 2
+            scorers[language] = (Scorer(model_files.locate(model, build.root)),) * 2
         elif paths := reference_text.model_paths(build, language):
-            found[language] = (Scorer(paths[0]), Scorer(paths[1]))
-    return found
+            scorers[language] = (Scorer(paths[0]), Scorer(paths[1]))
+    return scorers
 
 
 def _score(build: Build, shard: str) -> Outcome:
@@ -201,17 +201,17 @@ def score_view(build: Build, view: View) -> dict[str, pa.Array]:
     scorers = _scorers(build)
     languages = view.signals["language"].cast(pa.string())
     half = reference_text.halves(view.texts, build.recipe.seed)
-    found, tokens = np.full(len(half), np.nan), np.zeros(len(half), np.int64)
+    perplexities, tokens = np.full(len(half), np.nan), np.zeros(len(half), np.int64)
     for language, pair in scorers.items():
         mine = pc.equal(languages, language).to_numpy(zero_copy_only=False)
         for scorer in dict.fromkeys(pair):
             scored = np.array([other == scorer for other in pair])
             rows = np.flatnonzero(mine & scored[half])
-            found[rows], tokens[rows] = scoring.score(view.texts.take(pa.array(rows)), scorer)
-    unknown = np.isnan(found)
+            perplexities[rows], tokens[rows] = scoring.score(view.texts.take(pa.array(rows)), scorer)
+    unknown = np.isnan(perplexities)
     return {
         "language": languages.dictionary_encode(),
-        "perplexity": pa.array(np.minimum(found, np.finfo(np.float32).max).astype(np.float32), mask=unknown),
+        "perplexity": pa.array(np.minimum(perplexities, np.finfo(np.float32).max).astype(np.float32), mask=unknown),
         "perplexity_tokens": pa.array(tokens, mask=unknown),
     }
 
@@ -235,7 +235,7 @@ def _find_cutoffs(build: Build, item: str) -> Outcome:
 
 
 def _cutoffs(config: Config, inputs: Sequence[str]) -> Made:
-    found = {}
+    cutoffs = {}
     for language in sorted(config.models):
         count = sum(map(len, _values(inputs, language)))
         if not count:
@@ -243,13 +243,13 @@ def _cutoffs(config: Config, inputs: Sequence[str]) -> Made:
         ranks = [floor(config.drop.lowest * count), count - 1 - floor(config.drop.highest * count)]
         ranks += [max(ceil(edge * count) - 1, 0) for edge in config.edge_shares]
         minimum, maximum, *edges = order_statistics(lambda name=language: _values(inputs, name), ranks)
-        found[language] = {
+        cutoffs[language] = {
             "documents": count,
             "minimum": config.minimum.get(language, minimum),
             "maximum": config.maximum.get(language, maximum),
             "edges": config.edge_values.get(language, edges),
         }
-    return Outcome(sum(entry["documents"] for entry in found.values())), {"languages": found}
+    return Outcome(sum(entry["documents"] for entry in cutoffs.values())), {"languages": cutoffs}
 
 
 def _values(paths: Iterable[str], language: str) -> Iterator[np.ndarray]:
@@ -292,11 +292,11 @@ def _by_language(cutoffs: dict[str, dict], bound: str) -> dict[str, float]:
 def _buckets(perplexity: pa.Array, languages: pa.Array, cutoffs: dict[str, dict]) -> pa.DictionaryArray:
     """head, middle or tail of its language for each document that has a perplexity."""
     values = ledger.numbers(perplexity)
-    found = np.zeros(len(values), np.int8)
+    buckets = np.zeros(len(values), np.int8)
     for language, entry in cutoffs.items():
         mine = pc.equal(languages.cast(pa.string()), language).fill_null(False).to_numpy(zero_copy_only=False)
-        found[mine] = np.searchsorted(entry["edges"], values[mine], side="left")
-    return pa.DictionaryArray.from_arrays(pa.array(found, mask=np.isnan(values)), pa.array(BUCKETS))
+        buckets[mine] = np.searchsorted(entry["edges"], values[mine], side="left")
+    return pa.DictionaryArray.from_arrays(pa.array(buckets, mask=np.isnan(values)), pa.array(BUCKETS))
 
 
 def _check(_config: Config, recipe: Recipe) -> None:

@@ -99,8 +99,8 @@ def canonical(tree: ast.expr) -> str:
 def names(tree: ast.expr) -> list[str]:
     """The signals that ``tree`` reads, in their order."""
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    found = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
-    return list(dict.fromkeys(found))
+    used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
+    return list(dict.fromkeys(used))
 
 
 def check(tree: ast.expr, signals: Mapping[str, pa.DataType]) -> None:
@@ -219,8 +219,8 @@ def _compared(one: ast.expr, op: ast.cmpop, other: ast.expr, columns: Mapping[st
     kind = _kind(left.type)
     assert kind is not None
     if isinstance(op, ast.In | ast.NotIn):
-        found = _member(one, left, kind, other, columns)
-        return found if isinstance(op, ast.In) else pc.invert(found)
+        result = _member(one, left, kind, other, columns)
+        return result if isinstance(op, ast.In) else pc.invert(result)
     if isinstance(op, ast.Is | ast.IsNot):
         raise WrongExpression(f"`{ast.unparse(other)}` is not allowed after `is`, only `None`")
     if kind != "number" and not isinstance(op, ast.Eq | ast.NotEq):

@@ -72,12 +72,12 @@ def _read(text: str) -> tuple[Any, Limit | None]:
 
 
 def rules(config: Config) -> list[Rule]:
-    found = []
+    limits = []
     for name, text in config.root.items():
         tree, limit = _read(text)
         limit = limit or Limit(expressions.canonical(tree), maximum=0)
-        found.append(Rule(f"rules.{name}", limit.signal, minimum=limit.minimum, maximum=limit.maximum))
-    return found
+        limits.append(Rule(f"rules.{name}", limit.signal, minimum=limit.minimum, maximum=limit.maximum))
+    return limits
 
 
 def measure(config: Config, batch: Batch) -> Measured:

@@ -123,9 +123,9 @@ class Encoder:
             bounds = offsets[first : first + 1001]
             starts, ends, _ = pretokenize.cut_all(data, bounds, self._classes, self._cut.kind, self._alone)
             entries, fresh._cache = _look_up(data, starts, ends, fresh._cache)
-            found = np.bincount(entries, minlength=len(counts))
-            found[: len(counts)] += counts
-            counts = found
+            totals = np.bincount(entries, minlength=len(counts))
+            totals[: len(counts)] += counts
+            counts = totals
         fresh._learn()
         bounds = fresh._cache.id_ends
         for piece, count in enumerate(counts.tolist()):
@@ -192,31 +192,31 @@ class Encoder:
         if left.any():
             keys = pa.LargeStringArray.from_buffers(len(left), pa.py_buffer(bounds), pa.py_buffer(cache.keys))
             pieces = keys.filter(pa.array(left)).to_pylist()
-            found = [piece.ids for piece in self._pieces_by.encode_batch_fast(pieces, add_special_tokens=False)]
-            sizes = np.fromiter(map(len, found), np.int64, len(found))
+            encoded = [piece.ids for piece in self._pieces_by.encode_batch_fast(pieces, add_special_tokens=False)]
+            sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
             lengths[left] = sizes
             mine = ids
             ids = np.empty(int(lengths.sum()), np.uint32)
             at = np.repeat(left, lengths)
-            ids[at] = np.fromiter(chain.from_iterable(found), np.uint32, int(sizes.sum()))
+            ids[at] = np.fromiter(chain.from_iterable(encoded), np.uint32, int(sizes.sum()))
             ids[~at] = mine
         self._cache = _extend(cache, ids, lengths)
 
     def _by_engine(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
         """By ``tokenizers`` alone; for the sentences it must also say which characters each token is made of."""
         if len(spots) == 0:
-            found = [e.ids for e in self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)]
-            starts = [np.zeros(0, np.uint32) for _ in found]
+            encoded = [e.ids for e in self.tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)]
+            starts = [np.zeros(0, np.uint32) for _ in encoded]
         else:
-            found, starts = [], []
+            encoded, starts = [], []
             for row, text in enumerate(texts.to_pylist()):
                 encoding = self.tokenizer.encode(text, add_special_tokens=False)
-                found.append(encoding.ids)
+                encoded.append(encoding.ids)
                 starts.append(_sentence_tokens(text, encoding, spots[bounds[row] : bounds[row + 1]]))
         if eos >= 0:
-            found = [[*ids, eos] for ids in found]
-        lengths = np.fromiter(map(len, found), np.int64, len(found))
-        tokens = np.fromiter(chain.from_iterable(found), self.dtype, int(lengths.sum()))
+            encoded = [[*ids, eos] for ids in encoded]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        tokens = np.fromiter(chain.from_iterable(encoded), self.dtype, int(lengths.sum()))
         counts = np.fromiter(map(len, starts), np.int64, len(starts))
         return Encoded(tokens, lengths, np.concatenate([np.zeros(0, np.uint32), *starts]), counts)
 
@@ -296,7 +296,7 @@ def _flat(part: dict | None, name: str) -> list[dict]:
     """The steps of a normaliser or pre-tokenizer, sequences opened."""
     if part is None:
         return []
-    return [found for step in part[name] for found in _flat(step, name)] if part["type"] == "Sequence" else [part]
+    return [inner for step in part[name] for inner in _flat(step, name)] if part["type"] == "Sequence" else [part]
 
 
 def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:

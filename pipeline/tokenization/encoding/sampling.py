@@ -71,17 +71,17 @@ class Sampler:
         drawn, ends = _draw(
             together, self._table, bounds + len(self._data), self._scores * alpha, self._longest, alpha, key
         )
-        found: list[int] = []
+        ids: list[int] = []
         start = len(self._data)
         for piece, end in zip(drawn.tolist(), ends.tolist(), strict=True):
             if piece >= 0:
-                found.append(int(self._ids[piece]))
+                ids.append(int(self._ids[piece]))
             elif self._bytes is not None:
-                found += [self._bytes[byte] for byte in together[start:end].tolist()]
+                ids += [self._bytes[byte] for byte in together[start:end].tolist()]
             else:
-                found += self._unknown
+                ids += self._unknown
             start = end
-        return found
+        return ids
 
 
 @njit(cache=True, nogil=True)

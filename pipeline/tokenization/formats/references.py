@@ -27,14 +27,14 @@ def load(path: str) -> Tokenizer:
     SentencePiece's unigram models. Whether BERT's and ALBERT's lower-case is seen from their pieces. Raises
     UnknownVocabulary, naming the path and what it may hold.
     """
-    found = [Path(file) for file in files_of(path)]
-    for file in found:
+    paths = [Path(file) for file in files_of(path)]
+    for file in paths:
         files.check(str(file))
-    names = {file.name: file for file in found}
+    names = {file.name: file for file in paths}
     pair = next((pair for pair in _BPE_FILES if pair[0] in names and names[pair[0]].with_name(pair[1]).exists()), None)
-    model = next((file for file in found if file.suffix == ".model"), None)
+    model = next((file for file in paths if file.suffix == ".model"), None)
     tokenizer = None
-    if whole := next((file for file in found if file.name.startswith("tokenizer") and file.suffix == ".json"), None):
+    if whole := next((file for file in paths if file.name.startswith("tokenizer") and file.suffix == ".json"), None):
         tokenizer = Tokenizer.from_file(str(whole))
     elif pair is not None:
         tokenizer = _gpt2(names[pair[0]], names[pair[0]].with_name(pair[1]))

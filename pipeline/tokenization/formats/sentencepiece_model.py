@@ -84,15 +84,15 @@ def _rewrites(normalizer: str, lowercase: bool, strip_accents: bool, folds: bool
 @cache
 def _candidates() -> list[str]:
     """Every character, and the decomposed and half decomposed forms of those that have one."""
-    found = dict.fromkeys(map(chr, _CHARACTERS))
-    for character in list(found):
+    candidates = dict.fromkeys(map(chr, _CHARACTERS))
+    for character in list(candidates):
         parts = unicodedata.normalize("NFD", character)
         if len(parts) > 1:
-            found[parts] = None
+            candidates[parts] = None
         if len(parts) > 2:
-            found[unicodedata.normalize("NFC", parts[:2]) + parts[2:]] = None
-    found.pop("\x00")  # ends a string in the compiled table
-    return list(found)
+            candidates[unicodedata.normalize("NFC", parts[:2]) + parts[2:]] = None
+    candidates.pop("\x00")  # ends a string in the compiled table
+    return list(candidates)
 
 
 def _field(number: int, value: int | float | bytes) -> bytes:

@@ -146,8 +146,8 @@ def learn(
     learned, pieces = trainer(linked, pieces, room, config.min_frequency, longest, *alphabet.forbidden(config))
     n = int(pieces.size[0])
     raw = pieces.data.tobytes()
-    found = [raw[pieces.offsets[i] : pieces.offsets[i + 1]] for i in range(n)]
-    return learned, found, pieces.inner[:n]
+    parts = [raw[pieces.offsets[i] : pieces.offsets[i + 1]] for i in range(n)]
+    return learned, parts, pieces.inner[:n]
 
 
 @njit(cache=True, nogil=True)
