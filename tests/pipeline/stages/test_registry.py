@@ -1,4 +1,4 @@
-"""A stage is one file and a line in the registry: what it is called, its field and its verdicts follow from these."""
+"""A stage is one file and a line in the registry: name, field, verdicts and canaries follow from these."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
+from pipeline.build.canaries import Canaries, Canary
 from pipeline.build.stage import Batch, Measured, Stage
 from pipeline.store import recipe_file
 from pipeline.store.ledger import Rule
@@ -21,6 +22,13 @@ class Config(recipe_file.Config):
 def measure(config, batch):
     return Measured({"shouts": pc.count_substring(batch.texts, "!").cast(pa.int32())})
 
+def plant(build, choices):
+    return (lambda _host, rng=rng: Canary("Buy" + "!" * rng.randint(2, 9), "a shout") for rng in choices)
+
+def caught(room, canaries):
+    dropped = room.ledger("shouting")["dropped_by"].is_valid().to_pylist()
+    return {name for name, row in room.rows(list(canaries)).items() if dropped[row]}
+
 STAGE = Stage(
     name="shouting",
     title="Shouted texts",
@@ -30,6 +38,7 @@ STAGE = Stage(
     signals={"shouts": pa.int32()},
     rules=lambda config: [Rule("shouting.most", "shouts", maximum=config.most)],
     measure=measure,
+    canaries=Canaries("shouted texts", plant, caught, hosted=False),
 )
 """
 ADDED = """
@@ -40,6 +49,7 @@ import toy
 at = registry.NAMES.index("exact")
 registry.STAGES = (*registry.STAGES[:at], toy.STAGE, *registry.STAGES[at:])  # the line in the registry
 from pipeline.curation import recipe as recipes
+from pipeline.report import canaries
 from pipeline.stages import titles
 from pipeline.store import files
 from tests.helpers import building
@@ -51,6 +61,7 @@ print(json.dumps({
     "stages": [stage["stage"] for stage in funnel["stages"]],
     "title": titles.title("shouting"),
     "rule": titles.rule("shouting.most"),
+    "canaries": [(row["planted"], row["caught"]) for row in canaries.canaries(build)["rows"]],
     "texts": sorted(text for text, *_ in building.curated(build).values()),
 }))
 """
@@ -61,7 +72,8 @@ def test_a_stage_is_added_by_its_file_and_a_line_in_the_registry(tmp_path, pytes
     texts = ["One quiet line of text.", "Buy! Now! And again!"]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     (tmp_path / "recipe.yaml").write_text(
-        "name: toy\nsources: [{name: a, kind: jsonl, path: in.jsonl}]\ncanaries: false\nshouting: {}\nexact: {}\n"
+        "name: toy\nsources: [{name: a, kind: jsonl, path: in.jsonl}]\n"
+        "canaries: {documents: 3}\nshouting: {}\nexact: {}\n"
     )
     code = f"import sys; sys.path[:0] = [{str(pytestconfig.rootpath)!r}, {str(tmp_path)!r}]\n{ADDED}"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -71,5 +83,6 @@ def test_a_stage_is_added_by_its_file_and_a_line_in_the_registry(tmp_path, pytes
         "stages": ["ingest", "shouting", "exact", "corpus"],
         "title": "Shouted texts",
         "rule": "most",
+        "canaries": [["3 shouted texts", 3], ["nothing to plant", 0]],
         "texts": texts[:1],
     }
