@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from transformers import PreTrainedModel
 
 from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
-from training.finetuning import baselines, bases, scores, word_vector_baseline
+from training.finetuning import bases, classified
 from training.finetuning.encoded import Encoded, Order, Reader
+from training.finetuning.rungs.base import Examples
+from training.finetuning.scores import Measure
 from training.finetuning.tasks import task_of
 from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
@@ -32,7 +33,7 @@ from training.pretraining import model_card, pretrain
 from training.recipe.finetuning import FinetuneConfig
 from training.recipe.sections import BuildRecipe
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,6 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     best = next(c for c in checkpoint.found(plan.folder, plan.made_by, plan.steps) if c.step == state.best_step)
     checkpoint.restore_model(best, model)
     chosen = task.finish(model, dev)
-    predicted = task.predict(model, test, rows.test, config.batch_size)
     sides = {"train": rows.train, "dev": rows.dev, "test": rows.test}
     summary = {
         "name": config.name,
@@ -152,7 +152,7 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
         "main": task.main,
         "chosen": chosen,
         "unread": {side: part.unread for side, part in (("train", train), ("dev", dev), ("test", test))},
-        **_scores(task, predicted, reader, job),
+        **_scores(task, model, dev, test, reader, job),
         **pretrain.result_of(state, hardware.device()),
     }
     publish.publish(job.result, model, tokenizer, plan.folder, summary, model_card.finetuned(summary))
@@ -200,51 +200,29 @@ def evaluate(measure: loop.Measure, task: Task, data: Encoded) -> loop.Metrics:
     return {**means, "loss": sum(weight * means[name] for name, weight in task.weights.items())}
 
 
-def _scores(task: Task, predicted: Any, reader: Reader, job: Job) -> dict[str, Any]:
+def _scores(
+    task: Task, model: PreTrainedModel, dev: Encoded, test: Encoded, reader: Reader, job: Job
+) -> dict[str, Any]:
     """The measures of the model on the test rows with their intervals, and those of its baselines where it has some."""
+    rows, size = job.rows, job.config.batch_size
     if isinstance(task, Classify):
-        read = {side: task.texts_read(reader, table) for side, table in _sides(job.rows).items()}
-        return compare(task, predicted, read, job.embeddings)
+        train_read, dev_read, test_read = (
+            Examples(task.texts_read(reader, table), task.indices(table), table["group"].to_pylist())
+            for table in (rows.train, rows.dev, rows.test)
+        )
+        dev_logits, logits = (np.stack(task.all_outputs(model, side, size)) for side in (dev, test))
+        return classified.describe(
+            train_read, dev_read, test_read, rows.test, rows.labels, dev_logits, logits, job.embeddings
+        )
+    predicted = task.predict(model, test, rows.test, size)
     found = {"model": predicted, **task.baselines()}
-    measures = {name: task.measures(predictions, job.rows.test) for name, predictions in found.items()}
-    parts = task.parts(predicted, job.rows.test)
+    measures = {name: task.measures(predictions, rows.test) for name, predictions in found.items()}
+    parts = task.parts(predicted, rows.test)
     return {
         "scores": {n: _intervals(of) for n, of in measures.items()},
         "parts": {n: _intervals(of) for n, of in parts.items()},
     }
 
 
-def _intervals(measures: list[scores.Measure]) -> dict[str, Any]:
+def _intervals(measures: list[Measure]) -> dict[str, Any]:
     return {measure.name: asdict(measure.interval()) for measure in measures}
-
-
-def _sides(rows: Labelled) -> dict[str, pa.Table]:
-    return {"train": pa.concat_tables([rows.train, rows.dev]), "test": rows.test}
-
-
-def compare(
-    task: Classify, predicted: np.ndarray, texts: dict[str, list[str]], embeddings: dict[str, str]
-) -> dict[str, Any]:
-    """Accuracy and macro-F1 on the test rows of the model and its baselines, and its lead over the bag of words.
-
-    Baselines learn of the training and the development rows. ``embeddings`` are further ones: a name and the folder of
-    word vectors for each.
-    """
-    train, classes, count = task.indices(_sides(task.rows)["train"]), len(task.labels), len(texts["test"])
-    seen, unseen = texts["train"], texts["test"]
-    predictions = {
-        "model": predicted,
-        "bag_of_words": baselines.bag_of_words(seen, train, classes, unseen),
-        **{n: word_vector_baseline.predict(f, seen, train, classes, unseen) for n, f in embeddings.items()},
-        "majority": baselines.majority(train, count),
-    }
-    measures = {name: task.measures(labels, task.rows.test) for name, labels in predictions.items()}
-    ours, bag = measures["model"], measures["bag_of_words"]
-    return {
-        "scores": {name: _intervals(found) for name, found in measures.items()},
-        "lead_over_bag_of_words": {
-            mine.name: asdict(scores.interval(mine.value, mine.counts, other.counts))
-            for mine, other in zip(ours, bag, strict=True)
-        },
-        "confusion": ours[0].counts.sum(0).tolist(),
-    }

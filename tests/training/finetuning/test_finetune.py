@@ -67,6 +67,11 @@ def test_it_learns_the_task_and_reports_it_beside_its_baselines(pretrained: str)
     for row in summary["scores"].values():
         assert row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"]
     assert np.sum(summary["confusion"]) == summary["documents"]["test"]
+    assert sum(b["rows"] for b in summary["confidence"]["reliability"]["after"]) == summary["documents"]["test"]
+    assert 0 <= summary["confidence"]["conformal"]["coverage"]["value"] <= 1
+    wrong = summary["documents"]["test"] - np.trace(summary["confusion"])
+    assert len(summary["errors"]) == min(20, wrong)
+    assert all(error["label"] != error["predicted"] for error in summary["errors"])
     model = AutoModelForSequenceClassification.from_pretrained(f"{pretrained}/models/family")
     assert model.config.id2label == {0: "family-0", 1: "family-1"}
     assert finetune(build_of(pretrained), "family") == summary  # current: read, not made again

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.finetuning import baselines, scores
+from training.finetuning import scores
 
 
 def test_accuracy_and_macro_f1_by_hand() -> None:
@@ -43,13 +43,6 @@ def test_documents_of_one_group_widen_the_interval() -> None:
 def test_the_lead_over_oneself_is_nothing() -> None:
     counts = np.random.default_rng(0).integers(0, 5, (30, 3, 3))
     assert scores.interval(scores.macro_f1, counts, counts) == scores.Interval(0.0, 0.0, 0.0)
-
-
-def test_the_bag_of_words_finds_words_and_pairs_and_ignores_order_of_rows() -> None:
-    texts = [f"filler {n} the cat sees" if n % 2 else f"filler {n} sees the cat" for n in range(60)]
-    labels = np.arange(60) % 2
-    assert baselines.bag_of_words(texts, labels, 2, ["the cat sees", "sees the cat"]).tolist() == [1, 0]
-    assert baselines.majority(np.array([2, 1, 2]), 2).tolist() == [2, 2]
 
 
 def test_mcnemar_by_hand() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from pipeline import MillError
 
@@ -50,7 +51,8 @@ def out_of_fold(features: Any, labels: np.ndarray, groups: list[str], strength: 
             raise MillError(
                 f"the label audit needs rows of each label in at least 2 groups; label number {missing[0]} has fewer"
             )
-        head = LogisticRegression(C=strength, max_iter=1_000).fit(features[kept], labels[kept])
+        with threadpool_limits(1):
+            head = LogisticRegression(C=strength, max_iter=1_000).fit(features[kept], labels[kept])
         found[held] = head.predict_proba(features[held])
     return found
 

@@ -1,0 +1,172 @@
+"""All that the cost ladder says of labelled rows: which model will do, what more labels bring, which labels look wrong.
+
+The recommended rung's confidence is assessed; its features (or tf-idf) find suspect labels and texts to label next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from training.batches import random_streams
+from training.finetuning import cost_ladder, learning_curve, worth_labelling
+from training.finetuning.classified import EXCERPT
+from training.finetuning.confidence import assess, label_audit
+from training.finetuning.cost_ladder import Ladder, Measured, Rung, Sets
+from training.finetuning.rungs.base import Examples, logits
+from training.labelled.rows import Labelled
+
+MOST_SUSPECTS = 50
+#: Rows that labels are audited in at most.
+MOST_AUDITED = 20_000
+_CURVE_COST = 6  # fits of all rows that a learning curve takes about as long as
+
+
+@dataclass(frozen=True)
+class Advice:
+    """``said`` is plain values for a file and for tables; ``next_rows`` are rows of the texts to label, best first."""
+
+    said: dict[str, Any]
+    next_rows: list[int]
+
+
+def advise(
+    labelled: Labelled, rungs: Sequence[Rung], minutes: float, unlabelled: Sequence[str] = (), wanted: int = 0,
+    told: Callable[[str], None] = lambda _: None,
+) -> Advice:  # fmt: skip
+    """Climb ``rungs`` within ``minutes`` and say what was found; choose ``wanted`` of the ``unlabelled`` texts.
+
+    Raises MillError where the task is no classification or no rung fits the time.
+    """
+    started = time.perf_counter()
+    sets = cost_ladder.sets_of(labelled)
+    ladder = cost_ladder.climb(sets, rungs, minutes, told)
+    chosen = cost_ladder.recommend(ladder, sets)
+    rung = ladder.rung(chosen.name)
+    left = minutes * 60 - (time.perf_counter() - started)
+    told("label audit")
+    reading = _with_features(ladder, rung)
+    said = {
+        "rungs": [_row(each) for each in ladder.measured],
+        "left_out": ladder.left_out,
+        "recommended": {**asdict(chosen), "why": why(ladder, chosen)},
+        "documents": {"train": len(sets.train), "dev": len(sets.dev), "test": len(sets.test)},
+        "labels": sets.labels,
+        "confidence": assess.assess(
+            logits(rung.dev), sets.dev.labels, logits(rung.test), sets.test.labels, sets.test.groups
+        ),
+        "suspects": None if reading is None else suspects(reading, labelled, sets),
+    }
+    told("learning curve")
+    said["learning_curve"] = _curve(ladder, rungs, rung, sets, left)
+    chosen_rows: list[int] = []
+    if wanted and unlabelled:
+        told("texts to label next")
+        texts = list(unlabelled)
+        features = None if reading is None else reading.fitted.features(texts)  # type: ignore[attr-defined]
+        shares = rung.fitted.predict_proba(texts)
+        found = worth_labelling.choose(shares, shares if features is None else features, wanted)
+        chosen_rows = found.tolist()
+    said["seconds"] = time.perf_counter() - started
+    return Advice(said, chosen_rows)
+
+
+def why(ladder: Ladder, chosen: cost_ladder.Recommendation) -> str:
+    """The reason of the recommendation in a sentence."""
+    name, best = ladder.rung(chosen.name).title, ladder.rung(chosen.best).title
+    if chosen.name == chosen.best:
+        return f"{name} is the most accurate on the development rows, and surely more so than all that is cheaper"
+    low, high = (f"{100 * bound:+.1f}" for bound in (chosen.lead.low, chosen.lead.high))
+    return (
+        f"{name} is the cheapest that is not surely worse than the best, {best}, which leads it on the development rows"
+        f" by {100 * chosen.lead.value:.1f} points (95 % interval {low} to {high})"
+    )
+
+
+def suspects(reading: Measured, labelled: Labelled, sets: Sets) -> dict[str, Any]:
+    """The most suspect labels of all rows with their nearest neighbours, and the test score without those in it."""
+    tables = [labelled.train, labelled.dev, labelled.test]
+    columns = {name: [v for table in tables for v in table[name].to_pylist()] for name in ("id", "place")}
+    parts = [sets.train, sets.dev, sets.test]
+    everything = Examples(
+        [text for part in parts for text in part.texts],
+        np.concatenate([part.labels for part in parts]),
+        [group for part in parts for group in part.groups],
+    )
+    rows = np.arange(len(everything))
+    if len(rows) > MOST_AUDITED:
+        rows = np.sort(random_streams.generator("audit", len(rows)).permutation(len(rows))[:MOST_AUDITED])
+    part = everything.take(rows)
+    features = reading.fitted.features(part.texts)  # type: ignore[attr-defined]
+    strength = getattr(getattr(reading.fitted, "head", None), "strength", 1.0)
+    found = label_audit.audit(label_audit.out_of_fold(features, part.labels, part.groups, strength), part.labels)
+    shown = found.rows[:MOST_SUSPECTS]
+    places, cosines = label_audit.neighbours(features, shown)
+    first_test = len(sets.train) + len(sets.dev)
+    in_test = rows[found.rows] - first_test
+    kept = np.ones(len(sets.test), bool)
+    kept[in_test[in_test >= 0]] = False
+    right = reading.test.argmax(1) == sets.test.labels
+
+    def row_of(at: int) -> dict[str, Any]:
+        row = int(rows[at])
+        return {
+            "id": columns["id"][row],
+            "place": columns["place"][row],
+            "text": part.texts[at][:EXCERPT],
+            "label": sets.labels[part.labels[at]],
+        }
+
+    return {
+        "features": reading.title,
+        "audited": len(rows),
+        "count": len(found.rows),
+        "share": found.share,
+        "accuracy": {"all": float(right.mean()), "without": float(right[kept].mean()) if kept.any() else None},
+        "test_suspects": int((~kept).sum()),
+        "rows": [
+            {
+                **row_of(int(at)),
+                "suggested": sets.labels[suggested],
+                "margin": float(margin),
+                "neighbours": [
+                    {**row_of(int(other)), "cosine": float(cosine)} for other, cosine in zip(near, close, strict=True)
+                ],
+            }
+            for at, suggested, margin, near, close in zip(
+                shown, found.suggested, found.margins, places, cosines, strict=False
+            )
+        ],
+    }
+
+
+def _row(each: Measured) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "title": each.title,
+        "accuracy": asdict(each.accuracy),
+        "macro_f1": asdict(each.macro_f1),
+        "seconds": each.seconds,
+        "documents_per_second": each.documents_per_second,
+        "bytes": each.bytes,
+    }
+
+
+def _with_features(ladder: Ladder, rung: Measured) -> Measured | None:
+    """The recommended rung if it gives features of a text, else the first that does."""
+    return next((each for each in (rung, *ladder.measured) if hasattr(each.fitted, "features")), None)
+
+
+def _curve(ladder: Ladder, rungs: Sequence[Rung], rung: Measured, sets: Sets, left: float) -> dict[str, Any]:
+    """The learning curve of the recommended rung, or of the first that reads texts where that does not fit the time."""
+    readers = [each for each in ladder.measured if each.name != "majority"]
+    for each in ([rung] if rung in readers else []) + readers:
+        if each.seconds * _CURVE_COST <= left:
+            fit = next(r.fit for r in rungs if r.name == each.name)
+            found = learning_curve.curve(fit, sets.train, sets.dev, sets.test, sets.classes)
+            return {"rung": each.title, "more": learning_curve.MORE, **asdict(found)}
+    return {"rung": None, "why": "no rung is quick enough to be fitted some 25 times in what is left of the time"}

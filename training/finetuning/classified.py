@@ -1,0 +1,91 @@
+"""What the summary of a classifier says: baselines, how true its confidence is, where it fails, what it got wrong.
+
+Baselines are rungs of the cost ladder. They read exactly the text that the model reads, learn from the training rows
+and choose their settings by the development rows, as it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from training.finetuning import scores
+from training.finetuning.confidence import assess, calibration, slices, temperature
+from training.finetuning.rungs import classical, word_vectors
+from training.finetuning.rungs.base import Examples
+from training.labelled.rows import COLUMNS
+
+#: Errors that are shown, and how many characters of each.
+MOST_ERRORS, EXCERPT = 20, 300
+_NO_SLICES = {"id", "group", "place", "pair", *COLUMNS["classify"]}
+
+
+def describe(
+    train: Examples, dev: Examples, test: Examples, table: pa.Table, labels: list[str], dev_logits: np.ndarray,
+    logits: np.ndarray, embeddings: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """Plain values for the summary. The three sets hold what the model reads; ``table`` has the test rows.
+
+    Logits float [rows, labels] of development and test rows; ``embeddings`` are folders of word vectors by name.
+    """
+    predicted = logits.argmax(1)
+    fits = {
+        "bag_of_words": classical.tf_idf,
+        **{name: word_vectors.fit(folder) for name, folder in embeddings.items()},
+        "majority": classical.majority,
+    }
+    asked = {name: fit(train, dev, len(labels)).predict_proba(test.texts).argmax(1) for name, fit in fits.items()}
+    found = {name: _measures(test, each, len(labels)) for name, each in {"model": predicted, **asked}.items()}
+    ours, bag = found["model"], found["bag_of_words"]
+    right = predicted == test.labels
+    return {
+        "scores": {name: {m.name: asdict(m.interval()) for m in each} for name, each in found.items()},
+        "lead_over_bag_of_words": {
+            mine.name: asdict(scores.interval(mine.value, mine.counts, other.counts))
+            for mine, other in zip(ours, bag, strict=True)
+        },
+        "mcnemar": {name: asdict(scores.mcnemar(right, each == test.labels)) for name, each in asked.items()},
+        "confusion": ours[0].counts.sum(0).tolist(),
+        "confidence": (confidence := assess.assess(dev_logits, dev.labels, logits, test.labels, test.groups)),
+        "slices": [{**asdict(each), "fails": each.fails} for each in _slices(right, test, table)],
+        "errors": errors(temperature.probabilities(logits, confidence["temperature"]), test, table, labels),
+    }
+
+
+def errors(probabilities: np.ndarray, test: Examples, table: pa.Table, labels: list[str]) -> list[dict[str, Any]]:
+    """The MOST_ERRORS wrong predictions that the model is surest of, the surest first."""
+    sure, predicted = calibration.confidences(probabilities), probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != test.labels)
+    ids, places = table["id"].to_pylist(), table["place"].to_pylist()
+    return [
+        {
+            "id": ids[row],
+            "place": places[row],
+            "text": test.texts[row][:EXCERPT],
+            "label": labels[test.labels[row]],
+            "predicted": labels[predicted[row]],
+            "confidence": float(sure[row]),
+        }
+        for row in wrong[np.argsort(-sure[wrong], kind="stable")][:MOST_ERRORS]
+    ]
+
+
+def _measures(test: Examples, predicted: np.ndarray, classes: int) -> list[scores.Measure]:
+    counts = scores.confusion(test.labels, predicted, test.groups, classes)
+    return [
+        scores.Measure("accuracy", counts, scores.accuracy),
+        scores.Measure("macro_f1", counts, scores.macro_f1),
+    ]
+
+
+def _slices(right: np.ndarray, test: Examples, table: pa.Table) -> list[slices.Slice]:
+    """By length, and by every further column of text."""
+    further = [
+        name for name in table.column_names if name not in _NO_SLICES and table.schema.field(name).type == pa.string()
+    ]
+    columns = {"length": slices.by_length(test.texts), **{name: table[name].to_pylist() for name in further}}
+    return slices.find(right, test.groups, columns)

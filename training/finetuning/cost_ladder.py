@@ -1,0 +1,170 @@
+"""Which model do I need? Ways to learn one task, from the cheapest to the dearest, under one time budget.
+
+A rung is left out where a timed sample says that it would not fit what is left of the budget. The recommendation is
+the cheapest rung that the best one does not surely beat on the development rows; the test is only read for the table.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import MillError
+from training.finetuning import scores
+from training.finetuning.rungs import classical, word_vectors
+from training.finetuning.rungs.base import Examples, Fit, Fitted, examples
+from training.finetuning.scores import Interval
+from training.labelled.rows import Labelled
+
+_SAMPLE = 200
+
+
+@dataclass(frozen=True)
+class Rung:
+    """``estimate`` gives the seconds that fitting and asking would take; None: by a fit of a sample of the rows."""
+
+    name: str
+    title: str
+    fit: Fit
+    estimate: Callable[[Sets], float] | None = None
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The three sets of rows; only the table reads ``test``."""
+
+    train: Examples
+    dev: Examples
+    test: Examples
+    labels: list[str]
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A rung that was climbed. Probabilities are float64 [rows, classes]; ``seconds`` include choosing settings."""
+
+    name: str
+    title: str
+    fitted: Fitted
+    dev: np.ndarray
+    test: np.ndarray
+    seconds: float
+    documents_per_second: float
+    bytes: int
+    accuracy: Interval
+    macro_f1: Interval
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """``best`` has the highest accuracy on the development rows; ``lead`` is that of it over ``name`` there."""
+
+    name: str
+    best: str
+    lead: Interval
+
+
+@dataclass
+class Ladder:
+    """What was climbed, in growing cost, and what was not, with the reason."""
+
+    measured: list[Measured] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def rung(self, name: str) -> Measured:
+        return next(each for each in self.measured if each.name == name)
+
+
+def sets_of(labelled: Labelled) -> Sets:
+    """The rows of a task as texts and numbers. Raises MillError for a task that is no classification."""
+    if labelled.task != "classify":
+        raise MillError(
+            f"the cost ladder compares classifiers of texts, and the task is {labelled.task!r}; leave it out"
+        )
+    tables = (labelled.train, labelled.dev, labelled.test)
+    return Sets(*(examples(table, labelled.labels) for table in tables), labels=labelled.labels)
+
+
+def cheap_rungs(vectors: Iterable[str] = ()) -> list[Rung]:
+    """The rungs without a base model; ``vectors`` are folders of embeddings."""
+    return [
+        Rung("majority", "most frequent label", classical.majority),
+        Rung("tf_idf", "tf-idf + logistic regression", classical.tf_idf),
+        Rung("fasttext", "fastText", classical.fasttext),
+        *(
+            Rung(f"static:{Path(folder).name}", f"word vectors {Path(folder).name} + head", word_vectors.fit(folder))
+            for folder in vectors
+        ),
+    ]
+
+
+def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, told: Callable[[str], None] = lambda _: None) -> Ladder:
+    """Fit and measure each of ``rungs`` in order, as far as ``minutes`` of wall time allow; ``told`` hears of each."""
+    ladder, started = Ladder(), time.perf_counter()
+    for rung in rungs:
+        needed = rung.estimate(sets) if rung.estimate else _by_sample(rung, sets)
+        left = minutes * 60 - (time.perf_counter() - started)
+        if needed > left:
+            ladder.left_out[rung.title] = f"needs about {needed:,.0f} s, and {max(0, left):,.0f} s are left"
+            continue
+        told(rung.title)
+        ladder.measured.append(_measure(rung, sets))
+    ladder.seconds = time.perf_counter() - started
+    return ladder
+
+
+def recommend(ladder: Ladder, sets: Sets) -> Recommendation:
+    """The cheapest rung over which the lead of the best has a 95 % interval that holds 0, on the development rows.
+
+    Both are asked about the same rows, so the lead is resampled, not two scores apart.
+    """
+    if not ladder.measured:
+        raise MillError("no rung of the cost ladder fits the time; give more `--minutes`")
+    counts = [
+        scores.confusion(sets.dev.labels, each.dev.argmax(1), sets.dev.groups, sets.classes) for each in ladder.measured
+    ]
+    best = int(np.argmax([scores.accuracy(each.sum(0)) for each in counts]))
+    leads = [scores.interval(scores.accuracy, counts[best], each) for each in counts]
+    cheapest = next(at for at, lead in enumerate(leads) if lead.low <= 0)
+    return Recommendation(ladder.measured[cheapest].name, ladder.measured[best].name, leads[cheapest])
+
+
+def _by_sample(rung: Rung, sets: Sets) -> float:
+    """Seconds for all rows, as a fit of some of them takes them row by row; 0 where a sample is nearly all."""
+    rows = len(sets.train) + len(sets.dev) + len(sets.test)
+    share = _SAMPLE / len(sets.train)
+    if share > 0.5:
+        return 0.0
+    parts = [each.take(np.arange(0, len(each), round(1 / share))) for each in (sets.train, sets.dev, sets.test)]
+    started = time.perf_counter()
+    fitted = rung.fit(parts[0], parts[1], sets.classes)
+    fitted.predict_proba(parts[2].texts)
+    return (time.perf_counter() - started) * rows / sum(map(len, parts))
+
+
+def _measure(rung: Rung, sets: Sets) -> Measured:
+    started = time.perf_counter()
+    fitted = rung.fit(sets.train, sets.dev, sets.classes)
+    seconds = time.perf_counter() - started
+    dev = fitted.predict_proba(sets.dev.texts)
+    started = time.perf_counter()
+    test = fitted.predict_proba(sets.test.texts)
+    asking = time.perf_counter() - started
+    with tempfile.TemporaryDirectory(prefix="mill-rung-") as folder:
+        fitted.save(folder)
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    counts = scores.confusion(sets.test.labels, test.argmax(1), sets.test.groups, sets.classes)
+    return Measured(
+        rung.name, rung.title, fitted, dev, test, seconds, len(sets.test) / max(asking, 1e-9), size,
+        scores.interval(scores.accuracy, counts), scores.interval(scores.macro_f1, counts),
+    )  # fmt: skip
