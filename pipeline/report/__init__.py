@@ -16,7 +16,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.build.build import Build, Step
-from pipeline.report import canaries, charts, collect, models, needs, sections, studies, tables, tokens
+from pipeline.report import canaries, charts, classifier, collect, models, needs, sections, studies, tables, tokens
 from pipeline.stages import registry, titles
 from pipeline.store import files
 from pipeline.text import formats
@@ -47,7 +47,10 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "classifiers": sections.classifiers(build),
         "tokenizers": sections.tokenizers(build),
         "pretrained": models.pretrained(build),
-        "finetuned": [{**run, "table": tables.finetuning(run)} for run in models.finetuned(build)],
+        "finetuned": [
+            {**run, "table": tables.finetuning(run), "detail": classifier.detail(run)}
+            for run in models.finetuned(build)
+        ],
         "needs": needs.needs(build),
         "ablation": studies.ablation(build),
         "ladder": studies.ladder(build),

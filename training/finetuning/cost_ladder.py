@@ -16,8 +16,9 @@ import numpy as np
 
 from pipeline import MillError
 from training.finetuning import scores
-from training.finetuning.rungs import classical, word_vectors
+from training.finetuning.rungs import classical, tuned, word_vectors
 from training.finetuning.rungs.base import Examples, Fit, Fitted, examples
+from training.finetuning.rungs.encoder import Encoder, contrastive, contrastive_seconds, frozen
 from training.finetuning.scores import Interval
 from training.labelled.rows import Labelled
 
@@ -106,6 +107,33 @@ def cheap_rungs(vectors: Iterable[str] = ()) -> list[Rung]:
             for folder in vectors
         ),
     ]
+
+
+def rungs(vectors: Iterable[str], base: str | None, length: int, work: str) -> list[Rung]:
+    """All rungs in growing cost; those on a pretrained encoder only where there is a ``base``.
+
+    ``base`` is the folder of a model that reads up to ``length`` tokens of a text; ``work`` a folder of our own.
+    """
+    found = cheap_rungs(vectors)
+    if base is None:
+        return found
+    encoder = Encoder(base, length, work)
+
+    def reading(sets: Sets) -> float:
+        return encoder.seconds([text for part in (sets.train, sets.dev, sets.test) for text in part.texts])
+
+    return [
+        *found,
+        Rung("frozen", "frozen encoder + head", frozen(encoder), reading),
+        Rung(
+            "pairs", "encoder trained on pairs + head", contrastive(encoder),
+            lambda sets: contrastive_seconds(encoder, sets.train) + reading(sets),
+        ),
+        Rung(
+            "full", "the whole model trained", tuned.tuned(base, length),
+            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test)),
+        ),
+    ]  # fmt: skip
 
 
 def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, told: Callable[[str], None] = lambda _: None) -> Ladder:

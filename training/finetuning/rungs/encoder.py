@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from training.finetuning.rungs.base import Examples, Fit, Fitted
 from training.finetuning.tasks.base import inputs
 
 _BATCH = 32
-#: SetFit's defaults: pairs of each kind for an example, texts in a batch of each side, learning rate.
-PAIRS, PAIR_BATCH, RATE = 20, 16, 2e-5
+#: SetFit's defaults: pairs of each kind for an example, texts in a batch of each side, and the learning rate at BERT's
+#: width of 768; narrower models take larger steps.
+PAIRS, PAIR_BATCH, RATE, WIDTH = 20, 16, 2e-5, 768
 #: Pairs at most, however many examples there are.
 MOST_PAIRS = 4_000
 _TIMED = 4  # batches that are timed to estimate the rest
@@ -64,18 +66,22 @@ class Encoder:
     @torch.no_grad()
     def features(self, texts: list[str]) -> np.ndarray:
         """``vectors`` of ``texts``, float32 [n, width]; each text is computed once and kept."""
-        new = sorted({text for text in texts if text not in self._known}, key=lambda text: (len(text), text))
-        for start in range(0, len(new), _BATCH):
-            part = new[start : start + _BATCH]
-            found = self.vectors(self.read(part).arrays(np.arange(len(part)))).numpy()
-            self._known.update(zip(part, found, strict=True))
+        new = {text for text in texts if text not in self._known}
+        self._known.update(self._computed(sorted(new, key=lambda text: (len(text), text))))
         return np.stack([self._known[text] for text in texts])
 
+    def _computed(self, texts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        for start in range(0, len(texts), _BATCH):
+            part = texts[start : start + _BATCH]
+            found = self.vectors(self.read(part).arrays(np.arange(len(part)))).numpy()
+            yield from zip(part, found, strict=True)
+
+    @torch.no_grad()
     def seconds(self, texts: list[str]) -> float:
-        """An estimate of the time that ``features`` takes of ``texts``, by some of them."""
+        """An estimate of the time that ``features`` takes of ``texts`` that it does not know, by some of them."""
         some = texts[:: max(1, len(texts) // (_TIMED * _BATCH))][: _TIMED * _BATCH]
         started = time.perf_counter()
-        self.features(some)
+        list(self._computed(some))
         return (time.perf_counter() - started) * len(texts) / max(1, len(some))
 
 
@@ -159,7 +165,8 @@ def _batches(tuned: Encoder, train: Examples) -> list:
     """The steps of one pass over the pairs, to be taken in order."""
     one, two, same = pairs_of(train.labels)
     read = tuned.read(train.texts)
-    optimiser = torch.optim.AdamW(tuned.model.parameters(), lr=RATE)
+    config: Any = tuned.model.config
+    optimiser = torch.optim.AdamW(tuned.model.parameters(), lr=RATE * WIDTH / config.hidden_size)
     starts = range(0, len(one), PAIR_BATCH)
 
     def step(start: int) -> None:
