@@ -26,6 +26,7 @@ from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
 from training.labelled import corpus
 from training.labelled import files as labelled_files
+from training.labelled.few import few
 from training.labelled.rows import Labelled
 from training.loop import checkpoint, hardware, loop
 from training.models import publish
@@ -92,6 +93,8 @@ def job_of(build: Build[BuildRecipe], name: str) -> Job:
     else:
         rows = corpus.load(build, config, seed)
         made_from["corpus"] = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
+    if config.per_class is not None:
+        rows = few(rows, name, config.per_class, config.dev_share, seed)
     return Job(
         config=config,
         rows=rows,

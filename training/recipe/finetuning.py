@@ -90,6 +90,12 @@ class FinetuneConfig(RunConfig):
     allow_near_copies: Annotated[
         bool, Field(description="train where more test rows are near copies: scores are given without them, too")
     ] = False
+    per_class: Annotated[
+        int | None,
+        Field(
+            ge=2, description="rows of each label to learn of, `dev_share` of them to choose by; default: all there are"
+        ),
+    ] = None
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer texts are cut")] = 128
     epochs: Annotated[int, Field(ge=1, description="passes over the training rows")] = 2
     threshold: Annotated[
@@ -112,6 +118,12 @@ class FinetuneConfig(RunConfig):
                 f"finetune {self.name!r}: windows of {self.sequence_length} tokens, half of which may be the question,"
                 f" cannot share {self.answers.overlap}; lower `answers.overlap` to {most}, or raise `sequence_length`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _few_have_labels(self) -> FinetuneConfig:
+        if self.per_class is not None and self.task != "classify":
+            raise MillError(f"finetune {self.name!r}: `per_class` counts rows of labels, which {self.task} has not")
         return self
 
     @model_validator(mode="after")
