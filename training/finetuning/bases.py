@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
@@ -25,6 +25,8 @@ def check(base: str) -> None:
     folder = Path(base)
     if not (folder / "config.json").is_file():
         raise WrongBase(f"{base}: no model here (no config.json); name a folder that `save_pretrained` wrote")
+    if (folder / "adapter.json").is_file() and not list(folder.glob("model*.safetensors")):
+        raise WrongBase(f"{base}: an adapter alone, not a whole model; name its base, or train it with `merge: true`")
     if not list(folder.glob("*.safetensors")):
         raise WrongBase(
             f"{base}: no weights in safetensors here, and other formats can run code when they are opened; convert"
@@ -67,12 +69,17 @@ def load(auto: Any, base: str, fields: dict[str, Any], dropout: float, seed: int
     for name in dropout_fields(config.model_type):
         if hasattr(config, name):
             setattr(config, name, dropout)
+    return opened(auto, base, config, seed)
+
+
+def opened(auto: Any, base: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """The model in ``base`` with the configuration ``config``."""
     torch.manual_seed(seed)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it would list the new layers' weights as missing
     try:
         model = auto.from_pretrained(
-            folder,
+            files.local(base),
             config=config,
             dtype=torch.float32,
             attn_implementation="sdpa",

@@ -9,6 +9,7 @@ The weights that are published are those that do best on the development rows; t
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from transformers import PreTrainedModel
 from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
-from training.finetuning import bases, classified
+from training.finetuning import bases, classified, strategies
 from training.finetuning.encoded import Encoded, Order, Reader
 from training.finetuning.rungs.base import Examples
 from training.finetuning.scores import Measure
+from training.finetuning.strategies import adapter_file
+from training.finetuning.strategies.base import trained_tensors
 from training.finetuning.tasks import task_of
 from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
@@ -28,7 +31,7 @@ from training.labelled import corpus
 from training.labelled import files as labelled_files
 from training.labelled.few import few
 from training.labelled.rows import Labelled
-from training.loop import checkpoint, hardware, loop
+from training.loop import checkpoint, hardware, loop, memory
 from training.models import publish
 from training.pretraining import model_card, pretrain
 from training.recipe.finetuning import FinetuneConfig
@@ -125,12 +128,27 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     seed = random_streams.seed("classifier", job.seed)
     model = bases.load(task.auto, job.base, task.fields(), config.dropout, seed)
     task.prepare(model)
-    order = Order(train.lengths, config.batch_size, job.seed)
+    ready = strategies.prepare(
+        config.strategy,
+        model,
+        seed,
+        config.sequence_length,
+        -(-len(train) // config.batch_size),
+        files.join(job.work, "features"),
+        job.started_from,
+    )
+    seen, unseen = ready.examples(train, "train"), ready.examples(dev, "dev")
+    order = Order(seen.lengths, config.batch_size, job.seed)
     plan = _plan(job, order)
-    state = loop.train(model, _work(task, train, dev, order, model), plan, progress)
+    memory.forget_peak()
+    state = loop.train(model, _work(task, seen, unseen, order, model, ready.rates), plan, progress)
+    peak = memory.peak()
     best = next(c for c in checkpoint.found(plan.folder, plan.made_by, plan.steps) if c.step == state.best_step)
     checkpoint.restore_model(best, model)
-    chosen = task.finish(model, dev)
+    chosen = task.finish(model, unseen)
+    ready.simplify()
+    tensors = trained_tensors(model) if ready.adapter else {}
+    ready.finish()
     sides = {"train": rows.train, "dev": rows.dev, "test": rows.test}
     summary = {
         "name": config.name,
@@ -157,12 +175,28 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
         "unread": {side: part.unread for side, part in (("train", train), ("dev", dev), ("test", test))},
         **_scores(task, model, dev, test, reader, job),
         **pretrain.result_of(state, hardware.device()),
+        "strategy": config.strategy.kind,
+        "cost": {
+            "trained": ready.trained,
+            "share": ready.trained / sum(parameter.numel() for parameter in model.parameters()),
+            "peak_bytes": peak,
+            "seconds": state.seconds,
+        },
     }
-    publish.publish(job.result, model, tokenizer, plan.folder, summary, model_card.finetuned(summary))
+
+    def write(folder: Path) -> None:
+        if ready.plain:
+            model.save_pretrained(folder)
+        if ready.adapter:
+            adapter_file.write(folder, model, tensors, config.strategy, job.base, config.sequence_length)
+
+    publish.publish(job.result, model, tokenizer, plan.folder, summary, model_card.finetuned(summary), write=write)
     return summary
 
 
-def _work(task: Task, train: Encoded, dev: Encoded, order: Order, model: PreTrainedModel) -> loop.Work:
+def _work(
+    task: Task, train: Encoded, dev: Encoded, order: Order, model: PreTrainedModel, rates: loop.Rates
+) -> loop.Work:
     ids = task.rows.train["id"].to_pylist()
     return loop.Work(
         batch=lambda step: task.batch(train, order.rows(step)),
@@ -172,6 +206,7 @@ def _work(task: Task, train: Encoded, dev: Encoded, order: Order, model: PreTrai
         documents=lambda step: [ids[row] for row in np.unique(train.row[order.rows(step)])],
         flops_per_token=task.flops_per_token(model, train),
         error=task.error,
+        rates=rates,
     )
 
 

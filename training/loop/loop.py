@@ -43,12 +43,28 @@ _AHEAD = 2  # batches that are made while the model computes
 
 
 @dataclass(frozen=True)
+class Rates:
+    """The part of the learning rate that parameters have: ``group`` of a name, and ``factor`` of (group, step).
+
+    A group whose factor is 0 is frozen at that step: it has no gradient, and nothing below the lowest that has one is
+    computed backwards. Both must be pure functions.
+    """
+
+    group: Callable[[str], int] = lambda _name: 0
+    factor: Callable[[int, int], float] = lambda _group, _step: 1.0
+
+
+EVEN = Rates()
+
+
+@dataclass(frozen=True)
 class Work:
     """What is trained. ``batch(step)`` must be a pure function; ``loss`` gives the sum of each part of the loss.
 
     ``weights`` says what each part weighs. ``evaluate`` measures the model on held-out text: ``loss`` and
     whatever else there is; at the end ``domains``, if given, does so for each domain. ``documents(step)`` names what
     the step read. ``flops_per_token`` is for MFU. The best weights are those with the least ``error``, by default loss.
+    ``rates`` lets parameters learn at parts of the rate.
     """
 
     batch: Callable[[int], Batch]
@@ -59,6 +75,7 @@ class Work:
     flops_per_token: float
     domains: Callable[[Measure], dict[str, Metrics]] | None = None
     error: Callable[[Metrics], float] = operator.itemgetter("loss")
+    rates: Rates = EVEN
 
 
 @dataclass(frozen=True)
@@ -142,15 +159,22 @@ def decay_begins(config: OptimiserConfig, steps: int) -> int:
     return steps - round(config.decay * steps)
 
 
-def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov 2019), fused; weights decay, but biases, gains and other vectors do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
+def make_optimiser(
+    model: nn.Module, config: OptimiserConfig, group: Callable[[str], int] = EVEN.group
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov 2019), fused; weights decay, but biases, gains and other vectors do not.
+
+    Its parameter groups name the ``group`` that their parameters are of.
+    """
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((group(name), parameter.dim() < 2), []).append(parameter)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [
+            {"params": groups[key], "group": key[0], "weight_decay": 0.0 if key[1] else config.weight_decay}
+            for key in sorted(groups)
+        ],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
@@ -202,7 +226,7 @@ class _Run:
             hardware.keep_freed_memory()
         self.model, self.work, self.plan, self.progress = model.to(self.device), work, plan, progress
         self.module = self.processes.wrap(_Forward(self.model, work.loss))
-        self.optimiser = make_optimiser(self.model, plan.optimiser)
+        self.optimiser = make_optimiser(self.model, plan.optimiser, work.rates.group)
         self.forward = torch.compile(self.module, dynamic=False) if plan.compile else self.module
         self.dtype = hardware.autocast_dtype(plan.precision, self.device)  # type: ignore[arg-type]
         self.peak = gpu_peaks.peak_flops(hardware.device_name(self.device))
@@ -266,9 +290,7 @@ class _Run:
         plan, state, (batch, tensors) = self.plan, self.state, made
         rank = (self.processes.rank,) if self.processes.rank else ()
         torch.manual_seed(random_streams.seed("dropout", plan.seed, state.step, *rank))
-        rate = learning_rate(plan.optimiser, state.step, plan.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        rate = self._set_rates(state.step)
         parts = {name: torch.zeros((), device=self.device) for name in self.work.weights}
         *others, last = self._micro_batches(tensors)
         for arrays in others:
@@ -281,6 +303,18 @@ class _Run:
         state.step += 1
         state.tokens += batch.tokens
         self.unread.append(({"step": state.step, "lr": rate, "tokens": batch.tokens}, {**parts, "grad_norm": norm}))
+
+    def _set_rates(self, step: int) -> float:
+        """Give each group its part of the rate at ``step``, and freeze those that have none; return the rate."""
+        rate = learning_rate(self.plan.optimiser, step, self.plan.steps)
+        for group in self.optimiser.param_groups:
+            factor = self.work.rates.factor(group["group"], step)
+            if not factor and self.processes.count > 1:
+                raise MillError("gradual unfreezing runs in one process: start it without `accelerate launch`")
+            group["lr"] = rate * factor
+            for parameter in group["params"]:
+                parameter.requires_grad_(bool(factor))
+        return rate
 
     def _backward(self, arrays: Mapping[str, Tensor], counts: Mapping[str, int], parts: dict[str, Tensor]) -> None:
         """Add the gradient of a micro-batch, and its losses to ``parts``."""
@@ -384,6 +418,8 @@ class _Run:
         return checkpoints.prune(kept, plan.keep_last, wanted, self.processes.first)
 
     def _resume(self, last: Checkpoint) -> None:
+        if last.step:
+            self._set_rates(last.step - 1)  # what was frozen has no moments
         checkpoints.restore(last, self.model, self.optimiser)
         self.state = State(**last.extra)
         if self.state.evaluated != self.plan.evaluated:  # what was best by another measure

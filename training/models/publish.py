@@ -8,7 +8,7 @@ many positions the model has, whether it takes token types, and, for a decoder, 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +72,20 @@ def publish(
     told: str,
     companions: Mapping[str, PreTrainedModel] | None = None,
     added_tokens: Sequence[str] = (),
+    write: Callable[[Path], None] | None = None,
 ) -> None:
     """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic.
 
     ``told`` is its README.md; ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's
-    vocabulary.
+    vocabulary. ``write`` writes the model's own files instead of ``save_pretrained``.
     """
     transformers_logging.disable_progress_bar()  # ours is the one to watch
     with files.replacing_folder(result) as aside:
         for folder, part in ((aside, model), *((aside / name, part) for name, part in (companions or {}).items())):
             folder.mkdir(exist_ok=True)
             copy_tokenizer(Path(tokenizer), folder, part, added_tokens)
-            part.cpu().eval().save_pretrained(folder)
+            part.cpu().eval()
+            (part.save_pretrained if write is None or part is not model else write)(folder)
         shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
         write_summary(aside, summary)
         # not among the files that must be there as written: people edit it

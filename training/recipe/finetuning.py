@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline import MillError
 from pipeline.store.recipe_file import Config
+from training.recipe import strategies
 from training.recipe.run import Name, OptimiserConfig, RunConfig, Share
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "conll", "squad", "datasets"]
@@ -103,6 +104,9 @@ class FinetuneConfig(RunConfig):
     ] = 0.5
     answers: Annotated[AnswersConfig, Field(description="options of the task answers")] = AnswersConfig()
     dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1
+    strategy: Annotated[
+        strategies.Strategy, Field(description="which weights are trained, and at which part of the rate")
+    ] = strategies.Full()
     baselines: Annotated[
         list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
     ] = []

@@ -136,7 +136,12 @@ def pairs(table: pa.Table) -> list[str] | None:
 
 
 def inputs(model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the forward pass of ``model`` takes of a batch: token types where it tells them apart."""
+    """What the forward pass of ``model`` takes of a batch: token types where it tells them apart.
+
+    Of a batch with ``features``, the states that a frozen base made of the tokens, these alone.
+    """
+    if "features" in arrays:
+        return {"inputs_embeds": arrays["features"], "attention_mask": arrays["mask"]}
     found = {"input_ids": arrays["tokens"], "attention_mask": arrays["mask"]}
     if typed(model):
         found["token_type_ids"] = arrays["types"]

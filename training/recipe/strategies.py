@@ -1,0 +1,122 @@
+"""How a fine-tuning changes its base: all weights, some of them, or a few new ones beside frozen ones. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pipeline.store.recipe_file import Config
+from training.recipe.run import Share
+
+
+class Full(Config):
+    """All weights are trained."""
+
+    kind: Literal["full"] = "full"
+
+
+class Features(Config):
+    """The base stays frozen; what it makes of each row is computed once, and only the head is trained on that."""
+
+    kind: Literal["features"] = "features"
+
+
+class Partial(Config):
+    """The embeddings and the first layers stay frozen."""
+
+    kind: Literal["partial"] = "partial"
+    layers: Annotated[int, Field(ge=0, description="layers that stay frozen, from the first, beside the embeddings")]
+
+
+class LayerwiseDecay(Config):
+    """All weights are trained, lower layers at lower rates.
+
+    `electra` (Clark 2020): a layer has rate x decay^(layers + 2 - depth), where embeddings have depth 0, layers 1, 2,
+    ..., the head layers + 2. `sun` (Sun 2019): head and last layer have the rate, each layer `decay` of the one above.
+    """
+
+    kind: Literal["layerwise_decay"] = "layerwise_decay"
+    convention: Annotated[
+        Literal["electra", "sun"], Field(description="which layer has the full rate: `electra` the head alone")
+    ] = "electra"
+    decay: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="rate of a layer, of the one above; default: 0.8 in electra, 0.95 in sun"),
+    ] = None
+
+    @property
+    def share(self) -> float:
+        """``decay``, or what the convention's paper takes."""
+        return self.decay or {"electra": 0.8, "sun": 0.95}[self.convention]
+
+
+class GradualUnfreezing(Config):
+    """ULMFiT (Howard 2018): the head is trained first, and in each epoch one layer more, from the last one down."""
+
+    kind: Literal["gradual_unfreezing"] = "gradual_unfreezing"
+    decay: Annotated[float, Field(gt=0, le=1, description="rate of a layer, of the one above; ULMFiT: 1 / 2.6")] = (
+        1 / 2.6
+    )
+
+
+class Lora(Config):
+    """LoRA (Hu 2021): low-rank matrices B A are added to frozen ones, times alpha / rank."""
+
+    kind: Literal["lora"] = "lora"
+    rank: Annotated[int, Field(ge=1, description="rank of the added matrices")] = 8
+    alpha: Annotated[float, Field(gt=0, description="what is added is times alpha / rank")] = 16.0
+    rslora: Annotated[bool, Field(description="times alpha / sqrt(rank) instead (Kalajdzievski 2023)")] = False
+    targets: Annotated[
+        list[str] | None,
+        Field(description="ends of the names of the layers that get some; default: the queries' and the values'"),
+    ] = None
+    dropout: Annotated[Share, Field(description="dropout probability of what the added matrices read")] = 0.0
+    merge: Annotated[bool, Field(description="publish the whole model with the matrices added in, not they alone")] = (
+        True
+    )
+
+
+class Adapters(Config):
+    """Houlsby 2019: after each sub-layer a bottleneck is trained, with the layer norms and the head."""
+
+    kind: Literal["adapters"] = "adapters"
+    size: Annotated[int, Field(ge=1, description="width of the bottleneck; Houlsby: 8, 64 or 256")] = 64
+
+
+class Prefix(Config):
+    """Prefix tuning (Li 2021): every attention, of encoder and decoder, sees trained keys and values first."""
+
+    kind: Literal["prefix"] = "prefix"
+    tokens: Annotated[int, Field(ge=1, description="keys and values that are added to each attention")] = 20
+    reparametrised: Annotated[
+        bool, Field(description="train them as the output of a small network, which is thrown away at the end")
+    ] = False
+    hidden: Annotated[int, Field(ge=1, description="inner width of that network; Li: 512 for classification")] = 512
+
+
+class Prompt(Config):
+    """Prompt tuning (Lester 2021): trained embeddings are read with each text."""
+
+    kind: Literal["prompt"] = "prompt"
+    tokens: Annotated[int, Field(ge=1, description="embeddings that are read with each text; Lester: up to 100")] = 20
+
+
+class Bitfit(Config):
+    """BitFit (Ben Zaken 2022): the biases and the head are trained."""
+
+    kind: Literal["bitfit"] = "bitfit"
+
+
+def _named(value: Any) -> Any:
+    """``lora`` is short for ``{kind: lora}``."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Strategy = Annotated[
+    Annotated[
+        Full | Features | Partial | LayerwiseDecay | GradualUnfreezing | Lora | Adapters | Prefix | Prompt | Bitfit,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(_named),
+]
