@@ -18,7 +18,7 @@ from pipeline.build.build import Build
 from pipeline.curation import steps as curation
 from pipeline.tokenization import steps as tokenization
 from training.budget import budget
-from training.recipe import preflight
+from training.labelled import preflight
 from training.recipe.sections import BuildRecipe
 
 Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import building, questions, tools
+from flows.commands import building, finetuning, questions, tools
 from pipeline import __version__
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ app.command()(building.build)
 app.command()(building.curate)
 app.command()(building.tokenize)
 app.command()(building.pretrain)
-app.command()(building.finetune)
+app.command()(finetuning.finetune)
 app.command()(building.ladder)
 app.command()(building.ablate)
 app.command()(building.report)

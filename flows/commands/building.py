@@ -68,17 +68,6 @@ def pretrain(
     run(recipe, "pretrain", workers, runner.value, builds, verbose)
 
 
-def finetune(
-    recipe: Recipe,
-    workers: Workers = None,
-    runner: RunnerOption = Runner.processes,
-    builds: Builds = BUILDS,
-    verbose: Verbose = False,
-) -> None:
-    """Build up to the fine-tuned models."""
-    run(recipe, "finetune", workers, runner.value, builds, verbose)
-
-
 def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, verbose: Verbose = False) -> None:
     """Write the HTML report of a build as it stands, without making anything else."""
     with telling_errors(verbose):
@@ -134,7 +123,7 @@ def run(
     with telling_errors(verbose):
         quiet_prefect(verbose)
         from flows.execution.open_build import open_build
-        from training.recipe import preflight
+        from training.labelled import preflight
 
         opened = open_build(recipe, builds)
         preflight.check(opened)  # what cannot come to an end is refused before anything starts
@@ -155,7 +144,7 @@ def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Pa
         from flows.studies import ladder as run_ladder
         from flows.views import summary
         from pipeline.report import studies
-        from training.recipe import preflight
+        from training.labelled import preflight
         from training.studies.ablation import ablation_config
         from training.studies.ladder import ladder_config
 
@@ -186,7 +175,7 @@ def serve(
         from flows import schedule
         from flows.execution.open_build import open_build
         from flows.execution.server import server
-        from training.recipe import preflight
+        from training.labelled import preflight
 
         schedule.check(cron, timezone)
         opened = open_build(recipe, builds)

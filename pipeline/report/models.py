@@ -94,24 +94,21 @@ def finetuned(build: Build) -> list[dict[str, Any]]:
     """Scores of each fine-tuned model beside its baselines, as rows and drawn on a scale from 0 to 1."""
     runs = []
     for run in summaries(build, "finetune"):
-        measures = list(run["scores"]["model"])
-        rows = [
-            {"name": PREDICTORS.get(name, name), "scores": [run["scores"][name][measure] for measure in measures]}
-            for name in predictors(run)
-        ]
-        runs.append(
-            {
-                **run,
-                "curve": _curve_of(build, run["name"]),
-                "measured": measures,
-                "measures": [MEASURES.get(measure, words(measure)) for measure in measures],
-                "rows": rows,
-            }
-        )
-        runs[-1]["charts"] = [
-            _score_chart(runs[-1], index) for index, name in enumerate(measures) if name not in _NUMBERS
-        ]
+        runs.append({**scored(run), "curve": _curve_of(build, run["name"])})
+        drawn = [index for index, name in enumerate(runs[-1]["measured"]) if name not in _NUMBERS]
+        runs[-1]["charts"] = [_score_chart(runs[-1], index) for index in drawn]
     return runs
+
+
+def scored(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A fine-tuning summary with its ``measures``, and a row of ``scores`` for the model and for each baseline."""
+    measures = list(run["scores"]["model"])
+    rows = [
+        {"name": PREDICTORS.get(name, name), "scores": [run["scores"][name][measure] for measure in measures]}
+        for name in predictors(run)
+    ]
+    named = [MEASURES.get(measure, words(measure)) for measure in measures]
+    return {**run, "measured": measures, "measures": named, "rows": rows}
 
 
 def main_measure(run: Mapping[str, Any]) -> str:

@@ -75,6 +75,25 @@ def load(config: FinetuneConfig, seed: int) -> Labelled:
     )
 
 
+def look(config: FinetuneConfig) -> None:
+    """Raise WrongRows where a file of ``config.data`` is not there, or its first row lacks a column."""
+    assert config.data is not None
+    found = Findings()
+    for given in formats.sets(config.data, config.task, found).values():
+        if given.format == "jsonl":
+            continue  # a later row may have what the first has not
+        wanted = _wanted(config, columns.names(config, given.format))
+        for file in given.files:
+            first = next(formats.read(given, file, config.data, found), None)
+            missing = {} if first is None else _missing(wanted, first)
+            if first is not None and missing:
+                raise WrongRows(_lacking(file.path, missing, first))
+
+
+def _missing(wanted: dict[str, str], record: Record) -> dict[str, str]:
+    return {option: name for option, name in wanted.items() if value_of(record.values, name, MISSING) is MISSING}
+
+
 def _read(config: FinetuneConfig, given: Given, found: Findings) -> list[Row]:
     assert config.data is not None
     at = columns.names(config, given.format)
@@ -86,7 +105,7 @@ def _read(config: FinetuneConfig, given: Given, found: Findings) -> list[Row]:
         own = Findings()  # of this file: a column that it lacks explains the rest
         for record in formats.read(given, file, config.data, own):
             first = first or record
-            missing = {o: c for o, c in missing.items() if value_of(record.values, c, MISSING) is MISSING}
+            missing = _missing(missing, record)
             if missing and given.format not in ("jsonl", "squad"):
                 break  # all rows have the same columns
             if (row := _row(config, at, record, own)) is not None:

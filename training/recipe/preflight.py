@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.curation import preflight
 from pipeline.sources import READERS, Csv, Jsonl, Source, Text
 from pipeline.sources.base import RecordConfig
 from pipeline.sources.reading import COMPRESSED
 from pipeline.store import files
+from training.recipe import base_folder
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 
 
-def check(build: Build[BuildRecipe]) -> None:
-    """Raise MillError, which lists every problem with its field and remedy, unless the build can start."""
-    found = [*preflight.problems(build), *_teachers(build), *_neutral(build)]
-    if not found:  # it lists the files of sources
-        found = [*_labels(build)]
-    if found:
-        raise MillError("\n".join(found))
+def problems(build: Build[BuildRecipe]) -> list[str]:
+    """Every problem that keeps the build from its end, with its field and remedy."""
+    found = [*preflight.problems(build), *_teachers(build), *_bases(build), *_neutral(build)]
+    return found or [*_labels(build)]  # which lists the files of sources
 
 
 def _teachers(build: Build[BuildRecipe]) -> list[str]:
@@ -33,6 +30,12 @@ def _teachers(build: Build[BuildRecipe]) -> list[str]:
         and run.distillation.teacher not in names
         and not files.exists(files.join(run.distillation.teacher, "config.json"))
     ]
+
+
+def _bases(build: Build[BuildRecipe]) -> Iterator[str]:
+    for at, run in enumerate(build.recipe.finetune):
+        if base_folder.is_folder(run.base) and (problem := base_folder.problem(run.base, run.sequence_length)):
+            yield f"finetune[{at}].base: {problem}"
 
 
 def _neutral(build: Build[BuildRecipe]) -> list[str]:

@@ -17,7 +17,7 @@ from pipeline.curation.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.store import files
 from pipeline.store.recipe_file import Config, Misfit
-from training.recipe import gpu_peaks, model_shapes, objectives
+from training.recipe import base_folder, gpu_peaks, model_shapes, objectives
 from training.recipe.finetuning import FinetuneConfig
 from training.recipe.run import Name, OptimiserConfig, RunConfig
 
@@ -294,8 +294,16 @@ class BuildRecipe(Recipe):
         return self
 
     def _base_is_an_encoder(self, at: int, run: FinetuneConfig) -> None:
-        """And takes sequences as long as the run's."""
-        _require(run.base, [base.name for base in self.pretrain], "finetune", at, "base")
+        """And takes sequences as long as the run's. Of a folder that is known only where the folder is."""
+        if base_folder.is_folder(run.base):
+            return
+        names = [base.name for base in self.pretrain]
+        if run.base not in names:
+            raise Misfit(
+                f"{run.base!r} is not in this recipe; there is {', '.join(names) or 'none'}. The path of a model's"
+                f" folder has a slash: ./{run.base}",
+                *("finetune", at, "base"),
+            )
         base = next(base for base in self.pretrain if base.name == run.base)
         if base.like not in objectives.ENCODERS:
             encoders = ", ".join(base.name for base in self.pretrain if base.like in objectives.ENCODERS)

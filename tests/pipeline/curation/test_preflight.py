@@ -15,7 +15,7 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
-from training.recipe import preflight as training_preflight
+from training.labelled import preflight as training_preflight
 from training.recipe.sections import BuildRecipe
 
 
@@ -247,3 +247,46 @@ def test_special_tokens_that_an_objective_needs_are_missed_when_the_recipe_is_re
     special = {"cls": "[CLS]", "sep": "[SEP]", "unk": "[UNK]"}
     with pytest.raises(MillError, match=r"pretrain\.0\.tokenizer: objective 'mlm' .* needs a tokenizer with a mask"):
         build_of(tmp_path, tokenizers=[tokenizer(special_tokens=special)], pretrain=[run])
+
+
+def test_a_base_that_is_a_folder_holds_a_model_that_can_start(tmp_path):
+    path = table(tmp_path, "csv", {"text": ["Some text."], "topic": ["a"]})
+    source = {"name": "rows", "kind": "csv", "path": path}
+    folder = tmp_path / "model"
+    folder.mkdir()
+
+    def refused(**fields: Any) -> str:
+        with pytest.raises(MillError) as caught:
+            training_preflight.check(finetuning(tmp_path, source, base=str(folder), label="topic", **fields))
+        return str(caught.value)
+
+    assert refused().startswith(f"finetune[0].base: '{folder}' is not the folder of a model (no config.json)")
+    config = {"model_type": "roberta", "max_position_embeddings": 130, "pad_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    assert "no weights in safetensors, only pytorch_model.bin, which can run code" in refused()
+    (folder / "model.safetensors").write_bytes(b"")
+    assert "has no tokenizer.json" in refused()
+    (folder / "tokenizer.json").write_text("{}")
+    assert "has 128 positions, and sequence_length is 129" in refused(sequence_length=129)
+    training_preflight.check(finetuning(tmp_path, source, base=str(folder), label="topic", sequence_length=128))
+    with pytest.raises(MillError, match=r"'model' is not in this recipe; .* has a slash: \./model"):
+        finetuning(tmp_path, source, base="model", label="topic")
+
+
+def test_labelled_files_are_there_and_have_the_columns(tmp_path):
+    path = table(tmp_path, "csv", {"text": ["Some text."], "topic": ["a"]})
+    source = {"name": "rows", "kind": "csv", "path": path}
+
+    def check(data: dict[str, str], **fields: Any) -> None:
+        training_preflight.check(finetuning(tmp_path, source, data=data, **fields))
+
+    check({"train": path}, label="topic")
+    with pytest.raises(MillError, match=r"^finetune\[0\] \(task\): data.test: no file '.*/absent.csv'"):
+        check({"train": path, "test": f"{tmp_path}/absent.csv"}, label="topic")
+    for kind in ("csv", "parquet", "arrow"):
+        labelled = table(tmp_path, kind, {"text": ["Some text."], "topic": ["a"]})
+        with pytest.raises(MillError) as caught:
+            check({"train": labelled}, label="topics", group="shop")
+        assert f"finetune[0] (task): {labelled}: no column 'topics', which `label` names" in str(caught.value)
+        assert f"finetune[0] (task): {labelled}: no column 'shop', which `group` names" in str(caught.value)

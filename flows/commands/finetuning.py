@@ -1,0 +1,174 @@
+"""`mill finetune`: a model fine-tuned on files of labelled rows, without a recipe; or the fine-tuning of a recipe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.commands import building
+from flows.commands.options import (
+    BUILDS,
+    Builds,
+    Runner,
+    RunnerOption,
+    Verbose,
+    Workers,
+    quiet_prefect,
+    telling_errors,
+    terminal,
+)
+from pipeline import MillError
+
+if TYPE_CHECKING:
+    from training.finetuning.finetune import Job
+    from training.recipe.finetuning import FinetuneConfig
+
+_RECIPES = (".yaml", ".yml")
+_NO_NAME = re.compile(r"[^a-z0-9_.-]+")
+
+
+class WrongUse(MillError):
+    """Options that do not go together; the message names them."""
+
+
+def finetune(
+    what: Annotated[
+        Path,
+        typer.Argument(
+            help="A file of labelled rows (csv, tsv, jsonl, parquet, arrow, conll, SQuAD json), a folder that"
+            " `datasets` saved, or a recipe.",
+            show_default=False,
+        ),
+    ],
+    base: Annotated[str | None, typer.Option(help="Folder of the model to start from.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the text, or of the question.")] = None,
+    pair: Annotated[str | None, typer.Option(help="Column of the second text, or of the context.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column to predict; default for conll: tags.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column whose equal rows stay on one side of the split.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="classify (the default), multi_label, regression, tokens, answers, text2text, similarity."),
+    ] = None,
+    dev: Annotated[str | None, typer.Option(help="File to choose the epoch by; default: a share of the rows.")] = None,
+    test: Annotated[str | None, typer.Option(help="File to score on; default: a share of the rows.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Tokens in a sequence; longer texts are cut.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other field of `finetune` in a recipe, as field=value.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the model; default: models/ and the file's name.")
+    ] = None,
+    workers: Workers = None,
+    runner: RunnerOption = Runner.processes,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+) -> None:
+    """Fine-tune a model on a file of labelled rows; or build RECIPE up to its fine-tuned models."""
+    given = {"base": base, "text": text, "pair": pair, "label": label, "group": group, "task": task}
+    given |= {"epochs": epochs, "sequence_length": sequence_length}
+    files = {"dev": dev, "test": test}
+    if what.suffix.lower() in _RECIPES:
+        with telling_errors(verbose):
+            others = {"learning_rate": learning_rate, "set": settings or None, "out": out}
+            if used := [name for name, value in {**given, **files, **others}.items() if value is not None]:
+                raise WrongUse(f"--{used[0].replace('_', '-')} is for files; of a recipe change the section `finetune`")
+        building.run(what, "finetune", workers, runner.value, builds, verbose)
+        return
+    with telling_errors(verbose):
+        quiet_prefect(verbose)
+        config = _config(what, given, files, learning_rate, settings or [], out)
+        _train(config, out or Path("models") / config.name)
+
+
+def _config(
+    data: Path,
+    given: dict[str, Any],
+    files: dict[str, str | None],
+    learning_rate: float | None,
+    settings: list[str],
+    out: Path | None,
+) -> FinetuneConfig:
+    """The options as the section `finetune` of a recipe has them. Raises WrongUse, and WrongRecipe for wrong values."""
+    from flows.commands.settings import parse
+    from pipeline.curation.recipe import checked
+    from training.recipe.finetuning import FinetuneConfig
+
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    values["data"] = {"train": str(data), **{name: path for name, path in files.items() if path is not None}}
+    values["name"] = _NO_NAME.sub("-", (out or Path(data.name.partition(".")[0])).name.lower()).strip("-._") or "model"
+    values["optimiser"] = FinetuneConfig.model_fields["optimiser"].default.model_dump()
+    if learning_rate is not None:
+        values["optimiser"]["learning_rate"] = learning_rate
+    for field, value in parse(settings).items():
+        *path, last = field.split(".")
+        section = values
+        for name in path:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise WrongUse(f"--set {field}: {name} has no fields")
+        section[last] = value
+    if ".conll" in data.name.lower() or values["data"].get("format") == "conll":
+        values = {"task": "tokens", "label": "tags", **values}
+    if values.get("task") == "answers":
+        values.setdefault("label", "answers")
+    for name, why in (("base", "the folder of a model to start from"), ("label", "the column to predict")):
+        if name not in values:
+            raise WrongUse(f"--{name} is missing: give {why}")
+    return checked(values, FinetuneConfig)
+
+
+def _train(config: FinetuneConfig, out: Path) -> None:
+    """Read and check the rows, show what is in them, train, and show the scores."""
+    from flows.views import labelled
+
+    with terminal.status("reading the rows"):
+        job = _job(config, out)
+    terminal.print(labelled.audit_view(job.rows))
+
+    from flows.execution import progress, stopping
+    from training.finetuning.finetune import run
+
+    with (
+        progress.TerminalReporter(terminal) as reporter,
+        progress.reporting(reporter),
+        stopping.stoppable(reporter.stop),
+        reporter.training("finetune", f"Fine-tune {config.name}") as advance,
+    ):
+        summary = run(job, advance)
+    terminal.print(labelled.scores_view(summary, job.rows))
+    terminal.print(f"model: {out}", markup=False, highlight=False)
+
+
+def _job(config: FinetuneConfig, out: Path) -> Job:
+    from dataclasses import replace
+
+    from tokenizers import Tokenizer
+
+    from training.finetuning import bases
+    from training.finetuning.finetune import Job
+    from training.labelled import audit, files
+    from training.pretraining import pretrain
+
+    bases.check(config.base)
+    seed = config.seed or 0
+    rows = files.load(config, seed)
+    work = f"{out}.work"
+    tokenizer = Tokenizer.from_file(str(Path(bases.tokenizer_folder(config.base, work), "tokenizer.json")))
+    seen = audit.with_tokenizer(rows, tokenizer, config.sequence_length)
+    weights = pretrain.weights_hash(config.base)
+    assert config.data is not None
+    return Job(
+        config=config,
+        rows=replace(rows, audit={**rows.audit, **seen}),
+        base=config.base,
+        seed=seed,
+        result=str(out),
+        work=work,
+        started_from=weights,
+        made_from={"base": weights, "data": config.data.train, "rows": rows.fingerprint},
+    )

@@ -1,0 +1,77 @@
+"""What `mill finetune` shows of labelled rows before training, and of the scores after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+
+from flows.execution.terminal import Text
+from flows.views.layout import Columns, drawn
+from pipeline.report import models, tables
+from pipeline.text import formats
+from training.labelled.rows import Labelled
+
+_SETS = {"train": "training", "dev": "development", "test": "test"}
+_LABELS = 20  # that are shown, the most frequent of training
+
+
+def audit_view(rows: Labelled) -> RenderableType:
+    """Rows and labels of each set, and what was found in them."""
+    audit = rows.audit
+    sets = Columns("Set", "Rows|", *(["Truncated|"] if "truncated" in audit else []))
+    for name, title in _SETS.items():
+        cut = [Text(formats.share(audit["truncated"][name], 1))] if "truncated" in audit else []
+        sets.add_row(Text(title), Text(formats.count(audit["rows"][name])), *cut)
+    parts: list[RenderableType] = [sets, Padding(_labels(audit["labels"]), (1, 0))]
+    parts += [Text(line) for line in _findings(audit)]
+    return Group(*parts)
+
+
+def _labels(labels: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    """How often each label is in each set; of scores what range they have."""
+    names = sorted({name for counts in labels.values() for name in counts})
+    if not names:
+        return Text("")
+    whole = all(isinstance(value, int) for counts in labels.values() for value in counts.values())
+    if whole:
+        names.sort(key=lambda name: -labels["train"].get(name, 0))
+    shown = Columns("Label" if whole else "Scores", *(f"{title.capitalize()}|" for title in _SETS.values()))
+    for name in names[:_LABELS]:
+        values = [labels[part].get(name, 0) for part in _SETS]
+        shown.add_row(Text(name), *(Text(formats.count(v) if whole else f"{v:.3g}") for v in values))
+    more = len(names) - _LABELS
+    return Group(shown, Text(f"and {more:,} more labels", "dim")) if more > 0 else shown
+
+
+def _findings(audit: Mapping[str, Any]) -> Iterator[str]:
+    for kind, found in audit.get("passed_over", {}).items():
+        yield f"not used: {formats.count(found['rows'])} {kind}; the first: {found['example']}"
+    yield from audit.get("notes", [])
+    if (found := audit.get("duplicates", {})) and found["rows"]:
+        yield f"duplicates: {formats.count(found['rows'])} rows repeat another: {' and '.join(found['example'])}"
+    if (found := audit.get("contradictions", {})) and found["texts"]:
+        yield (
+            f"contradictions: {formats.count(found['texts'])} equal texts with different labels, such as"
+            f" {', '.join(found['example'])}"
+        )
+    if (found := audit.get("near_copies", {})) and found["rows"]:
+        example = found["example"]
+        yield (
+            f"near copies: {formats.count(found['rows'])} test rows ({formats.share(found['share'], 1)}) have one among"
+            f" the training rows, such as {example['test']} of {example['train']}"
+        )
+    for name, found in audit.get("not_expressible", {}).items():
+        if found["labels"]:
+            yield (
+                f"{_SETS[name]}: the tokenizer's pieces cannot express {formats.count(found['labels'])} of"
+                f" {formats.count(found['of'])} labels, such as {found['example']}"
+            )
+
+
+def scores_view(summary: Mapping[str, Any], rows: Labelled) -> RenderableType:
+    """The model's scores on the test rows beside its baselines', each with its 95 % interval."""
+    title = f"\nScores on {formats.count(len(rows.test))} test rows, with 95 % intervals"
+    return Group(Text(title, "bold"), drawn(tables.finetuning(models.scored(summary))))

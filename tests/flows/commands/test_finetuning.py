@@ -1,0 +1,104 @@
+"""`mill finetune FILE`: from a file of labelled rows and the folder of a model to a model, without a recipe."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
+from typer.testing import CliRunner, Result
+
+from flows import cli
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "wet", "hard", "water", "stone", "is", "and", *map(str, range(200))]
+
+
+def mill(*arguments: object) -> Result:
+    """The command where any call to a Prefect server fails."""
+    environment = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "200"}
+    run = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env=environment)
+    assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
+    return run
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that transformers alone made."""
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = Tokenizer(WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "Things by Kind.csv"
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["sentence", "topic"])
+        writer.writerows([f"{('Water', 'Stone')[n % 2]}, {n}", ("wet", "hard")[n % 2]] for n in range(160))
+    return path
+
+
+def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: Path) -> None:
+    options = ("--text", "sentence", "--label", "topic", "--base", base, "--epochs", 4, "--learning-rate", 0.01)
+    others = ("--sequence-length", 8, "--set", "batch_size=8", "--set", "precision=fp32", "--out", tmp_path / "made")
+    run = mill("finetune", data, *options, *others)
+    assert run.exit_code == 0, run.output
+    shown = " ".join(run.output.split())
+    summary = json.loads((tmp_path / "made" / "summary.json").read_text())
+    rows = summary["documents"]
+    assert f"Set Rows Truncated training {rows['train']} 0.0 % development {rows['dev']}" in shown
+    assert f"Scores on {rows['test']} test rows, with 95 % intervals" in shown
+    assert f"model: {tmp_path}/made" in shown
+    assert summary["scores"]["model"]["accuracy"]["value"] > 0.9
+    assert summary["config"]["optimiser"]["learning_rate"] == 0.01
+    assert (summary["audit"]["truncated"]["test"], summary["made_from"]["data"]) == (0.0, str(data))
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "made")
+    assert model.config.id2label == {0: "hard", 1: "wet"}
+    again = mill("finetune", data, *options, *others)
+    assert again.exit_code == 0
+    assert "reused" in again.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--text", "sentence"), "--label is missing: give the column to predict"),
+        (("--text", "text", "--label", "topic"), "no column 'text', which `text` names; there is sentence, topic"),
+        (("--label", "topic", "--epochs", "0"), "epochs: must be greater than or equal to 1"),
+        (("--label", "topic", "--set", "epoch=1"), "epoch: unknown field; did you mean `epochs`?"),
+        (("--label", "topic", "--base", "nowhere"), "nowhere: no model here"),
+        (("--text", "sentence", "--label", "topic", "--test", "no.csv"), "data.test: no file 'no.csv'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_training(base: Path, data: Path, options: tuple, message: str) -> None:
+    run = mill("finetune", data, "--base", base, *options)
+    assert run.exit_code == 1
+    assert message in " ".join(run.output.split())
+    assert not Path("models").exists()
+
+
+def test_options_for_files_are_refused_for_a_recipe(tmp_path: Path) -> None:
+    run = mill("finetune", tmp_path / "x.yaml", "--label", "topic")
+    assert run.exit_code == 1
+    assert "--label is for files; of a recipe change the section `finetune`" in " ".join(run.output.split())
