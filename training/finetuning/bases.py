@@ -57,13 +57,19 @@ def reader(base: str, tokenizer: str, length: int) -> Reader:
     pad = config.pad_token_id if getattr(config, "pad_token_id", None) is not None else found.pad_token_id
     backend = found.backend_tokenizer
     backend.no_padding()
-    return Reader(backend, length, pad or 0)
+    end = getattr(config, "eos_token_id", None)
+    return Reader(backend, length, pad or 0, end if isinstance(end, int) else None)
 
 
 def load(auto: Any, base: str, fields: dict[str, Any], dropout: float, seed: int) -> PreTrainedModel:
     """The model in ``base`` as ``auto`` opens it, configured with ``fields``; float32, new layers by ``seed``."""
     folder = files.local(base)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if type(config) not in auto._model_mapping:
+        raise WrongBase(
+            f"{base}: transformers has no {auto.__name__.removeprefix('Auto')} of the architecture"
+            f" {config.model_type!r}, which this task needs; take another base (for text2text: T5 or BART)"
+        )
     for name, value in fields.items():
         setattr(config, name, value)
     for name in dropout_fields(config.model_type):

@@ -19,11 +19,12 @@ _POOL, _LOTS = 50, 8
 
 @dataclass(frozen=True)
 class Reader:
-    """How a base reads text: its tokenizer, the tokens of a sequence, and the id that fills a sequence up."""
+    """How a base reads text: its tokenizer, the tokens of a sequence, and the ids that fill it up and end it."""
 
     tokenizer: Tokenizer
     length: int
     pad: int
+    end: int | None = None
 
     def read(self, texts: list[str], pairs: list[str] | None = None, length: int | None = None) -> list[Encoding]:
         """Each text (and its second one) with special tokens, cut to ``length`` tokens; by default the reader's."""

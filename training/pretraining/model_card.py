@@ -122,7 +122,8 @@ Table = tuple[str, list[str], list[tuple[Any, ...]]]
 
 
 def _page(summary: Mapping[str, Any], tags: list[str], said: str, tables: Sequence[Table]) -> str:
-    task, kind = next((row[1:] for row in _KINDS if summary["architecture"].endswith(row[0])), (None, "AutoModel"))
+    vectors = "sentence-similarity" if summary.get("task") == "similarity" else None
+    task, kind = next((row[1:] for row in _KINDS if summary["architecture"].endswith(row[0])), (vectors, "AutoModel"))
     head: dict[str, Any] = {"library_name": "transformers", "tags": ["corpusmill", *tags]}
     if task is not None:
         head["pipeline_tag"] = task
@@ -142,12 +143,27 @@ def _page(summary: Mapping[str, Any], tags: list[str], said: str, tables: Sequen
         "",
         f'model = {kind}.from_pretrained("path/to/this/folder")',
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        *([] if vectors is None else _vectors(summary["chosen"]["pooling"])),
         "```",
     ]
     for title, columns, rows in tables:
         if rows:
             lines += ["", f"## {title}", "", *_table(columns, rows)]
     return "\n".join(lines) + "\n"
+
+
+def _vectors(pooling: str) -> list[str]:
+    """Lines of code that make vectors of texts."""
+    of = {
+        "mean": "(hidden * mask).sum(1) / mask.sum(1)",
+        "cls": "hidden[:, 0]",
+        "max": 'hidden.masked_fill(mask == 0, float("-inf")).amax(1)',
+    }
+    return [
+        'inputs = tokenizer(["a text", "another"], padding=True, truncation=True, return_tensors="pt")',
+        'hidden, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)',
+        f"vectors = {of[pooling]}  # the cosine of two says how alike their texts are",
+    ]
 
 
 def _interval(score: Mapping[str, float]) -> str:

@@ -42,6 +42,37 @@ class AnswersConfig(Config):
     n_best: Annotated[int, Field(ge=1, description="spans that are kept of each context, best first; BERT: 20")] = 20
 
 
+class Text2TextConfig(Config):
+    """What the task `text2text` reads before each text, and how it writes."""
+
+    prefix: Annotated[str, Field(description="text before each text, such as `translate English to German: `")] = ""
+    target_length: Annotated[int, Field(ge=2, description="tokens in a target, at most; longer ones are cut")] = 128
+    method: Annotated[
+        Literal["greedy", "beam", "sample"], Field(description="how each token is chosen when a text is written")
+    ] = "greedy"
+    beams: Annotated[int, Field(ge=2, description="texts that `beam` follows; T5: 4")] = 4
+    temperature: Annotated[float, Field(gt=0, description="what `sample` divides logits by")] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1, description="share of the probability that `sample` draws from")] = 1.0
+
+
+Pooling = Literal["mean", "cls", "max"]
+
+
+class SimilarityConfig(Config):
+    """How the task `similarity` makes a vector of a text, and by what contrast it learns."""
+
+    pooling: Annotated[
+        Pooling, Field(description="what of the last hidden states is the vector; Sentence-BERT found mean best")
+    ] = "mean"
+    contrast: Annotated[
+        Literal["cosine", "negatives"],
+        Field(
+            description="cosine: towards the score; negatives: pairs scored 0.5 or more against the other texts of the"
+            " batch"
+        ),
+    ] = "cosine"
+
+
 class FinetuneConfig(RunConfig):
     """A model fine-tuned on labelled rows, of files or of the corpus' own metadata."""
 
@@ -103,6 +134,8 @@ class FinetuneConfig(RunConfig):
         float, Field(gt=0, lt=1, description="probability above which multi_label predicts a label")
     ] = 0.5
     answers: Annotated[AnswersConfig, Field(description="options of the task answers")] = AnswersConfig()
+    text2text: Annotated[Text2TextConfig, Field(description="options of the task text2text")] = Text2TextConfig()
+    similarity: Annotated[SimilarityConfig, Field(description="options of the task similarity")] = SimilarityConfig()
     dropout: Annotated[Share, Field(description="dropout probability in all layers of the model")] = 0.1
     strategy: Annotated[
         strategies.Strategy, Field(description="which weights are trained, and at which part of the rate")
@@ -128,6 +161,25 @@ class FinetuneConfig(RunConfig):
     def _few_have_labels(self) -> FinetuneConfig:
         if self.per_class is not None and self.task != "classify":
             raise MillError(f"finetune {self.name!r}: `per_class` counts rows of labels, which {self.task} has not")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_of_the_task(self) -> FinetuneConfig:
+        for task, options in (
+            ("answers", self.answers),
+            ("text2text", self.text2text),
+            ("similarity", self.similarity),
+        ):
+            if task != self.task and options != type(options)():
+                raise MillError(
+                    f"finetune {self.name!r}: `{task}` sets options of the task {task}, and `task` is {self.task};"
+                    " leave them out, or change `task`"
+                )
+        if self.similarity.contrast == "negatives" and self.micro_batch not in (None, self.batch_size):
+            raise MillError(
+                f"finetune {self.name!r}: the negatives of a pair are the other texts of its forward pass; leave out"
+                " `micro_batch`"
+            )
         return self
 
     @model_validator(mode="after")

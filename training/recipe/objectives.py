@@ -36,6 +36,8 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 PAIRED = ("mlm_nsp", "mlm_sop")
 #: Objectives whose model is an encoder that a classifier may be put upon.
 ENCODERS = ("mlm", "mlm_nsp", "mlm_sop", "distillation", "electra")
+#: Objectives whose model is an encoder-decoder that writes a text for a text.
+WRITERS = ("span_corruption", "denoising")
 
 _OPENING, _CLOSING, _MASK, _PAD = ("cls", "bos", "eos"), ("sep", "eos"), ("mask",), ("pad",)
 _MASKED = (_OPENING, _CLOSING, _MASK)

@@ -305,11 +305,14 @@ class BuildRecipe(Recipe):
                 *("finetune", at, "base"),
             )
         base = next(base for base in self.pretrain if base.name == run.base)
-        if base.like not in objectives.ENCODERS:
-            encoders = ", ".join(base.name for base in self.pretrain if base.like in objectives.ENCODERS)
+        writes = run.task == "text2text"
+        wanted = objectives.WRITERS if writes else objectives.ENCODERS
+        if base.like not in wanted:
+            fitting = ", ".join(other.name for other in self.pretrain if other.like in wanted)
+            needs = "text2text needs an encoder-decoder" if writes else "a classifier needs an encoder"
             raise Misfit(
-                f"base {run.base!r} is trained by {base.objective!r}, and a classifier needs an encoder"
-                f" ({', '.join(objectives.ENCODERS)}); take {encoders or 'a run of one of these objectives'}",
+                f"base {run.base!r} is trained by {base.objective!r}, and {needs}"
+                f" ({', '.join(wanted)}); take {fitting or 'a run of one of these objectives'}",
                 *("finetune", at, "base"),
             )
         if run.sequence_length > base.sequence_length:

@@ -199,6 +199,9 @@ def test_what_else_is_known_beforehand_is_refused_beforehand() -> None:
     tuned = {"name": "x", "base": "causal", "label": "kind", "sequence_length": 32}
     with pytest.raises(ValueError, match=r"base 'causal' is trained by 'causal', and a classifier needs an encoder"):
         recipe(pretrain=[pretrain_section(), pretrain_section("mlm")], finetune=[tuned])
+    writing = {**tuned, "task": "text2text", "base": "mlm", "data": {"train": "rows.jsonl"}}
+    with pytest.raises(ValueError, match=r"text2text needs an encoder-decoder .*; take span_corruption"):
+        recipe(pretrain=[pretrain_section("mlm"), pretrain_section("span_corruption")], finetune=[writing])
     with pytest.raises(ValueError, match="'gone' is not in this recipe; there is mlm"):
         recipe(pretrain=[pretrain_section("mlm")], finetune=[{**tuned, "base": "gone"}])
     with pytest.raises(ValueError, match="sequence_length 33 is more than the 32 that its base 'mlm' has"):

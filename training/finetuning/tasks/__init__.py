@@ -7,6 +7,8 @@ from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
 from training.finetuning.tasks.multi_label import MultiLabel
 from training.finetuning.tasks.regression import Regression
+from training.finetuning.tasks.similarity import Similarity
+from training.finetuning.tasks.text2text import Text2Text
 from training.finetuning.tasks.tokens import Tokens
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
@@ -17,6 +19,8 @@ TASKS: dict[str, type[Task]] = {
     "regression": Regression,
     "tokens": Tokens,
     "answers": Answers,
+    "text2text": Text2Text,
+    "similarity": Similarity,
 }
 
 

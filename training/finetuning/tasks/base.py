@@ -31,7 +31,7 @@ class Task(abc.ABC):
 
     auto: ClassVar[Any]
     weights: ClassVar[Mapping[str, float]] = {"loss": 1.0}
-    main: ClassVar[str]
+    main: str
 
     def __init__(self, config: FinetuneConfig, rows: Labelled) -> None:
         self.config, self.rows = config, rows

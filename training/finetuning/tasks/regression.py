@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -73,8 +73,13 @@ class Regression(Task):
 
 
 def _heads(model: nn.Module) -> list[nn.Linear]:
-    """The layers that give one number: the last of the model, and copies of it that an adapter keeps."""
-    return [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.out_features == 1]
+    """The layers over the encoder that give one number: the last of the model."""
+    inner = {id(layer) for layer in cast(Any, model).base_model.modules()}  # where a LoRA of rank 1 gives one, too
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, nn.Linear) and layer.out_features == 1 and id(layer) not in inner
+    ]
 
 
 def _scores(table: pa.Table) -> np.ndarray:

@@ -16,3 +16,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def roberta(tmp_path_factory: pytest.TempPathFactory) -> str:
     return foreign_models.roberta(tmp_path_factory.mktemp("roberta"), sentences(200))
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return foreign_models.t5(tmp_path_factory.mktemp("t5"), sentences(200))
+
+
+@pytest.fixture(scope="session")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return foreign_models.bart(tmp_path_factory.mktemp("bart"), sentences(200))
