@@ -62,11 +62,12 @@ def roberta(folder: Path, texts: Sequence[str]) -> str:
     return _save(folder, tokenizer, names, transformers.RobertaForMaskedLM, fields)
 
 
-def t5(folder: Path, texts: Sequence[str]) -> str:
+def t5(folder: Path, texts: Sequence[str], vocabulary: int = 300, **sizes: Any) -> str:
     """A T5 with a Unigram of ``texts``."""
-    tokenizer = _unigram(texts)
+    tokenizer = _unigram(texts, vocabulary)
+    small = {"num_layers": 2, "d_model": 32, "num_heads": 2, "d_ff": 64, "d_kv": 16, "dropout_rate": 0.0}
     fields = dict(
-        **{"num_layers": 2, "d_model": 32, "num_heads": 2, "d_ff": 64, "d_kv": 16, "dropout_rate": 0.0},
+        **(small | sizes),
         vocab_size=tokenizer.get_vocab_size(),
         pad_token_id=0,
         eos_token_id=1,
@@ -99,12 +100,12 @@ def bart(folder: Path, texts: Sequence[str]) -> str:
     return _save(folder, tokenizer, names, transformers.BartForConditionalGeneration, fields)
 
 
-def _unigram(texts: Sequence[str]) -> Tokenizer:
+def _unigram(texts: Sequence[str], vocabulary: int = 300) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+        vocab_size=vocabulary, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
