@@ -130,8 +130,12 @@ def _train(config: FinetuneConfig, out: Path) -> None:
         job = _job(config, out)
     terminal.print(labelled.audit_view(job.rows))
 
+    from transformers.utils import logging as transformers_logging
+
     from flows.execution import progress, stopping
     from training.finetuning.finetune import run
+
+    transformers_logging.disable_progress_bar()
 
     with (
         progress.TerminalReporter(terminal) as reporter,
