@@ -163,12 +163,11 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
     rows = files.load(config, seed)
     work = f"{out}.work"
     tokenizer = Tokenizer.from_file(str(Path(bases.tokenizer_folder(config.base, work), "tokenizer.json")))
-    seen = audit.with_tokenizer(rows, tokenizer, config.sequence_length)
     weights = pretrain.weights_hash(config.base)
     assert config.data is not None
     return Job(
         config=config,
-        rows=replace(rows, audit={**rows.audit, **seen}),
+        rows=replace(rows, audit=audit.extended(rows, tokenizer, config.sequence_length)),
         base=config.base,
         seed=seed,
         result=str(out),

@@ -74,4 +74,14 @@ def _findings(audit: Mapping[str, Any]) -> Iterator[str]:
 def scores_view(summary: Mapping[str, Any], rows: Labelled) -> RenderableType:
     """The model's scores on the test rows beside its baselines', each with its 95 % interval."""
     title = f"\nScores on {formats.count(len(rows.test))} test rows, with 95 % intervals"
-    return Group(Text(title, "bold"), drawn(tables.finetuning(models.scored(summary))))
+    parts: list[RenderableType] = [Text(title, "bold"), drawn(tables.finetuning(models.scored(summary)))]
+    if left := summary.get("without_near_copies"):
+        name, score = models.main_measure(summary), left["scores"][models.main_measure(summary)]
+        low, high = (models.score(name, score[end]) for end in ("low", "high"))
+        parts.append(
+            Text(
+                f"without near copies ({formats.count(left['rows'])} test rows): {models.words(name)}"
+                f" {models.score(name, score['value'])} ({low} to {high})"
+            )
+        )
+    return Group(*parts)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
-from training.finetuning import bases, classified, strategies
+from training.finetuning import bases, classified, near_copies, strategies
 from training.finetuning.encoded import Encoded, Order, Reader
 from training.finetuning.rungs.base import Examples
 from training.finetuning.scores import Measure
@@ -27,7 +27,7 @@ from training.finetuning.strategies.base import trained_tensors
 from training.finetuning.tasks import task_of
 from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
-from training.labelled import corpus
+from training.labelled import audit, corpus
 from training.labelled import files as labelled_files
 from training.labelled.few import few
 from training.labelled.rows import Labelled
@@ -165,7 +165,7 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
         "labels": rows.labels,
         "documents": {side: len(table) for side, table in sides.items()},
         "groups": {side: len(set(table["group"].to_pylist())) for side, table in sides.items()},
-        "audit": rows.audit,
+        "audit": audit.extended(rows, reader.tokenizer, config.sequence_length),
         "hidden_words": rows.hidden_words,
         "sequence_length": config.sequence_length,
         "steps": plan.steps,
@@ -249,9 +249,10 @@ def _scores(
             for table in (rows.train, rows.dev, rows.test)
         )
         dev_logits, logits = (np.stack(task.all_outputs(model, side, size)) for side in (dev, test))
-        return classified.describe(
+        described = classified.describe(
             train_read, dev_read, test_read, rows.test, rows.labels, dev_logits, logits, job.embeddings
         )
+        return {**described, **near_copies.without(task, logits.argmax(1), rows)}
     predicted = task.predict(model, test, rows.test, size)
     found = {"model": predicted, **task.baselines()}
     measures = {name: task.measures(predictions, rows.test) for name, predictions in found.items()}
@@ -259,6 +260,7 @@ def _scores(
     return {
         "scores": {n: _intervals(of) for n, of in measures.items()},
         "parts": {n: _intervals(of) for n, of in parts.items()},
+        **near_copies.without(task, predicted, rows),
     }
 
 

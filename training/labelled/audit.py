@@ -228,6 +228,11 @@ def _edges(context: str, encoding: Encoding) -> tuple[set[int], set[int]]:
     return starts, ends
 
 
+def extended(data: Labelled, tokenizer: Tokenizer, sequence_length: int) -> dict[str, Any]:
+    """The audit of ``data`` and what ``with_tokenizer`` adds to it, where it was not added before."""
+    return data.audit if "truncated" in data.audit else data.audit | with_tokenizer(data, tokenizer, sequence_length)
+
+
 def with_tokenizer(data: Labelled, tokenizer: Tokenizer, sequence_length: int) -> dict[str, Any]:
     """By set the share of rows that are ``truncated``, and the labels that are ``not_expressible``."""
     made: dict[str, Any] = {"truncated": {}, "not_expressible": {}}

@@ -39,13 +39,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(folder)
-    sizes: dict[str, Any] = {
+    shape: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "intermediate_size": 64,
     }
-    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=64, **shape)).save_pretrained(folder)
     return folder
 
 
@@ -61,16 +61,26 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: Path) -> None:
     options = ("--text", "sentence", "--label", "topic", "--base", base, "--epochs", 4, "--learning-rate", 0.01)
+    test = tmp_path / "test.jsonl"  # its last row is one of the training rows
+    rows = [{"sentence": f"{('Water', 'Stone')[n % 2]} and {n}", "topic": ("wet", "hard")[n % 2]} for n in range(30)]
+    test.write_text("\n".join(map(json.dumps, [*rows, {"sentence": "Stone, 1", "topic": "hard"}])))
     others = ("--sequence-length", 8, "--set", "batch_size=8", "--set", "precision=fp32", "--out", tmp_path / "made")
+    others = (*others, "--test", test, "--dev", test)
     run = mill("finetune", data, *options, *others)
     assert run.exit_code == 0, run.output
     shown = " ".join(run.output.split())
     summary = json.loads((tmp_path / "made" / "summary.json").read_text())
-    rows = summary["documents"]
-    assert f"Set Rows Truncated training {rows['train']} 0.0 % development {rows['dev']}" in shown
-    assert f"Scores on {rows['test']} test rows, with 95 % intervals" in shown
+    sizes = summary["documents"]
+    assert sizes == {"train": 160, "dev": 31, "test": 31}
+    assert f"Set Rows Truncated training {sizes['train']} 0.0 % development {sizes['dev']}" in shown
+    assert f"Scores on {sizes['test']} test rows, with 95 % intervals" in shown
     assert f"model: {tmp_path}/made" in shown
     assert summary["scores"]["model"]["accuracy"]["value"] > 0.9
+    assert summary["audit"]["near_copies"]["rows"] == 1
+    assert summary["without_near_copies"]["rows"] == 30
+    assert summary["without_near_copies"]["scores"]["accuracy"]["value"] > 0.9
+    assert "without near copies (30 test rows): accuracy" in shown
+    assert "near copies: 1 test rows (3.2 %) have one among the training rows" in shown
     assert summary["config"]["optimiser"]["learning_rate"] == 0.01
     assert (summary["audit"]["truncated"]["test"], summary["made_from"]["data"]) == (0.0, str(data))
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "made")
