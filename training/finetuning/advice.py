@@ -36,7 +36,7 @@ class Advice:
 
 def advise(
     labelled: Labelled, rungs: Sequence[Rung], minutes: float, unlabelled: Sequence[str] = (), wanted: int = 0,
-    told: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Advice:  # fmt: skip
     """Climb ``rungs`` within ``minutes`` and say what was found; choose ``wanted`` of the ``unlabelled`` texts.
 
@@ -44,11 +44,11 @@ def advise(
     """
     started = time.perf_counter()
     sets = cost_ladder.sets_of(labelled)
-    ladder = cost_ladder.climb(sets, rungs, minutes, told)
+    ladder = cost_ladder.climb(sets, rungs, minutes, say)
     chosen = cost_ladder.recommend(ladder, sets)
     rung = ladder.rung(chosen.name)
     left = minutes * 60 - (time.perf_counter() - started)
-    told("label audit")
+    say("label audit")
     reading = _with_features(ladder, rung)
     said = {
         "rungs": [_row(each) for each in ladder.measured],
@@ -61,11 +61,11 @@ def advise(
         ),
         "suspects": None if reading is None else suspects(reading, labelled, sets),
     }
-    told("learning curve")
+    say("learning curve")
     said["learning_curve"] = _curve(ladder, rungs, rung, sets, left)
     chosen_rows: list[int] = []
     if wanted and unlabelled:
-        told("texts to label next")
+        say("texts to label next")
         texts = list(unlabelled)
         features = None if reading is None else reading.fitted.features(texts)  # type: ignore[attr-defined]
         shares = rung.fitted.predict_proba(texts)

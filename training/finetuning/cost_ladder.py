@@ -136,8 +136,8 @@ def rungs(vectors: Iterable[str], base: str | None, length: int, work: str) -> l
     ]  # fmt: skip
 
 
-def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, told: Callable[[str], None] = lambda _: None) -> Ladder:
-    """Fit and measure each of ``rungs`` in order, as far as ``minutes`` of wall time allow; ``told`` hears of each."""
+def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, say: Callable[[str], None] = lambda _: None) -> Ladder:
+    """Fit and measure each of ``rungs`` in order, as far as ``minutes`` of wall time allow; ``say`` hears of each."""
     ladder, started = Ladder(), time.perf_counter()
     for rung in rungs:
         needed = rung.estimate(sets) if rung.estimate else _by_sample(rung, sets)
@@ -145,7 +145,7 @@ def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, told: Callable[[str
         if needed > left:
             ladder.left_out[rung.title] = f"needs about {needed:,.0f} s, and {max(0, left):,.0f} s are left"
             continue
-        told(rung.title)
+        say(rung.title)
         ladder.measured.append(_measure(rung, sets))
     ladder.seconds = time.perf_counter() - started
     return ladder

@@ -1,0 +1,81 @@
+"""`mill finetune DATA --minutes N`: which model the labelled rows need, and which labels to look at next."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.options import Verbose, say, telling_errors, terminal
+from pipeline import MillError
+from pipeline.store import files
+
+if TYPE_CHECKING:
+    from training.recipe.finetuning import FinetuneConfig
+
+
+def climb(
+    config: FinetuneConfig, seed: int, minutes: float, folder: Path, *, base: str | None = None,
+    vectors: Sequence[str] = (), wanted: int = 0, unlabelled: Path | None = None,
+) -> None:  # fmt: skip
+    """Compare models on the rows of ``config.data`` within ``minutes``, and write what was found into ``folder``.
+
+    ladder.json is all of it, suspects.csv the labels that look wrong, next.csv the ``wanted`` rows of the file
+    ``unlabelled`` that are most worth labelling. Without the folder of a ``base`` model the neural rungs are left out.
+    """
+    if wanted and unlabelled is None:
+        raise MillError("--next chooses among texts that have no label yet: name their file by --unlabelled FILE")
+    from flows.views import cost_ladder as views
+    from training.finetuning import advice, cost_ladder
+    from training.labelled import files as labelled_files
+    from training.labelled import unlabelled_texts
+
+    rows = labelled_files.load(config, seed)
+    rungs = cost_ladder.rungs(vectors, base, config.sequence_length, str(folder / "work"))
+    pool: list[tuple[str, str]] = []
+    if unlabelled is not None:
+        pool, without = unlabelled_texts.read(unlabelled, config.text)
+        if without:
+            say(f"{unlabelled}: {without:,} rows have no text and were passed over")
+    found = advice.advise(rows, rungs, minutes, [text for _, text in pool], wanted, lambda what: say(f"... {what}"))
+    if base is None:
+        found.said["left_out"]["models on a pretrained encoder"] = "no --base was given"
+    with files.replacing(str(folder / "ladder.json"), summed=False) as handle:
+        handle.write(json.dumps(found.said, indent=1).encode())
+    terminal.print(views.answer(found.said))
+    say(f"\nall of it: {folder / 'ladder.json'}")
+    if suspects := found.said["suspects"]:
+        columns = ("place", "label", "suggested", "margin", "decision", "text")
+        _write(folder / "suspects.csv", columns, ({"decision": "", **row} for row in suspects["rows"]))
+        say(f"labels that look wrong: {folder / 'suspects.csv'}")
+    if wanted:
+        chosen = ({"place": pool[row][0], config.text: pool[row][1], config.label: ""} for row in found.next_rows)
+        _write(folder / "next.csv", ("place", config.text, config.label), chosen)
+        say(f"texts to label next: {folder / 'next.csv'}")
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    with files.replacing(str(path), summed=False) as handle:
+        handle.write(text.getvalue().encode())
+
+
+def labels(
+    decisions: Annotated[Path, typer.Argument(help="suspects.csv of the cost ladder with your decisions.")],
+    label: Annotated[str, typer.Option(help="Column of the labels in the files that the rows are in.")],
+    verbose: Verbose = False,
+) -> None:
+    """Apply DECISIONS (keep, remove, suggested, or the right label) to copies of the files that they are about."""
+    with telling_errors(verbose):
+        from training.labelled import fixes
+
+        for fixed in fixes.apply(decisions, label):
+            say(f"{fixed.copy}: {fixed.relabelled:,} rows with another label, {fixed.removed:,} removed")

@@ -1,0 +1,101 @@
+"""How the answer of the cost ladder looks in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from flows.execution.terminal import Text
+from flows.views.layout import drawn, line
+from pipeline.report.tables import Table, count, decimals, lay_out, share, short, size, text, written
+from pipeline.text import formats
+
+
+def answer(said: Mapping[str, Any]) -> RenderableType:
+    """All that training.finetuning.advice says, but the suspect labels, which are in a file."""
+    parts: list[RenderableType] = [_counted(said), Text(), drawn(rungs(said))]
+    parts += [Text(f"left out: {title}: {why}", "dim") for title, why in said["left_out"].items()]
+    parts += [Text(), line("recommended", said["recommended"]["why"]), line("confidence", _confidence(said))]
+    curve = said["learning_curve"]
+    parts += [Text(), Text(f"More labels would bring ({curve['rung'] or 'not measured'})", "bold")]
+    if curve["rung"] is None:
+        parts.append(Text(curve["why"], "dim"))
+    else:
+        parts.append(drawn(learning_curve(curve)))
+        parts.append(Text(_gain(curve)))
+    if suspects := said["suspects"]:
+        parts += [Text(), line("labels that look wrong", _suspects(suspects))]
+    return Group(*parts)
+
+
+def rungs(said: Mapping[str, Any]) -> Table:
+    """A row a rung, in growing cost; the scores are of the test rows."""
+    return lay_out(
+        [
+            text("Model"), share("Accuracy"), written("95 %"), share("Macro F1"), decimals("Training, s", 1),
+            short("Documents per second"), size("On disk"),
+        ],
+        [
+            (
+                ("* " if each["name"] == said["recommended"]["name"] else "") + each["title"],
+                each["accuracy"]["value"], _interval(each["accuracy"]), each["macro_f1"]["value"],
+                each["seconds"], each["documents_per_second"], each["bytes"],
+            )
+            for each in said["rungs"]
+        ],
+    )  # fmt: skip
+
+
+def learning_curve(curve: Mapping[str, Any]) -> Table:
+    """A row a size."""
+    return lay_out(
+        [count("Labels"), short("A class"), share("Accuracy"), written("95 %")],
+        [
+            (point["labels"], point["a_class"], point["accuracy"]["value"], _interval(point["accuracy"]))
+            for point in curve["points"]
+        ],
+    )
+
+
+def _counted(said: Mapping[str, Any]) -> RenderableType:
+    rows, labels = said["documents"], len(said["labels"])
+    return Text(
+        f"{labels} labels; {rows['train']:,} rows to learn from, {rows['dev']:,} to choose by, {rows['test']:,} to be"
+        " judged by"
+    )
+
+
+def _interval(score: Mapping[str, float]) -> str:
+    return f"{formats.share(score['low'], 1)} to {formats.share(score['high'], 1)}"
+
+
+def _confidence(said: Mapping[str, Any]) -> str:
+    found = said["confidence"]
+    ece, sets = found["ece"], found["conformal"]
+    return (
+        f"divide logits by {found['temperature']:.2f}: calibration error {ece['before']:.3f} before, {ece['after']:.3f}"
+        f" after ({ece['by_chance']:.3f} if perfect); sets of {sets['mean_size']:.2f} labels hold the true one in"
+        f" {formats.share(sets['coverage']['value'], 1)} (meant: {formats.share(1 - sets['alpha'], 1)})"
+    )
+
+
+def _gain(curve: Mapping[str, Any]) -> str:
+    if curve["gain"] is None:
+        return "too few sizes to say what more labels would bring"
+    gain = curve["gain"]
+    return (
+        f"{curve['more']} more labels would add about {100 * gain['value']:.1f} points of"
+        f" accuracy ({100 * gain['low']:.1f} to {100 * gain['high']:.1f}), if the error goes on falling as a power of"
+        " their number"
+    )
+
+
+def _suspects(found: Mapping[str, Any]) -> str:
+    scores = found["accuracy"]
+    without = "" if scores["without"] is None else f", {formats.share(scores['without'], 1)} without them"
+    return (
+        f"{found['count']:,} of {found['audited']:,} rows; {found['test_suspects']:,} are test rows: accuracy"
+        f" {formats.share(scores['all'], 1)} with{without}"
+    )
