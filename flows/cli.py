@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import building, finetuning, questions, tools
+from flows.commands import building, cost_ladder, finetuning, questions, tools
 from pipeline import __version__
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command()(building.curate)
 app.command()(building.tokenize)
 app.command()(building.pretrain)
 app.command()(finetuning.finetune)
+app.command()(cost_ladder.labels)
 app.command()(building.ladder)
 app.command()(building.ablate)
 app.command()(building.report)

@@ -20,30 +20,32 @@ if TYPE_CHECKING:
 
 
 def climb(
-    config: FinetuneConfig, seed: int, minutes: float, folder: Path, *, base: str | None = None,
-    vectors: Sequence[str] = (), wanted: int = 0, unlabelled: Path | None = None,
+    config: FinetuneConfig, minutes: float, folder: Path, vectors: Sequence[str] = (), wanted: int = 0,
+    unlabelled: Path | None = None,
 ) -> None:  # fmt: skip
     """Compare models on the rows of ``config.data`` within ``minutes``, and write what was found into ``folder``.
 
     ladder.json is all of it, suspects.csv the labels that look wrong, next.csv the ``wanted`` rows of the file
-    ``unlabelled`` that are most worth labelling. Without the folder of a ``base`` model the neural rungs are left out.
+    ``unlabelled`` that are most worth labelling. Where the config's ``base`` is empty, the rungs on one are left out.
     """
     if wanted and unlabelled is None:
         raise MillError("--next chooses among texts that have no label yet: name their file by --unlabelled FILE")
     from flows.views import cost_ladder as views
+    from flows.views.labelled import audit_view
     from training.finetuning import advice, cost_ladder
     from training.labelled import files as labelled_files
     from training.labelled import unlabelled_texts
 
-    rows = labelled_files.load(config, seed)
-    rungs = cost_ladder.rungs(vectors, base, config.sequence_length, str(folder / "work"))
+    rows = labelled_files.load(config, config.seed or 0)
+    terminal.print(audit_view(rows))
+    rungs = cost_ladder.rungs(vectors, config.base or None, config.sequence_length, str(folder / "work"))
     pool: list[tuple[str, str]] = []
     if unlabelled is not None:
         pool, without = unlabelled_texts.read(unlabelled, config.text)
         if without:
             say(f"{unlabelled}: {without:,} rows have no text and were passed over")
     found = advice.advise(rows, rungs, minutes, [text for _, text in pool], wanted, lambda what: say(f"... {what}"))
-    if base is None:
+    if not config.base:
         found.said["left_out"]["models on a pretrained encoder"] = "no --base was given"
     with files.replacing(str(folder / "ladder.json"), summed=False) as handle:
         handle.write(json.dumps(found.said, indent=1).encode())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands import building
+from flows.commands import building, cost_ladder
 from flows.commands.options import (
     BUILDS,
     Builds,
@@ -63,26 +63,46 @@ def finetune(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the model; default: models/ and the file's name.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Compare models from the cheapest up, in about this time, and recommend one."),
+    ] = None,
+    wanted: Annotated[
+        int, typer.Option("--next", min=0, help="With --minutes: texts of --unlabelled to label next.")
+    ] = 0,
+    unlabelled: Annotated[Path | None, typer.Option(help="With --minutes: a file of texts without labels.")] = None,
+    vectors: Annotated[
+        list[str] | None, typer.Option(help="With --minutes: a folder of word vectors to compare with.")
+    ] = None,
     workers: Workers = None,
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
 ) -> None:
-    """Fine-tune a model on a file of labelled rows; or build RECIPE up to its fine-tuned models."""
+    """Fine-tune a model on a file of labelled rows, or find which one they need; or build RECIPE up to its models."""
     given = {"base": base, "text": text, "pair": pair, "label": label, "group": group, "task": task}
     given |= {"epochs": epochs, "sequence_length": sequence_length}
     files = {"dev": dev, "test": test}
     if what.suffix.lower() in _RECIPES:
         with telling_errors(verbose):
-            others = {"learning_rate": learning_rate, "set": settings or None, "out": out}
+            others = {"learning_rate": learning_rate, "set": settings or None, "out": out, "minutes": minutes}
+            others |= {"next": wanted or None, "unlabelled": unlabelled, "vectors": vectors or None}
             if used := [name for name, value in {**given, **files, **others}.items() if value is not None]:
                 raise WrongUse(f"--{used[0].replace('_', '-')} is for files; of a recipe change the section `finetune`")
         building.run(what, "finetune", workers, runner.value, builds, verbose)
         return
     with telling_errors(verbose):
         quiet_prefect(verbose)
+        if minutes is None and (wanted or unlabelled or vectors):
+            raise WrongUse("--next, --unlabelled and --vectors go with --minutes, which compares models")
+        if minutes is not None:
+            given["base"] = base or ""  # without one the cheap models are compared
         config = _config(what, given, files, learning_rate, settings or [], out)
-        _train(config, out or Path("models") / config.name)
+        folder = out or Path("models") / config.name
+        if minutes is None:
+            _train(config, folder)
+        else:
+            cost_ladder.climb(config, minutes, folder, vectors or [], wanted, unlabelled)
 
 
 def _config(

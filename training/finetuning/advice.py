@@ -23,7 +23,7 @@ from training.labelled.rows import Labelled
 MOST_SUSPECTS = 50
 #: Rows that labels are audited in at most.
 MOST_AUDITED = 20_000
-_CURVE_COST = 6  # fits of all rows that a learning curve takes about as long as
+_CURVE_COST = 12  # fits of all rows that a learning curve takes about as long as
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,10 @@ def rungs(vectors: Iterable[str], base: str | None, length: int, work: str) -> l
             lambda sets: contrastive_seconds(encoder, sets.train) + reading(sets),
         ),
         Rung(
+            "lora", "LoRA", tuned.tuned(base, length, strategy={"kind": "lora"}),
+            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test)),
+        ),
+        Rung(
             "full", "the whole model trained", tuned.tuned(base, length),
             lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test)),
         ),

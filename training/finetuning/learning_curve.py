@@ -18,6 +18,7 @@ from training.finetuning.scores import Interval
 FIRST, DRAWS, MORE = 8, 5, 100
 _POINTS = 4  # of the largest, that the line goes through
 _MOST_TEST = 4_000
+_APART = 1.25  # the last size is at most so near to all rows, which are a point of their own
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def curve(fit: Fit, train: Examples, dev: Examples, test: Examples, classes: int
     draw = random_streams.generator("learning curve", len(train))
     if len(test) > _MOST_TEST:
         test = test.take(np.sort(draw.permutation(len(test))[:_MOST_TEST]))
-    sizes = [size for size in (FIRST * 2**power * classes for power in range(32)) if size < len(train)]
+    sizes = [size for size in (FIRST * 2**power * classes for power in range(32)) if size * _APART < len(train)]
     orders = [draw.permutation(len(train)) for _ in range(DRAWS)]
     chosen_by = dev.take(draw.permutation(len(dev)))
     rights = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.commands import cost_ladder
+from flows.commands import cost_ladder, finetuning
 from pipeline import MillError
 from training.recipe.finetuning import FinetuneConfig, LabelledFiles
 
@@ -31,13 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def config(folder: Path) -> FinetuneConfig:
-    data = LabelledFiles(train=str(folder / "topics.csv"))
-    return FinetuneConfig(name="topics", base="", data=data, text="sentence", label="topic")
-
-
 def test_the_ladder_of_a_file_says_all_and_writes_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cost_ladder.climb(config(folder), 0, 5, folder / "out", wanted=2, unlabelled=folder / "new.csv")
+    finetuning.finetune(
+        folder / "topics.csv", text="sentence", label="topic", minutes=5, wanted=2, unlabelled=folder / "new.csv",
+        out=folder / "out",
+    )  # fmt: skip
     shown = capsys.readouterr().out
     for expected in ("tf-idf", "fastText", "recommended", "calibration error", "1 rows have no text", "no --base"):
         assert expected in shown, expected
@@ -65,4 +63,6 @@ def test_the_ladder_of_a_file_says_all_and_writes_it(folder: Path, capsys: pytes
 
 def test_texts_to_choose_from_are_asked_for(folder: Path) -> None:
     with pytest.raises(MillError, match="--unlabelled"):
-        cost_ladder.climb(config(folder), 0, 5, folder / "none", wanted=2)
+        data = LabelledFiles(train=str(folder / "topics.csv"))
+        config = FinetuneConfig(name="topics", base="", data=data, text="sentence", label="topic")
+        cost_ladder.climb(config, 5, folder / "none", wanted=2)

@@ -114,10 +114,16 @@ def test_the_whole_model_learns_and_its_files_are_counted(base: str, tmp_path: P
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_lora_is_published_merged(base: str) -> None:
+    train, dev = rows(60, 0), rows(30, 1)
+    fitted = tuned.tuned(base, 16, epochs=2, strategy={"kind": "lora"})(train, dev, 2)
+    assert fitted.predict_proba(dev.texts).sum(1) == pytest.approx(1)
+
+
 def test_a_base_adds_its_rungs_and_each_is_estimated(base: str, tmp_path: Path) -> None:
     sets = Sets(rows(60, 0), rows(30, 1), rows(30, 2), ["sea", "sky"])
     rungs = cost_ladder.rungs([], base, 16, str(tmp_path))
-    assert [rung.name for rung in rungs] == ["majority", "tf_idf", "fasttext", "frozen", "pairs", "full"]
+    assert [rung.name for rung in rungs] == ["majority", "tf_idf", "fasttext", "frozen", "pairs", "lora", "full"]
     for rung in rungs[3:]:
         assert rung.estimate is not None
         assert 0 < rung.estimate(sets) < 600
