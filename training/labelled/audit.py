@@ -149,7 +149,10 @@ def _short(label: Any) -> str:
 
 
 def copies(config: FinetuneConfig, tables: Tables, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Test rows with a near copy among the training rows; ``ids`` are theirs. Raises WrongRows for too many."""
+    """Test rows with a near copy among the training rows; ``ids`` are theirs. Raises WrongRows for too many of files.
+
+    A corpus has its own near-duplicate removal, by the recipe's threshold.
+    """
     found = near_copies.find(texts["train"], texts["test"])
     ids, places = (tables["test"][name].to_pylist() for name in ("id", "place"))
     share = len(found) / max(1, tables["test"].num_rows)
@@ -158,7 +161,7 @@ def copies(config: FinetuneConfig, tables: Tables, texts: Mapping[str, Sequence[
         least = min(found, key=lambda copy: copy.similarity)
         train = tables["train"]["place"][least.train].as_py()
         example = {"test": places[least.test], "train": train, "similarity": round(least.similarity, 3)}
-    if share > config.near_copies and not config.allow_near_copies:
+    if config.data is not None and share > config.near_copies and not config.allow_near_copies:
         raise WrongRows(
             f"{example['test']}: near copy of {example['train']} (similarity {example['similarity']}). {len(found):,}"
             f" of {len(ids):,} test rows ({share:.1%}) have such a copy in training, above near_copies"

@@ -17,7 +17,8 @@ import pyarrow as pa
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
-from training.labelled import splits
+from training.labelled import audit, splits
+from training.labelled.findings import Findings
 from training.labelled.hiding import cut_words, words_of
 from training.labelled.rows import Labelled, identity
 from training.recipe.finetuning import FinetuneConfig
@@ -40,7 +41,8 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
     A pure function of the documents, the config and the seed. Raises WrongField, or TooFewDocuments with the counts
     that were found.
     """
-    rows = _rows(build, config)
+    found = Findings()
+    rows = _rows(build, config, found)
     counts = Counter(row.label for row in rows)
     smallest = config.smallest_class or _SMALLEST_CLASS
     if len(counts) == 1:
@@ -50,8 +52,13 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
             f" {config.label!r}, and there is nothing to tell apart; take another `label`"
         )
     labels = sorted(label for label, count in counts.items() if count >= smallest)
-    rows = [row for row in rows if row.label in labels]
+    kept = set(labels)
+    for row in rows:
+        if row.label not in kept:
+            found.pass_over(f"documents of labels with fewer than {smallest} documents (`smallest_class`)", row.id)
+    rows = [row for row in rows if row.label in kept]
     if config.documents is not None and len(rows) > config.documents:
+        found.note(f"{config.documents:,} of {len(rows):,} documents, chosen by hash (`documents`)")
         rows = sorted(rows, key=lambda row: splits.place(seed, "sample", row.id))[: config.documents]
     rows.sort(key=lambda row: row.id)
     hidden = frozenset(word for row in rows for word in row.hidden)
@@ -70,14 +77,13 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
                 " larger corpus."
             )
     tables = {name: _table(rows, hidden) for name, rows in sets.items()}
-    left_out = {label: count for label, count in counts.items() if label not in labels}
-    audit = {
-        "rows": {name: table.num_rows for name, table in tables.items()},
-        "labels": {name: dict(sorted(Counter(row.label for row in rows).items())) for name, rows in sets.items()},
-        "left_out": {"rows of labels with fewer than smallest_class": sum(left_out.values())} if left_out else {},
-    }
     return Labelled(
-        "classify", labels, **tables, fingerprint=identity("classify", tables), audit=audit, hidden_words=len(hidden)
+        "classify",
+        labels,
+        **tables,
+        fingerprint=identity("classify", tables),
+        audit=audit.of(config, tables, found),
+        hidden_words=len(hidden),
     )
 
 
@@ -99,7 +105,7 @@ class _Row:
     hidden: tuple[str, ...]
 
 
-def _rows(build: Build, config: FinetuneConfig) -> list[_Row]:
+def _rows(build: Build, config: FinetuneConfig, found: Findings) -> list[_Row]:
     rows = []
     known: Counter[str] = Counter()
     matching = 0
@@ -110,10 +116,12 @@ def _rows(build: Build, config: FinetuneConfig) -> list[_Row]:
             fields = {**json.loads(metadata or "{}"), "source": source, "domain": domain}
             known.update(name for name, value in fields.items() if value is not None)
             if any(str(fields.get(name)) != value for name, value in config.only.items()):
+                found.pass_over("documents that `only` leaves out", id_)
                 continue
             matching += 1
             label = fields.get(config.label)
             if label is None:
+                found.pass_over(f"documents without a value in {config.label!r}", id_)
                 continue
             if isinstance(label, list | dict):
                 raise WrongField(

@@ -156,6 +156,7 @@ def _split(config: FinetuneConfig, given: dict[str, list[Row]], seed: int, found
     """Train, dev and test: those that are given, and the rest of the training rows by the hash of their keys."""
     train = _large_enough(config, given["train"], found)
     if config.documents is not None and len(train) > config.documents:
+        found.note(f"{config.documents:,} of {len(train):,} rows, chosen by hash (`documents`)")
         train = _sample(train, config.documents, seed)
     keys = [row.key for row in train]
     in_test = splits.below(seed, "split", keys, 0.0 if "test" in given else config.test_share)

@@ -111,7 +111,11 @@ def test_too_few_labels_are_refused_with_the_counts(tmp_path: Path) -> None:
 def test_labels_that_are_left_out_are_counted(tmp_path: Path) -> None:
     rare: list[Row] = [(f"r{n}", "rare", "rare", {"kind": "docstring", "module": "r", "package": "r"}) for n in "ab"]
     data = corpus.load(build_of(tmp_path, [*documents(), *rare]), config(), 0)
-    assert data.audit["left_out"] == {"rows of labels with fewer than smallest_class": 2}
+    rare_rows = {"rows": 2, "example": "ra"}
+    assert data.audit["passed_over"] == {
+        "documents that `only` leaves out": {"rows": 1, "example": "licence"},
+        "documents of labels with fewer than 10 documents (`smallest_class`)": rare_rows,
+    }
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,7 @@ def test_hidden_words_are_cut_and_documents_are_a_sample(tmp_path: Path) -> None
     content = [{**row, "shop": "Number"} for row in TOPICS]
     data = load(write(tmp_path, "a.jsonl", content), hide=["shop"], documents=40)
     assert len(rows(data)) == 40
+    assert "40 of 60 rows, chosen by hash (`documents`)" in data.audit["notes"]
     assert data.hidden_words == 1
     assert not any("number" in text.lower() for text, _ in rows(data))
     again = load(write(tmp_path, "a.jsonl", content[::-1]), hide=["shop"], documents=40)
