@@ -61,6 +61,8 @@ def summary_view(build: Build) -> RenderableType:
         scores = [(models.PREDICTORS.get(name, name), run["scores"][name][main]["value"]) for name in names]
         sentence = ", ".join(f"{name} {models.score(main, value)}" for name, value in scores)
         parts.append(line(run["name"], f"{models.MEASURES.get(main, main).lower()}: {sentence}"))
+        if run.get("strategies"):
+            parts.append(Padding(drawn(tables.strategies(run)), (0, 0)))
     paths, here = _grid(), f"{Path.cwd()}/"
     for name, path in _outputs(build).items():
         paths.add_row(Text(name, "bold"), Text(path.removeprefix(here)))

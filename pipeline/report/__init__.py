@@ -48,7 +48,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "tokenizers": sections.tokenizers(build),
         "pretrained": models.pretrained(build),
         "finetuned": [
-            {**run, "table": tables.finetuning(run), "detail": classifier.detail(run)}
+            {**run, "table": tables.finetuning(run), **_strategies(run), "detail": classifier.detail(run)}
             for run in models.finetuned(build)
         ],
         "needs": needs.needs(build),
@@ -110,3 +110,11 @@ def _page(**values: Any) -> str:
     style = environment.get_template("style.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template("page.html").render(style=Markup(style), style_hash=digest, **values)
+
+
+def _strategies(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a fine-tuning's strategies and settings, where it has some."""
+    return {
+        "by_strategy": tables.strategies(run) if run.get("strategies") else None,
+        "by_setting": tables.grid(run) if run.get("grid") else None,
+    }

@@ -104,6 +104,8 @@ def finetuned(build: Build) -> list[dict[str, Any]]:
         runs.append({**scored(run), "curve": _curve_of(build, run["name"])})
         drawn = [index for index, name in enumerate(runs[-1]["measured"]) if name not in _NUMBERS]
         runs[-1]["charts"] = [_score_chart(runs[-1], index) for index in drawn]
+        if len(run.get("strategies", [])) > 1 and main_measure(run) not in _NUMBERS:
+            runs[-1]["charts"].append(_strategies_chart(run))
     return runs
 
 
@@ -145,6 +147,17 @@ def _score_chart(run: Mapping[str, Any], index: int) -> dict[str, Any]:
     said = "; ".join(f"{bar.label}: {bar.note}" for bar in drawn)
     name = run["measures"][index]
     return {"name": name, "svg": charts.bars(f"{name} of {run['name']} on test documents", said, drawn, 1.0)}
+
+
+def _strategies_chart(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The score of each strategy, on a scale from 0 to 1."""
+    drawn = [
+        charts.Bar(words(row["strategy"]), (("kept", row["score"]["value"]),), share(row["score"]["value"], 1))
+        for row in run["strategies"]
+    ]
+    name = f"{MEASURES.get(main_measure(run), main_measure(run))} by strategy"
+    said = "; ".join(f"{bar.label}: {bar.note}" for bar in drawn)
+    return {"name": name, "svg": charts.bars(f"{name} of {run['name']} on test rows", said, drawn, 1.0)}
 
 
 def _curve_of(build: Build, name: str) -> Markup | None:

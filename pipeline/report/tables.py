@@ -318,6 +318,53 @@ def finetuning(run: Mapping[str, Any]) -> Table:
     )
 
 
+def strategies(run: Mapping[str, Any]) -> Table:
+    """What each strategy of a fine-tuning trained, cost and came to; ``run`` is its summary."""
+    main = models.main_measure(run)
+
+    def came_to(row: Mapping[str, Any]) -> str:
+        score = row["score"]
+        low, high = (models.score(main, score[end]) for end in ("low", "high"))
+        return f"{models.score(main, score['value'])} ({low} to {high})"
+
+    def over_seeds(row: Mapping[str, Any]) -> str | None:
+        found = row.get("over_seeds")
+        return found and f"{models.score(main, found['mean'])} +- {models.score(main, found['deviation'])}"
+
+    several = any("over_seeds" in row for row in run["strategies"])
+    seeds = [written("Mean and deviation over seeds")] if several else []
+    return lay_out(
+        [
+            text("Strategy"), count("Trained parameters"), share("Share"), size("Peak memory"), decimals("Seconds", 1),
+            written(models.MEASURES.get(main, main)), *seeds,
+        ],
+        [
+            (
+                formats.words(row["strategy"]), row["trained"], row["share"], row["peak_bytes"], row["seconds"],
+                came_to(row), *([over_seeds(row)] if several else []),
+            )
+            for row in run["strategies"]
+        ],
+    )  # fmt: skip
+
+
+def grid(run: Mapping[str, Any]) -> Table:
+    """The settings that were tried, and their error on the development rows; ``run`` is a fine-tuning's summary."""
+    return lay_out(
+        [
+            text("Strategy"), written("Learning rate"), count("Batch size"), count("Epochs"),
+            decimals("Error on development rows", 4),
+        ],
+        [
+            (
+                formats.words(row["strategy"]), f"{row['learning_rate']:g}", row["batch_size"], row["epochs"],
+                row["error"],
+            )
+            for row in run["grid"]
+        ],
+    )  # fmt: skip
+
+
 def needs(section: Mapping[str, Any]) -> Table:
     """What a model asks of a corpus; ``section`` is needs.laid_out's."""
     return lay_out([text(""), written("Tokens"), note("What it is")], section["rows"])

@@ -8,7 +8,7 @@ The weights that are published are those that do best on the development rows; t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
-from training.finetuning import bases, classified, near_copies, strategies
+from training.finetuning import bases, classified, near_copies, several, strategies
 from training.finetuning.encoded import Encoded, Order, Reader
+from training.finetuning.job import Job
 from training.finetuning.rungs.base import Examples
 from training.finetuning.scores import Measure
 from training.finetuning.strategies import adapter_file
@@ -30,43 +31,11 @@ from training.finetuning.tasks.classify import Classify
 from training.labelled import audit, corpus
 from training.labelled import files as labelled_files
 from training.labelled.few import few
-from training.labelled.rows import Labelled
 from training.loop import checkpoint, hardware, loop, memory
 from training.models import publish
 from training.pretraining import model_card, pretrain
 from training.recipe.finetuning import FinetuneConfig
 from training.recipe.sections import BuildRecipe
-
-VERSION = 4
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fine-tuning: ``config`` on ``rows`` from the folder ``base``, published as the folder ``result``.
-
-    ``work`` is the folder of its checkpoints. ``started_from`` names the weights in ``base``; ``made_from`` is what the
-    summary says of the origin of rows and base; ``embeddings`` are folders of word vectors to compare with, by name.
-    """
-
-    config: FinetuneConfig
-    rows: Labelled
-    base: str
-    seed: int
-    result: str
-    work: str
-    started_from: str
-    made_from: dict[str, Any]
-    embeddings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def made_of(self) -> tuple[Any, ...]:
-        """What the weights depend on beside ``config``."""
-        return VERSION, self.seed, self.started_from, self.rows.fingerprint
-
-    @property
-    def trained_by(self) -> str:
-        compared = [files.read_json(files.join(f, "summary.json"))["fingerprint"] for f in self.embeddings.values()]
-        return files.fingerprint(*self.made_of, self.config.of_result(), compared)
 
 
 def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
@@ -121,6 +90,8 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     current = pretrain.current_summary(job.result, made_by)
     if current is not None:
         return current
+    if config.compare or config.grid is not None or config.seeds > 1:
+        return several.run(job, made_by, lambda part: run(part, progress))
     files.check_folder(job.base)
     task = task_of(config, rows)
     reader = bases.reader(job.base, tokenizer, config.sequence_length)
@@ -134,7 +105,7 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
         seed,
         config.sequence_length,
         -(-len(train) // config.batch_size),
-        files.join(job.work, "features"),
+        files.join(job.features or job.work, "features"),
         job.started_from,
     )
     seen, unseen = ready.examples(train, "train"), ready.examples(dev, "dev")
@@ -175,14 +146,16 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
         "unread": {side: part.unread for side, part in (("train", train), ("dev", dev), ("test", test))},
         **_scores(task, model, dev, test, reader, job),
         **pretrain.result_of(state, hardware.device()),
-        "strategy": config.strategy.kind,
-        "cost": {
-            "trained": ready.trained,
-            "share": ready.trained / sum(parameter.numel() for parameter in model.parameters()),
-            "peak_bytes": peak,
-            "seconds": state.seconds,
-        },
     }
+    cost = {
+        "strategy": config.strategy.kind,
+        "trained": ready.trained,
+        "share": ready.trained / sum(parameter.numel() for parameter in model.parameters()),
+        "peak_bytes": peak,
+        "seconds": state.seconds,
+        "score": summary["scores"]["model"][task.main],
+    }
+    summary |= {"strategies": [cost], "adapter_only": not ready.plain}
 
     def write(folder: Path) -> None:
         if ready.plain:

@@ -100,10 +100,22 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         (kind, *(summary["unread"][side].get(kind, 0) for side in rows))
         for kind in sorted({kind for found in summary.get("unread", {}).values() for kind in found})
     ]
+    trained = [
+        (
+            formats.words(row["strategy"]), row["trained"], formats.share(row["share"], 1),
+            formats.size(row["peak_bytes"]), f"{row['seconds']:.1f}", _interval(row["score"]),
+        )
+        for row in summary.get("strategies", [])
+    ]  # fmt: skip
     parts = [(name, *map(_interval, found.values())) for name, found in summary.get("parts", {}).items()]
     of_parts = [models.MEASURES.get(name, name) for found in summary.get("parts", {}).values() for name in found]
     tables = [
         ("Scores on test rows, with 95 % intervals over groups", ["", *measures], [*scores, *lead]),
+        (
+            "Strategies",
+            ["", "trained parameters", "share of all", "peak memory", "seconds", formats.words(summary["main"])],
+            trained,
+        ),
         ("Scores by part", ["", *dict.fromkeys(of_parts)], parts),
         ("What the model does not read", ["", *rows], unread),
         ("Data", ["", ""], [row for row in data if row[1] and not row[1].startswith("0, of")]),
@@ -115,13 +127,25 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         f" {_DOES[summary['task']].format(label=summary['label'])}, fine-tuned from `{summary['base']}` with"
         " corpusmill."
     )
-    return _page(summary, ["fine-tuning"], said, tables)
+    if not summary.get("adapter_only"):
+        return _page(summary, ["fine-tuning"], said, tables)
+    said += f" This folder holds what was trained alone (adapter.safetensors); it needs its base, `{summary['base']}`."
+    opened = [
+        "from training.finetuning.strategies import adapter_file",
+        "from transformers import AutoTokenizer",
+        "",
+        'model = adapter_file.load("path/to/this/folder")  # base="..." where the base was moved',
+    ]
+    return _page(summary, ["fine-tuning"], said, tables, opened)
 
 
 Table = tuple[str, list[str], list[tuple[Any, ...]]]
 
 
-def _page(summary: Mapping[str, Any], tags: list[str], said: str, tables: Sequence[Table]) -> str:
+def _page(
+    summary: Mapping[str, Any], tags: list[str], said: str, tables: Sequence[Table], opened: Sequence[str] = ()
+) -> str:
+    """``opened`` are lines that open the model where transformers alone does not."""
     vectors = "sentence-similarity" if summary.get("task") == "similarity" else None
     task, kind = next((row[1:] for row in _KINDS if summary["architecture"].endswith(row[0])), (vectors, "AutoModel"))
     head: dict[str, Any] = {"library_name": "transformers", "tags": ["corpusmill", *tags]}
@@ -139,9 +163,14 @@ def _page(summary: Mapping[str, Any], tags: list[str], said: str, tables: Sequen
         said,
         "",
         "```python",
-        f"from transformers import AutoTokenizer, {kind}",
-        "",
-        f'model = {kind}.from_pretrained("path/to/this/folder")',
+        *(
+            opened
+            or (
+                f"from transformers import AutoTokenizer, {kind}",
+                "",
+                f'model = {kind}.from_pretrained("path/to/this/folder")',
+            )
+        ),
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
         *([] if vectors is None else _vectors(summary["chosen"]["pooling"])),
         "```",

@@ -140,6 +140,17 @@ class FinetuneConfig(RunConfig):
     strategy: Annotated[
         strategies.Strategy, Field(description="which weights are trained, and at which part of the rate")
     ] = strategies.Full()
+    compare: Annotated[
+        list[strategies.Strategy],
+        Field(description="strategies to try one after the other; the best on the development rows is published"),
+    ] = []
+    grid: Annotated[
+        strategies.Grid | None,
+        Field(description="settings that each strategy is tried with; the development rows choose; default: none"),
+    ] = None
+    seeds: Annotated[
+        int, Field(ge=1, description="runs with different seeds, for the mean and the deviation of the score")
+    ] = 1
     baselines: Annotated[
         list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
     ] = []

@@ -108,6 +108,18 @@ class Bitfit(Config):
     kind: Literal["bitfit"] = "bitfit"
 
 
+class Grid(Config):
+    """Settings that are tried, each with each; the development rows choose. Ranges of Devlin 2019, appendix A.3."""
+
+    learning_rate: Annotated[list[float], Field(min_length=1, description="highest rates after the warm-up")] = [
+        2e-5,
+        3e-5,
+        5e-5,
+    ]
+    batch_size: Annotated[list[int], Field(min_length=1, description="sequences a step")] = [16, 32]
+    epochs: Annotated[list[int], Field(min_length=1, description="passes over the training rows")] = [2, 3, 4]
+
+
 def _named(value: Any) -> Any:
     """``lora`` is short for ``{kind: lora}``."""
     return {"kind": value} if isinstance(value, str) else value

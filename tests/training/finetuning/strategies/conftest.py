@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary, write_tokenizer
 from training.finetuning import bases
-from training.finetuning.finetune import Job
+from training.finetuning.job import Job
 from training.labelled import rows
 from training.labelled.rows import Labelled
 from training.models import architectures

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, DynamicCache, PreTrainedModel
 
 from pipeline import MillError
 from tests.training.conftest import SPECIAL, TINY, vocabulary
 from tests.training.finetuning.strategies.conftest import LENGTH, STRATEGIES, classifier, job, read
 from training.finetuning import strategies
 from training.finetuning.encoded import Encoded
-from training.finetuning.finetune import Job, run
+from training.finetuning.finetune import run
+from training.finetuning.job import Job
 from training.finetuning.strategies import adapter_file, adapters, depth
 from training.finetuning.strategies.base import Ready, head, trained_tensors
 
@@ -129,6 +130,31 @@ def test_a_prefix_is_in_every_attention_of_both_sides(bases_of: dict[str, str], 
     assert inner == 3 * 2 * attentions * WIDTH
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_prefix_is_what_transformers_makes_of_keys_and_values_in_a_cache(
+    bases_of: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    """In a decoder alone there is another way to the same states: a cache that is not empty at the start."""
+    model, plain = classifier(bases_of[kind]).eval(), classifier(bases_of[kind]).eval()
+    ready(model, STRATEGIES["prefix"], tmp_path)
+    pairs = [module.prefix for module in model.modules() if hasattr(module, "prefix")]
+    assert len(pairs) == LAYERS
+    ids = IDS[:1]
+    cache = DynamicCache()
+    with torch.no_grad():
+        for at, pair in enumerate(pairs):
+            pair.keys.normal_(), pair.values.normal_()
+            cache.update(pair.keys[None], pair.values[None], at)
+        expected = plain.base_model(
+            input_ids=ids,
+            attention_mask=torch.ones(1, 3 + ids.shape[1], dtype=torch.int64),
+            past_key_values=cache,
+            position_ids=torch.arange(ids.shape[1])[None],
+        ).last_hidden_state
+        found = model.base_model(input_ids=ids).last_hidden_state
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def tuned(bases_of: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Job, dict]]:
     """A whole run by a strategy, and its summary; each is made once."""
@@ -150,8 +176,8 @@ def test_what_is_frozen_keeps_its_bits_and_what_is_small_is_kept_small(
     ready(base, STRATEGIES[name], tmp_path)
     frozen = set(before) - set(trained_tensors(base))
     done, summary = tuned(name)
-    assert summary["cost"]["trained"] == COUNTS[name]
-    assert summary["cost"]["peak_bytes"] > 0
+    assert summary["strategies"][0]["trained"] == COUNTS[name]
+    assert summary["strategies"][0]["peak_bytes"] > 0
     whole, small = (Path(done.result, file) for file in ("model.safetensors", "adapter.safetensors"))
     assert whole.exists() == (name not in ("unmerged", "adapters", *CHANGING))
     assert small.exists() == (name in ("lora", "unmerged", "adapters", "bitfit", *CHANGING))
@@ -165,6 +191,7 @@ def test_what_is_frozen_keeps_its_bits_and_what_is_small_is_kept_small(
         assert not frozen & set(kept)
         assert sum(tensor.numel() for tensor in kept.values()) <= COUNTS[name]
         again = adapter_file.load(done.result)
+        assert ("adapter_file.load" in Path(done.result, "README.md").read_text()) == (not whole.exists())
         if whole.exists():
             opened = AutoModelForSequenceClassification.from_pretrained(done.result)
             assert torch.allclose(logits(again), logits(opened), atol=1e-5)

@@ -1,0 +1,43 @@
+"""One fine-tuning, with all that it comes of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.store import files
+from training.labelled.rows import Labelled
+from training.recipe.finetuning import FinetuneConfig
+
+VERSION = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fine-tuning: ``config`` on ``rows`` from the folder ``base``, published as the folder ``result``.
+
+    ``work`` is the folder of its checkpoints. ``started_from`` names the weights in ``base``; ``made_from`` is what the
+    summary says of the origin of rows and base; ``embeddings`` are folders of word vectors to compare with, by name.
+    ``features`` is where the states of a frozen base are kept, by default under ``work``.
+    """
+
+    config: FinetuneConfig
+    rows: Labelled
+    base: str
+    seed: int
+    result: str
+    work: str
+    started_from: str
+    made_from: dict[str, Any]
+    embeddings: dict[str, str] = field(default_factory=dict)
+    features: str | None = None
+
+    @property
+    def made_of(self) -> tuple[Any, ...]:
+        """What the weights depend on beside ``config``."""
+        return VERSION, self.seed, self.started_from, self.rows.fingerprint
+
+    @property
+    def trained_by(self) -> str:
+        compared = [files.read_json(files.join(f, "summary.json"))["fingerprint"] for f in self.embeddings.values()]
+        return files.fingerprint(*self.made_of, self.config.of_result(), compared)
