@@ -50,6 +50,10 @@ class Text2TextConfig(Config):
     method: Annotated[
         Literal["greedy", "beam", "sample"], Field(description="how each token is chosen when a text is written")
     ] = "greedy"
+    measure: Annotated[
+        Literal["chrf", "bleu", "rouge_l"],
+        Field(description="main measure: chrf suits any text, bleu translations, rouge_l summaries in English"),
+    ] = "chrf"
     beams: Annotated[int, Field(ge=2, description="texts that `beam` follows; T5: 4")] = 4
     temperature: Annotated[float, Field(gt=0, description="what `sample` divides logits by")] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1, description="share of the probability that `sample` draws from")] = 1.0

@@ -23,14 +23,19 @@ from training.finetuning.bases import WrongBase
 from training.finetuning.encoded import IGNORED, Encoded, Reader, encoded
 from training.finetuning.scores import Measure
 from training.finetuning.tasks.base import Task
+from training.labelled.rows import Labelled
 from training.models import architectures, seq2seq
+from training.recipe.finetuning import FinetuneConfig
 
 
 class Text2Text(Task):
     """Predictions are a text for each row; outputs are the ids that the decoder writes, int64 [length]."""
 
     auto = AutoModelForSeq2SeqLM
-    main = "chrf"
+
+    def __init__(self, config: FinetuneConfig, rows: Labelled) -> None:
+        super().__init__(config, rows)
+        self.main = config.text2text.measure
 
     def fields(self) -> dict[str, Any]:
         return {}
