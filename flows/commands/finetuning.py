@@ -176,11 +176,18 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
     from training.finetuning import bases
     from training.finetuning.finetune import Job
     from training.labelled import audit, files
+    from training.labelled.few import few
     from training.pretraining import pretrain
 
+    if config.baselines:
+        raise WrongUse(
+            "`baselines` are word vectors of a recipe; leave them out, or compare them by --minutes --vectors"
+        )
     bases.check(config.base)
     seed = config.seed or 0
     rows = files.load(config, seed)
+    if config.per_class is not None:
+        rows = few(rows, config.name, config.per_class, config.dev_share, seed)
     work = f"{out}.work"
     tokenizer = Tokenizer.from_file(str(Path(bases.tokenizer_folder(config.base, work), "tokenizer.json")))
     weights = pretrain.weights_hash(config.base)

@@ -97,6 +97,8 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
         (("--text", "text", "--label", "topic"), "no column 'text', which `text` names; there is sentence, topic"),
         (("--label", "topic", "--epochs", "0"), "epochs: must be greater than or equal to 1"),
         (("--label", "topic", "--set", "epoch=1"), "epoch: unknown field; did you mean `epochs`?"),
+        (("--text", "sentence", "--label", "topic", "--set", "per_class=900"), "per_class 900 wants 810 rows of each"),
+        (("--label", "topic", "--set", "baselines=[cbow]"), "`baselines` are word vectors of a recipe"),
         (("--label", "topic", "--base", "nowhere"), "nowhere: no model here"),
         (("--text", "sentence", "--label", "topic", "--test", "no.csv"), "data.test: no file 'no.csv'"),
     ],
