@@ -62,6 +62,7 @@ def job_of(build: Build[BuildRecipe], name: str) -> Job:
         started_from = made_from["base"] = pretrain.weights_hash(base)
     if config.data is not None:
         rows = labelled_files.load(config, seed)
+        made_from |= {"data": config.data.train, "rows": rows.fingerprint}
     else:
         rows = corpus.load(build, config, seed)
         made_from["corpus"] = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]

@@ -149,3 +149,19 @@ def test_the_folder_tells_what_the_classifier_is_and_truncates_to_its_positions(
     assert model(**inputs).logits.shape == (2, 2)
     assert inputs["input_ids"].shape == (2, 32)
     assert "token_type_ids" in inputs
+
+
+def test_a_recipe_learns_of_labelled_files(pretrained: str, tmp_path: Path) -> None:
+    path = tmp_path / "topics.jsonl"
+    rows = [{"body": f"{('water', 'stone')[n % 2]} number {n}", "topic": ("wet", "hard")[n % 2]} for n in range(120)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    run = {"name": "files", "base": "mlm", "text": "body", "label": "topic", "sequence_length": 32, "epochs": 1}
+    build = make_build(pretrained, pretrain_section("mlm", steps=20), finetune=[{**run, "data": {"train": str(path)}}])
+    summary = finetune(build, "files")
+    assert sum(summary["documents"].values()) == 120
+    assert summary["audit"]["truncated"].keys() == {"train", "dev", "test"}
+    assert summary["made_from"]["data"] == str(path)
+    assert "corpus" not in summary["made_from"]
+    assert finetune(build, "files") == summary
+    path.write_text(path.read_text().replace("water number 4", "water number 1004"))
+    assert finetune(build, "files")["fingerprint"] != summary["fingerprint"]  # never stale
