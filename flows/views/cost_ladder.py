@@ -93,6 +93,8 @@ def _gain(curve: Mapping[str, Any]) -> str:
 
 
 def _suspects(found: Mapping[str, Any]) -> str:
+    if "why" in found:
+        return f"not looked for: {found['why']}"
     scores = found["accuracy"]
     without = "" if scores["without"] is None else f", {formats.share(scores['without'], 1)} without them"
     return (

@@ -30,6 +30,7 @@ def detail(run: Mapping[str, Any]) -> dict[str, Any] | None:
         "abstain": abstain(confidence["abstain"]),
         "slices": slices(run["slices"]) if run["slices"] else None,
         "errors": run["errors"],
+        "suspects": run["suspects"]["rows"],
     }
 
 

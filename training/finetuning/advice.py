@@ -10,19 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from training.batches import random_streams
-from training.finetuning import cost_ladder, learning_curve, worth_labelling
-from training.finetuning.classified import EXCERPT
-from training.finetuning.confidence import assess, label_audit
+from training.finetuning import cost_ladder, learning_curve, suspects, worth_labelling
+from training.finetuning.confidence import assess
 from training.finetuning.cost_ladder import Ladder, Measured, Rung, Sets
-from training.finetuning.rungs.base import Examples, logits
+from training.finetuning.rungs.base import logits
 from training.labelled.rows import Labelled
 
-MOST_SUSPECTS = 50
-#: Rows that labels are audited in at most.
-MOST_AUDITED = 20_000
 _CURVE_COST = 12  # fits of all rows that a learning curve takes about as long as
 
 
@@ -59,7 +52,7 @@ def advise(
         "confidence": assess.assess(
             logits(rung.dev), sets.dev.labels, logits(rung.test), sets.test.labels, sets.test.groups
         ),
-        "suspects": None if reading is None else suspects(reading, labelled, sets),
+        "suspects": None if reading is None else _suspects(reading, labelled, sets),
     }
     say("learning curve")
     said["learning_curve"] = _curve(ladder, rungs, rung, sets, left)
@@ -87,61 +80,10 @@ def why(ladder: Ladder, chosen: cost_ladder.Recommendation) -> str:
     )
 
 
-def suspects(reading: Measured, labelled: Labelled, sets: Sets) -> dict[str, Any]:
-    """The most suspect labels of all rows with their nearest neighbours, and the test score without those in it."""
-    tables = [labelled.train, labelled.dev, labelled.test]
-    columns = {name: [v for table in tables for v in table[name].to_pylist()] for name in ("id", "place")}
-    parts = [sets.train, sets.dev, sets.test]
-    everything = Examples(
-        [text for part in parts for text in part.texts],
-        np.concatenate([part.labels for part in parts]),
-        [group for part in parts for group in part.groups],
-    )
-    rows = np.arange(len(everything))
-    if len(rows) > MOST_AUDITED:
-        rows = np.sort(random_streams.generator("audit", len(rows)).permutation(len(rows))[:MOST_AUDITED])
-    part = everything.take(rows)
-    features = reading.fitted.features(part.texts)  # type: ignore[attr-defined]
-    strength = getattr(getattr(reading.fitted, "head", None), "strength", 1.0)
-    found = label_audit.audit(label_audit.out_of_fold(features, part.labels, part.groups, strength), part.labels)
-    shown = found.rows[:MOST_SUSPECTS]
-    places, cosines = label_audit.neighbours(features, shown)
-    first_test = len(sets.train) + len(sets.dev)
-    in_test = rows[found.rows] - first_test
-    kept = np.ones(len(sets.test), bool)
-    kept[in_test[in_test >= 0]] = False
+def _suspects(reading: Measured, labelled: Labelled, sets: Sets) -> dict[str, Any]:
+    fitted: Any = reading.fitted
     right = reading.test.argmax(1) == sets.test.labels
-
-    def row_of(at: int) -> dict[str, Any]:
-        row = int(rows[at])
-        return {
-            "id": columns["id"][row],
-            "place": columns["place"][row],
-            "text": part.texts[at][:EXCERPT],
-            "label": sets.labels[part.labels[at]],
-        }
-
-    return {
-        "features": reading.title,
-        "audited": len(rows),
-        "count": len(found.rows),
-        "share": found.share,
-        "accuracy": {"all": float(right.mean()), "without": float(right[kept].mean()) if kept.any() else None},
-        "test_suspects": int((~kept).sum()),
-        "rows": [
-            {
-                **row_of(int(at)),
-                "suggested": sets.labels[suggested],
-                "margin": float(margin),
-                "neighbours": [
-                    {**row_of(int(other)), "cosine": float(cosine)} for other, cosine in zip(near, close, strict=True)
-                ],
-            }
-            for at, suggested, margin, near, close in zip(
-                shown, found.suggested, found.margins, places, cosines, strict=False
-            )
-        ],
-    }
+    return {"features": reading.title, **suspects.find(fitted, labelled, (sets.train, sets.dev, sets.test), right)}
 
 
 def _row(each: Measured) -> dict[str, Any]:

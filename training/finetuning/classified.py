@@ -13,32 +13,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from training.finetuning import scores
+from training.finetuning import scores, suspects
 from training.finetuning.confidence import assess, calibration, slices, temperature
 from training.finetuning.rungs import classical, word_vectors
-from training.finetuning.rungs.base import Examples
-from training.labelled.rows import COLUMNS
+from training.finetuning.rungs.base import Examples, Fitted
+from training.finetuning.suspects import EXCERPT
+from training.labelled.rows import COLUMNS, Labelled
 
-#: Errors that are shown, and how many characters of each.
-MOST_ERRORS, EXCERPT = 20, 300
+MOST_ERRORS = 20  # that are shown
 _NO_SLICES = {"id", "group", "place", "pair", *COLUMNS["classify"]}
 
 
 def describe(
-    train: Examples, dev: Examples, test: Examples, table: pa.Table, labels: list[str], dev_logits: np.ndarray,
-    logits: np.ndarray, embeddings: Mapping[str, str],
+    train: Examples, dev: Examples, test: Examples, rows: Labelled, dev_logits: np.ndarray, logits: np.ndarray,
+    embeddings: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Plain values for the summary. The three sets hold what the model reads; ``table`` has the test rows.
+    """Plain values for the summary. The three sets hold what the model reads of ``rows``.
 
     Logits float [rows, labels] of development and test rows; ``embeddings`` are folders of word vectors by name.
     """
-    predicted = logits.argmax(1)
-    fits = {
-        "bag_of_words": classical.tf_idf,
-        **{name: word_vectors.fit(folder) for name, folder in embeddings.items()},
-        "majority": classical.majority,
+    predicted, labels, table = logits.argmax(1), rows.labels, rows.test
+    bag_of_words = classical.tf_idf(train, dev, len(labels))
+    fitted: dict[str, Fitted] = {
+        "bag_of_words": bag_of_words,
+        **{name: word_vectors.fit(folder)(train, dev, len(labels)) for name, folder in embeddings.items()},
+        "majority": classical.majority(train, dev, len(labels)),
     }
-    asked = {name: fit(train, dev, len(labels)).predict_proba(test.texts).argmax(1) for name, fit in fits.items()}
+    asked = {name: each.predict_proba(test.texts).argmax(1) for name, each in fitted.items()}
     found = {name: _measures(test, each, len(labels)) for name, each in {"model": predicted, **asked}.items()}
     ours, bag = found["model"], found["bag_of_words"]
     right = predicted == test.labels
@@ -52,6 +53,7 @@ def describe(
         "confusion": ours[0].counts.sum(0).tolist(),
         "confidence": (confidence := assess.assess(dev_logits, dev.labels, logits, test.labels, test.groups)),
         "slices": [{**asdict(each), "fails": each.fails} for each in _slices(right, test, table)],
+        "suspects": suspects.find(bag_of_words, rows, (train, dev, test), right),
         "errors": errors(temperature.probabilities(logits, confidence["temperature"]), test, table, labels),
     }
 

@@ -223,9 +223,7 @@ def _scores(
             for table in (rows.train, rows.dev, rows.test)
         )
         dev_logits, logits = (np.stack(task.all_outputs(model, side, size)) for side in (dev, test))
-        described = classified.describe(
-            train_read, dev_read, test_read, rows.test, rows.labels, dev_logits, logits, job.embeddings
-        )
+        described = classified.describe(train_read, dev_read, test_read, rows, dev_logits, logits, job.embeddings)
         return {**described, **near_copies.without(task, logits.argmax(1), rows)}
     predicted = task.predict(model, test, rows.test, size)
     found = {"model": predicted, **task.baselines()}

@@ -28,6 +28,17 @@ RUN = {
     "slices": [
         {"column": "language", "value": "de", "rows": 30, "accuracy": INTERVAL, "lead": INTERVAL, "fails": True},
     ],
+    "suspects": {
+        "rows": [
+            {
+                "place": "topics.csv:77",
+                "label": "sea",
+                "suggested": LABELS[1],
+                "text": "<i>wind</i>",
+                "neighbours": [{"label": LABELS[1], "cosine": 0.75, "text": "<i>cloud</i>"}],
+            }
+        ]
+    },
     "errors": [
         {
             "id": "r7",
@@ -56,11 +67,14 @@ def test_the_page_shows_confusion_calibration_slices_and_errors(tmp_path: Path) 
         "surely worse",
         "topics.csv:9",
         "98.7 %",
+        "topics.csv:77",
+        "(0.75)",
     ):
         assert shown in page, shown
     assert "→ sea" in page
     assert "<script>wave" not in page
     assert "<b>sky" not in page
+    assert "<i>" not in page
     assert "Share right by confidence of topics" in page
 
 

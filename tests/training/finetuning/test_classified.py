@@ -8,20 +8,26 @@ import pytest
 
 from training.finetuning import classified
 from training.finetuning.rungs.base import Examples, examples
+from training.labelled.rows import Labelled
 
 LABELS = ["cold", "hot", "warm"]
 
 
 def table(rows: int, seed: int) -> pa.Table:
+    """The first 8 training rows (those of seed 0) are labelled hot, and say that it is warm."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 3, rows)
+    said = [LABELS[label] for label in labels.tolist()]
+    given = [*said]
+    if seed == 0:
+        said[:8], given[:8] = ["warm"] * 8, ["hot"] * 8
     return pa.table(
         {
             "id": [f"r{row}" for row in range(rows)],
             "group": [f"r{row}" for row in range(rows)],
             "place": [f"file.csv:{row}" for row in range(rows)],
-            "text": [f"it is {LABELS[label]} {draw.integers(50)}" for label in labels.tolist()],
-            "label": [LABELS[label] for label in labels.tolist()],
+            "text": [f"it is {each} {draw.integers(50)}" for each in said],
+            "label": given,
             "language": draw.choice(["en", "de"], rows).tolist(),
         }
     )
@@ -29,7 +35,7 @@ def table(rows: int, seed: int) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def described() -> tuple[dict, pa.Table, np.ndarray]:
-    tables = [table(rows, seed) for seed, rows in enumerate((300, 200, 400))]
+    first, second, third = tables = [table(rows, seed) for seed, rows in enumerate((300, 200, 400))]
     train, dev, test = (examples(each, LABELS) for each in tables)
 
     def logits(side: Examples, languages: list[str], seed: int) -> np.ndarray:
@@ -39,7 +45,9 @@ def described() -> tuple[dict, pa.Table, np.ndarray]:
         return np.eye(3)[np.where(wrong, (side.labels + 1) % 3, side.labels)] * 5 + draw.random((len(side), 3))
 
     made = [logits(side, each["language"].to_pylist(), 9) for side, each in ((dev, tables[1]), (test, tables[2]))]
-    found = classified.describe(train, dev, test, tables[2], LABELS, made[0], made[1], {})
+    found = classified.describe(
+        train, dev, test, Labelled("classify", LABELS, first, second, third, "", {}), made[0], made[1], {}
+    )
     return found, tables[2], made[1].argmax(1)
 
 
@@ -54,6 +62,15 @@ def test_scores_lead_and_mcnemar_are_of_the_same_answers(described: tuple[dict, 
     assert found["mcnemar"]["bag_of_words"]["second"] >= (~right).sum() - 2
     assert found["mcnemar"]["bag_of_words"]["p"] < 1e-6
     assert np.trace(found["confusion"]) == right.sum()
+
+
+def test_a_wrong_label_of_the_rows_is_a_suspect_beside_its_neighbours(
+    described: tuple[dict, pa.Table, np.ndarray],
+) -> None:
+    first = described[0]["suspects"]["rows"][0]
+    assert first["place"] in {f"file.csv:{row}" for row in range(8)}
+    assert (first["label"], first["suggested"]) == ("hot", "warm")
+    assert "warm" in {near["label"] for near in first["neighbours"]}
 
 
 def test_the_failing_slice_the_confidence_and_the_errors_are_shown(

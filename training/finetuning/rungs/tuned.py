@@ -18,7 +18,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from pipeline.store import files
 from training.finetuning import bases
 from training.finetuning.encoded import Encoded, Order, encoded
-from training.finetuning.finetune import Job, run
+from training.finetuning.finetune import run
+from training.finetuning.job import Job
 from training.finetuning.rungs.base import Examples, Fit
 from training.finetuning.tasks.base import inputs
 from training.labelled.rows import Labelled, identity
