@@ -18,6 +18,9 @@ from pipeline.store import files
 if TYPE_CHECKING:
     from training.recipe.finetuning import FinetuneConfig
 
+#: Of the rows that are not for the test: with as many rows as the test has, a model is recommended as surely as judged.
+_DEV_SHARE = 0.25
+
 
 def climb(
     config: FinetuneConfig, minutes: float, folder: Path, vectors: Sequence[str] = (), wanted: int = 0,
@@ -36,6 +39,9 @@ def climb(
     from training.labelled import files as labelled_files
     from training.labelled import unlabelled_texts
 
+    given = config.data is not None and config.data.dev is not None
+    if not given and "dev_share" not in config.model_fields_set:
+        config = config.model_copy(update={"dev_share": _DEV_SHARE})
     rows = labelled_files.load(config, config.seed or 0)
     terminal.print(audit_view(rows))
     rungs = cost_ladder.rungs(vectors, config.base or None, config.sequence_length, str(folder / "work"))

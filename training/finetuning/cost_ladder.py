@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
 from training.finetuning import scores
@@ -117,6 +118,7 @@ def rungs(vectors: Iterable[str], base: str | None, length: int, work: str) -> l
     found = cheap_rungs(vectors)
     if base is None:
         return found
+    transformers_logging.disable_progress_bar()
     encoder = Encoder(base, length, work)
 
     def reading(sets: Sets) -> float:
@@ -156,9 +158,10 @@ def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, say: Callable[[str]
 
 
 def recommend(ladder: Ladder, sets: Sets) -> Recommendation:
-    """The cheapest rung over which the lead of the best has a 95 % interval that holds 0, on the development rows.
+    """The cheapest rung that is within one interval of the best on the development rows, and not surely worse.
 
-    Both are asked about the same rows, so the lead is resampled, not two scores apart.
+    That is: its accuracy is in the 95 % interval of the best one's, and the interval of the best one's lead over it on
+    the same rows holds 0.
     """
     if not ladder.measured:
         raise MillError("no rung of the cost ladder fits the time; give more `--minutes`")
@@ -167,7 +170,10 @@ def recommend(ladder: Ladder, sets: Sets) -> Recommendation:
     ]
     best = int(np.argmax([scores.accuracy(each.sum(0)) for each in counts]))
     leads = [scores.interval(scores.accuracy, counts[best], each) for each in counts]
-    cheapest = next(at for at, lead in enumerate(leads) if lead.low <= 0)
+    least = scores.interval(scores.accuracy, counts[best]).low
+    cheapest = next(
+        at for at, each in enumerate(counts) if leads[at].low <= 0 and scores.accuracy(each.sum(0)) >= least
+    )
     return Recommendation(ladder.measured[cheapest].name, ladder.measured[best].name, leads[cheapest])
 
 
