@@ -23,7 +23,7 @@ from flows.commands.options import (
 from pipeline import MillError
 
 if TYPE_CHECKING:
-    from training.finetuning.finetune import Job
+    from training.finetuning.job import Job
     from training.recipe.finetuning import FinetuneConfig
 
 _RECIPES = (".yaml", ".yml")
@@ -174,7 +174,7 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
     from tokenizers import Tokenizer
 
     from training.finetuning import bases
-    from training.finetuning.finetune import Job
+    from training.finetuning.job import Job
     from training.labelled import audit, files
     from training.labelled.few import few
     from training.pretraining import pretrain
