@@ -137,13 +137,14 @@ def test_a_prefix_is_what_transformers_makes_of_keys_and_values_in_a_cache(
     """In a decoder alone there is another way to the same states: a cache that is not empty at the start."""
     model, plain = classifier(bases_of[kind]).eval(), classifier(bases_of[kind]).eval()
     ready(model, STRATEGIES["prefix"], tmp_path)
-    pairs = [module.prefix for module in model.modules() if hasattr(module, "prefix")]
+    pairs: list[Any] = [module.prefix for module in model.modules() if hasattr(module, "prefix")]
     assert len(pairs) == LAYERS
     ids = IDS[:1]
     cache = DynamicCache()
     with torch.no_grad():
         for at, pair in enumerate(pairs):
-            pair.keys.normal_(), pair.values.normal_()
+            pair.keys.normal_()
+            pair.values.normal_()
             cache.update(pair.keys[None], pair.values[None], at)
         expected = plain.base_model(
             input_ids=ids,
