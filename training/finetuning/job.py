@@ -9,7 +9,7 @@ from pipeline.store import files
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,14 @@ class FinetuneConfig(RunConfig):
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer texts are cut")] = 128
     epochs: Annotated[int, Field(ge=1, description="passes over the training rows")] = 2
     threshold: Annotated[
-        float, Field(gt=0, lt=1, description="probability above which multi_label predicts a label")
-    ] = 0.5
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="probability from which multi_label predicts a label; default: for each label what gives the"
+            " highest F1 on the development rows",
+        ),
+    ] = None
     answers: Annotated[AnswersConfig, Field(description="options of the task answers")] = AnswersConfig()
     text2text: Annotated[Text2TextConfig, Field(description="options of the task text2text")] = Text2TextConfig()
     similarity: Annotated[SimilarityConfig, Field(description="options of the task similarity")] = SimilarityConfig()

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch.nn.functional as F
+from scipy.special import expit
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from training.finetuning import scores
+from training.finetuning.confidence import thresholds
 from training.finetuning.encoded import Encoded, Reader, encoded
 from training.finetuning.scores import Measure
 from training.finetuning.tasks.base import Task, inputs, pairs
@@ -23,6 +25,19 @@ class MultiLabel(Task):
 
     auto = AutoModelForSequenceClassification
     main = "micro_f1"
+    #: One for all labels, or float64 [labels] once they are chosen.
+    limits: float | np.ndarray = thresholds.DEFAULT
+
+    def prepare(self, _model: PreTrainedModel, /) -> None:
+        self.limits = self.config.threshold or thresholds.DEFAULT
+
+    def finish(self, model: PreTrainedModel, dev: Encoded, /) -> dict[str, Any]:
+        """Choose the threshold of each label, unless the recipe gives one for all."""
+        if self.config.threshold is not None:
+            return {}
+        shares = expit(np.stack(self.all_outputs(model, dev, self.config.batch_size)))
+        self.limits = thresholds.fit(shares, self.marks(self.rows.dev))
+        return {"thresholds": dict(zip(self.labels, self.limits.tolist(), strict=True))}
 
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
         found = reader.read(table["text"].to_pylist(), pairs(table))
@@ -50,8 +65,7 @@ class MultiLabel(Task):
         return list(model(**inputs(model, arrays)).logits.float().cpu().numpy())
 
     def predictions(self, outputs: list[np.ndarray], _data: Encoded, _table: pa.Table, /) -> np.ndarray:
-        threshold = self.config.threshold
-        return np.stack(outputs) > np.log(threshold / (1 - threshold))
+        return expit(np.stack(outputs)) >= self.limits
 
     def measures(self, predictions: np.ndarray, table: pa.Table) -> list[Measure]:
         marks, groups = self.marks(table), table["group"].to_pylist()
