@@ -36,8 +36,9 @@ class AnswersConfig(Config):
     """How the task `answers` reads contexts and finds spans in them."""
 
     overlap: Annotated[
-        int, Field(ge=0, description="tokens that two windows of a context share; BERT's of 384 tokens share 128")
-    ] = 32
+        int | None,
+        Field(ge=0, description="tokens that two windows of a context share; default: a quarter of `sequence_length`"),
+    ] = None
     longest: Annotated[int, Field(ge=1, description="tokens in an answer, at most; BERT: 30")] = 30
     n_best: Annotated[int, Field(ge=1, description="spans that are kept of each context, best first; BERT: 20")] = 20
 
@@ -170,8 +171,13 @@ class FinetuneConfig(RunConfig):
 
     @model_validator(mode="after")
     def _windows_move_on(self) -> FinetuneConfig:
-        if self.task == "answers" and self.answers.overlap > self.sequence_length // 4:
-            most = self.sequence_length // 4
+        most = self.sequence_length // 4
+        if self.task == "answers" and self.sequence_length < 32:
+            raise MillError(
+                f"finetune {self.name!r}: {self.sequence_length} tokens hold no question with a part of its context;"
+                " raise `sequence_length` to 32 or more"
+            )
+        if self.task == "answers" and (self.answers.overlap or 0) > most:
             raise MillError(
                 f"finetune {self.name!r}: windows of {self.sequence_length} tokens, half of which may be the question,"
                 f" cannot share {self.answers.overlap}; lower `answers.overlap` to {most}, or raise `sequence_length`"

@@ -67,7 +67,9 @@ class Answers(Task):
         questions, cut = _cut(reader, table["question"].to_pylist())
         contexts = table["context"].to_pylist()
         found, row = [], []
-        for at, encoding in enumerate(reader.windows(questions, contexts, self.config.answers.overlap)):
+        overlap = self.config.answers.overlap
+        overlap = reader.length // 4 if overlap is None else overlap
+        for at, encoding in enumerate(reader.windows(questions, contexts, overlap)):
             windows = [encoding, *encoding.overflowing]
             found += windows
             row += [at] * len(windows)

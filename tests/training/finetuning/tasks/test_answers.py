@@ -136,3 +136,19 @@ def test_answers_and_their_absence_are_learned(bert: str, tmp_path: Path) -> Non
 def test_windows_that_cannot_move_on_are_refused(bert: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"lower `answers.overlap` to 8"):
         task(made(2, 0), bert, tmp_path, answers={"overlap": 9}, sequence_length=32)
+    with pytest.raises(ValueError, match="raise `sequence_length` to 32 or more"):
+        task(made(2, 0), bert, tmp_path, answers={}, sequence_length=31)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_the_shortest_windows_hold_a_question_and_move_on(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    base = request.getfixturevalue(kind)
+    given = [{"question": "what ? " * 40, "context": "the cat sees the dog . " * 20, "answers": []}]
+    questions = task(given, base, tmp_path, answers={}, sequence_length=32)
+    reader = bases.reader(base, base, 32)
+    found = questions.encode(reader, questions.rows.test)
+    read = {at for place in found.places for start, end in place[place[:, 0] >= 0] for at in range(start, end)}
+    assert read == {at for at, letter in enumerate(given[0]["context"]) if not letter.isspace()}
+    assert all(len(ids) <= 32 for ids in found.tokens)
