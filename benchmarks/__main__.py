@@ -22,6 +22,7 @@ BENCHMARKS = (
     "tokenizers",
     "packing",
     "training",
+    "finetuning",
 )
 
 
