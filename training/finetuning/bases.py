@@ -13,6 +13,7 @@ from pipeline import MillError
 from pipeline.store import files
 from training.finetuning.encoded import Reader
 from training.models import architectures
+from training.recipe import base_folder
 from training.recipe.model_shapes import dropout_fields
 
 
@@ -22,18 +23,8 @@ class WrongBase(MillError):
 
 def check(base: str) -> None:
     """Raise WrongBase unless ``base`` is the folder of a model with safetensors and a tokenizer."""
-    folder = Path(base)
-    if not (folder / "config.json").is_file():
-        raise WrongBase(f"{base}: no model here (no config.json); name a folder that `save_pretrained` wrote")
-    if (folder / "adapter.json").is_file() and not list(folder.glob("model*.safetensors")):
-        raise WrongBase(f"{base}: an adapter alone, not a whole model; name its base, or train it with `merge: true`")
-    if not list(folder.glob("*.safetensors")):
-        raise WrongBase(
-            f"{base}: no weights in safetensors here, and other formats can run code when they are opened; convert"
-            " them by `save_pretrained` in a place that you trust"
-        )
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json")):
-        raise WrongBase(f"{base}: no tokenizer here (no tokenizer.json); save it beside the model")
+    if problem := base_folder.problem(base):
+        raise WrongBase(problem)
 
 
 def tokenizer_folder(base: str, work: str) -> str:

@@ -20,7 +20,7 @@ from pipeline.store import files
 from training.batches import random_streams
 from training.finetuning import bases, classified, near_copies, several, strategies
 from training.finetuning.encoded import Encoded, Order, Reader
-from training.finetuning.job import Job
+from training.finetuning.job import VERSION, Job
 from training.finetuning.rungs.base import Examples
 from training.finetuning.scores import Measure
 from training.finetuning.strategies import adapter_file
@@ -44,28 +44,58 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     A run that was killed goes on from its last checkpoint. Raises pretrain.MissingInput when the base model is not
     there, and rows.WrongRows when there are too few labels or a field that rows lack.
     """
-    return run(job_of(build, name), progress)
+    config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)
+    asked = _asked(build, config)
+    note = build.path("work", "finetune", name, "asked.json")
+    before = files.read_json(note) if files.exists(note) else {}
+    if asked is not None and before.get("asked") == asked:
+        current = pretrain.current_summary(build.path("models", name), before["fingerprint"])
+        if current is not None:
+            return current
+    summary = run(job_of(build, name), progress)
+    files.write_json(note, {"asked": asked, "fingerprint": summary["fingerprint"]})
+    return summary
+
+
+def _asked(build: Build[BuildRecipe], config: FinetuneConfig) -> str | None:
+    """Names all that a run on documents of the corpus comes of, without reading them; None for rows of files."""
+    if config.data is not None:
+        return None
+    base, started_from, named = _base(build, config)
+    compared = [files.read_json(build.path("models", n, "summary.json"))["fingerprint"] for n in config.baselines]
+    seed = build.recipe.seed if config.seed is None else config.seed
+    made_of = (VERSION, seed, started_from, named, _corpus(build), config.of_result(), compared)
+    return publish.fingerprint(files.fingerprint(*made_of), base)
+
+
+def _base(build: Build[BuildRecipe], config: FinetuneConfig) -> tuple[str, str, str]:
+    """The folder of the base, what names its weights, and what names all of it."""
+    if config.base not in {entry.name for entry in build.recipe.pretrain}:
+        weights = pretrain.weights_hash(config.base)
+        return config.base, weights, weights
+    folder = build.path("models", config.base)
+    if not files.exists(files.join(folder, "summary.json")):
+        raise pretrain.MissingInput(f"{folder}: not there; run `mill pretrain` first")
+    summary = files.read_json(files.join(folder, "summary.json"))
+    return folder, summary.get("trained_by", summary["fingerprint"]), summary["fingerprint"]
+
+
+def _corpus(build: Build[BuildRecipe]) -> str:
+    return files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
 
 
 def job_of(build: Build[BuildRecipe], name: str) -> Job:
     """The run ``name`` of the recipe; its base is a run of the recipe, or a folder."""
     config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)
     seed = build.recipe.seed if config.seed is None else config.seed
-    base, made_from = config.base, pretrain.made_from(build)
-    if base in {entry.name for entry in build.recipe.pretrain}:
-        base = build.path("models", base)
-        if not files.exists(files.join(base, "summary.json")):
-            raise pretrain.MissingInput(f"{base}: not there; run `mill pretrain` first")
-        summary = files.read_json(files.join(base, "summary.json"))
-        started_from, made_from["base"] = summary.get("trained_by", summary["fingerprint"]), summary["fingerprint"]
-    else:
-        started_from = made_from["base"] = pretrain.weights_hash(base)
+    base, started_from, named = _base(build, config)
+    made_from = {**pretrain.made_from(build), "base": named}
     if config.data is not None:
         rows = labelled_files.load(config, seed)
         made_from |= {"data": config.data.train, "rows": rows.fingerprint}
     else:
         rows = corpus.load(build, config, seed)
-        made_from["corpus"] = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
+        made_from["corpus"] = _corpus(build)
     if config.per_class is not None:
         rows = few(rows, name, config.per_class, config.dev_share, seed)
     return Job(
@@ -121,27 +151,13 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     ready.simplify()
     tensors = trained_tensors(model) if ready.adapter else {}
     ready.finish()
-    sides = {"train": rows.train, "dev": rows.dev, "test": rows.test}
     summary = {
-        "name": config.name,
-        "kind": "finetune",
-        "task": config.task,
         "fingerprint": made_by,
         "trained_by": trained_by,
-        "config": config.model_dump(mode="json", exclude_defaults=True),
-        "seed": job.seed,
-        "made_from": job.made_from,
+        **_described(job),
         **pretrain.shape_of(model),
-        "base": config.base,
-        "label": config.label,
-        "labels": rows.labels,
-        "documents": {side: len(table) for side, table in sides.items()},
-        "groups": {side: len(set(table["group"].to_pylist())) for side, table in sides.items()},
         "audit": audit.extended(rows, reader.tokenizer, config.sequence_length),
-        "hidden_words": rows.hidden_words,
-        "sequence_length": config.sequence_length,
         "steps": plan.steps,
-        "epochs": config.epochs,
         "main": task.main,
         "chosen": chosen,
         "unread": {side: part.unread for side, part in (("train", train), ("dev", dev), ("test", test))},
@@ -166,6 +182,28 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
 
     publish.publish(job.result, model, tokenizer, plan.folder, summary, model_card.finetuned(summary), write=write)
     return summary
+
+
+def _described(job: Job) -> dict[str, Any]:
+    """What the summary says of what was asked for, and of its rows."""
+    config, rows = job.config, job.rows
+    sides = {"train": rows.train, "dev": rows.dev, "test": rows.test}
+    return {
+        "name": config.name,
+        "kind": "finetune",
+        "task": config.task,
+        "config": config.model_dump(mode="json", exclude_defaults=True),
+        "seed": job.seed,
+        "made_from": job.made_from,
+        "base": config.base,
+        "label": config.label,
+        "labels": rows.labels,
+        "documents": {side: len(table) for side, table in sides.items()},
+        "groups": {side: len(set(table["group"].to_pylist())) for side, table in sides.items()},
+        "hidden_words": rows.hidden_words,
+        "sequence_length": config.sequence_length,
+        "epochs": config.epochs,
+    }
 
 
 def _work(

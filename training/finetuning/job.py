@@ -9,6 +9,7 @@ from pipeline.store import files
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
 
+#: Raised when what is asked for would give another model, or its documents other rows.
 VERSION = 6
 
 

@@ -16,11 +16,13 @@ def is_folder(base: str) -> bool:
     return "/" in base
 
 
-def problem(base: str, sequence_length: int) -> str | None:
+def problem(base: str, sequence_length: int = 0) -> str | None:
     """Why no fine-tuning at ``sequence_length`` can start from the folder ``base``, and what to do; None if it can."""
     folder = Path(base)
     if not (folder / "config.json").is_file():
         return f"{base!r} is not the folder of a model (no config.json); name one that `save_pretrained` wrote"
+    if (folder / "adapter.json").is_file() and not any(folder.glob("model*.safetensors")):
+        return f"{base!r} is an adapter alone, not a whole model; name its base, or train it with `merge: true`"
     if not any(folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(pattern))
         found = f"only {', '.join(others[:3])}, which can run code when it is opened" if others else "no weights"

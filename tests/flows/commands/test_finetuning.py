@@ -99,7 +99,7 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
         (("--label", "topic", "--set", "epoch=1"), "epoch: unknown field; did you mean `epochs`?"),
         (("--text", "sentence", "--label", "topic", "--set", "per_class=900"), "per_class 900 wants 810 rows of each"),
         (("--label", "topic", "--set", "baselines=[cbow]"), "`baselines` are word vectors of a recipe"),
-        (("--label", "topic", "--base", "nowhere"), "nowhere: no model here"),
+        (("--label", "topic", "--base", "nowhere"), "'nowhere' is not the folder of a model"),
         (("--text", "sentence", "--label", "topic", "--test", "no.csv"), "data.test: no file 'no.csv'"),
     ],
 )

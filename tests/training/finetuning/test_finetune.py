@@ -16,6 +16,7 @@ from pipeline.build.build import Build
 from pipeline.store import files, shards
 from tests.training.conftest import make_build, pretrain_section
 from training.finetuning.finetune import finetune
+from training.labelled import corpus
 from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
 
@@ -95,6 +96,18 @@ def test_a_resumed_run_has_equal_weights(pretrained: str, tmp_path: Path) -> Non
     finetune(builds[1], "family")
     whole, resumed = (load_file(f"{root}/models/family/model.safetensors") for root in roots)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_run_that_is_current_reads_no_document(pretrained: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = finetune(build_of(pretrained), "family")
+
+    def reads(*_arguments: object) -> None:
+        raise AssertionError("the corpus was read")
+
+    monkeypatch.setattr(corpus, "load", reads)
+    assert finetune(build_of(pretrained), "family") == made
+    with pytest.raises(AssertionError, match="the corpus was read"):
+        finetune(build_of(pretrained, dropout=0.2), "family")
 
 
 def test_a_missing_base_names_the_command(packed_build: str) -> None:
