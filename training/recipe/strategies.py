@@ -13,19 +13,19 @@ from training.recipe.run import Share
 class Full(Config):
     """All weights are trained."""
 
-    kind: Literal["full"] = "full"
+    kind: Annotated[Literal["full"], Field(description="all weights are trained")] = "full"
 
 
 class Features(Config):
     """The base stays frozen; what it makes of each row is computed once, and only the head is trained on that."""
 
-    kind: Literal["features"] = "features"
+    kind: Annotated[Literal["features"], Field(description="a head on the states of a frozen base")] = "features"
 
 
 class Partial(Config):
     """The embeddings and the first layers stay frozen."""
 
-    kind: Literal["partial"] = "partial"
+    kind: Annotated[Literal["partial"], Field(description="embeddings and first layers stay frozen")] = "partial"
     layers: Annotated[int, Field(ge=0, description="layers that stay frozen, from the first, beside the embeddings")]
 
 
@@ -36,7 +36,7 @@ class LayerwiseDecay(Config):
     ..., the head layers + 2. `sun` (Sun 2019): head and last layer have the rate, each layer `decay` of the one above.
     """
 
-    kind: Literal["layerwise_decay"] = "layerwise_decay"
+    kind: Annotated[Literal["layerwise_decay"], Field(description="lower layers have lower rates")] = "layerwise_decay"
     convention: Annotated[
         Literal["electra", "sun"], Field(description="which layer has the full rate: `electra` the head alone")
     ] = "electra"
@@ -54,7 +54,9 @@ class LayerwiseDecay(Config):
 class GradualUnfreezing(Config):
     """ULMFiT (Howard 2018): the head is trained first, and in each epoch one layer more, from the last one down."""
 
-    kind: Literal["gradual_unfreezing"] = "gradual_unfreezing"
+    kind: Annotated[Literal["gradual_unfreezing"], Field(description="one layer more in each epoch, as in ULMFiT")] = (
+        "gradual_unfreezing"
+    )
     decay: Annotated[float, Field(gt=0, le=1, description="rate of a layer, of the one above; ULMFiT: 1 / 2.6")] = (
         1 / 2.6
     )
@@ -63,7 +65,7 @@ class GradualUnfreezing(Config):
 class Lora(Config):
     """LoRA (Hu 2021): low-rank matrices B A are added to frozen ones, times alpha / rank."""
 
-    kind: Literal["lora"] = "lora"
+    kind: Annotated[Literal["lora"], Field(description="low-rank matrices beside frozen ones")] = "lora"
     rank: Annotated[int, Field(ge=1, description="rank of the added matrices")] = 8
     alpha: Annotated[float, Field(gt=0, description="what is added is times alpha / rank")] = 16.0
     rslora: Annotated[bool, Field(description="times alpha / sqrt(rank) instead (Kalajdzievski 2023)")] = False
@@ -80,14 +82,18 @@ class Lora(Config):
 class Adapters(Config):
     """Houlsby 2019: after each sub-layer a bottleneck is trained, with the layer norms and the head."""
 
-    kind: Literal["adapters"] = "adapters"
+    kind: Annotated[Literal["adapters"], Field(description="bottlenecks after the sub-layers, as in Houlsby 2019")] = (
+        "adapters"
+    )
     size: Annotated[int, Field(ge=1, description="width of the bottleneck; Houlsby: 8, 64 or 256")] = 64
 
 
 class Prefix(Config):
     """Prefix tuning (Li 2021): every attention, of encoder and decoder, sees trained keys and values first."""
 
-    kind: Literal["prefix"] = "prefix"
+    kind: Annotated[Literal["prefix"], Field(description="trained keys and values before each attention's own")] = (
+        "prefix"
+    )
     tokens: Annotated[int, Field(ge=1, description="keys and values that are added to each attention")] = 20
     reparametrised: Annotated[
         bool, Field(description="train them as the output of a small network, which is thrown away at the end")
@@ -98,14 +104,14 @@ class Prefix(Config):
 class Prompt(Config):
     """Prompt tuning (Lester 2021): trained embeddings are read with each text."""
 
-    kind: Literal["prompt"] = "prompt"
+    kind: Annotated[Literal["prompt"], Field(description="trained embeddings before each text")] = "prompt"
     tokens: Annotated[int, Field(ge=1, description="embeddings that are read with each text; Lester: up to 100")] = 20
 
 
 class Bitfit(Config):
     """BitFit (Ben Zaken 2022): the biases and the head are trained."""
 
-    kind: Literal["bitfit"] = "bitfit"
+    kind: Annotated[Literal["bitfit"], Field(description="the biases and the head are trained")] = "bitfit"
 
 
 class Grid(Config):
