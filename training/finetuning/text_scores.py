@@ -7,16 +7,21 @@ letters a to z and digits only. All are on the scale from 0 to 1.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging as absl_logging
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from training.finetuning import scores
 from training.finetuning.scores import Measure
+
+# rouge-score brings absl along, whose handler would close the stream it first saw when logging is set up again
+absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 _ROUGE = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
 

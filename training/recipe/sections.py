@@ -301,7 +301,7 @@ class BuildRecipe(Recipe):
         if run.base not in names:
             raise Misfit(
                 f"{run.base!r} is not in this recipe; there is {', '.join(names) or 'none'}. The path of a model's"
-                f" folder has a slash: ./{run.base}",
+                f" folder has a slash: {'./' + run.base!r}",
                 *("finetune", at, "base"),
             )
         base = next(base for base in self.pretrain if base.name == run.base)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import sacrebleu
@@ -35,3 +38,14 @@ def test_a_resample_is_scored_as_a_test_set_of_its_own() -> None:
     assert bleu.value(weights @ bleu.counts) == pytest.approx(expected)
     found = bleu.interval()
     assert found.low < found.value < found.high
+
+
+def test_setting_up_logging_again_closes_no_stream() -> None:
+    """absl, which rouge-score imports, keeps the stream of its import and closes it where it is no longer stderr."""
+    code = (
+        "import io, logging.config, sys; stream = sys.stderr = io.StringIO()\n"
+        "import training.finetuning.text_scores\n"
+        "sys.stderr = io.StringIO(); logging.config.dictConfig({'version': 1}); assert not stream.closed"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
