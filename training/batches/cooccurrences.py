@@ -33,7 +33,7 @@ def count(documents: Iterable[tuple[np.ndarray, np.ndarray]], size: int, window:
 
 
 def _blocks(bounds: np.ndarray, words: int) -> list[np.ndarray]:
-    """``bounds`` in runs of documents of about so many words."""
+    """``bounds`` in runs of documents of about ``words`` words each."""
     cuts = np.flatnonzero(np.diff(bounds // words)) + 1
     edges = [0, *cuts.tolist(), len(bounds) - 1]
     return [bounds[low : high + 1] for low, high in itertools.pairwise(edges) if high > low]

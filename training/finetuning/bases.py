@@ -39,7 +39,7 @@ def tokenizer_folder(base: str, work: str) -> str:
 
 
 def reader(base: str, tokenizer: str, length: int) -> Reader:
-    """How ``base`` reads sequences of up to ``length`` tokens. Raises WrongBase where it has not so many positions."""
+    """How ``base`` reads sequences of up to ``length`` tokens. Raises WrongBase where it has fewer positions."""
     config = AutoConfig.from_pretrained(files.local(base), trust_remote_code=False)
     most = architectures.positions(config)
     if most is not None and length > most:
