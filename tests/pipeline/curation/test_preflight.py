@@ -270,7 +270,7 @@ def test_a_base_that_is_a_folder_holds_a_model_that_can_start(tmp_path):
     (folder / "tokenizer.json").write_text("{}")
     assert "has 128 positions, and sequence_length is 129" in refused(sequence_length=129)
     training_preflight.check(finetuning(tmp_path, source, base=str(folder), label="topic", sequence_length=128))
-    with pytest.raises(MillError, match=r"'model' is not in this recipe; .* has a slash: \./model"):
+    with pytest.raises(MillError, match=r"'model' is not in this recipe; .* has a slash: '\./model'"):
         finetuning(tmp_path, source, base="model", label="topic")
 
 
