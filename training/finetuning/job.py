@@ -10,7 +10,7 @@ from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
 
 #: Raised when what is asked for would give another model, or its documents other rows.
-VERSION = 6
+VERSION = 7
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Labels that are probably wrong, by confident learning (Northcutt et al. 2021), from features that are there already.
 
 A logistic head predicts each row while trained on the other folds. Class j's threshold t_j is the mean p_j of the rows
-labelled j; a row labelled i counts for C_ij where p_j >= t_j and j is the most probable of the classes that pass. What
-is off the diagonal is suspect, the smallest margin p_label - max of the others first.
+labelled j; a row labelled i counts for C_ij where p_j >= t_j and j is the most probable of the classes that pass. C
+says how many labels of each class are wrong, and the class' least probable labels are the suspects ("prune by class",
+section 3.2, method 3), the smallest margin p_label - max of the others first. The rows off the diagonal of C itself
+would be too few: many whose label is wrong pass no threshold.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ NEIGHBOURS = 5
 class Audit:
     """``rows`` int64 [suspects], the most suspect first, with the class that each seems to belong to, and the margin.
 
-    ``counts`` int64 [label, class] is C, whose off-diagonal sum is the number of suspects. ``share`` estimates how many
-    of all labels are wrong, with C's rows scaled to the counts of the labels.
+    ``counts`` int64 [label, class] is C. ``share`` estimates how many of all labels are wrong, with C's rows scaled to
+    the counts of the labels: there are about as many suspects.
     """
 
     rows: np.ndarray
@@ -81,11 +83,14 @@ def audit(probabilities: np.ndarray, labels: np.ndarray) -> Audit:
     others = probabilities.copy()
     others[each, labels] = -np.inf
     margins = own - others.max(1)
-    rows = np.flatnonzero(confident & (believed != labels))
-    rows = rows[np.lexsort((rows, margins[rows]))]
     wrong = sizes - np.diagonal(counts) * sizes / np.maximum(1, counts.sum(1))
     wrong[counts.sum(1) == 0] = 0
-    return Audit(rows, believed[rows], margins[rows], counts, float(wrong.sum() / n))
+    least = np.lexsort((each, own))
+    ranked = [least[labels[least] == label][: round(wrong[label])] for label in range(classes)]
+    rows = np.concatenate(ranked)
+    rows = rows[margins[rows] < 0]
+    rows = rows[np.lexsort((rows, margins[rows]))]
+    return Audit(rows, others[rows].argmax(1), margins[rows], counts, float(wrong.sum() / n))
 
 
 def neighbours(features: Any, rows: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
