@@ -1,0 +1,199 @@
+"""Every labelled set of the acceptance data, end to end from small models that are pretrained here on the prose.
+
+    python -m benchmarks.finetuning_sets [FOLDER]
+
+An encoder learns masked tokens of the prose, an encoder-decoder spans of the prose and of German captions. Each set is
+then learned from it, and at equal steps from random weights of the same shape. One thread. The pretrained models stay
+in FOLDER, where a later run finds them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers.utils import logging
+
+from benchmarks.documents import SHARED, named_prose
+from benchmarks.labelled_sets import SETS, LabelledSet, captions
+from training.finetuning.finetune import run
+from training.finetuning.job import Job
+from training.finetuning.scores import over_seeds
+from training.labelled import files
+from training.pretraining import pretrain
+from training.recipe.finetuning import FinetuneConfig
+
+DATA = SHARED.parent
+MEGABYTES = {"encoder": 80, "writer": 10}
+MODELS: dict[str, dict[str, Any]] = {
+    "encoder": {
+        "objective": "mlm",
+        "model": {
+            "type": "bert", "num_hidden_layers": 2, "hidden_size": 192, "num_attention_heads": 3,
+            "intermediate_size": 768,
+        },
+        "steps": 2_000,
+        "batch_size": 16,
+        "optimiser": {"learning_rate": 1e-3, "warmup": 0.1},
+    },
+    "writer": {
+        "objective": "span_corruption",
+        "model": {"type": "t5", "num_layers": 2, "d_model": 192, "num_heads": 3, "d_ff": 768},
+        "steps": 300,
+        "batch_size": 16,
+        "optimiser": {"learning_rate": 3e-3, "warmup": 0.1},
+    },
+}  # fmt: skip
+TOKENIZERS = {
+    "encoder": {"algorithm": "wordpiece", "vocab_size": 8192, "score": "frequency"},
+    "writer": {"algorithm": "unigram", "vocab_size": 8192},
+}
+#: Beside the set's own fields: for each the length, the epochs, and the rate, chosen once for all sets of a task.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "SST-2": {"sequence_length": 64, "epochs": 3},
+    "CoLA": {"sequence_length": 48, "epochs": 2},
+    "RTE": {"sequence_length": 96, "epochs": 2},
+    "AG News": {"sequence_length": 64, "epochs": 2},
+    "movie reviews": {"sequence_length": 128, "epochs": 3, "batch_size": 16},
+    "WNUT-17": {"sequence_length": 96, "epochs": 4, "batch_size": 16},
+    "WikiANN": {"sequence_length": 64, "epochs": 3, "batch_size": 16},
+    "XQuAD (en)": {"sequence_length": 256, "epochs": 2, "batch_size": 16},
+    "Multi30k": {"sequence_length": 64, "epochs": 3, "text2text": {"target_length": 48, "measure": "bleu"}},
+}
+RATES = {"text2text": 3e-3}
+RATE = 5e-4
+SEEDS = {"SST-2": 3, "movie reviews": 3}
+#: Sets of which the share of right labels says little: one label has most rows.
+BY_F1 = ("CoLA",)
+
+
+def pretrained(kind: str, folder: Path) -> str:
+    """The folder of the small model ``kind``, trained unless it is there and current."""
+    corpus = folder / f"{kind}.jsonl"
+    if not corpus.exists():
+        documents = [{"id": name, "text": text} for name, text in named_prose(MEGABYTES[kind])]
+        if kind == "writer":
+            german = [text for _, text in captions(DATA, "train")]
+            pieces = [german[at : at + 40] for at in range(0, len(german), 40)]
+            documents += [{"id": f"de#{at}", "text": "\n".join(piece)} for at, piece in enumerate(pieces)]
+        corpus.write_text("\n".join(json.dumps(document) for document in documents), "utf-8")
+    entry = {"name": kind, "tokenizer": kind, "sequence_length": 256, "initial_embeddings": "cooccurrence"}
+    recipe = {
+        "name": f"sets-{kind}",
+        "seed": 1,
+        "sources": [{"name": "prose", "kind": "jsonl", "path": str(corpus)}],
+        "tokenizers": [{"name": kind, **TOKENIZERS[kind]}],
+        "pretrain": [{**entry, **MODELS[kind], "log_every": 50, "checkpoint_every": 500}],
+    }
+    path = folder / f"{kind}.yaml"
+    path.write_text(yaml.safe_dump(recipe), "utf-8")
+    command = [sys.executable, "-m", "flows.cli", "pretrain", str(path), "--builds", str(folder), "--workers", "1"]
+    subprocess.run(command, check=True)
+    return str(folder / f"sets-{kind}" / "models" / kind)
+
+
+def random_weights(base: str, folder: Path, seed: int) -> str:
+    """``base`` with weights as drawn before any training."""
+    made = folder / f"random-{Path(base).name}-{seed}"
+    config = AutoConfig.from_pretrained(base)
+    torch.manual_seed(seed)
+    (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForMaskedLM).from_config(config).save_pretrained(
+        made
+    )
+    for path in Path(base).glob("*token*.json"):
+        shutil.copy(path, made)
+    return str(made)
+
+
+def finetuned(labelled: LabelledSet, base: str, seed: int, folder: Path) -> dict[str, Any]:
+    """The summary of the set's model from ``base``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    task = labelled.fields.get("task", "classify")
+    optimiser = {"learning_rate": RATES.get(task, RATE), "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01}
+    own = {"name": "set", "base": base, "data": labelled.data(DATA, folder), "optimiser": optimiser}
+    config = FinetuneConfig.model_validate({**own, **labelled.fields, **SETTINGS[labelled.name]})
+    job = Job(
+        config=config,
+        rows=files.load(config, 0),
+        base=base,
+        seed=seed,
+        result=str(folder / "model"),
+        work=str(folder / "work"),
+        started_from=pretrain.weights_hash(base),
+        made_from={"base": base},
+    )
+    return run(job)
+
+
+def scores_of(labelled: LabelledSet, summary: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The measure that the set goes by of the model and its baselines, in percent."""
+    name = "macro_f1" if labelled.name in BY_F1 else summary["main"]
+    percent = 1 if name in ("bleu", "chrf") else 100
+    return {
+        who: {end: percent * value for end, value in measures[name].items()}
+        for who, measures in summary["scores"].items()
+    }
+
+
+def written(score: dict[str, float] | None) -> str:
+    return "" if score is None else f"{score['value']:.1f} ({score['low']:.1f} to {score['high']:.1f})"
+
+
+def row(labelled: LabelledSet, bases: dict[str, str], folder: Path) -> list[str]:
+    """The cells of a set's row."""
+    base = bases["writer" if labelled.fields.get("task") == "text2text" else "encoder"]
+    ours, drawn, seconds = [], [], 0.0
+    for seed in range(1, 1 + SEEDS.get(labelled.name, 1)):
+        started = time.process_time()
+        ours.append(finetuned(labelled, base, seed, folder / "run"))
+        seconds = seconds or time.process_time() - started
+        drawn.append(finetuned(labelled, random_weights(base, folder, seed), seed, folder / "run"))
+    first, random = (scores_of(labelled, runs[0]) for runs in (ours, drawn))
+    cells = [written(side["model"]) for side in (first, random)]
+    for place, runs in enumerate((ours, drawn)):
+        if len(runs) > 1:
+            found = over_seeds([scores_of(labelled, summary)["model"]["value"] for summary in runs])
+            cells[place] += f"; {found.runs} seeds {found.mean:.1f} +- {found.deviation:.1f}"
+    measure = "macro F1" if labelled.name in BY_F1 else ours[0]["main"].replace("_", " ")
+    rows = f"{ours[0]['documents']['train']:,}"
+    baselines = [written(first[name]) if name in first else "" for name in ("majority", "bag_of_words")]
+    return [labelled.name, measure, rows, baselines[0], *cells, baselines[1], f"{seconds:.0f}"]
+
+
+def main(folder: str | None = None) -> None:
+    """One table, a row a set."""
+    if not DATA.is_dir():
+        print(f"the acceptance data is not there ({DATA})")
+        return
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as passing:
+        at = Path(folder or passing)
+        bases = {kind: pretrained(kind, at) for kind in MODELS}
+        for kind, base in bases.items():
+            summary = json.loads(Path(base, "summary.json").read_text())
+            print(
+                f"{kind}: {summary['parameters']['total']:,} parameters, {summary['trained_tokens']:,} tokens,"
+                f" held-out loss {summary['evaluation']['loss']:.2f} (frequencies alone {summary['unigram_loss']:.2f}),"
+                f" {summary['seconds']:.0f} s",
+                flush=True,
+            )
+        titles = ("set", "measure", "training rows", "majority", "ours, pretrained", "ours, random weights")
+        print("| " + " | ".join([*titles, "bag of words", "processor s"]) + " |\n|" + "---|" * 8, flush=True)
+        for labelled in SETS:
+            print("| " + " | ".join(row(labelled, bases, at)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
