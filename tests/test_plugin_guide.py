@@ -12,6 +12,7 @@ from pipeline.build.build import Build
 from pipeline.curation import recipe as recipes
 from pipeline.store import files
 from tests.helpers import building
+from training.finetuning.finetune import finetune
 from training.pretraining import lineage
 from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe
@@ -75,3 +76,30 @@ def test_the_objective_of_the_guide_trains_a_model_and_is_current_by_its_file(tm
     again = pretrain(changed, "gpt")
     assert again["fingerprint"] != summary["fingerprint"]
     assert again["evaluation"]["loss"] != summary["evaluation"]["loss"]
+
+
+def test_the_task_of_the_guide_tunes_a_model_and_is_current_by_its_file(tmp_path, monkeypatch):
+    section("A fine-tuning task", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        {"text": f"The {n}th {kind} is {n * n} miles from {kind} harbour. " * 3, "domain": kind}
+        for n in range(30)
+        for kind in ("ship", "star")
+    ]
+    (tmp_path / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    build = building.make(recipes.load(tmp_path / "recipe.yaml", BuildRecipe), tmp_path / "build")[0]
+    pretrain(build, "bert")
+    summary = finetune(build, "kinds")
+    assert (summary["task"], summary["like"]) == ("careful", "classify")
+    assert "accuracy" in summary["scores"]["model"]
+    (run,) = build.recipe.finetune
+    assert pickle.loads(pickle.dumps(run)) == run  # noqa: S301
+    assert finetune(build, "kinds") == summary  # reused
+    plug_in = tmp_path / "careful.py"
+    plug_in.write_text(plug_in.read_text().replace("0.2", "0.4"))
+    changed = Build(build.root, recipes.load(tmp_path / "recipe.yaml", BuildRecipe))
+    pretrain(changed, "bert")
+    again = finetune(changed, "kinds")
+    assert again["fingerprint"] != summary["fingerprint"]
+    losses = [made["evaluation"]["loss"] for made in (summary, again)]
+    assert losses[0] != losses[1]

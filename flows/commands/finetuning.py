@@ -60,6 +60,9 @@ def finetune(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other field of `finetune` in a recipe, as field=value.")
     ] = None,
+    plugins: Annotated[
+        list[str] | None, typer.Option("--plugin", help="A Python file with a task of your own (docs/plugins.md).")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the model; default: models/ and the file's name.")
     ] = None,
@@ -87,6 +90,7 @@ def finetune(
         with telling_errors(verbose):
             others = {"learning_rate": learning_rate, "set": settings or None, "out": out, "minutes": minutes}
             others |= {"next": wanted or None, "unlabelled": unlabelled, "vectors": vectors or None}
+            others |= {"plugin": plugins or None}
             if used := [name for name, value in {**given, **files, **others}.items() if value is not None]:
                 raise WrongUse(f"--{used[0].replace('_', '-')} is for files; of a recipe change the section `finetune`")
         building.run(what, "finetune", workers, runner.value, builds, verbose)
@@ -97,7 +101,7 @@ def finetune(
             raise WrongUse("--next, --unlabelled and --vectors go with --minutes, which compares models")
         if minutes is not None:
             given["base"] = base or ""  # without one the cheap models are compared
-        config = _config(what, given, files, learning_rate, settings or [], out)
+        config = _config(what, given, files, learning_rate, settings or [], plugins or [], out)
         folder = out or Path("models") / config.name
         if minutes is None:
             _train(config, folder)
@@ -111,12 +115,13 @@ def _config(
     files: dict[str, str | None],
     learning_rate: float | None,
     settings: list[str],
+    plugins: list[str],
     out: Path | None,
 ) -> FinetuneConfig:
     """The options as the section `finetune` of a recipe has them. Raises WrongUse, and WrongRecipe for wrong values."""
     from flows.commands.settings import parse
     from pipeline.curation.recipe import checked
-    from training.recipe.finetuning import FinetuneConfig
+    from training.recipe.finetuning import FinetuneConfig, with_task
 
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     values["data"] = {"train": str(data), **{name: path for name, path in files.items() if path is not None}}
@@ -139,7 +144,7 @@ def _config(
     for name, why in (("base", "the folder of a model to start from"), ("label", "the column to predict")):
         if name not in values:
             raise WrongUse(f"--{name} is missing: give {why}")
-    return checked(values, FinetuneConfig)
+    return checked(values, with_task(values.get("task"), plugins))
 
 
 def _train(config: FinetuneConfig, out: Path) -> None:
@@ -194,7 +199,7 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
     assert config.data is not None
     return Job(
         config=config,
-        rows=replace(rows, audit=audit.extended(rows, tokenizer, config.sequence_length)),
+        rows=replace(rows, audit=audit.extended(config, rows, tokenizer)),
         base=config.base,
         seed=seed,
         result=str(out),

@@ -33,7 +33,9 @@ def with_plugins(model: type[R], plugins: tuple[Plugin, ...]) -> type[R]:
         return model
     for plugin in plugins:
         if not parts(plugin, Part):
-            raise MillError(f"{plugin}: it makes no Stage, Reader or Objective at module level (docs/plugins.md)")
+            raise MillError(
+                f"{plugin}: it makes no Stage, Reader, Objective or FinetuningTask at module level (docs/plugins.md)"
+            )
     made = create_model(model.__name__, __base__=model, __module__=model.__module__, **model.added_fields(plugins))
     made.registered = registry.with_plugins(added(plugins, Stage, registry.STAGES))
     made.readers = {**model.readers, **{reader.name: reader for reader in readers(plugins)}}

@@ -18,10 +18,11 @@ from training.finetuning.confidence import assess, calibration, slices, temperat
 from training.finetuning.rungs import classical, word_vectors
 from training.finetuning.rungs.base import Examples, Fitted
 from training.finetuning.suspects import EXCERPT
-from training.labelled.rows import COLUMNS, Labelled
+from training.labelled.kinds import KINDS
+from training.labelled.rows import Labelled
 
 MOST_ERRORS = 20  # that are shown
-_NO_SLICES = {"id", "group", "place", "pair", *COLUMNS["classify"]}
+_NO_SLICES = {"id", "group", "place", "pair", *KINDS["classify"].columns}
 
 
 def describe(

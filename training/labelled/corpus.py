@@ -20,6 +20,7 @@ from pipeline.store import files, shards
 from training.labelled import audit, splits
 from training.labelled.findings import Findings
 from training.labelled.hiding import cut_words, words_of
+from training.labelled.kinds import KINDS
 from training.labelled.rows import Labelled, identity
 from training.recipe.finetuning import FinetuneConfig
 
@@ -82,7 +83,7 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
         labels,
         **tables,
         fingerprint=identity("classify", tables),
-        audit=audit.of(config, tables, found),
+        audit=audit.of(config, KINDS["classify"], tables, found),
         hidden_words=len(hidden),
     )
 

@@ -15,7 +15,7 @@ from pipeline.store import files
 from training.labelled import conll, squad
 from training.labelled.findings import Findings
 from training.labelled.rows import WrongRows
-from training.recipe.finetuning import Format, LabelledFiles, Task
+from training.recipe.finetuning import Format, LabelledFiles
 
 _ENDINGS: dict[str, Format] = {
     **{".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"},
@@ -48,8 +48,11 @@ class Record(NamedTuple):
     lines: list[int] | None = None
 
 
-def sets(data: LabelledFiles, task: Task, found: Findings) -> dict[str, Given]:
-    """The files of each set that ``data`` gives; raises WrongRows where there are none."""
+def sets(data: LabelledFiles, json: Format, found: Findings) -> dict[str, Given]:
+    """The files of each set that ``data`` gives, a .json in the format ``json``.
+
+    Raises WrongRows where there are none.
+    """
     given = {name: path for name in _SETS if (path := getattr(data, name)) is not None}
     made: dict[str, Given] = {}
     for name, path in given.items():
@@ -57,11 +60,11 @@ def sets(data: LabelledFiles, task: Task, found: Findings) -> dict[str, Given]:
         if files.is_local(path) and files.local(path).is_dir():
             made |= _saved(path, option, name, given, found)
         else:
-            made[name] = Given(option, *_files(path, option, data.format, task))
+            made[name] = Given(option, *_files(path, option, data.format, json))
     return made
 
 
-def _files(path: str, option: str, wanted: Format | None, task: Task) -> tuple[list[File], Format]:
+def _files(path: str, option: str, wanted: Format | None, json: Format) -> tuple[list[File], Format]:
     try:
         there = find_files(csv.Csv(name=option, path=[path]))
     except NoFiles as error:
@@ -70,20 +73,20 @@ def _files(path: str, option: str, wanted: Format | None, task: Task) -> tuple[l
         ) from error
     if len(there) == 1 and files.is_local(path):
         there = [there[0]._replace(path=path)]  # messages name it as the user does
-    formats: dict[str, Format] = {file.path: wanted or _format(file.path, option, task) for file in there}
+    formats: dict[str, Format] = {file.path: wanted or _format(file.path, option, json) for file in there}
     if len(set(formats.values())) > 1:
         named = ", ".join(f"{file} ({kind})" for file, kind in list(formats.items())[:5])
         raise WrongRows(f"{option}: files of several formats: {named}; name the files of one")
     return there, next(iter(formats.values()))
 
 
-def _format(path: str, option: str, task: Task) -> Format:
+def _format(path: str, option: str, json: Format) -> Format:
     name = path.lower()
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
     ending = Path(name).suffix
     if ending == ".json":
-        return "squad" if task == "answers" else "jsonl"
+        return json
     if ending not in _ENDINGS:
         raise WrongRows(
             f"{option}: the name {path!r} does not say its format; name the file .csv, .tsv, .jsonl, .parquet, .arrow,"

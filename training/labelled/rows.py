@@ -1,7 +1,7 @@
-"""Labelled rows: three tables with the columns that their task goes by.
+"""Labelled rows: three tables with the columns of their kind.
 
 Every table has ``id`` (string, unique in it), ``group`` (string: rows of one group stay in one of the tables) and
-``place`` (string, for messages: ``reviews.csv:17`` or the id of a document), and by its task:
+``place`` (string, for messages: ``reviews.csv:17`` or the id of a document), and by its kind (``kinds``):
 
     classify     text, label (string); pair (string) where two texts are told apart
     multi_label  text, labels (list of string)
@@ -23,17 +23,6 @@ import orjson
 import pyarrow as pa
 
 from pipeline import MillError
-from training.recipe.finetuning import Task
-
-COLUMNS: dict[Task, tuple[str, ...]] = {
-    "classify": ("text", "label"),
-    "multi_label": ("text", "labels"),
-    "regression": ("text", "score"),
-    "tokens": ("words", "tags"),
-    "answers": ("question", "context", "answers"),
-    "text2text": ("text", "target"),
-    "similarity": ("text", "pair", "score"),
-}
 
 
 class WrongRows(MillError):
@@ -44,11 +33,12 @@ class WrongRows(MillError):
 class Labelled:
     """Rows to train on, to choose by (``dev``) and to be judged by (``test``), each in order of ``id``.
 
-    ``labels`` are the classes in sorted order (of tokens: the tags); empty for a task without classes.
+    ``task`` names the kind of the rows. ``labels`` are the classes in sorted order (of tokens: the tags); empty where
+    there are none.
     ``fingerprint`` names the rows and how they were split; ``audit`` is what was seen in them, for report and terminal.
     """
 
-    task: Task
+    task: str
     labels: list[str]
     train: pa.Table
     dev: pa.Table
@@ -58,7 +48,7 @@ class Labelled:
     hidden_words: int = 0
 
 
-def identity(task: Task, sets: Mapping[str, pa.Table]) -> str:
+def identity(task: str, sets: Mapping[str, pa.Table]) -> str:
     """The fingerprint of rows and of how they were split, whatever file they stood in."""
     digest = hashlib.blake2b(task.encode(), digest_size=16)
     for name, table in sets.items():

@@ -20,7 +20,7 @@ def read(path: Path, column: str) -> tuple[list[tuple[str, str]], int]:
     found = Findings()
     texts: list[tuple[str, str]] = []
     without = 0
-    for given in formats.sets(data, "classify", found).values():
+    for given in formats.sets(data, "jsonl", found).values():
         for record in (record for file in given.files for record in formats.read(given, file, data, found)):
             text = value_of(record.values, column)
             if isinstance(text, str) and text.strip():

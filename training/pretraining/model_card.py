@@ -122,10 +122,10 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         ("Labels", ["id", "label"], list(enumerate(summary["labels"]))),
         ("What made it", ["", ""], [row for row in origin if row[1]]),
     ]
+    does = _DOES[summary.get("like", summary["task"])]  # a plug-in's task is like one of these
     said = (
         f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters that"
-        f" {_DOES[summary['task']].format(label=summary['label'])}, fine-tuned from `{summary['base']}` with"
-        " corpusmill."
+        f" {does.format(label=summary['label'])}, fine-tuned from `{summary['base']}` with corpusmill."
     )
     if not summary.get("adapter_only"):
         return _page(summary, ["fine-tuning"], said, tables)

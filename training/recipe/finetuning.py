@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from pipeline import MillError
+from pipeline.build.plugins import Plugin, find, installed, parts
 from pipeline.store.recipe_file import Config
-from training.recipe import strategies
+from training.recipe import strategies, tasks
 from training.recipe.run import Name, OptimiserConfig, RunConfig, Share
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "conll", "squad", "datasets"]
-#: What is learned of a row; training/labelled says which columns each goes by.
-Task = Literal["classify", "multi_label", "regression", "tokens", "answers", "text2text", "similarity"]
 
 
 class LabelledFiles(Config):
@@ -81,12 +82,15 @@ class SimilarityConfig(Config):
 class FinetuneConfig(RunConfig):
     """A model fine-tuned on labelled rows, of files or of the corpus' own metadata."""
 
+    added: ClassVar[Mapping[str, tasks.Declared]] = {}  # by name, the tasks of plug-ins
+    loaded: ClassVar[tuple[Plugin, ...]] = ()
+
     name: Annotated[Name, Field(description="name of the model, and of its folder")]
     base: Annotated[str, Field(description="the `pretrain` run, or the folder of a model, to start from")]
     data: Annotated[
         LabelledFiles | None, Field(description="files of labelled rows; default: the documents of the corpus")
     ] = None
-    task: Annotated[Task, Field(description="what is learned of a row")] = "classify"
+    task: Annotated[tasks.Task, Field(description="what is learned of a row")] = "classify"
     text: Annotated[str, Field(description="column of the text, or of the question; of `data` only")] = "text"
     pair: Annotated[
         str | None, Field(description="column of the second text of a pair, or of the context; of `data` only")
@@ -169,15 +173,44 @@ class FinetuneConfig(RunConfig):
         learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
     )
 
+    @property
+    def like(self) -> str:
+        """The one of TASKS that the run's is, or is like."""
+        return self.added[self.task].like if self.task in self.added else self.task
+
+    @property
+    def own_rows(self) -> object:
+        """The kind of rows that a plug-in's task brings with it; None for those of ``like``."""
+        return self.added[self.task].rows if self.task in self.added else None
+
+    @property
+    def plugin(self) -> Plugin | None:
+        """Where the task comes from; None for the program's own."""
+        return self.added[self.task].plugin if self.task in self.added else None
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether each row is a text and its one class, as documents of the corpus have them."""
+        return self.like == "classify" and self.own_rows is None
+
+    def of_result(self) -> dict[str, Any]:
+        """The fields that decide what comes of the run, for its fingerprint, with the version of a plug-in's task."""
+        added = self.added.get(self.task)
+        return super().of_result() | ({} if added is None else {"made_by": added.made_by})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels as its plug-ins and its state, as a recipe does."""
+        return _empty, (self.loaded,), self.__getstate__()
+
     @model_validator(mode="after")
     def _windows_move_on(self) -> FinetuneConfig:
         most = self.sequence_length // 4
-        if self.task == "answers" and self.sequence_length < 32:
+        if self.like == "answers" and self.sequence_length < 32:
             raise MillError(
                 f"finetune {self.name!r}: {self.sequence_length} tokens hold no question with a part of its context;"
                 " raise `sequence_length` to 32 or more"
             )
-        if self.task == "answers" and (self.answers.overlap or 0) > most:
+        if self.like == "answers" and (self.answers.overlap or 0) > most:
             raise MillError(
                 f"finetune {self.name!r}: windows of {self.sequence_length} tokens, half of which may be the question,"
                 f" cannot share {self.answers.overlap}; lower `answers.overlap` to {most}, or raise `sequence_length`"
@@ -186,7 +219,7 @@ class FinetuneConfig(RunConfig):
 
     @model_validator(mode="after")
     def _few_have_labels(self) -> FinetuneConfig:
-        if self.per_class is not None and self.task != "classify":
+        if self.per_class is not None and not self.of_classes:
             raise MillError(f"finetune {self.name!r}: `per_class` counts rows of labels, which {self.task} has not")
         return self
 
@@ -197,7 +230,7 @@ class FinetuneConfig(RunConfig):
             ("text2text", self.text2text),
             ("similarity", self.similarity),
         ):
-            if task != self.task and options != type(options)():
+            if task != self.like and options != type(options)():
                 raise MillError(
                     f"finetune {self.name!r}: `{task}` sets options of the task {task}, and `task` is {self.task};"
                     " leave them out, or change `task`"
@@ -211,9 +244,43 @@ class FinetuneConfig(RunConfig):
 
     @model_validator(mode="after")
     def _columns_are_of_files(self) -> FinetuneConfig:
-        if self.data is None and (self.pair is not None or self.text != "text" or self.task != "classify"):
+        if self.data is None and (self.pair is not None or self.text != "text" or not self.of_classes):
             raise MillError(
                 f"finetune {self.name!r}: `text`, `pair` and a `task` other than classify go by columns of files; name"
                 " them in `data`"
             )
         return self
+
+
+@cache
+def finetune_config(loaded: tuple[Plugin, ...]) -> type[FinetuneConfig]:
+    """FinetuneConfig with the tasks that plug-ins add. Raises MillError for one that does not fit."""
+    added = tasks.declared(loaded)
+    if not added:
+        return FinetuneConfig
+    field = FinetuneConfig.model_fields["task"]
+    names = Literal[(*tasks.TASKS, *added)]  # type: ignore[valid-type]
+    fields: Any = {"task": (names, Field(default=field.default, description=field.description))}
+    made = create_model("FinetuneConfig", __base__=FinetuneConfig, __module__=__name__, **fields)
+    made.added, made.loaded = added, loaded
+    return made
+
+
+def with_task(name: object, files: Iterable[str]) -> type[FinetuneConfig]:
+    """FinetuneConfig with the tasks of the plug-ins in ``files``, or the installed one of this name.
+
+    Raises MillError for a plug-in that does not fit.
+    """
+    loaded = [find(path, ".") for path in dict.fromkeys(files)]
+    known = finetune_config(tuple(loaded))
+    for plugin in loaded:
+        if not parts(plugin, tasks.Declared):
+            raise MillError(f"{plugin}: it makes no FinetuningTask at module level (docs/plugins.md)")
+    if isinstance(name, str) and name not in {*tasks.TASKS, *known.added} and (entry := installed("tasks", name)):
+        return finetune_config((*loaded, entry))
+    return known
+
+
+def _empty(loaded: tuple[Plugin, ...]) -> FinetuneConfig:
+    known = finetune_config(loaded)
+    return known.__new__(known)

@@ -17,8 +17,8 @@ from pipeline.curation.recipe import Recipe, require_unique
 from pipeline.sources import Source
 from pipeline.store import files
 from pipeline.store.recipe_file import Config, Misfit
-from training.recipe import base_folder, gpu_peaks, model_shapes, objectives
-from training.recipe.finetuning import FinetuneConfig
+from training.recipe import base_folder, gpu_peaks, model_shapes, objectives, tasks
+from training.recipe.finetuning import FinetuneConfig, finetune_config
 from training.recipe.run import Name, OptimiserConfig, RunConfig
 
 
@@ -251,18 +251,25 @@ class BuildRecipe(Recipe):
     @classmethod
     def announced(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str, *tuple[str | int, ...]]]:
         yield from super().announced(values)
-        known = pretrain_config(cls.loaded).added
-        runs = values.get("pretrain")
-        for at, run in enumerate(runs if isinstance(runs, list) else ()):
-            name = run.get("objective") if isinstance(run, dict) else None
-            if isinstance(name, str) and name not in {*objectives.OBJECTIVES, *known}:
-                yield "objectives", name, "pretrain", at, "objective"
+        for section, field, kind, known in (
+            ("pretrain", "objective", "objectives", {*objectives.OBJECTIVES, *pretrain_config(cls.loaded).added}),
+            ("finetune", "task", "tasks", {*tasks.TASKS, *finetune_config(cls.loaded).added}),
+        ):
+            runs = values.get(section)
+            for at, run in enumerate(runs if isinstance(runs, list) else ()):
+                name = run.get(field) if isinstance(run, dict) else None
+                if isinstance(name, str) and name not in known:
+                    yield kind, name, section, at, field
 
     @classmethod
     def added_fields(cls, loaded: tuple[Plugin, ...]) -> dict[str, Any]:
-        fields, run = super().added_fields(loaded), pretrain_config(loaded)
-        if run is not PretrainConfig:
-            fields["pretrain"] = list[run], Field(default=[], description=cls.model_fields["pretrain"].description)
+        fields = super().added_fields(loaded)
+        for name, plain, run in (
+            ("pretrain", PretrainConfig, pretrain_config(loaded)),
+            ("finetune", FinetuneConfig, finetune_config(loaded)),
+        ):
+            if run is not plain:
+                fields[name] = list[run], Field(default=[], description=cls.model_fields[name].description)
         return fields
 
     @model_validator(mode="after")
@@ -305,7 +312,7 @@ class BuildRecipe(Recipe):
                 *("finetune", at, "base"),
             )
         base = next(base for base in self.pretrain if base.name == run.base)
-        writes = run.task == "text2text"
+        writes = run.like == "text2text"
         wanted = objectives.WRITERS if writes else objectives.ENCODERS
         if base.like not in wanted:
             fitting = ", ".join(other.name for other in self.pretrain if other.like in wanted)

@@ -110,6 +110,24 @@ def test_what_is_wrong_is_said_before_training(base: Path, data: Path, options: 
     assert not Path("models").exists()
 
 
+def test_a_file_of_python_gives_a_task_of_its_own(base: Path, data: Path, tmp_path: Path) -> None:
+    code = """
+from training.finetuning.tasks.base import FinetuningTask
+from training.finetuning.tasks.classify import Classify
+class Halved(Classify):
+    weights = {"loss": 0.5, "accuracy": 0.0}
+task = FinetuningTask("halved", like="classify", make=Halved)
+"""
+    (tmp_path / "halved.py").write_text(code)
+    options = ("--text", "sentence", "--label", "topic", "--base", base, "--epochs", 1, "--sequence-length", 8)
+    options = (*options, "--plugin", tmp_path / "halved.py", "--out", tmp_path / "made")
+    run = mill("finetune", data, *options, "--task", "halved")
+    assert run.exit_code == 0, run.output
+    assert json.loads((tmp_path / "made" / "summary.json").read_text())["task"] == "halved"
+    assert "predicts `topic` of a text" in (tmp_path / "made" / "README.md").read_text()
+    assert "'halve' is not known" in mill("finetune", data, *options, "--task", "halve").output
+
+
 def test_options_for_files_are_refused_for_a_recipe(tmp_path: Path) -> None:
     run = mill("finetune", tmp_path / "x.yaml", "--label", "topic")
     assert run.exit_code == 1

@@ -166,7 +166,7 @@ def test_a_section_of_a_plug_in_is_checked_as_others_are(home):
     ("text", "said"),
     [
         ("x = 1 +\n", "my_stage.py, line 1: invalid syntax; correct the plug-in"),
-        ("x = 1\n", "my_stage.py: it makes no Stage, Reader or Objective at module level"),
+        ("x = 1\n", "my_stage.py: it makes no Stage, Reader, Objective or FinetuningTask at module level"),
         ("import not_there_at_all\n", "my_stage.py: No module named 'not_there_at_all'; install what it imports"),
         (plugins.STAGE.replace('"shouting",', '"exact",'), "the name 'exact' is taken by the program itself"),
         (plugins.STAGE.replace('"shouting",', '"pretrain",'), "the name 'pretrain' is taken; give the stage another"),

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 
 from training.labelled import audit, files
+from training.labelled.kinds import KINDS
 from training.labelled.rows import Labelled, WrongRows
 from training.recipe.finetuning import FinetuneConfig
 
@@ -69,7 +70,7 @@ def test_the_share_that_is_cut_counts_tokens(tmp_path: Path) -> None:
     assert audit.truncated([3, 8, 9, 20], 8) == 0.5
     rows = [{"text": f"{n} b c d{(n % 4 == 0) * ' e f g h i'}", "label": "ab"[n % 2]} for n in range(80)]
     data = load(write(tmp_path / "a.jsonl", rows), None)
-    seen = audit.with_tokenizer(data, pieces(), 8)
+    seen = audit.with_tokenizer(KINDS[data.task], data, pieces(), 8)
     for name, table in (("train", data.train), ("dev", data.dev), ("test", data.test)):
         assert seen["truncated"][name] == sum(len(t.split()) > 8 for t in table["text"].to_pylist()) / len(table)
     assert seen["not_expressible"] == {}
@@ -80,7 +81,7 @@ def test_words_without_a_piece_cannot_be_labelled(tmp_path: Path) -> None:
     path.write_text("".join(f"a{n} B-LOC\n{chr(0x200B) if n % 2 else 'b'} O\n\n" for n in range(40)))
     values = {"name": "x", "base": "b", "label": "tags", "task": "tokens", "data": {"train": str(path)}}
     data = files.load(FinetuneConfig.model_validate(values), 0)
-    found = audit.with_tokenizer(data, pieces(), 8)["not_expressible"]
+    found = audit.with_tokenizer(KINDS[data.task], data, pieces(), 8)["not_expressible"]
     assert sum(part["of"] for part in found.values()) == 80
     assert sum(part["labels"] for part in found.values()) == 20
     assert found["train"]["example"].endswith(": '\\u200b'")
@@ -93,8 +94,10 @@ def test_answers_that_end_inside_a_piece_cannot_be_found(tmp_path: Path) -> None
     ]
     train = write(tmp_path / "a.jsonl", rows)
     data = load(train, None, label="answers", task="answers", allow_near_copies=True)
-    found = audit.with_tokenizer(data, pieces(), 8)["not_expressible"]  # "Nîmes," is one piece
+    found = audit.with_tokenizer(KINDS[data.task], data, pieces(), 8)["not_expressible"]  # "Nîmes," is one piece
     assert sum(part["labels"] for part in found.values()) == 20
     apart = pieces()
     apart.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    assert [part["labels"] for part in audit.with_tokenizer(data, apart, 8)["not_expressible"].values()] == [0, 0, 0]
+    assert [
+        part["labels"] for part in audit.with_tokenizer(KINDS[data.task], data, apart, 8)["not_expressible"].values()
+    ] == [0, 0, 0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from training.finetuning.tasks.answers import Answers
-from training.finetuning.tasks.base import Task
+from training.finetuning.tasks.base import FinetuningTask, Task
 from training.finetuning.tasks.classify import Classify
 from training.finetuning.tasks.multi_label import MultiLabel
 from training.finetuning.tasks.regression import Regression
@@ -25,4 +27,7 @@ TASKS: dict[str, type[Task]] = {
 
 
 def task_of(config: FinetuneConfig, rows: Labelled) -> Task:
-    return TASKS[config.task](config, rows)
+    """The task of a run: a plug-in's, or the program's own."""
+    added = config.added.get(config.task)
+    make = TASKS[config.task] if added is None else cast(FinetuningTask, added).make
+    return make(config, rows)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from training.labelled.rows import Labelled
 from training.loop.log import Metrics
 from training.models import architectures
 from training.recipe.finetuning import FinetuneConfig
+from training.recipe.tasks import Declared
 
 
 class Task(abc.ABC):
@@ -128,6 +130,13 @@ class Task(abc.ABC):
             for at, output in zip(chosen, self.outputs(model, arrays), strict=True):
                 made[at] = output
         return made
+
+
+@dataclass(frozen=True)
+class FinetuningTask(Declared):
+    """A task that a plug-in adds: ``make`` is a class derived from one of the program's tasks, or from Task."""
+
+    make: Callable[[FinetuneConfig, Labelled], Task]
 
 
 def pairs(table: pa.Table) -> list[str] | None:
