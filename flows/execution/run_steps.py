@@ -62,9 +62,13 @@ def run_step(build: Build, step: Step, pool: Pool) -> None:
     items = list(step.items(build))
     began = time.monotonic()
     with reporter().step(step.name, step.title, len(items)) as advance:
-        found = current(build, step.work, items)
-        done, size, made = len(found), sum(outcome.bytes for outcome in found), not all(o.reused for o in found)
-        if found:
+        kept = current(build, step.work, items)
+        done, size, made = (
+            len(kept),
+            sum(outcome.bytes for outcome in kept),
+            not all(o.reused for o in kept),
+        )
+        if kept:
             tracking.reused(step.title, f"{step.title}: {done} of {len(items)} up to date")
         if done < len(items):
             reporter().worked = True
@@ -74,7 +78,7 @@ def run_step(build: Build, step: Step, pool: Pool) -> None:
             advance(done, f"{size / 1e6 / (time.monotonic() - began):.1f} MB/s" if size else "")
         if not made:
             advance(done, "reused")
-        elif done == len(found):
+        elif done == len(kept):
             advance(done, "")
 
 

@@ -179,11 +179,11 @@ class Build(Generic[R_co]):
         """Names everything that ``view`` depends on. Raises MillError if a part has not been made yet."""
         paths = [self.path("documents", shard)]
         paths += [self.ledger_path(stage, shard) for stage in self.stages_before(before)]
-        found = [shards.read_fingerprint(path) for path in paths]
-        for path, value in zip(paths, found, strict=True):
+        fingerprints = [shards.read_fingerprint(path) for path in paths]
+        for path, value in zip(paths, fingerprints, strict=True):
             if value is None:
                 raise MillError(f"{path}: not there, or not made by corpusmill; run the build again")
-        return files.fingerprint(found)
+        return files.fingerprint(fingerprints)
 
     def write_ledger(self, stage: str, shard: str, columns: dict[str, pa.Array], fingerprint: str) -> None:
         """Write the ledger of ``stage`` for ``shard``; every array has one entry a row of the shard."""
@@ -265,12 +265,12 @@ def measure(stage: Stage, config: Any, batch: Batch) -> Measured:
     """What ``stage`` measures on ``batch``. Raises MillError where a plug-in's measures something else than it says."""
     measured = stage.measure(config, batch)
     if stage.plugin is not None:
-        found = {name: (len(values), values.type) for name, values in measured.signals.items()}
+        sizes = {name: (len(values), values.type) for name, values in measured.signals.items()}
         names = stage.signals if stage.measured is None else stage.measured(config)
-        if found != (wanted := {name: (len(batch.texts), stage.signals[name]) for name in names}):
+        if sizes != (wanted := {name: (len(batch.texts), stage.signals[name]) for name in names}):
             raise MillError(
                 f"{stage.plugin}: stage {stage.name!r} must measure (signal, values, type) {_listed(wanted)}, and it"
-                f" measured {_listed(found)}"
+                f" measured {_listed(sizes)}"
             )
     return measured
 

@@ -73,9 +73,9 @@ class Installed:
 
     def require(self) -> None:
         """Raises MillError unless it is installed, in this version."""
-        there = installed(self.kind, self.name)
-        if there != self:
-            now = f"{there.made_by} is" if there else "it is not"
+        current = installed(self.kind, self.name)
+        if current != self:
+            now = f"{current.made_by} is" if current else "it is not"
             raise MillError(
                 f"{self}: the build ran with this plug-in, and {now} installed; install {self.made_by}, or run"
                 " `mill build` on the recipe again"
@@ -88,12 +88,12 @@ class Installed:
             raise MillError(f"{self}: another version of it is loaded already; run the command again")
         entry = next(iter(metadata.entry_points(group=f"corpusmill.{self.kind}", name=self.name)))
         try:
-            found = entry.load()
+            part = entry.load()
         except (ImportError, AttributeError) as error:
             raise MillError(f"{self}: cannot be loaded ({error}); install the package again") from error
-        if not isinstance(found, Part) or found.name != self.name:
+        if not isinstance(part, Part) or part.name != self.name:
             raise MillError(f"{self}: {entry.value} must be a part that is called {self.name!r}; correct the package")
-        yield found
+        yield part
 
 
 Plugin = File | Installed
@@ -117,8 +117,8 @@ P = TypeVar("P", bound=Part)
 @cache
 def parts(plugin: Plugin, kind: type[P]) -> tuple[P, ...]:
     """The parts of one kind that ``plugin`` has. Raises MillError if it cannot be loaded."""
-    found = {id(value): value for value in plugin.values() if isinstance(value, kind)}
-    return tuple(replace(value, plugin=plugin) for value in found.values())
+    values = {id(value): value for value in plugin.values() if isinstance(value, kind)}
+    return tuple(replace(value, plugin=plugin) for value in values.values())
 
 
 def _part(plugin: Plugin, kind: type[P], name: str) -> P:
@@ -139,13 +139,13 @@ def find(text: str, folder: str | Path) -> Plugin:
     if not path.is_file():
         raise MillError(f"{path}: no such file; give the path of a Python file, from the recipe's folder")
     content = path.read_bytes()
-    found = File(str(path), hashlib.sha256(content).hexdigest(), content)
-    if digest and digest != found.sha256:
+    plugin_file = File(str(path), hashlib.sha256(content).hexdigest(), content)
+    if digest and digest != plugin_file.sha256:
         raise MillError(
             f"{path}: this plug-in has changed since the build ran; run `mill build` on the recipe again, or put back"
             f" the file with SHA-256 {digest}"
         )
-    return found
+    return plugin_file
 
 
 def installed(kind: str, name: str) -> Installed | None:
@@ -153,15 +153,15 @@ def installed(kind: str, name: str) -> Installed | None:
 
     Raises MillError where several packages do. Nothing of the package is run.
     """
-    found = {
+    entries = {
         Installed(entry.dist.name, entry.dist.version, kind, name)
         for entry in metadata.entry_points(group=f"corpusmill.{kind}", name=name)
         if entry.dist is not None
     }
-    if len(found) > 1:
-        several = " and ".join(sorted(entry.made_by for entry in found))
+    if len(entries) > 1:
+        several = " and ".join(sorted(entry.made_by for entry in entries))
         raise MillError(f"{name}: {several} both have a plug-in of this name; uninstall one of them")
-    return next(iter(found), None)
+    return next(iter(entries), None)
 
 
 @cache

@@ -45,7 +45,7 @@ def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], 
         if name not in runs:
             raise MillError(f"ablation.leave_out: the recipe runs no stage {name!r}; it runs {', '.join(runs)}")
     bare = recipe.model_copy(update={"against": [], "index": False})
-    found = {CURATED: recipe, RAW: bare.model_copy(update=dict.fromkeys(runs))}
+    recipes = {CURATED: recipe, RAW: bare.model_copy(update=dict.fromkeys(runs))}
     kept: dict[str, str] = {}
     for name in wanted:
         if name == "language" and (
@@ -57,8 +57,8 @@ def variants(recipe: R, leave_out: Sequence[str] | None) -> tuple[dict[str, R], 
         if name != "rules" and _lacks_signals(variant):
             kept[name] = "rules needs its signals"
         else:
-            found[f"without-{name}"] = variant
-    return found, kept
+            recipes[f"without-{name}"] = variant
+    return recipes, kept
 
 
 def _lacks_signals(recipe: Recipe) -> bool:
@@ -127,21 +127,21 @@ def _thresholds(root: str) -> dict[str, int]:
 def _leave_out_copies(build: Build, variant: Build) -> None:
     """Write the ids of documents that the variant must not train on: copies of what ``build`` holds out."""
     limits, seed = _thresholds(build.root), build.recipe.seed
-    held: list[pa.Array] = []
+    heldout: list[pa.Array] = []
     for shard in tokenization.corpus_shards(build):
         table = shards.read_table(build.path("corpus", shard), ["id", "domain"])
         ids, domains = (table[name].combine_chunks() for name in ("id", "domain"))
-        held.append(ids.filter(pa.array(pack.is_heldout(ids, domains, limits, seed))))
-    survivors = pa.concat_arrays([pa.array([], pa.string()), *held])
+        heldout.append(ids.filter(pa.array(pack.is_heldout(ids, domains, limits, seed))))
+    survivors = pa.concat_arrays([pa.array([], pa.string()), *heldout])
     copies = pa.array([], pa.string())
     for stage in ("minhash", "exact"):  # an exact copy may name a survivor that was itself a near-duplicate
         if stage in build.stages:
-            found = [copies]
+            copied = [copies]
             for shard in build.shards():
                 ledger = build.ledger(stage, shard)
                 is_copy = pc.is_in(ledger["duplicate_of"], value_set=pa.concat_arrays([survivors, copies]))
-                found.append(build.documents(shard)["id"].filter(is_copy).combine_chunks())
-            copies = pa.concat_arrays(found)
+                copied.append(build.documents(shard)["id"].filter(is_copy).combine_chunks())
+            copies = pa.concat_arrays(copied)
     made_by = files.fingerprint("ablation.left_out", VERSION, copies.to_pylist())
     make(variant.path(_LEFT_OUT), made_by, lambda: (Outcome(len(copies)), pa.table({"id": copies})))
 

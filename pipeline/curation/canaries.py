@@ -28,8 +28,8 @@ from pipeline.store import files, ledger, recipe_file, shards
 from pipeline.text.hashing import document_hash
 
 VERSION = 2
-#: Hosts are documents as this stage sees them, of a size in bytes at which all that is planted finds its place.
-_FIRST = "exact"
+#: Hosts are documents as registry.FIRST_OF_WHOLE sees them, of a size in bytes at which all that is planted finds its
+#: place.
 _SMALLEST, _LARGEST = 400, 40_000
 _SHARD, _NAMED = "canaries.arrow", 10
 _SHARDS = 64
@@ -95,7 +95,7 @@ def _release(build: Build, item: str) -> Outcome:
         build.recipe.seed,
         used,
         *(own.inputs(build) for own in _registered().values() if own.inputs),
-        [build.view_fingerprint(shard, _FIRST) for shard in _looked_at(build)],
+        [build.view_fingerprint(shard, registry.FIRST_OF_WHOLE) for shard in _looked_at(build)],
     )
 
     def account() -> Made:
@@ -153,11 +153,11 @@ def _choices(build: Build, stage: str, number: int) -> random.Random:
 
 
 def _hosts(build: Build, count: int) -> list[Host]:
-    """The documents of fit size with the lowest hashes among those that reach ``_FIRST``, each text once."""
+    """The documents of fit size with the lowest hashes among those that reach registry.FIRST_OF_WHOLE, each text once."""
     best: list[tuple[int, str, str]] = []
     for shard in _looked_at(build) if count else []:
         documents = build.documents(shard)
-        ledgers = [build.ledger(name, shard) for name in build.stages_before(_FIRST)]
+        ledgers = [build.ledger(name, shard) for name in build.stages_before(registry.FIRST_OF_WHOLE)]
         sizes = pc.binary_length(documents["text"]).to_numpy()
         fit = ledger.alive(ledgers, len(documents)) & (sizes >= _SMALLEST) & (sizes <= _LARGEST)
         ids = documents["id"].combine_chunks()

@@ -110,7 +110,7 @@ def card(name: str, sources: dict[str, Any], funnel: dict[str, Any]) -> str:
         ),
     ]
     if languages:
-        largest = sorted(languages.items(), key=lambda found: (-found[1]["documents"], found[0]))
+        largest = sorted(languages.items(), key=lambda language: (-language[1]["documents"], language[0]))
         rows = ((key, entry["documents"], entry["bytes"]) for key, entry in largest)
         parts += ["## Languages", _table(("language", "documents", "bytes"), rows)]
     dropped = [

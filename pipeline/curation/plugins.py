@@ -41,34 +41,35 @@ def with_plugins(model: type[R], plugins: tuple[Plugin, ...]) -> type[R]:
     made.readers = {**model.readers, **{reader.name: reader for reader in readers(plugins)}}
     made.loaded = plugins
     titles.TITLES.update({stage.name: stage.title for stage in made.registered})
+    titles.SUBJECTS.update(stage.name for stage in made.registered if stage.subject)
     return made
 
 
 def readers(plugins: Iterable[Plugin]) -> list[Reader]:
     """The kinds of sources that ``plugins`` add. Raises MillError for one that does not fit."""
-    found = added(plugins, Reader, ())
-    for reader in found:
+    kinds = added(plugins, Reader, ())
+    for reader in kinds:
         if reader.name in READERS:
             raise MillError(f"{reader.plugin}: the name {reader.name!r} is taken; give the kind of source another name")
         kind = reader.config.model_fields.get("kind")
         if kind is None or get_args(kind.annotation) != (reader.name,) or kind.default != reader.name:
             line = f'kind: Literal["{reader.name}"] = "{reader.name}"'
             raise MillError(f"{reader.plugin}: {reader.config.__name__} needs the field `{line}`; add it")
-    return found
+    return kinds
 
 
 def added(plugins: Iterable[Plugin], kind: type[P], own: Iterable[P]) -> list[P]:
     """The parts of one kind that ``plugins`` add to the program's ``own``. Raises MillError where two have one name."""
     taken = {part.name: part for part in own}
-    found: list[P] = []
+    new: list[P] = []
     for part in (part for plugin in plugins for part in parts(plugin, kind)):
         other = taken.setdefault(part.name, part)
         if other is part:
-            found.append(part)
+            new.append(part)
         elif replace(part, plugin=None) != other:  # else it is our own, imported to be changed
             whose = f"by {other.plugin}" if other.plugin else "by the program itself"
             raise MillError(f"{part.plugin}: the name {part.name!r} is taken {whose}; give the part another name")
-    return found
+    return new
 
 
 def empty(model: Any, plugins: tuple[Plugin, ...]) -> Recipe:

@@ -42,11 +42,11 @@ _OTHERS = "*"
 
 def problems(build: Build) -> list[str]:
     """What stands in the way of ``build``, each with its field and remedy; [] if nothing does."""
-    found: list[str] = []
-    of = partial(noting, found)
+    faults: list[str] = []
+    of = partial(noting, faults)
     with of("--builds"):
         _writable(build.root)
-    found += of_sources(_sources(build), build.recipe.error_budget, build.recipe.readers)
+    faults += of_sources(_sources(build), build.recipe.error_budget, build.recipe.readers)
     for field, value in _models(build):
         with of(field):
             model_files.locate(value, build.root)
@@ -76,31 +76,31 @@ def problems(build: Build) -> list[str]:
     for at, reference in enumerate(build.recipe.references):
         with of(f"references[{at}]"):
             references.files_of(reference.path)
-    return found
+    return faults
 
 
 @contextlib.contextmanager
-def noting(found: list[str], field: str) -> Iterator[None]:
-    """Add to ``found`` what a user can put right of the error that ends the block, with its ``field``."""
+def noting(faults: list[str], field: str) -> Iterator[None]:
+    """Add to ``faults`` what a user can put right of the error that ends the block, with its ``field``."""
     try:
         yield
     except BaseException as error:
-        told = messages.message(error)
-        if told is None:
+        line = messages.message(error)
+        if line is None:
             raise
-        found.append(told if told.startswith(field) else f"{field}: {told}")
+        faults.append(line if line.startswith(field) else f"{field}: {line}")
 
 
 def of_sources(
     sources: Iterable[tuple[str, Source]], error_budget: float, readers: Mapping[str, Any] = READERS
 ) -> list[str]:
     """What is wrong with ``sources``, each with its field: no file, no text, no such column."""
-    found: list[str] = []
+    faults: list[str] = []
     for field, source in sources:
-        with noting(found, f"{field} ({source.name})"):
+        with noting(faults, f"{field} ({source.name})"):
             _readable(source, error_budget, readers[source.kind])
             _columns_are_there(source)
-    return found
+    return faults
 
 
 def _domain(source: Source) -> str | None:
@@ -117,11 +117,11 @@ def columns(source: Source) -> set[str] | None:
     if not isinstance(source, Csv | Parquet):
         return None
     reader = READERS[source.kind]
-    found = reader.list_files(source)
-    if len(found) > _TABLES or not all(files.is_local(file.path) for file in found):
+    listed = reader.list_files(source)
+    if len(listed) > _TABLES or not all(files.is_local(file.path) for file in listed):
         return None
     names: set[str] = set()
-    for file in found:
+    for file in listed:
         try:
             names.update(reader.column_names(source, file))
         except (Damaged, OSError):  # which reading reports, with what is lost by it
@@ -137,27 +137,27 @@ def _columns_are_there(source: Source) -> None:
     # a recipe that a build has written names every field: one left at its default is not the user's
     named = [(field, name) for field, name in given if name != type(source).model_fields[field].default]
     named += [("metadata_fields", name) for name in source.metadata_fields or ()]
-    if not named or (there := columns(source)) is None:
+    if not named or (present := columns(source)) is None:
         return
     for field, name in named:
-        if name not in there and name.partition(".")[0] not in there:
+        if name not in present and name.partition(".")[0] not in present:
             raise MillError(
                 f"no column {name!r}, which `{field}` names, in {files.masked(source.path[0])};"
-                f" {_near(name, sorted(there))}"
+                f" {_near(name, sorted(present))}"
             )
 
 
 def _writable(root: str) -> None:
     """Raise MillError unless the folder ``root`` is there, or can be made, and can be written to."""
-    there = files.local(root)
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise MillError(f"{there} is a file; choose another folder for builds")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise MillError(f"{there} cannot be written to; check its permissions, or choose another folder")
-    if shutil.disk_usage(there).free < _ROOM:
-        raise MillError(f"the disk of {there} is full; free some space, or choose another folder")
+    folder = files.local(root)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise MillError(f"{folder} is a file; choose another folder for builds")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise MillError(f"{folder} cannot be written to; check its permissions, or choose another folder")
+    if shutil.disk_usage(folder).free < _ROOM:
+        raise MillError(f"the disk of {folder} is full; free some space, or choose another folder")
 
 
 def _sources(build: Build) -> Iterator[tuple[str, Source]]:
@@ -178,13 +178,13 @@ def _readable(source: Source, error_budget: float, reader: Any) -> None:
     """
     if isinstance(source, Environment) or (isinstance(source, Hub) and not hub.is_local(source)):
         return  # always there, and slow to list; or a question to the hub
-    found = reader.list_files(source)
-    if not found or not isinstance(source, RecordConfig) or error_budget == 1:
+    listed = reader.list_files(source)
+    if not listed or not isinstance(source, RecordConfig) or error_budget == 1:
         return
-    path = found[0].path
+    path = listed[0].path
     if not files.is_local(path) or not files.exists(path):
         return
-    head = list(islice(reader.read(source, found[0]), _RECORDS))
+    head = list(islice(reader.read(source, listed[0]), _RECORDS))
     bad = [record for record in head if isinstance(record, Rejected)]
     reasons = {record.reason for record in bad}
     if head and len(bad) == len(head) and len(reasons) == 1 and "field" in next(iter(reasons)):
@@ -219,14 +219,14 @@ def _languages_are_known(build: Build) -> None:
     except MillError:  # reported as a model that is not there
         return
     known = fasttext_model.labels(path)
-    told = [
+    lines = [
         f"{field}: the model {recipe.language.model} knows no language {code!r}; {_near(code, known)}"
         for field, codes in _named_languages(recipe)
         for code in codes
         if code not in known and code != _OTHERS
     ]
-    if told:
-        raise MillError("\n".join(told))
+    if lines:
+        raise MillError("\n".join(lines))
 
 
 def _named_languages(recipe: Any) -> Iterator[tuple[str, Iterable[str]]]:

@@ -184,12 +184,12 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
 
     def signals_before(self, stage: str) -> dict[str, pa.DataType]:
         """Names and types of the signals that the stages of this recipe measure before ``stage``."""
-        found: dict[str, pa.DataType] = {}
+        types: dict[str, pa.DataType] = {}
         for name in self.stages_before(stage):
             known, config = registry.named(self.registered, name), self.section(name)
             measured = known.signals if known.measured is None else known.measured(config)
-            found |= {signal: known.signals[signal] for signal in measured}
-        return found
+            types |= {signal: known.signals[signal] for signal in measured}
+        return types
 
     @model_validator(mode="after")
     def _plugins_are_loaded(self) -> Recipe:
@@ -268,8 +268,8 @@ def checked(
     try:
         return known.model_validate(values)
     except ValidationError as error:
-        found = [_explain(name, node, known, dict(item)) for item in error.errors()]
-        raise WrongRecipe("\n".join(dict.fromkeys(found))) from error
+        mistakes = [_explain(name, node, known, dict(item)) for item in error.errors()]
+        raise WrongRecipe("\n".join(dict.fromkeys(mistakes))) from error
 
 
 #: What is expected, by the kind of pydantic's error.
@@ -295,21 +295,21 @@ def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: d
     if not loc and (named := re.match(r"`([\w.]+)`", message)):  # fields that do not go together: the first one's line
         line, _ = _locate(node, named[1].split("."))
     choices = re.findall("'([^']*)'", context.get("expected_tags") or context.get("expected") or "")
-    found = context.get("tag", error["input"])
+    value = context.get("tag", error["input"])
     if error["type"] == "extra_forbidden":
         message = f"unknown field; {_known(str(loc[-1]), _known_fields(model, loc[:-1]))}"
     elif error["type"] in _EXPECTED:
         message = _EXPECTED[error["type"]]
     elif choices:
-        message = f"{str(found)[:40]!r} is not known; {_known(str(found), choices)}"
-    elif not isinstance(found, dict | list) and loc and "error" not in context:
-        message = f"{message} (found {found!r})"
+        message = f"{str(value)[:40]!r} is not known; {_known(str(value), choices)}"
+    elif not isinstance(value, dict | list) and loc and "error" not in context:
+        message = f"{message} (found {value!r})"
     place = f"{name}, line {line}: " if name and node is not None else f"{name}: " if name else ""
     return f"{place}{field or 'recipe'}: {message}"
 
 
-def _known(found: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(found, known, n=1)
+def _known(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
 
 
@@ -341,13 +341,13 @@ def _known_fields(model: type[BaseModel], loc: list[Any]) -> list[str]:
     def models(annotation: Any) -> list[type[BaseModel]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return [annotation]
-        return [found for argument in get_args(annotation) for found in models(argument)]
+        return [field_model for argument in get_args(annotation) for field_model in models(argument)]
 
     current = [model]
     for part in loc:
         fields = [m.model_fields[part] for m in current if isinstance(part, str) and part in m.model_fields]
         if fields:
-            current = [found for field in fields for found in models(field.annotation)]
+            current = [field_model for field in fields for field_model in models(field.annotation)]
         else:  # an index, or the tag of a union's branch
             tagged = [
                 m

@@ -88,7 +88,7 @@ def _renamed(build: Build, path: str, made_by: str, is_current: Callable[[str, s
         return False
     folder, _, name = path.rpartition("/")
     source = files.join(folder, f"{before}.{name.rpartition('.')[2]}")
-    return files.take_name(source, path, lambda found: is_current(found, made_by))
+    return files.take_name(source, path, lambda copy: is_current(copy, made_by))
 
 
 @lru_cache(maxsize=8)

@@ -193,9 +193,9 @@ class Trial:
             return False
         if not all(only_judges(stage, old, change) for change in changes(old, new)):
             return False
-        there = set(self.old.ledger(stage.name, shard).column_names)
-        there |= {name for before in self.new.stages_before(stage.name) for name in self._columns(before, shard)}
-        return all(rule.signal in there for rule in stage.rules(new))  # a missing `by` is missing for both
+        measured = set(self.old.ledger(stage.name, shard).column_names)
+        measured |= {name for before in self.new.stages_before(stage.name) for name in self._columns(before, shard)}
+        return all(rule.signal in measured for rule in stage.rules(new))  # a missing `by` is missing for both
 
     def _columns(self, stage: str, shard: str) -> list[str]:
         return self.new.ledger(stage, shard).column_names
@@ -237,7 +237,7 @@ def changes(old: Any, new: Any, path: tuple[Any, ...] = ()) -> list[Change]:
     """Where two configurations of one model differ: path and new value of each field or key, or of a section that only
     one has; _ABSENT for a key that the new one lacks.
     """
-    found: list[Change] = []
+    differences: list[Change] = []
     for name in {**old, **new} if isinstance(new, Mapping) else type(new).model_fields:
         before, after = _inside(old, name), _inside(new, name)
         if isinstance(before, Mapping) and after is _ABSENT:
@@ -245,10 +245,10 @@ def changes(old: Any, new: Any, path: tuple[Any, ...] = ()) -> list[Change]:
         elif isinstance(after, Mapping) and before is _ABSENT:
             before = {}
         if type(before) is type(after) and isinstance(after, BaseModel | Mapping):
-            found += changes(before, after, (*path, name))
+            differences += changes(before, after, (*path, name))
         elif before != after:
-            found.append(((*path, name), after))
-    return found
+            differences.append(((*path, name), after))
+    return differences
 
 
 def _inside(config: Any, name: Any) -> Any:
@@ -318,8 +318,8 @@ def _account(build: Build) -> dict[str, Any]:
                 entry = total.setdefault((name, row.rule, row.source, row.domain, row.language), [0, 0])
                 entry[0] += row.documents
                 entry[1] += row.bytes
-    found = [
+    counted = [
         {**dict(zip(account.KEYS, key, strict=True)), "documents_sum": documents, "bytes_sum": size}
         for key, (documents, size) in total.items()
     ]
-    return account.summarise(found, build.stages)
+    return account.summarise(counted, build.stages)

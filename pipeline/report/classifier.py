@@ -70,15 +70,15 @@ def reliability(name: str, confidence: Mapping[str, Any]) -> Markup:
     return charts.lines(f"Share right by confidence of {name}", said, series, "confidence", "share right")
 
 
-def abstain(found: Mapping[str, Any]) -> Table:
+def abstain(abstention: Mapping[str, Any]) -> Table:
     """What is left where the model answers only if it is sure."""
     return lay_out(
         [share("Answered"), decimals("At a confidence of", 3), share("Right of those")],
-        [(point["coverage"], point["threshold"], point["accuracy"]) for point in found["points"]],
+        [(point["coverage"], point["threshold"], point["accuracy"]) for point in abstention["points"]],
     )
 
 
-def slices(found: list[Mapping[str, Any]]) -> Table:
+def slices(groups: list[Mapping[str, Any]]) -> Table:
     """A row a slice, the worst first."""
 
     def interval(score: Mapping[str, float]) -> str:
@@ -91,6 +91,6 @@ def slices(found: list[Mapping[str, Any]]) -> Table:
                 f"{each['column']}: {each['value']}", each["rows"], each["accuracy"]["value"],
                 interval(each["accuracy"]), "surely worse" if each["fails"] else "",
             )
-            for each in found
+            for each in groups
         ],
     )  # fmt: skip

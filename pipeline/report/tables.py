@@ -328,8 +328,8 @@ def strategies(run: Mapping[str, Any]) -> Table:
         return f"{models.score(main, score['value'])} ({low} to {high})"
 
     def over_seeds(row: Mapping[str, Any]) -> str | None:
-        found = row.get("over_seeds")
-        return found and f"{models.score(main, found['mean'])} +- {models.score(main, found['deviation'])}"
+        spread = row.get("over_seeds")
+        return spread and f"{models.score(main, spread['mean'])} +- {models.score(main, spread['deviation'])}"
 
     several = any("over_seeds" in row for row in run["strategies"])
     seeds = [written("Mean and deviation over seeds")] if several else []

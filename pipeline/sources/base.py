@@ -241,7 +241,7 @@ def look_for(config: FileConfig) -> Found:
     resolved = [files.filesystem_of(glob) for glob in config.path]
     prefixes = [_literal_folder(files.masked(filesystem.unstrip_protocol(pattern))) for filesystem, pattern in resolved]
     root = posixpath.commonprefix([prefix.split("/") for prefix in prefixes])
-    found: dict[str, File] = {}
+    matching: dict[str, File] = {}
     everything = globs.Matches()
     for glob, (filesystem, pattern) in zip(config.path, resolved, strict=True):
         matches = _matches(glob, filesystem, pattern)
@@ -254,10 +254,10 @@ def look_for(config: FileConfig) -> Found:
         for path, size in matches.files.items():
             address = filesystem.unstrip_protocol(path)
             name = file_name("/".join(files.masked(address).split("/")[len(root) :]))
-            found[address] = File(address.removeprefix("file://"), name, size)
+            matching[address] = File(address.removeprefix("file://"), name, size)
         everything.update(matches)
     said = [printable(f"source {config.name!r}: {sentence}") for sentence in _left_out(everything)]
-    return Found(sorted(found.values(), key=lambda file: file.name), said)
+    return Found(sorted(matching.values(), key=lambda file: file.name), said)
 
 
 def left_out(config: FileConfig) -> list[str]:
@@ -523,8 +523,8 @@ def _own(record: Mapping[str, Any], field: str | None, used: set[str]) -> str | 
     return value
 
 
-def group(found: Sequence[File], size: int) -> Iterator[list[File]]:
-    """``found`` in order, cut into runs: a file of ``size`` bytes or more by itself, smaller ones together, of which a
+def group(listed: Sequence[File], size: int) -> Iterator[list[File]]:
+    """``listed`` in order, cut into runs: a file of ``size`` bytes or more by itself, smaller ones together, of which a
     run holds about ``size`` bytes on average.
 
     Where to cut is decided by each file's own name and size, as in content-defined chunking: a small file begins a run
@@ -532,7 +532,7 @@ def group(found: Sequence[File], size: int) -> Iterator[list[File]]:
     all others stay as they were.
     """
     run: list[File] = []
-    for file in found:
+    for file in listed:
         if run and (_begins(file, size) or run[-1].size >= size):
             yield run
             run = []

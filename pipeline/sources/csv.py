@@ -82,11 +82,11 @@ def list_files(config: Csv) -> list[File]:
 @bounded
 def read(config: Csv, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
-    for found in records(config, file):
-        if isinstance(found, Fields):
-            yield to_document(config, file, ids, found.values, found.record, found.offset)
+    for record in records(config, file):
+        if isinstance(record, Fields):
+            yield to_document(config, file, ids, record.values, record.record, record.offset)
         else:
-            yield found
+            yield record
 
 
 def records(config: Csv, file: File) -> Iterator[Fields | Rejected | Unread]:

@@ -76,11 +76,11 @@ def list_files(config: Hub) -> list[File]:
     if Path(config.dataset) == folder and config.split not in (stated, str(stated or "train").partition("[")[0]):
         raise _no_split(config, [stated] if stated else [])
     names = [entry["filename"] for entry in _stated(folder / "state.json", "_data_files")]
-    found = [
+    listed = [
         File(str(folder / name), file_name(f"{config.split}/{Path(name).name}"), (folder / name).stat().st_size)
         for name in names
     ]
-    return sorted(found, key=lambda file: file.name)
+    return sorted(listed, key=lambda file: file.name)
 
 
 def _shards(config: Hub, commit: str, size: int | None) -> list[File]:
@@ -93,16 +93,16 @@ def _shards(config: Hub, commit: str, size: int | None) -> list[File]:
 
 
 def _stated(path: Path, key: str) -> list[Any]:
-    found = files.read_json(str(path)).get(key)
-    if not isinstance(found, list):
+    value = files.read_json(str(path)).get(key)
+    if not isinstance(value, list):
         raise files.DamagedFile(f"{path}: has no list {key!r}. Save the dataset again.")
-    return found
+    return value
 
 
 def _no_split(config: Hub, splits: Iterable[object]) -> NoFiles:
     known = ", ".join(map(str, splits))
-    there = f"it has {known}" if known else "it was saved without splits: leave `split` out"
-    return NoFiles(f"source {config.name!r}: the dataset {config.dataset!r} has no split {config.split!r}; {there}")
+    hint = f"it has {known}" if known else "it was saved without splits: leave `split` out"
+    return NoFiles(f"source {config.name!r}: the dataset {config.dataset!r} has no split {config.split!r}; {hint}")
 
 
 def identity(config: Hub, file: File) -> str:

@@ -48,11 +48,11 @@ def list_files(config: Jsonl) -> list[File]:
 @bounded
 def read(config: Jsonl, file: File) -> Iterator[Record]:
     ids = Ids(config.name, file)
-    for found in records(config, file):
-        if isinstance(found, Fields):
-            yield to_document(config, file, ids, found.values, found.record, found.offset, found.raw)
+    for record in records(config, file):
+        if isinstance(record, Fields):
+            yield to_document(config, file, ids, record.values, record.record, record.offset, record.raw)
         else:
-            yield found
+            yield record
 
 
 def records(config: Jsonl, file: File) -> Iterator[Fields | Rejected | Unread]:

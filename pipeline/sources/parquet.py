@@ -163,10 +163,10 @@ def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: floa
             for batch in _group_batches(handle, plain, group, wanted, max_ratio):
                 done += len(batch)
                 yield batch
-            held = plain.metadata.row_group(group).num_rows
-            rows += held
-            if done < held:
-                raise Damaged(f"the file is damaged: a group of {held:,} rows has {done:,}")
+            in_group = plain.metadata.row_group(group).num_rows
+            rows += in_group
+            if done < in_group:
+                raise Damaged(f"the file is damaged: a group of {in_group:,} rows has {done:,}")
         except _FAILURES as error:
             yield _lost_group(plain, group, done, error)
             rows = stated  # the groups are not added up then

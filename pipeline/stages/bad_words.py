@@ -94,7 +94,7 @@ def _list(paths: tuple[str, ...], _digests: tuple[str, ...]) -> Phrases:
 def _measured(counts: phrases.Counts, known: Phrases) -> pa.Table:
     number = np.diff(counts.offsets)
     text = np.repeat(np.arange(len(number)), number)
-    pairs, times = np.unique(text * max(len(known.phrases), 1) + counts.found, return_counts=True)
+    pairs, times = np.unique(text * max(len(known.phrases), 1) + counts.matches, return_counts=True)
     text, phrase = np.divmod(pairs, max(len(known.phrases), 1))
     order = np.lexsort((phrase, -times, text))
     words = pa.array(known.phrases, pa.string()).take(pa.array(phrase[order]))

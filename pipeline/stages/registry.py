@@ -43,6 +43,8 @@ STAGES: tuple[Stage, ...] = (
 _AFTER = "pii"
 #: Their names.
 NAMES = tuple(stage.name for stage in STAGES)
+#: The first that compares documents: what reaches it has been looked at document by document.
+FIRST_OF_WHOLE = next(stage.name for stage in STAGES if not stage.per_document)
 
 
 def named(stages: Sequence[Stage], name: str) -> Stage:

@@ -6,8 +6,8 @@ from pipeline.stages import registry
 from pipeline.text.formats import words
 
 TITLES = {"ingest": "Ingest", **{stage.name: stage.title for stage in registry.STAGES}, "corpus": "Curated corpus"}
-#: Stages whose rules are named without their subject, as in "too high".
-_SUBJECTS = ("language", "perplexity", "toxicity", "quality", "bad_words")
+#: Stages that are the subject of their rules, as in "perplexity too high".
+SUBJECTS = {stage.name for stage in registry.STAGES if stage.subject}
 
 
 def title(stage: str) -> str:
@@ -18,7 +18,7 @@ def title(stage: str) -> str:
 def rule(name: str) -> str:
     """The name of a rule without its stage: ``heuristics.gopher.mean_word_length`` is ``gopher: mean word length``."""
     parts = name.split(".")
-    if parts[0] in _SUBJECTS and len(parts) == 2:
+    if parts[0] in SUBJECTS and len(parts) == 2:
         return f"{words(parts[0])} {words(parts[1])}"
     if parts[0] in TITLES and len(parts) > 1:
         parts = parts[1:]

@@ -45,10 +45,10 @@ def note_as(path: Path, source: Path, content: Path) -> None:
     _state(path, [_sum(content)] if stated is None else stated)
 
 
-def _state(path: Path, found: list[str]) -> None:
-    """Put the lines ``found`` before those that the checksums of ``path`` hold."""
-    lines = [*found, *(line for line in _stated(path) or [] if line not in found)]
-    lines = lines[: _KEPT + len(found) - 1]
+def _state(path: Path, new: list[str]) -> None:
+    """Put the lines ``new`` before those that the checksums of ``path`` hold."""
+    lines = [*new, *(line for line in _stated(path) or [] if line not in new)]
+    lines = lines[: _KEPT + len(new) - 1]
     target = sidecar(path)
     target.parent.mkdir(exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")

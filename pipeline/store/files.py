@@ -134,11 +134,11 @@ def looking() -> Iterator[None]:
         _looking.reset(token)
 
 
-def current(found: bool) -> bool:
-    """``found``, whether an output is there and made by exactly this; all work that may be skipped asks here."""
-    if not found and _looking.get():
+def current(is_current: bool) -> bool:
+    """``is_current``, whether an output is there and made by exactly this; all work that may be skipped asks here."""
+    if not is_current and _looking.get():
         raise NotCurrent
-    return found
+    return is_current
 
 
 def exists(path: str) -> bool:

@@ -30,7 +30,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 
 def visible(text: str) -> str:
     """``text`` with each character that would steer a terminal written as an escape, such as ``\\x1b``."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def message(error: BaseException) -> str | None:
@@ -51,13 +51,13 @@ def _message(error: BaseException) -> str | None:
         if error.errno is None:
             return f"{error}: no such file"
         names = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
-        return _told(error.errno, names, error.strerror or os.strerror(error.errno))
+        return _os_message(error.errno, names, error.strerror or os.strerror(error.errno))
     if match := _OS_ERROR.search(str(error)):
-        return _told(int(match[1]), "", str(error))
+        return _os_message(int(match[1]), "", str(error))
     return None
 
 
-def _told(number: int, names: str, what: str) -> str:
+def _os_message(number: int, names: str, what: str) -> str:
     what = f"the disk is full ({what})" if number == errno.ENOSPC else what
     remedy = _REMEDIES.get(number)
     return (f"{names}: " if names else "") + what + (f"; {remedy}" if remedy else "")

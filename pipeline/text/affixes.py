@@ -47,18 +47,18 @@ def split_run(
     ``english.lookup()`` give them.
     """
     first, last_end, spare, closings = count, end, len(words) - 1, 0
-    found = 0
+    exception = 0
     while start < end:
-        found = find(data, start, end, slots) & EXCEPTION
-        if found:
+        exception = find(data, start, end, slots) & EXCEPTION
+        if exception:
             break
         opening = _opening(data, start, end, table)
         if opening and start + opening < end:
-            found = find(data, start + opening, end, slots) & EXCEPTION
-        closing = 0 if found else _closing(data, start + opening, end, table, slots)
+            exception = find(data, start + opening, end, slots) & EXCEPTION
+        closing = 0 if exception else _closing(data, start + opening, end, table, slots)
         if closing and end - closing > start:
-            found = find(data, start, end - closing, slots) & EXCEPTION
-            opening = 0 if found else opening
+            exception = find(data, start, end - closing, slots) & EXCEPTION
+            opening = 0 if exception else opening
         if opening:
             words[count].start, words[count].end = start, start + opening
             count, start = count + 1, start + opening
@@ -66,9 +66,9 @@ def split_run(
             end -= closing
             words[spare - closings].start = end
             closings += 1
-        if found or opening + closing == 0:
+        if exception or opening + closing == 0:
             break
-    if found:
+    if exception:
         count = _append_parts(data, start, end, slots, words, count)
     elif start < end and _is_address(data, start, end, table):
         words[count].start, words[count].end = start, end
@@ -120,8 +120,8 @@ def _unite(data, slots, words, first, count):
 def _unites(data, slots, start, end, parts):
     if end - start > LONGEST:
         return False
-    found = find(data, start, end, slots)
-    return found & EXCEPTION > 0 and 1 + (found & 0xFF > 0) + (found & 0xFF00 > 0) <= parts
+    entry = find(data, start, end, slots)
+    return entry & EXCEPTION > 0 and 1 + (entry & 0xFF > 0) + (entry & 0xFF00 > 0) <= parts
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -258,11 +258,11 @@ def _is_address(data, start, end, table):
         start = at + 3
     if _is_host(data, start, end, table):
         return True
-    found, at = False, start + 1
-    while at < end - 1 and not found:
-        found = data[at] == ord("@") and _is_host(data, at + 1, end, table)
+    is_address, at = False, start + 1
+    while at < end - 1 and not is_address:
+        is_address = data[at] == ord("@") and _is_host(data, at + 1, end, table)
         at += 1
-    return found
+    return is_address
 
 
 @njit(cache=True, nogil=True)

@@ -60,9 +60,9 @@ _EDIT, _NEEDED = _bytes("[edit]"), _bytes("[citation needed]")
 
 @njit(cache=True, nogil=True)
 def judge_line(data: np.ndarray, start: int, end: int, rules: Any, table: np.ndarray, scratch: np.ndarray) -> tuple:
-    """``(found, size)`` for the line ``data[start:end]``, whitespace at both ends excluded, by ``rules`` (LINE_RULES).
+    """``(flags, size)`` for the line ``data[start:end]``, whitespace at both ends excluded, by ``rules`` (LINE_RULES).
 
-    ``found`` has KEPT if the line stays, and LOREM_IPSUM and CURLY_BRACKET where the page is to be dropped: a line that
+    ``flags`` has KEPT if the line stays, and LOREM_IPSUM and CURLY_BRACKET where the page is to be dropped: a line that
     an earlier rule drops is not looked at for them. If the line holds citation marks, ``size`` is its length without
     them and ``scratch[:size]`` (uint8 [>= end - start]) its text; otherwise ``size`` is -1.
     """
@@ -72,24 +72,24 @@ def judge_line(data: np.ndarray, start: int, end: int, rules: Any, table: np.nda
         return 0, -1
     if _has_few_words(data, start, end, rules.fewest_words, table):
         return 0, -1
-    found = _phrases(data, start, end)
-    if rules.citations and found & _BRACKET:
+    flags = _phrases(data, start, end)
+    if rules.citations and flags & _BRACKET:
         size = _clean(data, start, end, scratch)
         if size < end - start:
             cleaned = frozen(scratch)
             return _judge(cleaned, ZERO, size, _phrases(cleaned, ZERO, size), rules, table), size
-    return _judge(data, start, end, found, rules, table), -1
+    return _judge(data, start, end, flags, rules, table), -1
 
 
 @njit(cache=True, nogil=True)
-def _judge(data, start, end, found, rules, table):
+def _judge(data, start, end, flags, rules, table):
     if rules.end_marks and not _is_sentence_end(data, start, end, rules.end_marks, table):
         return 0
-    if rules.javascript and found & _JAVASCRIPT:
-        return found & LOREM_IPSUM
-    if rules.policies and found & _POLICY:
-        return found & (LOREM_IPSUM | CURLY_BRACKET)
-    return found & (LOREM_IPSUM | CURLY_BRACKET) | KEPT
+    if rules.javascript and flags & _JAVASCRIPT:
+        return flags & LOREM_IPSUM
+    if rules.policies and flags & _POLICY:
+        return flags & (LOREM_IPSUM | CURLY_BRACKET)
+    return flags & (LOREM_IPSUM | CURLY_BRACKET) | KEPT
 
 
 @njit(cache=True, nogil=True)
@@ -183,29 +183,29 @@ def _clean(data, start, end, scratch):
 @njit(cache=True, nogil=True)
 def _phrases(data, start, end):
     """The phrases in the line, in any case; each is looked for at its rarest letter."""
-    found, at = 0, start - 1
+    flags, at = 0, start - 1
     for byte in data[start:end]:
         at += 1
         if not _RARE[byte]:
             continue
         letter = byte | 32
         if byte == ord("{"):
-            found |= CURLY_BRACKET
+            flags |= CURLY_BRACKET
         elif byte == ord("["):
-            found |= _BRACKET
+            flags |= _BRACKET
         elif letter == ord("j"):
-            found |= _JAVASCRIPT * spells(data, start, end, at, _PHRASE_JAVASCRIPT)
+            flags |= _JAVASCRIPT * spells(data, start, end, at, _PHRASE_JAVASCRIPT)
         elif letter == ord("p"):
-            found |= LOREM_IPSUM * spells(data, start, end, at - 7, _PHRASE_LOREM_IPSUM)
+            flags |= LOREM_IPSUM * spells(data, start, end, at - 7, _PHRASE_LOREM_IPSUM)
         elif letter == ord("v"):
-            found |= _POLICY * spells(data, start, end, at - 3, _PHRASE_PRIVACY)
+            flags |= _POLICY * spells(data, start, end, at - 3, _PHRASE_PRIVACY)
         elif letter == ord("f"):
-            found |= _POLICY * spells(data, start, end, at - 7, _PHRASE_TERMS)
+            flags |= _POLICY * spells(data, start, end, at - 7, _PHRASE_TERMS)
         elif letter == ord("k"):
-            found |= _POLICY * spells(data, start, end, at - 3, _PHRASE_COOKIE)
+            flags |= _POLICY * spells(data, start, end, at - 3, _PHRASE_COOKIE)
             for phrase in _PHRASES_COOKIES:
-                found |= _POLICY * spells(data, start, end, at + 4 - len(phrase), phrase)
-    return found
+                flags |= _POLICY * spells(data, start, end, at + 4 - len(phrase), phrase)
+    return flags
 
 
 @njit(cache=True, nogil=True)

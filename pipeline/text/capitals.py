@@ -27,7 +27,7 @@ def folded(texts: pa.StringArray) -> pa.StringArray:
 @njit(cache=True, nogil=True)
 def _mostly_capitals(data, offsets, table):
     data, table = borrow(data), borrow(table)
-    found = np.zeros(len(offsets) - 1, np.bool_)
+    mostly = np.zeros(len(offsets) - 1, np.bool_)
     for text in range(len(offsets) - 1):
         at, end, upper, lower = offsets[text], offsets[text + 1], 0, 0
         while at < end:
@@ -35,5 +35,5 @@ def _mostly_capitals(data, offsets, table):
             upper += case == UPPER
             lower += case == LOWER
             at += width(data[at])
-        found[text] = upper > lower
-    return found
+        mostly[text] = upper > lower
+    return mostly

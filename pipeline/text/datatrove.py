@@ -185,10 +185,10 @@ def _count(
                 row.spaced_characters += spaced_characters
                 row.letter_words += lettered
             if with_c4:
-                found, size = c4.judge_line(data, first, last, rules, table, scratch)
-                row.lorem_ipsum |= found & c4.LOREM_IPSUM > 0
-                row.curly_bracket |= found & c4.CURLY_BRACKET > 0
-                if found & c4.KEPT:
+                flags, size = c4.judge_line(data, first, last, rules, table, scratch)
+                row.lorem_ipsum |= flags & c4.LOREM_IPSUM > 0
+                row.curly_bracket |= flags & c4.CURLY_BRACKET > 0
+                if flags & c4.KEPT:
                     if size >= 0:
                         sentences = _count_sentences(frozen(scratch), ZERO, size, table, slots, words)
                     row.kept_lines += 1

@@ -104,31 +104,31 @@ def _quote_begin(data, at, start):
 @njit(cache=True, nogil=True)
 def _domain_end(data, at, end, kinds):
     """End of the longest domain that starts at ``at``; -1 if there is none."""
-    found, label, top = -1, at, at
+    longest, label, top = -1, at, at
     while True:
         if label >= end or not (CLASSES[data[label]] & (DIGIT | UPPER | LOWER) or kind(data, label, kinds) & LETTER):
             break
         stop, letters = _letters_end(data, label, end, kinds)
         unspaced = _is_unspaced(data, label, kinds)
         if label > at and letters >= 2 and not is_a(data, stop, label, end, WORD & ~UPPER & ~LOWER | DIGIT):
-            found, top = stop, label
+            longest, top = stop, label
             known = _starts_with(data, label, stop, _TOP, _TOP_ENDS) if unspaced else -1
             if 0 < known < stop:
-                found = known
+                longest = known
                 break
             if stop < end and (unspaced or data[stop] >= 0x80) and _continues(data, stop, kinds):
                 break  # the sentence goes on in another script
         stop = _label_end(data, stop, end, kinds)
         if label > at and stop - label > 4 and _is_encoded(data, label):
-            found, top = stop, label
-            while data[found - 1] == ord("-"):
-                found -= 1
+            longest, top = stop, label
+            while data[longest - 1] == ord("-"):
+                longest -= 1
         if stop == end or data[stop] != ord(".") or data[stop - 1] == ord("-"):
             break
         label = stop + 1
-    if found > 0 and _is_one_of(data, top, found, _FILES, _FILE_ENDS):
+    if longest > 0 and _is_one_of(data, top, longest, _FILES, _FILE_ENDS):
         return -1
-    return found
+    return longest
 
 
 @njit(cache=True, nogil=True)
@@ -188,12 +188,12 @@ def _is_one_of(data, at, stop, words, ends):
 @njit(cache=True, nogil=True)
 def _starts_with(data, at, stop, words, ends):
     """End of the longest of ``words`` that ``data[at:stop]`` begins with; -1 if there is none."""
-    found = -1
+    longest = -1
     for word in range(len(ends) - 1):
         size = ends[word + 1] - ends[word]
         same = size <= stop - at
         for k in range(size if same else 0):
             same &= data[at + k] == words[ends[word] + k]
         if same:
-            found = max(found, at + size)
-    return found
+            longest = max(longest, at + size)
+    return longest

@@ -141,10 +141,10 @@ def tail64(data: np.ndarray, at: int, size: int) -> np.uint64:
     """The ``size`` < 8 bytes of ``data`` from ``at`` on as one number."""
     if at + 8 <= len(data):
         return load64(data, at) & ((uint64(1) << uint64(8 * size)) - uint64(1))
-    found = uint64(0)
+    word = uint64(0)
     for k in range(size):
-        found |= uint64(data[at + k]) << uint64(8 * k)
-    return found
+        word |= uint64(data[at + k]) << uint64(8 * k)
+    return word
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -86,7 +86,7 @@ def card(data: np.ndarray, at: int, start: int, end: int) -> int:
     """
     if not begins_number(data, at, start, end):
         return -1
-    found, digits, prefix, separator = -1, 0, 0, 0
+    end_of_card, digits, prefix, separator = -1, 0, 0, 0
     odd = even = 0  # sums of the digits with every second doubled, counted from the first and from the second digit
     stop = at
     while True:
@@ -99,22 +99,22 @@ def card(data: np.ndarray, at: int, start: int, end: int) -> int:
             digits += 1
             stop += 1
         if digits == 20 or is_a(data, stop, start, end, WORD):
-            return found
+            return end_of_card
         if (separator or (stop < end and data[stop] in (ord(" "), ord("-")) and digits < 7)) and not (
             3 <= stop - group <= 6
         ):
-            return found
+            return end_of_card
         cut_short = stop < end and data[stop] in (ord("-"), ord(".")) and is_a(data, stop + 1, start, end, DIGIT)
         if odd % 10 == 0 and not cut_short and _is_issued(prefix, digits):
-            found = stop
+            end_of_card = stop
         if stop >= end or (separator and data[stop] != separator) or data[stop] not in (ord(" "), ord("-")):
-            return found
+            return end_of_card
         if digits >= 7 and not separator:
-            return found  # a piece that long has no groups
+            return end_of_card  # a piece that long has no groups
         separator = data[stop]
         stop += 1
         if not is_a(data, stop, start, end, DIGIT):
-            return found
+            return end_of_card
 
 
 @njit(cache=True, nogil=True)

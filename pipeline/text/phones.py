@@ -76,14 +76,14 @@ def phone(data: np.ndarray, at: int, start: int, last: int, end: int) -> int:
             return -1
         most = MOST_NORTH_AMERICAN_DIGITS if data[at + 1] == ord("1") else MOST_DIGITS
         return _groups_end(data, at + 1, end, FEWEST_DIGITS, most)
-    found = _north_american(data, at, end)
-    if found < 0:
-        found = _national(data, at, start, last, end)
-    if found < 0 and not _is_dated(data, at, end):
-        found = _groups_end(data, at, end, FEWEST_NAMED_DIGITS, MOST_DIGITS)
-        if found > 0 and not _is_named(data, at, start):
-            found = -1
-    return found
+    end_of_phone = _north_american(data, at, end)
+    if end_of_phone < 0:
+        end_of_phone = _national(data, at, start, last, end)
+    if end_of_phone < 0 and not _is_dated(data, at, end):
+        end_of_phone = _groups_end(data, at, end, FEWEST_NAMED_DIGITS, MOST_DIGITS)
+        if end_of_phone > 0 and not _is_named(data, at, start):
+            end_of_phone = -1
+    return end_of_phone
 
 
 @njit(cache=True, nogil=True)
@@ -111,13 +111,13 @@ def _groups_end(data, at, end, fewest, most):
 
     Up to three separators part two groups; a parenthesis among them begins another number if there are enough digits.
     """
-    found, digits = -1, 0
+    end_of_groups, digits = -1, 0
     while at < end:
         for _ in range(3):
             size = _separator(data, at, end)
             if size == 0 and at < end and (data[at] == ord("(") or data[at] == ord(")")):
                 if data[at] == ord("(") and digits >= fewest:
-                    return found
+                    return end_of_groups
                 size = 1
             at += size
         first = at
@@ -125,10 +125,10 @@ def _groups_end(data, at, end, fewest, most):
             digits += 1
             at += 1
         if at == first or digits > most or (digits < fewest and is_a(data, at, first, end, WORD)):
-            return found
+            return end_of_groups
         if digits >= fewest:
-            found = at
-    return found
+            end_of_groups = at
+    return end_of_groups
 
 
 @njit(cache=True, nogil=True)

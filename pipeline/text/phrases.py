@@ -49,13 +49,13 @@ class Phrases(NamedTuple):
 class Counts(NamedTuple):
     """Of n texts: ``words`` int64 [n], how many there are, and ``covered`` int64 [n], those in a phrase that was found.
 
-    ``found`` int32: the phrases found in text i are ``found[offsets[i]:offsets[i + 1]]`` (int64 [n + 1]), in order.
+    ``matches`` int32: the phrases found in text i are ``matches[offsets[i]:offsets[i + 1]]`` (int64 [n + 1]), in order.
     """
 
     words: np.ndarray
     covered: np.ndarray
     offsets: np.ndarray
-    found: np.ndarray
+    matches: np.ndarray
 
 
 def prepare(phrases: Sequence[str]) -> Phrases:
@@ -130,7 +130,7 @@ def _count(data, offsets, edges, targets, ends, single, table) -> tuple:
     ends, single, table = borrow(ends), borrow(single), borrow(table)  # pyright: ignore
     count = len(offsets) - 1
     words, covered = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    found_offsets, found, total = np.zeros(count + 1, np.int64), np.empty(1024, np.int32), 0
+    match_offsets, matches, total = np.zeros(count + 1, np.int64), np.empty(1024, np.int32), 0
     for text in range(count):
         at, end = offsets[text], offsets[text + 1]
         before, stop = 0, at  # class of the character before; end of the last phrase found
@@ -146,9 +146,9 @@ def _count(data, offsets, edges, targets, ends, single, table) -> tuple:
                         phrase = -1 if (before | after) & _INSIDE else phrase
                     if phrase >= 0:
                         stop = stop_here
-                        if total == len(found):
-                            found = np.concatenate((found, np.empty_like(found)))
-                        found[total] = phrase
+                        if total == len(matches):
+                            matches = np.concatenate((matches, np.empty_like(matches)))
+                        matches[total] = phrase
                         total += 1
                 covered[text] += begins and at < stop
             before = _joined(before, this)
@@ -157,8 +157,8 @@ def _count(data, offsets, edges, targets, ends, single, table) -> tuple:
                 while at < end and data[at] < 0x80 and table[data[at]] & _INSIDE:
                     before = np.int64(table[data[at]])
                     at += 1
-        found_offsets[text + 1] = total
-    return words, covered, found_offsets, found[:total].copy()
+        match_offsets[text + 1] = total
+    return words, covered, match_offsets, matches[:total].copy()
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -52,7 +52,7 @@ def _triggers() -> np.ndarray:
 def _find(data, offsets, triggers, classes, reserved) -> tuple:
     data = borrow(data)  # pyright: ignore[reportCallIssue]
     out_offsets = np.zeros(len(offsets), np.int64)
-    found, count = np.empty((1024, 3), np.int64), 0
+    ranges, count = np.empty((1024, 3), np.int64), 0
     groups = np.zeros(8, np.int64)
     for text in range(len(offsets) - 1):
         start, end = offsets[text], offsets[text + 1]
@@ -62,23 +62,23 @@ def _find(data, offsets, triggers, classes, reserved) -> tuple:
                 at += 1
             if at == end:
                 break
-            last = start + found[count - 1, 1] if count > first else start
-            mail = last if count > first and found[count - 1, 2] == _EMAIL else start
+            last = start + ranges[count - 1, 1] if count > first else start
+            mail = last if count > first and ranges[count - 1, 2] == _EMAIL else start
             begin, stop, kind = _look(data, at, start, last, mail, end, classes, reserved, groups)
             if stop < 0:
                 at += 1
                 continue
             at = stop
             begin -= start
-            while count > first and found[count - 1, 1] > begin:
-                begin = min(begin, found[count - 1, 0])
+            while count > first and ranges[count - 1, 1] > begin:
+                begin = min(begin, ranges[count - 1, 0])
                 count -= 1
-            if count == len(found):
-                found = np.concatenate((found, np.empty_like(found)))
-            found[count, 0], found[count, 1], found[count, 2] = begin, stop - start, kind
+            if count == len(ranges):
+                ranges = np.concatenate((ranges, np.empty_like(ranges)))
+            ranges[count, 0], ranges[count, 1], ranges[count, 2] = begin, stop - start, kind
             count += 1
         out_offsets[text + 1] = count
-    return out_offsets, found[:count, :2].copy(), found[:count, 2].copy()
+    return out_offsets, ranges[:count, :2].copy(), ranges[:count, 2].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -109,17 +109,17 @@ def _look(data, at, start, last, mail, end, classes, reserved, groups):
     return at, phone(data, at, start, last, end), _PHONE
 
 
-def places(texts: pa.StringArray, found: Found, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where to write ``sizes[kind]`` bytes, and what of it then is too much, for each range of ``found``.
+def places(texts: pa.StringArray, ranges: Found, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where to write ``sizes[kind]`` bytes, and what of it then is too much, for each range of ``ranges``.
 
     Both int64 [m, 2]: start and end. Written over is the beginning of the range, whole characters: up to three bytes
     more than the size. These, and the rest of the range, are too much.
     """
     data, offsets = text_buffers(texts)
-    base = np.repeat(offsets[:-1], np.diff(found.offsets))
-    written = found.starts + sizes[found.kinds]
+    base = np.repeat(offsets[:-1], np.diff(ranges.offsets))
+    written = ranges.starts + sizes[ranges.kinds]
     end = written.copy()
     for _ in range(3):
-        inside = end < found.ends
+        inside = end < ranges.ends
         end[inside] += data[(base + end)[inside]] & 0xC0 == 0x80
-    return np.stack([found.starts, end], 1), np.stack([written, found.ends], 1)
+    return np.stack([ranges.starts, end], 1), np.stack([written, ranges.ends], 1)

@@ -70,11 +70,11 @@ def _count(data, offsets, table, max_uppercase, counts):
             row.words += words
             if total + _SHORT > len(cuts):
                 cuts = with_room(cuts, total, _SHORT)
-            first, found = total, 0
+            first, cut_words = total, 0
             if not dropped and 0 < words <= _SHORT:
-                total, found = _cut_phrases(data, at, stop, table, cuts, total)
-                dropped = found > 0 and _is_blank(data, at, stop, table, cuts[first:total])
-            row.removed_words += words if dropped else found
+                total, cut_words = _cut_phrases(data, at, stop, table, cuts, total)
+                dropped = cut_words > 0 and _is_blank(data, at, stop, table, cuts[first:total])
+            row.removed_words += words if dropped else cut_words
             if dropped:
                 cuts[first, 0], cuts[first, 1] = at, min(stop + 1, end)
                 total = first + 1

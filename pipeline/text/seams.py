@@ -36,8 +36,8 @@ def tidy(texts: pa.StringArray, cuts: pa.ListArray, whitespace: bool = True) -> 
     whitespace vanish. Without ``whitespace`` the cuts stay as they are but for the space between two words.
     """
     data, offsets = text_buffers(texts)
-    found = _tidy(text_data(data), offsets, *spans.to_ranges(spans.merge([cuts])), characters.table(), whitespace)
-    cut_offsets, starts, ends, over_offsets, over_starts, over_ends = found
+    seams = _tidy(text_data(data), offsets, *spans.to_ranges(spans.merge([cuts])), characters.table(), whitespace)
+    cut_offsets, starts, ends, over_offsets, over_starts, over_ends = seams
     sizes = np.concatenate([[0], np.cumsum(over_ends - over_starts)])[over_offsets]
     fill = string_array(np.full(sizes[-1], ord(" "), np.uint8), sizes)
     return Tidied(
@@ -144,8 +144,8 @@ def _in_spaced_word(data, at, begin, table):
     """Whether the character at ``at``, with the marks on it, belongs to a word of a script that writes spaces."""
     while at > begin and kind(data, at, table) & JOINING:
         at = previous(data, at)
-    found = kind(data, at, table)
-    return (data[at] == ord("_") or found & (LETTER | NUMERAL | JOINING) > 0) and found & (ALONE | CLUSTER) == 0
+    flags = kind(data, at, table)
+    return (data[at] == ord("_") or flags & (LETTER | NUMERAL | JOINING) > 0) and flags & (ALONE | CLUSTER) == 0
 
 
 @njit(cache=True, nogil=True)

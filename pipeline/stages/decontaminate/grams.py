@@ -41,9 +41,9 @@ _CHARACTER = np.uint32((1 << 21) - 1)
 def words(text: str) -> list[str]:
     """The words of ``text``: the definition, in plain Python for anyone to check the kernels against."""
 
-    def joined(found: re.Match[str]) -> str:
-        between = found.start() > 0 and found.end() < len(text)
-        return "" if between and _is_letter(text[found.start() - 1]) and _is_letter(text[found.end()]) else " "
+    def joined(gap: re.Match[str]) -> str:
+        between = gap.start() > 0 and gap.end() < len(text)
+        return "" if between and _is_letter(text[gap.start() - 1]) and _is_letter(text[gap.end()]) else " "
 
     return list(shingles.words(_JOINT.sub(joined, text)))
 
@@ -247,7 +247,7 @@ def _find(
     least,
 ):
     data, table, item_data = borrow(data), borrow(table), borrow(item_data)
-    found = np.empty((4, 1024), np.int64)
+    matches = np.empty((4, 1024), np.int64)
     count, filter_mask, slot_mask = 0, uint64(len(bits) - 1), len(slots) - 1
     # a ring as long as a power of two: the words' numbers are masked, not divided
     size = 1
@@ -286,14 +286,14 @@ def _find(
                 first, base = ring_starts[(word - width) & (size - 1)], item_offsets[owner[gram]]
                 if not _same(data, first, at, item_data, base + gram_starts[gram], base + gram_ends[gram], table):
                     continue
-                if count == found.shape[1]:
+                if count == matches.shape[1]:
                     more = np.empty((4, 2 * count), np.int64)
-                    more[:, :count] = found
-                    found = more
-                found[0, count], found[1, count] = text, gram
-                found[2, count], found[3, count] = first - offsets[text], at - offsets[text]
+                    more[:, :count] = matches
+                    matches = more
+                matches[0, count], matches[1, count] = text, gram
+                matches[2, count], matches[3, count] = first - offsets[text], at - offsets[text]
                 count += 1
-    return found[0, :count], found[1, :count], found[2, :count], found[3, :count]
+    return matches[0, :count], matches[1, :count], matches[2, :count], matches[3, :count]
 
 
 @njit(cache=True, nogil=True)

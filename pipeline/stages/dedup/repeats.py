@@ -113,28 +113,28 @@ def passages(texts: pa.StringArray, config: Repeats) -> tuple[np.ndarray, np.nda
 def _passages(data, offsets, words, spaces, unit, length, minimum):
     hashes, starts, ends, sizes = _room(offsets)
     first = np.zeros(len(offsets), np.int32)
-    found, units, size = np.empty(1024, np.uint64), np.empty(1024, np.int32), 0
+    keys, units, size = np.empty(1024, np.uint64), np.empty(1024, np.int32), 0
     for text in range(len(offsets) - 1):
         count = split_units(data, offsets[text], offsets[text + 1], unit, words, spaces, hashes, starts, ends, sizes)
         first[text + 1] = first[text] + count
         runs = roll(hashes, count, length)
         if runs == 0:
             continue
-        if size + runs > len(found):
+        if size + runs > len(keys):
             more = np.empty(2 * (size + runs), np.uint64)
-            more[:size] = found[:size]
-            found = more
+            more[:size] = keys[:size]
+            keys = more
             more_units = np.empty(2 * (size + runs), np.int32)
             more_units[:size] = units[:size]
             units = more_units
         characters = sizes[:length].sum()
         for i in range(runs):
             if characters >= minimum:
-                found[size], units[size] = hashes[i], first[text] + i
+                keys[size], units[size] = hashes[i], first[text] + i
                 size += 1
             if i + 1 < runs:
                 characters += sizes[i + length] - sizes[i]
-    return found[:size].copy(), units[:size].copy(), first
+    return keys[:size].copy(), units[:size].copy(), first
 
 
 @njit(cache=True, nogil=True)
@@ -326,28 +326,28 @@ def _cut_units(data, offsets, words, spaces, unit, length, passages):
     hashes, starts, ends, sizes = _room(offsets)
     span_offsets, fraction = np.zeros(texts + 1, np.int64), np.zeros(texts)
     out_starts, out_ends = np.empty(len(passages), np.int64), np.empty(len(passages), np.int64)
-    found, first, k = 0, 0, 0
+    cut_count, first, k = 0, 0, 0
     for text in range(texts):
         count = split_units(data, offsets[text], offsets[text + 1], unit, words, spaces, hashes, starts, ends, sizes)
         covered, end = 0, 0  # units cut so far, and the first one after them
         while k < len(passages) and passages[k] < first + count:
             start = passages[k] - first
-            if found > span_offsets[text] and start <= end:
+            if cut_count > span_offsets[text] and start <= end:
                 covered += start + length - end
             else:
                 covered += length
-                out_starts[found] = starts[start]
-                found += 1
+                out_starts[cut_count] = starts[start]
+                cut_count += 1
             end = start + length
-            out_ends[found - 1] = ends[end - 1]
+            out_ends[cut_count - 1] = ends[end - 1]
             k += 1
         first += count
         if count:
             fraction[text] = covered / count
         if count and covered == count:
-            found = span_offsets[text]
-        span_offsets[text + 1] = found
-    return span_offsets, out_starts[:found], out_ends[:found], fraction
+            cut_count = span_offsets[text]
+        span_offsets[text + 1] = cut_count
+    return span_offsets, out_starts[:cut_count], out_ends[:cut_count], fraction
 
 
 def _survivors(stage: str, build: Build, shard: str, units: np.ndarray, survivors: np.ndarray) -> pa.ListArray:

@@ -76,7 +76,7 @@ def join_groups(sets, places, starts, repeat, threshold, limit):
     next_member, distance = np.full(n, -1), np.zeros(n)  # a ball's members: a list that starts at its leader
     leaders, radius = np.empty(limit, np.int64), np.empty(limit)  # one entry a ball, new for each group
     bitmaps, bitmap = np.empty((0, 0), np.uint64), np.empty(0, np.uint64)
-    found, curtailed, first = 0, 0, 0
+    count, curtailed, first = 0, 0, 0
     for g in range(len(starts) - 1):
         start, end = starts[g], starts[g + 1]
         words = 0
@@ -87,8 +87,8 @@ def join_groups(sets, places, starts, repeat, threshold, limit):
         balls = 0
         for x in range(start, end):
             if repeat[x]:
-                a[found], b[found] = first, x
-                found += 1
+                a[count], b[count] = first, x
+                count += 1
                 continue
             first = x
             set_x = _set(sets, places, x)
@@ -123,8 +123,8 @@ def join_groups(sets, places, starts, repeat, threshold, limit):
                                 partner = member
                         member = next_member[member]
                 if partner >= 0:
-                    a[found], b[found] = partner, x
-                    found += 1
+                    a[count], b[count] = partner, x
+                    count += 1
                     parent[find(parent, x)] = find(parent, partner)
             if not placed and balls < limit:
                 leaders[balls], radius[balls] = x, 0.0
@@ -134,7 +134,7 @@ def join_groups(sets, places, starts, repeat, threshold, limit):
             elif not placed:
                 complete = False
             curtailed += not complete
-    return a[:found].copy(), b[:found].copy(), curtailed
+    return a[:count].copy(), b[:count].copy(), curtailed
 
 
 @njit(cache=True, nogil=True)

@@ -118,9 +118,9 @@ def _sources(config: Config) -> Iterator[Source]:
             yield Text(**shared, block_bytes=_BLOCK)
 
 
-def _texts(found: Iterable[tuple[Source, File]]) -> Iterator[str]:
+def _texts(listed: Iterable[tuple[Source, File]]) -> Iterator[str]:
     """The texts of all files. Raises NothingToTrainOn where more than 1 % of a file's records cannot be read."""
-    for source, file in found:
+    for source, file in listed:
         good, account = 0, quarantine.Account(source.name)
         for record in READERS[source.kind].read(source, file):
             if isinstance(record, Document):

@@ -334,7 +334,7 @@ def _look_up(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, cache: Cach
         key = spantable.hash_span(data, start, ends[i])
         mask = len(cache.slots) - 1
         slot = np.int64(key & uint64(mask))
-        found = -1
+        match = -1
         while cache.slots[slot] != 0:
             entry = cache.slots[slot] - 1
             if cache.hashes[entry] == key:
@@ -344,13 +344,13 @@ def _look_up(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, cache: Cach
                     while k < length and cache.keys[at + k] == data[start + k]:
                         k += 1
                     if k == length:
-                        found = entry
+                        match = entry
                         break
             slot = (slot + 1) & mask
-        if found < 0:
-            found = cache.size[0]
+        if match < 0:
+            match = cache.size[0]
             cache = _insert(data, start, length, key, slot, cache)
-        entries[i] = found
+        entries[i] = match
     return entries, cache
 
 

@@ -115,9 +115,9 @@ def _edges(
         while at < end and continues(data[at]):
             h = fnv_step(h, data[at])
             at += 1
-        found, _ = spantable.find(data, table, spantable.finish(h), start, at - start)
-        if found >= 0 or is_first:
-            piece[n], stop[n] = found, at
+        token, _ = spantable.find(data, table, spantable.finish(h), start, at - start)
+        if token >= 0 or is_first:
+            piece[n], stop[n] = token, at
             n += 1
         is_first = False
     return n

@@ -298,16 +298,16 @@ def _longest_matches(text, size, model, symbols):
         return 1
     start = n = 0
     while start < size:
-        h, found, stop = _opening(start > 0), np.int64(-1), start
+        h, longest, stop = _opening(start > 0), np.int64(-1), start
         for end in range(start + 1, size + 1):
             h = fnv_step(h, text[end - 1])
             piece = _find(model, h, start > 0, text, start, end)
             if piece >= 0:
-                found, stop = piece, end
-        if found < 0:
+                longest, stop = piece, end
+        if longest < 0:
             symbols[0] = model.unk
             return 1
-        symbols[n] = model.ids[found]
+        symbols[n] = model.ids[longest]
         n += 1
         start = stop
     return n

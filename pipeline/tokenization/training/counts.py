@@ -189,18 +189,18 @@ def _contents(table: wordtable.WordTable) -> tuple[pa.LargeStringArray, np.ndarr
 @njit(cache=True, nogil=True)
 def _all_of(data: np.ndarray, offsets: np.ndarray, members: np.ndarray) -> np.ndarray:
     """bool a text: whether it has bytes and all are ``members`` (bool [256])."""
-    found = offsets[1:] > offsets[:-1]
-    for i in range(len(found)):
+    all_of = offsets[1:] > offsets[:-1]
+    for i in range(len(all_of)):
         for at in range(offsets[i], offsets[i + 1]):
             if not members[data[at]]:
-                found[i] = False
+                all_of[i] = False
                 break
-    return found
+    return all_of
 
 
 @njit(cache=True, nogil=True)
 def _partitions(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    found = np.empty(len(offsets) - 1, np.uint8)
-    for i in range(len(found)):
-        found[i] = spantable.hash_span(data, offsets[i], offsets[i + 1]) >> uint64(60)
-    return found
+    parts = np.empty(len(offsets) - 1, np.uint8)
+    for i in range(len(parts)):
+        parts[i] = spantable.hash_span(data, offsets[i], offsets[i + 1]) >> uint64(60)
+    return parts

@@ -205,19 +205,19 @@ def occurrences(pairs: Pairs, pair: int) -> np.ndarray:
     while entry >= 0:
         n += 1
         last, entry = entry, pairs.next_entry[entry]
-    found = np.empty(n, np.int32)
+    positions = np.empty(n, np.int32)
     entry = pairs.head[pair]
     ascending = True
     for k in range(n - 1, -1, -1):
-        found[k] = pairs.position[entry]
-        ascending = ascending and (k == n - 1 or found[k] < found[k + 1])
+        positions[k] = pairs.position[entry]
+        ascending = ascending and (k == n - 1 or positions[k] < positions[k + 1])
         entry = pairs.next_entry[entry]
     if n > 0:
         pairs.next_entry[last], pairs.size[2] = pairs.size[2], pairs.head[pair]
         pairs.head[pair] = -1
     if not ascending:
-        found.sort()
-    return found
+        positions.sort()
+    return positions
 
 
 @njit(cache=True, nogil=True)

@@ -140,10 +140,10 @@ def _seeds(
 @njit(cache=True, nogil=True)
 def _spelling(data: np.ndarray, spans: np.ndarray, strings: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """bool a span: whether its bytes are one of the strings ``strings[bounds[i]:bounds[i + 1]]``."""
-    found = np.zeros(len(spans), np.bool_)
+    is_spelled = np.zeros(len(spans), np.bool_)
     for i in range(len(spans)):
-        found[i] = spantable.spells(data, spans[i, 0], spans[i, 1], strings, bounds)
-    return found
+        is_spelled[i] = spantable.spells(data, spans[i, 0], spans[i, 1], strings, bounds)
+    return is_spelled
 
 
 def _maximise(expected: np.ndarray) -> np.ndarray:
@@ -250,10 +250,10 @@ def _edges(
         for start in range(starts[word], ends[word]):
             bounds[start] = n
             for width in range(1, min(max_length, ends[word] - start) + 1):
-                found = number[entries[at]]
+                token = number[entries[at]]
                 at += 1
-                if found >= 0:
-                    piece[n], length[n] = found, width
+                if token >= 0:
+                    piece[n], length[n] = token, width
                     n += 1
         done = ends[word]
     bounds[done:] = n
@@ -341,9 +341,9 @@ def _best_path(
             end = i + lattices.length[edge]
             if end > n or lattices.piece[edge] == without:
                 continue
-            found = score[i] + logs[lattices.piece[edge]]
-            if found > score[end]:
-                score[end], via[end] = found, edge
+            total = score[i] + logs[lattices.piece[edge]]
+            if total > score[end]:
+                score[end], via[end] = total, edge
 
 
 @njit(cache=True, nogil=True)

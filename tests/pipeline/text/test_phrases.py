@@ -54,8 +54,8 @@ def by_hand(text: str, wanted: list[str]) -> list[str]:
 def found(text: str, wanted: list[str]) -> list[str]:
     known = phrases.prepare(wanted)
     counts = phrases.count(pa.array(["", text]), known)
-    assert counts.offsets.tolist() == [0, 0, len(counts.found)]
-    return [known.phrases[number] for number in counts.found]
+    assert counts.offsets.tolist() == [0, 0, len(counts.matches)]
+    return [known.phrases[number] for number in counts.matches]
 
 
 PIECES = st.text(alphabet="aAbB1 éÉ漢字かーก\u0e32\u0301-\n\u3000", max_size=14)

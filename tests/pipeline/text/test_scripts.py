@@ -159,4 +159,4 @@ def test_syllables_of_scripts_that_were_whole_lines(text, expected):
     ("text", "phrase", "found"), [("ไทย", "ท", 0), ("བོད་", "བོ", 0), ("བོད་", "བོད", 1), ("ខ្មែរ", "ម", 0)]
 )
 def test_a_phrase_is_not_found_inside_a_syllable(text, phrase, found):
-    assert len(count(pa.array([text]), prepare([phrase])).found) == found
+    assert len(count(pa.array([text]), prepare([phrase])).matches) == found
