@@ -82,7 +82,7 @@ def test_the_task_of_the_guide_tunes_a_model_and_is_current_by_its_file(tmp_path
     section("A fine-tuning task", tmp_path)
     monkeypatch.chdir(tmp_path)
     lines = [
-        {"text": f"The {n}th {kind} is {n * n} miles from {kind} harbour. " * 3, "domain": kind}
+        {"text": f"The {n}th {kind} is {n * n} miles from {kind} harbour. " * 3, "topic": kind}
         for n in range(30)
         for kind in ("ship", "star")
     ]

@@ -92,6 +92,7 @@ class Stage(Part):
     ``reuse(old, new)``, for a stage with steps: what of its measurements under one config holds under another;
     None: nothing.
     ``canaries``: the documents that it must catch; None for a stage that has none.
+    ``compares``: it looks at documents beside others.
     ``subject``: its rules are named with it, ``perplexity too high``; of others the name says enough without.
     """
 
@@ -110,6 +111,7 @@ class Stage(Part):
     about: str = ""
     check: Callable[[Any, Recipe], None] = lambda _config, _recipe: None
     after: str | None = None
+    compares: bool = False
     subject: bool = False
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ from pipeline.store import files, ledger, recipe_file, shards
 from pipeline.text.hashing import document_hash
 
 VERSION = 2
-#: Hosts are documents as registry.FIRST_OF_WHOLE sees them, of a size in bytes at which all that is planted finds its
+#: Hosts are documents as registry.FIRST_TO_COMPARE sees them, of a size in bytes at which all that is planted finds its
 #: place.
 _SMALLEST, _LARGEST = 400, 40_000
 _SHARD, _NAMED = "canaries.arrow", 10
@@ -68,19 +68,27 @@ def recall(build: Build) -> dict[str, Any] | None:
     }
 
 
-def of_stage(name: str) -> Canaries | None:
+def of_stage(build: Build, name: str) -> Canaries | None:
     """What the canaries of a stage are; None if it has none."""
-    return registry.named(registry.STAGES, name).canaries
+    return registry.named(build.recipe.registered, name).canaries
 
 
-def _registered() -> dict[str, Canaries]:
+def _registered(build: Build) -> dict[str, Canaries]:
     """The canaries of every stage that has some, whether the recipe runs it or not."""
-    return {stage.name: stage.canaries for stage in registry.STAGES if stage.canaries is not None}
+    return {stage.name: stage.canaries for stage in build.recipe.registered if stage.canaries is not None}
 
 
 def _run(build: Build) -> dict[str, Canaries]:
     """Those of the stages that the recipe runs, in order."""
-    return {name: own for name, own in _registered().items() if name in build.stages}
+    return {name: own for name, own in _registered(build).items() if name in build.stages}
+
+
+def _versions(build: Build) -> Iterator[list[Any]]:
+    """What the canaries of plug-ins' stages come of, beside their sections."""
+    for name in _run(build):
+        stage = registry.named(build.recipe.registered, name)
+        if stage.plugin is not None:
+            yield [name, stage.version, stage.plugin.made_by]
 
 
 def _release(build: Build, item: str) -> Outcome:
@@ -94,14 +102,15 @@ def _release(build: Build, item: str) -> Outcome:
         config,
         build.recipe.seed,
         used,
-        *(own.inputs(build) for own in _registered().values() if own.inputs),
-        [build.view_fingerprint(shard, registry.FIRST_OF_WHOLE) for shard in _looked_at(build)],
+        *(own.inputs(build) for own in _registered(build).values() if own.inputs),
+        *_versions(build),
+        [build.view_fingerprint(shard, registry.FIRST_TO_COMPARE) for shard in _looked_at(build)],
     )
 
     def account() -> Made:
         canaries = _canaries(build, config)
         _write(room, canaries)
-        for step in (step for name in _run(build) for step in steps_of(registry.named(registry.STAGES, name))):
+        for step in (step for name in _run(build) for step in steps_of(registry.named(build.recipe.registered, name))):
             for part in step.items(room.build):
                 step.work(room.build, part)
         return Outcome(), _account(room, canaries, config)
@@ -153,11 +162,14 @@ def _choices(build: Build, stage: str, number: int) -> random.Random:
 
 
 def _hosts(build: Build, count: int) -> list[Host]:
-    """The documents of fit size with the lowest hashes among those that reach registry.FIRST_OF_WHOLE, each text once."""
+    """The documents of fit size with the lowest hashes among those that reach registry.FIRST_TO_COMPARE.
+
+    Each text once.
+    """
     best: list[tuple[int, str, str]] = []
     for shard in _looked_at(build) if count else []:
         documents = build.documents(shard)
-        ledgers = [build.ledger(name, shard) for name in build.stages_before(registry.FIRST_OF_WHOLE)]
+        ledgers = [build.ledger(name, shard) for name in build.stages_before(registry.FIRST_TO_COMPARE)]
         sizes = pc.binary_length(documents["text"]).to_numpy()
         fit = ledger.alive(ledgers, len(documents)) & (sizes >= _SMALLEST) & (sizes <= _LARGEST)
         ids = documents["id"].combine_chunks()

@@ -20,14 +20,14 @@ def canaries(build: Build) -> dict[str, Any] | None:
     order = [name for name in build.stages if name in result["stages"]]
     return {
         "planted": result["planted"],
-        "rows": [_row(name, result["stages"][name]) for name in order],
+        "rows": [_row(build, name, result["stages"][name]) for name in order],
         "warnings": result["warnings"],
         "missed": [(title(name), entry["missed"]) for name in order if (entry := result["stages"][name])["missed"]],
     }
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    own = of_stage(name)
+def _row(build: Build, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    own = of_stage(build, name)
     return {
         "stage": title(name),
         "planted": f"{count(entry['planted'])} {own.kind}" if own and entry["planted"] else "nothing to plant",

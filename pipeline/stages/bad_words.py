@@ -131,6 +131,7 @@ STAGE = Stage(
     name="bad_words",
     title="Bad words",
     about="drop documents with words of a list (C4)",
+    subject=True,
     config=Config,
     check=_check,
     version=VERSION,

@@ -238,6 +238,7 @@ STAGE = Stage(
     name="language",
     title="Language ID",
     about="identify languages with fastText, and drop documents in others",
+    subject=True,
     config=Config,
     version=VERSION,
     signals=SIGNALS,

@@ -43,8 +43,8 @@ STAGES: tuple[Stage, ...] = (
 _AFTER = "pii"
 #: Their names.
 NAMES = tuple(stage.name for stage in STAGES)
-#: The first that compares documents: what reaches it has been looked at document by document.
-FIRST_OF_WHOLE = next(stage.name for stage in STAGES if not stage.per_document)
+#: The first that compares documents: what reaches it has been judged document by document.
+FIRST_TO_COMPARE = next(stage.name for stage in STAGES if stage.compares)
 
 
 def named(stages: Sequence[Stage], name: str) -> Stage:
@@ -83,8 +83,8 @@ def _check(stage: Stage, stages: Sequence[Stage]) -> None:
         raise MillError(f"{of}: its name becomes a section of recipes; write it in small letters, digits and _")
     if not stage.per_document or stage.steps is not None:
         raise MillError(f"{of} has steps of its own; a plug-in's stage looks at documents singly: give it `measure`")
-    if stage.canaries is not None:
-        raise MillError(f"{of} has canaries, and a plug-in's stage can have none; leave them out")
+    if stage.compares:
+        raise MillError(f"{of} compares documents; a plug-in's stage looks at them singly: leave out `compares`")
     known = [other.name for other in stages[: stages.index(named(stages, "balance"))]]
     if (stage.after or _AFTER) not in known:
         raise MillError(f"{of} follows {stage.after!r}; `after` must be one of {', '.join(known)}")

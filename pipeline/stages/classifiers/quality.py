@@ -53,6 +53,7 @@ STAGE = Stage(
     name="quality",
     title="Quality",
     about="drop documents that a classifier finds of low quality (GPT-3, DCLM)",
+    subject=True,
     config=Config,
     check=lambda config, recipe: require_language("quality.minimum", config.minimum, recipe),
     version=VERSION,

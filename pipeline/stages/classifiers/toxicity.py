@@ -52,6 +52,7 @@ STAGE = Stage(
     name="toxicity",
     title="Toxicity",
     about="drop documents that a classifier finds toxic",
+    subject=True,
     config=Config,
     check=lambda config, recipe: require_language("toxicity.maximum", config.maximum, recipe),
     version=VERSION,

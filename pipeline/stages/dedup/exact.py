@@ -194,6 +194,7 @@ STAGE = Stage(
     about="drop documents with the same text as another",
     config=Config,
     steps=steps,
+    compares=True,
     reuse=_reuse,
     canaries=canaries.copies(),
 )

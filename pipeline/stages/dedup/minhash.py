@@ -222,6 +222,7 @@ STAGE = Stage(
     about="drop near-duplicates, found by MinHash and verified by exact Jaccard similarity",
     config=Config,
     steps=steps,
+    compares=True,
     reuse=_reuse,
     canaries=canaries.near_copies(),
 )

@@ -37,5 +37,6 @@ STAGE = Stage(
     about="cut repeated lines, paragraphs or sentences",
     config=Config,
     steps=steps,
+    compares=True,
     canaries=canaries.shared_passages("passages", "repeated passages"),
 )

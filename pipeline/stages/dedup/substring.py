@@ -42,5 +42,6 @@ STAGE = Stage(
     about="cut repeated runs of tokens (Lee 2022)",
     config=Config,
     steps=steps,
+    compares=True,
     canaries=canaries.shared_passages("substring", "repeated substrings"),
 )

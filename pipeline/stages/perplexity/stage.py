@@ -328,6 +328,7 @@ STAGE = Stage(
     name="perplexity",
     title="Perplexity",
     about="drop documents that a language model finds too predictable or too surprising (CCNet)",
+    subject=True,
     config=Config,
     check=_check,
     signals=SIGNALS,

@@ -16,6 +16,7 @@ from pipeline.curation import plugins as extending
 from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
 from pipeline.questions import whatif
+from pipeline.report import canaries
 from pipeline.stages import titles
 from pipeline.store import files
 from tests.helpers import building, plugins
@@ -97,6 +98,38 @@ def test_a_stage_follows_the_one_that_it_says_and_its_signals_are_there_for_rule
     assert texts(building.make(ruled, home / "build")[0]) == ["One quiet line of text.", "Well! Twice! Yes."]
 
 
+CANARIES = """
+from pipeline.build.canaries import Canaries, Canary
+
+def plant(build, choices):
+    return (lambda _host, draw=draw: Canary("Buy" + "!" * draw.randint(1, 3), "a shout") for draw in choices)
+
+def caught(room, canaries):
+    dropped = room.ledger("shouting")["dropped_by"].is_valid().to_pylist()
+    return {name for name, row in room.rows(list(canaries)).items() if dropped[row]}
+"""
+
+
+def test_a_stage_says_what_it_must_catch_and_it_is_counted_by_its_file(home):
+    code = CANARIES + plugins.STAGE.replace(
+        "    measure=measure,\n",
+        '    measure=measure,\n    canaries=Canaries("shouts", plant, caught, hosted=False),\n',
+    )
+    (home / "my_stage.py").write_text(code)
+    recipe = load(home, **{"canaries: false": "canaries: {documents: 12}"})
+    build, _ = building.make(recipe, home / "build")
+    entry = files.read_json(build.path("canaries.json"))["stages"]["shouting"]
+    assert entry["planted"] == entry["reached"] == 12
+    assert 0 < entry["caught"] < 12  # one exclamation mark may stay
+    shown = canaries.canaries(build)
+    assert shown is not None
+    assert [row["planted"] for row in shown["rows"]] == ["12 shouts", "nothing to plant"]
+    (home / "my_stage.py").write_text(code.replace("= 1\n", "= 0\n"))
+    build, outcomes = building.make(load(home, **{"canaries: false": "canaries: {documents: 12}"}), home / "build")
+    assert "canaries" in made(outcomes)
+    assert files.read_json(build.path("canaries.json"))["stages"]["shouting"]["caught"] == 12
+
+
 def test_worker_processes_know_the_stage_though_its_file_is_gone_by_then(home):
     recipe = load(home)
     (home / "my_stage.py").unlink()
@@ -175,6 +208,7 @@ def test_a_section_of_a_plug_in_is_checked_as_others_are(home):
         (plugins.STAGE.replace('"shouts"', '"url_banned_words"'), "'urls' has a signal 'url_banned_words' already"),
         (plugins.STAGE.replace("measure,\n", 'measure, after="balance",\n'), "follows 'balance'; `after` must be"),
         (plugins.STAGE.replace("measure,\n", "measure, steps=list,\n"), "has steps of its own; a plug-in"),
+        (plugins.STAGE.replace("measure,\n", "measure, compares=True,\n"), "compares documents; a plug-in's stage"),
     ],
 )
 def test_a_plug_in_that_does_not_fit_is_refused_with_file_and_remedy(home, text, said):

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from pipeline.stages import registry
+
 TOY = """
 from typing import Annotated
 import pyarrow as pa
@@ -86,3 +88,8 @@ def test_a_stage_is_added_by_its_file_and_a_line_in_the_registry(tmp_path, pytes
         "canaries": [["3 shouted texts", 3], ["nothing to plant", 0]],
         "texts": texts[:1],
     }
+
+
+def test_canaries_are_made_of_documents_as_the_first_stage_that_compares_them_sees_them():
+    assert registry.FIRST_TO_COMPARE == "exact"
+    assert [stage.name for stage in registry.STAGES if stage.compares] == ["exact", "minhash", "passages", "substring"]
