@@ -74,6 +74,7 @@ SETS = (
         "SST-2", _paths(train="sst2/train.tsv.gz", test="sst2/dev.tsv.gz"),
         {"text": "sentence", "label": "label", "documents": 5_000},
     ),
+    LabelledSet("movie reviews", _paths(train="movie_reviews.jsonl.gz"), {"label": "label"}),
     LabelledSet(
         "CoLA",
         _paths(
@@ -87,7 +88,6 @@ SETS = (
         "AG News", _paths(train="ag_news_test.csv.gz", columns=["class", "title", "description"]),
         {"text": "title", "pair": "description", "label": "class"},
     ),
-    LabelledSet("movie reviews", _paths(train="movie_reviews.jsonl.gz"), {"label": "label"}),
     LabelledSet(
         "WNUT-17", _paths(train="wnut17/wnut17train.conll.gz", test="wnut17/emerging.dev.conll.gz"),
         {"task": "tokens", "label": "tags"},

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from training.finetuning import cost_ladder, learning_curve, suspects, worth_labelling
+from training.finetuning import cost_ladder, deadline, learning_curve, suspects, worth_labelling
 from training.finetuning.confidence import assess
 from training.finetuning.cost_ladder import Ladder, Measured, Rung, Sets
 from training.finetuning.rungs.base import logits
 from training.labelled.rows import Labelled
 
 _CURVE_COST = 12  # fits of all rows that a learning curve takes about as long as
+_CLIMB = 0.8  # share of the time that the rungs may take: audit and learning curve have the rest
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ def advise(
     Raises MillError where the task is no classification or no rung fits the time.
     """
     started = time.perf_counter()
+    end = started + minutes * 60
     sets = cost_ladder.sets_of(labelled)
-    ladder = cost_ladder.climb(sets, rungs, minutes, say)
+    ladder = cost_ladder.climb(sets, rungs, minutes * _CLIMB, say)
     chosen = cost_ladder.recommend(ladder, sets)
     rung = ladder.rung(chosen.name)
-    left = minutes * 60 - (time.perf_counter() - started)
     say("label audit")
     reading = _with_features(ladder, rung)
     said = {
@@ -52,10 +53,10 @@ def advise(
         "confidence": assess.assess(
             logits(rung.dev), sets.dev.labels, logits(rung.test), sets.test.labels, sets.test.groups
         ),
-        "suspects": None if reading is None else _suspects(reading, labelled, sets),
+        "suspects": None if reading is None else _suspects(reading, labelled, sets, end),
     }
     say("learning curve")
-    said["learning_curve"] = _curve(ladder, rungs, rung, sets, left)
+    said["learning_curve"] = _curve(ladder, rungs, rung, sets, end)
     chosen_rows: list[int] = []
     if wanted and unlabelled:
         say("texts to label next")
@@ -80,10 +81,15 @@ def why(ladder: Ladder, chosen: cost_ladder.Recommendation) -> str:
     )
 
 
-def _suspects(reading: Measured, labelled: Labelled, sets: Sets) -> dict[str, Any]:
+def _suspects(reading: Measured, labelled: Labelled, sets: Sets, end: float) -> dict[str, Any]:
     fitted: Any = reading.fitted
     right = reading.test.argmax(1) == sets.test.labels
-    return {"features": reading.title, **suspects.find(fitted, labelled, (sets.train, sets.dev, sets.test), right)}
+    try:
+        with deadline.until(end):
+            found = suspects.find(fitted, labelled, (sets.train, sets.dev, sets.test), right)
+    except deadline.OutOfTime:
+        found = {"why": "the time was up before the label audit ended", "rows": []}
+    return {"features": reading.title, **found}
 
 
 def _row(each: Measured) -> dict[str, Any]:
@@ -103,12 +109,16 @@ def _with_features(ladder: Ladder, rung: Measured) -> Measured | None:
     return next((each for each in (rung, *ladder.measured) if hasattr(each.fitted, "features")), None)
 
 
-def _curve(ladder: Ladder, rungs: Sequence[Rung], rung: Measured, sets: Sets, left: float) -> dict[str, Any]:
+def _curve(ladder: Ladder, rungs: Sequence[Rung], rung: Measured, sets: Sets, end: float) -> dict[str, Any]:
     """The learning curve of the recommended rung, or of the first that reads texts where that does not fit the time."""
     readers = [each for each in ladder.measured if each.name != "majority"]
     for each in ([rung] if rung in readers else []) + readers:
-        if each.seconds * _CURVE_COST <= left:
+        if time.perf_counter() + each.seconds * _CURVE_COST <= end:
             fit = next(r.fit for r in rungs if r.name == each.name)
-            found = learning_curve.curve(fit, sets.train, sets.dev, sets.test, sets.classes)
+            try:
+                with deadline.until(end):
+                    found = learning_curve.curve(fit, sets.train, sets.dev, sets.test, sets.classes)
+            except deadline.OutOfTime:
+                break
             return {"rung": each.title, "more": learning_curve.MORE, **asdict(found)}
     return {"rung": None, "why": "no rung is quick enough to be fitted some 25 times in what is left of the time"}

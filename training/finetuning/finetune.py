@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
-from training.finetuning import bases, classified, near_copies, several, strategies
+from training.batches.batch import Batch
+from training.finetuning import bases, classified, deadline, near_copies, several, strategies
 from training.finetuning.encoded import Encoded, Order, Reader
 from training.finetuning.job import VERSION, Job
 from training.finetuning.rungs.base import Examples
@@ -211,8 +212,14 @@ def _work(
     task: Task, train: Encoded, dev: Encoded, order: Order, model: PreTrainedModel, rates: loop.Rates
 ) -> loop.Work:
     ids = task.rows.train["id"].to_pylist()
+    in_time = deadline.checker()
+
+    def batch(step: int) -> Batch:
+        in_time()
+        return task.batch(train, order.rows(step))
+
     return loop.Work(
-        batch=lambda step: task.batch(train, order.rows(step)),
+        batch=batch,
         loss=task.loss,
         weights=task.weights,
         evaluate=lambda measure: {**evaluate(measure, task, dev), **task.judge(model, dev)},
@@ -243,6 +250,7 @@ def evaluate(measure: loop.Measure, task: Task, data: Encoded) -> loop.Metrics:
     sums, counts = dict.fromkeys(task.weights, 0.0), dict.fromkeys(task.weights, 0)
     by_length = np.argsort(data.lengths, kind="stable")
     for start in range(0, len(data), task.config.batch_size):
+        deadline.check()
         batch = task.batch(data, by_length[start : start + task.config.batch_size])
         for name, value in measure(batch.arrays).items():
             sums[name] += float(value)
@@ -256,7 +264,7 @@ def _scores(
 ) -> dict[str, Any]:
     """The measures of the model on the test rows with their intervals, and those of its baselines where it has some."""
     rows, size = job.rows, job.config.batch_size
-    if isinstance(task, Classify):
+    if isinstance(task, Classify) and job.compared:
         train_read, dev_read, test_read = (
             Examples(task.texts_read(reader, table), task.indices(table), table["group"].to_pylist())
             for table in (rows.train, rows.dev, rows.test)

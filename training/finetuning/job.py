@@ -19,7 +19,8 @@ class Job:
 
     ``work`` is the folder of its checkpoints. ``started_from`` names the weights in ``base``; ``made_from`` is what the
     summary says of the origin of rows and base; ``embeddings`` are folders of word vectors to compare with, by name.
-    ``features`` is where the states of a frozen base are kept, by default under ``work``.
+    ``features`` is where the states of a frozen base are kept, by default under ``work``. Without ``compared`` a
+    classifier gets its scores alone: no baselines, no label audit.
     """
 
     config: FinetuneConfig
@@ -32,6 +33,7 @@ class Job:
     made_from: dict[str, Any]
     embeddings: dict[str, str] = field(default_factory=dict)
     features: str | None = None
+    compared: bool = True
 
     @property
     def made_of(self) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.batches import random_streams
-from training.finetuning import scores
+from training.finetuning import deadline, scores
 from training.finetuning.rungs.base import Examples, Fit
 from training.finetuning.scores import Interval
 
@@ -43,6 +43,7 @@ def curve(fit: Fit, train: Examples, dev: Examples, test: Examples, classes: int
     """The curve of one rung: DRAWS random draws of each size, and all rows at the end.
 
     The development rows that settings are chosen by are as few as the training rows. At most _MOST_TEST test rows.
+    Raises OutOfTime where a deadline passes.
     """
     draw = random_streams.generator("learning curve", len(train))
     if len(test) > _MOST_TEST:
@@ -55,8 +56,13 @@ def curve(fit: Fit, train: Examples, dev: Examples, test: Examples, classes: int
         draws = orders if size < len(train) else orders[:1]
         parts = [train.take(np.sort(order[:size])) for order in draws]
         few = chosen_by.take(np.arange(min(size, len(dev))))
-        rights.append([fit(part, few, classes).predict_proba(test.texts).argmax(1) == test.labels for part in parts])
+        rights.append([_right(fit, part, few, test, classes) for part in parts])
     return of_rights([*sizes, len(train)], rights, test.groups, classes)
+
+
+def _right(fit: Fit, train: Examples, dev: Examples, test: Examples, classes: int) -> np.ndarray:
+    deadline.check()
+    return fit(train, dev, classes).predict_proba(test.texts).argmax(1) == test.labels
 
 
 def of_rights(sizes: list[int], rights: list[list[np.ndarray]], groups: list[str], classes: int) -> Curve:

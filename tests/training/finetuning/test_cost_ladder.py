@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline import MillError
 from pipeline.store import files
-from training.finetuning import cost_ladder
+from training.finetuning import cost_ladder, deadline
 from training.finetuning.cost_ladder import Rung, Sets
 from training.finetuning.rungs.base import Examples, Fit
 from training.labelled.rows import Labelled
@@ -70,6 +71,21 @@ def test_a_rung_that_does_not_fit_the_time_is_left_out_and_named(sets: Sets) -> 
     assert [each.name for each in ladder.measured] == ["a"]
     assert ladder.left_out.keys() == {"dear"}
     assert "needs about 61 s" in ladder.left_out["dear"]
+
+
+def test_a_rung_that_takes_longer_than_estimated_is_stopped_and_named(sets: Sets) -> None:
+    def endless(*_: object) -> Knowing:
+        while True:
+            deadline.check()
+
+    rungs = [Rung("a", "cheap", knowing(0.7), fixed(0)), Rung("b", "endless", endless, fixed(0))]
+    started = time.perf_counter()
+    ladder = cost_ladder.climb(sets, [*rungs, Rung("c", "late", knowing(0.9), fixed(0))], minutes=0.02)
+    assert time.perf_counter() - started < 10
+    assert [each.name for each in ladder.measured] == ["a"]
+    assert ladder.left_out["endless"].startswith("stopped after ")
+    assert ladder.left_out["late"].endswith("and 0 s are left")
+    deadline.check()  # the time was up for the ladder alone
 
 
 def test_the_cheapest_that_is_not_surely_worse_is_recommended(sets: Sets) -> None:

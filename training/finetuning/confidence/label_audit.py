@@ -20,6 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from pipeline import MillError
+from training.finetuning import deadline
 
 FOLDS = 5
 NEIGHBOURS = 5
@@ -44,11 +45,13 @@ def out_of_fold(features: Any, labels: np.ndarray, groups: list[str], strength: 
     """Probabilities [n, classes] of each row by a logistic head that did not see its fold.
 
     ``features`` [n, width], dense or scipy's csr; ``labels`` int64 [n] in 0..classes-1; rows of one of ``groups`` are
-    in one fold; ``strength`` is scikit-learn's C. Raises MillError where a class is in one group alone.
+    in one fold; ``strength`` is scikit-learn's C. Raises MillError where a class is in one group alone, and OutOfTime
+    where a deadline passes.
     """
     classes = int(labels.max()) + 1
     found = np.zeros((len(labels), classes))
     for kept, held in _folds(labels, groups):
+        deadline.check()
         if missing := sorted(set(range(classes)) - set(labels[kept].tolist())):
             raise MillError(
                 f"the label audit needs rows of each label in at least 2 groups; label number {missing[0]} has fewer"

@@ -1,7 +1,8 @@
 """What a rung of the cost ladder is: one way to learn a label from texts, from the cheapest to the dearest.
 
 A rung is a function ``fit(train, dev, classes) -> Fitted``: it learns from the training rows, and chooses its settings
-by the development rows. The test is not its business.
+by the development rows. The test is not its business. Where a deadline is set and passes, a rung that takes long stops
+with OutOfTime.
 """
 
 from __future__ import annotations

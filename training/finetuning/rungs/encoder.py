@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from training.batches import random_streams
-from training.finetuning import bases
+from training.finetuning import bases, deadline
 from training.finetuning.encoded import Encoded, Reader, encoded
 from training.finetuning.rungs import head
 from training.finetuning.rungs.base import Examples, Fit, Fitted
@@ -72,6 +72,7 @@ class Encoder:
 
     def _computed(self, texts: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         for start in range(0, len(texts), _BATCH):
+            deadline.check()
             part = texts[start : start + _BATCH]
             found = self.vectors(self.read(part).arrays(np.arange(len(part)))).numpy()
             yield from zip(part, found, strict=True)
@@ -125,6 +126,7 @@ def contrastive(encoder: Encoder) -> Fit:
     def fit(train: Examples, dev: Examples, classes: int) -> Fitted:
         tuned = encoder.tuned()
         for batch in _batches(tuned, train):
+            deadline.check()
             batch()
         tuned.model.eval()
         return frozen(tuned)(train, dev, classes)

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from training.finetuning import deadline
 from training.finetuning.rungs.base import development_loss
 
 #: scikit-learn's C, the inverse of the penalty.
@@ -47,6 +48,7 @@ def fit(features: Any, labels: np.ndarray, dev: Any, dev_labels: np.ndarray, cla
 
 
 def _fit(features: Any, labels: np.ndarray, classes: int, strength: float) -> Head:
+    deadline.check()
     seen = np.unique(labels)
     weights = np.zeros((features.shape[1], classes), np.float32)
     bias = np.full(classes, _UNSEEN, np.float32)

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pipeline.store import files
-from training.finetuning import bases
+from training.finetuning import bases, deadline
 from training.finetuning.encoded import Encoded, Order, encoded
 from training.finetuning.finetune import run
 from training.finetuning.job import Job
@@ -52,7 +52,10 @@ class Published:
 
 
 def tuned(base: str, length: int, **fields: Any) -> Fit:
-    """Fine-tuning from ``base`` on texts of up to ``length`` tokens; ``fields`` are those of a recipe's `finetune`."""
+    """Fine-tuning from ``base`` on texts of up to ``length`` tokens; ``fields`` are those of a recipe's `finetune`.
+
+    The fit raises OutOfTime where a deadline passes.
+    """
 
     def fit(train: Examples, dev: Examples, classes: int) -> Published:
         folder = tempfile.TemporaryDirectory(prefix="mill-tuned-")
@@ -68,6 +71,7 @@ def tuned(base: str, length: int, **fields: Any) -> Fit:
             work=files.join(folder.name, "work"),
             started_from=pretrain.weights_hash(base),
             made_from={"base": "the base of the ladder"},
+            compared=False,
         )
         run(job)
         return made
@@ -118,7 +122,10 @@ def _table(part: Examples, labels: list[str]) -> pa.Table:
 @torch.no_grad()
 def _logits(model: Any, data: Encoded) -> np.ndarray:
     order = np.argsort(data.lengths, kind="stable")
-    found = [_asked(model, data, order[start : start + _BATCH]).numpy() for start in range(0, len(order), _BATCH)]
+    found = []
+    for start in range(0, len(order), _BATCH):
+        deadline.check()
+        found.append(_asked(model, data, order[start : start + _BATCH]).numpy())
     return np.concatenate(found)[np.argsort(order, kind="stable")]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from training.batches.batch import Batch
+from training.finetuning import deadline
 from training.finetuning.encoded import Encoded, Reader
 from training.finetuning.scores import Measure
 from training.labelled.rows import Labelled
@@ -125,6 +126,7 @@ class Task(abc.ABC):
         order = np.argsort(data.lengths, kind="stable")
         made: list[np.ndarray] = [np.empty(0)] * len(data)
         for start in range(0, len(order), batch_size):
+            deadline.check()
             chosen = order[start : start + batch_size]
             arrays = {name: torch.from_numpy(array).to(model.device) for name, array in data.arrays(chosen).items()}
             for at, output in zip(chosen, self.outputs(model, arrays), strict=True):

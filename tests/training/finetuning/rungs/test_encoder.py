@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from training.finetuning import cost_ladder
+from training.finetuning import cost_ladder, deadline
 from training.finetuning.cost_ladder import Sets
 from training.finetuning.rungs import encoder, tuned
 from training.finetuning.rungs.base import Examples
@@ -112,6 +112,14 @@ def test_the_whole_model_learns_and_its_files_are_counted(base: str, tmp_path: P
     assert (found.argmax(1) == test.labels).mean() > 0.95
     fitted.save(str(tmp_path))
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_every_rung_on_a_base_stops_where_the_time_is_up(base: str, tmp_path: Path) -> None:
+    train, dev = rows(60, 0), rows(30, 1)
+    for rung in cost_ladder.rungs([], base, 16, str(tmp_path))[1:]:
+        if rung.name != "fasttext":  # one call of a kernel, of seconds
+            with deadline.until(0), pytest.raises(deadline.OutOfTime):
+                rung.fit(train, dev, 3)
 
 
 def test_lora_is_published_merged(base: str) -> None:
