@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def test_clusters_of_real_near_duplicates_equal_datasketch_lsh_with_brute_force(
     build = deduplicated(tmp_path, documents, config)
     sets = {d["id"]: set(shingles(d["text"], config.ngram)) for d in documents}
     assert len(sets) == len(documents)
-    similar = similar_pairs(sets, config, lambda shingle: shingle_hash(shingle) >> 32)
+    similar = similar_pairs(sets, config, cache(lambda shingle: shingle_hash(shingle) >> 32))
     expected = partition_of(list(sets), similar)
     assert len(expected) > 30
     cluster = cluster_of(build)

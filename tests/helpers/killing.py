@@ -1,15 +1,19 @@
-"""A run killed (SIGKILL) whenever it opens a file to write, renames or removes something; then run once more.
+"""Pretraining runs that end at any moment, and the same command again.
 
-    python -m tests.helpers.killing ROOT
+    python -m tests.helpers.killing moments ROOT
+    python -m tests.helpers.killing steps ROOT OBJECTIVE=STEP ...
 
-ROOT is a build with tokens. For each moment a copy of it is trained by a process that is killed there and then by one
-that is not; a line of JSON tells what the second one left. The last line is of a run that nobody killed.
+ROOT holds a build with tokens, ``build``. ``moments``: whenever a run is about to open a file to write, or to rename or
+remove something, all that is on the disk is copied: what SIGKILL would leave. A process goes on from each copy. A line
+of JSON tells what it left; the last line is of the run itself. ``steps``: a run of each objective is killed at a step,
+and the line tells whether the next one ends as one that nobody killed.
+
+All runs are forks of a process that has loaded torch and never used it, which saves each of them some seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -22,19 +26,20 @@ import torch
 from pipeline.build.lock import locked
 from tests.helpers.building import forked
 from tests.training.conftest import make_build, pretrain_section
+from training.loop import loop
 from training.pretraining.pretrain import pretrain
 
 EVENTS = {"os.rename", "os.remove", "os.rmdir", "open"}
 SECTION = pretrain_section("causal", steps=4, checkpoint_every=2, eval_every=3, keep_last=1, log_every=1)
 
 
-def train(root: Path) -> None:
+def train(root: Path, section: dict, progress: loop.Progress | None = None) -> None:
     with locked(str(root)):
-        pretrain(make_build(str(root), SECTION), "causal")
+        pretrain(make_build(str(root), section), section["name"], progress)
 
 
-def watch(root: Path, moment: int, told: Path) -> None:
-    """Kill this process at its ``moment``-th change of a file or folder under ``root``, and tell which one it was."""
+def watch(root: Path) -> None:
+    """Copy ``root`` before each change of a file or folder in it, beside a note of what was about to happen."""
     count = 0
 
     def hook(event: str, arguments: tuple) -> None:
@@ -44,44 +49,81 @@ def watch(root: Path, moment: int, told: Path) -> None:
         if event == "open" and not str(arguments[1] or "").startswith(("w", "x", "a")):
             return
         path = str(root / arguments[0])  # shutil.rmtree names files within the folder that it removes
-        if not path.startswith(str(root)) or path.endswith(".lock"):
+        if not path.startswith(f"{root}/") or path.endswith(".lock"):
             return
-        if count == moment:
-            told.symlink_to(f"{event} {path.removeprefix(str(root))}")  # which opens no file
-            os.kill(os.getpid(), signal.SIGKILL)
+        copy = root.with_name(f"killed-{count:04d}")
         count += 1
+        shutil.copytree(root, copy)
+        copy.with_suffix(".moment").write_text(f"{event} {path.removeprefix(str(root))}")
 
     sys.addaudithook(hook)
 
 
-def left(root: Path) -> dict:
+def left(root: Path, name: str) -> dict:
     """What a run left: its weights, its checkpoints, and whatever is half written."""
     return {
-        "weights": hashlib.sha256((root / "models/causal/model.safetensors").read_bytes()).hexdigest(),
-        "checkpoints": sorted(path.name for path in (root / "work/pretrain/causal").glob("step-*")),
+        "weights": hashlib.sha256((root / f"models/{name}/model.safetensors").read_bytes()).hexdigest(),
+        "checkpoints": sorted(path.name for path in (root / f"work/pretrain/{name}").glob("step-*")),
         "partial": sorted(str(path.relative_to(root)) for path in root.rglob(".*.partial")),
     }
 
 
-def main(built: str) -> None:
-    torch.set_num_threads(1)
-    for moment in itertools.count():
-        root = Path(built, f"killed-{moment}")
-        shutil.copytree(Path(built, "build"), root)
-        told = root.with_suffix(".moment")
+def state(root: Path) -> str:
+    """Names all that is in ``root``."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        digest.update(f"{path.relative_to(root)}\0{path.is_file()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"")
+    return digest.hexdigest()
 
-        def killed(root: Path = root, moment: int = moment, told: Path = told) -> None:
-            watch(root, moment, told)
-            train(root)
 
-        status = forked(killed)
-        at = str(told.readlink()) if told.is_symlink() else ""
-        again = forked(lambda root=root: train(root))
-        print(json.dumps({"at": at, "signal": os.WTERMSIG(status), "again": again, **left(root)}), flush=True)
-        shutil.rmtree(root)
-        if not at:
-            return
+def at_moments(built: Path) -> None:
+    root = built / "run"
+    shutil.copytree(built / "build", root)
+
+    def watched() -> None:
+        watch(root)
+        train(root, SECTION)
+
+    status = forked(watched)
+    seen: set[str] = set()
+    for copy in sorted(built.glob("killed-????")):
+        at = copy.with_suffix(".moment").read_text()
+        if (found := state(copy)) not in seen:
+            seen.add(found)
+            again = forked(lambda copy=copy: train(copy, SECTION))
+            print(json.dumps({"at": at, "again": again, **left(copy, "causal")}), flush=True)
+        shutil.rmtree(copy)
+    print(json.dumps({"at": "", "again": status, **left(root, "causal")}), flush=True)
+
+
+def at_steps(built: Path, steps: dict[str, int]) -> None:
+    for objective, step in steps.items():
+        section = pretrain_section(objective, steps=24, log_every=1)
+        whole, killed = (Path(shutil.copytree(built / "build", built / f"{kind}-{objective}")) for kind in ("w", "k"))
+        first = built / f"{objective}.first"
+
+        def kill(at: int, *_: object, step: int = step) -> None:
+            if at >= step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def note(at: int, *_: object, first: Path = first) -> None:
+            if not first.exists():
+                first.write_text(str(at))
+
+        forked(lambda whole=whole, section=section: train(whole, section))
+        status = forked(lambda killed=killed, section=section, kill=kill: train(killed, section, kill))
+        published = (killed / f"models/{objective}").exists()
+        again = forked(lambda killed=killed, section=section, note=note: train(killed, section, note))
+        same = left(killed, objective) == left(whole, objective)
+        told = {"objective": objective, "signal": os.WTERMSIG(status), "published": published, "again": again}
+        print(json.dumps({**told, "first": int(first.read_text()), "step": step, "same": same}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    torch.set_num_threads(1)
+    if sys.argv[1] == "moments":
+        at_moments(Path(sys.argv[2]))
+    else:
+        pairs = (argument.split("=") for argument in sys.argv[3:])
+        at_steps(Path(sys.argv[2]), {objective: int(step) for objective, step in pairs})

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,15 @@ def section(objective: str, **fields) -> dict:
     return pretrain_section(objective, steps=6, checkpoint_every=3, eval_every=3, optimiser=optimiser, **fields)
 
 
-def launch(builds: Path, section: dict, *options: str) -> None:
-    recipe = make_build(str(builds / "test"), section).recipe.model_dump(mode="json", exclude_none=True)
-    (builds / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+def launch(sections: Mapping[Path, dict], *options: str) -> None:
+    """Train a section in the folder of builds that it stands beside, one after the other in the same processes."""
+    for builds, section in sections.items():
+        recipe = make_build(str(builds / "test"), section).recipe.model_dump(mode="json", exclude_none=True)
+        (builds / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"),
         *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", *options),
-        *("-m", "training", str(builds / "recipe.yaml"), section["name"], "--builds", str(builds)),
+        *("-m", "tests.helpers.launched", *(f"{builds}:{section['name']}" for builds, section in sections.items())),
     ]
     where = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **where}
@@ -56,46 +59,43 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("objective", "options", "micro"),
-    [(name, how, micro) for how in (DDP, FSDP) for name, micro in (("causal", 2), ("mlm", None))],
-)
-def test_two_processes_train_what_one_does(
-    packed_build: str, tmp_path: Path, objective: str, options: tuple[str, ...], micro: int | None
-) -> None:
-    alone, together = tmp_path / "alone" / "test", tmp_path / "together" / "test"
-    for root in (alone, together):
-        shutil.copytree(packed_build, root)
-    expected = pretrain(make_build(str(alone), section(objective)), objective)
-    launch(together.parent, section(objective, micro_batch=micro), *options)
+@pytest.mark.parametrize("options", [DDP, FSDP])
+def test_two_processes_train_what_one_does(packed_build: str, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """With micro-batches and without. A sharded run goes on from the checkpoint of a single process, too."""
+    micro = {"causal": 2, "mlm": None}
+    together = {objective: tmp_path / objective / "test" for objective in micro}
+    alone = {objective: tmp_path / f"{objective}-alone" / "test" for objective in micro}
+    summaries = {}
+    for objective in micro:
+        for root in (alone[objective], together[objective]):
+            shutil.copytree(packed_build, root)
+        summaries[objective] = pretrain(make_build(str(alone[objective]), section(objective)), objective)
+    moved = tmp_path / "moved" / "test"
+    shutil.copytree(alone["causal"], moved)
+    shutil.rmtree(moved / "models")
+    shutil.rmtree(moved / "work/pretrain/causal/step-00000006")
+    sections = {root.parent: section(name, micro_batch=micro[name]) for name, root in together.items()}
+    launch({**sections, moved.parent: section("causal")}, *options)
+    for objective, root in together.items():
+        assert_same_run(root, alone[objective], objective, summaries[objective])
+    assert json.loads((moved / "models/causal/summary.json").read_text())["processes"] == 2
+    assert_same(weights(moved, "causal"), weights(alone["causal"], "causal"))
+    states = [json.loads(path.read_text()) for path in sorted((moved / "work/pretrain/causal").glob("*/state.json"))]
+    assert [state["step"] for state in states] == [3, 6]
+
+
+def assert_same_run(together: Path, alone: Path, objective: str, expected: dict) -> None:
     assert_same(weights(together, objective), weights(alone, objective))
     found = json.loads((together / "models" / objective / "summary.json").read_text())
     assert (found["processes"], expected["processes"]) == (2, 1)
     assert found["trained_tokens"] == expected["trained_tokens"]
     assert found["evaluation"]["loss"] == pytest.approx(expected["evaluation"]["loss"], abs=1e-5)
-    rows = [json.loads(line) for line in (together / "models" / objective / "metrics.jsonl").read_text().splitlines()]
-    alone_rows = [
-        json.loads(line) for line in (alone / "models" / objective / "metrics.jsonl").read_text().splitlines()
-    ]
+    logs = [(root / "models" / objective / "metrics.jsonl").read_text().splitlines() for root in (together, alone)]
+    rows, alone_rows = ([json.loads(line) for line in lines] for lines in logs)
     assert [row["step"] for row in rows] == [row["step"] for row in alone_rows]
     for row, other in zip(rows, alone_rows, strict=True):
         assert row.get("loss") == pytest.approx(other.get("loss"), abs=1e-5)
         assert row.get("grad_norm") == pytest.approx(other.get("grad_norm"), abs=1e-5)
-
-
-@pytest.mark.slow
-def test_a_sharded_run_goes_on_from_the_checkpoint_of_a_single_process(packed_build: str, tmp_path: Path) -> None:
-    whole, moved = tmp_path / "whole" / "test", tmp_path / "moved" / "test"
-    for root in (whole, moved):
-        shutil.copytree(packed_build, root)
-        pretrain(make_build(str(root), section("causal")), "causal")
-    shutil.rmtree(moved / "models")
-    shutil.rmtree(moved / "work/pretrain/causal/step-00000006")
-    launch(moved.parent, section("causal"), *FSDP)
-    assert json.loads((moved / "models/causal/summary.json").read_text())["processes"] == 2
-    assert_same(weights(moved, "causal"), weights(whole, "causal"))
-    states = [json.loads(path.read_text()) for path in sorted((moved / "work/pretrain/causal").glob("*/state.json"))]
-    assert [state["step"] for state in states] == [3, 6]
 
 
 def test_rows_that_do_not_divide_are_refused_with_a_remedy() -> None:
