@@ -89,19 +89,11 @@ def flows(build: Build, shard: str, documents: pa.Table) -> Iterator[Row]:
         alive &= rule < 0
         if "spans" in table.column_names:
             cuts.append(table["spans"].combine_chunks())
-            cut_by_now = _span_bytes(spans.merge(cuts))
+            cut_by_now = spans.covered(spans.merge(cuts))
             removed, cut_before = cut_by_now - cut_before, cut_by_now
             yield from _grouped(stage, CUT, documents, removed, alive & (removed > 0))
             lengths = lengths - removed
         yield from _grouped(stage, KEPT, documents, lengths, alive)
-
-
-def _span_bytes(ranges: pa.ListArray) -> np.ndarray:
-    """int64 [n]: how many bytes the spans of each row cover."""
-    flat = ranges.flatten()
-    covered = flat.field("end").to_numpy().astype(np.int64) - flat.field("start").to_numpy()
-    parent = pc.list_parent_indices(ranges).to_numpy()
-    return np.bincount(parent, covered, minlength=len(ranges)).astype(np.int64)
 
 
 def _languages(build: Build, shard: str) -> pa.ChunkedArray | pa.Array:

@@ -1,7 +1,8 @@
 """The report of a build: one HTML page that needs nothing but itself.
 
 What it says about documents is counted shard by shard (``collect``) and merged; the page of a thousand million
-documents is as small as that of a thousand. No script, no request, and a content policy that allows neither.
+documents is as small as that of a thousand. It can be read, and prints, without its script (``page.js``,
+``charts.js``), which makes it answer; a content policy allows that script alone, and no request.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 import jinja2
@@ -16,7 +18,19 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.build.build import Build, Step
-from pipeline.report import canaries, charts, classifier, collect, models, needs, sections, studies, tables, tokens
+from pipeline.report import (
+    canaries,
+    charts,
+    classifier,
+    collect,
+    models,
+    needs,
+    sections,
+    signals,
+    studies,
+    tables,
+    tokens,
+)
 from pipeline.stages import registry, titles
 from pipeline.store import files
 from pipeline.text import formats
@@ -34,12 +48,13 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
     """
     rules = {stage: registry.rules(build, stage) for stage in build.stages}
     path = build.path("report", "index.html")
+    ratio = tokens.tokens(build)
     content = {
         "warnings": sections.warnings(build),
         "funnel": sections.funnel(build),
-        "tokens": tokens.tokens(build),
+        "tokens": ratio,
         "token_domains": tokens.by_domain(build),
-        "signals": sections.signals(build, rules),
+        "signals": signals.signals(build, rules, ratio["bytes_per_token"]),
         "duplicates": sections.duplicates(build),
         "contamination": sections.contamination(build),
         "dropped": sections.dropped(build),
@@ -107,9 +122,19 @@ def _page(**values: Any) -> str:
     writers = ("count", "several", "short", "size", "share", "number", "power", "apart")
     environment.filters |= {name: getattr(formats, name) for name in writers} | {"rule": titles.rule}
     environment.globals["meter"] = charts.meter
-    style = environment.get_template("style.css").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("page.html").render(style=Markup(style), style_hash=digest, **values)
+    style = _source("style.css")
+    script = _source("page.js") + _source("charts.js")
+    return environment.get_template("page.html").render(
+        style=Markup(style), style_hash=_hash(style), script=Markup(script), script_hash=_hash(script), **values
+    )
+
+
+def _source(name: str) -> str:
+    return resources.files("pipeline.report").joinpath(name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _strategies(run: Mapping[str, Any]) -> dict[str, Any]:

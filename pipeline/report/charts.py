@@ -1,5 +1,7 @@
 """Charts as inline SVG, made by hand: bars, histograms with thresholds, lines.
 
+They are whole without a script, and print; histograms and lines carry their numbers for ``charts.js``.
+
 Colours and type come from the page's style sheet through class names, so a chart follows light and dark and prints.
 Each is named by its title and says what it shows in its description, for those who do not see it.
 They are drawn about as wide as they are shown, so that type keeps its size; text is escaped by markupsafe.
@@ -7,10 +9,13 @@ They are drawn about as wide as they are shown, so that type keeps its size; tex
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -36,21 +41,29 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """A threshold in a histogram: documents on the ``drops`` side ("below" or "above") of ``at`` fail it."""
+    """A threshold in a histogram: documents on the ``drops`` side ("below" or "above") of ``at`` fail it.
+
+    ``curve``: what it would let through elsewhere, as sections.signals writes it.
+    """
 
     at: float
     label: str
     drops: str
+    curve: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line: ``points`` as (x, y) in the order of x; ``kind`` is its class. Not ``joined``: a dot at each point."""
+    """A line: ``points`` as (x, y) in the order of x; ``kind`` is its class. Not ``joined``: a dot at each point.
+
+    ``fine`` are the points that zooming shows, where they are more.
+    """
 
     name: str
     kind: str
     points: Sequence[tuple[float, float]]
     joined: bool = True
+    fine: Sequence[tuple[float, float]] = ()
 
 
 def bars(title: str, description: str, rows: Sequence[Bar], whole: float) -> Markup:
@@ -120,11 +133,17 @@ def histogram(
             parts.append(Markup('<path class="{}" d="{}"/>').format(kind, "".join(path)))
     ticks_x = log_ticks(edges[0], edges[-1]) if log else nice_ticks(edges[0], edges[-1], 5)
     parts += _x_axis(ticks_x, scale, bottom)
-    parts += [_line(x, 2 + _LINE * row, x, bottom, "mark") for x, row in zip(places, rows, strict=True)]
-    for x, label, row in zip(places, labels, rows, strict=True):
+    for mark, x, label, row in zip(marks, places, labels, rows, strict=True):
         shift, side = (-4, "end") if _reads_left(x) else (4, "start")
-        parts.append(_text(x + shift, 11 + _LINE * row, label, f"marklabel {side}"))
-    return _svg(title, description, bottom + 22, parts, NARROW)
+        drawn = _line(x, 2 + _LINE * row, x, bottom, "mark")
+        drawn += _text(x + shift, 11 + _LINE * row, label, f"marklabel {side}")
+        parts.append(Markup("<g{}>{}</g>").format(_data("curve", mark.curve), drawn))
+    data = {
+        "x": [left, NARROW - right, rounded(edges[0]), rounded(edges[-1]), int(log)],
+        "edges": [rounded(edge) for edge in edges],
+        "layers": [(kind, list(values)) for kind, values in layers],
+    }
+    return _svg(title, description, bottom + 22, parts, NARROW, data)
 
 
 def lines(
@@ -145,9 +164,8 @@ def lines(
     low, high = min(ticks[0], min(y for _, y in points)), max(ticks[-1], max(y for _, y in points))
     x_scale = _scale(*_range(points), left, WIDTH - right, log_x)
     y_scale = _scale(low, high, bottom, top, False)
-    parts = [_y_axis(ticks, y_scale, left, WIDTH - right), _text(0, 10, y_label, "axis")]
+    parts = [_y_axis(ticks, y_scale, left, WIDTH - right)]
     parts += _x_axis(log_ticks(*_range(points)) if log_x else nice_ticks(*_range(points), 5), x_scale, bottom)
-    parts.append(_text(WIDTH - right, bottom + 32, x_label, "axis end"))
     ends: list[float] = []
     for entry in sorted(series, key=lambda entry: entry.points[-1][1] if entry.points else 0.0, reverse=True):
         if not entry.points:
@@ -164,7 +182,24 @@ def lines(
         label_y = max([y_scale(y) + 4, *(end + _LINE for end in ends)])
         ends.append(label_y)
         parts.append(_text(x_scale(x) + 7, label_y, _series_label(entry), f"seriesname {entry.kind}"))
-    return _svg(title, description, bottom + 36, parts)
+    data = {
+        "x": [left, WIDTH - right, *_range(points), int(log_x)],
+        "y": [bottom, top, low, high],
+        "series": [_series_data(entry) for entry in series if entry.points],
+    }
+    named = [_text(0, 10, y_label, "axis"), _text(WIDTH - right, bottom + 32, x_label, "axis end")]
+    plot = Markup('<g class="plot">{}</g>').format(Markup("").join(parts))
+    return _svg(title, description, bottom + 36, [plot, *named], data=data)
+
+
+def _series_data(entry: Series) -> dict[str, Any]:
+    points = [(rounded(x), rounded(y)) for x, y in entry.fine or entry.points if math.isfinite(y)]
+    return {"name": entry.name, "kind": entry.kind, "joined": entry.joined, "points": points}
+
+
+def rounded(value: float) -> float:
+    """To nine significant digits, whole numbers as such: a page reads no number more closely."""
+    return round(value) if float(value).is_integer() else float(f"{value:.9g}")
 
 
 _ALONE = (
@@ -176,7 +211,8 @@ _ALONE = (
 
 def image(chart: Markup) -> str:
     """``chart`` as a data URI that carries its own style, for where the page's style sheet is not."""
-    head, body = str(chart).split(">", 1)  # a Markup would escape what it is joined with
+    # a Markup would escape what it is joined with; what a script reads is of no use there
+    head, body = re.sub(r' data-\w+="[^"]*"', "", str(chart)).split(">", 1)
     drawing = head.replace("<svg ", f"<svg {_ALONE[0]} ", 1) + ">" + _ALONE[1] + body
     return f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}"
 
@@ -254,10 +290,25 @@ def _x_axis(ticks: Sequence[float], scale: Scale, bottom: float) -> list[Markup]
     return parts
 
 
-def _svg(title: str, description: str, height: float, parts: Sequence[Markup], width: int = WIDTH) -> Markup:
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img"><title>{}</title><desc>{}</desc>{}</svg>').format(
-        width, _n(height), title, description, Markup("").join(parts)
-    )
+def _svg(
+    title: str,
+    description: str,
+    height: float,
+    parts: Sequence[Markup],
+    width: int = WIDTH,
+    data: Mapping[str, Any] | None = None,
+) -> Markup:
+    """``data`` is what the page's script reads of the chart."""
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img"{}><title>{}</title><desc>{}</desc>{}</svg>'
+    ).format(width, _n(height), _data("chart", data), title, description, Markup("").join(parts))
+
+
+def _data(name: str, value: Mapping[str, Any] | None) -> Markup:
+    """An attribute that holds ``value`` as JSON, escaped as any other; nothing for None."""
+    if value is None:
+        return Markup("")
+    return Markup(' data-{}="{}"').format(name, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _text(x: float, y: float, text: str, kind: str) -> Markup:

@@ -186,10 +186,15 @@ def marks(histogram: Histogram, low: float, high: float) -> tuple[list[Mark], in
     inside = [key for key in groups if low <= key[0] <= high]
     shown = sorted(inside, key=lambda key: (-drops[key], key))[:SHOWN_THRESHOLDS]
     named = {key: _some(sorted(groups[key])) if key in split else "" for key in shown}
-    # A line through whole numbers stands between those that it parts.
-    shift = {"above": 0.5, "below": -0.5} if histogram.integer else {"above": 0.0, "below": 0.0}
-    marks = [Mark(at + shift[side], f"{named[at, side]} {number(at)}".strip(), side) for at, side in sorted(shown)]
+    marks = [
+        Mark(at + shift(histogram, side), f"{named[at, side]} {number(at)}".strip(), side) for at, side in sorted(shown)
+    ]
     return marks, len(inside) - len(shown)
+
+
+def shift(histogram: Histogram, drops: str) -> float:
+    """How far from its threshold a line is drawn: through whole numbers it stands between those that it parts."""
+    return (0.5 if drops == "above" else -0.5) if histogram.integer else 0.0
 
 
 def _some(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from pipeline.report import charts
 from pipeline.store import files
 from pipeline.text.formats import duration, number, power, share, short, size, words
 
-_POINTS = 300
+_POINTS, _FINE_POINTS = 300, 2000  # of a loss curve: drawn, and for who looks closer
 #: Names for people of what the fine-tuning summary names; the model first, then its baselines.
 PREDICTORS = {
     "model": "this model",
@@ -179,7 +179,10 @@ def loss_curve(name: str, lines: Iterable[bytes | str]) -> Markup | None:
             held_out.append((row["step"], row["evaluation"]["loss"]))
         elif "loss" in row:
             train.append((row["step"], row["loss"]))
-    series = [charts.Series("train", "train", _thinned(train)), charts.Series("held out", "heldout", held_out)]
+    series = [
+        charts.Series("train", "train", _thinned(train, _POINTS), fine=_thinned(train, _FINE_POINTS)),
+        charts.Series("held out", "heldout", held_out),
+    ]
     series = [entry for entry in series if entry.points]
     if not series:
         return None
@@ -187,8 +190,8 @@ def loss_curve(name: str, lines: Iterable[bytes | str]) -> Markup | None:
     return charts.lines(f"Loss of {name} by step", said, series, "step", "loss (nats)")
 
 
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    piece = -(-len(points) // _POINTS) or 1
+def _thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    piece = -(-len(points) // most) or 1
     groups = [points[at : at + piece] for at in range(0, len(points), piece)]
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
 

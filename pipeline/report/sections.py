@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from pipeline.build.build import Build
 from pipeline.curation import repair
-from pipeline.report import charts, collect, histograms, models, samples
+from pipeline.report import charts, collect, models, samples
 from pipeline.sources.quarantine import unread_words
 from pipeline.stages import titles
-from pipeline.store import files, ledger, shards
+from pipeline.store import files, shards
 from pipeline.text import formats
 
 ALL_DOMAINS = "*"
@@ -184,50 +184,9 @@ def _funnel_chart(name: str, unit: str, rows: list[dict], write: Any) -> dict[st
     return {"name": name, "svg": charts.bars(f"{name} after each stage", description, drawn, whole)}
 
 
-def signals(build: Build, rules: Mapping[str, list[ledger.Rule]]) -> list[dict[str, Any]] | None:
-    """A histogram of each numeric signal, grouped by stage."""
-    if not _is_collected(build):
-        return None
-    tables = collect.collected(build)
-    merged = histograms.merge(
-        tuple(table[name].combine_chunks().flatten() for name in ("counts", "thresholds")) for table in tables
-    )
-    by_stage: dict[str, list[histograms.Histogram]] = defaultdict(list)
-    for histogram in merged:
-        for rule, side, threshold in histograms.static_marks(rules.get(histogram.stage, []), histogram.signal):
-            histogram.thresholds.setdefault((rule, side, threshold), {})
-        by_stage[histogram.stage].append(histogram)
-    return [
-        {
-            "title": titles.title(stage),
-            "signals": [_signal(entry) for entry in entries if entry.varies],
-            "constant": [formats.words(entry.signal) for entry in entries if not entry.varies],
-        }
-        for stage, entries in by_stage.items()
-    ]
-
-
-def _signal(histogram: histograms.Histogram) -> dict[str, Any]:
-    name = formats.words(histogram.signal)
-    edges, heights, log = histograms.columns_of(histogram)
-    marks, hidden = histograms.marks(histogram, edges[0], edges[-1])
-    layers = [(kind, row.tolist()) for kind, row in zip(histograms.GROUPS, heights, strict=True)]
-    thresholds = ", ".join(f"drops {mark.drops} {mark.label}" for mark in marks) or "no threshold"
-    description = f"{formats.count(histogram.documents)} documents; {thresholds}"
-    return {
-        "name": name,
-        "documents": histogram.documents,
-        "zero": histogram.zero,
-        "negative": histogram.negative,
-        "hidden_thresholds": hidden,
-        "log": log,
-        "svg": charts.histogram(f"Histogram of {name}", description, edges, layers, marks, log),
-    }
-
-
 def dropped(build: Build) -> list[dict[str, Any]] | None:
     """Samples of what each rule dropped, grouped by stage; duplicates with the text they lost to."""
-    if not _is_collected(build):
+    if not collect.is_collected(build):
         return None
     merged = samples.merge(table["samples"][0].as_py() for table in collect.collected(build))
     beside = samples.survivors(build, merged)
@@ -240,12 +199,6 @@ def dropped(build: Build) -> list[dict[str, Any]] | None:
         by_stage[entry.stage].append({"rule": entry.rule, "documents": entry.documents, "cards": cards})
     order = [stage for stage in build.stages if stage in by_stage]
     return [{"title": titles.title(stage), "rules": by_stage[stage]} for stage in order]
-
-
-def _is_collected(build: Build) -> bool:
-    return files.exists(build.path("documents", "manifest.json")) and all(
-        files.exists(collect.path(build, shard)) for shard in build.shards()
-    )
 
 
 def quarantine(build: Build) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 
 from pipeline.text.buffers import string_array, text_buffers
@@ -104,6 +105,14 @@ def lift(spans: pa.ListArray, cuts: pa.ListArray) -> pa.ListArray:
     """
     _same_length(spans, cuts)
     return from_ranges(*_lift(*to_ranges(spans), *to_ranges(cuts)))
+
+
+def covered(spans: pa.ListArray) -> np.ndarray:
+    """int64 [n]: how many bytes the spans of each row cover; those of a row do not overlap."""
+    flat = spans.flatten()
+    sizes = flat.field("end").to_numpy().astype(np.int64) - flat.field("start").to_numpy()
+    parent = pc.list_parent_indices(spans).to_numpy()
+    return np.bincount(parent, sizes, minlength=len(spans)).astype(np.int64)
 
 
 def _same_length(one: pa.Array, other: pa.Array) -> None:

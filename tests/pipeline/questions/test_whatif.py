@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from pipeline import report
 from pipeline.build.build import Build, measure_view
 from pipeline.curation import recipe as recipes
 from pipeline.questions import whatif
+from pipeline.report import collect, curves
 from pipeline.store import files
 from tests.helpers import asking, building
 
@@ -79,6 +82,36 @@ def same_as_a_real_run(build: Build, thresholds: dict[str, Any], tmp_path_factor
         for item in step.items(real):
             step.work(real, item)
     assert answer == kept(real)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [
+        ("urls.max_banned_words", [0]),
+        ("language.keep.en", [0.45, 0.9]),
+        ("heuristics.gopher_quality.min_words", [200]),  # the default is another in some languages
+        ("heuristics.gopher_quality.max_mean_word_length", [4.95]),
+        ("heuristics.gopher_repetition.max_duplicate_ngram_characters.5", [0.035]),
+        ("heuristics.fineweb.max_newlines_per_word", [0.19]),
+    ],
+)
+def test_the_curves_of_the_report_are_the_rows_of_the_stage(base, setting: str, values: list[float]):
+    build = base[0]
+    for step in report.steps():
+        for shard in step.items(build):
+            step.work(build, shard)
+    stage = setting.partition(".")[0]
+    kept = curves.merge(table["curves"].combine_chunks().flatten() for table in collect.collected(build))[stage]
+    (found,) = (one for one in collect.settings_of(build, stage) if one.name == setting)
+    places = np.searchsorted(curves.GRID, values)
+    assert curves.GRID[places].tolist() == values
+    told = kept.at(found, places).T.tolist()
+    for value, numbers in zip(values, told, strict=True):
+        answer = whatif.ask(build, whatif.with_settings(build.recipe, {setting: value}))
+        (row,) = (entry for entry in answer.after["stages"] if entry["stage"] == stage)
+        assert numbers == [row["documents"], row["bytes"]]
+    assert told[0] != kept.kept.tolist(), "the threshold decides nothing: the test proves little"
 
 
 @pytest.fixture(scope="module")

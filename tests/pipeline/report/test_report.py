@@ -111,8 +111,8 @@ def test_the_page_does_not_depend_on_how_the_corpus_is_cut_into_shards(tmp_path:
 def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path):
     page = Page(render(make(tmp_path, hostile=HOSTILE)))
     names = {name for name, _ in page.elements}
-    assert names.isdisjoint({"script", "img", "iframe", "object", "link", "base", "form", "input"})
-    assert sum(name == "style" for name, _ in page.elements) == 1
+    assert names.isdisjoint({"img", "iframe", "object", "link", "base", "form", "input"})
+    assert [sum(name == only for name, _ in page.elements) for only in ("style", "script")] == [1, 1]
     for _, attributes in page.elements:
         assert not any(name.startswith("on") or name in ("style", "src") for name in attributes)
     for place in (r"text number \d+ ", r"web/p#\d+", "not JSON", "news", "dump"):
@@ -129,15 +129,18 @@ def test_the_page_asks_the_network_for_nothing(tmp_path: Path):
     assert "@import" not in style
 
 
-def test_the_content_policy_allows_this_style_and_nothing_else(tmp_path: Path):
+def test_the_content_policy_allows_this_style_and_this_script_and_nothing_else(tmp_path: Path):
     html = render(make(tmp_path))
     policy = next(a["content"] for _, a in Page(html).elements if a.get("http-equiv") == "Content-Security-Policy")
-    style = html.split("<style>")[1].split("</style>")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style, script = (html.split(f"<{name}>")[1].split(f"</{name}>")[0] for name in ("style", "script"))
+    of_style, of_script = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
+    )
     rules = dict(rule.strip().split(" ", 1) for rule in (policy or "").split(";"))
     assert rules == {
         "default-src": "'none'",
-        "style-src": f"'sha256-{digest}'",
+        "style-src": f"'sha256-{of_style}'",
+        "script-src": f"'sha256-{of_script}'",
         "base-uri": "'none'",
         "form-action": "'none'",
     }
