@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -296,6 +297,7 @@ def fields(
     recipe: Annotated[
         Path | None, typer.Option(help="Show the fields of this recipe's plug-ins, too.", show_default=False)
     ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a recipe, for editors.")] = False,
 ) -> None:
     """Explain the fields of a recipe: type, default and purpose."""
     with telling_errors(False):
@@ -304,6 +306,13 @@ def fields(
         from training.recipe.sections import BuildRecipe
 
         model = BuildRecipe if recipe is None else type(load(recipe, BuildRecipe))
+        if schema:
+            from training.recipe import schema as recipe_schema
+
+            if section is not None:
+                raise MillError(f"--schema is of the whole recipe; leave out {section!r}")
+            typer.echo(json.dumps(recipe_schema.schema(model), ensure_ascii=False, indent=1))
+            return
         if section is None:
             terminal.print("A recipe's sections; `mill fields SECTION` explains one:\n")
             terminal.print(summary.fields_view(recipe_fields.sections(model)))

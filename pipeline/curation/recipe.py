@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args
 
 import pyarrow as pa
 import yaml
@@ -128,7 +128,10 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
 
     canaries: Annotated[
         planted.Config | None,
-        BeforeValidator(lambda value: None if value is False or value in ("no", "off") else value),
+        BeforeValidator(
+            lambda value: None if value is False or value in ("no", "off") else value,
+            json_schema_input_type=planted.Config | Literal[False, "no", "off"] | None,
+        ),
         Field(
             description="plant known duplicates, personal data and so on, and tell each stage's recall; `false`: none"
         ),

@@ -179,7 +179,7 @@ class FileConfig(SourceConfig):
 
     path: Annotated[
         list[files.Address],
-        BeforeValidator(_as_list),
+        BeforeValidator(_as_list, json_schema_input_type=list[str] | str),
         Field(
             min_length=1,
             description="files to read, as globs of local paths or addresses: data/**/*.txt, s3://bucket/x-*.jsonl.gz",

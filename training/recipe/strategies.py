@@ -131,10 +131,13 @@ def _named(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Strategy = Annotated[
-    Annotated[
-        Full | Features | Partial | LayerwiseDecay | GradualUnfreezing | Lora | Adapters | Prefix | Prompt | Bitfit,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(_named),
+OneOf = Annotated[
+    Full | Features | Partial | LayerwiseDecay | GradualUnfreezing | Lora | Adapters | Prefix | Prompt | Bitfit,
+    Field(discriminator="kind"),
 ]
+#: What may be written alone.
+Named = Literal[
+    "full", "features", "partial", "layerwise_decay", "gradual_unfreezing", "lora", "adapters", "prefix", "prompt",
+    "bitfit",
+]  # fmt: skip
+Strategy = Annotated[OneOf, BeforeValidator(_named, json_schema_input_type=OneOf | Named)]

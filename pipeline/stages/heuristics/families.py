@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AliasChoices,
+    BaseModel,
     ConfigDict,
     Field,
     ValidationError,
@@ -256,10 +257,18 @@ def _family(name: str, dialect: str, about: str) -> Any:
     return Field(default=None, validation_alias=names, description=about)
 
 
+def _with_dialects(schema: dict[str, Any], config: type[BaseModel]) -> None:
+    """Add to the JSON Schema of ``config`` the names with a dialect, which are the same families."""
+    for name, field in config.model_fields.items():
+        for alias in field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else ():
+            if isinstance(alias, str):
+                schema["properties"].setdefault(alias, schema["properties"][name])
+
+
 class Config(recipe_file.Config):
     """The families to run; none named (``{}``): the four of datatrove."""
 
-    model_config = ConfigDict(validate_by_name=True)
+    model_config = ConfigDict(validate_by_name=True, json_schema_extra=_with_dialects)
 
     gopher_quality: GopherQuality | None = _family(
         "gopher_quality", "datatrove", "Gopher's quality rules as datatrove counts them, which made FineWeb (Rae 2021)"

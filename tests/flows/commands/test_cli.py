@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
@@ -65,3 +67,12 @@ def test_a_wrong_schedule_is_refused_before_anything_starts(topics_recipe, optio
     assert " ".join(run.stderr.split()).startswith(f"error {remedy}")
     assert "serving" not in run.stdout
     assert "pydantic" not in run.stderr
+
+
+def test_the_schema_is_all_that_is_printed():
+    shown = offline("fields", "--schema")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert json.loads(shown.stdout)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    refused = offline("fields", "minhash", "--schema")
+    assert refused.exit_code == 1
+    assert "leave out 'minhash'" in refused.stderr
