@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +14,7 @@ from flows.execution.run_steps import Pool, Runner, run_steps
 from flows.views import artifacts
 from pipeline import report as reporting
 from pipeline.build.build import Build
+from pipeline.build.machine import cores as cores
 from pipeline.curation import steps as curation
 from pipeline.tokenization import steps as tokenization
 from training.budget import budget
@@ -22,11 +22,6 @@ from training.labelled import preflight
 from training.recipe.sections import BuildRecipe
 
 Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def build(

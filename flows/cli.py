@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import building, cost_ladder, finetuning, questions, tools
+from flows.commands import building, cost_ladder, finetuning, questions, starting, tools
 from pipeline import __version__
 
 app = typer.Typer(
@@ -39,6 +39,8 @@ def mill(
     """The options of `mill` itself."""
 
 
+app.command()(starting.init)
+app.command()(starting.check)
 app.command()(building.build)
 app.command()(building.curate)
 app.command()(building.tokenize)

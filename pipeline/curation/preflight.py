@@ -40,32 +40,39 @@ _ROOM = 1 << 20
 _OTHERS = "*"
 
 
-def problems(build: Build) -> list[str]:
-    """What stands in the way of ``build``, each with its field and remedy; [] if nothing does."""
+def problems(build: Build, remote: bool = True) -> list[str]:
+    """What stands in the way of ``build``, each with its field and remedy; [] if nothing does.
+
+    Without ``remote`` no store, hub or other machine is asked.
+    """
     faults: list[str] = []
     of = partial(noting, faults)
     with of("--builds"):
         _writable(build.root)
-    faults += of_sources(_sources(build), build.recipe.error_budget, build.recipe.readers)
+    read = [(field, source) for field, source in _sources(build) if remote or is_here(source)]
+    faults += of_sources(read, build.recipe.error_budget, build.recipe.readers)
     for field, value in _models(build):
         with of(field):
-            model_files.locate(value, build.root)
+            if remote or files.is_local(value):
+                model_files.locate(value, build.root)
     with of("language"):
         _languages_are_known(build)
     for name in ("toxicity", "quality"):
-        config = build.section(name)
-        if config is not None and config.model and files.exists(config.model):
+        model = getattr(build.section(name), "model", None)
+        if model and (remote or files.is_local(model)) and files.exists(model):
             with of(f"{name}.label"):
-                scoring.require(config.model, config.label)
+                scoring.require(model, build.section(name).label)
     if (perplexity := build.recipe.perplexity) is not None and TRAINED in perplexity.models.values():
         with of("perplexity.estimator"):
             train_model.choose(perplexity.estimator)
     if (decontaminate := build.recipe.decontaminate) is not None:
         for at, chosen in enumerate(decontaminate.sets):
             with of(f"decontaminate.sets[{at}]"):
-                next(evaluation_sets.read(chosen), None)
+                if remote or _are_here(chosen.path):
+                    next(evaluation_sets.read(chosen), None)
     with of("against"):
-        earlier_builds.indexes(build)
+        if remote or _are_here(build.recipe.against):
+            earlier_builds.indexes(build)
     if build.recipe.balance is not None:
         with of("balance.weights"):
             domains = {_domain(source) for source in build.recipe.sources}
@@ -75,8 +82,20 @@ def problems(build: Build) -> list[str]:
                 balance.tokenizer_path(build.recipe.balance.tokenizer)
     for at, reference in enumerate(build.recipe.references):
         with of(f"references[{at}]"):
-            references.files_of(reference.path)
+            if remote or files.is_local(reference.path):
+                references.files_of(reference.path)
     return faults
+
+
+def is_here(source: Source) -> bool:
+    """Whether all of ``source`` lies on this machine, so that looking at it asks no other."""
+    if isinstance(source, Hub):
+        return hub.is_local(source)
+    return _are_here(getattr(source, "path", ()))
+
+
+def _are_here(paths: str | Iterable[str]) -> bool:
+    return all(map(files.is_local, [paths] if isinstance(paths, str) else paths))
 
 
 @contextlib.contextmanager
@@ -116,9 +135,11 @@ def columns(source: Source) -> set[str] | None:
     """The columns that the files of ``source`` have between them; None if that takes more than a look."""
     if not isinstance(source, Csv | Parquet):
         return None
+    if not is_here(source):
+        return None
     reader = READERS[source.kind]
     listed = reader.list_files(source)
-    if len(listed) > _TABLES or not all(files.is_local(file.path) for file in listed):
+    if len(listed) > _TABLES:
         return None
     names: set[str] = set()
     for file in listed:
@@ -190,8 +211,14 @@ def _readable(source: Source, error_budget: float, reader: Any) -> None:
     if head and len(bad) == len(head) and len(reasons) == 1 and "field" in next(iter(reasons)):
         raise MillError(
             f"{path}: {next(iter(reasons))} in the first {len(head)} records; set `text_field` to the field that holds"
-            f" the text. The first record: {bad[0].excerpt[:200]}"
+            f" the text{_there(bad[0].remedy)}. The first record: {bad[0].excerpt[:200]}"
         )
+
+
+def _there(remedy: str) -> str:
+    """The fields that a record has, as the remedy of a rejected one names them."""
+    _, found, names = remedy.partition("the record has ")
+    return f": {names}" if found else ""
 
 
 def _models(build: Build) -> Iterator[tuple[str, str]]:

@@ -183,7 +183,7 @@ def count(shape: model_shapes.Shape, vocabulary: Vocabulary, length: int) -> Siz
 
 def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any]:
     text = _text(build)
-    corpus, vocabulary = text.corpus, _vocabulary(build, config.tokenizer)
+    corpus, vocabulary = text.corpus, vocabulary_of(build, config.tokenizer)
     folder = build.path("tokens", config.tokenizer, "train")
     if text.assumed is None and files.exists(files.join(folder, "manifest.json")):
         packed = PackedTokens(folder)
@@ -204,7 +204,7 @@ def _tokens(config: PretrainConfig, unique: int) -> int:
     return config.tokens if config.tokens is not None else math.ceil((config.epochs or 1) * unique)
 
 
-def _vocabulary(build: Build[BuildRecipe], tokenizer: str) -> Vocabulary:
+def vocabulary_of(build: Build[BuildRecipe], tokenizer: str) -> Vocabulary:
     """Of the size that the recipe asks for."""
     size = next(entry.vocab_size for entry in build.recipe.tokenizers if entry.name == tokenizer)
     return Vocabulary(size, bos=0, eos=1, pad=2, mask=3)

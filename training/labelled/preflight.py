@@ -13,9 +13,13 @@ from training.recipe.sections import BuildRecipe
 
 def check(build: Build[BuildRecipe]) -> None:
     """Raise MillError, which lists every problem with its field and remedy, unless the build can start."""
-    found = [*preflight.problems(build), *_files(build)]
-    if found:
+    if found := problems(build):
         raise MillError("\n".join(found))
+
+
+def problems(build: Build[BuildRecipe], remote: bool = True) -> list[str]:
+    """Every problem that keeps the build from its end. Without ``remote`` no other machine is asked."""
+    return [*preflight.problems(build, remote), *_files(build)]
 
 
 def _files(build: Build[BuildRecipe]) -> Iterator[str]:

@@ -14,13 +14,15 @@ from training.recipe import base_folder
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 
 
-def problems(build: Build[BuildRecipe]) -> list[str]:
-    """Every problem that keeps the build from its end, with its field and remedy."""
-    found = [*preflight.problems(build), *_teachers(build), *_bases(build), *_neutral(build)]
+def problems(build: Build[BuildRecipe], remote: bool = True) -> list[str]:
+    """Every problem that keeps the build from its end, with its field and remedy. Without ``remote`` no other machine
+    is asked.
+    """
+    found = [*preflight.problems(build, remote), *_teachers(build, remote), *_bases(build), *_neutral(build, remote)]
     return found or [*_labels(build)]  # which lists the files of sources
 
 
-def _teachers(build: Build[BuildRecipe]) -> list[str]:
+def _teachers(build: Build[BuildRecipe], remote: bool) -> list[str]:
     names = {run.name for run in build.recipe.pretrain}
     return [
         f"pretrain[{at}].distillation.teacher: {run.distillation.teacher!r} is no run of this recipe and no folder"
@@ -28,6 +30,7 @@ def _teachers(build: Build[BuildRecipe]) -> list[str]:
         for at, run in enumerate(build.recipe.pretrain)
         if run.distillation is not None
         and run.distillation.teacher not in names
+        and (remote or files.is_local(run.distillation.teacher))
         and not files.exists(files.join(run.distillation.teacher, "config.json"))
     ]
 
@@ -38,10 +41,10 @@ def _bases(build: Build[BuildRecipe]) -> Iterator[str]:
             yield f"finetune[{at}].base: {problem}"
 
 
-def _neutral(build: Build[BuildRecipe]) -> list[str]:
+def _neutral(build: Build[BuildRecipe], remote: bool) -> list[str]:
     """What is wrong with the neutral text that ablations are judged by."""
     config = build.recipe.ablation
-    if config is None or not config.neutral:
+    if config is None or not config.neutral or not (remote or all(map(preflight.is_here, config.neutral))):
         return []
     sources = [(f"ablation.neutral[{at}]", source) for at, source in enumerate(config.neutral)]
     found = preflight.of_sources(sources, build.recipe.error_budget)
