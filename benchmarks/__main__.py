@@ -23,6 +23,7 @@ BENCHMARKS = (
     "packing",
     "training",
     "finetuning",
+    "long_documents",
 )
 
 

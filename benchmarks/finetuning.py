@@ -26,7 +26,7 @@ from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
 from training.finetuning import strategies
 from training.finetuning.encoded import Encoded, Order
-from training.finetuning.tasks.base import inputs
+from training.finetuning.forward import inputs
 from training.loop import loop
 from training.models import architectures
 from training.recipe.model_shapes import PRESETS

@@ -57,6 +57,17 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="Tokens in a sequence; longer texts are cut.")] = None,
+    long_text: Annotated[
+        str | None,
+        typer.Option(help="What is read of longer texts: head (the default), tail, head_tail, chunks, hierarchical."),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Strategies to try, as full,lora,bitfit; the best on the development rows is kept."),
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option(help="Try learning rates 2e-5, 3e-5, 5e-5, batches of 16 and 32, and 2 to 4 epochs.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other field of `finetune` in a recipe, as field=value.")
     ] = None,
@@ -85,6 +96,8 @@ def finetune(
     """Fine-tune a model on a file of labelled rows, or find which one they need; or build RECIPE up to its models."""
     given = {"base": base, "text": text, "pair": pair, "label": label, "group": group, "task": task}
     given |= {"epochs": epochs, "sequence_length": sequence_length}
+    given |= {"long_text": long_text and {"kind": long_text}}
+    given |= {"compare": compare and [name.strip() for name in compare.split(",")], "grid": {} if grid else None}
     files = {"dev": dev, "test": test}
     if what.suffix.lower() in _RECIPES:
         with telling_errors(verbose):
@@ -102,6 +115,10 @@ def finetune(
         if minutes is not None:
             given["base"] = base or ""  # without one the cheap models are compared
         config = _config(what, given, files, learning_rate, settings or [], plugins or [], out)
+        if minutes is not None and config.long_text.kind != "head":
+            raise WrongUse("--minutes compares models that read the first tokens of a text; leave out --long-text")
+        if minutes is not None and (config.compare or config.grid):
+            raise WrongUse("--minutes compares models, --compare and --grid ways to train one: give one of them")
         folder = out or Path("models") / config.name
         if minutes is None:
             _train(config, folder)
@@ -206,4 +223,5 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
         work=work,
         started_from=weights,
         made_from={"base": weights, "data": config.data.train, "rows": rows.fingerprint},
+        held_out=config.held_out,
     )

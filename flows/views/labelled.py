@@ -84,4 +84,10 @@ def scores_view(summary: Mapping[str, Any], rows: Labelled) -> RenderableType:
                 f" {models.score(name, score['value'])} ({low} to {high})"
             )
         )
+    parts += [Text("\nStrategies", "bold"), drawn(tables.strategies(summary))]
+    if summary.get("grid"):
+        parts += [
+            Text("\nSettings that were tried, chosen by the development rows", "bold"),
+            drawn(tables.grid(summary)),
+        ]
     return Group(*parts)

@@ -205,16 +205,21 @@ def rounded(value: float) -> float:
 _ALONE = (
     'xmlns="http://www.w3.org/2000/svg" style="background:#fff;font:12px sans-serif"',
     "<style>text{fill:#444}.line{fill:none;stroke:#2563a8;stroke-width:2}.train{stroke:#888}.dot{stroke:none;"
-    "fill:#2563a8}.grid,.tick{stroke:#ddd}.end{text-anchor:end}.middle{text-anchor:middle}</style>",
+    "fill:#2563a8}.kept{fill:#2563a8}.other{fill:#bbb}.grid,.tick{stroke:#ddd}.end{text-anchor:end}"
+    ".middle{text-anchor:middle}</style>",
 )
 
 
-def image(chart: Markup) -> str:
-    """``chart`` as a data URI that carries its own style, for where the page's style sheet is not."""
+def alone(chart: Markup) -> str:
+    """``chart`` as a file of its own, with its style, for where the page's style sheet and script are not."""
     # a Markup would escape what it is joined with; what a script reads is of no use there
     head, body = re.sub(r' data-\w+="[^"]*"', "", str(chart)).split(">", 1)
-    drawing = head.replace("<svg ", f"<svg {_ALONE[0]} ", 1) + ">" + _ALONE[1] + body
-    return f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}"
+    return head.replace("<svg ", f"<svg {_ALONE[0]} ", 1) + ">" + _ALONE[1] + body
+
+
+def image(chart: Markup) -> str:
+    """``chart`` as a data URI that carries its own style."""
+    return f"data:image/svg+xml;base64,{b64encode(alone(chart).encode()).decode()}"
 
 
 def nice_ticks(low: float, high: float, wanted: int) -> list[float]:

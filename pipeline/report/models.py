@@ -104,8 +104,8 @@ def finetuned(build: Build) -> list[dict[str, Any]]:
         runs.append({**scored(run), "curve": _curve_of(build, run["name"])})
         drawn = [index for index, name in enumerate(runs[-1]["measured"]) if name not in _NUMBERS]
         runs[-1]["charts"] = [_score_chart(runs[-1], index) for index in drawn]
-        if len(run.get("strategies", [])) > 1 and main_measure(run) not in _NUMBERS:
-            runs[-1]["charts"].append(_strategies_chart(run))
+        if (chart := strategies_chart(run)) is not None:
+            runs[-1]["charts"].append(chart)
     return runs
 
 
@@ -135,6 +135,16 @@ def score(measure: str, value: float) -> str:
     return number(value) if measure in _NUMBERS else share(value, 1)
 
 
+def forgotten(row: Mapping[str, Any]) -> str | None:
+    """The pretraining loss before and after a strategy, or why it is not known; None of an earlier version's row."""
+    found = row.get("forgetting")
+    if found is None:
+        return None
+    if "not_measured" in found:
+        return f"not measured: {found['not_measured']}"
+    return f"{found['before']:.3f} to {found['after']:.3f}"
+
+
 def _score_chart(run: Mapping[str, Any], index: int) -> dict[str, Any]:
     drawn = [
         charts.Bar(
@@ -149,8 +159,10 @@ def _score_chart(run: Mapping[str, Any], index: int) -> dict[str, Any]:
     return {"name": name, "svg": charts.bars(f"{name} of {run['name']} on test documents", said, drawn, 1.0)}
 
 
-def _strategies_chart(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The score of each strategy, on a scale from 0 to 1."""
+def strategies_chart(run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The score of each of several strategies, on a scale from 0 to 1; None of one, or of a measure without bounds."""
+    if len(run.get("strategies", [])) < 2 or main_measure(run) in _NUMBERS:
+        return None
     drawn = [
         charts.Bar(words(row["strategy"]), (("kept", row["score"]["value"]),), share(row["score"]["value"], 1))
         for row in run["strategies"]

@@ -333,15 +333,18 @@ def strategies(run: Mapping[str, Any]) -> Table:
 
     several = any("over_seeds" in row for row in run["strategies"])
     seeds = [written("Mean and deviation over seeds")] if several else []
+    measured = any("forgetting" in row for row in run["strategies"])
+    forgetting = [note("Pretraining loss")] if measured else []
     return lay_out(
         [
             text("Strategy"), count("Trained parameters"), share("Share"), size("Peak memory"), decimals("Seconds", 1),
-            written(models.MEASURES.get(main, main)), *seeds,
+            written(models.MEASURES.get(main, main)), *seeds, *forgetting,
         ],
         [
             (
                 formats.words(row["strategy"]), row["trained"], row["share"], row["peak_bytes"], row["seconds"],
                 came_to(row), *([over_seeds(row)] if several else []),
+                *([models.forgotten(row)] if measured else []),
             )
             for row in run["strategies"]
         ],

@@ -19,9 +19,10 @@ from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
 from training.batches.batch import Batch
-from training.finetuning import bases, classified, deadline, near_copies, several, strategies
+from training.finetuning import bases, classified, deadline, forgetting, near_copies, several, strategies
 from training.finetuning.encoded import Encoded, Order, Reader
 from training.finetuning.job import VERSION, Job
+from training.finetuning.long_text import pooling, side_files
 from training.finetuning.rungs.base import Examples
 from training.finetuning.scores import Measure
 from training.finetuning.strategies import adapter_file
@@ -109,13 +110,22 @@ def job_of(build: Build[BuildRecipe], name: str) -> Job:
         started_from=started_from,
         made_from=made_from,
         embeddings={entry: build.path("models", entry) for entry in config.baselines},
+        held_out=config.held_out or _held_out(build, config),
     )
+
+
+def _held_out(build: Build[BuildRecipe], config: FinetuneConfig) -> str | None:
+    """The held-out tokens of the base, where it is a run of the recipe and they are there."""
+    tokenizer = next((run.tokenizer for run in build.recipe.pretrain if run.name == config.base), None)
+    folder = None if tokenizer is None else build.path("tokens", tokenizer, "heldout")
+    return folder if folder and files.exists(files.join(folder, "manifest.json")) else None
 
 
 def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     """Do ``job`` and return its summary; at once if its model is there and current. Raises bases.WrongBase."""
     config, rows = job.config, job.rows
     bases.check(job.base)
+    forgetting.check(job.held_out)
     tokenizer = bases.tokenizer_folder(job.base, job.work)
     trained_by = job.trained_by
     made_by = publish.fingerprint(trained_by, tokenizer)
@@ -131,6 +141,7 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     seed = random_streams.seed("classifier", job.seed)
     model = bases.load(task.auto, job.base, task.fields(), config.dropout, seed)
     task.prepare(model)
+    pooling.attach(model, config.long_text, config.dropout, seed)
     ready = strategies.prepare(
         config.strategy,
         model,
@@ -172,10 +183,13 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
         "peak_bytes": peak,
         "seconds": state.seconds,
         "score": summary["scores"]["model"][task.main],
+        "forgetting": forgetting.measured(model, job.base, tokenizer, job.held_out, config.sequence_length),
     }
     summary |= {"strategies": [cost], "adapter_only": not ready.plain}
 
     def write(folder: Path) -> None:
+        how = side_files.How(long_text=config.long_text, sequence_length=config.sequence_length)
+        side_files.write(folder, model, how)
         if ready.plain:
             model.save_pretrained(folder)
         if ready.adapter:

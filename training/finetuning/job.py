@@ -19,6 +19,7 @@ class Job:
 
     ``work`` is the folder of its checkpoints. ``started_from`` names the weights in ``base``; ``made_from`` is what the
     summary says of the origin of rows and base; ``embeddings`` are folders of word vectors to compare with, by name.
+    ``held_out`` is a text file or a folder of packed tokens on which the pretraining loss is measured.
     ``features`` is where the states of a frozen base are kept, by default under ``work``. Without ``compared`` a
     classifier gets its scores alone: no baselines, no label audit.
     """
@@ -34,6 +35,7 @@ class Job:
     embeddings: dict[str, str] = field(default_factory=dict)
     features: str | None = None
     compared: bool = True
+    held_out: str | None = None
 
     @property
     def made_of(self) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report import charts, models
 from pipeline.store import checksums, files
 from training.finetuning.job import Job
 from training.finetuning.scores import over_seeds
@@ -54,6 +55,8 @@ def run(job: Job, made_by: str, one: One) -> dict[str, Any]:
     with files.replacing_folder(job.result) as aside:
         leave = shutil.ignore_patterns("summary.json", "README.md", checksums.FOLDER)
         shutil.copytree(files.local(winner.result), aside, ignore=leave, dirs_exist_ok=True)
+        if (chart := models.strategies_chart(summary)) is not None:
+            (aside / model_card.STRATEGIES).write_text(charts.alone(chart["svg"]), "utf-8")
         publish.write_summary(Path(aside), summary)
         (aside / "README.md").write_text(model_card.finetuned(summary), encoding="utf-8")
     files.remove_folder(files.join(job.work, "runs"))

@@ -17,6 +17,7 @@ from training.labelled import kinds, near_copies
 from training.labelled.findings import Findings
 from training.labelled.kinds.base import Kind
 from training.labelled.rows import Labelled, WrongRows
+from training.recipe import long_text
 from training.recipe.finetuning import FinetuneConfig
 
 Tables = Mapping[str, pa.Table]
@@ -160,7 +161,8 @@ def extended(config: FinetuneConfig, data: Labelled, tokenizer: Tokenizer) -> di
     """The audit of ``data`` and what ``with_tokenizer`` adds to it, where it was not added before."""
     if "truncated" in data.audit:
         return data.audit
-    return data.audit | with_tokenizer(kinds.of(config), data, tokenizer, config.sequence_length)
+    reach = long_text.reach(config.long_text, config.sequence_length, tokenizer.num_special_tokens_to_add(False))
+    return data.audit | with_tokenizer(kinds.of(config), data, tokenizer, reach)
 
 
 def with_tokenizer(kind: Kind, data: Labelled, tokenizer: Tokenizer, sequence_length: int) -> dict[str, Any]:

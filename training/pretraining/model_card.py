@@ -22,6 +22,8 @@ _KINDS: tuple[tuple[tuple[str, ...], str | None, str], ...] = (
 )
 
 
+#: The chart of a comparison, beside the card.
+STRATEGIES = "strategies.svg"
 #: What a fine-tuned model does, by its task.
 _DOES = {
     "classify": "predicts `{label}` of a text",
@@ -100,10 +102,12 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         (kind, *(summary["unread"][side].get(kind, 0) for side in rows))
         for kind in sorted({kind for found in summary.get("unread", {}).values() for kind in found})
     ]
+    main = formats.words(summary["main"])
     trained = [
         (
             formats.words(row["strategy"]), row["trained"], formats.share(row["share"], 1),
             formats.size(row["peak_bytes"]), f"{row['seconds']:.1f}", _interval(row["score"]),
+            models.forgotten(row) or "",
         )
         for row in summary.get("strategies", [])
     ]  # fmt: skip
@@ -113,7 +117,7 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         ("Scores on test rows, with 95 % intervals over groups", ["", *measures], [*scores, *lead]),
         (
             "Strategies",
-            ["", "trained parameters", "share of all", "peak memory", "seconds", formats.words(summary["main"])],
+            ["", "trained parameters", "share of all", "peak memory", "seconds", main, "pretraining loss"],
             trained,
         ),
         ("Scores by part", ["", *dict.fromkeys(of_parts)], parts),
@@ -127,8 +131,11 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters that"
         f" {does.format(label=summary['label'])}, fine-tuned from `{summary['base']}` with corpusmill."
     )
+    more = _long_texts(summary)
+    if models.strategies_chart(summary) is not None:
+        more += f"\n\n![Score by strategy]({STRATEGIES})"
     if not summary.get("adapter_only"):
-        return _page(summary, ["fine-tuning"], said, tables)
+        return _page(summary, ["fine-tuning"], said + more, tables)
     said += f" This folder holds what was trained alone (adapter.safetensors); it needs its base, `{summary['base']}`."
     opened = [
         "from training.finetuning.strategies import adapter_file",
@@ -136,7 +143,28 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         "",
         'model = adapter_file.load("path/to/this/folder")  # base="..." where the base was moved',
     ]
-    return _page(summary, ["fine-tuning"], said, tables, opened)
+    return _page(summary, ["fine-tuning"], said + more, tables, opened)
+
+
+def _long_texts(summary: Mapping[str, Any]) -> str:
+    """What is read of a long text, and what transformers alone reads of it; nothing of a model that reads the head."""
+    asked, length = summary["config"].get("long_text", {}), summary["sequence_length"]
+    kind = asked.get("kind", "head")
+    reads = {
+        "tail": f"the last {length} tokens, special ones counted",
+        "head_tail": f"its first and its last tokens, {length} in all, special ones counted",
+        "chunks": f"chunks of {length} tokens that overlap by half, pooled by {asked.get('pooling', 'mean')}",
+        "hierarchical": f"chunks of {length} tokens that overlap by half, through a small Transformer over them",
+    }
+    if kind not in reads:
+        return ""
+    pools = kind == "hierarchical" or asked.get("pooling") == "attention"
+    apart = " The parameters that pool are in long_text.safetensors, which transformers does not open." if pools else ""
+    return (
+        f"\n\nOf a longer text it reads {reads[kind]} (long_text.json).{apart} transformers alone, with"
+        f" `truncation=True, max_length={length}`, reads the first {length} tokens and may predict otherwise;"
+        " `training.finetuning.long_text.ask.logits(folder, texts)` of corpusmill reads all as in training."
+    )
 
 
 Table = tuple[str, list[str], list[tuple[Any, ...]]]

@@ -12,6 +12,7 @@ from pipeline import MillError
 from pipeline.build.plugins import Plugin, find, installed, parts
 from pipeline.store.recipe_file import Config
 from training.recipe import strategies, tasks
+from training.recipe.long_text import Chunks, Head, HeadTail, Hierarchical, LongText
 from training.recipe.run import Name, OptimiserConfig, RunConfig, Share
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "conll", "squad", "datasets"]
@@ -138,6 +139,12 @@ class FinetuneConfig(RunConfig):
         ),
     ] = None
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence; longer texts are cut")] = 128
+    long_text: Annotated[
+        LongText,
+        Field(
+            description="what is read of a text of more tokens; of classify, multi_label and regression without `pair`"
+        ),
+    ] = Head()
     epochs: Annotated[int, Field(ge=1, description="passes over the training rows")] = 2
     threshold: Annotated[
         float | None,
@@ -169,6 +176,13 @@ class FinetuneConfig(RunConfig):
     baselines: Annotated[
         list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
     ] = []
+    held_out: Annotated[
+        str | None,
+        Field(
+            description="file of text on which the pretraining loss of the base is measured before and after; default:"
+            " the held-out documents of the `pretrain` run"
+        ),
+    ] = None
     optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
         learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
     )
@@ -214,6 +228,29 @@ class FinetuneConfig(RunConfig):
             raise MillError(
                 f"finetune {self.name!r}: windows of {self.sequence_length} tokens, half of which may be the question,"
                 f" cannot share {self.answers.overlap}; lower `answers.overlap` to {most}, or raise `sequence_length`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _long_texts_are_single(self) -> FinetuneConfig:
+        asked = self.long_text
+        if isinstance(asked, Head):
+            return self
+        if self.like not in ("classify", "multi_label", "regression") or self.pair is not None:
+            of = f"the task {self.task}" if self.pair is None else "a `pair` of texts"
+            raise MillError(
+                f"finetune {self.name!r}: long_text {asked.kind} is for one text with a label or a number, not for"
+                f" {of}; leave out `long_text`"
+            )
+        if isinstance(asked, HeadTail) and (asked.head or 0) >= self.sequence_length:
+            raise MillError(
+                f"finetune {self.name!r}: `long_text.head` ({asked.head}) leaves nothing for the tail of a sequence of"
+                f" {self.sequence_length} tokens; lower it, or raise `sequence_length`"
+            )
+        if isinstance(asked, Chunks | Hierarchical) and self.compile:
+            raise MillError(
+                f"finetune {self.name!r}: long_text {asked.kind} reads another number of chunks in every step, which is"
+                " not compiled; leave out `compile`"
             )
         return self
 

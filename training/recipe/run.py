@@ -38,9 +38,9 @@ class OptimiserConfig(Config):
 #: Fields that say how a run is carried out, not what comes of it: equal weights but for rounding and dropout's draws.
 CARRIED_OUT = frozenset({"micro_batch", "compile", "log_every", "eval_every", "checkpoint_every", "keep_last"})
 #: Fields that say how long a run is, or how it is measured: its weights so far do not depend on them.
-LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines"})
+LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines", "held_out"})
 #: Fields that came later: at their default they are no part of a fingerprint, so that earlier runs stay current.
-LATER = frozenset({"initial_embeddings"})
+LATER = frozenset({"initial_embeddings", "long_text", "held_out"})
 #: Fields that the learning rate of a step comes of.
 RATES = frozenset({"learning_rate", "schedule", "warmup", "warmup_steps", "decay", "floor"})
 

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from pipeline.store.recipe_file import Config
+from training.recipe.named import OfAKind, named
 from training.recipe.run import Share
 
 
-class Full(Config):
+class Full(OfAKind):
     """All weights are trained."""
 
     kind: Annotated[Literal["full"], Field(description="all weights are trained")] = "full"
 
 
-class Features(Config):
+class Features(OfAKind):
     """The base stays frozen; what it makes of each row is computed once, and only the head is trained on that."""
 
     kind: Annotated[Literal["features"], Field(description="a head on the states of a frozen base")] = "features"
 
 
-class Partial(Config):
+class Partial(OfAKind):
     """The embeddings and the first layers stay frozen."""
 
     kind: Annotated[Literal["partial"], Field(description="embeddings and first layers stay frozen")] = "partial"
     layers: Annotated[int, Field(ge=0, description="layers that stay frozen, from the first, beside the embeddings")]
 
 
-class LayerwiseDecay(Config):
+class LayerwiseDecay(OfAKind):
     """All weights are trained, lower layers at lower rates.
 
     `electra` (Clark 2020): a layer has rate x decay^(layers + 2 - depth), where embeddings have depth 0, layers 1, 2,
@@ -51,7 +52,7 @@ class LayerwiseDecay(Config):
         return self.decay or {"electra": 0.8, "sun": 0.95}[self.convention]
 
 
-class GradualUnfreezing(Config):
+class GradualUnfreezing(OfAKind):
     """ULMFiT (Howard 2018): the head is trained first, and in each epoch one layer more, from the last one down."""
 
     kind: Annotated[Literal["gradual_unfreezing"], Field(description="one layer more in each epoch, as in ULMFiT")] = (
@@ -62,7 +63,7 @@ class GradualUnfreezing(Config):
     )
 
 
-class Lora(Config):
+class Lora(OfAKind):
     """LoRA (Hu 2021): low-rank matrices B A are added to frozen ones, times alpha / rank."""
 
     kind: Annotated[Literal["lora"], Field(description="low-rank matrices beside frozen ones")] = "lora"
@@ -79,7 +80,7 @@ class Lora(Config):
     )
 
 
-class Adapters(Config):
+class Adapters(OfAKind):
     """Houlsby 2019: after each sub-layer a bottleneck is trained, with the layer norms and the head."""
 
     kind: Annotated[Literal["adapters"], Field(description="bottlenecks after the sub-layers, as in Houlsby 2019")] = (
@@ -88,7 +89,7 @@ class Adapters(Config):
     size: Annotated[int, Field(ge=1, description="width of the bottleneck; Houlsby: 8, 64 or 256")] = 64
 
 
-class Prefix(Config):
+class Prefix(OfAKind):
     """Prefix tuning (Li 2021): every attention, of encoder and decoder, sees trained keys and values first."""
 
     kind: Annotated[Literal["prefix"], Field(description="trained keys and values before each attention's own")] = (
@@ -101,14 +102,14 @@ class Prefix(Config):
     hidden: Annotated[int, Field(ge=1, description="inner width of that network; Li: 512 for classification")] = 512
 
 
-class Prompt(Config):
+class Prompt(OfAKind):
     """Prompt tuning (Lester 2021): trained embeddings are read with each text."""
 
     kind: Annotated[Literal["prompt"], Field(description="trained embeddings before each text")] = "prompt"
     tokens: Annotated[int, Field(ge=1, description="embeddings that are read with each text; Lester: up to 100")] = 20
 
 
-class Bitfit(Config):
+class Bitfit(OfAKind):
     """BitFit (Ben Zaken 2022): the biases and the head are trained."""
 
     kind: Annotated[Literal["bitfit"], Field(description="the biases and the head are trained")] = "bitfit"
@@ -126,11 +127,6 @@ class Grid(Config):
     epochs: Annotated[list[int], Field(min_length=1, description="passes over the training rows")] = [2, 3, 4]
 
 
-def _named(value: Any) -> Any:
-    """``lora`` is short for ``{kind: lora}``."""
-    return {"kind": value} if isinstance(value, str) else value
-
-
 OneOf = Annotated[
     Full | Features | Partial | LayerwiseDecay | GradualUnfreezing | Lora | Adapters | Prefix | Prompt | Bitfit,
     Field(discriminator="kind"),
@@ -140,4 +136,4 @@ Named = Literal[
     "full", "features", "partial", "layerwise_decay", "gradual_unfreezing", "lora", "adapters", "prefix", "prompt",
     "bitfit",
 ]  # fmt: skip
-Strategy = Annotated[OneOf, BeforeValidator(_named, json_schema_input_type=OneOf | Named)]
+Strategy = Annotated[OneOf, BeforeValidator(named, json_schema_input_type=OneOf | Named)]

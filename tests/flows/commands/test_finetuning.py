@@ -90,9 +90,31 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
     assert "reused" in again.output
 
 
+def test_strategies_are_compared_in_one_table_and_plot(base: Path, data: Path, tmp_path: Path) -> None:
+    options = ("--text", "sentence", "--label", "topic", "--base", base, "--epochs", 1, "--set", "precision=fp32")
+    others = ("--long-text", "head_tail", "--sequence-length", 8, "--compare", "full, bitfit", "-o", tmp_path / "made")
+    run = mill("finetune", data, *options, *others)
+    assert run.exit_code == 0, run.output
+    shown = " ".join(run.output.split())
+    assert "Strategy parameters Share memory Seconds Accuracy Pretraining loss" in shown
+    assert "not measured: no held-out text is given" in shown
+    summary = json.loads((tmp_path / "made" / "summary.json").read_text())
+    assert [row["strategy"] for row in summary["strategies"]] == ["full", "bitfit"]
+    plot = (tmp_path / "made" / "strategies.svg").read_text()
+    assert plot.startswith("<svg ")
+    assert "bitfit" in plot
+    assert "![Score by strategy](strategies.svg)" in (tmp_path / "made" / "README.md").read_text()
+    assert json.loads((tmp_path / "made" / "long_text.json").read_text())["long_text"]["kind"] == "head_tail"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--label", "topic", "--long-text", "middle"), "long_text"),
+        (("--label", "topic", "--compare", "full,nothing"), "compare"),
+        (("--label", "topic", "--grid", "--minutes", 1), "--minutes compares models, --compare and --grid ways"),
+        (("--label", "topic", "--long-text", "tail", "--minutes", 1), "leave out --long-text"),
+        (("--text", "sentence", "--label", "topic", "--set", "held_out=no.txt"), "held_out: no file 'no.txt'"),
         (("--text", "sentence"), "--label is missing: give the column to predict"),
         (("--text", "text", "--label", "topic"), "no column 'text', which `text` names; there is sentence, topic"),
         (("--label", "topic", "--epochs", "0"), "epochs: must be greater than or equal to 1"),

@@ -73,6 +73,9 @@ def test_it_learns_the_task_and_reports_it_beside_its_baselines(pretrained: str)
     wrong = summary["documents"]["test"] - np.trace(summary["confusion"])
     assert len(summary["errors"]) == min(20, wrong)
     assert all(error["label"] != error["predicted"] for error in summary["errors"])
+    forgotten = summary["strategies"][0]["forgetting"]  # on the held-out tokens of the base's run
+    assert forgotten["kind"] == "masked tokens"
+    assert 0 < forgotten["before"] != forgotten["after"]
     model = AutoModelForSequenceClassification.from_pretrained(f"{pretrained}/models/family")
     assert model.config.id2label == {0: "family-0", 1: "family-1"}
     assert finetune(build_of(pretrained), "family") == summary  # current: read, not made again

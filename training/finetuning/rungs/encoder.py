@@ -23,9 +23,9 @@ from transformers import AutoModel
 from training.batches import random_streams
 from training.finetuning import bases, deadline
 from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.forward import inputs
 from training.finetuning.rungs import head
 from training.finetuning.rungs.base import Examples, Fit, Fitted
-from training.finetuning.tasks.base import inputs
 
 _BATCH = 32
 #: SetFit's defaults: pairs of each kind for an example, texts in a batch of each side, and the learning rate at BERT's

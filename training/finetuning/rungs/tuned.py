@@ -19,9 +19,9 @@ from pipeline.store import files
 from training.finetuning import bases, deadline
 from training.finetuning.encoded import Encoded, Order, encoded
 from training.finetuning.finetune import run
+from training.finetuning.forward import inputs
 from training.finetuning.job import Job
 from training.finetuning.rungs.base import Examples, Fit
-from training.finetuning.tasks.base import inputs
 from training.labelled.rows import Labelled, identity
 from training.pretraining import pretrain
 from training.recipe.finetuning import FinetuneConfig

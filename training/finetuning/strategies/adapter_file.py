@@ -19,6 +19,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from pipeline.store import files
 from training.finetuning import bases, strategies
+from training.finetuning.long_text import side_files
 from training.pretraining import pretrain
 from training.recipe.strategies import Lora, Prefix, Strategy
 
@@ -55,6 +56,7 @@ def load(folder: str, base: str | None = None) -> PreTrainedModel:
         )
     config: Any = AutoConfig.from_pretrained(files.local(folder), trust_remote_code=False)
     model = bases.opened(getattr(transformers, config.architectures[0]), base, config, 0)
+    side_files.restore(folder, model)
     strategy: Any = TypeAdapter(Strategy).validate_python(told["strategy"])
     if isinstance(strategy, Prefix):
         strategy = strategy.model_copy(update={"reparametrised": False})  # the network is gone

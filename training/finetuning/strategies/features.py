@@ -7,42 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save
-from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions as Outputs
 
 from pipeline.store import files
 from training.finetuning.encoded import Encoded
+from training.finetuning.forward import Known, inputs
+from training.finetuning.long_text import pooling, windows
 from training.finetuning.strategies.base import Ready, WrongStrategy, head, train_only
-from training.finetuning.tasks.base import inputs
 from training.loop import hardware
 
 VERSION = 1
 _ROWS = 32
-_DECODERS = ("gpt2", "llama")
-
-
-class _Known(nn.Module):
-    """Stands for a base whose states are known: it is given them as embeddings. Its pooler is the base's own."""
-
-    def __init__(self, base: Any) -> None:
-        super().__init__()
-        self.config, self.pooler = base.config, getattr(base, "pooler", None)
-        self.pooler_activation = getattr(base, "pooler_activation", None)  # ALBERT's
-
-    def forward(self, _ids: None = None, *, inputs_embeds: Tensor, **_more: Any) -> Outputs:
-        if self.pooler is None:
-            pooled = None
-        elif self.pooler_activation is None:
-            pooled = self.pooler(inputs_embeds)
-        else:
-            pooled = self.pooler_activation(self.pooler(inputs_embeds[:, 0]))
-        return Outputs(last_hidden_state=inputs_embeds, pooler_output=pooled)  # type: ignore[arg-type]
 
 
 def features(model: PreTrainedModel, folder: str, weights: str) -> Ready:
@@ -57,25 +36,30 @@ def features(model: PreTrainedModel, folder: str, weights: str) -> Ready:
             " partial instead"
         )
     one = type(model).__name__.endswith("ForSequenceClassification")
-    kept = slice(None) if not one else slice(-1, None) if model.config.model_type in _DECODERS else slice(1)
+    kept = pooling.place(model) if one else slice(None)
     count = train_only(model, lambda name: name in above)
-    known = _Known(base)
+    known = Known(base)
 
     def examples(data: Encoded, name: str) -> Encoded:
+        chunked = "windows" in data.targets  # one state of each window
+        read = windows.split(data) if chunked else data
         digest = hashlib.blake2b(digest_size=16)
-        for tokens, types in zip(data.tokens, data.types, strict=True):
+        for tokens, types in zip(read.tokens, read.types, strict=True):
             digest.update(len(tokens).to_bytes(8) + tokens.tobytes() + types.tobytes())
         made_by = files.fingerprint(VERSION, weights, digest.hexdigest(), str(kept))
         path = files.join(folder, f"{name}-{made_by[:16]}.safetensors")
         if not files.exists(path):
             setattr(model, model.base_model_prefix, base)
-            found = _states(model, data, kept)
+            found = _states(model, read, kept)
             setattr(model, model.base_model_prefix, known)
             with files.replacing(path) as handle:
                 handle.write(save({"states": np.concatenate(found)}))
         files.check(path)
         states = load_file(files.local(path))["states"]
-        tokens, types = [part[kept] for part in data.tokens], [part[kept] for part in data.types]
+        if chunked:
+            tokens = types = [np.zeros_like(of) for of in data.targets["windows"]]
+        else:
+            tokens, types = [part[kept] for part in data.tokens], [part[kept] for part in data.types]
         ends = np.cumsum([len(part) for part in tokens])[:-1]
         return replace(data, tokens=tokens, types=types, targets={**data.targets, "features": np.split(states, ends)})
 

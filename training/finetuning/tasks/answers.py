@@ -21,8 +21,9 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedModel
 
 from training.finetuning import scores, squad
 from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.forward import inputs
 from training.finetuning.scores import Measure
-from training.finetuning.tasks.base import Task, inputs
+from training.finetuning.tasks.base import Task
 from training.loop.log import Metrics
 
 #: The token that stands for no answer.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,12 +15,15 @@ from transformers import PreTrainedModel
 
 from training.batches.batch import Batch
 from training.finetuning import deadline
-from training.finetuning.encoded import Encoded, Reader
+from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.forward import inputs as inputs  # where tasks look for it
+from training.finetuning.long_text import windows
 from training.finetuning.scores import Measure
 from training.labelled.rows import Labelled
 from training.loop.log import Metrics
 from training.models import architectures
 from training.recipe.finetuning import FinetuneConfig
+from training.recipe.long_text import Head
 from training.recipe.tasks import Declared
 
 
@@ -52,6 +54,13 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
         """The rows of ``table`` as examples with their targets."""
+
+    def encode_texts(self, reader: Reader, table: pa.Table, targets: dict[str, list[np.ndarray]]) -> Encoded:
+        """The texts of ``table``, or pairs, as examples with ``targets``: as much as the recipe reads of each."""
+        texts = table["text"].to_pylist()
+        if isinstance(self.config.long_text, Head):
+            return encoded(reader.read(texts, pairs(table)), reader.pad, targets)
+        return windows.encode(reader, texts, self.config.long_text, targets)
 
     @abc.abstractmethod
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +112,8 @@ class Task(abc.ABC):
 
     def flops_per_token(self, model: PreTrainedModel, data: Encoded) -> float:
         """Floating-point operations of forward and backward for one token of an example of mean length."""
-        return architectures.flops_per_token(model, round(float(data.lengths.mean())))
+        lengths = np.concatenate(data.targets["windows"]) if "windows" in data.targets else data.lengths
+        return architectures.flops_per_token(model, round(float(lengths.mean())))
 
     def batch(self, data: Encoded, chosen: np.ndarray) -> Batch:
         arrays = data.arrays(chosen)
@@ -144,22 +154,3 @@ class FinetuningTask(Declared):
 def pairs(table: pa.Table) -> list[str] | None:
     """The second texts of ``table``, where it has two."""
     return table["pair"].to_pylist() if "pair" in table.column_names else None
-
-
-def inputs(model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the forward pass of ``model`` takes of a batch: token types where it tells them apart.
-
-    Of a batch with ``features``, the states that a frozen base made of the tokens, these alone.
-    """
-    if "features" in arrays:
-        return {"inputs_embeds": arrays["features"], "attention_mask": arrays["mask"]}
-    found = {"input_ids": arrays["tokens"], "attention_mask": arrays["mask"]}
-    if typed(model):
-        found["token_type_ids"] = arrays["types"]
-    return found
-
-
-def typed(model: nn.Module) -> bool:
-    """Whether ``model`` has more than one token type."""
-    config: Any = model.config
-    return getattr(config, "type_vocab_size", 0) > 1 and "token_type_ids" in inspect.signature(model.forward).parameters

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from training.finetuning import scores
-from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.encoded import Encoded, Reader
+from training.finetuning.long_text import windows
+from training.finetuning.long_text.pooling import logits
 from training.finetuning.scores import Measure
-from training.finetuning.tasks.base import Task, inputs, pairs
+from training.finetuning.tasks.base import Task, pairs
+from training.recipe.long_text import Head
 
 
 class Classify(Task):
@@ -27,9 +30,8 @@ class Classify(Task):
     main = "accuracy"
 
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
-        found = reader.read(table["text"].to_pylist(), pairs(table))
         targets = {"labels": list(self.indices(table))} if "label" in table.column_names else {}
-        return encoded(found, reader.pad, targets)
+        return self.encode_texts(reader, table, targets)
 
     def indices(self, table: pa.Table) -> np.ndarray:
         """The label of each row as an index of ``labels``: int64 [rows]."""
@@ -39,6 +41,8 @@ class Classify(Task):
     def texts_read(self, reader: Reader, table: pa.Table) -> list[str]:
         """What the model reads of each row, as one text: for baselines that are to see no more."""
         texts, seconds = table["text"].to_pylist(), pairs(table)
+        if not isinstance(self.config.long_text, Head):
+            return [found.text for found in windows.read(reader, texts, self.config.long_text)]
         made = []
         for row, encoding in enumerate(reader.read(texts, seconds)):
             ends = [0, 0]
@@ -54,12 +58,12 @@ class Classify(Task):
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cross-entropy in nats, and how many are right."""
-        logits = model(**inputs(model, arrays)).logits.float()
-        right = (logits.detach().argmax(1) == arrays["labels"]).float().sum()
-        return {"loss": F.cross_entropy(logits, arrays["labels"], reduction="sum"), "accuracy": right}
+        found = logits(model, arrays)
+        right = (found.detach().argmax(1) == arrays["labels"]).float().sum()
+        return {"loss": F.cross_entropy(found, arrays["labels"], reduction="sum"), "accuracy": right}
 
     def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
-        return list(model(**inputs(model, arrays)).logits.float().cpu().numpy())
+        return list(logits(model, arrays).cpu().numpy())
 
     def predictions(self, outputs: list[np.ndarray], _data: Encoded, _table: pa.Table, /) -> np.ndarray:
         return np.stack(outputs).argmax(1)

@@ -14,9 +14,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from training.finetuning import scores
 from training.finetuning.confidence import thresholds
-from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.encoded import Encoded, Reader
+from training.finetuning.long_text.pooling import logits
 from training.finetuning.scores import Measure
-from training.finetuning.tasks.base import Task, inputs, pairs
+from training.finetuning.tasks.base import Task
 from training.loop.log import Metrics
 
 
@@ -40,9 +41,8 @@ class MultiLabel(Task):
         return {"thresholds": dict(zip(self.labels, self.limits.tolist(), strict=True))}
 
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
-        found = reader.read(table["text"].to_pylist(), pairs(table))
         targets = {"labels": list(self.marks(table).astype(np.float32))} if "labels" in table.column_names else {}
-        return encoded(found, reader.pad, targets)
+        return self.encode_texts(reader, table, targets)
 
     def marks(self, table: pa.Table) -> np.ndarray:
         """Which labels each row has: bool [rows, labels]."""
@@ -57,12 +57,12 @@ class MultiLabel(Task):
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Binary cross-entropy in nats, the mean over the labels, as transformers has it."""
-        logits = model(**inputs(model, arrays)).logits.float()
-        nats = F.binary_cross_entropy_with_logits(logits, arrays["labels"], reduction="sum")
+        found = logits(model, arrays)
+        nats = F.binary_cross_entropy_with_logits(found, arrays["labels"], reduction="sum")
         return {"loss": nats / len(self.labels)}
 
     def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
-        return list(model(**inputs(model, arrays)).logits.float().cpu().numpy())
+        return list(logits(model, arrays).cpu().numpy())
 
     def predictions(self, outputs: list[np.ndarray], _data: Encoded, _table: pa.Table, /) -> np.ndarray:
         return expit(np.stack(outputs)) >= self.limits

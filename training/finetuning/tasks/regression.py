@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from training.finetuning import correlation
-from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.encoded import Encoded, Reader
+from training.finetuning.long_text.pooling import logits
 from training.finetuning.scores import Measure
-from training.finetuning.tasks.base import Task, inputs, pairs
+from training.finetuning.tasks.base import Task
 
 
 class Regression(Task):
@@ -29,9 +30,8 @@ class Regression(Task):
     main = "spearman"
 
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
-        found = reader.read(table["text"].to_pylist(), pairs(table))
         targets = {"scores": list(_scores(table).astype(np.float32))} if "score" in table.column_names else {}
-        return encoded(found, reader.pad, targets)
+        return self.encode_texts(reader, table, targets)
 
     def prepare(self, model: PreTrainedModel, /) -> None:
         """Take mean and deviation of the training rows; a last layer without bias (GPT-2, Llama) has no place for a
@@ -46,7 +46,7 @@ class Regression(Task):
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The squared error, in squared deviations."""
-        found = model(**inputs(model, arrays)).logits.float()[:, 0]
+        found = logits(model, arrays)[:, 0]
         wanted = (arrays["scores"] - self.mean) / self.deviation
         return {"loss": F.mse_loss(found, wanted, reduction="sum")}
 
@@ -60,7 +60,7 @@ class Regression(Task):
         return {}
 
     def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
-        return list(model(**inputs(model, arrays)).logits.float()[:, 0].cpu().numpy())
+        return list(logits(model, arrays)[:, 0].cpu().numpy())
 
     def predictions(self, outputs: list[np.ndarray], _data: Encoded, _table: pa.Table, /) -> np.ndarray:
         return np.array(outputs, np.float64)

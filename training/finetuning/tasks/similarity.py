@@ -21,8 +21,9 @@ from transformers import AutoModel, PreTrainedModel
 from training.finetuning import correlation, scores
 from training.finetuning.bases import WrongBase
 from training.finetuning.encoded import IGNORED, Encoded, Reader, encoded
+from training.finetuning.forward import inputs
 from training.finetuning.scores import Measure
-from training.finetuning.tasks.base import Task, inputs
+from training.finetuning.tasks.base import Task
 from training.labelled.rows import Labelled
 from training.loop.log import Metrics
 from training.recipe.finetuning import FinetuneConfig, Pooling

@@ -23,8 +23,9 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from training.finetuning import scores
 from training.finetuning.encoded import IGNORED, Encoded, Reader, encoded
+from training.finetuning.forward import inputs
 from training.finetuning.scores import Measure
-from training.finetuning.tasks.base import Task, inputs
+from training.finetuning.tasks.base import Task
 from training.loop.log import Metrics
 
 OUTSIDE = "O"

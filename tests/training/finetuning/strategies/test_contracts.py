@@ -294,3 +294,25 @@ def test_gradual_unfreezing_keeps_lower_layers_until_their_epoch(bases_of: dict[
     changed = {n for n in before if not torch.equal(before[n], after[f"bert.{n}"])}
     assert any("layer.1." in n for n in changed)
     assert not any("layer.0." in n or "embeddings" in n for n in changed)
+
+
+def test_a_prefix_that_no_query_attends_to_leaves_the_base(bases_of: dict[str, str], tmp_path: Path) -> None:
+    """In an encoder, which has no cache: keys are solved for that every query of these texts scores at -100."""
+    base, model = classifier(bases_of["bert"]), classifier(bases_of["bert"])
+    before = logits(base)
+    ready(model, STRATEGIES["prefix"], tmp_path)
+    assert not torch.allclose(logits(model), before, atol=1e-3)
+    queries: dict[str, torch.Tensor] = {}
+    for name, module in base.named_modules():
+        if name.endswith("attention.self.query"):
+            module.register_forward_hook(lambda _m, _i, out, name=name: queries.update({name: out}))
+    logits(base)
+    for name, found in queries.items():
+        pair: Any = model.get_submodule(name.removesuffix(".query")).prefix
+        heads, _, width = pair.keys.shape
+        rows = found[MASK.bool()].view(-1, heads, width).transpose(0, 1)  # [heads, queries, width]
+        wanted = torch.full((heads, rows.shape[1], 1), -100.0 * width**0.5)
+        key = torch.linalg.lstsq(rows.double(), wanted.double()).solution.transpose(1, 2).float()
+        with torch.no_grad():
+            pair.keys.copy_(key.expand_as(pair.keys))
+    assert torch.allclose(logits(model), before, atol=1e-5)

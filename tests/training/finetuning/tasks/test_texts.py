@@ -16,8 +16,8 @@ from tests.helpers.foreign_models import job, rows
 from tests.training.conftest import NAMES, VERBS
 from training.finetuning import bases
 from training.finetuning.finetune import run
+from training.finetuning.forward import inputs
 from training.finetuning.tasks import task_of
-from training.finetuning.tasks.base import inputs
 from training.finetuning.tasks.multi_label import MultiLabel
 
 
