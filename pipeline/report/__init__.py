@@ -56,6 +56,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "token_domains": tokens.by_domain(build),
         "signals": signals.signals(build, rules, ratio["bytes_per_token"]),
         "duplicates": sections.duplicates(build),
+        "clusters": sections.cluster_samples(build),
         "contamination": sections.contamination(build),
         "dropped": sections.dropped(build),
         "quarantine": sections.quarantine(build),

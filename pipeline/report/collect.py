@@ -14,20 +14,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.build.build import Build, Made, Outcome, make
-from pipeline.report import curves, histograms, samples, settings
+from pipeline.report import clusters, curves, histograms, samples, settings
 from pipeline.report.settings import Setting
 from pipeline.stages import registry
 from pipeline.store import files, ledger, shards
 from pipeline.store.ledger import Rule
 from pipeline.text import spans
 
-VERSION = 2
+VERSION = 3
 SCHEMA = pa.schema(
     [
         ("counts", histograms.COUNTS),
         ("thresholds", histograms.THRESHOLDS),
         ("curves", curves.CURVES),
         ("samples", samples.SAMPLES),
+        ("clusters", clusters.CLUSTERS),
     ]
 )
 
@@ -79,6 +80,7 @@ def _part(
         reached = np.where(alive, sizes, -1)
         row["curves"] += curves.count(stage, table, rules[stage], movable[stage], signals, reached)
         row["samples"] += samples.choose(build, shard, stage, table, documents, languages)
+        row["clusters"] += clusters.choose(build, shard, stage, table, documents)
         alive &= table["dropped_by"].is_null().to_numpy()
     return Outcome(len(documents), documents["text"].nbytes), pa.Table.from_pylist([row], SCHEMA)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -114,6 +114,11 @@ def survivors(build: Build, samples: Iterable[Samples]) -> dict[str, str]:
     """Excerpts of the documents that the sampled duplicates lost to, by id."""
     wanted = {row["survivor"]: entry.stage for entry in samples for row in entry.closest + entry.by_hash}
     wanted.pop(None, None)
+    return texts_of(build, wanted)
+
+
+def texts_of(build: Build, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Excerpts of documents by id, each as the stage that ``wanted`` names sees it; of those that the build has."""
     places = find_documents.locate(build, wanted)
     return {name: excerpts(texts_before(build, shard, [row], wanted[name]))[0] for name, (shard, row) in places.items()}
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.build.build import Build
 from pipeline.curation import repair
-from pipeline.report import charts, collect, models, samples
+from pipeline.report import charts, clusters, collect, differences, models, samples
 from pipeline.sources.quarantine import unread_words
 from pipeline.stages import titles
 from pipeline.store import files, shards
@@ -193,12 +193,34 @@ def dropped(build: Build) -> list[dict[str, Any]] | None:
     by_stage: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in sorted(merged, key=lambda entry: (-entry.documents, entry.rule)):
         cards = [
-            {**row, "close": row["margin"] < samples.CLOSE, "survivor_excerpt": beside.get(row["survivor"])}
+            {**row, "close": row["margin"] < samples.CLOSE, **_beside(row["excerpt"], beside.get(row["survivor"]))}
             for row in entry.closest + entry.by_hash
         ]
         by_stage[entry.stage].append({"rule": entry.rule, "documents": entry.documents, "cards": cards})
     order = [stage for stage in build.stages if stage in by_stage]
     return [{"title": titles.title(stage), "rules": by_stage[stage]} for stage in order]
+
+
+def _beside(text: str, survivor: str | None) -> dict[str, Any]:
+    """The text of a dropped document, and that of the one that is kept in its place, each marked where they differ."""
+    return {
+        "text": differences.marked(text, survivor),
+        "survivor_text": None if survivor is None else differences.marked(survivor, text),
+    }
+
+
+def cluster_samples(build: Build) -> list[dict[str, Any]] | None:
+    """Of the largest clusters the text that is kept and some that it stands for, marked where they differ."""
+    if not collect.is_collected(build):
+        return None
+    merged = clusters.merge(table["clusters"][0].as_py() for table in collect.collected(build))
+    kept = samples.texts_of(build, {rows[0]["survivor"]: "minhash" for rows in merged})
+    shown = []
+    for rows in merged:
+        text = kept.get(rows[0]["survivor"])  # None: it is in an earlier build
+        members = [{**row, "marked": differences.marked(row["excerpt"], text)} for row in rows]
+        shown.append({"survivor": rows[0]["survivor"], "size": rows[0]["size"], "text": text, "members": members})
+    return shown or None
 
 
 def quarantine(build: Build) -> dict[str, Any] | None:

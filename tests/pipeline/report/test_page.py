@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from pipeline.store import files
 from tests.helpers.browser import chromium
 from tests.pipeline.report.test_report import make, render
 
@@ -34,6 +35,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     build = make(tmp_path_factory.mktemp("page"), hostile=HOSTILE)
+    clusters = dict.fromkeys(("clusters", "clustered_documents", "dropped", "dropped_by_chain", "largest_cluster"), 2)
+    clusters |= {"sources": {}, "largest_above_cap": [], "warnings": [HOSTILE]}
+    files.write_json(build.path("work", "minhash.clusters", "report.json"), clusters)
     render(build)
     return Path(build.path("report", "index.html")).as_uri()
 
@@ -66,6 +70,20 @@ def test_hostile_documents_are_shown_as_text_and_run_nothing(page: Page):
     assert page.locator("iframe, img, a[href^=javascript]").count() == 0
     turned = page.locator(".sample .text").first.evaluate("(one) => getComputedStyle(one).unicodeBidi")
     assert turned == "isolate"  # what turns the direction around ends with the text
+
+
+def test_a_cluster_stands_side_by_side_with_the_words_marked_that_differ(page: Page):
+    cluster = page.locator("#duplicates details", has=page.locator(".cluster")).first
+    cluster.locator("summary").click()
+    kept, member = cluster.locator(".cluster .text").all()[:2]
+    number = kept.inner_text().split()[2]
+    assert member.locator("del").inner_text() == number
+    assert member.locator("mark").inner_text() == str(int(number) + 5)
+    boxes = [one.bounding_box() for one in (kept, member)]
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    assert boxes[1]["y"] < boxes[0]["y"] + boxes[0]["height"]
 
 
 def test_the_policy_stops_a_script_that_got_into_the_page(browser: Browser, address: str, tmp_path: Path):
