@@ -7,6 +7,8 @@ import pickle
 import re
 from pathlib import Path
 
+import pytest
+
 import corpusmill
 from pipeline.build.build import Build
 from pipeline.curation import recipe as recipes
@@ -78,6 +80,7 @@ def test_the_objective_of_the_guide_trains_a_model_and_is_current_by_its_file(tm
     assert again["evaluation"]["loss"] != summary["evaluation"]["loss"]
 
 
+@pytest.mark.slow
 def test_the_task_of_the_guide_tunes_a_model_and_is_current_by_its_file(tmp_path, monkeypatch):
     section("A fine-tuning task", tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -27,6 +27,7 @@ def test_every_public_name_is_there_and_explained():
             assert re.search(rf"\b{name}\b", texts) or name in ("Build",), f"{name} is in no guide"
 
 
+@pytest.mark.slow
 def test_the_whole_face_loads_neither_torch_nor_prefect_and_its_import_no_arrow():
     program = (
         "import sys, corpusmill; assert 'pyarrow' not in sys.modules\n"
@@ -37,6 +38,7 @@ def test_the_whole_face_loads_neither_torch_nor_prefect_and_its_import_no_arrow(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built")
 def test_the_guide_runs_as_it_stands(home, monkeypatch, capsys):
     monkeypatch.setenv("CORPUSMILL_MODELS", str(model_files.folder().resolve()))

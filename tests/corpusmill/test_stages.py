@@ -33,6 +33,7 @@ def _rows(table: pa.Table, name: str, mask) -> list:
     return table[name].filter(pa.array(mask)).to_pylist()
 
 
+@pytest.mark.slow
 def test_blocks_change_nothing(built, monkeypatch):
     table = pa.concat_tables(built.documents(shard) for shard in built.shards())
     whole = run_stage("heuristics", {}, table)

@@ -51,6 +51,7 @@ def test_one_worker_works_in_this_process(build):
     assert workers_of(build) == dict.fromkeys("abc", os.getpid())
 
 
+@pytest.mark.slow
 def test_what_takes_longer_goes_to_processes_that_end_with_the_pool(build):
     with Pool("processes", 2) as pool:
         run_step(build, step(working.who, "abcdefgh"), pool)
@@ -73,6 +74,7 @@ def test_only_what_is_not_current_is_handed_to_a_runner(build):
     assert sorted(workers_of(build)) == list("abcd")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told_and_its_items_are_tried_again(build, monkeypatch):
     monkeypatch.setattr(run_steps, "HERE_SECONDS", -1)
     Path(build.root).mkdir()
@@ -88,6 +90,7 @@ def test_a_killed_worker_is_told_and_its_items_are_tried_again(build, monkeypatc
     assert "✓ A step" in shown.getvalue()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_twice_names_step_item_cause_and_remedy(build, monkeypatch):
     monkeypatch.setattr(run_steps, "HERE_SECONDS", -1)
     shown = io.StringIO()
@@ -102,6 +105,7 @@ def test_a_worker_killed_twice_names_step_item_cause_and_remedy(build, monkeypat
     assert "✗ A step" in shown.getvalue()
 
 
+@pytest.mark.slow
 def test_an_error_ends_the_step_and_the_other_workers(build, monkeypatch):
     monkeypatch.setattr(run_steps, "HERE_SECONDS", -1)
     with pytest.raises(ValueError, match="c: broken"), Pool("processes", 2) as pool:

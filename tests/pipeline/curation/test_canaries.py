@@ -99,6 +99,7 @@ def test_what_is_kept_is_the_same_with_and_without_canaries_and_none_is_in_the_c
         assert here == there, folder
 
 
+@pytest.mark.slow
 def test_the_same_canaries_for_any_shard_size_and_others_for_another_seed(inputs, tmp_path):
     other, _ = building.make(
         recipe_over(inputs, shard_bytes="1MiB", perplexity=None, balance=None), tmp_path / "shards"
@@ -147,6 +148,7 @@ def test_a_build_without_such_stages_or_without_fit_documents_has_none_to_tell_o
     assert [row["planted"] for row in told.canaries(build)["rows"]] == ["nothing to plant"] * 2  # type: ignore[index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.5, 0.72, 0.9, 0.97])
 def test_a_near_duplicate_is_as_similar_as_it_says_and_lies_above_the_threshold(threshold: float):
     config = minhash.Config(threshold=threshold)

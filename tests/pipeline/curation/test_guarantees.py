@@ -132,6 +132,7 @@ def test_the_same_corpus_for_any_workers_and_shard_size(reference, inputs, tmp_p
     assert building.curated(build) == building.curated(reference)
 
 
+@pytest.mark.slow
 def test_the_same_corpus_for_any_order_of_the_input_files(reference, inputs, tmp_path):
     """The same files created in another order, so that a directory lists them differently."""
     shuffled = tmp_path / "inputs"
@@ -144,6 +145,7 @@ def test_the_same_corpus_for_any_order_of_the_input_files(reference, inputs, tmp
     assert building.curated(build) == building.curated(reference)
 
 
+@pytest.mark.slow
 def test_an_unchanged_build_does_nothing_and_a_changed_rule_redoes_only_what_follows(inputs, tmp_path):
     building.make(recipe_over(inputs), tmp_path)
     before = building.outputs(tmp_path)
@@ -208,6 +210,7 @@ def test_above_the_error_budget_the_build_stops_and_says_why(inputs, tmp_path):
     assert not (tmp_path / "corpus").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_ledger_is_told_and_never_taken_for_good(inputs, tmp_path):
     build, _ = building.make(recipe_over(inputs), tmp_path)
     path = Path(build.ledger_path("heuristics", build.shards()[0]))

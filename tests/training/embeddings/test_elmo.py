@@ -64,6 +64,7 @@ def test_the_loss_is_that_of_the_next_word_in_each_direction() -> None:
     assert {name: float(value) for name, value in found.items()} == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_starts_at_a_uniform_guess_and_learns_a_text_by_heart() -> None:
     model = small(hidden_size=16)
     text = ["the", "cat", "sees", "the", "dog", "and", "the", "dog", "hears", "the", "bird"]

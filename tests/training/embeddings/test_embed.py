@@ -102,6 +102,7 @@ def test_elmo_is_trained_by_the_loop_judged_on_held_out_text_and_opens_with_auto
     assert AutoModel.from_pretrained(f"{root}/models/elmo").config.model_type == "elmo"
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_compared_with_the_embeddings(root: str) -> None:
     section = pretrain_section("mlm", steps=4)
     run = {

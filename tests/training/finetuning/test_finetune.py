@@ -81,6 +81,7 @@ def test_it_learns_the_task_and_reports_it_beside_its_baselines(pretrained: str)
     assert finetune(build_of(pretrained), "family") == summary  # current: read, not made again
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_equal_weights(pretrained: str, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass

@@ -30,6 +30,7 @@ def test_a_power_law_and_what_more_labels_bring_are_found() -> None:
     assert [point.a_class for point in found.points] == [size / 2 for size in sizes]
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_gain_holds_the_truth_as_often_as_it_says() -> None:
     true, held = 2 * 400**-0.5 - 2 * 500**-0.5, 0
     for seed in range(40):

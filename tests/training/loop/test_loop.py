@@ -18,6 +18,7 @@ from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import OptimiserConfig
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_accumulation_is_the_whole_batch(packed_build: str, tmp_path: Path, objective: str) -> None:
     """1 x 32 = 4 x 8 = 32 x 1, though the micro-batches hold different numbers of targets."""

@@ -50,6 +50,7 @@ def random_step(objective: str, low: int, high: int) -> int:
     return int(random_streams.generator("killed at", objective).integers(low, high + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_killed_at_a_random_step_resumes_to_equal_weights(
     packed_build: str, tmp_path: Path, objective: str

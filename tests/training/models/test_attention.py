@@ -48,6 +48,7 @@ def test_attention_is_softmax_over_the_own_document(causal: bool, blocks: bool, 
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "shape"), [("causal", "gpt2"), ("causal", "llama"), ("masked", "bert")])
 def test_a_model_gives_the_same_states_under_either_mask(
     kind: str, shape: str, monkeypatch: pytest.MonkeyPatch

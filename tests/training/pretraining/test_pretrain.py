@@ -35,6 +35,7 @@ STARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", STARTS)
 def test_loss_starts_at_a_uniform_guess_and_falls(root: str, objective: str) -> None:
     steps = 60 if objective != "mlm_sop" else 120  # factorised embeddings learn slower

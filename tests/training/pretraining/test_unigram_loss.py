@@ -33,6 +33,7 @@ def test_what_a_masked_model_is_never_asked_for_does_not_count(tmp_path: Path) -
     assert left == pytest.approx(-sum(math.log(count / total) for count in counts) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["causal", "mlm_nsp"])
 def test_a_run_that_has_learned_nothing_is_warned_of_and_one_that_has_is_not(
     packed_build: str, tmp_path: Path, objective: str

@@ -30,6 +30,7 @@ def test_approach_3_gives_back_the_constants_that_240_runs_were_made_from(law: L
         assert getattr(found, name) == pytest.approx(getattr(law, name), rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_intervals_hold_the_true_constants_and_are_no_wider_than_besiroglus_own() -> None:
     runs = made_of(BESIROGLU, 240, spread=1.5, noise=2e-3, seed=2)
     found = fit_laws.fit_law(runs)

@@ -86,6 +86,7 @@ def made_of(law: Law) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_analysis_gives_back_the_law_and_predicts_the_next_size_by_it() -> None:
     law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
     found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0]))
@@ -133,6 +134,7 @@ def test_an_exponent_that_the_runs_do_not_determine_is_warned_of() -> None:
     assert any(line.startswith("alpha is fitted at 3,") for line in warnings)
 
 
+@pytest.mark.slow
 def test_a_prediction_a_decade_beyond_the_runs_is_warned_of() -> None:
     law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
     found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0, 1000.0]))
@@ -140,6 +142,7 @@ def test_a_prediction_a_decade_beyond_the_runs_is_warned_of() -> None:
     assert all(line.startswith("at 3e+19 FLOP") for line in found["warnings"])
 
 
+@pytest.mark.slow
 def test_absurd_predictions_are_left_out_and_said() -> None:
     """Losses that hardly depend on N: the law would have a model of a few parameters."""
     law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)

@@ -102,6 +102,7 @@ def test_the_time_is_estimated_from_some_batches(made: Encoder) -> None:
     assert 0 < made.seconds([f"wave {n} is here" for n in range(400)]) < 600
 
 
+@pytest.mark.slow
 def test_the_whole_model_learns_and_its_files_are_counted(base: str, tmp_path: Path) -> None:
     train, dev, test = rows(200, 0), rows(40, 1), rows(40, 2)
     optimiser = {"learning_rate": 3e-3, "schedule": "linear", "warmup": 0.1}

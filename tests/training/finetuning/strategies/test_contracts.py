@@ -168,6 +168,7 @@ def tuned(bases_of: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_is_frozen_keeps_its_bits_and_what_is_small_is_kept_small(
     bases_of: dict[str, str], tmp_path: Path, tuned: Callable[[str], tuple[Job, dict]], name: str
@@ -226,6 +227,7 @@ def test_an_adapter_is_refused_on_another_base(bases_of: dict[str, str], tmp_pat
         adapter_file.load(str(tmp_path), bases_of["electra"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_killed_run_goes_on_to_the_same_bits(
     bases_of: dict[str, str], tmp_path: Path, tuned: Callable[[str], tuple[Job, dict]], name: str

@@ -35,6 +35,7 @@ def compared(bases_of: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     return made, run(made)
 
 
+@pytest.mark.slow
 def test_one_table_of_all_and_the_best_on_the_development_rows_is_published(
     compared: tuple[Job, dict[str, Any]],
 ) -> None:
@@ -53,6 +54,7 @@ def test_one_table_of_all_and_the_best_on_the_development_rows_is_published(
     assert len(tables.grid(summary).rows) == 4
 
 
+@pytest.mark.slow
 def test_the_choice_does_not_look_at_the_test_rows(compared: tuple[Job, dict[str, Any]], tmp_path: Path) -> None:
     made, summary = compared
     other = run(mislabelled(replace(made, result=str(tmp_path / "model"), work=str(tmp_path / "work"))))

@@ -52,6 +52,7 @@ def stop(step: int, _steps: int, _metrics: dict) -> None:
         raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", ["classify", "multi_label", "regression", "tokens", "answers", "text2text", "similarity"]
 )

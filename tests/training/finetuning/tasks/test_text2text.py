@@ -63,6 +63,7 @@ def test_the_loss_is_that_of_transformers_and_padding_is_not_in_it(
     assert mine.item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 def test_texts_are_learned_and_the_published_model_writes_them(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -106,6 +106,7 @@ def rated(draw: np.random.Generator) -> dict:
     return {"text": text, "score": 1_000.0 + 50 * NAMES.index(first) + draw.normal()}
 
 
+@pytest.mark.slow
 def test_numbers_of_any_scale_are_learned_and_the_published_model_gives_them(bert: str, tmp_path: Path) -> None:
     given = rows("regression", [], made(200, 0, rated), made(40, 1, rated), made(60, 2, rated))
     summary = run(job(tmp_path, bert, given, epochs=8, label="price"))

@@ -116,6 +116,7 @@ def test_entities_are_counted_as_seqeval_counts_them(bert: str, tmp_path: Path) 
         assert measures[0].score == pytest.approx(report[kind]["f1-score"])
 
 
+@pytest.mark.slow
 def test_entities_are_learned_and_the_published_model_finds_them(bert: str, tmp_path: Path) -> None:
     given = rows("tokens", TAGS, made(300, 0), made(20, 1), made(30, 2))
     summary = run(job(tmp_path, bert, given, epochs=10))
