@@ -99,6 +99,7 @@ def _change(inputs: Path, name: str, what: str) -> None:
         _write(inputs, name, NEW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["00x added", "05x added", "09x added", "1x added", "03 removed", "07 changed"])
 def test_only_the_parts_with_the_file_are_measured_again_and_the_corpus_is_that_of_a_fresh_build(
     finished, inputs, tmp_path, change

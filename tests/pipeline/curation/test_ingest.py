@@ -250,6 +250,7 @@ def _written(build: Build) -> list[Path]:
     return [path for path in found if path.parent.name != checksums.FOLDER]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 30), min_size=1, max_size=12),
     st.sampled_from(["added", "removed", "changed"]),

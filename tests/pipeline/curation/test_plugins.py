@@ -130,6 +130,7 @@ def test_a_stage_says_what_it_must_catch_and_it_is_counted_by_its_file(home):
     assert files.read_json(build.path("canaries.json"))["stages"]["shouting"]["caught"] == 12
 
 
+@pytest.mark.slow
 def test_worker_processes_know_the_stage_though_its_file_is_gone_by_then(home):
     recipe = load(home)
     (home / "my_stage.py").unlink()
@@ -252,6 +253,7 @@ def installed(home, monkeypatch):
     forget()
 
 
+@pytest.mark.slow
 def test_a_stage_of_an_installed_package_is_known_by_its_section_and_current_by_version(home, installed):
     without = {"plugins: [my_stage.py]\n": ""}
     recipe = load(home, **without)
@@ -336,6 +338,7 @@ def diary(home: Path) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_a_source_of_a_plug_in_is_read_and_what_it_rejects_is_accounted_for(diary):
     recipe = load(diary)
     assert preflight.problems(Build(str(diary / "two"), recipe)) == []

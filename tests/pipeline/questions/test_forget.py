@@ -107,6 +107,7 @@ def chosen(build: Build) -> list[str]:
     return list(dict.fromkeys(found.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", KEEP, ids=str)
 def test_forgetting_equals_a_build_from_sources_without_the_documents(tmp_path, keep):
     write(tmp_path)
@@ -129,6 +130,7 @@ def test_forgetting_equals_a_build_from_sources_without_the_documents(tmp_path, 
     assert gone[1] > 0
 
 
+@pytest.mark.slow
 def test_a_duplicate_takes_the_place_of_the_survivor_and_why_says_so(finished, tmp_path):
     folder, recipe = finished
     shutil.copytree(folder / "build", tmp_path / "build")

@@ -92,6 +92,7 @@ def test_signatures_take_shingles_compare_index_and_travel(built):
     assert names[3] in index.query(found[names[3]])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 79), st.floats(0, 0.5), st.floats(0.15, 1), st.randoms(use_true_random=False))
 def test_similar_documents_are_those_that_comparing_with_every_one_finds(built, number, share, threshold, draw):
     words = [draw.choice(VOCABULARY) if draw.random() < share else word for word in documents()[number].split()]

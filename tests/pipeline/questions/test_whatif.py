@@ -173,6 +173,7 @@ def test_the_answer_is_a_real_runs_for_words_classifiers_lines_and_own_rules(cla
     same_as_a_real_run(classified, thresholds, tmp_path_factory)
 
 
+@pytest.mark.slow
 def test_only_documents_that_come_alive_are_measured(base):
     build, _ = base
     unchanged = whatif.ask(build, build.recipe)
@@ -201,6 +202,7 @@ def test_a_question_writes_nothing_into_the_build(base):
     assert [path.name for path in Path(build.root).iterdir() if path.name.startswith(".whatif")] == []
 
 
+@pytest.mark.slow
 def test_a_field_that_only_rules_read_changes_no_measurement(base):
     """Each threshold by itself: were it read by ``measure``, too, stored signals would be out of date."""
     build, _ = base

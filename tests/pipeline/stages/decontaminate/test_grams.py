@@ -1,6 +1,7 @@
 """The search for grams against sets of words in plain Python."""
 
 import pyarrow as pa
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ def grams_of(text: str, ngram: int, least: int) -> set[tuple[str, ...]]:
     return {tuple(found[i : i + width]) for i in range(len(found) - width + 1)} if len(found) >= least else set()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, TEXTS, st.integers(1, 4), st.integers(0, 3))
 @example(["a b a b a b"], ["a b a"], 2, 0)

@@ -34,6 +34,7 @@ def crawls(seed: int) -> list[list[dict]]:
     return [shuffled[:40], shuffled[40:75], shuffled[75:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "changed"),
     [
