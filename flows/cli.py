@@ -13,7 +13,7 @@ from pipeline import __version__
 app = typer.Typer(
     name="mill",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
     help="""Raw text in; a curated corpus, tokenizers, trained models and a token budget out.

@@ -11,12 +11,16 @@ import typer
 from flows.commands.options import (
     BUILDS,
     Builds,
+    Json,
     Port,
+    Quiet,
     Recipe,
     Runner,
     RunnerOption,
     Verbose,
     Workers,
+    conclude,
+    printing,
     quiet_prefect,
     shown,
     telling_errors,
@@ -30,9 +34,12 @@ def build(
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Build everything that RECIPE describes: corpus, tokenizers, models, report."""
-    run(recipe, "report", workers, runner.value, builds, verbose)
+    with printing(quiet, as_json):
+        run(recipe, "report", workers, runner.value, builds, verbose)
 
 
 def curate(
@@ -41,9 +48,12 @@ def curate(
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Build up to the curated corpus: ingest, filter, deduplicate, balance."""
-    run(recipe, "curate", workers, runner.value, builds, verbose)
+    with printing(quiet, as_json):
+        run(recipe, "curate", workers, runner.value, builds, verbose)
 
 
 def tokenize(
@@ -52,9 +62,12 @@ def tokenize(
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Build up to the tokenizers and the packed tokens."""
-    run(recipe, "tokenize", workers, runner.value, builds, verbose)
+    with printing(quiet, as_json):
+        run(recipe, "tokenize", workers, runner.value, builds, verbose)
 
 
 def pretrain(
@@ -63,14 +76,24 @@ def pretrain(
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Build up to the pretrained models."""
-    run(recipe, "pretrain", workers, runner.value, builds, verbose)
+    with printing(quiet, as_json):
+        run(recipe, "pretrain", workers, runner.value, builds, verbose)
 
 
-def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, verbose: Verbose = False) -> None:
+def report(
+    recipe: Recipe,
+    workers: Workers = None,
+    builds: Builds = BUILDS,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Write the HTML report of a build as it stands, without making anything else."""
-    with telling_errors(verbose):
+    with printing(quiet, as_json), telling_errors(verbose):
         quiet_prefect(verbose)
         from flows.build import cores
         from flows.build import report as write
@@ -81,7 +104,7 @@ def report(recipe: Recipe, workers: Workers = None, builds: Builds = BUILDS, ver
         opened = open_build(recipe, builds)
         with shown("report", recipe, opened.root), Pool("processes", workers or cores()) as pool:
             write(opened, pool)
-        terminal.print(summary.summary_view(opened))
+        conclude(summary.summary_view(opened), summary.facts(opened), summary.last_line(opened))
 
 
 def ladder(
@@ -90,9 +113,12 @@ def ladder(
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train small models of several sizes on RECIPE's corpus, fit scaling laws, and predict the next size."""
-    _study(recipe, "ladder", workers, runner.value, builds, verbose)
+    with printing(quiet, as_json):
+        _study(recipe, "ladder", workers, runner.value, builds, verbose)
 
 
 def ablate(
@@ -101,9 +127,12 @@ def ablate(
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train equal models on RECIPE's raw and curated text, and with each stage left out: what is curation worth?"""
-    _study(recipe, "ablation", workers, runner.value, builds, verbose)
+    with printing(quiet, as_json):
+        _study(recipe, "ablation", workers, runner.value, builds, verbose)
 
 
 def run(
@@ -133,7 +162,7 @@ def run(
 
         with shown("build", recipe, opened.root, until=until):
             make(recipe, until, workers, runner, builds, with_report, on_wait)  # pyright: ignore
-        terminal.print(summary.summary_view(opened))
+        conclude(summary.summary_view(opened), summary.facts(opened), summary.last_line(opened))
 
 
 def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Path, verbose: bool) -> None:
@@ -157,7 +186,8 @@ def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Pa
         check(opened)  # before anything starts
         with shown("ablate" if name == "ablation" else name, recipe, opened.root):
             work(recipe, workers, runner, builds)  # pyright: ignore
-        terminal.print(view(read(opened) or {}))
+        found = read(opened) or {}
+        conclude(view(found), {"state": "completed", "folder": opened.root, **found}, f"{opened.root}: {name} done")
 
 
 def serve(

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.options import Verbose, say, telling_errors, terminal
+from flows.commands.options import Verbose, conclude, say, telling_errors, terminal
 from pipeline import MillError
-from pipeline.store import files
 
 if TYPE_CHECKING:
     from training.recipe.finetuning import FinetuneConfig
@@ -33,8 +32,12 @@ def climb(
     """
     if wanted and unlabelled is None:
         raise MillError("--next chooses among texts that have no label yet: name their file by --unlabelled FILE")
+    from rich.console import Group
+
+    from flows.execution.terminal import Text
     from flows.views import cost_ladder as views
     from flows.views.labelled import audit_view
+    from pipeline.store import files
     from training.finetuning import advice, cost_ladder
     from training.labelled import files as labelled_files
     from training.labelled import unlabelled_texts
@@ -55,8 +58,8 @@ def climb(
         found.said["left_out"]["models on a pretrained encoder"] = "no --base was given"
     with files.replacing(str(folder / "ladder.json"), summed=False) as handle:
         handle.write(json.dumps(found.said, indent=1).encode())
-    terminal.print(views.answer(found.said))
-    say(f"\nall of it: {folder / 'ladder.json'}")
+    line = f"all of it: {folder / 'ladder.json'}"
+    conclude(Group(views.answer(found.said), Text(f"\n{line}")), {"state": "completed", **found.said}, line)
     if suspects := found.said["suspects"]:
         columns = ("place", "label", "suggested", "margin", "decision", "text")
         _write(folder / "suspects.csv", columns, ({"decision": "", **row} for row in suspects["rows"]))
@@ -68,6 +71,8 @@ def climb(
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    from pipeline.store import files
+
     text = io.StringIO()
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()

@@ -12,11 +12,16 @@ from flows.commands import building, cost_ladder
 from flows.commands.options import (
     BUILDS,
     Builds,
+    Json,
+    Quiet,
     Runner,
     RunnerOption,
     Verbose,
     Workers,
+    conclude,
+    printing,
     quiet_prefect,
+    reporter,
     telling_errors,
     terminal,
 )
@@ -92,6 +97,8 @@ def finetune(
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Fine-tune a model on a file of labelled rows, or find which one they need; or build RECIPE up to its models."""
     given = {"base": base, "text": text, "pair": pair, "label": label, "group": group, "task": task}
@@ -106,9 +113,10 @@ def finetune(
             others |= {"plugin": plugins or None}
             if used := [name for name, value in {**given, **files, **others}.items() if value is not None]:
                 raise WrongUse(f"--{used[0].replace('_', '-')} is for files; of a recipe change the section `finetune`")
-        building.run(what, "finetune", workers, runner.value, builds, verbose)
+        with printing(quiet, as_json):
+            building.run(what, "finetune", workers, runner.value, builds, verbose)
         return
-    with telling_errors(verbose):
+    with printing(quiet, as_json), telling_errors(verbose):
         quiet_prefect(verbose)
         if minutes is None and (wanted or unlabelled or vectors):
             raise WrongUse("--next, --unlabelled and --vectors go with --minutes, which compares models")
@@ -172,22 +180,24 @@ def _train(config: FinetuneConfig, out: Path) -> None:
         job = _job(config, out)
     terminal.print(labelled.audit_view(job.rows))
 
+    from rich.console import Group
     from transformers.utils import logging as transformers_logging
 
     from flows.execution import progress, stopping
+    from flows.execution.terminal import Text
     from training.finetuning.finetune import run
 
     transformers_logging.disable_progress_bar()
 
     with (
-        progress.TerminalReporter(terminal) as reporter,
-        progress.reporting(reporter),
-        stopping.stoppable(reporter.stop),
-        reporter.training("finetune", f"Fine-tune {config.name}") as advance,
+        reporter() as shows,
+        progress.reporting(shows),
+        stopping.stoppable(shows.stop),
+        shows.training("finetune", f"Fine-tune {config.name}") as advance,
     ):
         summary = run(job, advance)
-    terminal.print(labelled.scores_view(summary, job.rows))
-    terminal.print(f"model: {out}", markup=False, highlight=False)
+    line = f"model: {out}"
+    conclude(Group(labelled.scores_view(summary, job.rows), Text(line)), {"state": "completed", **summary}, line)
 
 
 def _job(config: FinetuneConfig, out: Path) -> Job:

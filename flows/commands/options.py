@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.execution.terminal import Console
+from flows.execution.terminal import Console, write_json
 from pipeline.store import messages
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from flows.execution.progress import Reporter
 
 
 class Runner(StrEnum):
@@ -31,12 +36,63 @@ Workers = Annotated[
 ]
 RunnerOption = Annotated[Runner, typer.Option(help="Where tasks run. dask and ray reach other machines.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log and whole tracebacks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show warnings, errors and the last line, nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each step and one for the whole.")]
 Port = Annotated[int, typer.Option(min=1024, max=65535, help="Port of the Prefect server on 127.0.0.1.")]
 
 BUILDS = Path("data/builds")
 
 terminal = Console()
 errors = Console(stderr=True)
+
+
+class Printing(Enum):
+    """What is shown of a run, and to whom."""
+
+    everything = 1
+    quiet = 2
+    json = 3
+
+
+_printing = [Printing.everything]
+
+
+@contextlib.contextmanager
+def printing(quiet: bool, as_json: bool) -> Iterator[None]:
+    """In the block ``terminal`` prints nothing where one of the two is asked for; ``conclude`` ends the block."""
+    if quiet and as_json:
+        raise typer.BadParameter("--quiet and --json exclude each other")
+    _printing.append(Printing.quiet if quiet else Printing.json if as_json else Printing.everything)
+    terminal.quiet = quiet or as_json
+    try:
+        yield
+    finally:
+        _printing.pop()
+        terminal.quiet = False
+
+
+def conclude(view: RenderableType, facts: Mapping[str, Any], line: str) -> None:
+    """What a command has to say in the end: ``view`` for people, ``facts`` for programs, or one ``line``.
+
+    ``warnings`` among the facts are shown in any case.
+    """
+    if _printing[-1] is Printing.json:
+        write_json("summary", facts)
+    elif _printing[-1] is Printing.quiet:
+        for warning in facts.get("warnings", ()):
+            errors.print(f"warning: {warning}", markup=False, highlight=False)
+        typer.echo(messages.visible(line))
+    else:
+        terminal.print(view)
+
+
+def reporter() -> Reporter:
+    """What shows the steps of a run as they go on."""
+    from flows.execution import json_lines, progress
+
+    if _printing[-1] is Printing.json:
+        return json_lines.JsonReporter()
+    return progress.Reporter() if _printing[-1] is Printing.quiet else progress.TerminalReporter(terminal)
 
 
 @contextlib.contextmanager
@@ -55,6 +111,8 @@ def telling_errors(verbose: bool) -> Iterator[None]:
             raise
         errors.print("[bold red]error[/] ", end="")
         errors.print(message, markup=False, highlight=False)
+        if _printing[-1] is Printing.json:
+            write_json("summary", {"state": "failed", "error": message})
         raise typer.Exit(1) from None
 
 
@@ -75,15 +133,17 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
     watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
     terminal.print(f"[bold]{Path(root).name}[/] in {root}{watch}")
     with (
-        progress.TerminalReporter(terminal) as reporter,
-        progress.reporting(reporter),
-        stopping.stoppable(reporter.stop),
-        tracking.tracking(url, reporter.tell) as tracker,
+        reporter() as shows,
+        progress.reporting(shows),
+        stopping.stoppable(shows.stop),
+        tracking.tracking(url, shows.tell) as tracker,
         stopping.on_stop(lambda: tracker.cancel(3)),
         tracking.flow(flow, f"{flow} {recipe.stem}", recipe=recipe.resolve(), **parameters),
     ):
+        if _printing[-1] is Printing.quiet:
+            tracker.announce = lambda _line: None  # it is no warning
         yield
-    if not reporter.worked:
+    if not shows.worked:
         terminal.print("up to date: nothing had to be made", style="green")
 
 

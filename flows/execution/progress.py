@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -26,7 +27,17 @@ class Reporter:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.worked = False  # whether anything was not there already
+        self.facts: dict[str, Any] = {}
         self._total = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def note(self, **facts: Any) -> None:
+        """What is known of the running step beside its length: ``bytes``, ``reused``, and ``dropped``, a function."""
+        self.facts |= facts
 
     @contextlib.contextmanager
     def step(self, name: str, title: str, total: int) -> Iterator[Advance]:
@@ -38,7 +49,7 @@ class Reporter:
             self._advance(done, note)
 
         began = time.monotonic()
-        self._total = total
+        self._total, self.facts = total, {}
         self._open(title, total)
         finished = False
         try:
@@ -48,6 +59,7 @@ class Reporter:
             took = time.monotonic() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + took
             self._close(title, f"{done} of {self._total}", note, took, finished)
+            self._ended(name, title, done, note, took, finished)
 
     @contextlib.contextmanager
     def training(self, name: str, title: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
@@ -63,6 +75,7 @@ class Reporter:
 
             yield progress
             if not ran:
+                self.note(reused=True)
                 advance(1, "reused")
 
     def _open(self, title: str, total: int) -> None: ...
@@ -74,6 +87,12 @@ class Reporter:
     def tell(self, message: str) -> None:
         """A line for the user beside the steps'."""
         print(visible(message), file=sys.stderr)
+
+    def stop(self, message: str) -> None:
+        """The last line of a run that is stopped."""
+        self.tell(message)
+
+    def _ended(self, name: str, title: str, done: int, note: str, seconds: float, finished: bool) -> None: ...
 
     def _close(self, title: str, done: str, note: str, seconds: float, finished: bool) -> None:
         tracking.log(
@@ -100,7 +119,7 @@ class TerminalReporter(Reporter):
         )
         self.task = None
 
-    def __enter__(self) -> TerminalReporter:
+    def __enter__(self) -> Self:
         self.bars.start()
         return self
 
@@ -122,7 +141,6 @@ class TerminalReporter(Reporter):
         self.console.print(message, style="yellow", highlight=False, markup=False)
 
     def stop(self, message: str) -> None:
-        """The last line of a run that is stopped."""
         self.bars.stop()
         self.console.print(message, highlight=False, markup=False)
 

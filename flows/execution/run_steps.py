@@ -76,10 +76,19 @@ def run_step(build: Build, step: Step, pool: Pool) -> None:
             done, size = done + len(outcomes), size + sum(outcome.bytes for outcome in outcomes)
             made = made or not all(outcome.reused for outcome in outcomes)
             advance(done, f"{size / 1e6 / (time.monotonic() - began):.1f} MB/s" if size else "")
+        reporter().note(bytes=size, reused=done == len(kept), dropped=lambda: dropped(build, step.name))
         if not made:
             advance(done, "reused")
         elif done == len(kept):
             advance(done, "")
+
+
+def dropped(build: Build, stage: str) -> int | None:
+    """Documents that the rules of ``stage`` drop; None where that is the name of another step."""
+    if stage not in build.stages:
+        return None
+    ledgers = (build.ledger(stage, shard)["dropped_by"] for shard in build.shards())
+    return sum(len(column) - column.null_count for column in ledgers)
 
 
 def current(build: Build, work: Work, items: Sequence[str]) -> list[Outcome]:

@@ -7,7 +7,9 @@ escapes before widths are measured, and shows also the few characters that rich'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import rich.console
@@ -36,3 +38,10 @@ class Console(rich.console.Console):
     def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def write_json(event: str, facts: Mapping[str, Any]) -> None:
+    """One line of JSON on stdout, for programs; what is not known (None) is left out."""
+    known = {name: value for name, value in facts.items() if value is not None}
+    sys.stdout.write(json.dumps({"event": event, **known}, default=str) + "\n")
+    sys.stdout.flush()

@@ -50,6 +50,7 @@ class Tracker:
     tell: Callable[[str], None]
     flows: list[Run] = field(default_factory=list)
     page: str | None = None  # the outermost flow run's address in the UI
+    announce: Callable[[str], None] | None = None  # shows where to watch; ``tell`` if absent
     worked: threading.Event = field(default_factory=threading.Event)
     _tasks: list[Run] = field(default_factory=list)
     _queue: queue.SimpleQueue[Callable[[SyncPrefectClient], None] | None] = field(default_factory=queue.SimpleQueue)
@@ -99,7 +100,7 @@ class Tracker:
             self._over = True
 
     def _watch(self, url: str) -> None:
-        self.tell(f"watch: {url.removesuffix('/api')}")
+        (self.announce or self.tell)(f"watch: {url.removesuffix('/api')}")
 
     def begin_flow(self, name: str, run_name: str, parameters: Mapping[str, Any]) -> Run:
         run, parent = Run("flow_runs"), self.flows[-1] if self.flows else None

@@ -69,6 +69,46 @@ def summary_view(build: Build) -> RenderableType:
     return Group(*parts, Padding(paths, (1, 0)))
 
 
+def facts(build: Build) -> dict[str, Any]:
+    """What a build came to, for programs: documents and bytes, what each stage dropped, models, warnings, paths."""
+    found: dict[str, Any] = {"state": "completed", "name": Path(build.root).name, "folder": build.root}
+    if (account := sections.funnel(build)) is not None:
+        first, last = account["first"], account["last"]
+        found["documents"] = {"read": first["documents"], "kept": last["documents"]}
+        found["bytes"] = {"read": first["bytes"], "kept": last["bytes"]}
+        losses = {row["stage"]: row["losses"]["documents"] for row in account["rows"]}
+        found["dropped"] = {stage: number for stage, number in losses.items() if number}
+        found["quarantined"] = account["quarantined"]
+    for section in ("pretrain", "finetune"):
+        if runs := [_scores(run) for run in models.summaries(build, section)]:
+            found[section] = runs
+    found["warnings"] = [*sections.warnings(build), *_model_warnings(build)]
+    found["outputs"] = _outputs(build)
+    return found
+
+
+def _scores(run: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("name", "evaluation", "scores", "parameters", "trained_tokens", "tokens_per_second")
+    return {name: run[name] for name in kept if name in run}
+
+
+def _model_warnings(build: Build) -> list[str]:
+    runs = models.summaries(build, "pretrain")
+    return [f"{run['name']}: {warning}" for run in runs for warning in run.get("warnings", [])]
+
+
+def last_line(build: Build) -> str:
+    """The build in one line."""
+    account = sections.funnel(build)
+    if account is None:
+        return f"{build.root}: no corpus yet"
+    first, last = account["first"]["documents"], account["last"]["documents"]
+    runs = sum(len(models.summaries(build, section)) for section in ("pretrain", "finetune"))
+    more = f", {formats.several(runs, 'model')}" if runs else ""
+    share = formats.share(last, first)
+    return f"{build.root}: {formats.count(last)} of {formats.several(first, 'document')} kept ({share}){more}"
+
+
 def fields_view(fields: Sequence[Field]) -> RenderableType:
     """Each field's name, type and default on a line of its own, and below it what it is for; no name is cut."""
     parts: list[RenderableType] = []

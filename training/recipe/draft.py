@@ -21,6 +21,7 @@ from pipeline.curation import recipe as recipes
 from pipeline.sources.base import Document
 from pipeline.sources.guess import SourceGuess
 from pipeline.stages.dedup.minhash import Config as MinHash
+from pipeline.stages.heuristics.families import GopherQuality
 from pipeline.stages.language import Config as LanguageConfig
 from pipeline.store import fasttext_model, model_files
 from pipeline.text import formats
@@ -66,11 +67,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Documents of the sources: median of words, and the languages with their shares (None: the model is not there)."""
+    """Documents of the sources: median of words, the languages with their shares (None: the model is not there), and
+    whether in most of them fewer words have a letter than Gopher's rule asks for, as in code.
+    """
 
     documents: int
     words: int
     languages: dict[str, float] | None
+    signs: bool
 
 
 def draft(sources: Sequence[SourceGuess], wanted: Wanted, schema: str | None = None) -> str:
@@ -138,15 +142,22 @@ def _sample(build: Build) -> _Sample:
         documents = (record for record in itertools.islice(records, 20 * _DOCUMENTS) if isinstance(record, Document))
         texts += [document.text for document in itertools.islice(documents, _DOCUMENTS)]
     counts = sorted(len(text.split()) for text in texts)
+    words, signs = counts[len(counts) // 2] if counts else 0, 2 * sum(map(_has_signs, texts)) > len(texts)
     try:
         path = model_files.locate(LanguageConfig().model, ".")
     except model_files.ModelMissing:
-        return _Sample(len(texts), counts[len(counts) // 2] if counts else 0, None)
+        return _Sample(len(texts), words, None, signs)
     lines = [" ".join(text.split()) for text in excerpts(pa.array(texts, pa.string()), 1000).to_pylist()]
     labels, _ = fasttext_model.load(path).predict(lines) if lines else ([], [])
     found = Counter(names[0].removeprefix("__label__") for names in labels)
     shares = {name: number / len(texts) for name, number in found.most_common()}
-    return _Sample(len(texts), counts[len(counts) // 2] if counts else 0, shares)
+    return _Sample(len(texts), words, shares, signs)
+
+
+def _has_signs(text: str) -> bool:
+    least = GopherQuality.model_fields["min_words_with_letter"].default
+    words = text.split()
+    return sum(any(map(str.isalpha, word)) for word in words) < least * len(words)
 
 
 def _language(sample: _Sample, languages: Sequence[str] | None) -> list[str]:
@@ -179,7 +190,9 @@ def _heuristics(sample: _Sample, languages: Sequence[str] | None) -> list[str]:
     return [
         "# The rules of Gopher, C4 and FineWeb; of C4 without those that FineWeb left out.",
         "heuristics:",
-        "  gopher_quality: {}",
+        "  # gopher_quality: {} # would drop most: in them fewer than 80 % of the words have a letter"
+        if sample.signs
+        else "  gopher_quality: {}",
         "  gopher_repetition: {}",
         "  c4: {end_punctuation: false, drop_curly_bracket: false}",
         "  fineweb: {}",
