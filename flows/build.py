@@ -99,13 +99,14 @@ def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
     artifacts.publish_training(build)
 
 
-def report(build: Build[BuildRecipe], pool: Pool) -> None:
-    """Write report/index.html."""
+def report(build: Build[BuildRecipe], pool: Pool) -> str:
+    """Write report/index.html, and return its path."""
     run_steps(build, reporting.steps(), pool)
     numbers = budget.of_build(build)
     path = reporting.render(build, numbers)
     artifacts.publish_budget(build, numbers)
     artifacts.publish_report(build, path)
+    return path
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from flows.commands.options import (
     telling_errors,
     terminal,
 )
+from pipeline import MillError
 
 
 def build(
@@ -87,6 +89,7 @@ def pretrain(
 def report(
     recipe: Recipe,
     workers: Workers = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -99,12 +102,23 @@ def report(
         from flows.build import report as write
         from flows.execution.open_build import open_build
         from flows.execution.run_steps import Pool
-        from flows.views import summary
+        from flows.views import artifacts, summary
 
         opened = open_build(recipe, builds)
         with shown("report", recipe, opened.root), Pool("processes", workers or cores()) as pool:
-            write(opened, pool)
+            path = write(opened, pool)
         conclude(summary.summary_view(opened), summary.facts(opened), summary.last_line(opened))
+        if open_it:
+            open_in_browser(artifacts.link(path))
+
+
+def open_in_browser(address: str) -> None:
+    """Show a page in the browser that the system, or the environment variable BROWSER, names.
+
+    Raises MillError, with the address, where there is none.
+    """
+    if not webbrowser.open(address):
+        raise MillError(f"no browser was found to open {address} in; open it yourself, or name one in BROWSER")
 
 
 def ladder(

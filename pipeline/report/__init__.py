@@ -31,7 +31,7 @@ from pipeline.report import (
     tables,
     tokens,
 )
-from pipeline.stages import registry, titles
+from pipeline.stages import titles
 from pipeline.store import files
 from pipeline.text import formats
 
@@ -46,7 +46,6 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
     ``budget`` is what training.budget.of_build gives. Signals and samples need ``steps`` done; a section that the build
     has nothing for is left out.
     """
-    rules = {stage: registry.rules(build, stage) for stage in build.stages}
     path = build.path("report", "index.html")
     ratio = tokens.tokens(build)
     content = {
@@ -54,7 +53,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "funnel": sections.funnel(build),
         "tokens": ratio,
         "token_domains": tokens.by_domain(build),
-        "signals": signals.signals(build, rules, ratio["bytes_per_token"]),
+        "signals": signals.signals(build, ratio["bytes_per_token"]),
         "duplicates": sections.duplicates(build),
         "clusters": sections.cluster_samples(build),
         "contamination": sections.contamination(build),

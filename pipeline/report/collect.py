@@ -7,6 +7,7 @@ A few hundred kilobytes whatever the shard's size, so that the page of any corpu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -37,25 +38,39 @@ def path(build: Build, shard: str) -> str:
     return build.path("work", "report.shards", shard)
 
 
+@dataclass(frozen=True)
+class Policy:
+    """The rules of a stage, the settings that move their thresholds, and the ``fingerprint`` of both."""
+
+    rules: Sequence[Rule]
+    settings: Sequence[Setting]
+    fingerprint: str
+
+
+_policies: dict[str, Policy] = {}
+
+
+def policy(build: Build, name: str) -> Policy:
+    """The policy of a stage; worked out once a process, as it takes longer than a shard."""
+    stage, config = registry.named(build.recipe.registered, name), build.section(name)
+    key = files.fingerprint(name, stage.version, stage.plugin and stage.plugin.made_by, config)
+    if key not in _policies:
+        rules = list(stage.rules(config))
+        found = settings.settings(stage, config)
+        made_by = files.fingerprint([vars(rule) for rule in rules], [vars(setting) for setting in found])
+        _policies[key] = Policy(rules, found, made_by)
+    return _policies[key]
+
+
 def collect(build: Build, shard: str) -> Outcome:
     """Write the report's part of ``shard``."""
-    rules = {stage: registry.rules(build, stage) for stage in build.stages}
-    static = {stage: [vars(rule) for rule in entries] for stage, entries in rules.items()}
-    movable = {stage: settings_of(build, stage) for stage in build.stages}
-    named = {stage: [vars(setting) for setting in entries] for stage, entries in movable.items()}
-    view = build.view_fingerprint(shard)
-    made_by = files.fingerprint("report.shards", VERSION, build.recipe.seed, static, named, view)
-    return make(path(build, shard), made_by, partial(_part, build, shard, rules, movable))
+    policies = {stage: policy(build, stage) for stage in build.stages}
+    static = {stage: entry.fingerprint for stage, entry in policies.items()}
+    made_by = files.fingerprint("report.shards", VERSION, build.recipe.seed, static, build.view_fingerprint(shard))
+    return make(path(build, shard), made_by, partial(_part, build, shard, policies))
 
 
-def settings_of(build: Build, stage: str) -> list[Setting]:
-    """The settings of the recipe that move a threshold of ``stage``."""
-    return settings.settings(registry.named(build.recipe.registered, stage), build.section(stage))
-
-
-def _part(
-    build: Build, shard: str, rules: Mapping[str, Sequence[Rule]], movable: Mapping[str, Sequence[Setting]]
-) -> Made:
+def _part(build: Build, shard: str, policies: Mapping[str, Policy]) -> Made:
     documents = build.documents(shard)
     languages: pa.Array = pa.nulls(len(documents), pa.string())
     row: dict[str, list] = {name: [] for name in SCHEMA.names}
@@ -68,7 +83,8 @@ def _part(
         if "language" in table.column_names:
             languages = table["language"].combine_chunks().cast(pa.string())
         groups = documents["domain"].combine_chunks() if stage == "balance" else languages
-        counts, thresholds = histograms.count(stage, table, rules[stage], groups)
+        rules, movable = policies[stage].rules, policies[stage].settings
+        counts, thresholds = histograms.count(stage, table, rules, groups)
         signals |= {
             name: table[name].combine_chunks() for name in table.column_names if name not in ledger.VERDICT_COLUMNS
         }
@@ -78,7 +94,7 @@ def _part(
         row["counts"] += counts
         row["thresholds"] += thresholds
         reached = np.where(alive, sizes, -1)
-        row["curves"] += curves.count(stage, table, rules[stage], movable[stage], signals, reached)
+        row["curves"] += curves.count(stage, table, rules, movable, signals, reached)
         row["samples"] += samples.choose(build, shard, stage, table, documents, languages)
         row["clusters"] += clusters.choose(build, shard, stage, table, documents)
         alive &= table["dropped_by"].is_null().to_numpy()

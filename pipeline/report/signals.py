@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +13,10 @@ from pipeline.build.build import Build
 from pipeline.report import charts, collect, curves, histograms
 from pipeline.report.settings import Setting
 from pipeline.stages import titles
-from pipeline.store import ledger
 from pipeline.text import formats
 
 
-def signals(
-    build: Build, rules: Mapping[str, list[ledger.Rule]], bytes_per_token: float
-) -> list[dict[str, Any]] | None:
+def signals(build: Build, bytes_per_token: float) -> list[dict[str, Any]] | None:
     """A histogram of each numeric signal, grouped by stage; None where the shards are not counted."""
     if not collect.is_collected(build):
         return None
@@ -28,16 +25,15 @@ def signals(
         tuple(table[name].combine_chunks().flatten() for name in ("counts", "thresholds")) for table in tables
     )
     kept = curves.merge(table["curves"].combine_chunks().flatten() for table in collect.collected(build))
+    policies = {stage: collect.policy(build, stage) for stage in build.stages}
     by_stage: dict[str, list[histograms.Histogram]] = defaultdict(list)
     for histogram in merged:
-        for rule, side, threshold in histograms.static_marks(rules.get(histogram.stage, []), histogram.signal):
+        for rule, side, threshold in histograms.static_marks(policies[histogram.stage].rules, histogram.signal):
             histogram.thresholds.setdefault((rule, side, threshold), {})
         by_stage[histogram.stage].append(histogram)
     shown = []
     for stage, entries in by_stage.items():
-        moves = (
-            _Moves(stage, kept[stage], collect.settings_of(build, stage), bytes_per_token) if stage in kept else None
-        )
+        moves = _Moves(stage, kept[stage], policies[stage].settings, bytes_per_token) if stage in kept else None
         shown.append(
             {
                 "title": titles.title(stage),

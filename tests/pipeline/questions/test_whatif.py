@@ -103,7 +103,7 @@ def test_the_curves_of_the_report_are_the_rows_of_the_stage(base, setting: str, 
             step.work(build, shard)
     stage = setting.partition(".")[0]
     kept = curves.merge(table["curves"].combine_chunks().flatten() for table in collect.collected(build))[stage]
-    (found,) = (one for one in collect.settings_of(build, stage) if one.name == setting)
+    (found,) = (one for one in collect.policy(build, stage).settings if one.name == setting)
     places = np.searchsorted(curves.GRID, values)
     assert curves.GRID[places].tolist() == values
     told = kept.at(found, places).T.tolist()
