@@ -23,8 +23,13 @@ _STATE = 4 + 4 + 8
 _ACTIVATIONS = (10, 34)
 #: Copies of the logits in 32 bits.
 _LOGITS = (1, 3)
-#: Floating-point operations a second of a core: docs/benchmarks.md, the smallest and the largest model there.
-_CORE = (1.5e10, 1.2e11)
+#: Memory of the process with torch and the other libraries, before any weight.
+_PROCESS = (400 << 20, 1 << 30)
+#: Floating-point operations a second of a core: docs/benchmarks.md, half of what the smallest model there reaches, and
+#: what the largest does.
+_CORE = (0.8e10, 1.2e11)
+#: Seconds for loading the libraries, the evaluation and what is written.
+_START = (3, 60)
 #: Share of a GPU's peak that is reached.
 _GPU = (0.05, 0.5)
 
@@ -55,10 +60,12 @@ def _memory(build: Build[BuildRecipe], run: PretrainConfig) -> Range:
     sizes, entries = _sizes(build, run)
     tokens = (run.micro_batch or run.batch_size) * run.sequence_length
     hidden, logits = 4 * tokens * sizes.layers * sizes.width, 4 * tokens * entries
-    low, high = (_STATE * sizes.total + _ACTIVATIONS[at] * hidden + _LOGITS[at] * logits for at in (0, 1))
+    low, high = (
+        _PROCESS[at] + _STATE * sizes.total + _ACTIVATIONS[at] * hidden + _LOGITS[at] * logits for at in (0, 1)
+    )
     origin = (
-        f"{formats.short(sizes.total)} parameters x {_STATE} bytes (weights, gradients, AdamW), and activations of"
-        f" {formats.count(tokens)} tokens"
+        f"{formats.short(sizes.total)} parameters x {_STATE} bytes (weights, gradients, AdamW), activations of"
+        f" {formats.count(tokens)} tokens, and libraries"
     )
     return Range(f"memory to train {run.name}", low, high, "bytes", origin)
 
@@ -71,16 +78,20 @@ def _disk(build: Build[BuildRecipe], run: PretrainConfig) -> Range:
 
 
 def _time(build: Build[BuildRecipe], run: PretrainConfig, budget: dict[str, Any]) -> Range:
-    work, what = budget["compute_with_attention"], f"time to train {run.name}"
+    low, high, origin = _seconds(build, budget["compute_with_attention"])
+    return Range(f"time to train {run.name}", low + _START[0], high + _START[1], "seconds", origin)
+
+
+def _seconds(build: Build[BuildRecipe], work: float) -> tuple[float, float, str]:
+    """Least and most seconds for ``work`` floating-point operations, and what they go by."""
     if measured := sorted(_measured(build)):
-        low, high = work / measured[-1] / 2, work / measured[0] * 2
         origin = f"{formats.power(measured[-1])} operations a second, as models had in this folder of builds"
-        return Range(what, low, high, "seconds", origin)
+        return work / measured[-1] / 2, work / measured[0] * 2, origin
     if torch.cuda.is_available() and (peak := gpu_peaks.peak_flops(name := torch.cuda.get_device_name())):
-        return Range(what, work / peak / _GPU[1], work / peak / _GPU[0], "seconds", f"the peak of {name}; assumed")
+        return work / peak / _GPU[1], work / peak / _GPU[0], f"the peak of {name}; assumed"
     there = cores()
     origin = f"docs/benchmarks.md on {formats.several(there, 'core')}, without a GPU"
-    return Range(what, work / there / _CORE[1], work / there / _CORE[0], "seconds", origin)
+    return work / there / _CORE[1], work / there / _CORE[0], origin
 
 
 def _measured(build: Build[BuildRecipe]) -> Iterator[float]:

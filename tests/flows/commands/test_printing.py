@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from flows import cli
+from flows.execution.json_lines import JsonReporter
 from tests.flows.commands.test_cli import offline
 from tests.helpers import asking
 
@@ -60,6 +61,14 @@ def test_each_step_is_a_line_of_json_and_the_last_line_sums_up(built):
     assert Path(summary["outputs"]["corpus"]).is_dir()
 
 
+def test_the_command_of_the_guide_gives_the_fields_that_it_names(built):
+    guide = (ROOT / "docs" / "guide.md").read_text("utf-8").partition("## Output and exit codes")[2]
+    (command,) = re.findall(r"^```sh\nmill (.*?)\n```", guide, re.M | re.S)
+    assert command == "curate texts.yaml --json"  # as ``built`` runs it
+    named = re.findall(r"`(\w+)`", guide.partition("A step has ")[2].partition("; the last line")[0])
+    assert set(named) <= {key for line in built[:-1] for key in line}
+
+
 def test_steps_of_a_second_run_are_reused(built, folder):
     found = offline("curate", folder / "r.yaml", "--builds", folder / "b", "--json")
     *steps, summary = map(json.loads, found.stdout.splitlines())
@@ -86,6 +95,13 @@ def test_a_failure_is_the_last_line_too(folder):
     assert line["state"] == "failed"
     assert "no such recipe" in line["error"]
     assert "no such recipe" in found.stderr
+
+
+def test_a_stopped_run_says_so_to_both(capsys):
+    JsonReporter().stop("stopped by SIGTERM; the same command goes on from here")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"event": "summary", "state": "stopped", "error": err.strip()}
+    assert err.startswith("stopped by SIGTERM;")
 
 
 @pytest.mark.parametrize("arguments", [("build", "r.yaml", "--quiet", "--json"), ("build", "--nosuch"), ("nosuch",)])
