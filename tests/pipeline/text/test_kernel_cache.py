@@ -74,6 +74,7 @@ def test_a_change_in_another_module_is_seen_by_the_kernels_that_depend_on_it(roo
     assert ask(root)[:2] == [6, 6]
 
 
+@pytest.mark.slow
 def test_a_process_started_from_one_of_older_sources_uses_its_own(root):
     ask(root)
     (old,) = (root / "pipeline/__pycache__/corpusmill-kernels").iterdir()
@@ -81,6 +82,7 @@ def test_a_process_started_from_one_of_older_sources_uses_its_own(root):
     assert ask(root, NUMBA_CACHE_DIR=str(old))[:2] == [6, 6]
 
 
+@pytest.mark.slow
 def test_an_install_that_cannot_be_written_to_keeps_its_kernels_in_the_users_cache(root):
     (root / "pipeline/__pycache__").write_text("in the way, as a read-only folder would be")
     assert ask(root) == [2, 2, 0]

@@ -140,6 +140,7 @@ def cut_tokens(text: str, ranges: list[dict] | None) -> list[bool]:
     return [cut == byte[end] - byte[start] for cut, (start, end) in zip(inside, tokens_of(text), strict=True)]
 
 
+@pytest.mark.slow
 @given(REPETITIVE, st.integers(1, 5), st.integers(1, 3))
 def test_substring_cuts_what_a_suffix_array_shows_to_occur_before(tmp_path_factory, texts, length, shard_size):
     build = build_of(

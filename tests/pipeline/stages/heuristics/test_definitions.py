@@ -139,6 +139,7 @@ def dolma(text: str) -> dict[str, float | None]:
     return signals
 
 
+@pytest.mark.slow
 @given(DOCUMENTS)
 def test_signals_are_those_of_their_definition(text: str) -> None:
     expected = quality(text) | repetition(text) | fineweb(text) | dolma(text)

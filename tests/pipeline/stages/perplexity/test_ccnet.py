@@ -29,6 +29,7 @@ def definition(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "", text)
 
 
+@pytest.mark.slow
 def test_every_character_becomes_what_the_definition_says():
     chars = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
     found = ccnet.normalise(pa.array([f"a{char}b" for char in chars]))
