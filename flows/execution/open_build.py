@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from pipeline.build.build import Build
 from pipeline.build.lock import locked
 from pipeline.curation import recipe as recipes
 from pipeline.store import files, recipe_file
+from training.finetuning.scorer import probabilities
+from training.recipe import sections
 from training.recipe.sections import BuildRecipe, stored
-from training.recipe.sections import finished_build as finished_build
 
 BUILDS = Path("data/builds")
 
@@ -28,7 +30,12 @@ class OtherRecipe(MillError):
 def open_build(recipe: Path, builds: Path = BUILDS) -> Build[BuildRecipe]:
     """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or MillError before any work."""
     loaded = recipes.load(recipe, BuildRecipe)
-    return Build(str((builds / loaded.name).resolve()), loaded)
+    return Build(str((builds / loaded.name).resolve()), loaded, probabilities)
+
+
+def finished_build(root: str) -> Build[BuildRecipe]:
+    """The build in the folder ``root`` with the recipe it ran. Raises MillError unless it is finished."""
+    return replace(sections.finished_build(root), scorer=probabilities)
 
 
 def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
@@ -37,7 +44,7 @@ def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
     if not records:
         raise MillError(f"{builds}: no build here yet; run `mill build data/recipes/demo.yaml`")
     root = records[-1].parent
-    return Build(str(root.resolve()), stored(root))
+    return Build(str(root.resolve()), stored(root), probabilities)
 
 
 def recipe_of(build: Build) -> Path:

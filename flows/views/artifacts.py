@@ -31,6 +31,10 @@ def publish_curation(build: Build) -> None:
     if planted := canaries.canaries(build):
         about = "; ".join(planted["warnings"]) or "What each stage caught of the documents planted for it"
         _publish_table(build, "canaries", about, tables.canaries(planted))
+    if learned := sections.distilled(build):
+        _publish_table(
+            build, "distilled-classifiers", "Fine-tuned classifiers distilled to fastText", tables.distilled(learned)
+        )
     if contaminated := sections.contamination(build):
         _publish_table(
             build, "evaluation-sets", "Evaluation items found in documents", tables.contamination(contaminated)

@@ -44,6 +44,18 @@ def summary_view(build: Build) -> RenderableType:
             parts.append(
                 line(f"{row['title']} classifier", f"{sentence}, majority {formats.share(heldout['majority'], 1)}")
             )
+    for row in sections.distilled(build) or []:
+        found, rates = row["heldout"], row["per_second"]
+        low, high = (formats.share(found[end], 1) for end in ("low", "high"))
+        parts.append(
+            line(
+                f"{row['title']} classifier",
+                f"distilled to fastText: decides as {row['distilled_from']['folder']} on"
+                f" {formats.share(found['agreement'], 1)} ({low} to {high}) of {formats.count(found['texts'])} held-out"
+                f" documents, rank correlation {formats.number(found['rank_correlation'])},"
+                f" {formats.short(rates['distilled'])} documents/s in place of {formats.short(rates['fine_tuned'])}",
+            )
+        )
     if planted := canaries.canaries(build):
         caught = ", ".join(f"{row['stage']} {formats.share(row['caught'], row['reached'])}" for row in planted["rows"])
         parts.append(line("canaries", f"caught: {caught}"))

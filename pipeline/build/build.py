@@ -19,8 +19,8 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from pipeline import MillError
-from pipeline.build.stage import Batch, Measured, Recipe, Stage
-from pipeline.store import files, ledger, model_files, shards
+from pipeline.build.stage import Batch, Measured, Recipe, Scorer, Stage
+from pipeline.store import files, ledger, model_files, model_folder, shards
 from pipeline.text import spans
 
 
@@ -113,10 +113,14 @@ R_co = TypeVar("R_co", bound=Recipe, default=Any, covariant=True)
 
 @dataclass(frozen=True)
 class Build(Generic[R_co]):
-    """The folder ``root`` and the recipe that fills it. Small and picklable: it travels with every item of work."""
+    """The folder ``root`` and the recipe that fills it. Small and picklable: it travels with every item of work.
+
+    ``scorer`` opens models that the pipeline cannot; None where nothing above the pipeline offers one.
+    """
 
     root: str
     recipe: R_co
+    scorer: Scorer | None = None
 
     def path(self, *names: str) -> str:
         return files.join(self.root, *names)
@@ -242,7 +246,7 @@ def measure_step(stage: Stage) -> Step:
 def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
     """Names everything that the ledger of a per-document stage depends on."""
     config = build.section(stage.name)
-    digests = {key: model_files.digest(path) for key, path in _model_paths(stage, build).items()}
+    digests = {key: _digest(path) for key, path in _model_paths(stage, build).items()}
     view = build.view_fingerprint(shard, before=stage.name)
     version = stage.version if stage.plugin is None else [stage.version, stage.plugin.made_by]
     return files.fingerprint(stage.name, version, config, digests, view)
@@ -251,7 +255,8 @@ def ledger_fingerprint(stage: Stage, build: Build, shard: str) -> str:
 def measure_view(stage: Stage, build: Build, view: View) -> dict[str, pa.Array]:
     """The signals of the documents of ``view``, and its edits, if any, in the coordinates of the shard's texts."""
     config = build.section(stage.name)
-    measured = measure(stage, config, Batch(view.texts, view.documents, view.signals, _model_paths(stage, build)))
+    batch = Batch(view.texts, view.documents, view.signals, _model_paths(stage, build), build.scorer)
+    measured = measure(stage, config, batch)
     columns: dict[str, pa.Array] = dict(measured.signals)
     if measured.spans is not None:
         columns["spans"] = measured.spans if view.cuts is None else spans.lift(measured.spans, view.cuts)
@@ -277,6 +282,10 @@ def measure(stage: Stage, config: Any, batch: Batch) -> Measured:
 
 def _listed(signals: dict[str, tuple[int, pa.DataType]]) -> str:
     return ", ".join(f"{name}, {count}, {kind}" for name, (count, kind) in signals.items()) or "nothing"
+
+
+def _digest(path: str) -> str:
+    return model_folder.digest(path) if files.local(path).is_dir() else model_files.digest(path)
 
 
 def _model_paths(stage: Stage, build: Build) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
@@ -43,19 +44,34 @@ class Recipe(Protocol):
     def signals_before(self, stage: str) -> Mapping[str, pa.DataType]: ...
 
 
+class Scorer(Protocol):
+    """What the rooms above offer: probabilities by a model that the pipeline itself cannot open.
+
+    A module-level function, for it travels to worker processes by name; it loads what it needs when it is called.
+    """
+
+    def __call__(self, texts: Sequence[str], folder: str, labels: Sequence[str]) -> np.ndarray:
+        """float32 [texts]: how likely one of ``labels`` is under the fine-tuned classifier in ``folder``.
+
+        A text's value depends on nothing but the text and the model.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """The documents of one shard that are still alive, as a stage sees them.
 
     ``texts`` is one contiguous array without nulls, the cuts of earlier stages already made. ``documents`` holds the
     other columns of the shard for the same rows, ``signals`` what earlier stages measured on them. ``models`` maps the
-    names that ``Stage.models`` asked for to local paths of checked files.
+    names that ``Stage.models`` asked for to local paths of checked files. ``scorer`` is the build's.
     """
 
     texts: pa.StringArray
     documents: Mapping[str, pa.Array] = field(default_factory=dict)
     signals: Mapping[str, pa.Array] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
+    scorer: Scorer | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ build's own deduplication found them (else the raw text, where they still are, w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,7 +85,7 @@ def _reads_language(recipe: Recipe, stage: str) -> bool:
 
 def open_variant(build: Build, name: str, recipe: R, tokenizer: str) -> Build[R]:
     """The folder of a variant, linked to ``build`` as it is now; what the variant made itself stays."""
-    variant = Build(build.path("ablation", name), _with_tokenizer(recipe, tokenizer))
+    variant = replace(build, root=build.path("ablation", name), recipe=_with_tokenizer(recipe, tokenizer))
     for part in (*LINKED, "tokenizers"):
         link_tree(files.local(build.path(part)), files.local(variant.path(part)))
     _leave_out_copies(build, variant)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,7 +96,7 @@ def trial(build: Build, recipe: Recipe) -> Iterator[Trial]:
     with tempfile.TemporaryDirectory(prefix=".whatif-", dir=files.local(build.root)) as folder:
         for name in LINKED:
             link_tree(files.local(build.path(name)), Path(folder, name))
-        yield Trial(build, Build(folder, recipe))
+        yield Trial(build, replace(build, root=folder, recipe=recipe))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "dropped": sections.dropped(build),
         "quarantine": sections.quarantine(build),
         "classifiers": sections.classifiers(build),
+        "distilled": sections.distilled(build),
         "tokenizers": sections.tokenizers(build),
         "pretrained": models.pretrained(build),
         "finetuned": [
@@ -87,6 +88,7 @@ _TABLES = {
     "tokens": ("token_domains", tables.tokens_by_domain),
     "canaries": ("canaries", tables.canaries),
     "contamination": ("contamination", tables.contamination),
+    "distilled": ("distilled", tables.distilled),
     "tokenizers": ("tokenizers", tables.tokenizers),
     "vocabulary_sizes": ("tokenizers", tables.vocabulary_sizes),
     "pretraining": ("pretrained", tables.pretraining),

@@ -252,7 +252,22 @@ def _quarantined(build: Build, source: str, reason: str) -> Iterator[dict[str, A
 def classifiers(build: Build) -> list[dict[str, Any]] | None:
     """How each classifier that the build trained does on the texts that were held out for it."""
     notes = {name: read_json(build, "models", "classifiers", f"{name}.json") for name in build.stages}
-    rows = [{"title": titles.title(name), "texts": note["texts"], **note} for name, note in notes.items() if note]
+    rows = [
+        {"title": titles.title(name), "texts": note["texts"], **note}
+        for name, note in notes.items()
+        if note and "heldout" in note
+    ]
+    return rows or None
+
+
+def distilled(build: Build) -> list[dict[str, Any]] | None:
+    """For each stage whose fine-tuned classifier a fastText model learned from, how far the two decide alike."""
+    notes = {name: read_json(build, "models", "classifiers", f"{name}.agreement.json") for name in build.stages}
+    rows = [
+        {"title": titles.title(name), **note}
+        for name, note in notes.items()
+        if note and getattr(build.section(name), "made_here", False) and build.section(name).fine_tuned
+    ]
     return rows or None
 
 

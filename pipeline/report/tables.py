@@ -127,6 +127,29 @@ def funnel(account: Mapping[str, Any], bytes_per_token: float) -> Table:
     )  # fmt: skip
 
 
+def distilled(found: Iterable[Mapping[str, Any]]) -> Table:
+    """A row a stage; ``found`` is sections.distilled's."""
+    return lay_out(
+        [
+            text("Stage"), note("Learned from"), count("Learned on"), count("Held out"), share("Alike"),
+            written("95 % interval"), decimals("Rank correlation", 3), written("Documents/s"),
+            written("Documents/s before"),
+        ],
+        [
+            (
+                row["title"], row["distilled_from"]["folder"], row["texts"], row["heldout"]["texts"],
+                row["heldout"]["agreement"], _interval(row["heldout"]), row["heldout"]["rank_correlation"],
+                formats.short(row["per_second"]["distilled"]), formats.short(row["per_second"]["fine_tuned"]),
+            )
+            for row in found
+        ],
+    )  # fmt: skip
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    return f"{formats.share(found['low'], 1)} to {formats.share(found['high'], 1)}"
+
+
 def rules(account: Mapping[str, Any]) -> Table:
     """A row a rule, the one that dropped most first."""
     rows, documents = account["rules"], account["first"]["documents"]

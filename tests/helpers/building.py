@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from pipeline.build.build import Build, Outcome, Step
+from pipeline.build.stage import Scorer
 from pipeline.curation import recipe as recipes
 from pipeline.curation import steps as curate
 from pipeline.store import checksums, files, shards
@@ -33,9 +34,11 @@ def steps(build: Build) -> list[Step]:
     return chosen + (tokenization.steps() if build.recipe.tokenizers else [])
 
 
-def make(recipe: recipes.Recipe, root: Path, workers: int = 1) -> tuple[Build, dict[str, list[Outcome]]]:
+def make(
+    recipe: recipes.Recipe, root: Path, workers: int = 1, scorer: Scorer | None = None
+) -> tuple[Build, dict[str, list[Outcome]]]:
     """Build ``recipe`` in ``root``; the items of each step in a shuffled order, or over worker processes."""
-    build = Build(str(root), recipe)
+    build = Build(str(root), recipe, scorer)
     outcomes: dict[str, list[Outcome]] = {}
     with contextlib.ExitStack() as stack:
         pool = None

@@ -16,6 +16,9 @@ from training.models import architectures
 from training.recipe import base_folder
 from training.recipe.model_shapes import dropout_fields
 
+#: Tokens of a sequence for a model without positions of its own.
+_UNBOUNDED = 512
+
 
 class WrongBase(MillError):
     """A folder that no fine-tuning can start from; the message says what it lacks."""
@@ -50,6 +53,12 @@ def reader(base: str, tokenizer: str, length: int) -> Reader:
     backend.no_padding()
     end = getattr(config, "eos_token_id", None)
     return Reader(backend, length, pad or 0, end if isinstance(end, int) else None)
+
+
+def longest(base: str, config: PreTrainedConfig) -> int:
+    """Tokens that the model in ``base`` reads at most: its positions, and what its tokenizer says."""
+    found: Any = AutoTokenizer.from_pretrained(files.local(base), trust_remote_code=False)
+    return min(architectures.positions(config) or _UNBOUNDED, found.model_max_length, _UNBOUNDED)
 
 
 def load(auto: Any, base: str, fields: dict[str, Any], dropout: float, seed: int) -> PreTrainedModel:

@@ -1,10 +1,11 @@
-"""What a recipe says of a classifier: a fastText model that the user brings, or texts to train one on."""
+"""What a recipe says of a classifier: a model that the user brings (fastText's or a fine-tuned one), or texts."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
 from pipeline import MillError
 from pipeline.build.stage import Recipe
@@ -52,15 +53,62 @@ class Training(recipe_file.Config):
         return self
 
 
+class Distillation(recipe_file.Config):
+    """How a fastText model is made of a fine-tuned classifier: it learns the probabilities that this gives to
+    documents of the build (Hinton, Vinyals and Dean 2015), and is compared with it on others.
+    """
+
+    texts: Annotated[
+        int, Field(ge=100, le=200_000, description="documents that the fine-tuned classifier scores; chosen by hash")
+    ] = 20_000
+    heldout: Annotated[
+        float, Field(gt=0, lt=1, description="share of these documents that the two models are compared on")
+    ] = 0.2
+    minimum_agreement: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="share of held-out documents that both models must keep or drop alike, or the build stops",
+        ),
+    ] = 0.9
+    epochs: Annotated[int, Field(ge=1, le=1000, description="passes over the training texts")] = 20
+    dimensions: Annotated[int, Field(ge=1, le=1000, description="length of the word vectors")] = 32
+
+
+def _of_switch(value: object) -> object:
+    return {} if value is True else value
+
+
 class Classifier(recipe_file.Config):
-    """``model``: the path of a fastText model, and ``label`` the one (without ``__label__``) whose probability counts;
-    or ``train``: one trained in the build.
+    """``model`` and ``label``: a classifier that is there, and the label (or the labels) whose probability counts.
+    It is the path of a fastText model, whose labels are named without ``__label__``; or the folder of a fine-tuned
+    classifier, which ``distilled`` turns into a fastText model of its own, or, with ``distilled: false``, scores every
+    document itself. Or ``train``: one trained in the build.
 
     A document longer than ``max_bytes`` is judged by an excerpt of so many; null reads all of it.
     """
 
-    model: Annotated[str | None, Field(description="path of a fastText model (.bin or .ftz)")] = None
-    label: Annotated[str | None, Field(description="label whose probability is the score, without `__label__`")] = None
+    model: Annotated[
+        str | None,
+        Field(description="path of a fastText model (.bin or .ftz), or folder of a fine-tuned classifier"),
+    ] = None
+    label: Annotated[
+        str | Annotated[list[str], Field(min_length=1)] | None,
+        Field(
+            description="label whose probability is the score, without `__label__`; of several labels their sum,"
+            " or the highest where a text may have several"
+        ),
+    ] = None
+    distilled: Annotated[
+        Distillation | Literal[False],
+        BeforeValidator(_of_switch),
+        Field(
+            description="learn a fastText model of the fine-tuned classifier's scores, and judge by that; false: the"
+            " classifier scores every document",
+            exclude_if=lambda value: value == Distillation(),
+        ),
+    ] = Distillation()
     train: Annotated[Training | None, Field(description="train the classifier in the build, in place of `model`")] = (
         None
     )
@@ -77,7 +125,28 @@ class Classifier(recipe_file.Config):
             raise ValueError("`label` is missing: which label's probability is the score?")
         if self.train is not None and self.label is not None:
             raise ValueError("`label` is for a `model` of your own; what is trained here has positive and negative")
+        if self.train is not None and self.distilled != Distillation():
+            raise ValueError("`distilled` is for a `model` that was fine-tuned; leave it out beside `train`")
         return self
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.label] if isinstance(self.label, str) else self.label or []
+
+    @property
+    def fine_tuned(self) -> str | None:
+        """The folder of the fine-tuned classifier, where ``model`` is one."""
+        return self.model if self.model is not None and Path(self.model).is_dir() else None
+
+    @property
+    def made_here(self) -> bool:
+        """Whether the build makes the fastText model that judges: it is trained, or distilled."""
+        return self.model is None or (self.fine_tuned is not None and self.distilled is not False)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the fine-tuned classifier scores every document itself."""
+        return self.distilled is False and self.fine_tuned is not None
 
 
 def require_language(field: str, bound: Bound, recipe: Recipe) -> None:

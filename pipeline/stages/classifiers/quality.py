@@ -1,19 +1,21 @@
 """Quality: documents that a classifier does not take for good ones are dropped (as in GPT-3, DCLM: Li et al. 2024).
 
-What a text has, says a fastText classifier: one that the user brings, or one that the build trains on labelled texts
-(``pipeline.stages.classifiers``).
+What a text has, says a classifier: one that the user brings, fastText's or a fine-tuned one, or one that the build
+trains on labelled texts (``pipeline.stages.classifiers``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.build.build import Step, measure_step
+from pipeline.build.build import Step
 from pipeline.build.stage import Batch, Measured, Stage
+from pipeline.stages.classifiers import fine_tuned
 from pipeline.stages.classifiers import steps as classifier
 from pipeline.stages.classifiers.config import Bound, Classifier, require_language
 from pipeline.store.ledger import Rule
@@ -23,7 +25,7 @@ SIGNALS = {"quality_score": pa.float32()}
 
 
 class Config(Classifier):
-    """A fastText classifier, brought (``model``, ``label``) or trained (``train``: positive are good texts, negative
+    """A classifier, brought (``model``, ``label``) or trained (``train``: positive are good texts, negative
     for example a crawl as it is).
 
     ``minimum`` is the lowest probability of the label with which a document stays: one for all, or by language
@@ -36,7 +38,8 @@ class Config(Classifier):
 
 
 def steps() -> list[Step]:
-    return [classifier.step("quality", "Quality classifier"), measure_step(STAGE)]
+    title = "Quality classifier"
+    return [classifier.step("quality", title), *fine_tuned.steps(STAGE, title)]
 
 
 def rules(config: Config) -> list[Rule]:
@@ -62,4 +65,5 @@ STAGE = Stage(
     measure=measure,
     models=lambda config: classifier.model_of("quality", config),
     steps=steps,
+    reuse=partial(fine_tuned.reuse, "quality"),
 )

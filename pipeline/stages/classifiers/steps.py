@@ -18,16 +18,15 @@ from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.build.stage import Batch
 from pipeline.sources import READERS, Source, quarantine
 from pipeline.sources.base import Document
-from pipeline.stages.classifiers import scoring, train_model
+from pipeline.stages.classifiers import fine_tuned, scoring, train_model
 from pipeline.stages.classifiers.config import Classifier, Training
 from pipeline.stages.classifiers.features import Shape
+from pipeline.stages.classifiers.train_model import LABELS, NEGATIVE, POSITIVE
 from pipeline.store import files, model_files
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
 
 VERSION = 1
-POSITIVE, NEGATIVE = "positive", "negative"
-LABELS = (NEGATIVE, POSITIVE)
 #: Bytes that one text gives to learn from.
 LONGEST = 10_000
 _BATCH = 4 << 20
@@ -43,16 +42,18 @@ def step(stage: str, title: str) -> Step:
 
 
 def model_of(stage: str, config: Classifier) -> dict[str, str]:
-    """What ``Stage.models`` asks for."""
-    return {"classifier": config.model or f"build:models/classifiers/{stage}.bin"}
+    """What ``Stage.models`` asks for: the model that scores every document."""
+    return {"classifier": f"build:models/classifiers/{stage}.bin" if config.made_here else str(config.model)}
 
 
 def measure(config: Classifier, batch: Batch) -> pa.Array:
     """float32: the score of each text, null for one without a visible character."""
-    texts = batch.texts if config.max_bytes is None else excerpts(batch.texts, config.max_bytes)
-    if config.label is not None:
-        return scoring.probability(texts, batch.models["classifier"], config.label)
-    return scoring.probability(scoring.folded(texts), batch.models["classifier"], POSITIVE)
+    path, texts = batch.models["classifier"], scoring.shortened(batch.texts, config.max_bytes)
+    if config.direct:
+        return fine_tuned.probability(texts, path, config.labels, batch.scorer)
+    if config.made_here:
+        return scoring.probability(scoring.folded(texts), path, [POSITIVE])
+    return scoring.probability(texts, path, config.labels)
 
 
 def scores(build: Build, stage: str) -> dict[str, Any] | None:
@@ -104,7 +105,7 @@ def _model(stage: str, build: Build, config: Training, path: str) -> Made:
         dimensions=config.dimensions, epochs=config.epochs, learning_rate=config.learning_rate, seed=seed,
         min_count=config.min_count, shape=Shape(config.word_ngrams, shortest, longest, config.buckets * hashed),
     )  # fmt: skip
-    measured = scoring.probability(texts.filter(pa.array(heldout)), path, POSITIVE)
+    measured = scoring.probability(texts.filter(pa.array(heldout)), path, [POSITIVE])
     facts = {"sha256": model_files.digest(path), "texts": int((~heldout).sum())}
     note = {**facts, "heldout": evaluate(measured.to_numpy(), labels[heldout] == 1)}
     return Outcome(len(texts), texts.nbytes), note

@@ -1,19 +1,21 @@
 """Toxicity: documents that a classifier takes for toxic are dropped.
 
-What a text has, says a fastText classifier: one that the user brings, or one that the build trains on labelled texts
-(``pipeline.stages.classifiers``).
+What a text has, says a classifier: one that the user brings, fastText's or a fine-tuned one, or one that the build
+trains on labelled texts (``pipeline.stages.classifiers``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.build.build import Step, measure_step
+from pipeline.build.build import Step
 from pipeline.build.stage import Batch, Measured, Stage
+from pipeline.stages.classifiers import fine_tuned
 from pipeline.stages.classifiers import steps as classifier
 from pipeline.stages.classifiers.config import Bound, Classifier, require_language
 from pipeline.store.ledger import Rule
@@ -23,7 +25,7 @@ SIGNALS = {"toxicity_score": pa.float32()}
 
 
 class Config(Classifier):
-    """A fastText classifier, brought (``model``, ``label``) or trained (``train``: positive are toxic texts).
+    """A classifier, brought (``model``, ``label``) or trained (``train``: positive are toxic texts).
 
     ``maximum`` is the highest probability of the label with which a document stays: one for all, or by language
     (``{en: 0.5}``; documents in other languages are scored and stay).
@@ -35,7 +37,8 @@ class Config(Classifier):
 
 
 def steps() -> list[Step]:
-    return [classifier.step("toxicity", "Toxicity classifier"), measure_step(STAGE)]
+    title = "Toxicity classifier"
+    return [classifier.step("toxicity", title), *fine_tuned.steps(STAGE, title)]
 
 
 def rules(config: Config) -> list[Rule]:
@@ -61,4 +64,5 @@ STAGE = Stage(
     measure=measure,
     models=lambda config: classifier.model_of("toxicity", config),
     steps=steps,
+    reuse=partial(fine_tuned.reuse, "toxicity"),
 )

@@ -21,6 +21,9 @@ from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import uniform
 from pipeline.text.kernels import text_data
 
+#: The labels of the models that builds make.
+POSITIVE, NEGATIVE = "positive", "negative"
+LABELS = (NEGATIVE, POSITIVE)
 _MAGIC, _FORMAT, _SOFTMAX, _SUPERVISED = 793712314, 12, 3, 3
 
 
@@ -28,7 +31,8 @@ def train(
     texts: pa.StringArray, labels: np.ndarray, names: Sequence[str], path: str, *,
     dimensions: int, epochs: int, learning_rate: float, min_count: int, shape: Shape, seed: int,
 ) -> None:  # fmt: skip
-    """Write the model of ``texts`` (lines of words parted by blanks) and their ``labels`` (int [n], below len(names)).
+    """Write the model of ``texts`` (lines of words parted by blanks) and their ``labels``: int [n], below len(names);
+    or float [n, len(names)], the probability of each, when what another model says is learned.
 
     Texts are learned from in their order, ``epochs`` times, at a rate that falls linearly to 0. The same arguments give
     the same bytes.
@@ -37,10 +41,11 @@ def train(
     known = dictionary(data, offsets, min_count)
     rows = len(known.words) + shape.buckets
     inner, outer = _initial(rows, dimensions, seed), np.zeros((len(names), dimensions), np.float32)
+    wanted = np.eye(len(names))[labels] if labels.ndim == 1 else labels.astype(np.float64)
     words = known.keys, known.rows, len(known.words)
-    _learn(text_data(data), offsets, labels.astype(np.int64), *words, shape, inner, outer, epochs, learning_rate)
+    _learn(text_data(data), offsets, wanted, *words, shape, inner, outer, epochs, learning_rate)
     with files.replacing(path) as handle:
-        for part in _file(known, np.bincount(labels, minlength=len(names)), names, shape, epochs, inner, outer):
+        for part in _file(known, np.rint(wanted.sum(0)).astype(np.int64), names, shape, epochs, inner, outer):
             handle.write(part)
 
 
@@ -76,18 +81,18 @@ def _initial(rows, dimensions, seed):
 
 
 @njit(cache=True, nogil=True)
-def _learn(data, offsets, labels, keys, rows, words, shape, inner, outer, epochs, learning_rate):
+def _learn(data, offsets, wanted, keys, rows, words, shape, inner, outer, epochs, learning_rate):
     longest = 0
-    for text in range(len(labels)):
+    for text in range(len(wanted)):
         longest = max(longest, int(offsets[text + 1] - offsets[text]))
     out = np.empty(most_rows(longest, shape), np.int32)
     hashes, wrapped = np.empty(longest // 2 + 2, np.int32), np.empty(longest + 4, np.uint8)
     classes, dimensions = outer.shape
     hidden, gradient = np.empty(dimensions, np.float32), np.empty(dimensions, np.float32)
     scores = np.empty(classes, np.float64)
-    done, total = 0, max(1, epochs * len(labels))
+    done, total = 0, max(1, epochs * len(wanted))
     for _ in range(epochs):
-        for text in range(len(labels)):
+        for text in range(len(wanted)):
             rate = learning_rate * (1 - done / total)
             done += 1
             count = text_rows(data, offsets[text], offsets[text + 1], keys, rows, words, shape, hashes, wrapped, out)
@@ -103,7 +108,7 @@ def _learn(data, offsets, labels, keys, rows, words, shape, inner, outer, epochs
                 hidden[d] /= np.float32(count)
             _softmax(outer, hidden, scores)
             for label in range(classes):
-                step = np.float32(rate * ((label == labels[text]) - scores[label]))
+                step = np.float32(rate * (wanted[text, label] - scores[label]))
                 for d in range(dimensions):
                     gradient[d] += step * outer[label, d]
                     outer[label, d] += step * hidden[d]

@@ -75,7 +75,7 @@ def test_a_model_is_as_accurate_as_one_that_fasttext_trains(tmp_path: Path, shap
     texts, labels = labelled(3000)
     unseen, truth = labelled(2000, seed=1)
     path = trained(tmp_path, texts, labels, shape)
-    ours = scoring.probability(pa.array(unseen), path, "yes").to_numpy() > 0.5
+    ours = scoring.probability(pa.array(unseen), path, ["yes"]).to_numpy() > 0.5
     lines = [f"__label__{('no', 'yes')[label]} {text}" for text, label in zip(texts, labels, strict=True)]
     (tmp_path / "train.txt").write_text("\n".join([*lines, ""]), "utf-8")
     # eleven threads: each sets a tenth of the weights, rounded down, and with fewer some stay uninitialised
@@ -104,10 +104,10 @@ def test_the_dictionary_counts_words(texts: list[str], min_count: int):
 def test_scores_are_null_for_blank_texts_and_wrong_labels_are_named(tmp_path: Path):
     texts, labels = labelled(100)
     path = trained(tmp_path, texts, labels, SHAPES[0])
-    assert scoring.probability(pa.array(["", "\n\t", texts[0]]), path, "yes").is_null().to_pylist() == [1, 1, 0]
-    assert scoring.probability(pa.array([], pa.string()), path, "yes").to_pylist() == []
+    assert scoring.probability(pa.array(["", "\n\t", texts[0]]), path, ["yes"]).is_null().to_pylist() == [1, 1, 0]
+    assert scoring.probability(pa.array([], pa.string()), path, ["yes"]).to_pylist() == []
     with pytest.raises(scoring.NoSuchLabel, match=r"no label 'maybe'; correct `label`. It knows .*no.*yes|yes.*no"):
-        scoring.probability(pa.array(texts), path, "maybe")
+        scoring.probability(pa.array(texts), path, ["maybe"])
 
 
 def test_folding_makes_one_line_of_lower_case_words():

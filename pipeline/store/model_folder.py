@@ -1,0 +1,33 @@
+"""The folder of a model as transformers writes it, looked at without torch: what it holds, what names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.store import files, model_files
+
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+#: What is written beside a model and is no part of it.
+_BESIDE = ("README.md", "metrics.jsonl")
+
+
+def problem(folder: str) -> str | None:
+    """Why ``folder`` holds no whole model that can be opened safely, and what to do; None if it does."""
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        return f"{folder!r} is not the folder of a model (no config.json); name one that `save_pretrained` wrote"
+    if (path / "adapter.json").is_file() and not any(path.glob("model*.safetensors")):
+        return f"{folder!r} is an adapter alone, not a whole model; name its base, or train it with `merge: true`"
+    if not any(path.glob("*.safetensors")):
+        others = sorted(found.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for found in path.glob(pattern))
+        there = f"only {', '.join(others[:3])}, which can run code when it is opened" if others else "no weights"
+        return f"{folder!r} has no weights in safetensors, {there}; convert them by `save_pretrained`"
+    if not any((path / name).is_file() for name in TOKENIZERS):
+        return f"{folder!r} has no tokenizer.json; save the model's tokenizer beside it"
+    return None
+
+
+def digest(folder: str) -> str:
+    """Names the content of all files of the model in ``folder``, weights, tokenizer and configuration."""
+    paths = sorted(path for path in Path(folder).iterdir() if path.is_file() and path.name not in _BESIDE)
+    return files.fingerprint([[path.name, model_files.digest(str(path))] for path in paths])
