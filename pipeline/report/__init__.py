@@ -17,12 +17,14 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from pipeline import __version__
 from pipeline.build.build import Build, Step
 from pipeline.report import (
     canaries,
     charts,
     classifier,
     collect,
+    lineage,
     models,
     needs,
     sections,
@@ -72,6 +74,9 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "ladder": studies.ladder(build),
         "canaries": canaries.canaries(build),
         "budgets": models.budgets(budget),
+        "lineage": lineage.lineage(build),
+        "recipe_fingerprint": files.fingerprint(build.recipe),
+        "program": f"corpusmill {__version__}",
         "name": build.recipe.name,
         "recipe": yaml.safe_dump(build.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
     }
@@ -99,6 +104,7 @@ _TABLES = {
     "ladder_predictions": ("ladder", tables.ladder_predictions),
     "ablation": ("ablation", tables.ablation),
     "budgets": ("budgets", tables.budgets),
+    "lineage": ("lineage", tables.lineage),
 }
 
 

@@ -7,8 +7,8 @@ import difflib
 import regex
 from markupsafe import Markup, escape
 
-#: A word; a character of a script without spaces; a space or a sign.
-_PIECE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|\w+|\W", regex.DOTALL)
+#: A word; a character of a script without spaces; white space; or a sign.
+_PIECE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|\w+|\s+|\W", regex.DOTALL)
 _MOST = 1200
 """Pieces of a text that are compared, so that the time is bounded whatever the text; what follows is not marked."""
 ELLIPSIS = "…"
@@ -23,7 +23,9 @@ def marked(text: str, other: str | None) -> Markup:
         return escape(text)
     mine, others = (_PIECE.findall(one.removesuffix(ELLIPSIS)) for one in (text, other))
     ours, theirs = mine[:_MOST], others[:_MOST]
-    steps = difflib.SequenceMatcher(None, theirs, ours, autojunk=False).get_opcodes()
+    # where a line was broken is no difference
+    keys = [[" " if piece.isspace() else piece for piece in pieces] for pieces in (theirs, ours)]
+    steps = difflib.SequenceMatcher(None, *keys, autojunk=False).get_opcodes()
     cut = ELLIPSIS in (text[-1:], other[-1:]) or len(mine) > _MOST or len(others) > _MOST
     parts = []
     for place, (kind, start, end, low, high) in enumerate(steps, 1):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pipeline.report import models
+from pipeline.report.lineage import Part
 from pipeline.stages import titles
 from pipeline.text import formats
 
@@ -453,3 +454,9 @@ def ablation(section: Mapping[str, Any]) -> Table:
     """A row a variant and kind of held-out text; ``section`` is studies.ablation's."""
     layouts = [text("Trained on"), text("Read by"), text("Held-out text")]
     return lay_out([*layouts, written("Bits per byte"), written("Worse by"), written("95 %")], section["table"])
+
+
+def lineage(parts: Sequence[Part]) -> Table:
+    """A row a part of the build; ``parts`` are lineage.lineage's."""
+    layouts = [text("Part"), text("Name"), text("Made from"), text("Holds"), text("Fingerprint")]
+    return lay_out(layouts, [(*part[:4], part.fingerprint[:12] if part.fingerprint else NOTHING) for part in parts])

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from pipeline.build.build import Build
 from pipeline.store import files
+from tests.helpers import small_build
 from tests.helpers.browser import chromium
 from tests.pipeline.report.test_report import make, render
 
@@ -38,6 +40,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     clusters = dict.fromkeys(("clusters", "clustered_documents", "dropped", "dropped_by_chain", "largest_cluster"), 2)
     clusters |= {"sources": {}, "largest_above_cap": [], "warnings": [HOSTILE]}
     files.write_json(build.path("work", "minhash.clusters", "report.json"), clusters)
+    summary = {
+        "name": "gpt", "objective": "causal", "model_type": "gpt2", "steps": 3000, "trained_tokens": 1, "epochs": 0.5,
+        "parameters": {"total": 9, "non_embedding": 3, "matrices_and_head": 1}, "tokens_per_second": 15.0,
+        "evaluation": {"loss": 4.25, "bits_per_byte": 1.375}, "device": HOSTILE,
+    }  # fmt: skip
+    files.write_json(build.path("models", "gpt", "summary.json"), summary)
+    losses = [json.dumps({"step": step, "loss": 9 / step**0.1}) for step in range(1, 3001)]
+    Path(build.path("models", "gpt", "metrics.jsonl")).write_text("\n".join(losses))
+    build = Build(build.root, build.recipe.model_copy(update={"pretrain": [small_build.Named(name="gpt")]}))
     render(build)
     return Path(build.path("report", "index.html")).as_uri()
 
@@ -222,3 +233,27 @@ def test_without_a_script_everything_is_there_to_read(browser: Browser, address:
         assert page.locator(".sample").count() > 0
         assert page.locator("button, input").count() == 0
         assert not page.locator(".scripted").first.is_visible()
+
+
+def test_a_loss_curve_is_zoomed_into_and_back(page: Page):
+    chart = page.locator("#pretraining svg")
+    chart.scroll_into_view_if_needed()
+    whole = chart.locator("g.plot").inner_html()
+    box = chart.bounding_box()
+    assert box is not None
+    scale = box["width"] / chart.evaluate("(one) => one.viewBox.baseVal.width")
+    left, right, low, high, _ = json.loads(chart.get_attribute("data-chart") or "")["x"]
+    start, end = (box["x"] + scale * (left + (right - left) * part) for part in (0.5, 0.6))
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(start, y)
+    page.mouse.down()
+    page.mouse.move(end, y, steps=3)
+    page.mouse.up()
+    shown = [float(text) for text in chart.locator("g.plot .axis.middle").all_text_contents()]
+    assert shown
+    first, last = (low + (high - low) * part for part in (0.5, 0.6))
+    assert all(first - 1 <= value <= last + 1 for value in shown)
+    # a tenth of the run: more points of it than the whole chart draws of that tenth
+    assert chart.locator("g.plot path").get_attribute("d").count("L") > 0.15 * whole.count("L")  # type: ignore[union-attr]
+    page.get_by_role("button", name="Whole run").click()
+    assert chart.locator("g.plot").inner_html() == whole

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipeline import MillError, report
 from pipeline.build.build import Build
-from pipeline.report import charts, histograms, models, samples
+from pipeline.report import charts, histograms, lineage, models, samples
 from pipeline.stages import language, titles
 from pipeline.store import files, ledger, shards
 from pipeline.text import formats
@@ -109,6 +109,8 @@ def test_a_build_of_before_the_account_told_more_has_its_report(tmp_path: Path):
 
 def test_the_page_does_not_depend_on_how_the_corpus_is_cut_into_shards(tmp_path: Path):
     pages = [render(make(tmp_path / str(size), size)) for size in (100, 7, 1)]
+    # fingerprints alone name the shards
+    pages = [re.sub(r'<section id="lineage">.*?</section>', "", page, flags=re.DOTALL) for page in pages]
     assert pages[0] == pages[1] == pages[2]
 
 
@@ -344,6 +346,37 @@ def test_models_and_tokenizers_are_shown_as_their_summaries_say(tmp_path: Path):
     linked = re.findall(r'<li><a href="#(\w+)"', page)
     assert linked == re.findall(r'<section id="(\w+)"', page)  # the navigation goes by the page
     assert {"funnel", "tokenizers", "pretraining", "finetuning"} <= set(linked)
+
+
+def test_lineage_names_what_a_part_was_made_from_and_what_is_not_here_any_more(tmp_path: Path):
+    build = make(tmp_path)
+    recipe = build.recipe.model_copy(update={"pretrain": [small_build.Named(name=name) for name in ("new", "old")]})
+    recipe = recipe.model_copy(update={"tokenizers": [TokenizerConfig(name="bpe", algorithm="bpe", vocab_size=300)]})
+    build = Build(build.root, recipe)
+    corpus = files.read_json(build.path("corpus", "manifest.json"))["fingerprint"]
+    files.write_json(build.path("tokenizers", "bpe", "manifest.json"), {"sha256": "t" * 64, "vocab_size": 300})
+    packed = {"fingerprint": "p" * 32, "tokenizer": "t" * 64, "tokens": 4000}
+    files.write_json(build.path("tokens", "bpe", "train", "manifest.json"), packed)
+    for name, tokens in (("new", "p" * 32), ("old", "q" * 32)):
+        made_from = {"corpus": corpus, "tokenizer": "t" * 64, "tokens": tokens}
+        summary = {"fingerprint": name * 8, "steps": 1, "made_from": made_from}
+        files.write_json(build.path("models", name, "summary.json"), summary)
+    parts = lineage.lineage(build)
+    assert parts is not None
+    origins = {part.name: part.origin for part in parts}
+    assert [part.kind for part in parts] == [
+        "source",
+        "stage",
+        "stage",
+        "corpus",
+        "tokenizer",
+        "tokens",
+        "model",
+        "model",
+    ]
+    assert origins["bpe, train"] == "corpus, bpe"
+    assert origins["new"] == "corpus, bpe, tokens bpe, train"
+    assert origins["old"] == "corpus, bpe, qqqqqqqqqqqq (not here any more)"
 
 
 def test_navigation_and_sections_of_the_template_are_in_one_order():
