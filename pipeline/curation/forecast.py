@@ -158,7 +158,10 @@ def _time(build: Build, size: Range, workers: int, earlier: list[_Earlier]) -> R
             low += size.low / rate / workers / _MEASURED_THERE
             high += size.high / rate * _MEASURED_THERE / min(workers, 2)
             guessed.append(stage)
-    said = [f"rates that {Path(own.root).name} had here"] if own and len(guessed) < len(build.stages) + 3 else []
+    said = []
+    if own and len(guessed) < len(build.stages) + len(_ALWAYS):
+        measured = own.text / 1e6 / sum(own.seconds.values())
+        said.append(f"the rates of {Path(own.root).name}, {measured:.2g} MB/s in all")
     said += [f"docs/benchmarks.md for {', '.join(guessed) if own else 'all stages'}"] if guessed else []
     return Range("time to curate", low, high, "seconds", f"{' and '.join(said)}; {workers} at a time")
 

@@ -121,7 +121,7 @@ def _source(guess: SourceGuess) -> Iterator[str]:
 
 
 def _comment(text: str) -> str:
-    return " ".join(text.split()).encode("ascii", "backslashreplace").decode() if not text.isprintable() else text
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def _scalar(value: Any) -> str:

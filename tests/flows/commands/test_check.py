@@ -165,7 +165,7 @@ def test_what_an_earlier_build_took_lies_in_the_ranges_and_is_named(folder):
     time, disk, _ = forecast.of(Build(str(folder / "b" / "r"), recipe), size, 2)
     assert time.low < sum(steps.values()) < time.high
     assert time.high < 10 * sum(steps.values())
-    assert time.origin == "rates that monday had here; 2 at a time"
+    assert time.origin == "the rates of monday, 1 MB/s in all; 2 at a time"
     assert disk.low < 3_000_000 < disk.high
     assert "as monday takes" in disk.origin
 

@@ -88,6 +88,10 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
     again = mill("finetune", data, *options, *others)
     assert again.exit_code == 0
     assert "reused" in again.output
+    step, last = map(json.loads, mill("finetune", data, *options, *others, "--json").stdout.splitlines())
+    assert (step["event"], step["name"], step["reused"]) == ("step", "finetune", True)
+    assert (last["event"], last["state"], last["scores"]) == ("summary", "completed", summary["scores"])
+    assert mill("finetune", data, *options, *others, "--quiet").stdout == f"model: {tmp_path}/made\n"
 
 
 def test_strategies_are_compared_in_one_table_and_plot(base: Path, data: Path, tmp_path: Path) -> None:

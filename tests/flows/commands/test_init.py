@@ -152,6 +152,28 @@ def test_texts_inside_objects_are_found(folder):
     assert (source["text_field"], source["url_field"]) == ("data.text", "data.url")
 
 
+def test_names_that_are_hostile_to_yaml_stay_names(folder):
+    field, name = "text: #\n- x\x07\u202e'\"", "a: [b] # é\x1b.jsonl"
+    rows = [{field: row["body"], "url: *": row["link"]} for row in ROWS]
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (source,) = init("topics/" + name, "--name", "Café: #1")["sources"]
+    assert source["text_field"] == field
+    written = Path("caf-1.yaml").read_text()
+    assert all(character.isprintable() or character == "\n" for character in written)
+    loaded = recipes.load(Path("caf-1.yaml"), BuildRecipe)
+    assert loaded.sources[0].text_field == field  # type: ignore[union-attr]
+    assert offline("check", "caf-1.yaml").exit_code == 0
+
+
+def test_a_folder_that_datasets_saved(folder):
+    import datasets
+
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(folder / "saved"))
+    (source,) = init("topics/saved")["sources"]
+    assert (source["kind"], source["text_field"]) == ("parquet", "body")
+    assert offline("check", "saved.yaml").exit_code == 0
+
+
 def test_nothing_is_overwritten_without_force(folder):
     text(folder)
     Path("topics.yaml").write_text("mine")
