@@ -1,12 +1,12 @@
 """What each part of a build was made from, and the fingerprint that names it.
 
-An output's fingerprint is of all that decides it; of a stage, of its version and section. What a model or packed tokens
+An output's fingerprint is of all that decides it, that of a stage of its settings alone. What a model or packed tokens
 name as their origin is looked for among the parts that are here now: one that is not was replaced since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline.build.build import Build
@@ -36,17 +36,18 @@ def lineage(build: Build) -> list[Part] | None:
 
 def _sources(build: Build) -> Iterator[Part]:
     for name, entry in files.read_json(build.path("documents", "manifest.json"))["sources"].items():
-        holds = f"{formats.several(entry['documents'], 'document')}, {formats.size(entry['bytes'])}"
         read = formats.several(entry["files"], "file") if "files" in entry else ""
-        yield Part("source", name, read, holds, None)
+        yield Part("source", name, read, _amount(entry), None)
 
 
 def _stages(build: Build) -> Iterator[Part]:
     before = "documents of the sources"
+    account = _read(build, "funnel.json") or {"stages": []}
+    kept = {entry["stage"]: _amount(entry) for entry in account["stages"]}
     for name in build.stages:
         stage = registry.named(build.recipe.registered, name)
         made_by = files.fingerprint(name, stage.version, stage.plugin and stage.plugin.made_by, build.section(name))
-        yield Part("stage", titles.title(name), before, f"version {stage.version}", made_by)
+        yield Part("stage", titles.title(name), before, kept.get(name, ""), made_by)
         before = titles.title(name)
 
 
@@ -54,8 +55,7 @@ def _made(build: Build) -> Iterator[Part]:
     known: dict[str, str] = {}  # fingerprint -> name of the part
     if corpus := _read(build, "corpus", "manifest.json"):
         known[corpus["fingerprint"]] = "corpus"
-        holds = f"{formats.several(corpus['documents'], 'document')}, {formats.size(corpus['bytes'])}"
-        yield Part("corpus", "corpus", "documents that every stage kept", holds, corpus["fingerprint"])
+        yield Part("corpus", "corpus", "documents that every stage kept", _amount(corpus), corpus["fingerprint"])
     for config in build.section("tokenizers") or []:
         if made := _read(build, "tokenizers", config.name, "manifest.json"):
             known[made["sha256"]] = config.name
@@ -75,6 +75,10 @@ def _made(build: Build) -> Iterator[Part]:
                 origin = ", ".join(_named(known, entry) for entry in origins if entry)
                 holds = formats.several(made["steps"], "step") if "steps" in made else ""
                 yield Part("model", run.name, origin or str(made.get("base", "")), holds, made.get("fingerprint"))
+
+
+def _amount(entry: Mapping[str, int]) -> str:
+    return f"{formats.several(entry['documents'], 'document')}, {formats.size(entry['bytes'])}"
 
 
 def _named(known: dict[str, str], fingerprint: str) -> str:

@@ -93,7 +93,7 @@ def same_as_a_real_run(build: Build, thresholds: dict[str, Any], tmp_path_factor
         ("heuristics.gopher_quality.min_words", [200]),  # the default is another in some languages
         ("heuristics.gopher_quality.max_mean_word_length", [4.95]),
         ("heuristics.gopher_repetition.max_duplicate_ngram_characters.5", [0.035]),
-        ("heuristics.fineweb.max_newlines_per_word", [0.19]),
+        ("heuristics.fineweb.max_newlines_per_word", [0.12]),
     ],
 )
 def test_the_curves_of_the_report_are_the_rows_of_the_stage(base, setting: str, values: list[float]):
