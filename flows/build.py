@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,7 @@ from flows.execution import tracking
 from flows.execution.open_build import BUILDS, on_record, open_build
 from flows.execution.progress import reporter
 from flows.execution.run_steps import Pool, Runner, run_steps
-from flows.views import artifacts
+from flows.views import artifacts, events, outcome
 from pipeline import report as reporting
 from pipeline.build.build import Build
 from pipeline.build.machine import cores as cores
@@ -32,14 +32,15 @@ def build(
     builds: Path = BUILDS,
     with_report: bool = False,
     on_wait: Callable[[str], object] | None = None,
+    settings: Sequence[str] = (),
 ) -> str:
     """Build what RECIPE describes, up to and including the part named by `until`; returns the build's folder.
 
     Work whose inputs, configuration and models are unchanged since an earlier run is not done again. ``with_report``
     writes the report of what there is then. While another process is at work on the build, it is waited for, with a
-    line to ``on_wait``; without that, raises BuildBusy.
+    line to ``on_wait``; without that, raises BuildBusy. ``settings``: ``field=value`` for fields of the recipe.
     """
-    opened = open_build(recipe, builds)
+    opened = open_build(recipe, builds, settings)
     preflight.check(opened)
     parts = {"curate": curate, "tokenize": tokenize, "pretrain": pretrain, "finetune": finetune, "report": report}
     names = get_args(Stop)
@@ -48,16 +49,25 @@ def build(
         on_record(opened, recipe, tracking.page, reporter().seconds, on_wait),
         Pool(runner, workers or cores()) as pool,
     ):
+        events.started(opened, recipe)
         for name in chosen:
             with tracking.flow(name, f"{name} {recipe.stem}"):
+                before = reporter().made
                 parts[name](opened, pool)
+                if reporter().made == before:
+                    tracking.conclude("Reused", "everything was up to date")
+                elif name == "curate":
+                    events.curated(opened, recipe)
+        state, summary = outcome.conclusion(opened, bool(reporter().made))
+        tracking.conclude(state, summary)
+        events.finished(opened, recipe, bool(reporter().made), summary)
     return opened.root
 
 
 def curate(build: Build[BuildRecipe], pool: Pool) -> None:
     """Ingest, measure, judge, deduplicate, balance and write the corpus."""
     run_steps(build, curation.steps(build.recipe), pool)
-    artifacts.publish_curation(build)
+    artifacts.publish_curation(build, reporter().seconds, reporter().whole)
 
 
 def tokenize(build: Build[BuildRecipe], pool: Pool) -> None:
@@ -84,8 +94,12 @@ def pretrain_model(build: Build[BuildRecipe], name: str, verb: str = "Pretrain")
     """One run of the recipe's `pretrain`; returns its summary."""
     from training.pretraining import pretrain as pretraining
 
+    before = reporter().made
     with training(f"pretrain.{name}", verb, name) as progress:
-        return pretraining.pretrain(build, name, progress)
+        summary = pretraining.pretrain(build, name, progress)
+    if reporter().made > before:
+        events.trained(build, "pretrain", name)
+    return summary
 
 
 def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
@@ -94,8 +108,11 @@ def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
         from training.finetuning.finetune import finetune as finetune_model
 
         for config in build.recipe.finetune:
+            before = reporter().made
             with training(f"finetune.{config.name}", "Fine-tune", config.name) as progress:
                 finetune_model(build, config.name, progress)
+            if reporter().made > before:
+                events.trained(build, "finetune", config.name)
     artifacts.publish_training(build)
 
 
@@ -105,7 +122,19 @@ def report(build: Build[BuildRecipe], pool: Pool) -> str:
     numbers = budget.of_build(build)
     path = reporting.render(build, numbers)
     artifacts.publish_budget(build, numbers)
+    artifacts.publish_lineage(build)
     artifacts.publish_report(build, path)
+    return path
+
+
+def report_as_it_stands(
+    recipe: Path, workers: int | None = None, builds: Path = BUILDS, settings: Sequence[str] = ()
+) -> str:
+    """Write the report of the build of RECIPE, and nothing else; returns its path."""
+    opened = open_build(recipe, builds, settings)
+    with Pool("processes", workers or cores()) as pool:
+        path = report(opened, pool)
+    tracking.conclude("Completed", outcome.summary(opened))
     return path
 
 

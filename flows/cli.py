@@ -65,6 +65,7 @@ app.command()(questions.diff)
 app.command()(questions.runs)
 app.command()(questions.fields)
 app.command()(building.serve)
+app.command()(building.automations)
 app.command()(building.ui)
 
 models = typer.Typer(no_args_is_help=True, help="Model files that recipes name: language ID and others.")

@@ -1,123 +1,197 @@
-"""Builds on a schedule: the flows that Prefect runs for a deployment, its cron line, and runs that were missed."""
+"""The flows that Prefect runs for a deployment: one for each thing that `mill` makes, with typed parameters.
+
+Each is the same plain function that the command line calls, shown in the flow run that Prefect began for it.
+"""
 
 # No `from __future__ import annotations` here: Prefect checks a deployment's parameters by the types themselves.
-from collections.abc import Callable
-from datetime import UTC, datetime
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas import filters
-from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.schedules import CronSchedule
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
-from prefect.schedules import Cron
+from prefect.runtime import flow_run as this_run
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled
-from pydantic import Field, ValidationError
+from prefect.states import Cancelled, Completed, Failed
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
+from flows import build as builds_of
 from flows.build import Stop
-from flows.build import build as run_build
-from flows.execution import tracking
-from flows.execution.open_build import BUILDS
+from flows.execution import progress, stopping, tracking
+from flows.execution.end_with_parent import end_with
+from flows.execution.open_build import BUILDS, close_record
 from flows.execution.run_steps import Runner
-from flows.studies import ablate as run_ablation
-from flows.studies import ladder as run_ladder
-from pipeline import MillError
+from flows.views import artifacts
 from pipeline.build.lock import BuildBusy
+from pipeline.store import messages
 
-Workers = Annotated[int, Field(ge=1, le=4096, description="tasks at a time; the result is the same for any number")]
+RECIPES = Path("data/recipes")
+"""Where the recipes are looked for that a form offers."""
 
 
-def _tracked(work: Callable[[], Any]) -> Any:
-    """Do ``work`` as part of the flow run that Prefect started; cancelled while another run is at work on the build."""
+class OneOfTheRecipes:
+    """How a form asks for a recipe: one of those in data/recipes, or the path of another."""
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        known = sorted(str(path) for path in RECIPES.glob("*.yaml"))
+        path = {"title": "Path of a recipe", "type": "string", "format": "path"}
+        return {"anyOf": [{"title": "Recipe", "type": "string", "enum": known}, path]} if known else path
+
+
+class Options(NamedTuple):
+    """What a flow run was asked for."""
+
+    recipe: Path
+    settings: list[str]
+    workers: int | None
+    runner: Runner
+    builds: Path
+
+
+Recipe = Annotated[Path, OneOfTheRecipes()]
+Workers = Annotated[int, Field(ge=1, le=4096)]
+Hours = Annotated[float, Field(gt=0)]
+
+_ARGUMENTS = """
+
+Args:
+    recipe: The recipe, a YAML file; its path is relative to the folder in which the deployment runs.
+    set: Fields of the recipe that get another value, such as `minhash.threshold=0.8`, one entry a field.
+    workers: Tasks at a time; all cores if absent. The result is the same for any number.
+    runner: Where tasks run; dask and ray reach other machines.
+    builds: The folder that holds the builds, one folder a recipe.
+    timeout_hours: After this time the run fails as "TimedOut"; what it has made is kept, and the next run goes on.
+"""
+
+
+@contextlib.contextmanager
+def _stoppable(hours: float | None, tracker: tracking.Tracker, tell: Callable[[str], None]) -> Iterator[None]:
+    """In the block SIGTERM, the end of the process that started this one, and the time limit end all work in seconds.
+
+    Prefect's runner says of the flow run itself how it ended; what is within it is marked here.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a subflow of somebody else's flow: that one is stopped
+        return
+    end_with(os.getppid())
+    with (
+        stopping.stoppable(tell),
+        stopping.on_stop(lambda: tracker.cancel(3)),
+        stopping.time_limit(hours, lambda: tracker.end(tracker.flows[0], "FAILED", *_late(hours))),
+    ):
+        yield
+
+
+def _late(hours: float | None) -> tuple[str, str]:
+    return f"stopped after {hours:g} hours, its timeout_hours; the next run goes on from here", "TimedOut"
+
+
+def _tracked(name: str, work: Callable[[], str | None], hours: float | None) -> State:
+    """Do ``work`` as part of the flow run that Prefect started, and return the state in which that run ends.
+
+    ``work`` returns the state's message if it has not said it. Skipped while another run is at work on the build.
+    """
+    logger = get_run_logger()
     try:
-        with tracking.tracking(PREFECT_API_URL.value(), get_run_logger().warning, flow_run.id):
-            return work()
+        with (
+            progress.reporting(progress.Reporter()),
+            tracking.tracking(PREFECT_API_URL.value(), logger.warning, this_run.id) as tracker,
+            _stoppable(hours, tracker, logger.warning),
+            artifacts.failing(name),
+        ):
+            said = work()
+            state, message = tracking.conclusion() or ("Completed", said or "")
     except BuildBusy as busy:
         return Cancelled(message=str(busy), name="Skipped")
+    except Exception as error:
+        if messages.message(error) is None:
+            raise  # a fault of ours: Prefect logs its traceback
+        logger.error(messages.in_short(error))
+        return Failed(message=messages.in_short(error))
+    logger.info(message)
+    return Completed(message=message, name=state)
 
 
-@flow(name="build", flow_run_name="build {recipe.stem}")
-def build(
-    recipe: Path,
-    until: Stop = "report",
-    workers: Workers | None = None,
-    runner: Runner = "processes",
-    builds: Path = BUILDS,
-) -> Any:
-    """Build what RECIPE describes, up to and including the part named by `until`; returns the build's folder.
-
-    Work whose inputs, configuration and models are unchanged since an earlier run is not done again. While another
-    run is at work on the build, this one is cancelled.
-    """
-    return _tracked(lambda: run_build(recipe, until, workers, runner, builds))
+def _close(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect's names
+    """Say in the build's record how a run ended that could not say so itself. Its lock went with its process."""
+    parameters = {"builds": str(BUILDS), **flow_run.parameters}
+    close_record(Path(parameters["recipe"]), Path(parameters["builds"]), state.type.value.lower(), state.message)
 
 
-@flow(name="ladder", flow_run_name="ladder {recipe.stem}")
-def ladder(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
-    """Train the models of the recipe's `ladder` section on its corpus, fit the laws, and return what was found."""
-    return _tracked(lambda: run_ladder(recipe, workers, runner, builds))
+def _deployed(name: str, about: str, work: Callable[[Options], str | None]) -> Flow:
+    """The flow ``name``, which does ``work``."""
+
+    def run(
+        recipe: Recipe,
+        set: list[str] = [],  # noqa: B006 - Prefect shows the default in its form
+        workers: Workers | None = None,
+        runner: Runner = "processes",
+        builds: Path = BUILDS,
+        timeout_hours: Hours | None = None,
+    ) -> Any:
+        options = Options(recipe, list(set), workers, runner, builds)
+        return _tracked(recipe.stem, lambda: work(options), timeout_hours)
+
+    run.__name__, run.__qualname__, run.__doc__ = name, name, about + _ARGUMENTS
+    hooks: Any = [_close]
+    shown = f"{name} {{recipe.stem}}"
+    return Flow(run, name=name, description=about, flow_run_name=shown, on_cancellation=hooks, on_crashed=hooks)
 
 
-@flow(name="ablate", flow_run_name="ablate {recipe.stem}")
-def ablate(recipe: Path, workers: Workers | None = None, runner: Runner = "processes", builds: Path = BUILDS) -> Any:
-    """Train the models of the recipe's `ablation` section, compare them, and return what was found."""
-    return _tracked(lambda: run_ablation(recipe, workers, runner, builds))
+def _build(options: Options, until: Stop, with_report: bool = False) -> None:
+    recipe, settings, workers, runner, builds = options
+    builds_of.build(recipe, until, workers, runner, builds, with_report=with_report, settings=settings)
 
 
-class WrongSchedule(MillError):
-    """A cron line or time zone that does not exist."""
+build = _deployed(
+    "build",
+    "The whole way, from the sources to the report: corpus, tokenizers, models.",
+    lambda options: _build(options, "report"),
+)
+curate = _deployed(
+    "curate",
+    "From the sources to the curated corpus: ingest, filter, deduplicate, balance. Only new files are read.",
+    lambda options: _build(options, "curate", with_report=True),
+)
+tokenize = _deployed(
+    "tokenize", "The corpus, the recipe's tokenizers, and packed tokens.", lambda options: _build(options, "tokenize")
+)
+pretrain = _deployed(
+    "pretrain", "Up to the models of the recipe's `pretrain` section.", lambda options: _build(options, "pretrain")
+)
+finetune = _deployed(
+    "finetune", "Up to the models of the recipe's `finetune` section.", lambda options: _build(options, "finetune")
+)
+report = _deployed(
+    "report",
+    "The HTML report of the build as it stands; nothing else is made.",
+    lambda options: builds_of.report_as_it_stands(options.recipe, options.workers, options.builds, options.settings),
+)
+ladder = _deployed(
+    "ladder",
+    "Small models of several sizes on the recipe's corpus, the scaling laws they follow, and the next size.",
+    lambda options: _study("ladder", options),
+)
+ablate = _deployed(
+    "ablate",
+    "Equal models on raw and curated text, and with each stage left out: what each part of curation is worth.",
+    lambda options: _study("ablate", options),
+)
+
+FLOWS: dict[str, Flow] = {
+    found.name: found for found in (build, curate, tokenize, pretrain, finetune, report, ladder, ablate)
+}
 
 
-def check(cron: str, timezone: str) -> None:
-    """Raises WrongSchedule."""
-    try:
-        CronSchedule(cron="0 0 * * *", timezone=timezone)
-    except ValidationError:
-        raise WrongSchedule(
-            f"--timezone {timezone}: no such time zone; give a name such as UTC or Europe/Berlin"
-        ) from None
-    try:
-        CronSchedule(cron=cron, timezone=timezone)
-    except ValidationError:
-        raise WrongSchedule(
-            f'--cron "{cron}": not a cron line; give minute, hour, day, month and weekday, such as "0 2 * * *"'
-        ) from None
+def _study(name: str, options: Options) -> str:
+    from flows import studies  # torch and all that trains comes with it
 
-
-def skip_missed(name: str) -> int:
-    """Cancel the runs of the deployment `build/<name>` that should have begun before now; returns how many."""
-    deployment = filters.DeploymentFilter(name=filters.DeploymentFilterName(any_=[name]))
-    flow = filters.FlowFilter(name=filters.FlowFilterName(any_=["build"]))
-    late = filters.FlowRunFilter(
-        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=filters.FlowRunFilterExpectedStartTime.model_validate({"before_": datetime.now(UTC)}),
-    )
-    skipped = 0
-    with get_client(sync_client=True) as client:
-        while runs := client.read_flow_runs(flow_filter=flow, flow_run_filter=late, deployment_filter=deployment):
-            for run in runs:
-                skip = Cancelled(name="Skipped", message="missed while nothing served it")
-                client.set_flow_run_state(run.id, skip, force=True)
-            skipped += len(runs)
-    return skipped
-
-
-def serve(name: str, recipe: Path, cron: str, timezone: str, workers: int | None, runner: Runner, builds: Path) -> None:
-    """Register the deployment `build/<name>` and run its scheduled builds here, one at a time, until stopped."""
-    build.serve(
-        name=name,
-        schedule=Cron(cron, timezone=timezone),
-        parameters={
-            "recipe": str(recipe.resolve()),
-            "workers": workers,
-            "runner": runner,
-            "builds": str(builds.resolve()),
-        },
-        limit=1,
-        pause_on_shutdown=False,
-        tags=["corpusmill"],
-    )
+    recipe, settings, workers, runner, builds = options
+    study = {"ladder": studies.ladder, "ablate": studies.ablate}[name]
+    study(recipe, workers, runner, builds, settings)
+    return "the results are artifacts of this run and a section of the report"

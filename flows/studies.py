@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,20 @@ from training.studies.ladder import ladder_config, plan, summarise, with_rungs
 
 
 def ladder(
-    recipe: Path, workers: int | None = None, runner: Runner = "processes", builds: Path = BUILDS
+    recipe: Path,
+    workers: int | None = None,
+    runner: Runner = "processes",
+    builds: Path = BUILDS,
+    settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train the models of the recipe's `ladder` section on its corpus, fit the laws, and return what was found.
 
     The corpus and the tokens are brought up to date first; runs that are done are not trained again.
     """
-    opened = open_build(recipe, builds)
+    opened = open_build(recipe, builds, settings)
     ladder_config(opened)
     with tracking.flow("build", f"build {recipe.stem}"):
-        build.build(recipe, "tokenize", workers, runner, builds)
+        build.build(recipe, "tokenize", workers, runner, builds, settings=settings)
     with on_record(opened, recipe, tracking.page, reporter().seconds):
         planned = plan(opened)
         climbing = with_rungs(opened, planned.rungs)
@@ -41,17 +46,21 @@ def ladder(
 
 
 def ablate(
-    recipe: Path, workers: int | None = None, runner: Runner = "processes", builds: Path = BUILDS
+    recipe: Path,
+    workers: int | None = None,
+    runner: Runner = "processes",
+    builds: Path = BUILDS,
+    settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train the models of the recipe's `ablation` section, compare them on held-out text, and return what was found.
 
     The build is brought up to date first; variants and models that are current are not made again.
     """
-    opened = open_build(recipe, builds)
+    opened = open_build(recipe, builds, settings)
     config, count = ablation.ablation_config(opened), workers or build.cores()
     recipes, kept = variants(opened.recipe, config.leave_out)
     with tracking.flow("build", f"build {recipe.stem}"):
-        build.build(recipe, "tokenize", count, runner, builds)
+        build.build(recipe, "tokenize", count, runner, builds, settings=settings)
     with on_record(opened, recipe, tracking.page, reporter().seconds):
         made = {name: open_variant(opened, name, entry, config.tokenizer) for name, entry in recipes.items()}
         folders = dict(made)

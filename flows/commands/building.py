@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +24,25 @@ from flows.commands.options import (
     conclude,
     printing,
     quiet_prefect,
+    say,
     shown,
     telling_errors,
     terminal,
 )
 from pipeline import MillError
+
+
+class ServedFlow(StrEnum):
+    """The flows that can be served; flows.schedule has them."""
+
+    build = "build"
+    curate = "curate"
+    tokenize = "tokenize"
+    pretrain = "pretrain"
+    finetune = "finetune"
+    report = "report"
+    ladder = "ladder"
+    ablate = "ablate"
 
 
 def build(
@@ -98,15 +113,13 @@ def report(
     """Write the HTML report of a build as it stands, without making anything else."""
     with printing(quiet, as_json), telling_errors(verbose):
         quiet_prefect(verbose)
-        from flows.build import cores
-        from flows.build import report as write
+        from flows.build import report_as_it_stands
         from flows.execution.open_build import open_build
-        from flows.execution.run_steps import Pool
         from flows.views import artifacts, summary
 
         opened = open_build(recipe, builds)
-        with shown("report", recipe, opened.root), Pool("processes", workers or cores()) as pool:
-            path = write(opened, pool)
+        with shown("report", recipe, opened.root):
+            path = report_as_it_stands(recipe, workers, builds)
         conclude(summary.summary_view(opened), summary.facts(opened), summary.last_line(opened))
         if open_it:
             open_in_browser(artifacts.link(path))
@@ -205,31 +218,71 @@ def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Pa
 
 
 def serve(
-    recipe: Recipe,
-    cron: Annotated[str, typer.Option(help='When to build, as cron: "0 2 * * *" is every night at two.')],
+    recipe: Annotated[
+        Path | None, typer.Option(help="Serve one flow of this recipe; absent: all flows, which ask for a recipe.")
+    ] = None,
+    flow: Annotated[
+        ServedFlow, typer.Option(help="Which flow of --recipe: how far to build, or a study of it.")
+    ] = ServedFlow.build,
+    cron: Annotated[
+        str | None, typer.Option(help='When to run --recipe, as cron: "0 2 * * *" is every night at two.')
+    ] = None,
     timezone: Annotated[str, typer.Option(help="Time zone of the schedule.")] = "UTC",
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of runs at a time.")] = 1,
     workers: Workers = None,
     runner: RunnerOption = Runner.processes,
     builds: Builds = BUILDS,
     port: Port = 4200,
 ) -> None:
-    """Build RECIPE on a schedule, from this process, until it is stopped."""
+    """Serve the flows from this process, until it is stopped: run them in the Prefect UI, or on a schedule."""
     with telling_errors(False):
         quiet_prefect(verbose=True)
-        from flows import schedule
+        if cron and recipe is None:
+            raise MillError("--cron needs --recipe: the recipe that is built on that schedule")
+        from flows import serving
+        from flows.execution import stopping
         from flows.execution.open_build import open_build
         from flows.execution.server import server
         from training.labelled import preflight
 
-        schedule.check(cron, timezone)
-        opened = open_build(recipe, builds)
-        preflight.check(opened)
-        name = opened.recipe.name
-        with server(port) as url:
-            if skipped := schedule.skip_missed(name):
-                terminal.print(f"skipped {skipped} runs that were missed while nothing served them")
-            terminal.print(f"serving [bold]{name}[/] at [bold]{cron}[/] ({timezone}); watch {url.removesuffix('/api')}")
-            schedule.serve(name, recipe, cron, timezone, workers, runner.value, builds)
+        if cron:
+            serving.check(cron, timezone)
+        if recipe is not None:
+            preflight.check(open_build(recipe, builds))
+        with stopping.interrupted_by_sigterm() as on_sigterm, server(port) as url:
+            if recipe is None:
+                served = serving.every_flow(workers, runner.value, builds)
+                what = "every flow"
+            else:
+                one = serving.one_recipe(flow.value, recipe, cron, timezone, workers, runner.value, builds)
+                served, what = [one], f"{flow.value}/{one.name}" + (f" at {cron} ({timezone})" if cron else "")
+                if skipped := serving.skip_missed(one.name):
+                    terminal.print(f"skipped {skipped} runs that were missed while nothing served them")
+            terminal.print(f"serving [bold]{what}[/]; watch {url.removesuffix('/api')}/deployments")
+            serving.serve(served, limit, on_sigterm)
+
+
+def automations(
+    webhook: Annotated[
+        str | None, typer.Option(help="An address that gets alarms and failures as JSON, by POST.")
+    ] = None,
+    train: Annotated[
+        str | None, typer.Option(help="The deployment to run when a corpus is published, such as pretrain/on-demand.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete them.")] = False,
+    port: Port = 4200,
+) -> None:
+    """Install automations on the Prefect server: dead and stuck runs become Crashed, alarms go to a webhook."""
+    with telling_errors(False):
+        quiet_prefect(verbose=False)
+        from flows.execution.server import server
+
+        with server(port):
+            from flows import automations as ready
+
+            names = ready.remove() if remove else ready.install(webhook, train)
+        for name in names:
+            say(f"{'removed' if remove else 'installed'} {name}")
 
 
 def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser")] = False) -> None:
@@ -239,8 +292,9 @@ def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser
         import webbrowser
 
         from flows.execution.server import server
+        from flows.execution.stopping import interrupted_by_sigterm
 
-        with server(port) as url:
+        with interrupted_by_sigterm(), server(port) as url:
             address = url.removesuffix("/api")
             terminal.print(f"Prefect UI: [bold]{address}[/]  [dim]Ctrl-C stops it[/]")
             if not no_browser:

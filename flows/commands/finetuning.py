@@ -144,8 +144,8 @@ def _config(
     out: Path | None,
 ) -> FinetuneConfig:
     """The options as the section `finetune` of a recipe has them. Raises WrongUse, and WrongRecipe for wrong values."""
-    from flows.commands.settings import parse
     from pipeline.curation.recipe import checked
+    from pipeline.curation.settings import parse
     from training.recipe.finetuning import FinetuneConfig, with_task
 
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -100,9 +100,12 @@ def telling_errors(verbose: bool) -> Iterator[None]:
     """Turn an error that names its remedy into one message; a fault of ours keeps its traceback."""
     try:
         yield
-    except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from here")
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as interrupt:
+        from flows.execution.stopping import Terminated
+
+        terminated = isinstance(interrupt, Terminated)
+        errors.print(f"stopped{' by SIGTERM' if terminated else ''}; the same command goes on from here")
+        raise typer.Exit(143 if terminated else 130) from None
     except (typer.Exit, typer.Abort):
         raise
     except BaseException as error:
@@ -143,7 +146,7 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
         if _printing[-1] is Printing.quiet:
             tracker.announce = lambda _line: None  # it is no warning
         yield
-    if not shows.worked:
+    if not shows.made:
         terminal.print("up to date: nothing had to be made", style="green")
 
 

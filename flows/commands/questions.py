@@ -157,10 +157,10 @@ def whatif(
 ) -> None:
     """Preview the effect of changed settings on the build of RECIPE, reusing stored measurements."""
     with telling_errors(False):
-        from flows.commands.settings import parse
         from flows.execution.open_build import finished_build, open_build
         from flows.views import questions
-        from pipeline.questions.whatif import ask, with_settings
+        from pipeline.curation.settings import parse, with_settings
+        from pipeline.questions.whatif import ask
         from pipeline.report import tokens
 
         opened = open_build(recipe, builds)

@@ -1,17 +1,8 @@
-"""Fields of a recipe as a command line sets them: ``--set section.field=value``."""
+"""Numbers as a command line takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-from pipeline import MillError
-from pipeline.store import recipe_file
-
-
-class WrongSetting(MillError):
-    """A setting that is not ``field=value``."""
-
+from pipeline.curation.settings import WrongSetting
 
 _UNITS = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
@@ -26,17 +17,3 @@ def amount(option: str, value: str) -> int:
     if rounded < 1:
         raise WrongSetting(f"{option} {value}: give a number such as 350M or 1.3B")
     return rounded
-
-
-def parse(settings: Iterable[str]) -> dict[str, Any]:
-    """Dotted names to values, read as YAML: ``80`` a number, ``{en: 0.5}`` a mapping. Raises WrongSetting."""
-    values: dict[str, Any] = {}
-    for setting in settings:
-        name, mark, value = setting.partition("=")
-        if not mark or not name:
-            raise WrongSetting(f"--set {setting}: give field=value, such as gopher_quality.min_words=80")
-        try:
-            _, values[name.strip()] = recipe_file.read(value, "")
-        except recipe_file.WrongRecipe as error:
-            raise WrongSetting(f"--set {setting}: the value is not valid YAML") from error
-    return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from flows.execution.stopping import on_stop
 from pipeline import MillError
 from pipeline.build import record
 from pipeline.build.build import Build
-from pipeline.build.lock import locked
+from pipeline.build.lock import BuildBusy, locked
 from pipeline.curation import recipe as recipes
+from pipeline.curation.settings import parse, with_settings
 from pipeline.store import files, recipe_file
 from training.finetuning.scorer import probabilities
 from training.recipe import sections
@@ -27,9 +28,14 @@ class OtherRecipe(MillError):
     """The build's folder belongs to another recipe with the same name."""
 
 
-def open_build(recipe: Path, builds: Path = BUILDS) -> Build[BuildRecipe]:
-    """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or MillError before any work."""
+def open_build(recipe: Path, builds: Path = BUILDS, settings: Sequence[str] = ()) -> Build[BuildRecipe]:
+    """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or MillError before any work.
+
+    ``settings``: ``field=value`` for fields of the recipe that are to have another value.
+    """
     loaded = recipes.load(recipe, BuildRecipe)
+    if settings:
+        loaded = with_settings(loaded, parse(settings), recipe.parent)
     return Build(str((builds / loaded.name).resolve()), loaded, probabilities)
 
 
@@ -98,6 +104,21 @@ def on_record(
                 close("cancelled")
                 raise
             close("completed")
+
+
+def close_record(recipe: Path, builds: Path, state: str, error: str | None) -> None:
+    """Note that the latest run of the build of ``recipe`` ended as ``state``, where its own process could not.
+
+    Nothing is noted of a build that is at work again, or of a run that said itself how it ended.
+    """
+    opened = open_build(recipe, builds)
+    if not files.exists(opened.path("build.json")):
+        return
+    with contextlib.suppress(BuildBusy), locked(opened.root):
+        runs = record.runs_of(opened)
+        if runs and runs[-1]["state"] == "running":
+            ended = {**runs[-1], "state": state, "ended": record.now(), "error": error}
+            record.write(opened, recipe_of(opened), [*runs[:-1], ended])
 
 
 def _check_owner(build: Build, recipe: Path) -> None:

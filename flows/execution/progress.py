@@ -26,7 +26,8 @@ class Reporter:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.worked = False  # whether anything was not there already
+        self.made = 0  # steps and training runs of which something was not there already
+        self.whole: set[str] = set()  # steps of which nothing was there already
         self.facts: dict[str, Any] = {}
         self._total = 0
 
@@ -69,7 +70,8 @@ class Reporter:
 
             def progress(step: int, steps: int, metrics: Mapping[str, float]) -> None:
                 nonlocal ran
-                ran, self.worked, self._total = True, True, steps
+                self.made += not ran
+                ran, self._total = True, steps
                 self._resize(steps)
                 advance(step, _training_note(metrics))
 

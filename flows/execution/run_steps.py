@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 from flows.execution import tracking
 from flows.execution.end_with_parent import end_with
 from flows.execution.progress import reporter
+from flows.execution.storage_retries import persistent
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files
@@ -63,24 +64,24 @@ def run_step(build: Build, step: Step, pool: Pool) -> None:
     began = time.monotonic()
     with reporter().step(step.name, step.title, len(items)) as advance:
         kept = current(build, step.work, items)
-        done, size, made = (
-            len(kept),
-            sum(outcome.bytes for outcome in kept),
-            not all(o.reused for o in kept),
-        )
+        done, size, made = len(kept), sum(outcome.bytes for outcome in kept), not all(o.reused for o in kept)
+        whole = not any(outcome.reused for outcome in kept)
         if kept:
             tracking.reused(step.title, f"{step.title}: {done} of {len(items)} up to date")
         if done < len(items):
-            reporter().worked = True
+            reporter().made += 1
         for outcomes in pool.run(build, step, items[done:]):
             done, size = done + len(outcomes), size + sum(outcome.bytes for outcome in outcomes)
             made = made or not all(outcome.reused for outcome in outcomes)
+            whole = whole and not any(outcome.reused for outcome in outcomes)
             advance(done, f"{size / 1e6 / (time.monotonic() - began):.1f} MB/s" if size else "")
         reporter().note(bytes=size, reused=done == len(kept), dropped=lambda: dropped(build, step.name))
         if not made:
             advance(done, "reused")
         elif done == len(kept):
             advance(done, "")
+        if made and whole:
+            reporter().whole.add(step.name)
 
 
 def dropped(build: Build, stage: str) -> int | None:
@@ -182,7 +183,7 @@ class Pool:
         taken = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             parent = (socket.gethostname(), os.getpid())
-            future = self._executor.submit(work_on, build, step.work, group, parent, self._notes)
+            future = self._executor.submit(work_on, build, step.title, step.work, group, parent, self._notes)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, taken)
         if self.runner == "processes":
@@ -225,14 +226,14 @@ def _run_here(build: Build, step: Step, items: Sequence[str], seconds: float) ->
     with tracking.task(step.title, _run_name(step, items)) as begin:
         begin()
         for item in items:
-            yield step.work(build, item)
+            yield _done(build, step.title, step.work, item)
             if time.monotonic() - began > seconds:
                 return
 
 
 def _run_name(step: Step, group: Sequence[str]) -> str:
     name = f"{step.title}: {group[0]}"
-    return name if len(group) == 1 else f"{name} and {len(group) - 1} more"
+    return name if len(group) == 1 else f"{name} to {group[-1]} ({len(group)})"
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:
@@ -241,10 +242,10 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def work_on(
-    build: Build, work: Work, items: Sequence[str], parent: tuple[str, int], notes: Path | None
+    build: Build, title: str, work: Work, items: Sequence[str], parent: tuple[str, int], notes: Path | None
 ) -> list[Outcome]:
-    """The step's work on each of ``items``. ``parent`` is the host and process that asked for it; in the folder
-    ``notes`` each worker says which item it is at.
+    """The work of the step called ``title`` on each of ``items``. ``parent`` is the host and process that asked for
+    it; in the folder ``notes`` each worker says which item it is at.
     """
     host, process = parent
     if host == socket.gethostname() and process != os.getpid():
@@ -253,8 +254,18 @@ def work_on(
     for item in items:
         if notes is not None:
             (notes / str(os.getpid())).write_text(item)
-        outcomes.append(work(build, item))
+        outcomes.append(_done(build, title, work, item))
     return outcomes
+
+
+def _done(build: Build, title: str, work: Work, item: str) -> Outcome:
+    """The work on one item, again where the storage fails; an error notes the step and the item."""
+    place = f"{title}: {item}"
+    try:
+        return persistent(lambda: work(build, item), lambda line: reporter().tell(f"{place}: {line}"))
+    except Exception as error:
+        error.add_note(place)
+        raise
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ import psutil
 LAST_SECONDS = 8
 """How long what must be noted of a stopped run may take before it is given up."""
 
+TIME_LIMIT = 124
+"""The exit code of a process that ran too long, as that of `timeout`."""
+
 _callbacks: list[Callable[[], object]] = []
 
 
@@ -72,6 +75,63 @@ def stoppable(tell: Callable[[str], None]) -> Iterator[None]:
         writer.close()
         thread.join()
         reader.close()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM ended what goes on until it is stopped."""
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[Callable[..., None]]:
+    """In the block SIGTERM does what Ctrl-C does, and raises Terminated; yields its handler.
+
+    For what only waits; work is ended by ``stoppable``.
+    """
+    terminated = False
+
+    def handle(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield handle
+    except KeyboardInterrupt:
+        if terminated:
+            raise Terminated from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def time_limit(hours: float | None, note: Callable[[], object]) -> Iterator[None]:
+    """End this process and its children with exit code 124 if the block runs longer than ``hours``.
+
+    ``note`` is called first, then what ``on_stop`` was given.
+    """
+    if hours is None:
+        yield
+        return
+
+    def end() -> None:
+        last = threading.Timer(LAST_SECONDS, _end, (TIME_LIMIT - 128,))
+        last.daemon = True
+        last.start()
+        try:
+            for callback in (note, *reversed(_callbacks)):
+                callback()
+        finally:
+            _end(TIME_LIMIT - 128)
+
+    timer = threading.Timer(hours * 3600, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _nothing(_number: int, _frame: object) -> None: ...

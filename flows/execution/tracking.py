@@ -12,13 +12,14 @@ import os
 import queue
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.execution import server
+from pipeline.store import messages
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -36,6 +37,8 @@ class Run:
     collection: str
     id: str | None = None
     ended: bool = False
+    begun_elsewhere: bool = False  # by Prefect, which says how it ends
+    conclusion: tuple[str, str] | None = None  # what it came to: the name of its completed state and its message
 
 
 @dataclass
@@ -75,8 +78,8 @@ class Tracker:
             self.tell("the Prefect server does not answer: it lacks the end of this run")
 
     def cancel(self, seconds: float) -> None:
-        """Mark what is in progress as cancelled, and close."""
-        for run in [*self._tasks, *reversed(self.flows)]:
+        """Mark what this process began and is in progress as cancelled, and close."""
+        for run in [*self._tasks, *(run for run in reversed(self.flows) if not run.begun_elsewhere)]:
             self.end(run, "CANCELLED", "stopped by the user")
         self.close(seconds)
 
@@ -127,20 +130,20 @@ class Tracker:
         self.put(lambda client: _post(client, "/task_runs/", _task(parent, name, run_name, run.id)))
         return run
 
-    def end(self, run: Run, state: str, message: str) -> None:
-        """``state``: COMPLETED, FAILED or CANCELLED."""
+    def end(self, run: Run, state: str, message: str, name: str | None = None) -> None:
+        """``state``: COMPLETED, FAILED, CRASHED or CANCELLED; ``name`` is shown for it, such as "Nothing new"."""
         if run.ended:
             return
         run.ended = True
         if run in self._tasks:
             self._tasks.remove(run)
-        body = {"state": _state(state, message), "force": True}
+        body = {"state": _state(state, message, name), "force": True}
         self.put(lambda client: _post(client, f"/{run.collection}/{run.id}/set_state", body))
 
     def reused(self, name: str, run_name: str) -> None:
         """A task run that ended at once, because its results were there."""
         parent = self.flows[-1] if self.flows else None
-        body = {**_task(parent, name, run_name), "state": {**_state("COMPLETED", "reused"), "name": "Reused"}}
+        body = {**_task(parent, name, run_name), "state": _state("COMPLETED", "reused", "Reused")}
         self.put(lambda client: _post(client, "/task_runs/", {**body, "flow_run_id": parent and parent.id}))
 
 
@@ -155,13 +158,17 @@ def _task(parent: Run | None, name: str, run_name: str, identifier: str | None =
     }
 
 
-def _state(kind: str, message: str | None = None) -> dict[str, Any]:
-    return {"type": kind, "name": kind.capitalize(), "message": message}
+def _state(kind: str, message: str | None = None, name: str | None = None) -> dict[str, Any]:
+    return {"type": kind, "name": name or kind.capitalize(), "message": message}
 
 
 def _post(client: SyncPrefectClient, path: str, body: Any) -> Any:
     """The server's answer; raises httpx.HTTPError."""
     return client.request("POST", path, json=body).json()  # pyright: ignore[reportArgumentType]
+
+
+def _send_events(client: SyncPrefectClient, events: list[dict[str, Any]]) -> None:
+    client.request("POST", "/events", json=events)  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager
@@ -194,7 +201,7 @@ def tracking(url: str | None, tell: Callable[[str], None], flow_run: str | None 
     ``flow_run`` is the flow run that Prefect started for it, if it did.
     """
     server.past_proxies()
-    tracker = Tracker(url, tell, [Run("flow_runs", flow_run)] if flow_run else [])
+    tracker = Tracker(url, tell, [Run("flow_runs", flow_run, begun_elsewhere=True)] if flow_run else [])
     _current.append(tracker)
     try:
         yield tracker
@@ -221,10 +228,23 @@ def flow(name: str, run_name: str, **parameters: Any) -> Iterator[None]:
         yield
     except BaseException as error:
         state, message = _ending(error)
+        run.conclusion = None
         raise
     finally:
         tracker.flows.remove(run)
-        tracker.end(run, state, message)
+        concluded = run.conclusion
+        tracker.end(run, state, message or (concluded[1] if concluded else ""), concluded and concluded[0])
+
+
+def conclude(name: str, message: str) -> None:
+    """What the flow run in progress came to, if it completes: the name of its state, such as "Nothing new"."""
+    if _current and _current[-1].flows:
+        _current[-1].flows[-1].conclusion = name, message
+
+
+def conclusion() -> tuple[str, str] | None:
+    """What the flow run in progress came to, if that was said."""
+    return _current[-1].flows[-1].conclusion if _current and _current[-1].flows else None
 
 
 def begin(name: str, run_name: str) -> Run | None:
@@ -267,7 +287,7 @@ def reused(name: str, run_name: str) -> None:
 
 
 def _ending(error: BaseException) -> tuple[str, str]:
-    return ("FAILED" if isinstance(error, Exception) else "CANCELLED"), f"{type(error).__name__}: {error}"
+    return ("FAILED" if isinstance(error, Exception) else "CANCELLED"), messages.in_short(error)
 
 
 def artifact(kind: str, key: str, description: str, data: Any) -> None:
@@ -278,6 +298,29 @@ def artifact(kind: str, key: str, description: str, data: Any) -> None:
     content = json.dumps(data) if kind == "table" else data
     body = {"type": kind, "key": key, "description": description, "data": content}
     _current[-1].put(lambda client: _post(client, "/artifacts/", {**body, "flow_run_id": run.id}))
+
+
+def event(name: str, resource: str, payload: Mapping[str, Any], related: Sequence[Mapping[str, str]] = ()) -> None:
+    """An event of the server about ``resource``, related to the flow run in progress and to ``related``."""
+    if not _current:
+        return
+    tracker = _current[-1]
+    run = tracker.flows[0] if tracker.flows else None
+    body = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": name,
+        "resource": {"prefect.resource.id": resource, "prefect.resource.name": resource.rsplit(".", 1)[-1]},
+        "payload": dict(payload),
+    }
+
+    def call(client: SyncPrefectClient) -> None:
+        runs = (
+            [{"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.role": "flow-run"}] if run else []
+        )
+        client.request("POST", "/events", json=[{**body, "related": [*runs, *map(dict, related)]}])  # pyright: ignore
+
+    tracker.put(call)
 
 
 def log(message: str) -> None:

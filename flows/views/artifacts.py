@@ -6,21 +6,29 @@ texts are made by plain functions; the ``publish_`` functions hand them to the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from flows.execution import tracking
+from flows.views import outcome
 from pipeline.build.build import Build
+from pipeline.build.lock import BuildBusy
 from pipeline.report import canaries, charts, models, needs, sections, studies, tables, tokens
 from pipeline.report.tables import Table
 from pipeline.store import files
+from training.recipe.sections import BuildRecipe
+
+NO_TIMES: Mapping[str, float] = {}
 
 
-def publish_curation(build: Build) -> None:
-    """The funnel by stage, by rule and by domain, as tables."""
+def publish_curation(build: Build, seconds: Mapping[str, float] = NO_TIMES, whole: Container[str] = ()) -> None:
+    """The funnel by stage, by rule and by domain, as tables, and a line of the log for each stage (``stage_lines``)."""
     account = sections.funnel(build)
     if account is None:
         return
+    for line in outcome.stage_lines(account, seconds, whole):
+        tracking.log(line)
     title = "\n\n".join(["What each stage let through", *map(warning_line, sections.warnings(build))])
     funnel = tables.funnel(account, tokens.tokens(build)["bytes_per_token"])
     _publish_table(build, "funnel", title, funnel)
@@ -92,10 +100,50 @@ def publish_ablation(build: Build) -> None:
         tracking.artifact("markdown", key(build, "ablation"), "What curation is worth", text)
 
 
+def publish_lineage(build: Build[BuildRecipe]) -> None:
+    """What the corpus and the models were made of, as a drawing of boxes and arrows (Mermaid)."""
+    tracking.artifact("markdown", key(build, "lineage"), "What was made of what", lineage_markdown(build))
+
+
+def lineage_markdown(build: Build[BuildRecipe]) -> str:
+    """Sources, corpus, tokenizers and models as a Mermaid flowchart, and as a list where nothing draws it."""
+    recipe = build.recipe
+    arrows = [(f"source {source.name}", "corpus") for source in recipe.sources]
+    arrows += [("corpus", f"tokenizer {entry.name}") for entry in recipe.tokenizers]
+    arrows += [(f"tokenizer {run.tokenizer}", f"model {run.name}") for run in recipe.pretrain]
+    arrows += [(f"model {run.base}" if run.base else "corpus", f"model {run.name}") for run in recipe.finetune]
+    names = list(dict.fromkeys(name for arrow in arrows for name in arrow))
+    boxes = [f'    n{number}["{_plain_label(name)}"]' for number, name in enumerate(names)]
+    lines = [f"    n{names.index(before)} --> n{names.index(after)}" for before, after in arrows]
+    listed = [f"- {outcome.escaped(before)} → {outcome.escaped(after)}" for before, after in arrows]
+    return "\n".join(["```mermaid", "flowchart LR", *boxes, *lines, "```", "", *listed])
+
+
+def _plain_label(name: str) -> str:
+    """``name`` without what ends a label of Mermaid."""
+    return "".join(letter if letter.isalnum() or letter in " ._-/" else " " for letter in name)
+
+
 def publish_report(build: Build, path: str) -> None:
     """A link to the HTML report in ``path``."""
     text = f"[Report of {build.recipe.name}]({link(path)})"
     tracking.artifact("markdown", key(build, "report"), "The HTML report", text)
+
+
+@contextlib.contextmanager
+def failing(name: str) -> Iterator[None]:
+    """An error that ends the block is an artifact of the run: which step, shard, file and record, and the remedy.
+
+    ``name`` is the recipe's; what is said of a build that another run is at work on is no failure.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, BuildBusy):
+            tracking.artifact(
+                "markdown", plain_key(f"{name}-failure"), "Why the run failed", outcome.failure_markdown(error)
+            )
+        raise
 
 
 def key(build: Build, name: str) -> str:

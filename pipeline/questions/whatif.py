@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 from pydantic import BaseModel
 
 from pipeline import MillError
@@ -29,7 +28,7 @@ from pipeline.build.linked_copy import LINKED, link_tree
 from pipeline.build.reuse import Refill, Reuse, refilled
 from pipeline.build.stage import Stage
 from pipeline.curation import account
-from pipeline.curation.recipe import Recipe, parse
+from pipeline.curation.recipe import Recipe
 from pipeline.stages import registry
 from pipeline.store import files, ledger, shards
 
@@ -60,29 +59,6 @@ def ask(build: Build, recipe: Recipe) -> Answer:
     with trial(build, recipe) as made:
         measured = made.run()
         return Answer(_account(build), _account(made.new), measured, tuple(made.notes()))
-
-
-R = TypeVar("R", bound=Recipe)
-
-
-def with_settings(recipe: R, settings: Mapping[str, Any]) -> R:
-    """``recipe`` with other values of the fields that ``settings`` names, dotted: ``language.keep.en``.
-
-    The name of a rule (``gopher_quality.min_words``) may stand for the field of that name. Raises WrongRecipe, for an
-    unknown field with the nearest.
-    """
-    values = recipe.model_dump(mode="json")
-    for name, value in settings.items():
-        head, *rest = name.split(".")
-        homes = [stage for stage in recipe.stages_before(None) if head in values[stage]]
-        path = [homes[0], head, *rest] if head not in values and len(homes) == 1 else [head, *rest]
-        section = values
-        for key in path[:-1]:
-            if not isinstance(section.setdefault(key, {}), dict):
-                section[key] = {}
-            section = section[key]
-        section[path[-1]] = value
-    return parse(yaml.safe_dump(values), type(recipe), name="")
 
 
 @contextlib.contextmanager

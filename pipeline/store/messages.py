@@ -44,6 +44,19 @@ def message(error: BaseException) -> str | None:
     return None if sentence is None else visible(files.masked(sentence))
 
 
+def place(error: BaseException) -> str:
+    """Where a build was when ``error`` came, such as a step and a shard; "" if nothing was noted."""
+    return visible("; ".join(getattr(error, "__notes__", [])))
+
+
+def in_short(error: BaseException) -> str:
+    """``error`` in one paragraph: where the build was, and its message, or for a fault its type and what it says."""
+    from pipeline.store import files  # as above
+
+    sentence = message(error) or visible(files.masked(f"{type(error).__name__}: {error}"))
+    return ": ".join(filter(None, (place(error), sentence)))
+
+
 def _message(error: BaseException) -> str | None:
     if isinstance(error, MillError):
         return str(error)

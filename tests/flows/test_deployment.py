@@ -39,9 +39,9 @@ def test_a_deployment_is_registered_and_a_worker_completes_its_run(
     shutil.copy(topics_recipe, place / "topics.yaml")
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
     pool = f"corpusmill-{checkout}".lower()
-    definition = (
-        (place / "prefect.yaml").read_text().replace("work_pool: {name: corpusmill}", f"work_pool: {{name: {pool}}}")
-    )
+    definition = (place / "prefect.yaml").read_text()
+    for name in ("cpu", "gpu"):
+        definition = definition.replace(f"work_pool: {{name: {name}", f"work_pool: {{name: {pool}")
     (place / "prefect.yaml").write_text(definition)
     kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
     online = {**kept, "PREFECT_API_URL": server_url, "PWD": str(place)}
@@ -55,7 +55,7 @@ def test_a_deployment_is_registered_and_a_worker_completes_its_run(
 
     run("work-pool", "create", pool, "--type", "process")
     run("deploy", "--all")
-    run("deployment", "run", "build/curate-hourly", "--param", "recipe=topics.yaml", "--param", "builds=built")
+    run("deployment", "run", "curate/nightly", "--param", "recipe=topics.yaml", "--param", "builds=built")
     log = tmp_path / "worker.log"
     with log.open("wb") as written:
         worker = subprocess.Popen(

@@ -18,7 +18,7 @@ def flow_runs(url: str, deployment: str) -> list[dict]:
 
 def test_a_scheduled_build_starts_and_finishes_on_its_own(server_url, environment, topics_recipe, tmp_path):
     builds = tmp_path / "builds"
-    command = [sys.executable, "-m", "flows.cli", "serve", str(topics_recipe), "--cron", "* * * * *"]
+    command = [sys.executable, "-m", "flows.cli", "serve", "--recipe", str(topics_recipe), "--cron", "* * * * *"]
     command += ["--builds", str(builds), "--runner", "threads", "--workers", "1"]
     with (tmp_path / "serve.log").open("wb") as log:
         served = subprocess.Popen(
@@ -55,7 +55,7 @@ def test_schedules_missed_in_an_outage_are_skipped(server_url, environment):
             state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
             made = api.post(f"/deployments/{identifier}/create_flow_run", json={"state": state}).raise_for_status()
             runs[deployment, name] = made.json()["id"]
-    code = "from flows import schedule; print(schedule.skip_missed('missed'))"
+    code = "from flows import serving; print(serving.skip_missed('missed'))"
     command = [sys.executable, "-c", code]
     online = {**environment, "PREFECT_API_URL": server_url}
     done = subprocess.run(command, env=online, text=True, capture_output=True, timeout=60, check=True)

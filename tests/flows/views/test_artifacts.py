@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console, RenderableType
 
-from flows.views import artifacts, questions, summary
+from flows.views import artifacts, outcome, questions, summary
 from flows.views.layout import drawn
+from pipeline import MillError
 from pipeline.build import record
 from pipeline.build.build import Build
 from pipeline.questions import why
@@ -178,6 +179,36 @@ def test_runs_are_listed_with_how_they_ended():
     assert re.search(r"demo +failed +20\d\d-\d\d-\d\d \d\d:\d\d +1:02:05 +3 +10 +– +1.00 kB +–", text)
     assert "demo: ValueError: [no]" in text
     assert "mill build" in shown(questions.runs_view([]))
+
+
+def test_a_run_says_in_a_line_what_it_came_to(build: Build):
+    line = "4 documents read, 3 kept (75.0 %, 39 B), 1 pretrained model, 1 fine-tuned model"
+    assert outcome.conclusion(build, worked=True) == ("Completed", line)
+    assert outcome.conclusion(build, worked=False) == ("Nothing new", line)
+    account = sections.funnel(build)
+    assert account is not None
+    lines = outcome.stage_lines(account, {"exact": 0.5, "exact.hashes": 0.5, "minhash": 1.0}, {"exact", "exact.hashes"})
+    first, exact, minhash, corpus = account["rows"]
+    assert lines[0] == f"Ingest: 4 documents kept ({first['bytes']} B)"
+    assert lines[1].startswith(f"Exact duplicates: {exact['documents']} documents kept")
+    assert lines[1].endswith(f"4 B cut, {first['bytes'] / 1e6:.1f} MB/s")  # in a second
+    assert lines[2] == f"Near-duplicates: 3 documents kept ({minhash['bytes']} B), 1 dropped (25.0 %)"
+    assert lines[3].startswith(f"Curated corpus: 3 documents kept ({corpus['bytes']} B)")
+
+
+def test_a_failure_says_where_and_what_and_escapes_what_is_shown():
+    known = MillError("<b>shard-1.arrow</b>, record 7: no text; name the field")
+    known.add_note("Exact duplicates: shard-1.arrow")
+    text = outcome.failure_markdown(known)
+    assert "Exact duplicates: shard-1.arrow" in text
+    assert r"\<b\>shard-1.arrow\</b\>, record 7: no text; name the field" in text
+    assert "Traceback" not in text
+    try:
+        raise KeyError("broken")
+    except KeyError as error:
+        fault = outcome.failure_markdown(error)
+    assert "KeyError: 'broken'" in fault
+    assert "report it" in fault
 
 
 @pytest.mark.slow

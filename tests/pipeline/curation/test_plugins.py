@@ -15,6 +15,7 @@ from pipeline.build.build import Build
 from pipeline.curation import plugins as extending
 from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
+from pipeline.curation.settings import with_settings
 from pipeline.questions import whatif
 from pipeline.report import canaries
 from pipeline.stages import titles
@@ -175,7 +176,7 @@ def test_a_finished_build_is_read_with_its_plug_in_and_says_when_that_is_another
     opened = finished_build(build.root)
     assert opened.recipe == build.recipe
     assert opened.stages == build.stages
-    answer = whatif.ask(opened, whatif.with_settings(opened.recipe, {"shouting.most": 5}))
+    answer = whatif.ask(opened, with_settings(opened.recipe, {"shouting.most": 5}))
     assert answer.after["stages"][-1]["documents"] == 3  # exact still drops one
     assert answer.measured["Shouted texts"] == 0  # the threshold alone is another
     (home / "my_stage.py").write_text(plugins.STAGE + "\n")

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pipeline import report
 from pipeline.build.build import Build, measure_view
 from pipeline.curation import recipe as recipes
+from pipeline.curation.settings import with_settings
 from pipeline.questions import whatif
 from pipeline.report import collect, curves
 from pipeline.store import files
@@ -40,7 +41,7 @@ def kept(build: Build) -> dict[str, tuple[str, int]]:
 
 
 def changed(build: Build, **settings: Any) -> recipes.Recipe:
-    return whatif.with_settings(build.recipe, {name.replace("__", "."): value for name, value in settings.items()})
+    return with_settings(build.recipe, {name.replace("__", "."): value for name, value in settings.items()})
 
 
 THRESHOLDS = st.fixed_dictionaries(
@@ -108,7 +109,7 @@ def test_the_curves_of_the_report_are_the_rows_of_the_stage(base, setting: str, 
     assert curves.GRID[places].tolist() == values
     told = kept.at(found, places).T.tolist()
     for value, numbers in zip(values, told, strict=True):
-        answer = whatif.ask(build, whatif.with_settings(build.recipe, {setting: value}))
+        answer = whatif.ask(build, with_settings(build.recipe, {setting: value}))
         (row,) = (entry for entry in answer.after["stages"] if entry["stage"] == stage)
         assert numbers == [row["documents"], row["bytes"]]
     assert told[0] != kept.kept.tolist(), "the threshold decides nothing: the test proves little"
@@ -244,12 +245,12 @@ def other(value: Any) -> Any:
 
 def test_a_rule_name_stands_for_its_field_and_an_unknown_field_is_refused_with_the_nearest(base):
     build, _ = base
-    recipe = whatif.with_settings(build.recipe, {"gopher_quality.min_words": 80, "language.keep.de": 0.4})
+    recipe = with_settings(build.recipe, {"gopher_quality.min_words": 80, "language.keep.de": 0.4})
     assert recipe.heuristics.gopher_quality.min_words == 80  # type: ignore[union-attr]
     assert recipe.language.keep == {"en": 0.5, "de": 0.4}  # type: ignore[union-attr]
     wrong = r"^heuristics.gopher_quality.min_wrods: unknown field; did you mean `min_words`\?$"
     with pytest.raises(recipes.WrongRecipe, match=wrong):
-        whatif.with_settings(build.recipe, {"heuristics.gopher_quality.min_wrods": 80})
+        with_settings(build.recipe, {"heuristics.gopher_quality.min_wrods": 80})
 
 
 def test_other_documents_or_an_unfinished_build_are_refused(base, tmp_path):

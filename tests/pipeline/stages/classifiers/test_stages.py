@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.build.build import Build
 from pipeline.build.stage import Batch
 from pipeline.curation import recipe as recipes
+from pipeline.curation.settings import with_settings
 from pipeline.questions import whatif
 from pipeline.stages.classifiers import quality, steps, toxicity
 from pipeline.store import files
@@ -112,7 +113,7 @@ def test_it_is_trained_again_only_when_its_texts_or_settings_change(values, tmp_
 
 
 def test_a_changed_threshold_is_answered_from_the_ledger_as_a_real_run_would(made: Build, tmp_path: Path):
-    recipe = whatif.with_settings(made.recipe, {"toxicity.maximum": 0.01})
+    recipe = with_settings(made.recipe, {"toxicity.maximum": 0.01})
     answer = whatif.ask(made, recipe)
     assert set(answer.measured.values()) == {0}
     real, _ = building.make(recipe, tmp_path)

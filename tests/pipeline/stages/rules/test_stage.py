@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.build.build import Build
 from pipeline.curation import recipe as recipes
+from pipeline.curation.settings import with_settings
 from pipeline.questions import whatif, why
 from pipeline.questions.overlap import overlap
 from pipeline.questions.sample import sample
@@ -78,7 +79,7 @@ def test_sample_and_overlap_know_them(made: Build):
     ids=str,
 )
 def test_a_changed_rule_is_answered_as_a_real_run_would(made: Build, tmp_path, settings: dict):
-    recipe = whatif.with_settings(made.recipe, settings)
+    recipe = with_settings(made.recipe, settings)
     answer = whatif.ask(made, recipe)
     real, _ = building.make(recipe, tmp_path)
     assert answer.after["stages"] == files.read_json(real.path("funnel.json"))["stages"]

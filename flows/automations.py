@@ -1,0 +1,148 @@
+"""Automations of the Prefect server that this project brings: what a run's end or silence sets off."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+from pipeline import MillError
+
+PREFIX = "corpusmill: "
+WEBHOOK_BLOCK = "corpusmill-alarms"
+
+HEARTBEAT_SECONDS = 30
+"""How often a flow run says that it is alive; Prefect takes no less."""
+SILENCE_SECONDS = 80
+"""A run that was not heard for so long is dead: two heartbeats, and time for a slow server."""
+PENDING_SECONDS = 600
+
+#: A run of ours, by the tag of its deployment.
+_OURS: dict[str, Any] = {
+    "match": {"prefect.resource.id": "prefect.flow-run.*"},
+    "match_related": {"prefect.resource.id": "prefect.tag.corpusmill", "prefect.resource.role": "tag"},
+    "for_each": {"prefect.resource.id"},
+}
+_ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")}
+
+
+class NoDeployment(MillError):
+    """There is no deployment of that name."""
+
+
+def install(webhook: str | None, train: str | None) -> list[str]:
+    """Have the automations on the configured server, as they are here; returns their names.
+
+    ``webhook``: an address that alarms and failures are sent to, kept there as a block. ``train``: the deployment
+    that is run when a corpus is published, ``<flow>/<name>``. Raises NoDeployment.
+    """
+    return asyncio.run(_install(webhook, train))
+
+
+def remove() -> list[str]:
+    """Delete the automations that ``install`` made; returns their names."""
+    return asyncio.run(_remove())
+
+
+async def _install(webhook: str | None, train: str | None) -> list[str]:
+    wanted = [_zombies(), _stuck()]
+    async with get_client() as client:
+        if webhook is not None:
+            block: Any = Webhook(method="POST", url=webhook)  # pyright: ignore[reportArgumentType]
+            identifier = await block.save(WEBHOOK_BLOCK, overwrite=True)
+            wanted.append(_alarms(identifier))
+        if train is not None:
+            try:
+                deployment = await client.read_deployment_by_name(train)
+            except (ObjectNotFound, ValueError):
+                raise NoDeployment(
+                    f"--train {train}: the server has no such deployment; `prefect deployment ls` lists <flow>/<name>"
+                ) from None
+            wanted.append(_training(deployment.id))
+        for automation in wanted:
+            known = await client.read_automations_by_name(automation.name)
+            if known:
+                await client.update_automation(known[0].id, automation)
+            else:
+                await client.create_automation(automation)
+    return [automation.name for automation in wanted]
+
+
+async def _remove() -> list[str]:
+    async with get_client() as client:
+        ours = [entry for entry in await client.read_automations() if entry.name.startswith(PREFIX)]
+        for automation in ours:
+            await client.delete_automation(automation.id)
+    return [automation.name for automation in ours]
+
+
+def _zombies() -> AutomationCore:
+    heartbeat = "prefect.flow-run.heartbeat"
+    trigger = EventTrigger(
+        after={heartbeat},
+        expect={heartbeat, *_ENDS},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=SILENCE_SECONDS),
+        **_OURS,
+    )
+    message = f"not heard of for {SILENCE_SECONDS} s: its process or machine is gone; the next run goes on from there"
+    return _automation(
+        "a dead run is Crashed",
+        "A run whose worker or process was killed says nothing any more.",
+        trigger,
+        ChangeFlowRunState(state=StateType.CRASHED, name=None, message=message, force=True),
+    )
+
+
+def _stuck() -> AutomationCore:
+    trigger = EventTrigger(
+        after={"prefect.flow-run.Pending"},
+        expect={"prefect.flow-run.Running", *_ENDS},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=PENDING_SECONDS),
+        **_OURS,
+    )
+    message = f"stuck in Pending for {PENDING_SECONDS // 60} minutes, where it held a place of its pool"
+    return _automation(
+        "a run stuck in Pending is Crashed",
+        "A run that never began would hold its place in a work pool for ever.",
+        trigger,
+        ChangeFlowRunState(state=StateType.CRASHED, name=None, message=message, force=True),
+    )
+
+
+def _alarms(block: UUID) -> AutomationCore:
+    payload = (
+        '{"event": "{{ event.event }}", "resource": "{{ event.resource.id }}", '
+        '"occurred": "{{ event.occurred }}", "payload": {{ event.payload | tojson }}}'
+    )
+    return _automation(
+        "alarms go to the webhook",
+        f"Alarms of a source, a canary, the error budget or a loss, and failed builds; the block is {WEBHOOK_BLOCK}.",
+        EventTrigger(expect={"corpusmill.alarm.*", "corpusmill.build.failed"}, posture=Posture.Reactive),
+        CallWebhook(block_document_id=block, payload=payload),
+    )
+
+
+def _training(deployment: UUID) -> AutomationCore:
+    recipe = {"__prefect_kind": "jinja", "template": "{{ event.payload['recipe'] }}"}
+    return _automation(
+        "a published corpus is trained on",
+        "Runs the training deployment with the recipe of the corpus.",
+        EventTrigger(expect={"corpusmill.corpus.published"}, posture=Posture.Reactive),
+        RunDeployment(source="selected", deployment_id=deployment, parameters={"recipe": recipe}, job_variables=None),
+    )
+
+
+def _automation(name: str, about: str, trigger: EventTrigger, action: ActionTypes) -> AutomationCore:
+    return AutomationCore(name=f"{PREFIX}{name}", description=about, trigger=trigger, actions=[action])
