@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "pipeline", "training")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 TOPS = {path.name for path in ROOT.iterdir()}
-#: What a build or `make` makes, and so is in no checkout.
-MADE = (".venv", "dist", "data/builds", "data/models", "pipeline/__pycache__")
+#: What a build, `make` or the user makes, and so is in no checkout.
+MADE = (".venv", "dist", "data/builds", "data/drop", "data/models", "pipeline/__pycache__")
 #: Paths that stand for many, such as `pipeline/stages/NAME.py`.
 PLACEHOLDER = re.compile(r"\bNAME\b")
 
