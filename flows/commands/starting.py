@@ -119,7 +119,8 @@ def init(
             for source in found:
                 if text_field is None and (text := source.fields.get("text_field")):
                     text.value = typer.prompt(f"Field with the text ({text.why})", text.value)
-        name = _NO_NAME.sub("-", (name or found[0].fields["name"].value).lower()).strip("-_") or "corpus"
+        name = name or given[0].resolve().name.partition(".")[0]
+        name = _NO_NAME.sub("-", name.lower()).strip("-_") or "corpus"
         recipe = output or Path(f"{name}.yaml")
         beside = recipe.with_name("recipe.schema.json")
         for path in (recipe, beside):

@@ -99,6 +99,8 @@ def _of_folder(folder: Path, text_field: str | None) -> list[SourceGuess]:
             what = f"{odd.name} is not what {kinds[0][0].name} is" if odd is not None else seen.words
             left.append(f"{len(inside):,} x *{ending or inside[0].name} ({what})")
             continue
+        first = kinds[0][0]  # those before it are empty
+        inside = [first, *(path for path in inside if path != first)]
         pattern: str | list[str] = f"{globs.escaped(folder.as_posix())}/**/*{ending}"
         if not ending or any(other != ending and other.endswith(ending) for other in endings):
             pattern = [globs.escaped(path.as_posix()) for path in inside]  # the glob would match others, too
@@ -165,6 +167,9 @@ def _of_records(guess: SourceGuess, records: list[Mapping[str, Any]], path: Path
     among = f"in the first {len(records):,} records"
     texts = {name: values for name, values in columns.items() if _is_text(values, len(records))}
     lengths = {name: sum(map(len, values)) / len(values) for name, values in texts.items()}
+    if not lengths:  # words, not sentences: then only its name says that a field holds the text
+        words = {name: values for name, values in columns.items() if all(isinstance(value, str) for value in values)}
+        lengths = {name: sum(map(len, words[name])) / len(words[name]) for name in _named(words, _TEXTS)[:1]}
     chosen = text_field or _longest(lengths)
     if chosen is None or (text_field and text_field not in columns):
         there = ", ".join(list(columns)[:20])

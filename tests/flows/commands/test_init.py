@@ -122,8 +122,9 @@ def test_the_recipe_of_a_folder_builds_its_corpus(folder, tmp_path, make, fields
 def test_reasons_and_remarks_stand_beside_the_choices(folder):
     jsonl(folder)
     text(folder)
-    init("topics", "--name", "mine")
-    written = Path("mine.yaml").read_text()
+    values = init("topics")
+    assert [source["name"] for source in values["sources"]] == ["topics-jsonl.gz", "topics-txt"]
+    written = Path("topics.yaml").read_text()
     assert "text_field: body" in written
     assert "characters on average in the first 24 records" in written
     assert "# a value of its own in each record" in written
@@ -143,6 +144,15 @@ def test_a_repeated_id_is_switched_off_and_another_text_field_can_be_named(folde
     assert refused.exit_code == 1
     assert "there is id, text, body" in " ".join(refused.stderr.split())
     assert not Path("b.yaml").exists()
+
+
+def test_single_words_are_a_text_only_by_the_name_of_their_field(folder):
+    (folder / "a.jsonl").write_text('{"text": "x", "b": "y"}\n' * 3)
+    (source,) = init("topics/a.jsonl")["sources"]
+    assert source["text_field"] == "text"
+    (folder / "b.jsonl").write_text('{"a": "x", "b": "y"}\n' * 3)
+    refused = offline("init", "topics/b.jsonl")
+    assert "no field with text in the first 3 records; there is a, b" in " ".join(refused.stderr.split())
 
 
 def test_texts_inside_objects_are_found(folder):
