@@ -73,6 +73,9 @@ def finetune(
     grid: Annotated[
         bool, typer.Option(help="Try learning rates 2e-5, 3e-5, 5e-5, batches of 16 and 32, and 2 to 4 epochs.")
     ] = False,
+    understand: Annotated[
+        str | None, typer.Option(help="What to look into, after training: probes,attention,pooling,bound.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other field of `finetune` in a recipe, as field=value.")
     ] = None,
@@ -101,10 +104,11 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model on a file of labelled rows, or find which one they need; or build RECIPE up to its models."""
-    given = {"base": base, "text": text, "pair": pair, "label": label, "group": group, "task": task}
+    given: dict[str, Any] = {"base": base, "text": text, "pair": pair, "label": label, "group": group, "task": task}
     given |= {"epochs": epochs, "sequence_length": sequence_length}
     given |= {"long_text": long_text and {"kind": long_text}}
     given |= {"compare": compare and [name.strip() for name in compare.split(",")], "grid": {} if grid else None}
+    given |= {"understand": understand and [page.strip() for page in understand.split(",")]}
     files = {"dev": dev, "test": test}
     if what.suffix.lower() in _RECIPES:
         with telling_errors(verbose):
@@ -120,6 +124,8 @@ def finetune(
         quiet_prefect(verbose)
         if minutes is None and (wanted or unlabelled or vectors):
             raise WrongUse("--next, --unlabelled and --vectors go with --minutes, which compares models")
+        if minutes is not None and understand:
+            raise WrongUse("--understand looks into one model, and --minutes compares several: leave one of them out")
         if minutes is not None:
             given["base"] = base or ""  # without one the cheap models are compared
         config = _config(what, given, files, learning_rate, settings or [], plugins or [], out)
@@ -197,7 +203,10 @@ def _train(config: FinetuneConfig, out: Path) -> None:
     ):
         summary = run(job, advance)
     line = f"model: {out}"
-    conclude(Group(labelled.scores_view(summary, job.rows), Text(line)), {"state": "completed", **summary}, line)
+    shown = [labelled.scores_view(summary, job.rows)]
+    if config.understand:
+        shown.append(labelled.understanding_view(summary))
+    conclude(Group(*shown, Text(line)), {"state": "completed", **summary}, line)
 
 
 def _job(config: FinetuneConfig, out: Path) -> Job:
@@ -234,4 +243,5 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
         started_from=weights,
         made_from={"base": weights, "data": config.data.train, "rows": rows.fingerprint},
         held_out=config.held_out,
+        corpus=config.adapt and config.adapt.corpus,
     )

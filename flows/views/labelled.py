@@ -10,7 +10,7 @@ from rich.padding import Padding
 
 from flows.execution.terminal import Text
 from flows.views.layout import Columns, drawn
-from pipeline.report import models, tables
+from pipeline.report import models, tables, understanding
 from pipeline.text import formats
 from training.labelled.rows import Labelled
 
@@ -71,10 +71,20 @@ def _findings(audit: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def understanding_view(summary: Mapping[str, Any]) -> RenderableType:
+    """The tables of the pages of `understand`."""
+    parts: list[RenderableType] = []
+    for title, table in understanding.tables(summary):
+        parts += [Text(f"\n{title}", "bold"), *([drawn(table)] if table.columns else [])]
+    return Group(*parts)
+
+
 def scores_view(summary: Mapping[str, Any], rows: Labelled) -> RenderableType:
     """The model's scores on the test rows beside its baselines', each with its 95 % interval."""
     title = f"\nScores on {formats.count(len(rows.test))} test rows, with 95 % intervals"
     parts: list[RenderableType] = [Text(title, "bold"), drawn(tables.finetuning(models.scored(summary)))]
+    if summary.get("adaptation"):
+        parts += [Text("\nWith and without text of the domain", "bold"), drawn(tables.adaptation(summary))]
     if left := summary.get("without_near_copies"):
         name, score = models.main_measure(summary), left["scores"][models.main_measure(summary)]
         low, high = (models.score(name, score[end]) for end in ("low", "high"))

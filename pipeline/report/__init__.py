@@ -32,6 +32,7 @@ from pipeline.report import (
     studies,
     tables,
     tokens,
+    understanding,
 )
 from pipeline.stages import titles
 from pipeline.store import files
@@ -66,7 +67,13 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "tokenizers": sections.tokenizers(build),
         "pretrained": models.pretrained(build),
         "finetuned": [
-            {**run, "table": tables.finetuning(run), **_strategies(run), "detail": classifier.detail(run)}
+            {
+                **run,
+                "table": tables.finetuning(run),
+                **_strategies(run),
+                "detail": classifier.detail(run),
+                "understanding": understanding.detail(run),
+            }
             for run in models.finetuned(build)
         ],
         "needs": needs.needs(build),
@@ -146,8 +153,9 @@ def _hash(text: str) -> str:
 
 
 def _strategies(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a fine-tuning's strategies and settings, where it has some."""
+    """The tables of a fine-tuning's strategies, settings and starts, where it has some."""
     return {
         "by_strategy": tables.strategies(run) if run.get("strategies") else None,
         "by_setting": tables.grid(run) if run.get("grid") else None,
+        "by_start": tables.adaptation(run) if run.get("adaptation") else None,
     }

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, made by hand: bars, histograms with thresholds, lines.
+"""Charts as inline SVG, made by hand: bars, histograms with thresholds, lines, heat maps.
 
 They are whole without a script, and print; histograms and lines carry their numbers for ``charts.js``.
 
@@ -25,6 +25,7 @@ WIDTH, NARROW = 460, 330  # of bars and lines, two beside each other on a page; 
 _LABEL, _NOTE = 130, 70  # columns left and right of horizontal bars
 _ROW = 24
 _LINE = 13  # least distance of two labels above each other
+_CELL = 24  # height of a cell of a heat map, and its width at most
 _LETTER = 7.0  # width of a letter, about, at 12 pixels
 
 Scale = Callable[[float], float]
@@ -200,6 +201,29 @@ def _series_data(entry: Series) -> dict[str, Any]:
 def rounded(value: float) -> float:
     """To nine significant digits, whole numbers as such: a page reads no number more closely."""
     return round(value) if float(value).is_integer() else float(f"{value:.9g}")
+
+
+def heat_map(
+    title: str,
+    description: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float]],
+    whole: float,
+) -> Markup:
+    """A cell for each of ``values`` [rows][columns], the darker the nearer to ``whole``; its number is its title."""
+    left, top = 8 + _LETTER * max(map(len, rows)), 16
+    wide = min(_CELL, (NARROW - left) / len(columns))
+    parts = [_text(left + wide * (at + 0.5), 11, name, "axis middle") for at, name in enumerate(columns)]
+    for at, (name, row) in enumerate(zip(rows, values, strict=True)):
+        y = top + _CELL * at
+        parts.append(_text(left - 5, y + _CELL / 2 + 4, name, "axis end"))
+        for place, value in enumerate(row):
+            share = min(1.0, max(0.0, value / whole)) if whole else 0.0
+            cell = Markup('<g class="cell" fill-opacity="{:.3f}"><title>{}: {:.3f}</title>{}</g>')
+            box = _rect(left + wide * place, y, wide - 1, _CELL - 1, "box")
+            parts.append(cell.format(share, f"{name}.{columns[place]}", value, box))
+    return _svg(title, description, top + _CELL * len(rows), parts, NARROW)
 
 
 _ALONE = (

@@ -375,6 +375,31 @@ def strategies(run: Mapping[str, Any]) -> Table:
     )  # fmt: skip
 
 
+def adaptation(run: Mapping[str, Any]) -> Table:
+    """A fine-tuning from its base and from the one that was adapted to the domain; ``run`` is its summary."""
+    main, found = models.main_measure(run), run["adaptation"]
+    titles = {"base": "its base", "adapted": "adapted to the domain"}
+
+    def came_to(score: Mapping[str, float]) -> str:
+        low, high = (models.score(main, score[end]) for end in ("low", "high"))
+        return f"{models.score(main, score['value'])} ({low} to {high})"
+
+    return lay_out(
+        [
+            text("Started from"), written(models.MEASURES.get(main, main)), decimals("Error on development rows", 4),
+            decimals("Tokens a test row", 1), decimals("Seconds", 1), text("Published"),
+        ],
+        [
+            (
+                titles[row["start"]], came_to(row["score"]), row["error"], row["tokens"],
+                row["seconds"] + (found["seconds"] if row["start"] == "adapted" else 0),
+                "yes" if row["start"] == found["published"] else "",
+            )
+            for row in found["rows"]
+        ],
+    )  # fmt: skip
+
+
 def grid(run: Mapping[str, Any]) -> Table:
     """The settings that were tried, and their error on the development rows; ``run`` is a fine-tuning's summary."""
     return lay_out(

@@ -19,7 +19,16 @@ from pipeline.build.build import Build
 from pipeline.store import files
 from training.batches import random_streams
 from training.batches.batch import Batch
-from training.finetuning import bases, classified, deadline, forgetting, near_copies, several, strategies
+from training.finetuning import (
+    adaptation,
+    bases,
+    classified,
+    deadline,
+    forgetting,
+    near_copies,
+    several,
+    strategies,
+)
 from training.finetuning.encoded import Encoded, Order, Reader
 from training.finetuning.job import VERSION, Job
 from training.finetuning.long_text import pooling, side_files
@@ -30,6 +39,7 @@ from training.finetuning.strategies.base import trained_tensors
 from training.finetuning.tasks import task_of
 from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.classify import Classify
+from training.finetuning.understanding import pages
 from training.labelled import audit, corpus
 from training.labelled import files as labelled_files
 from training.labelled.few import few
@@ -52,7 +62,7 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     before = files.read_json(note) if files.exists(note) else {}
     if asked is not None and before.get("asked") == asked:
         current = pretrain.current_summary(build.path("models", name), before["fingerprint"])
-        if current is not None:
+        if current is not None and not pages.lacking(config, current):
             return current
     summary = run(job_of(build, name), progress)
     files.write_json(note, {"asked": asked, "fingerprint": summary["fingerprint"]})
@@ -60,8 +70,8 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
 
 
 def _asked(build: Build[BuildRecipe], config: FinetuneConfig) -> str | None:
-    """Names all that a run on documents of the corpus comes of, without reading them; None for rows of files."""
-    if config.data is not None:
+    """Names all that a run on documents of the corpus comes of, without reading them; None for other files."""
+    if config.data is not None or (config.adapt is not None and config.adapt.corpus is not None):
         return None
     base, started_from, named = _base(build, config)
     compared = [files.read_json(build.path("models", n, "summary.json"))["fingerprint"] for n in config.baselines]
@@ -111,6 +121,7 @@ def job_of(build: Build[BuildRecipe], name: str) -> Job:
         made_from=made_from,
         embeddings={entry: build.path("models", entry) for entry in config.baselines},
         held_out=config.held_out or _held_out(build, config),
+        corpus=config.adapt and (config.adapt.corpus or build.path("corpus")),
     )
 
 
@@ -122,7 +133,15 @@ def _held_out(build: Build[BuildRecipe], config: FinetuneConfig) -> str | None:
 
 
 def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
-    """Do ``job`` and return its summary; at once if its model is there and current. Raises bases.WrongBase."""
+    """Do ``job`` and return its summary; at once if its model is there and current. Raises bases.WrongBase.
+
+    The pages of ``understand`` are made of the published model, and do not change it.
+    """
+    summary = _trained(job, progress)
+    return pages.add(adaptation.published(job, summary), summary) if pages.lacking(job.config, summary) else summary
+
+
+def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     config, rows = job.config, job.rows
     bases.check(job.base)
     forgetting.check(job.held_out)
@@ -132,8 +151,10 @@ def run(job: Job, progress: loop.Progress | None = None) -> dict[str, Any]:
     current = pretrain.current_summary(job.result, made_by)
     if current is not None:
         return current
+    if config.adapt is not None:
+        return adaptation.run(job, made_by, lambda part: _trained(part, progress), progress)
     if config.compare or config.grid is not None or config.seeds > 1:
-        return several.run(job, made_by, lambda part: run(part, progress))
+        return several.run(job, made_by, lambda part: _trained(part, progress))
     files.check_folder(job.base)
     task = task_of(config, rows)
     reader = bases.reader(job.base, tokenizer, config.sequence_length)

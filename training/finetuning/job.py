@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline import MillError
 from pipeline.store import files
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
@@ -21,7 +22,8 @@ class Job:
     summary says of the origin of rows and base; ``embeddings`` are folders of word vectors to compare with, by name.
     ``held_out`` is a text file or a folder of packed tokens on which the pretraining loss is measured.
     ``features`` is where the states of a frozen base are kept, by default under ``work``. Without ``compared`` a
-    classifier gets its scores alone: no baselines, no label audit.
+    classifier gets its scores alone: no baselines, no label audit. ``corpus`` is the folder of the documents that
+    ``adapt`` reads.
     """
 
     config: FinetuneConfig
@@ -36,6 +38,7 @@ class Job:
     features: str | None = None
     compared: bool = True
     held_out: str | None = None
+    corpus: str | None = None
 
     @property
     def made_of(self) -> tuple[Any, ...]:
@@ -45,4 +48,17 @@ class Job:
     @property
     def trained_by(self) -> str:
         compared = [files.read_json(files.join(f, "summary.json"))["fingerprint"] for f in self.embeddings.values()]
-        return files.fingerprint(*self.made_of, self.config.of_result(), compared)
+        adapted = [] if self.config.adapt is None else [corpus_fingerprint(self)]
+        return files.fingerprint(*self.made_of, *adapted, self.config.of_result(), compared)
+
+
+def corpus_fingerprint(job: Job) -> str:
+    """Names the documents that ``adapt`` reads. Raises MillError where there are none."""
+    path = files.join(job.corpus or "", "manifest.json")
+    if job.corpus is None or not files.exists(path):
+        where = "`adapt.corpus`" if job.corpus is None else job.corpus
+        raise MillError(
+            f"finetune {job.config.name!r}: {where}: no corpus of a build; name its `corpus` folder in `adapt.corpus`,"
+            " such as data/builds/legal/corpus"
+        )
+    return files.read_json(path)["fingerprint"]

@@ -52,6 +52,12 @@ def run(job: Job, made_by: str, one: One) -> dict[str, Any]:
         "strategies": rows,
         "grid": grid,
     }
+    keep(job, winner, summary)
+    return summary
+
+
+def keep(job: Job, winner: Job, summary: dict[str, Any]) -> None:
+    """Publish the model of ``winner`` as that of ``job``, with ``summary``, and remove the models of all runs."""
     with files.replacing_folder(job.result) as aside:
         leave = shutil.ignore_patterns("summary.json", "README.md", checksums.FOLDER)
         shutil.copytree(files.local(winner.result), aside, ignore=leave, dirs_exist_ok=True)
@@ -60,7 +66,6 @@ def run(job: Job, made_by: str, one: One) -> dict[str, Any]:
         publish.write_summary(Path(aside), summary)
         (aside / "README.md").write_text(model_card.finetuned(summary), encoding="utf-8")
     files.remove_folder(files.join(job.work, "runs"))
-    return summary
 
 
 def _best_setting(job: Job, strategy: Strategy, one: One) -> tuple[Job, list[dict[str, Any]]]:

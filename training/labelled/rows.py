@@ -59,3 +59,11 @@ def identity(task: str, sets: Mapping[str, pa.Table]) -> str:
                     digest.update(orjson.dumps(value))
                     digest.update(b"\n")
     return digest.hexdigest()
+
+
+def texts(table: pa.Table) -> tuple[list[str], list[str] | None]:
+    """What a model reads of each row of ``table``: its text, and the second one where a row is a pair."""
+    if "words" in table.column_names:
+        return [" ".join(words) for words in table["words"].to_pylist()], None
+    first, second = ("question", "context") if "question" in table.column_names else ("text", "pair")
+    return table[first].to_pylist(), table[second].to_pylist() if second in table.column_names else None

@@ -26,7 +26,13 @@ def extend(
 ) -> list[dict[str, str]]:
     """Write the extended tokenizer, ``extension.json`` that names its new tokens, and the model if one is given, into
     the folder ``output``; returns what came of it, for people to read."""
-    texts = domain_texts(corpus, domain)
+    return extend_by(domain_texts(corpus, domain), tokenizer, output, tokens, model)
+
+
+def extend_by(
+    texts: pa.LargeStringArray, tokenizer: str, output: Path, tokens: int, model: Path | None
+) -> list[dict[str, str]]:
+    """``extend`` by words of ``texts``."""
     before = references.load(tokenizer)
     found = extend_tokenizer(before, texts, tokens)
     config = _config(before, Path(tokenizer), model)

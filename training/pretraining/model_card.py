@@ -90,6 +90,7 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         ("corpus", f"`{made_from['corpus']}`" if "corpus" in made_from else None),
         ("rows", f"{made_from['data']} `{made_from['rows']}`" if "data" in made_from else None),
         ("base", f"{summary['base']} `{made_from['base']}`"),
+        ("adapted to a domain", _adapted(summary)),
         ("this run", f"`{summary['fingerprint']}`, seed {summary['seed']}"),
         (
             "steps",
@@ -144,6 +145,17 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         'model = adapter_file.load("path/to/this/folder")  # base="..." where the base was moved',
     ]
     return _page(summary, ["fine-tuning"], said + more, tables, opened)
+
+
+def _adapted(summary: Mapping[str, Any]) -> str | None:
+    """What the base read of the domain before; None where the published model started from the base itself."""
+    found = summary.get("adaptation")
+    if found is None or "adapted" not in summary["made_from"]:
+        return None
+    return (
+        f"the base read {formats.count(found['documents'])} documents first, in a vocabulary with"
+        f" {formats.count(found['new_tokens'])} new tokens: `{summary['made_from']['adapted']}`"
+    )
 
 
 def _long_texts(summary: Mapping[str, Any]) -> str:

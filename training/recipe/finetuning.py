@@ -80,6 +80,36 @@ class SimilarityConfig(Config):
     ] = "cosine"
 
 
+class AdaptConfig(Config):
+    """Domain adaptation: the base reads text of the domain, in words of its own, before it is fine-tuned.
+
+    Gururangan et al. 2020, "Don't Stop Pretraining". Run with and without it, the better one is published.
+    """
+
+    corpus: Annotated[
+        str | None, Field(description="corpus folder of a build, of which texts are read; default: this build's")
+    ] = None
+    domain: Annotated[str | None, Field(description="domain of the documents that are read; default: all")] = None
+    documents: Annotated[int, Field(ge=20, description="documents that are read, at most; chosen by hash")] = 20_000
+    tokens: Annotated[
+        int, Field(ge=0, description="words of the domain that become tokens, at most; those that save most tokens")
+    ] = 500
+    epochs: Annotated[float, Field(gt=0, description="passes over the documents, of masked language modelling")] = 1.0
+    batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 32
+    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
+        learning_rate=1e-4, schedule="linear", warmup=0.06, weight_decay=0.01, beta2=0.98, epsilon=1e-6
+    )
+
+
+#: What a report can say of a fine-tuning's base and of what became of it, and of which tasks.
+Page = Literal["probes", "attention", "pooling", "bound"]
+_PAGES: dict[Page, tuple[str, ...]] = {
+    "probes": ("classify", "tokens"),
+    "pooling": ("classify",),
+    "bound": ("classify", "tokens"),
+}
+
+
 class FinetuneConfig(RunConfig):
     """A model fine-tuned on labelled rows, of files or of the corpus' own metadata."""
 
@@ -183,6 +213,17 @@ class FinetuneConfig(RunConfig):
             " the held-out documents of the `pretrain` run"
         ),
     ] = None
+    adapt: Annotated[
+        AdaptConfig | None,
+        Field(description="pretrain the base further on text of the domain first, and compare; default: no"),
+    ] = None
+    understand: Annotated[
+        list[Page],
+        Field(
+            description="pages of the report: probes (which layer of the base knows the label), attention (what its"
+            " heads look at), pooling ([CLS], mean or max), bound (PAC-Bayes, by how far the weights moved)"
+        ),
+    ] = []
     optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
         learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
     )
@@ -258,6 +299,25 @@ class FinetuneConfig(RunConfig):
     def _few_have_labels(self) -> FinetuneConfig:
         if self.per_class is not None and not self.of_classes:
             raise MillError(f"finetune {self.name!r}: `per_class` counts rows of labels, which {self.task} has not")
+        return self
+
+    @model_validator(mode="after")
+    def _adapted_is_an_encoder(self) -> FinetuneConfig:
+        if self.adapt is not None and self.task == "text2text":
+            raise MillError(
+                f"finetune {self.name!r}: `adapt` masks words for an encoder to find, and text2text needs an"
+                " encoder-decoder; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pages_are_of_the_task(self) -> FinetuneConfig:
+        for page in self.understand:
+            if self.task not in (fitting := _PAGES.get(page, (self.task,))):
+                raise MillError(
+                    f"finetune {self.name!r}: `understand` names {page}, which is of the task"
+                    f" {' or '.join(fitting)}, and `task` is {self.task}; leave it out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,9 @@ CARRIED_OUT = frozenset({"micro_batch", "compile", "log_every", "eval_every", "c
 #: Fields that say how long a run is, or how it is measured: its weights so far do not depend on them.
 LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines", "held_out"})
 #: Fields that came later: at their default they are no part of a fingerprint, so that earlier runs stay current.
-LATER = frozenset({"initial_embeddings", "long_text", "held_out"})
+LATER = frozenset({"initial_embeddings", "long_text", "held_out", "adapt"})
+#: Fields that ask for more to be said of the finished model: they are no part of a fingerprint.
+SAID_OF_IT = frozenset({"understand"})
 #: Fields that the learning rate of a step comes of.
 RATES = frozenset({"learning_rate", "schedule", "warmup", "warmup_steps", "decay", "floor"})
 
@@ -68,7 +70,7 @@ class RunConfig(Config):
         """The fields that decide what comes of the run, for its fingerprint."""
         fields = type(self).model_fields
         defaults = {name for name in LATER & fields.keys() if getattr(self, name) == fields[name].default}
-        return self.model_dump(mode="json", exclude={*CARRIED_OUT, *defaults})
+        return self.model_dump(mode="json", exclude={*CARRIED_OUT, *SAID_OF_IT, *defaults})
 
     def of_weights(self) -> dict[str, Any]:
         """Those of ``of_result`` that weights depend on at every step, whatever the run's length and rates."""

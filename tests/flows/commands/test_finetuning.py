@@ -92,6 +92,13 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
     assert (step["event"], step["name"], step["reused"]) == ("step", "finetune", True)
     assert (last["event"], last["state"], last["scores"]) == ("summary", "completed", summary["scores"])
     assert mill("finetune", data, *options, *others, "--quiet").stdout == f"model: {tmp_path}/made\n"
+    looked = mill("finetune", data, *options, *others, "--understand", "attention, pooling")
+    assert looked.exit_code == 0, looked.output
+    assert "What attention heads of the base look at, on 31 test texts" in " ".join(looked.output.split())
+    assert list(json.loads((tmp_path / "made" / "summary.json").read_text())["understanding"]) == [
+        "attention",
+        "pooling",
+    ]
 
 
 def test_strategies_are_compared_in_one_table_and_plot(base: Path, data: Path, tmp_path: Path) -> None:
@@ -117,6 +124,8 @@ def test_strategies_are_compared_in_one_table_and_plot(base: Path, data: Path, t
         (("--label", "topic", "--long-text", "middle"), "long_text"),
         (("--label", "topic", "--compare", "full,nothing"), "compare"),
         (("--label", "topic", "--grid", "--minutes", 1), "--minutes compares models, --compare and --grid ways"),
+        (("--label", "topic", "--understand", "bound", "--minutes", 1), "--understand looks into one model"),
+        (("--label", "topic", "--understand", "bound,magic"), "'magic' is not known; known here: attention, bound"),
         (("--label", "topic", "--long-text", "tail", "--minutes", 1), "leave out --long-text"),
         (("--text", "sentence", "--label", "topic", "--set", "held_out=no.txt"), "held_out: no file 'no.txt'"),
         (("--text", "sentence"), "--label is missing: give the column to predict"),
