@@ -115,12 +115,12 @@ def report(
         quiet_prefect(verbose)
         from flows.build import report_as_it_stands
         from flows.execution.open_build import open_build
-        from flows.views import artifacts, summary
+        from flows.views import artifacts, outcome, summary
 
         opened = open_build(recipe, builds)
         with shown("report", recipe, opened.root):
             path = report_as_it_stands(recipe, workers, builds)
-        conclude(summary.summary_view(opened), summary.facts(opened), summary.last_line(opened))
+        conclude(summary.summary_view(opened), summary.facts(opened), f"{opened.root}: {outcome.summary(opened)}")
         if open_it:
             open_in_browser(artifacts.link(path))
 
@@ -185,11 +185,11 @@ def run(
         preflight.check(opened)  # what cannot come to an end is refused before anything starts
 
         from flows.build import build as make
-        from flows.views import summary
+        from flows.views import outcome, summary
 
         with shown("build", recipe, opened.root, until=until):
             make(recipe, until, workers, runner, builds, with_report, on_wait)  # pyright: ignore
-        conclude(summary.summary_view(opened), summary.facts(opened), summary.last_line(opened))
+        conclude(summary.summary_view(opened), summary.facts(opened), f"{opened.root}: {outcome.summary(opened)}")
 
 
 def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Path, verbose: bool) -> None:

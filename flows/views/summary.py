@@ -109,18 +109,6 @@ def _model_warnings(build: Build) -> list[str]:
     return [f"{run['name']}: {warning}" for run in runs for warning in run.get("warnings", [])]
 
 
-def last_line(build: Build) -> str:
-    """The build in one line."""
-    account = sections.funnel(build)
-    if account is None:
-        return f"{build.root}: no corpus yet"
-    first, last = account["first"]["documents"], account["last"]["documents"]
-    runs = sum(len(models.summaries(build, section)) for section in ("pretrain", "finetune"))
-    more = f", {formats.several(runs, 'model')}" if runs else ""
-    share = formats.share(last, first)
-    return f"{build.root}: {formats.count(last)} of {formats.several(first, 'document')} kept ({share}){more}"
-
-
 def fields_view(fields: Sequence[Field]) -> RenderableType:
     """Each field's name, type and default on a line of its own, and below it what it is for; no name is cut."""
     parts: list[RenderableType] = []

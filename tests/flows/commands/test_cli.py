@@ -62,7 +62,7 @@ def test_a_missing_recipe_names_those_that_are_there():
 )
 def test_a_wrong_schedule_is_refused_before_anything_starts(topics_recipe, option, value, remedy):
     schedule = {"--cron": "0 2 * * *", "--timezone": "UTC", option: value}
-    run = offline("serve", topics_recipe, *[word for pair in schedule.items() for word in pair])
+    run = offline("serve", "--recipe", topics_recipe, *[word for pair in schedule.items() for word in pair])
     assert run.exit_code == 1
     assert " ".join(run.stderr.split()).startswith(f"error {remedy}")
     assert "serving" not in run.stdout

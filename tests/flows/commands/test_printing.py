@@ -81,7 +81,7 @@ def test_quiet_is_the_last_line_and_warnings(built, folder):
     found = offline("curate", folder / "r.yaml", "--builds", folder / "b", "--quiet")
     kept, read = (built[-1]["documents"][name] for name in ("kept", "read"))
     (line,) = found.stdout.splitlines()
-    assert line.startswith(f"{folder / 'b' / 'base'}: {kept} of {read} documents kept (")
+    assert line.startswith(f"{folder / 'b' / 'base'}: {read} documents read, {kept} kept (")
     told = " ".join(found.stderr.split())
     assert all(" ".join(warning.split()) in told for warning in built[-1]["warnings"])
     # terminals of other tests are as they were
