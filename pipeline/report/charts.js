@@ -134,6 +134,8 @@ function addThreshold(svg, chart, handle) {
   const [x, top, bottom] = ["x1", "y1", "y2"].map((name) => Number(line.getAttribute(name)));
   handle.prepend(draw("rect", { class: "grip", x: x - 11, y: top, width: 22, height: bottom - top }));
   svg.insertBefore(draw("line", { class: "was", x1: x, x2: x, y1: top, y2: bottom }), handle);
+  svg.setAttribute("role", "group"); // what is inside an image is not read out
+  svg.setAttribute("aria-label", svg.querySelector("title").textContent);
   move(start);
 
   handle.addEventListener("pointerdown", (event) => {
@@ -188,7 +190,7 @@ function addZoom(svg, chart) {
   const plot = svg.querySelector("g.plot");
   const whole = { x: [...chart.x], y: [...chart.y], drawn: [...plot.childNodes] };
   const band = draw("rect", { class: "band", y: chart.y[1], height: chart.y[0] - chart.y[1], width: 0 });
-  const reset = make("button", { type: "button", class: "csv" }, "Whole run");
+  const reset = make("button", { type: "button", class: "csv" }, "Zoom out");
   reset.hidden = true;
   svg.append(band);
   svg.after(reset);

@@ -255,5 +255,5 @@ def test_a_loss_curve_is_zoomed_into_and_back(page: Page):
     assert all(first - 1 <= value <= last + 1 for value in shown)
     # a tenth of the run: more points of it than the whole chart draws of that tenth
     assert chart.locator("g.plot path").get_attribute("d").count("L") > 0.15 * whole.count("L")  # type: ignore[union-attr]
-    page.get_by_role("button", name="Whole run").click()
+    page.get_by_role("button", name="Zoom out").click()
     assert chart.locator("g.plot").inner_html() == whole
