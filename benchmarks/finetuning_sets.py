@@ -138,10 +138,8 @@ def finetuned(labelled: LabelledSet, base: str, seed: int, folder: Path) -> dict
 def scores_of(labelled: LabelledSet, summary: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The measure that the set goes by of the model and its baselines, in percent."""
     name = "macro_f1" if labelled.name in BY_F1 else summary["main"]
-    percent = 1 if name in ("bleu", "chrf") else 100
     return {
-        who: {end: percent * value for end, value in measures[name].items()}
-        for who, measures in summary["scores"].items()
+        who: {end: 100 * value for end, value in measures[name].items()} for who, measures in summary["scores"].items()
     }
 
 

@@ -74,7 +74,6 @@ SETS = (
         "SST-2", _paths(train="sst2/train.tsv.gz", test="sst2/dev.tsv.gz"),
         {"text": "sentence", "label": "label", "documents": 5_000},
     ),
-    LabelledSet("movie reviews", _paths(train="movie_reviews.jsonl.gz"), {"label": "label"}),
     LabelledSet(
         "CoLA",
         _paths(
@@ -97,6 +96,7 @@ SETS = (
         {"task": "tokens", "label": "tags", "documents": 5_000, "allow_near_copies": True},
     ),
     LabelledSet("XQuAD (en)", _paths(train="xquad/xquad.en.json.gz"), {"task": "answers", "label": "answers"}),
+    LabelledSet("movie reviews", _paths(train="movie_reviews.jsonl.gz"), {"label": "label"}),
     LabelledSet(
         "Multi30k", translation,
         {"task": "text2text", "text": "en", "label": "de", "documents": 5_000, "allow_near_copies": True},

@@ -103,7 +103,7 @@ def pretrain_model(build: Build[BuildRecipe], name: str, verb: str = "Pretrain")
 
 
 def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
-    """Fine-tune each model of the recipe's `finetune` section and set it beside its baselines."""
+    """Fine-tune each model of the recipe's `finetune` section beside its baselines, and climb its cost ladder."""
     if build.recipe.finetune:
         from training.finetuning.finetune import finetune as finetune_model
 
@@ -113,6 +113,11 @@ def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
                 finetune_model(build, config.name, progress)
             if reporter().made > before:
                 events.trained(build, "finetune", config.name)
+            if config.cost_ladder_minutes is not None:
+                from training.finetuning import build_ladder
+
+                with training(f"cost_ladder.{config.name}", "Compare models for", config.name) as progress:
+                    build_ladder.climb(build, config.name, progress)
     artifacts.publish_training(build)
 
 

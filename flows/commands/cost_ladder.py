@@ -47,7 +47,8 @@ def climb(
         config = config.model_copy(update={"dev_share": _DEV_SHARE})
     rows = labelled_files.load(config, config.seed or 0)
     terminal.print(audit_view(rows))
-    rungs = cost_ladder.rungs(vectors, config.base or None, config.sequence_length, str(folder / "work"))
+    length, settings = config.sequence_length, cost_ladder.settings(config)
+    rungs = cost_ladder.rungs(vectors, config.base or None, length, str(folder / "work"), **settings)
     pool: list[tuple[str, str]] = []
     if unlabelled is not None:
         pool, without = unlabelled_texts.read(unlabelled, config.text)

@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 
 from flows.execution.terminal import Text
 from flows.views.layout import drawn, line
-from pipeline.report.tables import Table, count, decimals, lay_out, share, short, size, text, written
+from pipeline.report import tables
 from pipeline.text import formats
 
 
 def answer(said: Mapping[str, Any]) -> RenderableType:
     """All that training.finetuning.advice says, but the suspect labels, which are in a file."""
-    parts: list[RenderableType] = [_counted(said), Text(), drawn(rungs(said))]
+    parts: list[RenderableType] = [_counted(said), Text(), drawn(tables.cost_ladder(said))]
     parts += [Text(f"left out: {title}: {why}", "dim") for title, why in said["left_out"].items()]
     parts += [Text(), line("recommended", said["recommended"]["why"]), line("confidence", _confidence(said))]
     curve = said["learning_curve"]
@@ -23,40 +23,11 @@ def answer(said: Mapping[str, Any]) -> RenderableType:
     if curve["rung"] is None:
         parts.append(Text(curve["why"], "dim"))
     else:
-        parts.append(drawn(learning_curve(curve)))
+        parts.append(drawn(tables.learning_curve(curve)))
         parts.append(Text(_gain(curve)))
     if suspects := said["suspects"]:
         parts += [Text(), line("labels that look wrong", _suspects(suspects))]
     return Group(*parts)
-
-
-def rungs(said: Mapping[str, Any]) -> Table:
-    """A row a rung, in growing cost; the scores are of the test rows."""
-    return lay_out(
-        [
-            text("Model"), share("Accuracy"), written("95 %"), share("Macro F1"), decimals("Training, s", 1),
-            short("Documents per second"), size("On disk"),
-        ],
-        [
-            (
-                ("* " if each["name"] == said["recommended"]["name"] else "") + each["title"],
-                each["accuracy"]["value"], _interval(each["accuracy"]), each["macro_f1"]["value"],
-                each["seconds"], each["documents_per_second"], each["bytes"],
-            )
-            for each in said["rungs"]
-        ],
-    )  # fmt: skip
-
-
-def learning_curve(curve: Mapping[str, Any]) -> Table:
-    """A row a size."""
-    return lay_out(
-        [count("Labels"), short("A class"), share("Accuracy"), written("95 %")],
-        [
-            (point["labels"], point["a_class"], point["accuracy"]["value"], _interval(point["accuracy"]))
-            for point in curve["points"]
-        ],
-    )
 
 
 def _counted(said: Mapping[str, Any]) -> RenderableType:
@@ -65,10 +36,6 @@ def _counted(said: Mapping[str, Any]) -> RenderableType:
         f"{labels} labels; {rows['train']:,} rows to learn from, {rows['dev']:,} to choose by, {rows['test']:,} to be"
         " judged by"
     )
-
-
-def _interval(score: Mapping[str, float]) -> str:
-    return f"{formats.share(score['low'], 1)} to {formats.share(score['high'], 1)}"
 
 
 def _confidence(said: Mapping[str, Any]) -> str:

@@ -73,6 +73,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
                 **_strategies(run),
                 "detail": classifier.detail(run),
                 "understanding": understanding.detail(run),
+                **_cost_ladder(build, run["name"]),
             }
             for run in models.finetuned(build)
         ],
@@ -150,6 +151,20 @@ def _source(name: str) -> str:
 
 def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _cost_ladder(build: Build, name: str) -> dict[str, Any]:
+    """What the cost ladder of a fine-tuning said, and its tables; None where none was climbed."""
+    path = build.path("cost_ladders", f"{name}.json")
+    if not files.exists(path):
+        return dict.fromkeys(("cost_ladder", "cost_ladder_table", "learning_curve"))
+    said = files.read_json(path)
+    curve = said["learning_curve"]
+    return {
+        "cost_ladder": said,
+        "cost_ladder_table": tables.cost_ladder(said),
+        "learning_curve": None if curve["rung"] is None else tables.learning_curve(curve),
+    }
 
 
 def _strategies(run: Mapping[str, Any]) -> dict[str, Any]:

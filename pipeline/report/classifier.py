@@ -27,6 +27,8 @@ def detail(run: Mapping[str, Any]) -> dict[str, Any] | None:
         "confusion": confusion(run["labels"], run["confusion"]),
         "reliability": reliability(run["name"], confidence),
         "confidence": confidence,
+        "costs": run.get("costs"),
+        "second": run["labels"][-1],
         "abstain": abstain(confidence["abstain"]),
         "slices": slices(run["slices"]) if run["slices"] else None,
         "errors": run["errors"],

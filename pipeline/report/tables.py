@@ -417,6 +417,39 @@ def grid(run: Mapping[str, Any]) -> Table:
     )  # fmt: skip
 
 
+def cost_ladder(said: Mapping[str, Any]) -> Table:
+    """A row a rung, in growing cost; the scores are of the test rows. ``said`` is cost_ladders/<name>.json."""
+    return lay_out(
+        [
+            text("Model"), share("Accuracy"), written("95 %"), share("Macro F1"), decimals("Training, s", 1),
+            short("Documents per second"), size("On disk"),
+        ],
+        [
+            (
+                ("* " if each["name"] == said["recommended"]["name"] else "") + each["title"],
+                each["accuracy"]["value"], _interval(each["accuracy"]), each["macro_f1"]["value"],
+                each["seconds"], each["documents_per_second"], each["bytes"],
+            )
+            for each in said["rungs"]
+        ],
+    )  # fmt: skip
+
+
+def learning_curve(curve: Mapping[str, Any]) -> Table:
+    """A row a number of labels; ``curve`` is the learning curve of a cost ladder."""
+    return lay_out(
+        [count("Labels"), short("A class"), share("Accuracy"), written("95 %")],
+        [
+            (point["labels"], point["a_class"], point["accuracy"]["value"], _interval(point["accuracy"]))
+            for point in curve["points"]
+        ],
+    )
+
+
+def _interval(score: Mapping[str, float]) -> str:
+    return f"{formats.share(score['low'], 1)} to {formats.share(score['high'], 1)}"
+
+
 def needs(section: Mapping[str, Any]) -> Table:
     """What a model asks of a corpus; ``section`` is needs.laid_out's."""
     return lay_out([text(""), written("Tokens"), note("What it is")], section["rows"])

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
+from seqeval import metrics, scheme
 
+from training.finetuning.tasks.tokens import Tokens
 from training.labelled import files
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
@@ -92,6 +95,32 @@ def test_wikiann(load: Callable[..., Labelled]) -> None:
     ].to_pylist()
     assert not any(word.startswith("en:") for words in data.test["words"].to_pylist() for word in words)
     assert sum("'en:', which is cut off" in note for note in data.audit["notes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("wnut17/wnut17train.conll.gz", "wnut17/emerging.dev.conll.gz"),
+        ("wikiann_en_train.conll.gz", "wikiann_en_dev.conll.gz"),
+    ],
+)
+def test_entities_of_gold_files_are_counted_as_seqeval_counts_them(
+    load: Callable[..., Labelled], train: str, test: str
+) -> None:
+    """Against the gold tags stand the same with a tenth of them drawn from all tags."""
+    values = {"name": "x", "base": "b", "label": "tags", "task": "tokens"}
+    data = load("tags", {"train": train, "test": test}, task="tokens")
+    gold = data.test["tags"].to_pylist()
+    draw = np.random.default_rng(0)
+    predicted = [[str(draw.choice(data.labels)) if draw.random() < 0.1 else tag for tag in row] for row in gold]
+    tokens = Tokens(FinetuneConfig.model_validate({**values, "data": {"train": train}}), data)
+    found = {measure.name: measure.score for measure in tokens.measures(predicted, data.test)}
+    assert found["entity_f1"] == pytest.approx(metrics.f1_score(gold, predicted))
+    assert found["precision"] == pytest.approx(metrics.precision_score(gold, predicted))
+    assert found["recall"] == pytest.approx(metrics.recall_score(gold, predicted))
+    strict = metrics.f1_score(gold, predicted, mode="strict", scheme=scheme.IOB2)
+    assert found["strict_f1"] == pytest.approx(strict)
+    assert 0.3 < found["entity_f1"] < 0.95
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from training.finetuning import scores, suspects
 from training.finetuning.confidence import assess, calibration, slices, temperature
+from training.finetuning.confidence import costs as error_costs
 from training.finetuning.rungs import classical, word_vectors
 from training.finetuning.rungs.base import Examples, Fitted
 from training.finetuning.suspects import EXCERPT
@@ -27,11 +28,12 @@ _NO_SLICES = {"id", "group", "place", "pair", *KINDS["classify"].columns}
 
 def describe(
     train: Examples, dev: Examples, test: Examples, rows: Labelled, dev_logits: np.ndarray, logits: np.ndarray,
-    embeddings: Mapping[str, str],
+    embeddings: Mapping[str, str], costs: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:  # fmt: skip
     """Plain values for the summary. The three sets hold what the model reads of ``rows``.
 
-    Logits float [rows, labels] of development and test rows; ``embeddings`` are folders of word vectors by name.
+    Logits float [rows, labels] of development and test rows; ``embeddings`` are folders of word vectors by name;
+    ``costs`` are those of errors, by label and answer.
     """
     predicted, labels, table = logits.argmax(1), rows.labels, rows.test
     bag_of_words = classical.tf_idf(train, dev, len(labels))
@@ -56,7 +58,25 @@ def describe(
         "slices": [{**asdict(each), "fails": each.fails} for each in _slices(right, test, table)],
         "suspects": suspects.find(bag_of_words, rows, (train, dev, test), right),
         "errors": errors(temperature.probabilities(logits, confidence["temperature"]), test, table, labels),
+        **(_by_cost(dev, test, dev_logits, logits, confidence["temperature"], costs, labels) if costs else {}),
     }
+
+
+def _by_cost(
+    dev: Examples, test: Examples, dev_logits: np.ndarray, logits: np.ndarray, t: float,
+    given: Mapping[str, Mapping[str, float]], labels: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    """What a test row costs on average by the most probable label, and by the label of the least cost."""
+    cost = error_costs.matrix(given, labels)
+    dev_shares, shares = (temperature.probabilities(side, t) for side in (dev_logits, logits))
+    limit = error_costs.threshold(dev_shares, dev.labels, cost) if len(labels) == 2 else None
+
+    def mean(answers: np.ndarray) -> dict[str, float]:
+        counts = np.stack([cost[test.labels, answers], np.ones(len(test))], 1)
+        return asdict(scores.interval(scores.ratio, scores.by_group(counts, test.groups)))
+
+    most_probable, least = mean(shares.argmax(1)), mean(error_costs.decide(shares, cost, limit))
+    return {"costs": {"threshold": limit, "most_probable": most_probable, "least_cost": least}}
 
 
 def errors(probabilities: np.ndarray, test: Examples, table: pa.Table, labels: list[str]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers.utils import logging as transformers_logging
@@ -23,8 +24,10 @@ from training.finetuning.rungs.base import Examples, Fit, Fitted, examples
 from training.finetuning.rungs.encoder import Encoder, contrastive, contrastive_seconds, frozen
 from training.finetuning.scores import Interval
 from training.labelled.rows import Labelled
+from training.recipe.finetuning import FinetuneConfig
 
 _SAMPLE = 200
+_TRAINED_BY = ("epochs", "batch_size", "dropout", "optimiser")
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,11 @@ def cheap_rungs(vectors: Iterable[str] = ()) -> list[Rung]:
     ]
 
 
-def rungs(vectors: Iterable[str], base: str | None, length: int, work: str) -> list[Rung]:
+def rungs(vectors: Iterable[str], base: str | None, length: int, work: str, **fields: Any) -> list[Rung]:
     """All rungs in growing cost; those on a pretrained encoder only where there is a ``base``.
 
-    ``base`` is the folder of a model that reads up to ``length`` tokens of a text; ``work`` a folder of our own.
+    ``base`` is the folder of a model that reads up to ``length`` tokens of a text; ``work`` a folder of our own;
+    ``fields`` are those of a recipe's `finetune` that LoRA and the whole model are trained with.
     """
     found = cheap_rungs(vectors)
     if base is None:
@@ -133,14 +137,20 @@ def rungs(vectors: Iterable[str], base: str | None, length: int, work: str) -> l
             lambda sets: contrastive_seconds(encoder, sets.train) + reading(sets),
         ),
         Rung(
-            "lora", "LoRA", tuned.tuned(base, length, strategy={"kind": "lora"}),
-            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test)),
+            "lora", "LoRA", tuned.tuned(base, length, **fields, strategy={"kind": "lora"}),
+            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test), **fields),
         ),
         Rung(
-            "full", "the whole model trained", tuned.tuned(base, length),
-            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test)),
+            "full", "the whole model trained", tuned.tuned(base, length, **fields),
+            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test), **fields),
         ),
     ]  # fmt: skip
+
+
+def settings(config: FinetuneConfig) -> dict[str, Any]:
+    """The fields of ``config`` that ``rungs`` takes: those that training goes by and that are not at their defaults."""
+    fields = {name: FinetuneConfig.model_fields[name].default for name in _TRAINED_BY}
+    return {name: getattr(config, name) for name, default in fields.items() if getattr(config, name) != default}
 
 
 def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, say: Callable[[str], None] = lambda _: None) -> Ladder:

@@ -29,6 +29,7 @@ from training.finetuning import (
     several,
     strategies,
 )
+from training.finetuning.confidence import costs
 from training.finetuning.encoded import Encoded, Order, Reader
 from training.finetuning.job import VERSION, Job
 from training.finetuning.long_text import pooling, side_files
@@ -57,19 +58,19 @@ def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     there, and rows.WrongRows when there are too few labels or a field that rows lack.
     """
     config: FinetuneConfig = pretrain.find(build.recipe.finetune, name)
-    asked = _asked(build, config)
+    wanted = asked(build, config)
     note = build.path("work", "finetune", name, "asked.json")
     before = files.read_json(note) if files.exists(note) else {}
-    if asked is not None and before.get("asked") == asked:
+    if wanted is not None and before.get("asked") == wanted:
         current = pretrain.current_summary(build.path("models", name), before["fingerprint"])
         if current is not None and not pages.lacking(config, current):
             return current
     summary = run(job_of(build, name), progress)
-    files.write_json(note, {"asked": asked, "fingerprint": summary["fingerprint"]})
+    files.write_json(note, {"asked": wanted, "fingerprint": summary["fingerprint"]})
     return summary
 
 
-def _asked(build: Build[BuildRecipe], config: FinetuneConfig) -> str | None:
+def asked(build: Build[BuildRecipe], config: FinetuneConfig) -> str | None:
     """Names all that a run on documents of the corpus comes of, without reading them; None for other files."""
     if config.data is not None or (config.adapt is not None and config.adapt.corpus is not None):
         return None
@@ -156,6 +157,8 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     if config.compare or config.grid is not None or config.seeds > 1:
         return several.run(job, made_by, lambda part: _trained(part, progress))
     files.check_folder(job.base)
+    if config.costs:
+        costs.matrix(config.costs, rows.labels)  # a label that is not there is said before training
     task = task_of(config, rows)
     reader = bases.reader(job.base, tokenizer, config.sequence_length)
     train, dev, test = (task.encode(reader, table) for table in (rows.train, rows.dev, rows.test))
@@ -305,7 +308,9 @@ def _scores(
             for table in (rows.train, rows.dev, rows.test)
         )
         dev_logits, logits = (np.stack(task.all_outputs(model, side, size)) for side in (dev, test))
-        described = classified.describe(train_read, dev_read, test_read, rows, dev_logits, logits, job.embeddings)
+        described = classified.describe(
+            train_read, dev_read, test_read, rows, dev_logits, logits, job.embeddings, job.config.costs
+        )
         return {**described, **near_copies.without(task, logits.argmax(1), rows)}
     predicted = task.predict(model, test, rows.test, size)
     found = {"model": predicted, **task.baselines()}

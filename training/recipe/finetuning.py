@@ -185,6 +185,13 @@ class FinetuneConfig(RunConfig):
             " highest F1 on the development rows",
         ),
     ] = None
+    costs: Annotated[
+        dict[str, dict[str, Annotated[float, Field(ge=0)]]],
+        Field(
+            description="what an error costs, by the row's label and then by the answer, such as {ham: {spam: 10}};"
+            " default: 1 each"
+        ),
+    ] = {}
     answers: Annotated[AnswersConfig, Field(description="options of the task answers")] = AnswersConfig()
     text2text: Annotated[Text2TextConfig, Field(description="options of the task text2text")] = Text2TextConfig()
     similarity: Annotated[SimilarityConfig, Field(description="options of the task similarity")] = SimilarityConfig()
@@ -203,6 +210,14 @@ class FinetuneConfig(RunConfig):
     seeds: Annotated[
         int, Field(ge=1, description="runs with different seeds, for the mean and the deviation of the score")
     ] = 1
+    cost_ladder_minutes: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="about how long models are compared on the rows, from the cheapest up, for the report; default:"
+            " they are not",
+        ),
+    ] = None
     baselines: Annotated[
         list[str], Field(description="`embeddings` to compare with: a linear model on the mean vector of the words")
     ] = []
@@ -311,6 +326,14 @@ class FinetuneConfig(RunConfig):
         return self
 
     @model_validator(mode="after")
+    def _costs_are_of_classes(self) -> FinetuneConfig:
+        if self.costs and not self.of_classes:
+            raise MillError(
+                f"finetune {self.name!r}: `costs` are of errors between labels, which {self.task} has not; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pages_are_of_the_task(self) -> FinetuneConfig:
         for page in self.understand:
             if self.task not in (fitting := _PAGES.get(page, (self.task,))):
@@ -318,6 +341,15 @@ class FinetuneConfig(RunConfig):
                     f"finetune {self.name!r}: `understand` names {page}, which is of the task"
                     f" {' or '.join(fitting)}, and `task` is {self.task}; leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _the_cost_ladder_is_of_classes(self) -> FinetuneConfig:
+        if self.cost_ladder_minutes is not None and not self.of_classes:
+            raise MillError(
+                f"finetune {self.name!r}: `cost_ladder_minutes` compares classifiers of texts, and the task is"
+                f" {self.task!r}; leave it out"
+            )
         return self
 
     @model_validator(mode="after")

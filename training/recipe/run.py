@@ -36,11 +36,13 @@ class OptimiserConfig(Config):
 
 
 #: Fields that say how a run is carried out, not what comes of it: equal weights but for rounding and dropout's draws.
-CARRIED_OUT = frozenset({"micro_batch", "compile", "log_every", "eval_every", "checkpoint_every", "keep_last"})
+CARRIED_OUT = frozenset(
+    {"micro_batch", "compile", "log_every", "eval_every", "checkpoint_every", "keep_last", "cost_ladder_minutes"}
+)
 #: Fields that say how long a run is, or how it is measured: its weights so far do not depend on them.
-LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines", "held_out"})
+LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines", "held_out", "costs"})
 #: Fields that came later: at their default they are no part of a fingerprint, so that earlier runs stay current.
-LATER = frozenset({"initial_embeddings", "long_text", "held_out", "adapt"})
+LATER = frozenset({"initial_embeddings", "long_text", "held_out", "adapt", "costs"})
 #: Fields that ask for more to be said of the finished model: they are no part of a fingerprint.
 SAID_OF_IT = frozenset({"understand"})
 #: Fields that the learning rate of a step comes of.

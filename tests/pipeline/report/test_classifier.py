@@ -25,6 +25,7 @@ RUN = {
         "abstain": {"area": 0.8, "points": [{"threshold": 0.55, "coverage": 0.9, "accuracy": 0.82}]},
         "conformal": {"alpha": 0.1, "quantile": 0.7, "coverage": INTERVAL, "mean_size": 1.25, "empty": 0},
     },
+    "costs": {"threshold": 0.237, "most_probable": INTERVAL, "least_cost": {"value": 0.3125, "low": 0.2, "high": 0.4}},
     "slices": [
         {"column": "language", "value": "de", "rows": 30, "accuracy": INTERVAL, "lead": INTERVAL, "fails": True},
     ],
@@ -69,6 +70,8 @@ def test_the_page_shows_confusion_calibration_slices_and_errors(tmp_path: Path) 
         "98.7 %",
         "topics.csv:77",
         "(0.75)",
+        "a probability of 0.237",
+        "costs 0.3125 on average (0.2 to 0.4)",
     ):
         assert shown in page, shown
     assert "→ sea" in page

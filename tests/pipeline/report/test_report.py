@@ -379,6 +379,33 @@ def test_lineage_names_what_a_part_was_made_from_and_what_is_not_here_any_more(t
     assert origins["old"] == "corpus, bpe, qqqqqqqqqqqq (not here any more)"
 
 
+def test_the_cost_ladder_of_a_fine_tuning_is_shown(tmp_path: Path):
+    build = make(tmp_path)
+    build = Build(build.root, build.recipe.model_copy(update={"finetune": [small_build.Named(name="topic")]}))
+    score = {"value": 0.8125, "low": 0.75, "high": 0.875}
+    tuned = {"name": "topic", "base": "bert", "label": "domain", "labels": ["a", "b"]}
+    scores = {"model": {"accuracy": score, "macro_f1": score}}
+    rows = {"train": 90, "dev": 20, "test": 1234}
+    files.write_json(build.path("models", "topic", "summary.json"), {**tuned, "scores": scores, "documents": rows})
+    rung = {"accuracy": score, "macro_f1": score, "seconds": 1.5, "documents_per_second": 4321.0, "bytes": 9_000_000}
+    said = {
+        "documents": rows,
+        "rungs": [{**rung, "name": "frozen", "title": "frozen encoder + head"}],
+        "left_out": {"<LoRA>": "needs about 61 s"},
+        "recommended": {"name": "frozen", "why": "it is the cheapest"},
+        "learning_curve": {"rung": "frozen", "points": [{"labels": 77, "a_class": 38.5, "accuracy": score}]},
+    }
+    files.write_json(build.path("cost_ladders", "topic.json"), said)
+    page = render(build)
+    text = " ".join(Page(page).text.split())
+    shown = ("* frozen encoder + head", "75.0 % to 87.5 %", "4,321", "9.00 MB", "it is the cheapest", "77", "1,234")
+    for expected in (*shown, "Left out: <LoRA>: needs about 61 s."):
+        assert expected in text, expected
+    said["learning_curve"] = {"rung": None, "why": "no rung is quick enough"}
+    files.write_json(build.path("cost_ladders", "topic.json"), said)
+    assert "not measured: no rung is quick enough." in " ".join(Page(render(build)).text.split())
+
+
 def test_navigation_and_sections_of_the_template_are_in_one_order():
     template = (Path(report.__file__).parent / "page.html").read_text()
     sections = [a or b for a, b in re.findall(r'<section id="(\w+)"|include "(\w+)\.html"', template)]

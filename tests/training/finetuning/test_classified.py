@@ -46,7 +46,14 @@ def described() -> tuple[dict, pa.Table, np.ndarray]:
 
     made = [logits(side, each["language"].to_pylist(), 9) for side, each in ((dev, tables[1]), (test, tables[2]))]
     found = classified.describe(
-        train, dev, test, Labelled("classify", LABELS, first, second, third, "", {}), made[0], made[1], {}
+        train,
+        dev,
+        test,
+        Labelled("classify", LABELS, first, second, third, "", {}),
+        made[0],
+        made[1],
+        {},
+        {"cold": {"hot": 20.0}},
     )
     return found, tables[2], made[1].argmax(1)
 
@@ -62,6 +69,16 @@ def test_scores_lead_and_mcnemar_are_of_the_same_answers(described: tuple[dict, 
     assert found["mcnemar"]["bag_of_words"]["second"] >= (~right).sum() - 2
     assert found["mcnemar"]["bag_of_words"]["p"] < 1e-6
     assert np.trace(found["confusion"]) == right.sum()
+
+
+def test_by_their_costs_errors_cost_less(described: tuple[dict, pa.Table, np.ndarray]) -> None:
+    found, rows, predicted = described
+    labels = np.array([LABELS.index(label) for label in rows["label"].to_pylist()])
+    dear = (labels == 0) & (predicted == 1)
+    plain, least = found["costs"]["most_probable"], found["costs"]["least_cost"]
+    assert plain["value"] == pytest.approx(((predicted != labels).sum() + 19 * dear.sum()) / len(labels))
+    assert least["high"] < plain["low"]
+    assert found["costs"]["threshold"] is None
 
 
 def test_a_wrong_label_of_the_rows_is_a_suspect_beside_its_neighbours(

@@ -15,6 +15,7 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
 from tests.training.conftest import make_build, pretrain_section
+from training.finetuning import build_ladder
 from training.finetuning.finetune import finetune
 from training.labelled import corpus
 from training.pretraining.pretrain import pretrain
@@ -100,6 +101,23 @@ def test_a_resumed_run_has_equal_weights(pretrained: str, tmp_path: Path) -> Non
     finetune(builds[1], "family")
     whole, resumed = (load_file(f"{root}/models/family/model.safetensors") for root in roots)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_cost_ladder_of_a_run_is_climbed_once_for_the_same_rows_and_base(
+    pretrained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = build_of(pretrained, cost_ladder_minutes=5, epochs=1)
+    heard: list[int] = []
+    said = build_ladder.climb(build, "family", lambda step, _steps, _metrics: heard.append(step))
+    named = ["majority", "tf_idf", "fasttext", "frozen", "pairs", "lora", "full"]
+    assert [rung["name"] for rung in said["rungs"]] == named
+    assert heard == list(range(1, len(named) + 3))
+    assert said["recommended"]["name"] in named
+    assert files.read_json(f"{pretrained}/cost_ladders/family.json") == said
+    monkeypatch.setattr(corpus, "load", None)
+    assert build_ladder.climb(build, "family") == said  # current: no document is read
+    with pytest.raises(TypeError):
+        build_ladder.climb(build_of(pretrained, cost_ladder_minutes=5, epochs=2), "family")
 
 
 def test_a_run_that_is_current_reads_no_document(pretrained: str, monkeypatch: pytest.MonkeyPatch) -> None:
