@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from training.recipe.finetuning import FinetuneConfig
 
 REVIEWS = SHARED.parent / "finetune" / "movie_reviews.jsonl.gz"
 LENGTH, VOCABULARY = 128, 8_000
-SHAPE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 256}
+SHAPE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 128}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WAYS: tuple[tuple[str, Any], ...] = (
     ("head", "head"),
@@ -44,14 +45,17 @@ WAYS: tuple[tuple[str, Any], ...] = (
     ("chunks, attention", {"kind": "chunks", "pooling": "attention"}),
     ("hierarchical", {"kind": "hierarchical", "layers": 1}),
 )
+#: Ways beside which a bag of words reads the same text: the first tokens, and all.
+BESIDE = ("head", "chunks, mean")
 
 
 def config(how: Any, base: str, test_share: float) -> FinetuneConfig:
     return FinetuneConfig.model_validate(
         {
             **{"name": "reviews", "base": base, "label": "label", "data": {"train": str(REVIEWS)}, "long_text": how},
-            **{"sequence_length": LENGTH, "epochs": 3, "batch_size": 16, "test_share": test_share, "precision": "fp32"},
+            **{"sequence_length": LENGTH, "epochs": 2, "batch_size": 8, "test_share": test_share, "precision": "fp32"},
             "optimiser": {"learning_rate": 1e-3, "schedule": "linear", "warmup": 0.1},
+            "dropout": 0.0,  # the most of a small model's time on a CPU
         }
     )
 
@@ -96,7 +100,7 @@ def packed(ids: list[list[int]], vocabulary: int, folder: str) -> packed_tokens.
 
 
 def main(test_share: float = 0.5) -> None:
-    """Accuracy of each way, of a bag of words that reads the same text, and the seconds of training."""
+    """Accuracy of each way, of a bag of words that reads as much, and seconds of processor time with all scores."""
     if not REVIEWS.exists():
         print(f"{REVIEWS} is not there: this benchmark needs the acceptance data")
         return
@@ -110,15 +114,15 @@ def main(test_share: float = 0.5) -> None:
         print(f"{len(rows.train)} reviews to learn, {len(rows.dev)} to choose by, {len(rows.test)} to test")
         print(row.format("sequences of 128", "accuracy", "95 %", "bag of words", "cut, %", "seconds"))
         for name, how in WAYS:
-            at, started = Path(folder) / name, time.perf_counter()
+            at, started = Path(folder) / name, time.process_time()
             settings = config(how, made, test_share)
             job = Job(settings, rows, made, 0, str(at / "model"), str(at / "work"), weights, {"base": "benchmark"})
-            summary = run(job)
-            ours, bag = (summary["scores"][which]["accuracy"] for which in ("model", "bag_of_words"))
+            summary = run(replace(job, compared=name in BESIDE))
+            ours, bag = (summary["scores"].get(which, {}).get("accuracy") for which in ("model", "bag_of_words"))
             interval = f"{100 * ours['low']:.1f} to {100 * ours['high']:.1f}"
             cut = 100 * summary["audit"]["truncated"]["test"]
-            cells = [f"{100 * ours['value']:.1f}", interval, f"{100 * bag['value']:.1f}", f"{cut:.0f}"]
-            print(row.format(name, *cells, f"{time.perf_counter() - started:.0f}"), flush=True)
+            cells = [f"{100 * ours['value']:.1f}", interval, (bag and f"{100 * bag['value']:.1f}") or "", f"{cut:.0f}"]
+            print(row.format(name, *cells, f"{time.process_time() - started:.0f}"), flush=True)
 
 
 if __name__ == "__main__":

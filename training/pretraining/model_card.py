@@ -78,6 +78,7 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         if leads
     ]
     config, made_from = summary["config"], summary["made_from"]
+    read = "sequences of" if "long_text" in config else "texts cut to"
     data = [
         ("rows", f"{rows['train']} to train on, {rows['dev']} to choose by, {rows['test']} to test on"),
         ("groups", f"{groups['train']}, {groups['dev']} and {groups['test']}; none is in two sets"),
@@ -94,7 +95,7 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         ("this run", f"`{summary['fingerprint']}`, seed {summary['seed']}"),
         (
             "steps",
-            f"{summary['steps']}, {summary['epochs']} epochs of texts cut to {summary['sequence_length']} tokens; the"
+            f"{summary['steps']}, {summary['epochs']} epochs of {read} {summary['sequence_length']} tokens; the"
             f" weights after step {summary['best_step']} are published, the best on the development rows",
         ),
         ("trained on", summary["device"]),

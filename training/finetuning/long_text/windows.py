@@ -19,7 +19,7 @@ from training.recipe.long_text import Chunks, Head, HeadTail, Hierarchical, Long
 #: Sun et al. 2019: so many first tokens of all that are read.
 _HEAD, _OF = 128, 510
 _LEAST = 4  # tokens beside the special ones, for a chunk to have quarters
-_TEXTS = 256  # that are in memory as the tokenizer makes them
+_CHARACTERS = 1 << 20  # of texts that the tokenizer reads at once: of each token it makes some hundred bytes
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,14 @@ def read(reader: Reader, texts: list[str], config: LongText) -> Iterator[Read]:
     """Each of ``texts`` as it is read in sequences of the reader's length."""
     reader.tokenizer.no_truncation()
     room = reader.length - reader.tokenizer.num_special_tokens_to_add(False)
-    for start in range(0, len(texts), _TEXTS):
-        part = texts[start : start + _TEXTS]
-        for text, encoding in zip(part, reader.tokenizer.encode_batch(part), strict=True):
+    start = 0
+    while start < len(texts):
+        stop, size = start + 1, len(texts[start])
+        while stop < len(texts) and (size := size + len(texts[stop])) <= _CHARACTERS:
+            stop += 1
+        for text, encoding in zip(texts[start:stop], reader.tokenizer.encode_batch(texts[start:stop]), strict=True):
             yield _read(text, encoding, room, config)
+        start = stop
 
 
 def _read(text: str, encoding: Encoding, room: int, config: LongText) -> Read:

@@ -59,6 +59,7 @@ def test_a_published_model_says_how_it_reads_and_predicts_the_same(
     assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     card = Path(made.result, "README.md").read_text()
     assert "transformers alone, with `truncation=True, max_length=10`, reads the first 10 tokens" in card
+    assert "2 epochs of sequences of 10 tokens" in card
     assert ("long_text.safetensors, which transformers does not open" in card) == (how in POOLS)
 
 
@@ -66,7 +67,9 @@ def test_a_model_that_reads_the_head_has_no_file_for_it(bases_of: dict[str, str]
     made = job(tmp_path, bases_of["bert"], "full", sequence_length=SHORT, epochs=1)
     says(made, run(made))
     assert not Path(made.result, "long_text.json").exists()
-    assert "long_text" not in Path(made.result, "README.md").read_text()
+    card = Path(made.result, "README.md").read_text()
+    assert "1 epochs of texts cut to 10 tokens" in card
+    assert "long_text" not in card
 
 
 @pytest.mark.parametrize("strategy", ["features", "lora", "unmerged", "prefix", "prompt", "partial", "adapters"])

@@ -159,3 +159,11 @@ def test_runs_that_read_the_head_keep_their_fingerprint() -> None:
     assert "long_text" not in recipe().of_result()
     assert "long_text" not in recipe(long_text="head").of_weights()
     assert recipe(long_text={"kind": "chunks", "pooling": "max"}).of_weights()["long_text"]["pooling"] == "max"
+
+
+def test_texts_are_read_by_parts_in_their_order(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text(count) for count in (0, 3, 40, 1, 1, 90, 2)]
+    whole = [found.tokens for found in windows.read(reader, texts, config("tail"))]
+    monkeypatch.setattr(windows, "_CHARACTERS", 20)
+    parts = [found.tokens for found in windows.read(reader, texts, config("tail"))]
+    assert [[w.tolist() for w in found] for found in parts] == [[w.tolist() for w in found] for found in whole]
