@@ -19,47 +19,49 @@ from pipeline.store import files, model_folder
 def probabilities(texts: Sequence[str], folder: str, labels: Sequence[str]) -> np.ndarray:
     """float32 [texts]: the probability of ``labels`` together; where a text may have several, that of the likeliest.
 
-    They are scaled by the model's own temperature (``confidence``), where its summary has one. A text is cut to the
-    tokens that the model reads. Raises bases.WrongBase for a folder that cannot be opened.
+    They are scaled by the model's own temperature (``confidence``), where its summary has one. A text is read as
+    the model was trained to read it. Raises bases.WrongBase for a folder that cannot be opened.
     """
     import torch
 
-    model, reader, temperature, several = _opened(folder, model_folder.digest(folder))
+    model, reader, long_text, temperature, several = _opened(folder, model_folder.digest(folder))
     places = [model.config.label2id[label] for label in labels]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            found = [_one(model, reader, text, temperature, several)[places] for text in texts]
+            found = [_one(model, reader, long_text, text, temperature, several)[places] for text in texts]
     finally:
         torch.set_num_threads(threads)
     shares = np.stack(found).astype(np.float64)
     return (shares.max(1) if several else shares.sum(1).clip(0, 1)).astype(np.float32)
 
 
-def _one(model: Any, reader: Any, text: str, temperature: float, several: bool) -> np.ndarray:
+def _one(model: Any, reader: Any, long_text: Any, text: str, temperature: float, several: bool) -> np.ndarray:
     """float32 [labels]: their probabilities for ``text``."""
     import torch
 
     from training.finetuning.encoded import encoded
-    from training.finetuning.tasks.base import inputs
+    from training.finetuning.long_text import pooling, windows
 
-    arrays = encoded(reader.read([text]), reader.pad, {}).arrays(np.zeros(1, np.int64))
-    logits = (
-        model(**inputs(model, {name: torch.from_numpy(array) for name, array in arrays.items()})).logits[0].float()
-        / temperature
-    )
+    if long_text is None:
+        data = encoded(reader.read([text]), reader.pad, {})
+    else:
+        data = windows.encode(reader, [text], long_text, {})
+    arrays = {name: torch.from_numpy(array) for name, array in data.arrays(np.zeros(1, np.int64)).items()}
+    logits = pooling.logits(model, arrays)[0] / temperature
     return (logits.sigmoid() if several else logits.softmax(0)).numpy()
 
 
 @lru_cache(maxsize=2)
-def _opened(folder: str, _digest: str) -> tuple[Any, Any, float, bool]:
-    """The model in ``folder``, how it reads a text, the temperature that makes its confidence true (1 if none was
-    found), and whether a text may have several labels.
+def _opened(folder: str, _digest: str) -> tuple[Any, Any, Any, float, bool]:
+    """The model in ``folder``, how it reads a text and what of a long one (None: the head), the temperature that makes
+    its confidence true (1 if none was found), and whether a text may have several labels.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     from training.finetuning import bases
+    from training.finetuning.long_text import side_files
 
     bases.check(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -69,4 +71,5 @@ def _opened(folder: str, _digest: str) -> tuple[Any, Any, float, bool]:
     length = summary.get("sequence_length") or bases.longest(folder, config)
     temperature = summary.get("confidence", {}).get("temperature", 1.0)
     several = config.problem_type == "multi_label_classification"
-    return model, bases.reader(folder, folder, length), temperature, several
+    how = side_files.restore(folder, model)
+    return model, bases.reader(folder, folder, length), how and how.long_text, temperature, several

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.helpers import foreign_models
 from tests.training.finetuning.strategies.conftest import STRATEGIES, job
-from training.finetuning import bases
+from training.finetuning import bases, scorer
 from training.finetuning.finetune import run
 from training.finetuning.job import Job
 from training.finetuning.long_text import ask
@@ -49,6 +49,10 @@ def test_a_published_model_says_how_it_reads_and_predicts_the_same(
     made = short(tmp_path, bases_of["bert"], how)
     summary = run(made)
     says(made, summary)
+    texts = made.rows.test["text"].to_pylist()[:4]
+    heat = summary["confidence"]["temperature"]
+    shares = torch.from_numpy(ask.logits(made.result, texts) / heat).softmax(1)[:, 1]
+    assert scorer.probabilities(texts, made.result, ["sees"]) == pytest.approx(shares.numpy(), abs=1e-5)
     kept = json.loads(Path(made.result, "long_text.json").read_text())
     assert kept["long_text"]["kind"] == made.config.long_text.kind
     assert kept["sequence_length"] == SHORT
