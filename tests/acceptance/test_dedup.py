@@ -95,7 +95,7 @@ def test_clusters_of_real_near_duplicates_equal_datasketch_lsh_with_brute_force(
     names = ("articles_minhash", "pep_revisions_docs", "britannica_1810_vs_1815_docs")
     documents = [d for name in names for d in records(shared / f"neardup/{name}.jsonl.gz")][::every]
     build = deduplicated(tmp_path, documents, config)
-    numbers: dict[str, int] = {}  # sets of small integers are compared many times as fast
+    numbers: dict[tuple[str, ...], int] = {}  # sets of small integers are compared many times as fast
     sets = {
         d["id"]: {numbers.setdefault(shingle, len(numbers)) for shingle in shingles(d["text"], config.ngram)}
         for d in documents
