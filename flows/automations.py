@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -38,13 +38,14 @@ class NoDeployment(MillError):
     """There is no deployment of that name."""
 
 
-def install(webhook: str | None, train: str | None) -> list[str]:
+def install(webhook: str | None, train: str | None, arrivals: str | None) -> list[str]:
     """Have the automations on the configured server, as they are here; returns their names.
 
     ``webhook``: an address that alarms and failures are sent to, kept there as a block. ``train``: the deployment
-    that is run when a corpus is published, ``<flow>/<name>``. Raises NoDeployment.
+    that is run when a corpus is published, ``<flow>/<name>``; ``arrivals``: the one that is run when somebody says, by
+    the event `corpusmill.file.arrived`, that a file is there. Raises NoDeployment.
     """
-    return asyncio.run(_install(webhook, train))
+    return asyncio.run(_install(webhook, train, arrivals))
 
 
 def remove() -> list[str]:
@@ -52,7 +53,7 @@ def remove() -> list[str]:
     return asyncio.run(_remove())
 
 
-async def _install(webhook: str | None, train: str | None) -> list[str]:
+async def _install(webhook: str | None, train: str | None, arrivals: str | None) -> list[str]:
     wanted = [_zombies(), _stuck()]
     async with get_client() as client:
         if webhook is not None:
@@ -60,13 +61,9 @@ async def _install(webhook: str | None, train: str | None) -> list[str]:
             identifier = await block.save(WEBHOOK_BLOCK, overwrite=True)
             wanted.append(_alarms(identifier))
         if train is not None:
-            try:
-                deployment = await client.read_deployment_by_name(train)
-            except (ObjectNotFound, ValueError):
-                raise NoDeployment(
-                    f"--train {train}: the server has no such deployment; `prefect deployment ls` lists <flow>/<name>"
-                ) from None
-            wanted.append(_training(deployment.id))
+            wanted.append(_training(await _deployment(client, "--train", train)))
+        if arrivals is not None:
+            wanted.append(_arrivals(await _deployment(client, "--arrivals", arrivals)))
         for automation in wanted:
             known = await client.read_automations_by_name(automation.name)
             if known:
@@ -74,6 +71,15 @@ async def _install(webhook: str | None, train: str | None) -> list[str]:
             else:
                 await client.create_automation(automation)
     return [automation.name for automation in wanted]
+
+
+async def _deployment(client: PrefectClient, option: str, name: str) -> UUID:
+    try:
+        return (await client.read_deployment_by_name(name)).id
+    except (ObjectNotFound, ValueError):
+        raise NoDeployment(
+            f"{option} {name}: the server has no such deployment; `prefect deployment ls` lists <flow>/<name>"
+        ) from None
 
 
 async def _remove() -> list[str]:
@@ -141,6 +147,15 @@ def _training(deployment: UUID) -> AutomationCore:
         "Runs the training deployment with the recipe of the corpus.",
         EventTrigger(expect={"corpusmill.corpus.published"}, posture=Posture.Reactive),
         RunDeployment(source="selected", deployment_id=deployment, parameters={"recipe": recipe}, job_variables=None),
+    )
+
+
+def _arrivals(deployment: UUID) -> AutomationCore:
+    return _automation(
+        "a file that arrived is curated",
+        "For stores that announce files: their webhook posts the event to the server's /api/events.",
+        EventTrigger(expect={"corpusmill.file.arrived"}, posture=Posture.Reactive),
+        RunDeployment(source="selected", deployment_id=deployment, parameters=None, job_variables=None),
     )
 
 

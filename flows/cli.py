@@ -65,6 +65,7 @@ app.command()(questions.diff)
 app.command()(questions.runs)
 app.command()(questions.fields)
 app.command()(building.serve)
+app.command()(building.watch)
 app.command()(building.automations)
 app.command()(building.ui)
 

@@ -262,12 +262,37 @@ def serve(
             serving.serve(served, limit, on_sigterm)
 
 
+def watch(
+    folder: Annotated[Path, typer.Argument(help="The folder in which files arrive.", show_default=False)],
+    deployment: Annotated[
+        str, typer.Option(help="The deployment to run, <flow>/<name>, whose recipe reads the folder.")
+    ] = "curate/nightly",
+    settle: Annotated[
+        float, typer.Option(min=0, help="Seconds for which a file must not have changed to count as complete.")
+    ] = 10,
+    port: Port = 4200,
+) -> None:
+    """Run a deployment whenever files have arrived in FOLDER in full, until it is stopped."""
+    with telling_errors(False):
+        quiet_prefect(verbose=False)
+        from flows import watching
+        from flows.execution.server import server
+        from flows.execution.stopping import interrupted_by_sigterm
+
+        with interrupted_by_sigterm(), server(port) as url:
+            say(f"watching {folder}; watch its runs at {url.removesuffix('/api')}")
+            watching.watch(folder, deployment, settle, say)
+
+
 def automations(
     webhook: Annotated[
         str | None, typer.Option(help="An address that gets alarms and failures as JSON, by POST.")
     ] = None,
     train: Annotated[
         str | None, typer.Option(help="The deployment to run when a corpus is published, such as pretrain/on-demand.")
+    ] = None,
+    arrivals: Annotated[
+        str | None, typer.Option(help="The deployment to run on the event corpusmill.file.arrived.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Delete them.")] = False,
     port: Port = 4200,
@@ -280,7 +305,7 @@ def automations(
         with server(port):
             from flows import automations as ready
 
-            names = ready.remove() if remove else ready.install(webhook, train)
+            names = ready.remove() if remove else ready.install(webhook, train, arrivals)
         for name in names:
             say(f"{'removed' if remove else 'installed'} {name}")
 
