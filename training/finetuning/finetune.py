@@ -1,7 +1,8 @@
 """Fine-tuning: a pretrained model and labelled rows in, a model beside its baselines out.
 
     work/finetune/<name>/   checkpoints and metrics.jsonl while it runs
-    models/<name>/          config.json, model.safetensors, tokenizer files, metrics.jsonl, summary.json, README.md
+    models/<name>/          config.json, model.safetensors, tokenizer files, corpusmill.json, metrics.jsonl,
+                            summary.json, README.md
 
 The weights that are published are those that do best on the development rows; the test rows are read once, at the end.
 """
@@ -28,6 +29,7 @@ from training.finetuning import (
     near_copies,
     several,
     strategies,
+    usage,
 )
 from training.finetuning.confidence import costs
 from training.finetuning.encoded import Encoded, Order, Reader
@@ -218,6 +220,7 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
             model.save_pretrained(folder)
         if ready.adapter:
             adapter_file.write(folder, model, tensors, config.strategy, job.base, config.sequence_length)
+        usage.write(folder, usage.of_summary(summary))
 
     publish.publish(job.result, model, tokenizer, plan.folder, summary, model_card.finetuned(summary), write=write)
     return summary

@@ -1,4 +1,4 @@
-"""Schemes of tags: IOB1, IOB2 and BIOES (or BILOU) in, IOB2 out.
+"""Schemes of tags: IOB1, IOB2 and BIOES (or BILOU) in, IOB2 out. Parts of speech and the like stay what they are.
 
 IOB1 (Ramshaw and Marcus 1995) begins an entity with I-, and with B- only right behind another of its type. IOB2 begins
 each with B-. BIOES also marks an entity's last word (E-, L-) and one of a single word (S-, U-).
@@ -14,7 +14,22 @@ _ENDS = frozenset("ESLUM")
 
 
 def is_known(tag: str) -> bool:
-    return tag == "O" or _TAG.fullmatch(tag) is not None
+    return tag == "O" or is_marked(tag)
+
+
+def is_marked(tag: str) -> bool:
+    """Whether ``tag`` says where an entity begins, goes on or ends."""
+    return _TAG.fullmatch(tag) is not None
+
+
+def mark_entities(tags: Iterable[str]) -> bool:
+    """Whether ``tags`` are of entities, and not one for each word by itself, as parts of speech are."""
+    return all(map(is_known, tags))
+
+
+def kind(tag: str) -> str:
+    """The type of entity that ``tag`` is of; of a tag that marks none the tag itself."""
+    return _parts(tag)[1] if is_known(tag) else tag
 
 
 def scheme(sentences: Iterable[Sequence[str]]) -> str:
