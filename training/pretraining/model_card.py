@@ -115,7 +115,12 @@ def finetuned(summary: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     parts = [(name, *map(_interval, found.values())) for name, found in summary.get("parts", {}).items()]
     of_parts = [models.MEASURES.get(name, name) for found in summary.get("parts", {}).values() for name in found]
+    used = [
+        ("the rows of a file", "`mill predict path/to/this/folder FILE --output OUT`, columns as in corpusmill.json"),
+        ("by HTTP", "`mill serve-model path/to/this/folder`"),
+    ]
     tables = [
+        ("How to predict", ["", ""], used),
         ("Scores on test rows, with 95 % intervals over groups", ["", *measures], [*scores, *lead]),
         (
             "Strategies",

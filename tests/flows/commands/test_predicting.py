@@ -1,0 +1,134 @@
+"""`mill predict` and `mill serve-model`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows import cli
+from tests.helpers import published
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return published.publish(tmp_path_factory.mktemp("classify"), "classify")[0]
+
+
+def mill(*arguments: object, stdin: bytes | None = None) -> Result:
+    run = CliRunner().invoke(cli.app, list(map(str, arguments)), input=stdin, env={"COLUMNS": "200"})
+    assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
+    return run
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_file_becomes_a_file_with_predictions(model: str, tmp_path: Path) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text("text,n\n" + "".join(f"the cat {n},{n}\n" for n in range(200)) + "only one field\n")
+    out = tmp_path / "out.jsonl"
+    run = mill("predict", model, data, "-o", out)
+    assert run.exit_code == 0, run.output
+    assert run.stdout == ""
+    assert "predicted: 200 rows, in " in run.stderr
+    assert "left out: 1 bad row\n" in run.stderr
+    assert "1 x not 2 fields, as there are columns (first: " in run.stderr
+    assert len(lines(out.read_text())) == 200
+    (bad,) = lines((tmp_path / "out.jsonl.quarantine.jsonl").read_text())
+    assert (bad["file"], bad["row"]) == (str(data), 201)
+
+
+def test_too_many_bad_rows_leave_no_output_but_their_list(model: str, tmp_path: Path) -> None:
+    data, out = tmp_path / "rows.jsonl", tmp_path / "out.parquet"
+    data.write_text('{"text": "the cat"}\n{"text": ""}\n')
+    run = mill("predict", model, data, "-o", out)
+    assert run.exit_code == 1
+    assert "1 of 2 rows are bad (50.00%), more than the error budget of 1.00%" in run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet.quarantine.jsonl", "rows.jsonl"]
+    assert mill("predict", model, data, "-o", out, "--error-budget", 0.5).exit_code == 0
+    assert out.exists()
+
+
+def test_data_goes_to_stdout_and_all_else_to_stderr(model: str) -> None:
+    run = mill(
+        "predict",
+        model,
+        "-",
+        stdin=b'{"body": "the cat", "n": 1}\n',
+    )
+    assert run.exit_code == 1
+    assert "there is body, n; name the column by --text-column" in " ".join(run.stderr.split())
+    run = mill("predict", model, "-", "--text-column", "body", stdin=b'{"body": "the cat", "n": 1}\n')
+    (row,) = lines(run.stdout)
+    assert (row["body"], row["n"]) == ("the cat", 1)
+    assert row["label"] in row["scores"]
+    assert "predicted: 1 row" in run.stderr
+    run = mill("predict", model, "-", "--format", "csv", stdin=b"text\nthe cat\n")
+    assert lines(run.stdout)[0]["scores"] == row["scores"]
+
+
+def test_the_guide_does_what_it_says(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = Path(__file__).parents[3] / "docs" / "guide.md"
+    block = guide.read_text("utf-8").partition("### Predictions\n")[2].partition("```sh\n")[2].partition("```")[0]
+    commands = [line for line in block.splitlines() if "serve-model" not in line]
+    assert len(commands) == 3
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "reviews").symlink_to(model)
+    (tmp_path / "new.csv").write_text("text,n\nthe cat,1\n")
+    (tmp_path / "new.jsonl").write_text('{"text": "the cat"}\n')
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        *before, typed = command.partition(" > ")[0].split(" | ")
+        stdin = Path(before[0].removeprefix("cat ")).read_bytes() if before else None
+        run = mill(*shlex.split(typed)[1:], stdin=stdin)
+        assert run.exit_code == 0, run.output
+        assert "predicted: 1 row" in run.stderr
+    assert (tmp_path / "predicted.parquet").exists()
+
+
+def test_a_text_is_predicted(model: str) -> None:
+    run = mill("predict", model, "--text", "the cat", "--text", "the dog")
+    assert [row["text"] for row in lines(run.stdout)] == ["the cat", "the dog"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give a FILE to predict, or --text"),
+        (("x.jsonl", "--text", "x"), "give a FILE to predict, or --text"),
+        (("x.jsonl",), "no file 'x.jsonl'"),
+        (("x.jsonl", "-o", "x.jsonl"), "is the file that is read"),
+        (("x.jsonl", "-o", "out.xlsx"), "predictions are written as .jsonl, .csv, .tsv or .parquet"),
+        (("-", "--format", "xml"), "--format xml is not read"),
+        (("--text", "a", "--pair", "b", "--pair", "c"), "1 --text and 2 --pair"),
+        (("--text", "a", "--pair", "b"), "the model reads no second text"),
+    ],
+)
+def test_wrong_use_is_one_message(model: str, arguments: tuple, said: str) -> None:
+    run = mill("predict", model, *arguments)
+    assert run.exit_code == 1
+    assert said in " ".join(run.stderr.split())
+    assert run.stdout == ""
+
+
+def test_a_model_is_served_where_its_command_says(model: str) -> None:
+    command = [sys.executable, "-m", "flows.cli", "serve-model", model, "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        url = told.split(" at ")[1].split(";")[0]
+        assert url.startswith("http://127.0.0.1:")
+        found = httpx.post(f"{url}/predict", json={"rows": [{"text": "the cat"}]}, timeout=60).json()
+        process.terminate()
+        process.wait(30)
+    (row,) = lines(mill("predict", model, "--text", "the cat").stdout)
+    assert found["predictions"][0]["label"] == row["label"]
+    assert found["predictions"][0]["scores"] == pytest.approx(row["scores"], abs=1e-6)

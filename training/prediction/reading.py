@@ -1,0 +1,97 @@
+"""The rows of files to predict, one after the other: JSON lines, CSV, TSV, Parquet and Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from pipeline.sources import csv, jsonl, parquet
+from pipeline.sources.base import Fields, File, NoFiles, Rejected, Unread, find_files, printable
+from pipeline.sources.reading import COMPRESSED, OF_CONTENT, Damaged
+from pipeline.store import files
+from training.labelled.rows import WrongRows
+
+Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow"]
+_ENDINGS: dict[str, Format] = {
+    **{".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv"},
+    **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
+}
+_MAX_RATIO = 200.0  # as sources have it
+
+
+def format_of(path: str) -> Format:
+    """By the ending of ``path``, without that of a compression. Raises WrongRows where it says none."""
+    name = path.lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    found = _ENDINGS.get(Path(name).suffix)
+    if found is None:
+        raise WrongRows(
+            f"the name {path!r} does not say its format; name the file {', '.join(_ENDINGS)}, or say --format"
+            f" {', '.join(get_args(Format))}"
+        )
+    return found
+
+
+class Source(NamedTuple):
+    """One file to predict. ``name`` is what messages and the quarantine call it."""
+
+    file: File
+    format: Format
+    name: str
+
+
+def sources(path: str, wanted: Format | None = None) -> list[Source]:
+    """The file, or the files of the pattern ``path``. Raises WrongRows where there is none, or its format unknown."""
+    try:
+        found = find_files(csv.Csv(name="predict", path=[path]))
+    except NoFiles as error:
+        raise WrongRows(f"no file {files.masked(path)!r}; correct the path") from error
+    if len(found) == 1 and files.is_local(path):
+        found = [found[0]._replace(path=path)]  # messages name it as the user does
+    return [Source(file, wanted or format_of(file.path), file.path) for file in found]
+
+
+def rows(source: Source) -> Iterator[Fields | Rejected]:
+    """The rows of a file, numbered from 1, and what is none.
+
+    Raises WrongRows where it has two columns of one name, or cannot be read to its end.
+    """
+    file, kind, name = source
+    number = 0
+    try:
+        for row in _read(file, kind):
+            if isinstance(row, Unread):
+                raise _damaged(name, number, row.reason)
+            number = row.record
+            yield row._replace(file=name) if isinstance(row, Rejected) else row
+    except (*OF_CONTENT, Damaged) as error:
+        if isinstance(error, WrongRows):
+            raise
+        reason = str(error) if isinstance(error, Damaged) else printable(f"{type(error).__name__}: {error}"[:200])
+        raise _damaged(name, number, reason) from error
+
+
+def _damaged(name: str, number: int, reason: str) -> WrongRows:
+    return WrongRows(f"{name}: not read after row {number:,}: {reason}; take the whole file again")
+
+
+def _read(file: File, kind: Format) -> Iterator[Fields | Rejected | Unread]:
+    options: dict[str, Any] = {"name": "predict", "path": [file.path]}
+    if kind == "jsonl":
+        yield from jsonl.records(jsonl.Jsonl(**options), file)
+    elif kind in ("csv", "tsv"):
+        tabs = {"delimiter": "\t", "quote": None} if kind == "tsv" else {}
+        table = csv.Csv(**options, **tabs)
+        names = csv.column_names(table, file)
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise WrongRows(f"{file.path}: several columns are called {twice[0]!r}; give each a name of its own")
+        yield from csv.records(table, file)
+    else:
+        shown = file._replace(name=f"{file.name}.arrow") if kind == "arrow" else file  # the reader goes by the name
+        for number, row in enumerate(parquet.rows(shown, _MAX_RATIO), 1):
+            if row is None:
+                yield Rejected(file.path, number, None, "invalid UTF-8")
+            else:
+                yield Fields(number, number, None, row)
