@@ -152,14 +152,13 @@ def _config(
     """The options as the section `finetune` of a recipe has them. Raises WrongUse, and WrongRecipe for wrong values."""
     from pipeline.curation.recipe import checked
     from pipeline.curation.settings import parse
-    from training.recipe.finetuning import FinetuneConfig, with_task
+    from training.recipe.finetuning import with_task
 
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     values["data"] = {"train": str(data), **{name: path for name, path in files.items() if path is not None}}
     values["name"] = _NO_NAME.sub("-", (out or Path(data.name.partition(".")[0])).name.lower()).strip("-._") or "model"
-    values["optimiser"] = FinetuneConfig.model_fields["optimiser"].default.model_dump()
     if learning_rate is not None:
-        values["optimiser"]["learning_rate"] = learning_rate
+        values["optimiser"] = {"learning_rate": learning_rate}
     for field, value in parse(settings).items():
         *path, last = field.split(".")
         section = values

@@ -13,15 +13,21 @@ from pipeline.build.plugins import Plugin, find, installed, parts
 from pipeline.store.recipe_file import Config
 from training.recipe import strategies, tasks
 from training.recipe.long_text import Chunks, Head, HeadTail, Hierarchical, LongText
-from training.recipe.run import Name, OptimiserConfig, RunConfig, Share
+from training.recipe.run import FinetuneOptimiser, Name, RunConfig, Share
 
-Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "conll", "squad", "datasets"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "conll", "squad", "rte", "parallel", "datasets"]
 
 
 class LabelledFiles(Config):
     """Labelled rows in files of your own. What is not given of development and test is split off by hash."""
 
-    train: Annotated[str, Field(description="file, pattern of files, or folder that `datasets` saved")]
+    train: Annotated[
+        str,
+        Field(
+            description="file, pattern of files, folder that `datasets` saved, or what the names of line-parallel files"
+            " begin with"
+        ),
+    ]
     dev: Annotated[str | None, Field(description="rows that the run is tuned and chosen by; default: a share")] = None
     test: Annotated[str | None, Field(description="rows that only the final score reads; default: a share")] = None
     format: Annotated[Format | None, Field(description="format of the files; default: by their names")] = None
@@ -239,8 +245,8 @@ class FinetuneConfig(RunConfig):
             " heads look at), pooling ([CLS], mean or max), bound (PAC-Bayes, by how far the weights moved)"
         ),
     ] = []
-    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
-        learning_rate=2e-4, schedule="linear", warmup=0.1, weight_decay=0.01, beta2=0.999
+    optimiser: Annotated[FinetuneOptimiser, Field(description="optimiser and learning-rate schedule")] = (
+        FinetuneOptimiser()
     )
 
     @property

@@ -13,26 +13,66 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+Rate = Annotated[float, Field(gt=0, description="highest rate, after the warm-up")]
+Schedule = Annotated[
+    Literal["linear", "cosine", "constant", "wsd"], Field(description="how the rate changes after the warm-up")
+]
+Warmup = Annotated[Share, Field(description="share of the steps over which the rate rises from 0")]
+WeightDecay = Annotated[float, Field(ge=0, description="AdamW's decoupled decay of weights")]
+Beta2 = Annotated[Share, Field(description="AdamW's decay of the squared gradient's mean; RoBERTa: 0.98")]
+Clip = Annotated[float, Field(gt=0, description="largest norm of the gradient")]
+
+
 class OptimiserConfig(Config):
     """AdamW, clipped, with linear warm-up and then linear, cosine or late decay of the rate, or none.
 
     A run that is given more steps goes on from its last checkpoint if its rates so far are the same: that is so for
     `constant`, and for `wsd` (warm-up, stable, decay: Hu 2024) from where its decay began, both with `warmup_steps`.
+    A kind of run with other defaults has a class of its own, so that a field that is not set keeps them.
     """
 
-    learning_rate: Annotated[float, Field(gt=0, description="highest rate, after the warm-up")] = 1e-3
-    schedule: Annotated[
-        Literal["linear", "cosine", "constant", "wsd"], Field(description="how the rate changes after the warm-up")
-    ] = "cosine"
-    warmup: Annotated[Share, Field(description="share of the steps over which the rate rises from 0")] = 0.05
+    learning_rate: Rate = 1e-3
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.05
     warmup_steps: Annotated[int | None, Field(ge=0, description="steps of the warm-up, instead of a share")] = None
     decay: Annotated[float, Field(gt=0, le=1, description="share of the steps, the last, in which `wsd` decays")] = 0.2
     floor: Annotated[Share, Field(description="the last rate, as a share of learning_rate")] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, description="AdamW's decoupled decay of weights")] = 0.1
+    weight_decay: WeightDecay = 0.1
     beta1: Annotated[Share, Field(description="AdamW's decay of the gradient's mean")] = 0.9
-    beta2: Annotated[Share, Field(description="AdamW's decay of the squared gradient's mean; RoBERTa: 0.98")] = 0.95
+    beta2: Beta2 = 0.95
     epsilon: Annotated[float, Field(gt=0, description="AdamW's addend to the denominator; RoBERTa: 1e-6")] = 1e-8
-    clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
+    clip: Clip = 1.0
+
+
+class FinetuneOptimiser(OptimiserConfig):
+    """AdamW as fine-tuning starts out with it; fields that are not set keep these values."""
+
+    learning_rate: Rate = 2e-4
+    schedule: Schedule = "linear"
+    warmup: Warmup = 0.1
+    weight_decay: WeightDecay = 0.01
+    beta2: Beta2 = 0.999
+
+
+class ElmoOptimiser(OptimiserConfig):
+    """AdamW as ELMo starts out with it; fields that are not set keep these values."""
+
+    learning_rate: Rate = 2e-3
+    weight_decay: WeightDecay = 0.0
+    beta2: Beta2 = 0.999
+    clip: Clip = 10.0
+
+
+class LadderOptimiser(OptimiserConfig):
+    """AdamW as a ladder starts out with it; fields that are not set keep these values."""
+
+    learning_rate: Rate = 3e-3
+
+
+class AblationOptimiser(OptimiserConfig):
+    """AdamW as an ablation starts out with it; fields that are not set keep these values."""
+
+    learning_rate: Rate = 2e-3
 
 
 #: Fields that say how a run is carried out, not what comes of it: equal weights but for rounding and dropout's draws.

@@ -19,7 +19,7 @@ from pipeline.store import files
 from pipeline.store.recipe_file import Config, Misfit
 from training.recipe import base_folder, gpu_peaks, model_shapes, objectives, tasks
 from training.recipe.finetuning import FinetuneConfig, finetune_config
-from training.recipe.run import Name, OptimiserConfig, RunConfig
+from training.recipe.run import AblationOptimiser, ElmoOptimiser, LadderOptimiser, Name, OptimiserConfig, RunConfig
 
 
 class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
@@ -136,8 +136,8 @@ class EmbeddingConfig(Config):
     filters: Annotated[list[tuple[int, int]], Field(min_length=1, description="width and number of each; elmo")] = [
         (1, 32), (2, 32), (3, 64), (4, 128)
     ]  # fmt: skip
-    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule; elmo only")] = (
-        OptimiserConfig(learning_rate=2e-3, weight_decay=0.0, beta2=0.999, clip=10.0)
+    optimiser: Annotated[ElmoOptimiser, Field(description="optimiser and learning-rate schedule; elmo only")] = (
+        ElmoOptimiser()
     )
 
 
@@ -162,9 +162,7 @@ class LadderConfig(RunConfig):
     ] = "total"
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 128
     batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 16
-    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
-        learning_rate=3e-3
-    )
+    optimiser: Annotated[LadderOptimiser, Field(description="optimiser and learning-rate schedule")] = LadderOptimiser()
     base_width: Annotated[
         int, Field(ge=1, description="width that learning_rate is for; others get it x sqrt(base_width / width)")
     ] = 128
@@ -194,8 +192,8 @@ class AblationConfig(RunConfig):
     seeds: Annotated[int, Field(ge=2, description="models of each variant; intervals are over them")] = 3
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 128
     batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 16
-    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
-        learning_rate=2e-3
+    optimiser: Annotated[AblationOptimiser, Field(description="optimiser and learning-rate schedule")] = (
+        AblationOptimiser()
     )
     eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens of each kind that a model is judged by")] = (
         100_000

@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 from pipeline import MillError
 from pipeline.curation import recipe as recipes
 from tests.training.conftest import TINY, TRAINED, make_build, pretrain_section, recipe
+from training.recipe.finetuning import FinetuneConfig
 from training.recipe.objectives import OBJECTIVES, PAIRED, ROLES, SECTIONS
-from training.recipe.sections import BuildRecipe, PretrainConfig, stored
+from training.recipe.run import OptimiserConfig
+from training.recipe.sections import (
+    AblationConfig,
+    BuildRecipe,
+    EmbeddingConfig,
+    LadderConfig,
+    PretrainConfig,
+    stored,
+)
 
 RECIPES = sorted(Path("data/recipes").glob("*.yaml"))
 STAGES = (
@@ -217,3 +226,17 @@ def test_a_student_that_does_not_fit_its_teacher_is_refused(change: dict) -> Non
         make_build("", pretrain_section("distillation", model=changed("distilbert", **change)))
     with pytest.raises(ValueError, match=r"sequence_length 64 must be .* at most 32, as its teacher"):
         make_build("", pretrain_section("distillation", sequence_length=64))
+
+
+@pytest.mark.parametrize("section", ["finetune", "embeddings", "ladder", "ablation"])
+def test_what_is_not_set_of_an_optimiser_keeps_the_default_of_its_section(section: str) -> None:
+    kind, fields = {
+        "finetune": (FinetuneConfig, {"name": "x", "base": "./b", "label": "l"}),
+        "embeddings": (EmbeddingConfig, {"name": "x", "method": "elmo"}),
+        "ladder": (LadderConfig, {"tokenizer": "t"}),
+        "ablation": (AblationConfig, {"tokenizer": "t", "tokens": 1}),
+    }[section]
+    plain = kind.model_validate(fields).optimiser
+    assert plain != OptimiserConfig()
+    changed = kind.model_validate({**fields, "optimiser": {"beta1": 0.8}}).optimiser
+    assert changed.model_dump() == {**plain.model_dump(), "beta1": 0.8}

@@ -101,8 +101,7 @@ def seconds(base: str, length: int, train: Examples, asked: int, **fields: Any) 
 def _config(base: str, length: int, fields: dict[str, Any]) -> FinetuneConfig:
     """The learning rate is BERT's 5e-5 at its width of 768; narrower models take larger steps, up to recipes' 2e-4."""
     width = getattr(AutoConfig.from_pretrained(files.local(base), trust_remote_code=False), "hidden_size", 768)
-    rate = {"learning_rate": min(2e-4, 5e-5 * 768 / width)}
-    optimiser = FinetuneConfig.model_fields["optimiser"].default.model_dump(exclude_unset=True) | rate
+    optimiser = {"learning_rate": min(2e-4, 5e-5 * 768 / width)}
     own = {"name": "rung", "base": base, "label": "label", "sequence_length": length}
     return FinetuneConfig.model_validate({**own, "epochs": _EPOCHS, "optimiser": optimiser, **fields})
 
