@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,31 +44,35 @@ def _labels(labels: Mapping[str, Mapping[str, Any]]) -> RenderableType:
         values = [labels[part].get(name, 0) for part in _SETS]
         shown.add_row(Text(name), *(Text(formats.count(v) if whole else f"{v:.3g}") for v in values))
     more = len(names) - _LABELS
-    return Group(shown, Text(f"and {more:,} more labels", "dim")) if more > 0 else shown
+    return Group(shown, Text(f"and {more:,} more {'label' if more == 1 else 'labels'}", "dim")) if more > 0 else shown
 
 
 def _findings(audit: Mapping[str, Any]) -> Iterator[str]:
     for kind, found in audit.get("passed_over", {}).items():
-        yield f"not used: {formats.count(found['rows'])} {kind}; the first: {found['example']}"
+        what = kind if found["rows"] > 1 else re.sub("rows|lines", lambda many: many[0][:-1], kind, count=1)
+        yield f"not used: {formats.count(found['rows'])} {what}; the first: {found['example']}"
     yield from audit.get("notes", [])
     if (found := audit.get("duplicates", {})) and found["rows"]:
-        yield f"duplicates: {formats.count(found['rows'])} rows repeat another: {' and '.join(found['example'])}"
+        what = "row repeats" if found["rows"] == 1 else "rows repeat"
+        yield f"duplicates: {formats.count(found['rows'])} {what} another: {' and '.join(found['example'])}"
     if (found := audit.get("contradictions", {})) and found["texts"]:
+        what = "text has" if found["texts"] == 1 else "texts have"
         yield (
-            f"contradictions: {formats.count(found['texts'])} equal texts with different labels, such as"
+            f"contradictions: {formats.count(found['texts'])} {what} different labels in several rows, such as"
             f" {', '.join(found['example'])}"
         )
-    if (found := audit.get("near_copies", {})) and found["rows"]:
-        example = found["example"]
-        yield (
-            f"near copies: {formats.count(found['rows'])} test rows ({formats.share(found['share'], 1)}) have one among"
-            f" the training rows, such as {example['test']} of {example['train']}"
-        )
+    for name, key in (("test", "near_copies"), ("dev", "near_copies_of_dev")):
+        if (found := audit.get(key, {})) and found["rows"]:
+            what = f"{_SETS[name]} row{' has' if found['rows'] == 1 else 's have'}"
+            yield (
+                f"near copies: {formats.count(found['rows'])} {what} ({formats.share(found['share'], 1)}) one among the"
+                f" training rows, such as {found['example'][name]} of {found['example']['train']}"
+            )
     for name, found in audit.get("not_expressible", {}).items():
         if found["labels"]:
             yield (
                 f"{_SETS[name]}: the tokenizer's pieces cannot express {formats.count(found['labels'])} of"
-                f" {formats.count(found['of'])} labels, such as {found['example']}"
+                f" {formats.several(found['of'], 'label')}, such as {found['example']}"
             )
 
 
@@ -81,7 +86,7 @@ def understanding_view(summary: Mapping[str, Any]) -> RenderableType:
 
 def scores_view(summary: Mapping[str, Any], rows: Labelled) -> RenderableType:
     """The model's scores on the test rows beside its baselines', each with its 95 % interval."""
-    title = f"\nScores on {formats.count(len(rows.test))} test rows, with 95 % intervals"
+    title = f"\nScores on {formats.several(len(rows.test), 'test row')}, with 95 % intervals"
     parts: list[RenderableType] = [Text(title, "bold"), drawn(tables.finetuning(models.scored(summary)))]
     if summary.get("adaptation"):
         parts += [Text("\nWith and without text of the domain", "bold"), drawn(tables.adaptation(summary))]
@@ -90,7 +95,7 @@ def scores_view(summary: Mapping[str, Any], rows: Labelled) -> RenderableType:
         low, high = (models.score(name, score[end]) for end in ("low", "high"))
         parts.append(
             Text(
-                f"without near copies ({formats.count(left['rows'])} test rows): {models.words(name)}"
+                f"without near copies ({formats.several(left['rows'], 'test row')}): {models.words(name)}"
                 f" {models.score(name, score['value'])} ({low} to {high})"
             )
         )

@@ -27,8 +27,7 @@ def labels(kind: Kind, tables: Tables) -> list[str]:
     """The labels of all rows in sorted order; of tokens O, and B- and I- of each type."""
     if kind.fewest is None:
         return []
-    rows = (row for table in tables.values() for row in table[kind.label].to_pylist())
-    return kind.labels({name for row in rows for name in kind.classes(row)})
+    return kind.told([row for table in tables.values() for row in table[kind.label].to_pylist()])
 
 
 def refuse_unknown(config: FinetuneConfig, kind: Kind, tables: Tables, given: Mapping[str, str]) -> None:
@@ -76,6 +75,7 @@ def of(config: FinetuneConfig, kind: Kind, tables: Tables, found: Findings) -> d
         "duplicates": duplicates(tables, texts),
         "contradictions": contradictions(kind, tables, texts),
         "near_copies": copies(config, tables, texts),
+        "near_copies_of_dev": _copied(tables, texts, "dev"),
     }
 
 
@@ -128,25 +128,32 @@ def copies(config: FinetuneConfig, tables: Tables, texts: Mapping[str, Sequence[
 
     A corpus has its own near-duplicate removal, by the recipe's threshold.
     """
-    found = near_copies.find(texts["train"], texts["test"])
-    ids, places = (tables["test"][name].to_pylist() for name in ("id", "place"))
-    share = len(found) / max(1, tables["test"].num_rows)
+    found = _copied(tables, texts, "test")
+    share, example = found["share"], found["example"]
+    if config.data is not None and share > config.near_copies and not config.allow_near_copies:
+        raise WrongRows(
+            f"{example['test']}: near copy of {example['train']} (similarity {example['similarity']})."
+            f" {found['rows']:,} of {tables['test'].num_rows:,} test rows ({share:.1%}) have such a copy in training,"
+            f" above near_copies ({config.near_copies:.0%}), and the score would be too good; take them out, name what"
+            " they have in common in `group`, or set `allow_near_copies: true` (scores are then given without them,"
+            " too)"
+        )
+    return found
+
+
+def _copied(tables: Tables, texts: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:
+    """Rows of the set ``name`` with a near copy among the training rows; the example is the least similar of them."""
+    found = near_copies.find(texts["train"], texts[name])
+    ids, places = (tables[name][column].to_pylist() for column in ("id", "place"))
     example: dict[str, Any] = {}
     if found:
         least = min(found, key=lambda copy: copy.similarity)
         train = tables["train"]["place"][least.train].as_py()
-        example = {"test": places[least.test], "train": train, "similarity": round(least.similarity, 3)}
-    if config.data is not None and share > config.near_copies and not config.allow_near_copies:
-        raise WrongRows(
-            f"{example['test']}: near copy of {example['train']} (similarity {example['similarity']}). {len(found):,}"
-            f" of {len(ids):,} test rows ({share:.1%}) have such a copy in training, above near_copies"
-            f" ({config.near_copies:.0%}), and the score would be too good; take them out, name what they have in"
-            " common in `group`, or set `allow_near_copies: true` (scores are then given without them, too)"
-        )
+        example = {name: places[least.test], "train": train, "similarity": round(least.similarity, 3)}
     return {
         "threshold": near_copies.CONFIG.threshold,
         "rows": len(found),
-        "share": share,
+        "share": len(found) / max(1, tables[name].num_rows),
         "ids": [ids[copy.test] for copy in found],
         "example": example,
     }
@@ -159,7 +166,7 @@ def truncated(tokens: Sequence[int], sequence_length: int) -> float:
 
 def extended(config: FinetuneConfig, data: Labelled, tokenizer: Tokenizer) -> dict[str, Any]:
     """The audit of ``data`` and what ``with_tokenizer`` adds to it, where it was not added before."""
-    if "truncated" in data.audit:
+    if "not_expressible" in data.audit:
         return data.audit
     reach = long_text.reach(config.long_text, config.sequence_length, tokenizer.num_special_tokens_to_add(False))
     return data.audit | with_tokenizer(kinds.of(config), data, tokenizer, reach)
@@ -169,15 +176,16 @@ def with_tokenizer(kind: Kind, data: Labelled, tokenizer: Tokenizer, sequence_le
     """By set the share of rows that are ``truncated``, and the labels that are ``not_expressible``.
 
     ``labels`` of ``of`` labels are not: words without a piece, answers that end inside a piece. ``example`` names the
-    first with its row.
+    first with its row. Of a kind that is read to its end, in windows, nothing is ``truncated``, and so not said to be.
     """
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    made: dict[str, Any] = {"truncated": {}, "not_expressible": {}}
+    made: dict[str, Any] = {"truncated": {}, "not_expressible": {}} if kind.cut else {"not_expressible": {}}
     for name, table in (("train", data.train), ("dev", data.dev), ("test", data.test)):
         encoded = kind.encode(table, tokenizer)
-        made["truncated"][name] = truncated([len(encoding.ids) for encoding in encoded], sequence_length)
+        if kind.cut:
+            made["truncated"][name] = truncated([len(encoding.ids) for encoding in encoded], sequence_length)
         if (faults := kind.not_expressible(table, encoded)) is not None:
             wrong, of = faults
             made["not_expressible"][name] = {"labels": len(wrong), "of": of, "example": wrong[0] if wrong else ""}

@@ -6,10 +6,15 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from training.labelled import tags
 from training.labelled.findings import Findings
 
 _PREFIX = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
 _DOCUMENT = "-DOCSTART-"
+_TAB = "\t"
+#: Columns of CoNLL-U (Universal Dependencies, Nivre 2016): number, word, lemma, part of speech and others. A line
+#: with the number 1-2 is of two words written as one, one with 1.1 of a word that is not written.
+_CONLLU, _NO_WORD = 10, re.compile(r"\d+[-.]\d+")
 
 
 class Sentence(NamedTuple):
@@ -53,18 +58,22 @@ def _sentences(lines: Iterator[tuple[int, str]], name: str, found: Findings) -> 
             document += 1
             found.pass_over(f"{_DOCUMENT} lines", f"{name}:{number}")
             continue
-        separator = separator or ("\t" if "\t" in line else " ")
-        values = line.rstrip("\r").split("\t") if separator == "\t" else line.strip(" \t\r").split()
-        width = width or (0 if line.startswith("# ") and len(values) != 2 else len(values))
+        between = separator or (_TAB if _TAB in line else " ")
+        separator = separator if line.startswith("# ") else between  # a comment does not show it
+        values = line.rstrip("\r").split(_TAB) if between == _TAB else line.strip(" \t\r").split()
+        is_word = not line.startswith("# ") or (len(values) == 2 and tags.is_known(values[1]))
+        width = width or (len(values) if is_word else 0)
         if line.startswith("# ") and len(values) != width:
             found.pass_over("comment lines", f"{name}:{number}")
+        elif width == _CONLLU and _NO_WORD.fullmatch(values[0]):
+            found.pass_over("lines of CoNLL-U for several words or for none", f"{name}:{number}")
         elif len(values) != width or width < 2 or not all(values):
-            between = "tabs" if separator == "\t" else "spaces"
             found.fault(
                 "columns",
                 f"{name}:{number}",
-                f"{sum(map(bool, values))} values between {between}, not {width or 'several'} as in the lines before it"
-                f": {line[:60]!r}; write a word and its tag on each line, and a blank line between sentences",
+                f"{sum(map(bool, values))} values between {'tabs' if between == _TAB else 'spaces'}, not"
+                f" {width or 'several'} as in the lines before it: {line[:60]!r}; write a word and its tag on each"
+                " line, and a blank line between sentences",
             )
         else:
             rows.append(values)
@@ -78,12 +87,17 @@ def _columns(rows: list[list[str]]) -> list[list[str]]:
 
 
 def values(sentence: Sentence, name: str, names: list[str] | None) -> dict[str, Any]:
-    """The columns by name: ``names``, or ``1``, ``2`` and so on; ``words`` and ``tags`` are the first and the last."""
+    """The columns by name: ``names``, or ``1``, ``2`` and so on; ``words`` and ``tags`` are the first and the last.
+
+    Of CoNLL-U they are the second and the fourth: words and their parts of speech.
+    """
     columns = sentence.columns
+    is_conllu = len(columns) == _CONLLU and columns[0] == [str(number) for number in range(1, len(columns[0]) + 1)]
+    word, tag = (1, 3) if is_conllu else (0, -1)
     named = names if names is not None else [str(number) for number in range(1, len(columns) + 1)]
     return {
-        "words": columns[0],
-        "tags": columns[-1],
+        "words": columns[word],
+        "tags": columns[tag],
         "document": f"{name}#{sentence.document}",
         **dict(zip(named, columns, strict=False)),
     }

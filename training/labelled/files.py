@@ -13,7 +13,7 @@ from training.labelled import audit, formats, kinds, splits
 from training.labelled.findings import Findings
 from training.labelled.formats import Given, Record
 from training.labelled.hiding import cut_words, words_of
-from training.labelled.kinds.base import MISSING, Kind, Names, Row
+from training.labelled.kinds.base import DOUBT, MISSING, Kind, Names, Row
 from training.labelled.rows import Labelled, WrongRows, identity
 from training.recipe.finetuning import FinetuneConfig
 
@@ -51,16 +51,21 @@ def load(config: FinetuneConfig, seed: int) -> Labelled:
 
 
 def look(config: FinetuneConfig) -> None:
-    """Raise WrongRows where a file of ``config.data`` is not there, or its first row lacks a column."""
+    """Raise WrongRows where a file of ``config.data`` is not there, or lacks a column.
+
+    Of a table the first row is read, of JSON lines as many as it takes to see each column once.
+    """
     assert config.data is not None
     kind, found = kinds.of(config), Findings()
     for given in formats.sets(config.data, kind.json, found).values():
-        if given.format == "jsonl":
-            continue  # a later row may have what the first has not
         wanted = _wanted(config, kind.names(config, given.format))
         for file in given.files:
-            first = next(formats.read(given, file, config.data, found), None)
-            missing = {} if first is None else _missing(wanted, first)
+            missing, first = dict(wanted), None
+            for record in formats.read(given, file, config.data, found):
+                first = first or record
+                missing = _missing(missing, record)
+                if not missing or given.format != "jsonl":
+                    break
             if first is not None and missing:
                 raise WrongRows(_lacking(file.path, missing, first))
 
@@ -114,6 +119,7 @@ def _row(config: FinetuneConfig, kind: Kind, at: Names, record: Record, found: F
     values = kind.values(config, at, record, found)
     if values is None:
         return None
+    doubt = values.pop(DOUBT, None)
     own = record.values.get("id")
     group = value_of(record.values, config.group) if config.group is not None else None
     text = " ".join(kind.key(values).split()).casefold()
@@ -124,6 +130,7 @@ def _row(config: FinetuneConfig, kind: Kind, at: Names, record: Record, found: F
         key=hashlib.blake2b(text.encode(), digest_size=16).hexdigest() if group is None else str(group),
         values=values,
         hidden=frozenset(words_of(value_of(record.values, name, "") for name in config.hide)),
+        doubt=doubt,
     )
 
 

@@ -41,7 +41,8 @@ class Findings:
     def _lines(self) -> Iterator[str]:
         for kind, message in self.faults.items():
             others = self.rows[kind] - 1
-            yield message + (f" (and {others:,} more rows with this fault)" if others else "")
+            more = "1 more row" if others == 1 else f"{others:,} more rows"
+            yield message + (f" (and {more} with this fault)" if others else "")
 
     def counted(self) -> dict[str, dict]:
         """Rows passed over by kind: how many, and the place of the first."""

@@ -12,14 +12,15 @@ from pipeline.sources import csv, hub, jsonl, parquet
 from pipeline.sources.base import Fields, File, NoFiles, Rejected, find_files, printable
 from pipeline.sources.reading import COMPRESSED, OF_CONTENT, Damaged, open_file, read_lines
 from pipeline.store import files
-from training.labelled import conll, squad
+from training.labelled import conll, parallel, rte, squad
 from training.labelled.findings import Findings
 from training.labelled.rows import WrongRows
 from training.recipe.finetuning import Format, LabelledFiles
 
 _ENDINGS: dict[str, Format] = {
     **{".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"},
-    **{".arrow": "arrow", ".feather": "arrow", ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll"},
+    **{".arrow": "arrow", ".feather": "arrow", ".xml": "rte"},
+    **dict.fromkeys((".conll", ".conllu", ".iob", ".iob2", ".bio"), "conll"),
 }
 _DEV = ("dev", "validation", "valid", "val", "development")
 _MOST_BYTES = 1 << 30  # of a line, or of a SQuAD file
@@ -57,11 +58,23 @@ def sets(data: LabelledFiles, json: Format, found: Findings) -> dict[str, Given]
     made: dict[str, Given] = {}
     for name, path in given.items():
         option = f"data.{name}"
-        if files.is_local(path) and files.local(path).is_dir():
+        if _is_parallel(path, data.format):
+            made[name] = Given(option, [File(path, path.rstrip("/").rpartition("/")[2], 0)], "parallel")
+        elif files.is_local(path) and files.local(path).is_dir():
             made |= _saved(path, option, name, given, found)
         else:
             made[name] = Given(option, *_files(path, option, data.format, json))
     return made
+
+
+def _is_parallel(path: str, wanted: Format | None) -> bool:
+    """Whether ``path`` is what the names of line-parallel files begin with, or (where it is said) their folder."""
+    if wanted not in (None, "parallel") or not files.is_local(path):
+        return False
+    found = parallel.columns(path) if wanted is not None or not files.local(path).exists() else {}
+    if wanted is not None and not found:
+        raise WrongRows(f"{path!r}: no two files of this name with an ending, nor such a folder; correct the path")
+    return bool(found)
 
 
 def _files(path: str, option: str, wanted: Format | None, json: Format) -> tuple[list[File], Format]:
@@ -90,7 +103,7 @@ def _format(path: str, option: str, json: Format) -> Format:
     if ending not in _ENDINGS:
         raise WrongRows(
             f"{option}: the name {path!r} does not say its format; name the file .csv, .tsv, .jsonl, .parquet, .arrow,"
-            " .conll or .json, or set `data.format`"
+            " .conll, .xml or .json, or set `data.format`"
         )
     return _ENDINGS[ending]
 
@@ -167,6 +180,13 @@ def _records(given: Given, file: File, data: LabelledFiles, found: Findings) -> 
                 for sentence in conll.read(lines, file.path, found):
                     values = conll.values(sentence, file.name, data.columns)
                     yield Record(f"{file.path}:{sentence.line}", file.name, sentence.line, values, sentence.lines)
+        case "rte":
+            with open_file(file, _MAX_RATIO) as stream:
+                for line, values in rte.read(stream, file.path, found):
+                    yield Record(f"{file.path}:{line}", file.name, line, values)
+        case "parallel":
+            for number, values in parallel.read(file.path, _MOST_BYTES, _MAX_RATIO):
+                yield Record(f"{file.path}:{number}", file.name, number, values)
         case "squad":
             with open_file(file, _MAX_RATIO) as stream:
                 content = stream.read(_MOST_BYTES)

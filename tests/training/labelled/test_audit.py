@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 
+from flows.views import labelled
 from training.labelled import audit, files
 from training.labelled.kinds import KINDS
 from training.labelled.rows import Labelled, WrongRows
@@ -101,3 +105,54 @@ def test_answers_that_end_inside_a_piece_cannot_be_found(tmp_path: Path) -> None
     assert [
         part["labels"] for part in audit.with_tokenizer(KINDS[data.task], data, apart, 8)["not_expressible"].values()
     ] == [0, 0, 0]
+
+
+def test_near_copies_among_the_development_rows_are_said(tmp_path: Path) -> None:
+    train = write(tmp_path / "a.jsonl", [{"text": LONG.format(f"{n} " * 3), "label": "ab"[n % 2]} for n in range(40)])
+    dev = write(tmp_path / "d.jsonl", [{"text": f"other {n}", "label": "a"} for n in range(9)])
+    Path(dev).write_text(
+        Path(dev).read_text() + "\n" + json.dumps({"text": LONG.format("1 1 1").upper(), "label": "b"})
+    )
+    test = write(tmp_path / "t.jsonl", [{"text": f"another {n}", "label": "a"} for n in range(9)])
+    given = {"train": train, "dev": dev, "test": test}
+    values = {"name": "x", "base": "b", "label": "label", "data": given}
+    data = files.load(FinetuneConfig.model_validate(values), 0)
+    found = data.audit["near_copies_of_dev"]
+    assert (found["rows"], found["share"], found["example"]["dev"]) == (1, 0.1, f"{dev}:10")
+    assert data.audit["near_copies"]["rows"] == 0
+    assert "near copies: 1 development row has (10.0 %) one among" in said(data)
+
+
+def said(data: Labelled) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(labelled.audit_view(data))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_contexts_of_answers_are_not_cut_and_so_not_called_truncated(tmp_path: Path) -> None:
+    rows = [{"question": "where?", "context": f"{n} in {'a b c ' * 40}", "answers": "in"} for n in range(40)]
+    values = {"name": "x", "base": "b", "label": "answers", "task": "answers", "sequence_length": 32}
+    given = {"allow_near_copies": True, "data": {"train": write(tmp_path / "a.jsonl", rows)}}
+    config = FinetuneConfig.model_validate({**values, **given})
+    data = files.load(config, 0)
+    data = replace(data, audit=audit.extended(config, data, pieces()))
+    assert "truncated" not in data.audit
+    assert "Truncated" not in said(data)
+    assert audit.extended(config, data, pieces()) == data.audit
+
+
+@pytest.mark.parametrize(("times", "words"), [(1, "1 row repeats another"), (2, "2 rows repeat another")])
+def test_one_is_one(tmp_path: Path, times: int, words: str) -> None:
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(40)] + [{"text": "text 3", "label": "b"}] * times
+    shown = said(load(write(tmp_path / "a.jsonl", [*rows, *[{"text": "x"}] * times]), None))
+    assert words in shown
+    assert f"not used: {times} row{'s' * (times > 1)} without a value in 'label'" in shown
+
+
+def test_json_lines_are_known_to_lack_a_column_before_any_work(tmp_path: Path) -> None:
+    rows = [{"text": "a"}, {"text": "b", "label": "x"}]
+    values = {"name": "x", "base": "b", "label": "label", "data": {"train": write(tmp_path / "a.jsonl", rows)}}
+    files.look(FinetuneConfig.model_validate(values))  # a later row has it
+    values["label"] = "topic"
+    with pytest.raises(WrongRows, match="no column 'topic', which `label` names; there is text"):
+        files.look(FinetuneConfig.model_validate(values))

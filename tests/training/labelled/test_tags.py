@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.labelled import files
+from training.labelled.rows import WrongRows
 from training.labelled.tags import is_known, scheme, to_iob2
+from training.recipe.finetuning import FinetuneConfig
 
 #: Entities as (type, length), type None for words outside.
 SPANS = st.lists(st.tuples(st.sampled_from([None, "PER", "LOC"]), st.integers(1, 3)), min_size=1, max_size=8)
@@ -52,3 +57,43 @@ def test_what_is_no_tag_of_any_scheme() -> None:
     assert [tag for tag in ("O", "B-LOC", "I-creative-work", "NOUN", "B-", "X-LOC", "o") if not is_known(tag)] == [
         *("NOUN", "B-", "X-LOC", "o")
     ]
+
+
+CONLLU = """# newdoc
+# sent_id = 1
+# text = Vámonos al mar
+1-2\tVámonos\t_\t_\t_\t_\t_\t_\t_\t_
+1\tVamos\tir\tVERB\t_\t_\t0\troot\t_\t_
+2\tnos\tnosotros\tPRON\t_\t_\t1\tobj\t_\t_
+3-4\tal\t_\t_\t_\t_\t_\t_\t_\t_
+3\ta\ta\tADP\t_\t_\t5\tcase\t_\t_
+4\tel\tel\tDET\t_\t_\t5\tdet\t_\t_
+5\tmar {n}\tmar\tNOUN\t_\t_\t1\tobl\t_\t_
+5.1\t\u00d8\t_\tX\t_\t_\t_\t_\t_\t_
+
+"""
+
+
+def test_parts_of_speech_of_universal_dependencies_are_tags_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "es.conllu"
+    path.write_text("".join(CONLLU.format(n=n) for n in range(40)))
+    values = {"name": "x", "base": "b", "label": "tags", "task": "tokens", "data": {"train": str(path)}}
+    data = files.load(FinetuneConfig.model_validate(values), 0)
+    assert data.labels == ["ADP", "DET", "NOUN", "PRON", "VERB"]
+    for row in data.train.to_pylist():
+        assert [word.split()[0] for word in row["words"]] == ["Vamos", "nos", "a", "el", "mar"]
+        assert row["tags"] == ["VERB", "PRON", "ADP", "DET", "NOUN"]
+    assert data.audit["passed_over"]["lines of CoNLL-U for several words or for none"]["rows"] == 120
+    assert data.audit["labels"]["test"]["NOUN"] == len(data.test)
+    named = FinetuneConfig.model_validate({**values, "label": "8"})
+    assert "root" in files.load(named, 0).labels
+
+
+def test_a_tag_that_marks_nothing_is_a_fault_among_tags_that_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("".join(f"a{n} NOUN\nb VERB\n\n" for n in range(40)) + "c B-LOC\n")
+    values = {"name": "x", "base": "b", "label": "tags", "task": "tokens", "data": {"train": str(path)}}
+    with pytest.raises(
+        WrongRows, match=r"a\.conll:1: unknown tag 'NOUN' of 'a0'.*\(and 39 more rows with this fault\)"
+    ):
+        files.load(FinetuneConfig.model_validate(values), 0)

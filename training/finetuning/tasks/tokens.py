@@ -26,7 +26,10 @@ from training.finetuning.encoded import IGNORED, Encoded, Reader, encoded
 from training.finetuning.forward import inputs
 from training.finetuning.scores import Measure
 from training.finetuning.tasks.base import Task
+from training.labelled import tags as schemes
+from training.labelled.rows import Labelled
 from training.loop.log import Metrics
+from training.recipe.finetuning import FinetuneConfig
 
 OUTSIDE = "O"
 #: An entity: its type, its first and its last word.
@@ -40,7 +43,11 @@ class Tokens(Task):
     """
 
     auto = AutoModelForTokenClassification
-    main = "entity_f1"
+
+    def __init__(self, config: FinetuneConfig, rows: Labelled) -> None:
+        super().__init__(config, rows)
+        self.of_entities = schemes.mark_entities(rows.labels)
+        self.main = "entity_f1" if self.of_entities else "word_accuracy"
 
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
         sentences = table["words"].to_pylist()
@@ -80,23 +87,35 @@ class Tokens(Task):
         return made
 
     def measures(self, predictions: list[list[str]], table: pa.Table) -> list[Measure]:
-        """Entity F1 as conlleval and seqeval count it, and F1 of entities whose tags are by IOB2 throughout."""
+        """Entity F1 as conlleval and seqeval count it, and F1 of entities whose tags are by IOB2 throughout.
+
+        Of tags that mark no entities the share of words and of whole rows whose tags are right.
+        """
         groups, true = table["group"].to_pylist(), table["tags"].to_pylist()
-        counts = scores.by_group(_counts(true, predictions, entities), groups)
-        strict = scores.by_group(_counts(true, predictions, strict_entities), groups)
         right = [sum(map(str.__eq__, *pair)) for pair in zip(true, predictions, strict=True)]
         words = np.stack([right, [len(tags) for tags in true]], axis=1)
+        accuracy = Measure("word_accuracy", scores.by_group(words, groups), scores.ratio)
+        if not self.of_entities:
+            whole = np.stack([words[:, 0] == words[:, 1], np.ones(len(words))], axis=1)
+            return [accuracy, Measure("exact_match", scores.by_group(whole, groups), scores.ratio)]
+        counts = scores.by_group(_counts(true, predictions, entities), groups)
+        strict = scores.by_group(_counts(true, predictions, strict_entities), groups)
         return [
             Measure("entity_f1", counts, scores.f1),
             Measure("precision", counts[:, :2], scores.ratio),
             Measure("recall", counts[:, ::2], scores.ratio),
             Measure("strict_f1", strict, scores.f1),
-            Measure("word_accuracy", scores.by_group(words, groups), scores.ratio),
+            accuracy,
         ]
 
     def parts(self, predictions: list[list[str]], table: pa.Table) -> dict[str, list[Measure]]:
-        """Entity F1, precision and recall of each type of entity."""
+        """Entity F1, precision and recall of each type of entity, or F1 of each tag that marks none."""
         groups, true = table["group"].to_pylist(), table["tags"].to_pylist()
+        if not self.of_entities:
+            return {
+                tag: [Measure("f1", scores.by_group(_counts(true, predictions, _places_of(tag)), groups), scores.f1)]
+                for tag in self.labels
+            }
         made = {}
         for kind in sorted({label[2:] for label in self.labels if label != OUTSIDE}):
             of_kind = functools.partial(_of_kind, kind)
@@ -120,10 +139,11 @@ class Tokens(Task):
         everywhere = sum(seen.values(), Counter())
         most = min(everywhere, key=lambda tag: (-everywhere[tag], tag))
         of_word = {word: min(tags, key=lambda tag: (-tags[tag], tag)) for word, tags in seen.items()}
+        unseen = OUTSIDE if self.of_entities else most
         sentences = self.rows.test["words"].to_pylist()
         return {
             "majority": [[most] * len(words) for words in sentences],
-            "seen_words": [[of_word.get(word, OUTSIDE) for word in words] for words in sentences],
+            "seen_words": [[of_word.get(word, unseen) for word in words] for words in sentences],
         }
 
 
@@ -169,6 +189,11 @@ def strict_entities(tags: Sequence[str]) -> set[Entity]:
 
 def _of_kind(kind: str, tags: Sequence[str]) -> set[Entity]:
     return {entity for entity in entities(tags) if entity[0] == kind}
+
+
+def _places_of(tag: str) -> Callable[[Sequence[str]], set[Entity]]:
+    """Finds the words that have ``tag``, each as an entity of its own."""
+    return lambda row: {(tag, at, at) for at, found in enumerate(row) if found == tag}
 
 
 def _counts(

@@ -18,6 +18,8 @@ from training.labelled.rows import WrongRows
 from training.recipe.finetuning import FinetuneConfig, Format
 
 MISSING = object()
+#: The name under which ``Kind.values`` gives the ``doubt`` of a row.
+DOUBT = "doubt"
 
 
 class Names(NamedTuple):
@@ -35,7 +37,10 @@ class Names(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """``key`` decides the split; ``values`` are the columns of the kind; ``hidden`` are words to cut."""
+    """``key`` decides the split; ``values`` are the columns of the kind; ``hidden`` are words to cut.
+
+    ``doubt`` is place and fault of what is one only if other rows make it one, for ``settled``.
+    """
 
     place: str
     name: str
@@ -43,6 +48,7 @@ class Row:
     key: str
     values: dict[str, Any]
     hidden: frozenset[str] = field(default_factory=frozenset)
+    doubt: tuple[str, str] | None = None
 
 
 class Kind(abc.ABC):
@@ -51,7 +57,8 @@ class Kind(abc.ABC):
     ``name`` is a part of the rows' fingerprint. ``columns`` are those that training goes by, ``label`` the one of them
     that is predicted. A second text may stand in ``pair`` where ``pairs`` says so. ``empty`` tells whether an empty
     label is one, ``json`` which format a file .json has. ``fewest`` is how many classes the training rows need; None
-    where labels are no classes.
+    where labels are no classes. ``cut`` tells whether a model reads only the beginning of rows that are too long for
+    it.
     """
 
     name: ClassVar[str]
@@ -61,6 +68,7 @@ class Kind(abc.ABC):
     empty: ClassVar[bool] = False
     json: ClassVar[Format] = "jsonl"
     fewest: ClassVar[int | None] = None
+    cut: ClassVar[bool] = True
 
     @abc.abstractmethod
     def labelled(
@@ -132,6 +140,10 @@ class Kind(abc.ABC):
     def labels(self, classes: Iterable[str]) -> list[str]:
         """What a model tells apart, where the rows name ``classes``; in sorted order."""
         return sorted(classes)
+
+    def told(self, rows: Iterable[Any]) -> list[str]:
+        """What a model tells apart, where ``rows`` are the labels of all rows."""
+        return self.labels({name for row in rows for name in self.classes(row)})
 
     def counts(self, table: pa.Table) -> dict[str, Any] | None:
         """What the audit says of the labels of a set: of classes, the rows of each. None where nothing is counted."""

@@ -24,6 +24,7 @@ class Questions(Kind):
     }
     label = "answers"
     json = "squad"
+    cut = False
 
     def names(self, config: FinetuneConfig, _format: Format, /) -> Names:
         text = "question" if config.text == "text" else config.text

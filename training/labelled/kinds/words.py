@@ -1,4 +1,4 @@
-"""Rows of words, each with its tag by IOB2."""
+"""Rows of words, each with its tag: by IOB2, or one that stands by itself, as a part of speech does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.sources.base import value_of
 from training.labelled import tags
 from training.labelled.findings import Findings
 from training.labelled.formats import Record
-from training.labelled.kinds.base import MISSING, Kind, Names, Row
+from training.labelled.kinds.base import DOUBT, MISSING, Kind, Names, Row
 from training.recipe.finetuning import FinetuneConfig, Format
 
 
@@ -48,6 +48,7 @@ class Words(Kind):
         if not words:
             found.fault("text", record.place, f"{at.text!r} is empty; correct the row, or leave it out")
             return None
+        doubt: tuple[str, str] | None = None
         for number, (word, tag) in enumerate(zip(words, label, strict=True)):
             place = record.place
             if record.lines is not None:
@@ -55,14 +56,27 @@ class Words(Kind):
             if not isinstance(word, str) or not word.strip():
                 found.fault("word", place, f"word {number + 1} is {word!r}; a word is a text that is not empty")
                 return None
-            if not isinstance(tag, str) or not tags.is_known(tag):
-                kinds = "tags are O, B-TYPE and I-TYPE (IOB1, IOB2), or BIOES"
-                found.fault("tag", place, f"unknown tag {tag!r} of {word!r}; {kinds}")
+            if not isinstance(tag, str) or not tag.strip():
+                found.fault("tag", place, f"the tag of {word!r} is {tag!r}; a tag is a text that is not empty")
                 return None
-        return {"words": words, "tags": label}
+            if doubt is None and not tags.is_known(tag):
+                kinds = "tags are O, B-TYPE and I-TYPE (IOB1, IOB2), or BIOES"
+                doubt = place, f"unknown tag {tag!r} of {word!r}; {kinds}"
+        return {"words": words, "tags": label, DOUBT: doubt}
 
     def settled(self, split: dict[str, list[Row]], found: Findings, /) -> dict[str, list[Row]]:
-        """With tags by IOB2, whichever scheme the files have."""
+        """With tags by IOB2, whichever scheme the files have. Where no tag marks an entity, as they are.
+
+        Raises WrongRows where some tags mark entities and others are unknown.
+        """
+        rows = [row for part in split.values() for row in part]
+        doubts = [row.doubt for row in rows if row.doubt is not None]
+        if doubts and not any(tags.is_marked(tag) for row in rows for tag in row.values["tags"]):
+            found.note("no tag marks where an entity begins (B-): each word's tag stands by itself")
+            return split
+        for place, message in doubts:
+            found.fault("tag", place, message)
+        found.refuse()
         scheme = tags.scheme(row.values["tags"] for part in split.values() for row in part)
         changed, first = 0, ""
         made: dict[str, list[Row]] = {}
@@ -88,16 +102,23 @@ class Words(Kind):
         return " ".join(row["words"])
 
     def classes(self, label: Any) -> list[str]:
-        """The types of entities."""
-        return [tag.partition("-")[2] for tag in label if tag != "O"]
+        """The types of entities; the tags themselves where they mark none."""
+        return [tags.kind(tag) for tag in label if tag != "O"]
 
     def labels(self, classes: Iterable[str]) -> list[str]:
         """O, and B- and I- of each type."""
         return sorted({"O", *(f"{mark}-{kind}" for mark in "BI" for kind in classes)})
 
+    def told(self, rows: Iterable[Any]) -> list[str]:
+        rows = list(rows)
+        every = {tag for row in rows for tag in row}
+        return super().told(rows) if tags.mark_entities(every) else sorted(every)
+
     def counts(self, table: pa.Table) -> dict[str, Any] | None:
-        """The entities of each type."""
-        begun = [[tag for tag in row if tag.startswith("B-")] for row in table["tags"].to_pylist()]
+        """The entities of each type; where tags mark none the words of each."""
+        begun = [
+            [tag for tag in row if tag.startswith("B-") or not tags.is_known(tag)] for row in table["tags"].to_pylist()
+        ]
         return super().counts(pa.table({"tags": pa.array(begun, pa.list_(pa.string()))}))
 
     def encode(self, table: pa.Table, tokenizer: Tokenizer) -> list[Encoding]:

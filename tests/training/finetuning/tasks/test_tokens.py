@@ -145,3 +145,24 @@ def test_a_token_across_words_is_of_the_first() -> None:
     encoding = tokenizer.encode("a b c")
     assert encoding.tokens == ["a b", " ", "c"]
     assert first_pieces(["a", "b", "c"], encoding).tolist() == [0, -1, 2]
+
+
+def test_tags_that_mark_no_entities_are_judged_word_by_word(bert: str, tmp_path: Path) -> None:
+    kinds = {"the": "DET", ".": "PUNCT", **dict.fromkeys(NAMES, "NOUN"), **dict.fromkeys(VERBS, "VERB")}
+    parts = [{"words": row["words"], "tags": [kinds[word] for word in row["words"]]} for row in made(120, 0)]
+    given = rows("tokens", sorted(set(kinds.values())), parts[:80], parts[80:100], parts[100:])
+    summary = run(job(tmp_path, bert, given))
+    assert summary["main"] == "word_accuracy"
+    assert summary["scores"]["model"].keys() == {"word_accuracy", "exact_match"}
+    assert (
+        summary["scores"]["model"]["word_accuracy"]["value"] > summary["scores"]["majority"]["word_accuracy"]["value"]
+    )
+    assert summary["scores"]["seen_words"]["word_accuracy"]["value"] == 1
+    tokens = task_of(job(tmp_path, bert, given).config, given)
+    assert isinstance(tokens, Tokens)
+    true = given.test["tags"].to_pylist()
+    predicted = [["NOUN", *row[1:]] for row in true]
+    found = {measure.name: measure.score for measure in tokens.measures(predicted, given.test)}
+    assert found == {"word_accuracy": pytest.approx(5 / 6), "exact_match": 0}
+    of_tags = {tag: measures[0].score for tag, measures in tokens.parts(predicted, given.test).items()}
+    assert of_tags == pytest.approx({"DET": 2 / 3, "NOUN": 4 / 5, "PUNCT": 1, "VERB": 1})
