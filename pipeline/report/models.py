@@ -45,9 +45,11 @@ MEASURES = {
     "spearman": "Spearman",
     "pearson": "Pearson",
     "mae": "Mean absolute error",
+    "off_by_one": "Off by one class at most",
+    "quadratic_kappa": "Quadratic kappa",
 }
 #: Measures that are no share of 1: they are written as they are, and not drawn.
-_NUMBERS = ("spearman", "pearson", "mae")
+_NUMBERS = ("spearman", "pearson", "mae", "quadratic_kappa")
 
 
 def summaries(build: Build, section: str) -> list[dict[str, Any]]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from training.finetuning.confidence import conformal, temperature
 from training.finetuning.encoded import Encoded, Reader, encoded
+from training.finetuning.forward import inputs
 from training.finetuning.tasks.answers import Answers
-from training.finetuning.tasks.base import Task, inputs
+from training.finetuning.tasks.base import Task
 from training.finetuning.tasks.similarity import Similarity, pooled
 from training.finetuning.tasks.tokens import OUTSIDE, Tokens, entities
 from training.labelled import tags as schemes

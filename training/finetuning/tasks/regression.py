@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from training.finetuning import correlation
+from training.finetuning import correlation, ordinal
 from training.finetuning.encoded import Encoded, Reader
 from training.finetuning.long_text.pooling import logits
 from training.finetuning.scores import Measure
@@ -23,7 +23,7 @@ class Regression(Task):
     """Predictions are float64 [rows]; outputs are float32 scalars.
 
     Training is by scores of mean 0 and deviation 1, so that a rate suits any scale; the last layer of the model that is
-    published gives scores as they are in the rows.
+    published gives scores as they are in the rows. Few whole numbers are classes with an order, and judged so, too.
     """
 
     auto = AutoModelForSequenceClassification
@@ -66,7 +66,10 @@ class Regression(Task):
         return np.array(outputs, np.float64)
 
     def measures(self, predictions: np.ndarray, table: pa.Table) -> list[Measure]:
-        return correlation.measures(predictions, _scores(table), table["group"].to_pylist())
+        true, groups = _scores(table), table["group"].to_pylist()
+        found = correlation.measures(predictions, true, groups)
+        classes = ordinal.classes(map(_scores, (self.rows.train, self.rows.dev, self.rows.test)))
+        return found if classes is None else [*found, *ordinal.measures(predictions, true, classes, groups)]
 
     def baselines(self) -> dict[str, np.ndarray]:
         return {"mean": np.full(len(self.rows.test), _scores(self.rows.train).mean())}
