@@ -16,6 +16,10 @@ WAIT = 0.005
 TOGETHER, WAITING = 256, 2_048
 
 
+#: What the model says of a row, and whether it did not read it to its end.
+Answered = tuple[Prediction, bool]
+
+
 class Busy(Exception):
     """More rows wait than ``WAITING``."""
 
@@ -25,14 +29,14 @@ class Batcher:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._queue: asyncio.Queue[tuple[Sequence[Row], asyncio.Future[list[Prediction]]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Sequence[Row], asyncio.Future[list[Answered]]]] = asyncio.Queue()
         self._waiting = 0
 
-    async def predict(self, rows: Sequence[Row]) -> list[Prediction]:
+    async def predict(self, rows: Sequence[Row]) -> list[Answered]:
         """What the model says of each of ``rows``. Raises Busy."""
         if self._waiting and self._waiting + len(rows) > WAITING:
             raise Busy
-        answer: asyncio.Future[list[Prediction]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[Answered]] = asyncio.get_running_loop().create_future()
         self._waiting += len(rows)
         self._queue.put_nowait((rows, answer))
         return await answer
@@ -46,14 +50,18 @@ class Batcher:
                 while not self._queue.empty() and sum(len(rows) for rows, _ in taken) < TOGETHER:
                     taken.append(self._queue.get_nowait())
                 rows = [row for part, _ in taken for row in part]
-                computed = loop.run_in_executor(thread, self._model.predict, rows)
+                computed = loop.run_in_executor(thread, self._answers, rows)
                 await asyncio.wait([computed])
                 self._waiting -= len(rows)
                 _answer(taken, computed)
 
+    def _answers(self, rows: Sequence[Row]) -> list[Answered]:
+        cut = [self._model.is_cut(row) for row in rows]
+        return list(zip(self._model.predict(rows), cut, strict=True))
+
 
 def _answer(
-    taken: list[tuple[Sequence[Row], asyncio.Future[list[Prediction]]]], computed: asyncio.Future[list[Prediction]]
+    taken: list[tuple[Sequence[Row], asyncio.Future[list[Answered]]]], computed: asyncio.Future[list[Answered]]
 ) -> None:
     error, at = computed.exception(), 0
     for rows, answer in taken:

@@ -81,7 +81,12 @@ def application(model: Model, hosts: list[str]) -> FastAPI:
 
     about = f"Predictions of the model {model.name}, task {model.usage.task}."
     app = FastAPI(title=model.name, description=about, version=__version__, lifespan=lifespan)
-    answers: Any = create_model("Predictions", model=(str, ...), predictions=(list[_ANSWERS[model.usage.task]], ...))
+    answers: Any = create_model(
+        "Predictions",
+        model=(str, ...),
+        predictions=(list[_ANSWERS[model.usage.task]], ...),
+        cut=(Annotated[list[int], Field(description="rows, from 0, that the model does not read to their end")], ...),
+    )
 
     @app.get("/health")
     async def health() -> Health:
@@ -107,7 +112,11 @@ def application(model: Model, hosts: list[str]) -> FastAPI:
         except Busy as error:
             told = "too many rows wait for the model; ask again"
             raise HTTPException(503, told, {"Retry-After": str(_RETRY)}) from error
-        made = {"model": model.name, "predictions": [each.fields() for each in found]}
+        made = {
+            "model": model.name,
+            "predictions": [each.fields() for each, _ in found],
+            "cut": [number for number, (_, cut) in enumerate(found) if cut],
+        }
         return Response(dump_json(made), media_type="application/json")
 
     app.add_middleware(_Bounded)
