@@ -122,7 +122,7 @@ def open(folder: str | Path, base: str | None = None) -> Model:
     if not alone and (problem := base_folder.problem(folder)):
         raise WrongModel(problem)
     files.check_folder(folder)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     used = usage.read(folder) or _usage_of(folder, config)
     labels = [str(config.id2label[at]) for at in range(config.num_labels)] if used.task in _WITH_LABELS else []
     how = side_files.read(folder)
@@ -153,7 +153,7 @@ def _task(used: Usage, long_text: LongText, labels: list[str]) -> Task:
 def _usage_of(folder: str, config: PreTrainedConfig) -> Usage:
     """How a model that is none of ours is used, by its architecture and its configuration."""
     kind = (config.architectures or [""])[0]
-    task = next((task for ending, task in _HEADS.items() if kind.endswith(ending)), None)
+    task: TaskName | None = next((task for ending, task in _HEADS.items() if kind.endswith(ending)), None)
     if task is None:
         raise WrongModel(
             f"{folder}: {kind or 'a model of unknown architecture'} has no head of a task; fine-tune it by `mill"

@@ -65,7 +65,7 @@ def _labels(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
 def _several(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
     shares = expit(np.stack(_outputs(model, _texts(rows), size)).astype(np.float64))
     given = model.usage.thresholds
-    limits = [given if isinstance(given, float) else given[label] for label in model.labels]
+    limits = [given[label] if isinstance(given, dict) else given for label in model.labels]
     return [
         Labels(
             [label for label, value, limit in zip(model.labels, share, limits, strict=True) if value >= limit],

@@ -94,4 +94,4 @@ def _read(file: File, kind: Format) -> Iterator[Fields | Rejected | Unread]:
             if row is None:
                 yield Rejected(file.path, number, None, "invalid UTF-8")
             else:
-                yield Fields(number, number, None, row)
+                yield Fields(number, number, 0, row)

@@ -84,7 +84,7 @@ def application(model: Model, hosts: list[str]) -> FastAPI:
     answers: Any = create_model(
         "Predictions",
         model=(str, ...),
-        predictions=(list[_ANSWERS[model.usage.task]], ...),
+        predictions=(answers_of(model), ...),
         cut=(Annotated[list[int], Field(description="rows, from 0, that the model does not read to their end")], ...),
     )
 
@@ -122,6 +122,11 @@ def application(model: Model, hosts: list[str]) -> FastAPI:
     app.add_middleware(_Bounded)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     return app
+
+
+def answers_of(model: Model) -> Any:
+    """The type of the predictions of a request."""
+    return list[_ANSWERS[model.usage.task]]  # type: ignore[misc]
 
 
 def _row(usage: Usage, number: int, asked: Asked) -> Any:

@@ -158,12 +158,13 @@ class _Parquet:
                 if isinstance(value, list | dict) and self._columns.is_ours(name) is None:
                     row[name] = dump_json(value)
         arrays = {name: self._array(name, made) for name in self._columns.names}
-        if self._writer is None:
+        out = self._writer
+        if out is None:
             kinds = {name: pa.string() if array.type == pa.null() else array.type for name, array in arrays.items()}
             self._schema = pa.schema(list(kinds.items()))
-            self._writer = pq.ParquetWriter(self._handle, self._schema)
+            out = self._writer = pq.ParquetWriter(self._handle, self._schema)
         fitted = [_fitted(name, array, self._schema.field(name).type) for name, array in arrays.items()]
-        self._writer.write_table(pa.Table.from_arrays(fitted, schema=self._schema))
+        out.write_table(pa.Table.from_arrays(fitted, schema=self._schema))
 
     def _array(self, name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
         values = [row.get(name) for row in rows]
@@ -177,9 +178,8 @@ class _Parquet:
             ) from error
 
     def close(self) -> None:
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._handle, self._schema)
-        self._writer.close()
+        out = pq.ParquetWriter(self._handle, self._schema) if self._writer is None else self._writer
+        out.close()
 
 
 def _fitted(name: str, array: pa.Array, kind: pa.DataType) -> pa.Array:

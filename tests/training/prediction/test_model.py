@@ -68,7 +68,7 @@ def test_answers_are_scored_alike_and_stand_where_they_say(models: dict) -> None
 
     folder, labelled, summary = models["answers"]
     model = opening.open(folder)
-    found = model.predict(asked("answers", labelled.test))
+    found: Any = model.predict(asked("answers", labelled.test))
     gold = [[each["text"] for each in answers] for answers in labelled.test["answers"].to_pylist()]
     f1 = np.mean([squad.f1(each.answer, texts) for each, texts in zip(found, gold, strict=True)])
     assert f1 == pytest.approx(summary["scores"]["model"]["f1"]["value"])
@@ -131,8 +131,9 @@ def test_rows_with_and_without_a_second_text_keep_their_places(models: dict) -> 
     model = opening.open(models["classify"][0])
     rows = [Row("the cat"), Row("the dog", "a bird"), Row("the fish")]
     together = model.predict(rows)
-    assert [each.label for each in together] == [model.predict([row])[0].label for row in rows]
-    alone = [numbers(model.predict([row])[0].fields()) for row in rows]
+    single = [model.predict([row])[0].fields() for row in rows]
+    assert [each.fields()["label"] for each in together] == [each["label"] for each in single]
+    alone = [numbers(each) for each in single]
     assert [numbers(each.fields()) for each in together] == [pytest.approx(each, abs=1e-6) for each in alone]
 
 
@@ -217,7 +218,7 @@ def test_spans_are_characters_of_a_text_with_emoji_and_combining_marks(models: d
     assert found.spans
     for span in found.spans:
         assert text[span.start : span.end] == span.text
-    assert found.tags == model.predict([of_words(split)])[0].tags
+    assert found.tags == model.predict([of_words(split)])[0].fields()["tags"]
 
 
 @pytest.mark.parametrize("strategy", [{"kind": "prefix", "tokens": 3}, {"kind": "lora", "rank": 2, "merge": False}])
@@ -225,7 +226,7 @@ def test_an_adapter_alone_predicts_on_its_base(tmp_path: Path, strategy: dict) -
     folder, labelled, summary = published.publish(tmp_path, "classify", strategy=strategy)
     assert not list(Path(folder).glob("model*.safetensors"))
     rows = asked("classify", labelled.test)
-    found = opening.open(folder).predict(rows)
+    found: Any = opening.open(folder).predict(rows)
     right = [each.label == label for each, label in zip(found, labelled.test["label"].to_pylist(), strict=True)]
     assert np.mean(right) == pytest.approx(summary["scores"]["model"]["accuracy"]["value"])
     moved = shutil.move(str(tmp_path / "base"), str(tmp_path / "moved"))
@@ -238,7 +239,7 @@ def test_an_adapter_alone_predicts_on_its_base(tmp_path: Path, strategy: dict) -
 def test_long_texts_are_read_as_in_training(tmp_path: Path, reading: Any) -> None:
     folder, labelled, summary = published.publish(tmp_path, "classify", long_text=reading, sequence_length=12)
     model = opening.open(folder)
-    found = model.predict(asked("classify", labelled.test))
+    found: Any = model.predict(asked("classify", labelled.test))
     right = [each.label == label for each, label in zip(found, labelled.test["label"].to_pylist(), strict=True)]
     assert np.mean(right) == pytest.approx(summary["scores"]["model"]["accuracy"]["value"])
     plain = model.predict([Row("the cat sees the dog ." * 9 + end) for end in ("", " the fish hears")])

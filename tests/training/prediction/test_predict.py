@@ -231,7 +231,7 @@ def test_rows_stream(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal read
         while True:
             read += 1
-            yield Fields(read, read, None, {"text": f"the cat {read}"})
+            yield Fields(read, read, 0, {"text": f"the cat {read}"})
 
     monkeypatch.setattr(reading, "rows", endless)
     outcome = predicting.Outcome()
