@@ -29,6 +29,7 @@ def load(config: FinetuneConfig, seed: int) -> Labelled:
     found = Findings()
     given = formats.sets(config.data, kind.json, found)
     rows = {name: _read(config, kind, files, found) for name, files in given.items()}
+    kind.compared([row for part in rows.values() for row in part], found)
     found.refuse()
     for name, files in given.items():
         if not rows[name]:

@@ -288,7 +288,7 @@ def test_every_kind_of_fault_is_told_at_once(tmp_path: Path) -> None:
     content[11]["text"] = ""
     told = refused(write(tmp_path, "a.jsonl", content)).splitlines()
     assert [line.partition(" ")[0] for line in told] == [f"{tmp_path}/a.jsonl:8:", f"{tmp_path}/a.jsonl:10:"]
-    assert "(and 1 more rows with this fault)" in told[0]
+    assert "(and 1 more row with this fault)" in told[0]
 
 
 @pytest.mark.parametrize(

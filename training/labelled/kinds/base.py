@@ -39,7 +39,7 @@ class Names(NamedTuple):
 class Row:
     """``key`` decides the split; ``values`` are the columns of the kind; ``hidden`` are words to cut.
 
-    ``doubt`` is place and fault of what is one only if other rows make it one, for ``settled``.
+    ``doubt`` is place and fault of what is one only if other rows make it one, for ``compared``.
     """
 
     place: str
@@ -114,6 +114,9 @@ class Kind(abc.ABC):
             return None
         labelled = self.labelled(config, at, record, label, made, found)
         return None if labelled is None else made | labelled
+
+    def compared(self, _rows: Sequence[Row], _found: Findings, /) -> None:  # noqa: B027
+        """Report the faults that only all rows together show, before they are split; none by default."""
 
     def settled(self, split: dict[str, list[Row]], _found: Findings, /) -> dict[str, list[Row]]:
         """The rows of all sets as they are trained on: what only all of them together show goes to ``found``."""

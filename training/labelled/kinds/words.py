@@ -64,19 +64,17 @@ class Words(Kind):
                 doubt = place, f"unknown tag {tag!r} of {word!r}; {kinds}"
         return {"words": words, "tags": label, DOUBT: doubt}
 
-    def settled(self, split: dict[str, list[Row]], found: Findings, /) -> dict[str, list[Row]]:
-        """With tags by IOB2, whichever scheme the files have. Where no tag marks an entity, as they are.
+    def compared(self, rows: Sequence[Row], found: Findings, /) -> None:
+        """An unknown tag is a fault where other tags mark entities; else each tag stands by itself."""
+        if any(tags.is_marked(tag) for row in rows for tag in row.values["tags"]):
+            for place, message in (row.doubt for row in rows if row.doubt is not None):
+                found.fault("tag", place, message)
 
-        Raises WrongRows where some tags mark entities and others are unknown.
-        """
-        rows = [row for part in split.values() for row in part]
-        doubts = [row.doubt for row in rows if row.doubt is not None]
-        if doubts and not any(tags.is_marked(tag) for row in rows for tag in row.values["tags"]):
+    def settled(self, split: dict[str, list[Row]], found: Findings, /) -> dict[str, list[Row]]:
+        """With tags by IOB2, whichever scheme the files have. Where no tag marks an entity, as they are."""
+        if any(row.doubt is not None for part in split.values() for row in part):
             found.note("no tag marks where an entity begins (B-): each word's tag stands by itself")
             return split
-        for place, message in doubts:
-            found.fault("tag", place, message)
-        found.refuse()
         scheme = tags.scheme(row.values["tags"] for part in split.values() for row in part)
         changed, first = 0, ""
         made: dict[str, list[Row]] = {}
