@@ -13,7 +13,7 @@ from pipeline.build.plugins import Plugin, find, installed, parts
 from pipeline.store.recipe_file import Config
 from training.recipe import strategies, tasks
 from training.recipe.long_text import Chunks, Head, HeadTail, Hierarchical, LongText
-from training.recipe.run import FinetuneOptimiser, Name, RunConfig, Share
+from training.recipe.run import AdaptOptimiser, FinetuneOptimiser, Name, RunConfig, Share
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "conll", "squad", "rte", "parallel", "datasets"]
 
@@ -102,9 +102,7 @@ class AdaptConfig(Config):
     ] = 500
     epochs: Annotated[float, Field(gt=0, description="passes over the documents, of masked language modelling")] = 1.0
     batch_size: Annotated[int, Field(ge=1, description="sequences a step")] = 32
-    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig(
-        learning_rate=1e-4, schedule="linear", warmup=0.06, weight_decay=0.01, beta2=0.98, epsilon=1e-6
-    )
+    optimiser: Annotated[AdaptOptimiser, Field(description="optimiser and learning-rate schedule")] = AdaptOptimiser()
 
 
 #: What a report can say of a fine-tuning's base and of what became of it, and of which tasks.

@@ -20,6 +20,7 @@ Schedule = Annotated[
 Warmup = Annotated[Share, Field(description="share of the steps over which the rate rises from 0")]
 WeightDecay = Annotated[float, Field(ge=0, description="AdamW's decoupled decay of weights")]
 Beta2 = Annotated[Share, Field(description="AdamW's decay of the squared gradient's mean; RoBERTa: 0.98")]
+Epsilon = Annotated[float, Field(gt=0, description="AdamW's addend to the denominator; RoBERTa: 1e-6")]
 Clip = Annotated[float, Field(gt=0, description="largest norm of the gradient")]
 
 
@@ -40,7 +41,7 @@ class OptimiserConfig(Config):
     weight_decay: WeightDecay = 0.1
     beta1: Annotated[Share, Field(description="AdamW's decay of the gradient's mean")] = 0.9
     beta2: Beta2 = 0.95
-    epsilon: Annotated[float, Field(gt=0, description="AdamW's addend to the denominator; RoBERTa: 1e-6")] = 1e-8
+    epsilon: Epsilon = 1e-8
     clip: Clip = 1.0
 
 
@@ -52,6 +53,17 @@ class FinetuneOptimiser(OptimiserConfig):
     warmup: Warmup = 0.1
     weight_decay: WeightDecay = 0.01
     beta2: Beta2 = 0.999
+
+
+class AdaptOptimiser(OptimiserConfig):
+    """AdamW as an adaptation to a domain starts out with it; fields that are not set keep these values."""
+
+    learning_rate: Rate = 1e-4
+    schedule: Schedule = "linear"
+    warmup: Warmup = 0.06
+    weight_decay: WeightDecay = 0.01
+    beta2: Beta2 = 0.98
+    epsilon: Epsilon = 1e-6
 
 
 class ElmoOptimiser(OptimiserConfig):

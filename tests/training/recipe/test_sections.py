@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline import MillError
 from pipeline.curation import recipe as recipes
 from tests.training.conftest import TINY, TRAINED, make_build, pretrain_section, recipe
-from training.recipe.finetuning import FinetuneConfig
+from training.recipe.finetuning import AdaptConfig, FinetuneConfig
 from training.recipe.objectives import OBJECTIVES, PAIRED, ROLES, SECTIONS
 from training.recipe.run import OptimiserConfig
 from training.recipe.sections import (
@@ -228,10 +228,11 @@ def test_a_student_that_does_not_fit_its_teacher_is_refused(change: dict) -> Non
         make_build("", pretrain_section("distillation", sequence_length=64))
 
 
-@pytest.mark.parametrize("section", ["finetune", "embeddings", "ladder", "ablation"])
+@pytest.mark.parametrize("section", ["finetune", "adapt", "embeddings", "ladder", "ablation"])
 def test_what_is_not_set_of_an_optimiser_keeps_the_default_of_its_section(section: str) -> None:
     kind, fields = {
         "finetune": (FinetuneConfig, {"name": "x", "base": "./b", "label": "l"}),
+        "adapt": (AdaptConfig, {}),
         "embeddings": (EmbeddingConfig, {"name": "x", "method": "elmo"}),
         "ladder": (LadderConfig, {"tokenizer": "t"}),
         "ablation": (AblationConfig, {"tokenizer": "t", "tokens": 1}),
