@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import building, cost_ladder, finetuning, predicting, questions, starting, tools
+from flows.commands import building, cost_ladder, exporting, finetuning, predicting, questions, starting, tools
 from pipeline import __version__
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command()(building.tokenize)
 app.command()(building.pretrain)
 app.command()(finetuning.finetune)
 app.command()(cost_ladder.labels)
+app.command()(exporting.export)
 app.command()(predicting.predict)
 app.command()(predicting.serve_model)
 app.command()(building.ladder)
