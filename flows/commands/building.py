@@ -249,7 +249,7 @@ def serve(
             serving.check(cron, timezone)
         if recipe is not None:
             preflight.check(open_build(recipe, builds))
-        with stopping.interrupted_by_sigterm() as on_sigterm, server(port) as url:
+        with stopping.interrupted_by_sigterm() as on_sigterm, server(port, builds) as url:
             if recipe is None:
                 served = serving.every_flow(workers, runner.value, builds)
                 what = "every flow"
@@ -310,8 +310,12 @@ def automations(
             say(f"{'removed' if remove else 'installed'} {name}")
 
 
-def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser")] = False) -> None:
-    """Start the Prefect server on 127.0.0.1 (or find it running) and open its UI."""
+def ui(
+    port: Port = 4200,
+    builds: Builds = BUILDS,
+    no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
+) -> None:
+    """Start the Prefect server on 127.0.0.1 (or find it running) and open its UI; reports are at /report there."""
     with telling_errors(False):
         import time
         import webbrowser
@@ -319,9 +323,9 @@ def ui(port: Port = 4200, no_browser: Annotated[bool, typer.Option("--no-browser
         from flows.execution.server import server
         from flows.execution.stopping import interrupted_by_sigterm
 
-        with interrupted_by_sigterm(), server(port) as url:
+        with interrupted_by_sigterm(), server(port, builds) as url:
             address = url.removesuffix("/api")
-            terminal.print(f"Prefect UI: [bold]{address}[/]  [dim]Ctrl-C stops it[/]")
+            terminal.print(f"Prefect UI: [bold]{address}[/]  reports: {address}/report  [dim]Ctrl-C stops it[/]")
             if not no_browser:
                 webbrowser.open(address)
             while True:

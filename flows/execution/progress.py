@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,13 @@ from rich.table import Column, Table
 from flows.execution import tracking
 from flows.execution.terminal import Text
 from pipeline.store.messages import visible
+from pipeline.text import formats
 from pipeline.text.formats import short
+
+LIVE_SECONDS = 2.0
+"""How long a step takes before its progress is an artifact, and how often that changes."""
+CURVE_SECONDS = 60.0
+"""The same of a training run's loss."""
 
 Advance = Callable[[int, str], None]
 """Called with how many of a step's items are done, and a short note such as ``12.3 MB/s``."""
@@ -44,12 +51,19 @@ class Reporter:
     def step(self, name: str, title: str, total: int) -> Iterator[Advance]:
         done, note = 0, ""
 
+        began = time.monotonic()
+        live = tracking.Live("progress", after=LIVE_SECONDS, every=LIVE_SECONDS)
+
+        def show(last: bool = False) -> None:
+            words = f"{title}: {done} of {self._total}{', ' if note else ''}{note}{left(began, done, self._total)}"
+            live.show(lambda: 100 * done / max(self._total, 1), words, last)
+
         def advance(now: int, text: str) -> None:
             nonlocal done, note
             done, note = now, text
             self._advance(done, note)
+            show()
 
-        began = time.monotonic()
         self._total, self.facts = total, {}
         self._open(title, total)
         finished = False
@@ -59,12 +73,14 @@ class Reporter:
         finally:
             took = time.monotonic() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + took
+            show(last=True)
             self._close(title, f"{done} of {self._total}", note, took, finished)
             self._ended(name, title, done, note, took, finished)
 
     @contextlib.contextmanager
     def training(self, name: str, title: str) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
         """Like ``step`` for a training run, which says its length only once it runs: ``(step, steps, metrics)``."""
+        curve = LossCurve(title)
         with self.step(name, title, 1) as advance:
             ran = False
 
@@ -74,8 +90,10 @@ class Reporter:
                 ran, self._total = True, steps
                 self._resize(steps)
                 advance(step, _training_note(metrics))
+                curve.add(step, metrics)
 
             yield progress
+            curve.end()
             if not ran:
                 self.note(reused=True)
                 advance(1, "reused")
@@ -100,6 +118,39 @@ class Reporter:
         tracking.log(
             f"{title}: {done} done in {seconds:.1f} s{', ' if note else ''}{note}{'' if finished else ', not finished'}"
         )
+
+
+class LossCurve:
+    """The loss of a training run so far, as an image in the Prefect UI that is drawn again every minute at most."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self._rows = title, list[str]()
+        self._live = tracking.Live("image", after=CURVE_SECONDS, every=CURVE_SECONDS)
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        if (loss := metrics.get("loss")) is None:
+            return
+        self._rows.append(json.dumps({"step": step, "loss": loss}))
+        if len(self._rows) > 20_000:
+            self._rows = self._rows[::2]
+        self._live.show(self._image, f"{self.title}: loss up to step {step}")
+
+    def end(self) -> None:
+        self._live.show(self._image, f"{self.title}: loss", last=True)
+
+    def _image(self) -> str:
+        from pipeline.report import charts, models
+
+        chart = models.loss_curve(self.title, self._rows)
+        assert chart is not None  # it has a point
+        return charts.image(chart)
+
+
+def left(began: float, done: int, total: int) -> str:
+    """How long the rest will take if it goes on as since ``began`` (time.monotonic): ``, 3 min left``."""
+    if not 0 < done < total:
+        return ""
+    return f", {formats.duration((time.monotonic() - began) / done * (total - done) / 3600)} left"
 
 
 class TerminalReporter(Reporter):

@@ -79,9 +79,11 @@ def own(announce: Callable[[str], None]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def server(port: int) -> Iterator[str]:
+def server(port: int, builds: Path | None = None) -> Iterator[str]:
     """The API address of a Prefect server, in force for Prefect's own programs in the block: the configured one, the
     one on ``port``, or one that is started there and stopped with the block. Raises ServerFailed.
+
+    One that is started serves the reports of ``builds``, too.
     """
     past_proxies()
     if url := configured():
@@ -92,7 +94,7 @@ def server(port: int) -> Iterator[str]:
     if not healthy(url):
         if _taken(port):
             raise ServerFailed(f"port {port} of {HOST} is taken by something else; choose another with --port")
-        started = start(port)
+        started = start(port, builds)
     from prefect.context import refresh_global_settings_context
 
     os.environ["PREFECT_API_URL"] = url
@@ -106,7 +108,7 @@ def server(port: int) -> Iterator[str]:
             stop(started)
 
 
-def start(port: int) -> subprocess.Popen[bytes]:
+def start(port: int, builds: Path | None = None) -> subprocess.Popen[bytes]:
     """Start a server on 127.0.0.1 and return when it answers; raises ServerFailed with what it printed."""
     url = f"http://{HOST}:{port}"
     environment = {
@@ -115,6 +117,7 @@ def start(port: int) -> subprocess.Popen[bytes]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "CORPUSMILL_PARENT": str(os.getpid()),
+        **({"CORPUSMILL_BUILDS": str(builds.resolve())} if builds is not None else {}),
     }
     with tempfile.TemporaryFile() as printed:
         process = subprocess.Popen(
@@ -178,7 +181,12 @@ def main() -> None:
     parent = os.environ.get("CORPUSMILL_PARENT")
     if parent:
         end_with(int(parent))
-    uvicorn.run(create_app(final=True), host=HOST, port=int(sys.argv[1]), log_level="error")
+    app = create_app(final=True)
+    if builds := os.environ.get("CORPUSMILL_BUILDS"):
+        from flows.execution import report_pages
+
+        report_pages.add(app, Path(builds))
+    uvicorn.run(app, host=HOST, port=int(sys.argv[1]), log_level="error")
 
 
 if __name__ == "__main__":

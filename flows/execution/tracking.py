@@ -11,12 +11,13 @@ import json
 import os
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.execution import server
 from pipeline.store import messages
@@ -291,13 +292,50 @@ def _ending(error: BaseException) -> tuple[str, str]:
 
 
 def artifact(kind: str, key: str, description: str, data: Any) -> None:
-    """An artifact of the flow run in progress; ``kind`` is table, markdown or image."""
+    """An artifact of the flow run in progress; ``kind`` is table, markdown or image. ``data`` may be a function of the
+    server's address.
+    """
     if not _current or not _current[-1].flows:
         return
-    run = _current[-1].flows[-1]
-    content = json.dumps(data) if kind == "table" else data
-    body = {"type": kind, "key": key, "description": description, "data": content}
-    _current[-1].put(lambda client: _post(client, "/artifacts/", {**body, "flow_run_id": run.id}))
+    tracker, run = _current[-1], _current[-1].flows[-1]
+    body = {"type": kind, "key": key, "description": description}
+
+    def call(client: SyncPrefectClient) -> None:
+        content = data(tracker.url) if callable(data) else json.dumps(data) if kind == "table" else data
+        _post(client, "/artifacts/", {**body, "data": content, "flow_run_id": run.id})
+
+    tracker.put(call)
+
+
+@dataclass
+class Live:
+    """An artifact that follows what goes on: made after ``after`` seconds, changed every ``every`` seconds at most."""
+
+    kind: Literal["progress", "image"]
+    after: float
+    every: float
+    _last: float = field(default_factory=time.monotonic)
+    _made: bool = False
+    _id: str | None = None
+
+    def show(self, data: Callable[[], Any], description: str, last: bool = False) -> None:
+        """Show ``data()`` if it is time; a ``last`` one always, if anything was shown before."""
+        if not _current or not _current[-1].flows:
+            return
+        now = time.monotonic()
+        if not (last and self._made) and now - self._last < (self.every if self._made else self.after):
+            return
+        run, made = _current[-1].flows[-1], self._made
+        self._last, self._made = now, True
+        body = {"data": data(), "description": description}
+
+        def call(client: SyncPrefectClient) -> None:
+            if made:
+                client.request("PATCH", "/artifacts/{id}", path_params={"id": self._id}, json=body)  # pyright: ignore
+            else:
+                self._id = _post(client, "/artifacts/", {**body, "type": self.kind, "flow_run_id": run.id})["id"]
+
+        _current[-1].put(call)
 
 
 def event(name: str, resource: str, payload: Mapping[str, Any], related: Sequence[Mapping[str, str]] = ()) -> None:

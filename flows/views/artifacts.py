@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-from flows.execution import tracking
+from flows.execution import report_pages, tracking
 from flows.views import outcome
 from pipeline.build.build import Build
 from pipeline.build.lock import BuildBusy
@@ -125,8 +125,14 @@ def _plain_label(name: str) -> str:
 
 
 def publish_report(build: Build, path: str) -> None:
-    """A link to the HTML report in ``path``."""
-    text = f"[Report of {build.recipe.name}]({link(path)})"
+    """A link to the HTML report in ``path``: where the Prefect server serves it, or else the file itself, which a
+    browser opens only when the address is pasted.
+    """
+    name = build.recipe.name
+
+    def text(api: str | None) -> str:
+        return f"[Report of {name}]({report_pages.address(api, name, build.root) or link(path)})"
+
     tracking.artifact("markdown", key(build, "report"), "The HTML report", text)
 
 

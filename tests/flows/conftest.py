@@ -30,8 +30,8 @@ def environment(prefect_home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def server_url(environment: dict[str, str]) -> Iterator[str]:
-    """The API of a server on a free port, stopped after the tests."""
+def server_url(environment: dict[str, str], prefect_home: Path) -> Iterator[str]:
+    """The API of a server on a free port, stopped after the tests; it serves the reports of `builds` in its home."""
     from flows.execution import server
 
     with pytest.MonkeyPatch.context() as patch:
@@ -40,7 +40,7 @@ def server_url(environment: dict[str, str]) -> Iterator[str]:
         for name, value in environment.items():
             patch.setenv(name, value)
         port = server.free_port()
-        process = server.start(port)
+        process = server.start(port, prefect_home / "builds")
         yield f"http://127.0.0.1:{port}/api"
         process.terminate()
         process.wait(20)

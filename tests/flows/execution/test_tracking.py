@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 import httpx
 import pytest
 
-from flows.execution import server, tracking
+from flows.execution import progress, server, tracking
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +67,29 @@ def test_a_run_is_shown_as_flow_runs_task_runs_artifacts_and_log(server_url):
     assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["curate shown"]["id"])
     logged = {line["flow_run_id"] for line in found(server_url, "logs") if line["message"] == "a line of shown"}
     assert logged == {flows["build shown"]["id"], flows["curate shown"]["id"]}
+
+
+def test_progress_and_loss_are_artifacts_that_follow_the_run(server_url, monkeypatch):
+    monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "CURVE_SECONDS", 0.0)
+    with tracking.tracking(server_url, pytest.fail), tracking.flow("build", "build live"):
+        reporter = progress.Reporter()
+        with reporter.step("count", "Count", 4) as advance:
+            for number in range(1, 4):
+                advance(number, "12.3 MB/s")
+        with reporter.training("pretrain.tiny", "Pretrain tiny") as trained:
+            for step in range(1, 6):
+                trained(step, 5, {"loss": 3.0 / step, "tokens_per_second": 1000.0})
+    (run,) = [run for run in found(server_url, "flow_runs") if run["name"] == "build live"]
+    shown = [entry for entry in found(server_url, "artifacts") if entry["flow_run_id"] == run["id"]]
+    bars = sorted((entry["data"], entry["description"]) for entry in shown if entry["type"] == "progress")
+    assert [bar for bar, _ in bars] == [75, 100]
+    assert bars[0][1].startswith("Count: 3 of 4, 12.3 MB/s, ")
+    assert bars[0][1].endswith(" left")
+    assert bars[1][1] == "Pretrain tiny: 5 of 5, loss 0.600, 1,000 tokens/s"
+    (curve,) = [entry for entry in shown if entry["type"] == "image"]
+    assert curve["data"].startswith("data:image/svg+xml;base64,")
+    assert "train ends at 0.600" in base64.b64decode(curve["data"].partition(",")[2]).decode()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])

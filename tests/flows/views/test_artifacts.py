@@ -212,7 +212,7 @@ def test_a_failure_says_where_and_what_and_escapes_what_is_shown():
 
 
 @pytest.mark.slow
-def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: str):
+def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: str, prefect_home: Path):
     import httpx
 
     from flows.execution import tracking
@@ -222,12 +222,24 @@ def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: s
         artifacts.publish_curation(build)
         artifacts.publish_training(build)
         artifacts.publish_report(build, build.path("report", "index.html"))
+    files.write_json(build.path("report", "index.html"), {})
+    (prefect_home / "builds").mkdir(exist_ok=True)
+    (prefect_home / "builds" / "my_build").symlink_to(build.root)  # from now on the server serves the report
+    with tracking.tracking(server_url, told.append), tracking.flow("publish", "publish"):
+        artifacts.publish_report(build, build.path("report", "index.html"))
     assert told == []
-    found = {entry["key"]: entry for entry in httpx.post(f"{server_url}/artifacts/filter", json={}).json()}
+    entries = httpx.post(f"{server_url}/artifacts/filter", json={}).json()
+    found = {entry["key"]: entry for entry in entries}
     names = ("funnel", "dropped-by-rule", "domains", "pretraining", "fine-tuning", "report")
     assert {f"my-build-{name}" for name in names} <= set(found)
     assert json.loads(found["my-build-funnel"]["data"])[0]["Stage"] == "Ingest"
-    assert found["my-build-report"]["data"].startswith("[Report of my_build](file://")
+    links = [entry["data"] for entry in entries if entry["key"] == "my-build-report"]
+    served = f"{server_url.removesuffix('/api')}/report/my_build"
+    assert sorted(links) == [
+        f"[Report of my_build](file://{build.root}/report/index.html)",
+        f"[Report of my_build]({served})",
+    ]
+    assert httpx.get(served, trust_env=False).status_code == 200
 
 
 def test_the_budgets_of_nine_runs_can_be_read_in_80_columns():
