@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.build.build import Build
+from pipeline.curation.settings import with_settings
 from pipeline.questions import whatif as trials
 from pipeline.questions.similar import signatures as signatures
 from pipeline.questions.similar import similar as similar
@@ -64,4 +65,4 @@ def whatif(build: Build, settings: Mapping[str, Any]) -> trials.Answer:
     Nothing of the build is changed. Raises MillError for an unknown field, with the nearest, for a value that is not
     allowed, and for settings that would need other documents.
     """
-    return trials.ask(build, trials.with_settings(build.recipe, settings))
+    return trials.ask(build, with_settings(build.recipe, settings))

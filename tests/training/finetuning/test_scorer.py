@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from pipeline.build.build import Build
 from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
+from pipeline.curation.settings import with_settings
 from pipeline.questions import whatif, why
 from pipeline.report import sections, tables
 from pipeline.stages.classifiers import fine_tuned, scoring
@@ -150,7 +151,7 @@ def unasked(_texts: Sequence[str], _folder: str, _labels: Sequence[str]) -> np.n
 def test_whatif_answers_from_kept_scores_as_a_real_run_would_and_why_explains(
     values: dict[str, Any], direct: Build, tmp_path: Path
 ):
-    wanted = whatif.with_settings(direct.recipe, {"quality.minimum": 0.9})
+    wanted = with_settings(direct.recipe, {"quality.minimum": 0.9})
     answer = whatif.ask(replace(direct, scorer=unasked), wanted)
     assert set(answer.measured.values()) <= {0}
     real, _ = make(values, tmp_path, distilled=False, minimum=0.9)
@@ -200,9 +201,7 @@ def test_a_changed_threshold_trains_no_distilled_model_again(values: dict[str, A
     assert reused["quality.teacher"]
     assert reused["quality.distil"]
     assert not reused["quality.agreement"]
-    answer = whatif.ask(
-        replace(distilled, scorer=unasked), whatif.with_settings(distilled.recipe, {"quality.minimum": 0.4})
-    )
+    answer = whatif.ask(replace(distilled, scorer=unasked), with_settings(distilled.recipe, {"quality.minimum": 0.4}))
     assert set(answer.measured.values()) <= {0}
 
 
