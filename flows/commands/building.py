@@ -314,6 +314,9 @@ def ui(
     port: Port = 4200,
     builds: Builds = BUILDS,
     no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="Delete runs this many days after they ended (default: keep all).")
+    ] = None,
 ) -> None:
     """Start the Prefect server on 127.0.0.1 (or find it running) and open its UI; reports are at /report there."""
     with telling_errors(False):
@@ -323,7 +326,7 @@ def ui(
         from flows.execution.server import server
         from flows.execution.stopping import interrupted_by_sigterm
 
-        with interrupted_by_sigterm(), server(port, builds) as url:
+        with interrupted_by_sigterm(), server(port, builds, keep_days) as url:
             address = url.removesuffix("/api")
             terminal.print(f"Prefect UI: [bold]{address}[/]  reports: {address}/report  [dim]Ctrl-C stops it[/]")
             if not no_browser:

@@ -79,22 +79,28 @@ def own(announce: Callable[[str], None]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def server(port: int, builds: Path | None = None) -> Iterator[str]:
+def server(port: int, builds: Path | None = None, keep_days: int | None = None) -> Iterator[str]:
     """The API address of a Prefect server, in force for Prefect's own programs in the block: the configured one, the
     one on ``port``, or one that is started there and stopped with the block. Raises ServerFailed.
 
-    One that is started serves the reports of ``builds``, too.
+    One that is started serves the reports of ``builds``, too, and alone takes ``keep_days`` (see ``retention``).
     """
     past_proxies()
-    if url := configured():
+    url = configured()
+    if url and keep_days is not None:
+        raise ServerFailed(_not_ours("PREFECT_API_URL names a server", keep_days))
+    if url:
         yield url
         return
     url = f"http://{HOST}:{port}/api"
     started = None
-    if not healthy(url):
+    if healthy(url):
+        if keep_days is not None:
+            raise ServerFailed(_not_ours(f"a server runs on port {port} already", keep_days))
+    else:
         if _taken(port):
             raise ServerFailed(f"port {port} of {HOST} is taken by something else; choose another with --port")
-        started = start(port, builds)
+        started = start(port, builds, keep_days)
     from prefect.context import refresh_global_settings_context
 
     os.environ["PREFECT_API_URL"] = url
@@ -108,8 +114,24 @@ def server(port: int, builds: Path | None = None) -> Iterator[str]:
             stop(started)
 
 
-def start(port: int, builds: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a server on 127.0.0.1 and return when it answers; raises ServerFailed with what it printed."""
+def retention(days: int | None) -> dict[str, str]:
+    """Settings of a server that deletes runs, their logs and artifacts ``days`` after they ended; None: keep all."""
+    if days is None:
+        return {}
+    vacuum = "PREFECT_SERVER_SERVICES_DB_VACUUM_"
+    return {f"{vacuum}ENABLED": "events,flow_runs", f"{vacuum}RETENTION_PERIOD": str(days * 24 * 3600)}
+
+
+def _not_ours(what: str, days: int) -> str:
+    settings = " ".join(f"{name}={value}" for name, value in retention(days).items())
+    return f"--keep-days: {what}, which keeps runs as it was set to; start that server with {settings}"
+
+
+def start(port: int, builds: Path | None = None, keep_days: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a server on 127.0.0.1 and return when it answers; raises ServerFailed with what it printed.
+
+    Its database is SQLite in ``PREFECT_HOME``, with a write-ahead log, or what Prefect's settings name.
+    """
     url = f"http://{HOST}:{port}"
     environment = {
         **os.environ,
@@ -118,6 +140,7 @@ def start(port: int, builds: Path | None = None) -> subprocess.Popen[bytes]:
         "DO_NOT_TRACK": "1",
         "CORPUSMILL_PARENT": str(os.getpid()),
         **({"CORPUSMILL_BUILDS": str(builds.resolve())} if builds is not None else {}),
+        **retention(keep_days),
     }
     with tempfile.TemporaryFile() as printed:
         process = subprocess.Popen(
