@@ -5,6 +5,7 @@ Each is the same plain function that the command line calls, shown in the flow r
 
 # No `from __future__ import annotations` here: Prefect checks a deployment's parameters by the types themselves.
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import FailedRun
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_run
 from prefect.settings import PREFECT_API_URL
@@ -112,9 +114,15 @@ def _tracked(name: str, work: Callable[[], str | None], hours: float | None) -> 
         if messages.message(error) is None:
             raise  # a fault of ours: Prefect logs its traceback
         logger.error(messages.in_short(error))
+        logging.getLogger("prefect.flow_runs").addFilter(_says_more_than_the_state)
         return Failed(message=messages.in_short(error))
     logger.info(message)
     return Completed(message=message, name=state)
+
+
+def _says_more_than_the_state(record: logging.LogRecord) -> bool:
+    """Not so Prefect's traceback of how it read the state that we returned."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 def _close(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect's names

@@ -146,5 +146,6 @@ def test_every_end_of_a_served_run(server_url, environment, topics_recipe, tmp_p
         served.send_signal(signal.SIGTERM)
         served.wait(30)
     assert served.returncode == 143
+    assert "FailedRun" not in log.read_text(), "what failed is said once"
     assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
     assert "stopped by SIGTERM" in log.read_text()
