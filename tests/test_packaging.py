@@ -33,6 +33,7 @@ BROUGHT = {
     "llvmlite": "numba",
     "markupsafe": "jinja2",
     "pydantic_core": "pydantic",
+    "starlette": "fastapi",
     "uvicorn": "prefect",
 }
 

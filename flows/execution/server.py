@@ -135,6 +135,7 @@ def start(port: int, builds: Path | None = None, keep_days: int | None = None) -
     url = f"http://{HOST}:{port}"
     environment = {
         **os.environ,
+        "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_UI_API_URL": f"{url}/api",  # the UI takes port 4200 for granted otherwise
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -197,7 +198,10 @@ def free_port() -> int:
 
 
 def main() -> None:
-    """Run a server in this process until it is stopped or the process that asked for it is gone."""
+    """Run a server in this process until it is stopped or the process that asked for it is gone.
+
+    It listens on 127.0.0.1, or in a container on what ``PREFECT_SERVER_API_HOST`` says.
+    """
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -209,7 +213,8 @@ def main() -> None:
         from flows.execution import report_pages
 
         report_pages.add(app, Path(builds))
-    uvicorn.run(app, host=HOST, port=int(sys.argv[1]), log_level="error")
+    host = os.environ.get("PREFECT_SERVER_API_HOST") or HOST
+    uvicorn.run(app, host=host, port=int(sys.argv[1]), log_level="error")
 
 
 if __name__ == "__main__":
