@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import shutil
@@ -14,9 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from rich.console import Console
 from scipy.stats import rankdata
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from flows.views.summary import summary_view
+from pipeline import report
 from pipeline.build.build import Build
 from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
@@ -187,6 +191,16 @@ def test_the_distilled_model_judges_as_fasttext_and_its_agreement_is_told(distil
     assert np.mean(both) > 0.9
     (row,) = tables.distilled(sections.distilled(distilled) or []).rows
     assert row[0] == "Quality"
+
+
+def test_the_report_and_the_terminal_show_the_agreement(distilled: Build):
+    page = Path(report.render(distilled)).read_text("utf-8")
+    assert "Distilled classifiers" in page
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(summary_view(distilled))
+    shown = console.export_text()
+    assert "distilled to fastText: decides as" in shown
+    assert "documents/s in place of" in shown
 
 
 def test_the_distilled_model_is_the_same_for_any_shards(values: dict[str, Any], distilled: Build, tmp_path: Path):
