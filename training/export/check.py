@@ -132,7 +132,7 @@ def _flips(
     match model.usage.task:
         case "multi_label":
             given = model.usage.thresholds
-            limits = given if isinstance(given, float) else np.array([given[label] for label in model.labels])
+            limits = np.array([given[label] for label in model.labels]) if isinstance(given, dict) else given
             return ((expit(wanted[0]) >= limits) != (expit(found[0]) >= limits)).ravel()
         case "tokens":
             return (wanted[0].argmax(-1) != found[0].argmax(-1))[seen]

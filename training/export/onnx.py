@@ -149,7 +149,8 @@ class Session:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        return self._session.run(None, {given.name: arrays[given.name] for given in self._session.get_inputs()})
+        found: Any = self._session.run(None, {given.name: arrays[given.name] for given in self._session.get_inputs()})
+        return found
 
 
 def _write(wrapped: Outputs, model: Model, path: Path) -> None:

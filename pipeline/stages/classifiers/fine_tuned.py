@@ -66,6 +66,11 @@ def require(folder: str, labels: Sequence[str]) -> None:
             f"{folder}: it gives a number (regression), and a stage needs the probability of a label; fine-tune one"
             " with task classify"
         )
+    path = files.join(folder, "summary.json")
+    if files.exists(path) and files.read_json(path).get("config", {}).get("pair") is not None:
+        raise CannotScore(
+            f"{folder}: it reads pairs of texts, and a document is one; take a classifier of single texts"
+        )
     scoring.require_known(folder, labels, known)
 
 

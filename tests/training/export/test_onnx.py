@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -61,7 +62,7 @@ def check_outputs(folder: str, out: str) -> None:
     for batch, length in ((1, 3), (5, 31)):
         inputs = arrays(model, batch, length)
         seen = inputs["attention_mask"] == 1
-        found = session.run(None, {name: inputs[name] for name in given})
+        found: Any = session.run(None, {name: inputs[name] for name in given})
         for one, other in zip(found, wrapped.run(inputs), strict=True):
             sides = [part[seen] if part.shape[:2] == seen.shape else part for part in (one, other)]
             assert sides[0].shape == sides[1].shape
@@ -108,7 +109,8 @@ def test_int8_is_smaller_and_takes_any_batch_and_length(
     assert 0 < said["check"]["largest_difference"] < 1
     session = onnxruntime.InferenceSession(str(Path(out, "model.onnx")), providers=["CPUExecutionProvider"])
     for batch, length in ((1, 3), (5, 31)):
-        assert session.run(None, arrays(model, batch, length))[0].shape == (batch, 2)
+        found: Any = session.run(None, arrays(model, batch, length))
+        assert found[0].shape == (batch, 2)
 
 
 def test_labels_that_flip_are_counted(classifier: tuple[str, Labelled], exported: str):
@@ -119,7 +121,7 @@ def test_labels_that_flip_are_counted(classifier: tuple[str, Labelled], exported
     same = compare(wrapped, graph, model, examples, 1)
     assert (same.rows, same.decisions, same.flipped) == (len(rows.test), len(rows.test), 0)
     with torch.no_grad():
-        for parameter in model.model.classifier.parameters():
+        for parameter in model.model.get_submodule("classifier").parameters():
             parameter.neg_()
     assert compare(wrapped, graph, model, examples, 1).flipped == 1
 

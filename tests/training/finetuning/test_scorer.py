@@ -131,11 +131,11 @@ def test_a_changed_threshold_asks_no_model_and_a_changed_model_is_asked(
     values: dict[str, Any], model: str, tmp_path: Path
 ):
     shutil.copytree(model, tmp_path / "model")
-    settings = {"distilled": False, "model": str(tmp_path / "model")}
-    build, first = make(values, tmp_path / "build", **settings)
+    asked = {"distilled": False, "model": str(tmp_path / "model")}
+    build, first = make(values, tmp_path / "build", **asked)
     assert not first["quality.teacher"]
-    assert make(values, tmp_path / "build", **settings)[1]["quality.teacher"]
-    stricter, reused = make(values, tmp_path / "build", **settings, minimum=0.9)
+    assert make(values, tmp_path / "build", **asked)[1]["quality.teacher"]
+    stricter, reused = make(values, tmp_path / "build", **asked, minimum=0.9)
     assert (reused["quality.teacher"], reused["quality"]) == (True, False)
     assert len(building.curated(stricter)) < 301
     classifier = AutoModelForSequenceClassification.from_pretrained(model)
@@ -143,7 +143,7 @@ def test_a_changed_threshold_asks_no_model_and_a_changed_model_is_asked(
         classifier.classifier.weight.mul_(-1)
     classifier.save_pretrained(tmp_path / "model")
     before = scores(build)
-    changed, reused = make(values, tmp_path / "build", **settings, minimum=0.9)
+    changed, reused = make(values, tmp_path / "build", **asked, minimum=0.9)
     assert not reused["quality.teacher"]
     assert scores(changed) != before
 
@@ -253,6 +253,10 @@ def test_a_folder_that_cannot_be_a_stage_is_one_message_before_work(values: dict
     )
     (said,) = problems(model=str(tmp_path / "pickled"))
     assert "no weights in safetensors, only pytorch_model.bin" in said
+    pairs = damaged(model, tmp_path / "pairs")
+    Path(pairs, "summary.json").write_text('{"config": {"pair": "second"}}')
+    (said,) = problems(model=pairs)
+    assert "it reads pairs of texts" in said
     (said,) = problems(model=str(tmp_path / "nothing"))
     assert "no such model" in said
 
