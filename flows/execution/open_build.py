@@ -17,7 +17,7 @@ from pipeline.build.lock import BuildBusy, locked
 from pipeline.curation import recipe as recipes
 from pipeline.curation.settings import parse, with_settings
 from pipeline.store import files, recipe_file
-from training.finetuning.scorer import probabilities
+from training.prediction.scorer import probabilities
 from training.recipe import sections
 from training.recipe.sections import BuildRecipe, stored
 

@@ -181,7 +181,7 @@ def _long_texts(summary: Mapping[str, Any]) -> str:
     return (
         f"\n\nOf a longer text it reads {reads[kind]} (long_text.json).{apart} transformers alone, with"
         f" `truncation=True, max_length={length}`, reads the first {length} tokens and may predict otherwise;"
-        " `training.finetuning.long_text.ask.logits(folder, texts)` of corpusmill reads all as in training."
+        " `mill predict` reads all as in training."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.helpers import foreign_models
 from tests.training.finetuning.strategies.conftest import STRATEGIES, job
-from training.finetuning import bases, scorer
+from training.finetuning import bases
 from training.finetuning.finetune import run
 from training.finetuning.job import Job
-from training.finetuning.long_text import ask
 from training.finetuning.tasks.classify import Classify
+from training.prediction import model as predictions
+from training.prediction import scorer
+from training.prediction.rows import Row
 from training.recipe.finetuning import FinetuneConfig
 
 SHORT = 10  # bytes; the rows have 9 to 15
@@ -37,8 +40,8 @@ def short(root: Path, base: str, how: str, strategy: Any = "full", **changed: An
 def says(made: Job, summary: dict[str, Any]) -> None:
     """The published folder, opened again, has the score that the run came to."""
     rows = made.rows.test
-    found = ask.logits(made.result, rows["text"].to_pylist()).argmax(1)
-    right = (found == Classify(made.config, made.rows).indices(rows)).mean()
+    said: list[Any] = predictions.open(made.result).predict([Row(text) for text in rows["text"].to_pylist()])
+    right = np.mean([entry.label == label for entry, label in zip(said, rows["label"].to_pylist(), strict=True)])
     assert right == pytest.approx(summary["scores"]["model"]["accuracy"]["value"])
 
 
@@ -50,9 +53,9 @@ def test_a_published_model_says_how_it_reads_and_predicts_the_same(
     summary = run(made)
     says(made, summary)
     texts = made.rows.test["text"].to_pylist()[:4]
-    heat = summary["confidence"]["temperature"]
-    shares = torch.from_numpy(ask.logits(made.result, texts) / heat).softmax(1)[:, 1]
-    assert scorer.probabilities(texts, made.result, ["sees"]) == pytest.approx(shares.numpy(), abs=1e-5)
+    said: list[Any] = predictions.open(made.result).predict([Row(text) for text in texts])
+    shares = [entry.scores["sees"] for entry in said]  # of texts in one batch, where the scorer has one each
+    assert scorer.probabilities(texts, made.result, ["sees"]) == pytest.approx(shares, abs=1e-5)
     kept = json.loads(Path(made.result, "long_text.json").read_text())
     assert kept["long_text"]["kind"] == made.config.long_text.kind
     assert kept["sequence_length"] == SHORT
@@ -133,12 +136,14 @@ def test_other_tasks_of_one_text_read_long_ones_too(tmp_path: Path, task: str) -
     summary = run(foreign_models.job(tmp_path, base, given, sequence_length=8, long_text="tail", epochs=10))
     assert next(iter(summary["scores"]["model"].values()))["value"] > 0.5  # of the head it is chance
     folder = str(tmp_path / "model")
-    assert ask.logits(folder, [train[0]["text"]]).shape == (1, 2 if labels else 1)
+    said: Any = predictions.open(folder).predict([Row(train[0]["text"])])[0]
+    assert (set(said.scores) == set(labels)) if labels else math.isfinite(said.score)
     chunked = foreign_models.job(
         tmp_path / "chunks", base, given, sequence_length=8, long_text=WAYS["attention"], epochs=1
     )
     run(chunked)
-    assert np.isfinite(ask.logits(chunked.result, [test[0]["text"]])).all()
+    said = predictions.open(chunked.result).predict([Row(test[0]["text"])])[0]
+    assert all(map(math.isfinite, said.scores.values() if labels else [said.score]))
 
 
 def test_a_text_of_a_hundred_thousand_tokens_is_read_in_bounded_memory(

@@ -31,7 +31,7 @@ from pipeline.stages.classifiers import fine_tuned, scoring
 from pipeline.store import checksums, files, shards
 from tests.helpers import building, foreign_models
 from training.finetuning.finetune import run
-from training.finetuning.scorer import probabilities
+from training.prediction.scorer import probabilities
 
 KIND = ["thanks", "for", "kind", "helpful", "reply", "friend", "lovely", "day"]
 RUDE = ["stupid", "awful", "idiot", "shut", "nobody", "rotten", "trash", "talk"]
