@@ -142,6 +142,7 @@ def test_a_changed_threshold_asks_no_model_and_a_changed_model_is_asked(
     with torch.no_grad():
         classifier.classifier.weight.mul_(-1)
     classifier.save_pretrained(tmp_path / "model")
+    checksums.sidecar(tmp_path / "model" / "model.safetensors").unlink()  # another program's file has none
     before = scores(build)
     changed, reused = make(values, tmp_path / "build", **asked, minimum=0.9)
     assert not reused["quality.teacher"]
