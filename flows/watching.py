@@ -42,17 +42,17 @@ class Watched:
 
     def changes(self, now: float) -> dict[str, Stamp | None]:
         """Complete files that are new or not as they were handed over, and those that are gone (None), at ``now``."""
-        there = stamps(self.folder)
+        present = stamps(self.folder)
         self._since = {
             name: entry if (entry := self._since.get(name)) and entry[0] == stamp else (stamp, now)
-            for name, stamp in there.items()
+            for name, stamp in present.items()
         }
         changed: dict[str, Stamp | None] = {
             name: stamp
             for name, (stamp, since) in self._since.items()
             if stamp != self.known.get(name) and now - since >= self.settle
         }
-        return {**changed, **{name: None for name in self.known if name not in there}}
+        return {**changed, **{name: None for name in self.known if name not in present}}
 
     def hand_over(self, changes: dict[str, Stamp | None]) -> None:
         for name, stamp in changes.items():
