@@ -2,6 +2,7 @@
 # make test   everything that must hold: lint, types, import rule, tests
 # make bench  the speed claims, side by side with peers
 # make test-oldest   the quick tests with the oldest releases that pyproject.toml allows
+# make docs   the docs site, in site/
 # make dist   source distribution and wheel, installed and used once
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 RECIPE ?= data/recipes/demo.yaml
 
-.PHONY: demo test test-fast test-oldest lmplz lint bench dist .venv-datatrove .venv-oldest pictures clean
+.PHONY: demo test test-fast test-oldest lmplz lint bench docs dist .venv-datatrove .venv-oldest pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -69,6 +70,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 pictures: $(INSTALLED)
 	$(BIN)/python docs/pictures/take.py data/builds/demo
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict
+
 # The wheel is built from the source distribution, so that both are known to be whole.
 dist: $(INSTALLED)
 	rm -rf dist
@@ -76,4 +80,4 @@ dist: $(INSTALLED)
 	.ci/smoke dist/*.whl $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .venv-datatrove $(OLDEST) data/builds dist
+	rm -rf $(VENV) .venv-datatrove $(OLDEST) data/builds dist site

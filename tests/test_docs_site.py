@@ -1,0 +1,62 @@
+"""The docs site builds without a warning, and what its pages show is right."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from flows.views import recipe_fields
+from pipeline.curation import recipe as recipes
+from pipeline.store import recipe_file
+from training.recipe.schema import schema
+from training.recipe.sections import BuildRecipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "recipes.md").read_text("utf-8"), re.M | re.S)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    pages = {path.parent.name: path.read_text("utf-8") for path in (tmp_path / "site").glob("*/index.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"} | {"fields"} <= pages.keys()
+    for field in (field.name for section in ("minhash", "heuristics") for field in recipe_fields.fields(section)):
+        assert f"<code>{field}</code>" in pages["fields"]
+    assert 'id="corpusmill.builds.open_build"' in pages["api"]
+    for name, page in pages.items():
+        assert re.findall(r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//[^"]+', page) == [], name
+        assert re.findall(r'<link rel="(?!canonical)[^>]+href="(?:https?:)?//[^"]+', page) == [], name
+
+
+@pytest.mark.parametrize("text", RECIPES, ids=lambda text: text.split()[1])
+def test_the_recipes_are_ones(text):
+    _, values = recipe_file.read(text, "recipes.md")
+    assert [error.message for error in jsonschema.Draft202012Validator(schema()).iter_errors(values)] == []
+    recipes.checked(values, BuildRecipe)
+
+
+def test_there_is_a_recipe_for_each_heading():
+    headings = re.findall(r"^## ", (ROOT / "docs" / "recipes.md").read_text("utf-8"), re.MULTILINE)
+    assert len(RECIPES) == len(headings) == 4
+
+
+def test_every_section_of_the_report_is_explained():
+    page = (ROOT / "pipeline" / "report" / "page.html").read_text("utf-8")
+    explained = re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs" / "report.md").read_text("utf-8"), re.MULTILINE)
+    assert explained[1:] == re.findall(r"<h2>([^<]+)", page)
