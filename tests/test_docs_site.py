@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import pydoc_data.topics
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
+import corpusmill
+from flows.cli import app
 from flows.views import recipe_fields
 from pipeline.curation import recipe as recipes
 from pipeline.store import recipe_file
@@ -38,10 +43,30 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"} | {"fields"} <= pages.keys()
     for field in (field.name for section in ("minhash", "heuristics") for field in recipe_fields.fields(section)):
         assert f"<code>{field}</code>" in pages["fields"]
-    assert 'id="corpusmill.builds.open_build"' in pages["api"]
+    for name in set(corpusmill.__all__) - {"__version__"}:
+        place = getattr(corpusmill, name)
+        assert f'id="{place.__module__}.{place.__qualname__}"' in pages["api"]
     for name, page in pages.items():
         assert re.findall(r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//[^"]+', page) == [], name
         assert re.findall(r'<link rel="(?!canonical)[^>]+href="(?:https?:)?//[^"]+', page) == [], name
+
+
+@pytest.mark.slow
+def test_the_first_ten_minutes_go_as_they_say(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "index.md").read_text("utf-8").partition("## Your own data")[2]
+    lines = re.findall(r"^mill .*$", page, re.MULTILINE)
+    assert len(lines) == 6
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name, (_, text) in zip("abcdefgh", sorted(pydoc_data.topics.topics.items()), strict=False):
+        (texts / f"{name}.txt").write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # a build does not depend on it
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        done = CliRunner().invoke(app, [word for word in words if word != "--open"])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    assert (tmp_path / "data" / "builds" / "texts" / "report" / "index.html").is_file()
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=lambda text: text.split()[1])
