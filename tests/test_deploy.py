@@ -33,7 +33,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read
 TEMPLATE: dict[str, Any] = json.loads((ROOT / "deploy" / "kubernetes.json").read_text("utf-8"))
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("guide", "index", "recipes", "report", "faq")),
+    *(f"docs/{name}.md" for name in ("guide", "index", "recipes", "report", "faq", "laptop")),
     "prefect.yaml",
 ]
 SECRET = re.compile(r"password|secret|token|credential|_key\b", re.IGNORECASE)

@@ -23,7 +23,8 @@ from training.recipe.schema import schema
 from training.recipe.sections import BuildRecipe
 
 ROOT = Path(__file__).parents[1]
-RECIPES = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "recipes.md").read_text("utf-8"), re.M | re.S)
+PAGES = [(ROOT / "docs" / name).read_text("utf-8") for name in ("recipes.md", "laptop.md")]
+RECIPES = [recipe for page in PAGES for recipe in re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)]
 
 
 @pytest.mark.slow
@@ -78,7 +79,15 @@ def test_the_recipes_are_ones(text):
 
 def test_there_is_a_recipe_for_each_heading():
     headings = re.findall(r"^## ", (ROOT / "docs" / "recipes.md").read_text("utf-8"), re.MULTILINE)
-    assert len(RECIPES) == len(headings) == 4
+    assert (len(RECIPES), len(headings)) == (5, 4)  # and the one of the page laptop.md
+
+
+def test_the_model_of_the_laptop_page_has_ten_million_parameters():
+    _, values = recipe_file.read(RECIPES[-1], "laptop.md")
+    (run,), (tokenizer,) = values["pretrain"], values["tokenizers"]
+    width, layers = run["model"]["n_embd"], run["model"]["n_layer"]
+    embeddings = (tokenizer["vocab_size"] + run["sequence_length"]) * width
+    assert 10e6 < embeddings + layers * (12 * width**2 + 13 * width) + 2 * width < 11e6  # GPT-2, tied
 
 
 def test_every_section_of_the_report_is_explained():
