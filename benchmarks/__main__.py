@@ -16,6 +16,7 @@ BENCHMARKS = (
     "decisions",
     "dedup",
     "scaling",
+    "orchestration",
     "language",
     "language_perplexity",
     "counting",
