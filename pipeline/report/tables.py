@@ -147,10 +147,6 @@ def distilled(found: Iterable[Mapping[str, Any]]) -> Table:
     )  # fmt: skip
 
 
-def _interval(found: Mapping[str, float]) -> str:
-    return f"{formats.share(found['low'], 1)} to {formats.share(found['high'], 1)}"
-
-
 def rules(account: Mapping[str, Any]) -> Table:
     """A row a rule, the one that dropped most first."""
     rows, documents = account["rules"], account["first"]["documents"]
