@@ -63,10 +63,10 @@ def _findings(audit: Mapping[str, Any]) -> Iterator[str]:
         )
     for name, key in (("test", "near_copies"), ("dev", "near_copies_of_dev")):
         if (found := audit.get(key, {})) and found["rows"]:
-            what = f"{_SETS[name]} row{' has' if found['rows'] == 1 else 's have'}"
+            rows, have = ("row", "has") if found["rows"] == 1 else ("rows", "have")
             yield (
-                f"near copies: {formats.count(found['rows'])} {what} ({formats.share(found['share'], 1)}) one among the"
-                f" training rows, such as {found['example'][name]} of {found['example']['train']}"
+                f"near copies: {formats.count(found['rows'])} {_SETS[name]} {rows} ({formats.share(found['share'], 1)})"
+                f" {have} one among the training rows, such as {found['example'][name]} of {found['example']['train']}"
             )
     for name, found in audit.get("not_expressible", {}).items():
         if found["labels"]:

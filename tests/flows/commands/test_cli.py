@@ -10,7 +10,7 @@ from tests.flows.conftest import mill
 
 def offline(*arguments) -> Result:
     """The command where any call to a server fails: what is refused must be refused before."""
-    environment = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "160"}
+    environment = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "400"}
     run = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env=environment)
     assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
     return run

@@ -20,7 +20,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "wet", "hard", "water", "stone", "i
 
 def mill(*arguments: object) -> Result:
     """The command where any call to a Prefect server fails."""
-    environment = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "200"}
+    environment = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "COLUMNS": "400"}
     run = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env=environment)
     assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
     return run
@@ -80,7 +80,7 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
     assert summary["without_near_copies"]["rows"] == 30
     assert summary["without_near_copies"]["scores"]["accuracy"]["value"] > 0.9
     assert "without near copies (30 test rows): accuracy" in shown
-    assert "near copies: 1 test rows (3.2 %) have one among the training rows" in shown
+    assert "near copies: 1 test row (3.2 %) has one among the training rows" in shown
     assert summary["config"]["optimiser"]["learning_rate"] == 0.01
     assert (summary["audit"]["truncated"]["test"], summary["made_from"]["data"]) == (0.0, str(data))
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "made")

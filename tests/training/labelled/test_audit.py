@@ -120,7 +120,7 @@ def test_near_copies_among_the_development_rows_are_said(tmp_path: Path) -> None
     found = data.audit["near_copies_of_dev"]
     assert (found["rows"], found["share"], found["example"]["dev"]) == (1, 0.1, f"{dev}:10")
     assert data.audit["near_copies"]["rows"] == 0
-    assert "near copies: 1 development row has (10.0 %) one among" in said(data)
+    assert "near copies: 1 development row (10.0 %) has one among" in said(data)
 
 
 def said(data: Labelled) -> str:
