@@ -95,6 +95,8 @@ def interrupted_by_sigterm() -> Iterator[Callable[..., None]]:
         os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, handle)
+    # a shell that starts it in the background has it ignore Ctrl-C
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield handle
     except KeyboardInterrupt:
@@ -103,6 +105,7 @@ def interrupted_by_sigterm() -> Iterator[Callable[..., None]]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def write(path: Path, rows: list[dict]) -> str:
 
 def finetuned(folder: Path, base: str, rate: float = 2e-3, **settings: Any) -> dict[str, dict[str, float]]:
     """The main measure of the model and of its baselines, with intervals."""
-    optimiser = {"learning_rate": rate, "schedule": "linear", "warmup": 0.1}
+    optimiser = {"learning_rate": rate, "schedule": "linear", "warmup": 0.1, "weight_decay": 0.1, "beta2": 0.95}
     config = FinetuneConfig.model_validate(
         {"name": "x", "base": base, "sequence_length": 64, "dropout": 0.0, "optimiser": optimiser, **settings}
     )
