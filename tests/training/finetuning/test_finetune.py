@@ -56,7 +56,12 @@ def pretrained(packed_build: str, tmp_path_factory: pytest.TempPathFactory) -> s
 
 
 def build_of(root: str, **changed) -> Build[BuildRecipe]:
-    run = {**SETTINGS, "epochs": 4, "optimiser": {"learning_rate": 3e-3, "beta2": 0.95}, **changed}
+    run = {
+        **SETTINGS,
+        "epochs": 4,
+        "optimiser": {"learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.05, "weight_decay": 0.1, "beta2": 0.95},
+        **changed,
+    }
     return make_build(root, pretrain_section("mlm", steps=20), finetune=[run])
 
 
