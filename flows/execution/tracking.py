@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 10
 """A server that takes longer than this to answer counts as gone."""
+BUSY_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before a server that says it is busy is asked again."""
 LAST_SECONDS = 30
 """How long the end of a run waits, at most, for what is still to be sent."""
 
@@ -165,11 +167,21 @@ def _state(kind: str, message: str | None = None, name: str | None = None) -> di
 
 def _post(client: SyncPrefectClient, path: str, body: Any) -> Any:
     """The server's answer; raises httpx.HTTPError."""
-    return client.request("POST", path, json=body).json()  # pyright: ignore[reportArgumentType]
+    return _request(client, "POST", path, body).json()
 
 
-def _send_events(client: SyncPrefectClient, events: list[dict[str, Any]]) -> None:
-    client.request("POST", "/events", json=events)  # pyright: ignore[reportArgumentType]
+def _request(client: Any, method: str, path: str, body: Any, **more: Any) -> Any:
+    """The server's response; raises httpx.HTTPError. One that is busy (503) is asked again for some seconds."""
+    from httpx import HTTPStatusError
+
+    for wait in BUSY_WAITS:
+        try:
+            return client.request(method, path, json=body, **more)
+        except HTTPStatusError as error:
+            if error.response.status_code != 503:
+                raise
+        time.sleep(wait)
+    return client.request(method, path, json=body, **more)
 
 
 @contextlib.contextmanager
@@ -331,7 +343,7 @@ class Live:
 
         def call(client: SyncPrefectClient) -> None:
             if made:
-                client.request("PATCH", "/artifacts/{id}", path_params={"id": self._id}, json=body)  # pyright: ignore
+                _request(client, "PATCH", "/artifacts/{id}", body, path_params={"id": self._id})
             else:
                 self._id = _post(client, "/artifacts/", {**body, "type": self.kind, "flow_run_id": run.id})["id"]
 
@@ -356,7 +368,7 @@ def event(name: str, resource: str, payload: Mapping[str, Any], related: Sequenc
         runs = (
             [{"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.role": "flow-run"}] if run else []
         )
-        client.request("POST", "/events", json=[{**body, "related": [*runs, *map(dict, related)]}])  # pyright: ignore
+        _request(client, "POST", "/events", [{**body, "related": [*runs, *map(dict, related)]}])
 
     tracker.put(call)
 
@@ -368,7 +380,9 @@ def log(message: str) -> None:
     flows = _current[-1].flows
     runs = list({flows[0], flows[-1]})
     line = {"name": "corpusmill", "level": 20, "message": message, "timestamp": datetime.now(UTC).isoformat()}
-    _current[-1].put(lambda client: client.create_logs([{**line, "flow_run_id": run.id} for run in runs]))
+    _current[-1].put(
+        lambda client: _request(client, "POST", "/logs/", [{**line, "flow_run_id": run.id} for run in runs])
+    )
 
 
 def _plain(value: Any) -> Any:

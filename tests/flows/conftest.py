@@ -7,9 +7,11 @@ import os
 import pydoc_data.topics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -44,6 +46,40 @@ def server_url(environment: dict[str, str], prefect_home: Path) -> Iterator[str]
         yield f"http://127.0.0.1:{port}/api"
         process.terminate()
         process.wait(20)
+
+
+class Patient(httpx.HTTPTransport):
+    """Asks a server whose database is busy (503) again, as Prefect's own client does."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(20):
+            answer = super().handle_request(request)
+            if answer.status_code != 503:
+                break
+            answer.close()
+            time.sleep(0.5)
+        return answer
+
+
+@pytest.fixture
+def api(server_url: str) -> Iterator[httpx.Client]:
+    """A client of the tests' server."""
+    with httpx.Client(base_url=server_url, timeout=30, transport=Patient()) as client:
+        yield client
+
+
+NEWEST = {
+    "logs": "TIMESTAMP_DESC",
+    "flow_runs": "START_TIME_DESC",
+    "task_runs": "EXPECTED_START_TIME_DESC",
+    "artifacts": "CREATED_DESC",
+}
+
+
+def newest(url: str, kind: str) -> list[dict]:
+    """The newest 200 of what the server at ``url`` has: of its other runs there may be many more."""
+    with httpx.Client(base_url=url, timeout=30, transport=Patient()) as client:
+        return client.post(f"/{kind}/filter", json={"sort": NEWEST[kind]}).raise_for_status().json()
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def wait_for(happened, seconds: float) -> float:
     return time.monotonic() - began
 
 
-def test_alarms_reach_a_webhook_and_a_run_that_is_silent_is_crashed(server_url, environment, webhook):
+def test_alarms_reach_a_webhook_and_a_run_that_is_silent_is_crashed(api, server_url, environment, webhook):
     address, posted = webhook
     online = {**environment, "PREFECT_API_URL": server_url}
     for _ in range(2):  # the second time nothing is added
@@ -58,22 +58,21 @@ def test_alarms_reach_a_webhook_and_a_run_that_is_silent_is_crashed(server_url, 
     wrong = mill("automations", "--train", "pretrain/none", environment=online)
     assert wrong.returncode == 1
     assert "--train pretrain/none: the server has no such deployment" in " ".join(wrong.stderr.split())
-    api = httpx.Client(base_url=server_url, timeout=30)
-    known = post(api, "/automations/filter", {}).json()
+    known = api.post("/automations/filter", json={}).json()
     assert sorted(entry["name"] for entry in known) == sorted(
         line.removeprefix("installed ") for line in done.stdout.splitlines()
     )
 
     # two runs that were heard of once: one goes on and ends, the other says nothing any more
-    flow = post(api, "/flows/", {"name": "automated"}).json()["id"]
+    flow = api.post("/flows/", json={"name": "automated"}).json()["id"]
     runs = []
     for _ in range(2):
         body = {"flow_id": flow, "tags": ["corpusmill"], "state": {"type": "RUNNING"}}
-        runs.append(post(api, "/flow_runs/", body).json()["id"])
+        runs.append(api.post("/flow_runs/", json=body).json()["id"])
         _heartbeat(api, runs[-1])
     began = time.monotonic()
     time.sleep(5)
-    post(api, f"/flow_runs/{runs[0]}/set_state", {"state": {"type": "COMPLETED"}})
+    api.post(f"/flow_runs/{runs[0]}/set_state", json={"state": {"type": "COMPLETED"}}).raise_for_status()
 
     with tracking.tracking(server_url, pytest.fail), tracking.flow("build", "build alarmed"):
         events.failed("alarmed", ErrorBudgetExceeded("source 'web': 12 of 80 records are bad"))
@@ -91,16 +90,6 @@ def test_alarms_reach_a_webhook_and_a_run_that_is_silent_is_crashed(server_url, 
     assert len(mill("automations", "--remove", environment=online).stdout.splitlines()) == 3
 
 
-def post(api: httpx.Client, path: str, body: Any) -> httpx.Response:
-    """The answer; a server whose database is busy says 503 and is asked again, as Prefect's own client does."""
-    for _ in range(10):
-        answer = api.post(path, json=body)
-        if answer.status_code != 503:
-            break
-        time.sleep(1)
-    return answer.raise_for_status()
-
-
 def _heartbeat(api: httpx.Client, run: str) -> None:
     """What Prefect's engine sends of a run that is at work."""
     event = {
@@ -111,4 +100,4 @@ def _heartbeat(api: httpx.Client, run: str) -> None:
         "related": [{"prefect.resource.id": "prefect.tag.corpusmill", "prefect.resource.role": "tag"}],
         "payload": {},
     }
-    post(api, "/events", [event])
+    api.post("/events", json=[event]).raise_for_status()

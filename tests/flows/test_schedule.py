@@ -11,12 +11,12 @@ from pipeline.store import files
 pytestmark = pytest.mark.slow
 
 
-def flow_runs(url: str, deployment: str) -> list[dict]:
+def flow_runs(api: httpx.Client, deployment: str) -> list[dict]:
     wanted = {"deployments": {"name": {"any_": [deployment]}}}
-    return httpx.post(f"{url}/flow_runs/filter", json=wanted, timeout=10).raise_for_status().json()
+    return api.post("/flow_runs/filter", json=wanted).raise_for_status().json()
 
 
-def test_a_scheduled_build_starts_and_finishes_on_its_own(server_url, environment, topics_recipe, tmp_path):
+def test_a_scheduled_build_starts_and_finishes_on_its_own(api, server_url, environment, topics_recipe, tmp_path):
     builds = tmp_path / "builds"
     command = [sys.executable, "-m", "flows.cli", "serve", "--recipe", str(topics_recipe), "--cron", "* * * * *"]
     command += ["--builds", str(builds), "--runner", "threads", "--workers", "1"]
@@ -29,7 +29,7 @@ def test_a_scheduled_build_starts_and_finishes_on_its_own(server_url, environmen
         ended: list[dict] = []
         while not ended and time.monotonic() < deadline:
             assert served.poll() is None, (tmp_path / "serve.log").read_text()
-            ended = [run for run in flow_runs(server_url, "topics") if run["state_type"] in ("COMPLETED", "FAILED")]
+            ended = [run for run in flow_runs(api, "topics") if run["state_type"] in ("COMPLETED", "FAILED")]
             time.sleep(1)
     finally:
         served.terminate()
@@ -40,11 +40,10 @@ def test_a_scheduled_build_starts_and_finishes_on_its_own(server_url, environmen
     assert Path(builds / "topics" / "report" / "index.html").is_file()
 
 
-def test_schedules_missed_in_an_outage_are_skipped(server_url, environment):
+def test_schedules_missed_in_an_outage_are_skipped(api, server_url, environment):
     """Runs that should have begun before now are cancelled; one that is due later, or another deployment's, stays."""
     from datetime import UTC, datetime, timedelta
 
-    api = httpx.Client(base_url=server_url, timeout=10)
     flow = api.post("/flows/", json={"name": "build"}).raise_for_status().json()["id"]
     runs = {}
     for deployment in ("missed", "another"):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.flows.conftest import mill
+from tests.flows.conftest import NEWEST, mill
 
 PASSWORD, TOKEN, KEY = "pa55word-of-reader", "t0ken-of-address", "k3y-of-environment"
 
@@ -75,7 +75,7 @@ def test_no_credential_is_in_what_a_run_leaves(
     secrets = [secret.encode() for secret in (PASSWORD, TOKEN, KEY)]
     kept: dict[str, bytes] = {"printed": "".join((done.stdout, done.stderr, failed.stdout, failed.stderr)).encode()}
     for kind in ("flow_runs", "task_runs", "logs", "artifacts", "flow_run_states", "events"):
-        order = {"logs": {"sort": "TIMESTAMP_DESC"}, "flow_runs": {"sort": "START_TIME_DESC"}}.get(kind, {})
+        order = {"sort": NEWEST[kind]} if kind in NEWEST else {}
         answer = httpx.post(f"{server_url}/{kind}/filter", json=order, timeout=30, trust_env=False)
         if answer.status_code == 200:
             kept[f"the API's {kind}"] = answer.content

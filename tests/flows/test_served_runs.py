@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 import yaml
@@ -49,7 +48,7 @@ def wait_for(happened: Callable[[], Any], seconds: float = 120) -> float:
     return time.monotonic() - began
 
 
-def test_every_end_of_a_served_run(server_url, environment, topics_recipe, tmp_path):
+def test_every_end_of_a_served_run(api, server_url, environment, topics_recipe, tmp_path):
     recipe = {**yaml.safe_load(topics_recipe.read_text()), "name": "held", "plugins": ["holding.py"], "holding": {}}
     with topics_recipe.with_name("topics.jsonl").open("a") as lines:
         lines.write("{no record\n")
@@ -68,7 +67,6 @@ def test_every_end_of_a_served_run(server_url, environment, topics_recipe, tmp_p
             stdout=written,
             stderr=subprocess.STDOUT,
         )
-    api = httpx.Client(base_url=server_url, timeout=30)
 
     def deployments() -> list[dict[str, Any]]:
         return api.post("/deployments/filter", json={"deployments": {"name": {"any_": ["held"]}}}).json()

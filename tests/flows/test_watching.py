@@ -10,7 +10,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,8 +62,7 @@ def test_what_is_not_complete_by_its_name_or_hidden_is_no_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_deployment_is_run_for_what_arrived_and_again_if_it_was_skipped(server_url, environment, tmp_path):
-    api = httpx.Client(base_url=server_url, timeout=30)
+def test_a_deployment_is_run_for_what_arrived_and_again_if_it_was_skipped(api, server_url, environment, tmp_path):
     flow = api.post("/flows/", json={"name": "curate"}).raise_for_status().json()["id"]
     body = {"name": "watched", "flow_id": flow, "enforce_parameter_schema": False}
     deployment = api.post("/deployments/", json=body).raise_for_status().json()["id"]

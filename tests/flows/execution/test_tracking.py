@@ -10,16 +10,12 @@ import subprocess
 import sys
 import time
 
-import httpx
 import pytest
 
 from flows.execution import progress, server, tracking
+from tests.flows.conftest import newest
 
 pytestmark = pytest.mark.slow
-
-
-def found(url: str, what: str) -> list[dict]:
-    return httpx.post(f"{url}/{what}/filter", json={}, timeout=10, trust_env=False).raise_for_status().json()
 
 
 @pytest.fixture
@@ -47,13 +43,13 @@ def test_a_run_is_shown_as_flow_runs_task_runs_artifacts_and_log(server_url):
         tracking.begin("Train", "Train: shown")
         tracker.cancel(20)
     assert told == []
-    flows = {run["name"]: run for run in found(server_url, "flow_runs") if "shown" in run["name"]}
+    flows = {run["name"]: run for run in newest(server_url, "flow_runs") if "shown" in run["name"]}
     assert {name: run["state_type"] for name, run in flows.items()} == {
         "build shown": "CANCELLED",
         "curate shown": "FAILED",
     }
     assert flows["build shown"]["parameters"] == {"until": "curate"}
-    tasks = {run["name"]: run for run in found(server_url, "task_runs") if "shown" in run["name"]}
+    tasks = {run["name"]: run for run in newest(server_url, "task_runs") if "shown" in run["name"]}
     assert {name: (run["state_type"], run["state_name"]) for name, run in tasks.items()} == {
         "curate shown": ("FAILED", "Failed"),
         "Read: shown, up to date": ("COMPLETED", "Reused"),
@@ -63,9 +59,9 @@ def test_a_run_is_shown_as_flow_runs_task_runs_artifacts_and_log(server_url):
     }
     assert flows["curate shown"]["parent_task_run_id"] == tasks["curate shown"]["id"]
     assert tasks["Judge: shown"]["flow_run_id"] == flows["curate shown"]["id"]
-    (table,) = [entry for entry in found(server_url, "artifacts") if entry["key"] == "shown-table"]
+    (table,) = [entry for entry in newest(server_url, "artifacts") if entry["key"] == "shown-table"]
     assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["curate shown"]["id"])
-    logged = {line["flow_run_id"] for line in found(server_url, "logs") if line["message"] == "a line of shown"}
+    logged = {line["flow_run_id"] for line in newest(server_url, "logs") if line["message"] == "a line of shown"}
     assert logged == {flows["build shown"]["id"], flows["curate shown"]["id"]}
 
 
@@ -80,8 +76,8 @@ def test_progress_and_loss_are_artifacts_that_follow_the_run(server_url, monkeyp
         with reporter.training("pretrain.tiny", "Pretrain tiny") as trained:
             for step in range(1, 6):
                 trained(step, 5, {"loss": 3.0 / step, "tokens_per_second": 1000.0})
-    (run,) = [run for run in found(server_url, "flow_runs") if run["name"] == "build live"]
-    shown = [entry for entry in found(server_url, "artifacts") if entry["flow_run_id"] == run["id"]]
+    (run,) = [run for run in newest(server_url, "flow_runs") if run["name"] == "build live"]
+    shown = [entry for entry in newest(server_url, "artifacts") if entry["flow_run_id"] == run["id"]]
     bars = sorted((entry["data"], entry["description"]) for entry in shown if entry["type"] == "progress")
     assert [bar for bar, _ in bars] == [75, 100]
     assert bars[0][1].startswith("Count: 3 of 4, 12.3 MB/s, ")
