@@ -335,7 +335,8 @@ class Live:
         if not _current or not _current[-1].flows:
             return
         now = time.monotonic()
-        if not (last and self._made) and now - self._last < (self.every if self._made else self.after):
+        due = now - self._last >= (self.every if self._made else self.after)
+        if not (self._made if last else due):
             return
         run, made = _current[-1].flows[-1], self._made
         self._last, self._made = now, True

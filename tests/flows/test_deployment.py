@@ -9,7 +9,6 @@ import time
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import httpx
 import pytest
 
 from pipeline.store import files
@@ -28,7 +27,7 @@ def test_no_module_of_flows_hides_a_library():
 @pytest.mark.slow
 @pytest.mark.parametrize("checkout", [True, False], ids=["clone", "elsewhere"])
 def test_a_deployment_is_registered_and_a_worker_completes_its_run(
-    checkout, server_url, environment, topics_recipe, tmp_path
+    checkout, api, server_url, environment, topics_recipe, tmp_path
 ):
     place = tmp_path / "place"
     if checkout:
@@ -73,7 +72,7 @@ def test_a_deployment_is_registered_and_a_worker_completes_its_run(
             "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
         }
         while state is None and time.monotonic() < deadline:
-            found = httpx.post(f"{server_url}/flow_runs/filter", json=wanted, timeout=10).raise_for_status().json()
+            found = api.post("/flow_runs/filter", json=wanted).raise_for_status().json()
             state = found[0]["state_type"] if found else None
             time.sleep(1)
     finally:

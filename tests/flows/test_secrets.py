@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
@@ -52,7 +51,7 @@ def store(topics_recipe) -> Iterator[tuple[str, list[str | None]]]:
 
 @pytest.mark.slow
 def test_no_credential_is_in_what_a_run_leaves(
-    server_url, environment, prefect_home, topics_recipe, store, tmp_path, monkeypatch
+    api, server_url, environment, prefect_home, topics_recipe, store, tmp_path, monkeypatch
 ):
     address, refused = store
     monkeypatch.chdir(tmp_path)
@@ -76,7 +75,7 @@ def test_no_credential_is_in_what_a_run_leaves(
     kept: dict[str, bytes] = {"printed": "".join((done.stdout, done.stderr, failed.stdout, failed.stderr)).encode()}
     for kind in ("flow_runs", "task_runs", "logs", "artifacts", "flow_run_states", "events"):
         order = {"sort": NEWEST[kind]} if kind in NEWEST else {}
-        answer = httpx.post(f"{server_url}/{kind}/filter", json=order, timeout=30, trust_env=False)
+        answer = api.post(f"/{kind}/filter", json=order)
         if answer.status_code == 200:
             kept[f"the API's {kind}"] = answer.content
     assert b"opened" in kept["the API's flow_runs"]

@@ -10,13 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 import yaml
 
 from flows.execution.open_build import open_build
 from pipeline.build import record
+from tests.flows.conftest import newest
 from tests.helpers import building
 
 SECONDS = 10
@@ -109,8 +109,7 @@ def test_ctrl_c_in_a_build_with_workers_ends_it_and_the_next_run_completes(
     at.mkdir()
 
     def shown() -> dict[str, str]:
-        found = httpx.post(f"{server_url}/flow_runs/filter", json={"sort": "START_TIME_DESC"}, timeout=30).json()
-        return {run["name"]: run["state_type"] for run in found if "held" in run["name"]}
+        return {run["name"]: run["state_type"] for run in newest(server_url, "flow_runs") if "held" in run["name"]}
 
     process = started(["tests.helpers.stopped", "mill", str(at), *command], online)
     wait_for(lambda: len(list(at.iterdir())) == 2 or process.poll() is not None, 120)

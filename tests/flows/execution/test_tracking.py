@@ -76,13 +76,21 @@ def test_progress_and_loss_are_artifacts_that_follow_the_run(server_url, monkeyp
         with reporter.training("pretrain.tiny", "Pretrain tiny") as trained:
             for step in range(1, 6):
                 trained(step, 5, {"loss": 3.0 / step, "tokens_per_second": 1000.0})
+        with reporter.training("finetune.kept", "Fine-tune kept"):
+            pass  # nothing is trained, and so there is no loss to draw
+        with reporter.training("finetune.quiet", "Fine-tune quiet") as trained:
+            trained(1, 1, {})
     (run,) = [run for run in newest(server_url, "flow_runs") if run["name"] == "build live"]
     shown = [entry for entry in newest(server_url, "artifacts") if entry["flow_run_id"] == run["id"]]
     bars = sorted((entry["data"], entry["description"]) for entry in shown if entry["type"] == "progress")
-    assert [bar for bar, _ in bars] == [75, 100]
+    assert bars[0][0] == 75
     assert bars[0][1].startswith("Count: 3 of 4, 12.3 MB/s, ")
     assert bars[0][1].endswith(" left")
-    assert bars[1][1] == "Pretrain tiny: 5 of 5, loss 0.600, 1,000 tokens/s"
+    assert bars[1:] == [
+        (100, "Fine-tune kept: 1 of 1, reused"),
+        (100, "Fine-tune quiet: 1 of 1"),
+        (100, "Pretrain tiny: 5 of 5, loss 0.600, 1,000 tokens/s"),
+    ]
     (curve,) = [entry for entry in shown if entry["type"] == "image"]
     assert curve["data"].startswith("data:image/svg+xml;base64,")
     assert "train ends at 0.600" in base64.b64decode(curve["data"].partition(",")[2]).decode()

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from flows.execution import tracking
@@ -14,6 +13,7 @@ from flows.views import artifacts, summary
 from pipeline import report
 from pipeline.build.build import Build
 from pipeline.report import tables, tokens
+from tests.flows.conftest import newest
 from tests.flows.views.test_artifacts import shown
 from tests.helpers.building import make
 from tests.pipeline.report.test_report_tokens import recipe_over
@@ -82,7 +82,7 @@ def test_the_summary_shows_the_advice(build):
 def test_the_ui_shows_the_tokens_of_each_domain_and_the_advice(build, server_url):
     with tracking.tracking(server_url, print), tracking.flow("publish", "publish"):
         artifacts.publish_tokenizers(build)
-    published = {entry["key"]: entry for entry in httpx.post(f"{server_url}/artifacts/filter", json={}).json()}
+    published = {entry["key"]: entry for entry in newest(server_url, "artifacts")}
     found, table = tokens.by_domain(build), published["mixed-tokens-by-domain"]
     assert found is not None
     assert found["advice"] in table["description"]
