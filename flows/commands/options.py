@@ -131,6 +131,7 @@ def quiet_prefect(verbose: bool) -> None:
 def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[None]:
     """Show what is run in the block here and in the Prefect UI; a signal ends it within seconds."""
     from flows.execution import progress, server, stopping, tracking
+    from flows.views import artifacts
 
     url = server.find()
     watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
@@ -142,6 +143,7 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
         tracking.tracking(url, shows.tell) as tracker,
         stopping.on_stop(lambda: tracker.cancel(3)),
         tracking.flow(flow, f"{flow} {recipe.stem}", recipe=recipe.resolve(), **parameters),
+        artifacts.failing(recipe.stem),
     ):
         if _printing[-1] is Printing.quiet:
             tracker.announce = lambda _line: None  # it is no warning

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from flows.execution import report_pages, tracking
-from flows.views import outcome
+from flows.views import events, outcome
 from pipeline.build.build import Build
 from pipeline.build.lock import BuildBusy
 from pipeline.report import canaries, charts, models, needs, sections, studies, tables, tokens
@@ -146,6 +146,7 @@ def failing(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         if not isinstance(error, BuildBusy):
+            events.failed(name, error)
             tracking.artifact(
                 "markdown", plain_key(f"{name}-failure"), "Why the run failed", outcome.failure_markdown(error)
             )

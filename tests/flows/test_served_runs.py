@@ -140,6 +140,15 @@ def test_every_end_of_a_served_run(api, server_url, environment, topics_recipe, 
         assert "raise `error_budget`" in state(strict)[2]
         shown = api.post("/artifacts/filter", json={"artifacts": {"key": {"any_": ["held-failure"]}}}).json()
         assert [(entry["flow_run_id"], "record 80" in entry["data"]) for entry in shown] == [(strict, True)]
+        wanted = {"filter": {"resource": {"id": ["corpusmill.build.held"]}}}
+        ends = ("started", "finished", "nothing-new", "failed")
+        named = {*(f"corpusmill.build.{end}" for end in ends), "corpusmill.alarm.error-budget"}
+
+        def announced() -> set[str]:
+            found = api.post("/events/filter", json=wanted).raise_for_status().json()["events"]
+            return {entry["event"] for entry in found}
+
+        wait_for(lambda: named <= announced(), 30)  # the server writes them down some seconds later
     finally:
         served.send_signal(signal.SIGTERM)
         served.wait(30)

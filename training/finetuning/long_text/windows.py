@@ -16,7 +16,7 @@ from pipeline import MillError
 from training.finetuning.encoded import Encoded, Reader
 from training.recipe.long_text import Chunks, Head, HeadTail, Hierarchical, LongText, Tail
 
-#: Sun et al. 2019: so many first tokens of all that are read.
+#: Sun et al. 2019: how many of the tokens that are read come from the start.
 _HEAD, _OF = 128, 510
 _LEAST = 4  # tokens beside the special ones, for a chunk to have quarters
 _CHARACTERS = 1 << 20  # of texts that the tokenizer reads at once: of each token it makes some hundred bytes
