@@ -20,13 +20,13 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/mill models pull
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --ignore tests/acceptance
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/acceptance
 
 test-oldest: .venv-oldest
-	$(OLDEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow" --ignore tests/acceptance
+	$(OLDEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/acceptance
 
 # An environment of the lower bounds themselves. What they bring with them is the newest that fits.
 .venv-oldest: $(OLDEST)/.installed

@@ -1,8 +1,48 @@
 """Settings for the whole suite: the same examples on every run, no deadline (a first call compiles a kernel)."""
 
 import os
+from collections import Counter
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+#: The files that take longest, with the longest first. They begin first: one that began last would keep a single worker
+#: at work when all others have ended. Those that wait for a server or for the clock, and the others, take turns.
+LONGEST = [
+    "acceptance/test_training.py",
+    "flows/test_automations.py",
+    "training/loop/test_resume.py",
+    "flows/test_deployment.py",
+    "flows/test_served_runs.py",
+    "flows/test_schedule.py",
+    "acceptance/test_finetuning.py",
+    "acceptance/test_dedup.py",
+    "training/loop/test_processes.py",
+    "pipeline/tokenization/encoding/test_encode.py",
+    "flows/test_watching.py",
+    "pipeline/curation/test_bad_input.py",
+    "acceptance/test_tokenizers.py",
+    "pipeline/curation/test_guarantees.py",
+    "pipeline/stages/heuristics/test_stage.py",
+    "acceptance/test_finetuning_confidence.py",
+    "flows/execution/test_tracking.py",
+    "pipeline/questions/test_whatif.py",
+    "pipeline/tokenization/formats/test_export.py",
+    "test_packaging.py",
+    "pipeline/sources/test_environment.py",
+    "acceptance/test_decontamination.py",
+    "pipeline/tokenization/encoding/test_pretokenize.py",
+    "flows/execution/test_server.py",
+    "flows/execution/test_run_steps.py",
+    "training/studies/test_ladder.py",
+    "pipeline/tokenization/test_steps.py",
+    "flows/commands/test_questions.py",
+    "pipeline/stages/dedup/test_minhash.py",
+    "pipeline/curation/test_canaries.py",
+    "pipeline/curation/test_added_files.py",
+    "flows/execution/test_stopping.py",
+]
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits leaves its core to the other tests
@@ -14,3 +54,16 @@ settings.register_profile(
     "corpusmill", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("corpusmill")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then those with the most tests."""
+    tests = Counter(item.path for item in items)
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (order.get(item.path, len(order)), -tests[item.path], item.path))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One worker more than there are cores: a test that waits for a server or for the clock leaves its core idle."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) + 1

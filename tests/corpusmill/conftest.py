@@ -16,12 +16,12 @@ TOKENIZERS = [
 ]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def built(home: Path) -> Build:
     recipe = asking.values(home, name="demo", tokenizers=TOKENIZERS)
     build = asking.make(recipe, home / "data" / "builds" / "demo")
