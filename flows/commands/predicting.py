@@ -30,6 +30,9 @@ Folder = Annotated[
 ]
 Base = Annotated[Path | None, typer.Option(help="Of an adapter alone: the folder where its base lies now.")]
 
+#: Said where a model carries what its errors cost.
+BY_COSTS = "labels are those of the least expected cost by the `costs` of the model's recipe, not always the likeliest"
+
 
 class WrongUse(MillError):
     """Options that do not go together; the message names them."""
@@ -157,6 +160,8 @@ def _tell(outcome: Outcome, model: Model, output: Path | None) -> None:
     from pipeline.text import formats
 
     _say(f"predicted: {formats.several(outcome.rows, 'row')}" + ("" if output is None else f", in {output}"))
+    if model.usage.costs:
+        _say(BY_COSTS)
     if outcome.cut:
         length = model.usage.sequence_length
         what = "row has" if outcome.cut == 1 else "rows have"
@@ -200,4 +205,6 @@ def serve_model(
                 _say(f"warning: whoever reaches {host} can use the model, and is not asked for a password")
             address = f"http://{f'[{host}]' if ':' in host else host}:{where.getsockname()[1]}"
             _say(f"{model.name} ({model.usage.task}) at {address}; its description: {address}/docs")
+            if model.usage.costs:
+                _say(BY_COSTS)
             server.serve(model, where, host)

@@ -41,10 +41,12 @@ def _counted(said: Mapping[str, Any]) -> RenderableType:
 def _confidence(said: Mapping[str, Any]) -> str:
     found = said["confidence"]
     ece, sets = found["ece"], found["conformal"]
+    spread = found.get("spread", 0.0)
+    evenly = f" and spread {formats.share(spread, 1)} of the probability evenly" if spread else ""
     return (
-        f"divide logits by {found['temperature']:.2f}: calibration error {ece['before']:.3f} before, {ece['after']:.3f}"
-        f" after ({ece['by_chance']:.3f} if perfect); sets of {sets['mean_size']:.2f} labels hold the true one in"
-        f" {formats.share(sets['coverage']['value'], 1)} (meant: {formats.share(1 - sets['alpha'], 1)})"
+        f"divide logits by {found['temperature']:.2f}{evenly}: calibration error {ece['before']:.3f} before,"
+        f" {ece['after']:.3f} after ({ece['by_chance']:.3f} if perfect); sets of {sets['mean_size']:.2f} labels hold"
+        f" the true one in {formats.share(sets['coverage']['value'], 1)} (meant: {formats.share(1 - sets['alpha'], 1)})"
     )
 
 

@@ -46,6 +46,8 @@ def describe(
     found = {name: _measures(test, each, len(labels)) for name, each in {"model": predicted, **asked}.items()}
     ours, bag = found["model"], found["bag_of_words"]
     right = predicted == test.labels
+    confidence = assess.assess(dev_logits, dev.labels, logits, test.labels, test.groups)
+    scaling = temperature.Scaling(confidence["temperature"], confidence["spread"])
     return {
         "scores": {name: {m.name: asdict(m.interval()) for m in each} for name, each in found.items()},
         "lead_over_bag_of_words": {
@@ -54,21 +56,21 @@ def describe(
         },
         "mcnemar": {name: asdict(scores.mcnemar(right, each == test.labels)) for name, each in asked.items()},
         "confusion": ours[0].counts.sum(0).tolist(),
-        "confidence": (confidence := assess.assess(dev_logits, dev.labels, logits, test.labels, test.groups)),
+        "confidence": confidence,
         "slices": [{**asdict(each), "fails": each.fails} for each in _slices(right, test, table)],
         "suspects": suspects.find(bag_of_words, rows, (train, dev, test), right),
-        "errors": errors(temperature.probabilities(logits, confidence["temperature"]), test, table, labels),
-        **(_by_cost(dev, test, dev_logits, logits, confidence["temperature"], costs, labels) if costs else {}),
+        "errors": errors(temperature.probabilities(logits, *scaling), test, table, labels),
+        **(_by_cost(dev, test, dev_logits, logits, scaling, costs, labels) if costs else {}),
     }
 
 
 def _by_cost(
-    dev: Examples, test: Examples, dev_logits: np.ndarray, logits: np.ndarray, t: float,
+    dev: Examples, test: Examples, dev_logits: np.ndarray, logits: np.ndarray, scaling: temperature.Scaling,
     given: Mapping[str, Mapping[str, float]], labels: list[str],
 ) -> dict[str, Any]:  # fmt: skip
     """What a test row costs on average by the most probable label, and by the label of the least cost."""
     cost = error_costs.matrix(given, labels)
-    dev_shares, shares = (temperature.probabilities(side, t) for side in (dev_logits, logits))
+    dev_shares, shares = (temperature.probabilities(side, *scaling) for side in (dev_logits, logits))
     limit = error_costs.threshold(dev_shares, dev.labels, cost) if len(labels) == 2 else None
 
     def mean(answers: np.ndarray) -> dict[str, float]:

@@ -20,7 +20,7 @@ from training.recipe.tasks import TASKS, Task
 
 NAME = "corpusmill.json"
 #: Fields of a fine-tuning that its model's use depends on.
-_READ = frozenset({"name", "task", "text", "pair", "label", "sequence_length", "threshold"}) | {
+_READ = frozenset({"name", "task", "text", "pair", "label", "sequence_length", "threshold", "costs"}) | {
     "answers", "text2text", "similarity"
 }  # fmt: skip
 
@@ -47,6 +47,16 @@ class Usage(Config):
     label: Annotated[str, Field(description="what it predicts, as its training rows called it")] = "label"
     sequence_length: Annotated[int, Field(ge=2, description="tokens that it reads of a text, at most")]
     temperature: Annotated[float, Field(gt=0, description="what logits of classes are divided by")] = 1.0
+    spread: Annotated[
+        float, Field(ge=0, lt=1, description="share of the probability of classes that is spread evenly over them")
+    ] = 0.0
+    costs: Annotated[
+        dict[str, dict[str, float]],
+        Field(description="what errors cost: the label of the least expected cost is answered; default: the likeliest"),
+    ] = {}
+    cost_threshold: Annotated[
+        float | None, Field(description="of two labels, the second's probability from which it is answered by `costs`")
+    ] = None
     conformal: Annotated[Conformal | None, Field(description="of classes; default: no sets")] = None
     thresholds: Annotated[
         float | dict[str, float], Field(description="probability from which multi_label predicts a label, or each")
@@ -90,6 +100,9 @@ def of_summary(summary: Mapping[str, Any]) -> Usage | None:
         label=config.label,
         sequence_length=config.sequence_length,
         temperature=confidence.get("temperature", 1.0),
+        spread=confidence.get("spread", 0.0),
+        costs=config.costs,
+        cost_threshold=(summary.get("costs") or {}).get("threshold"),
         conformal=conformal and Conformal(alpha=conformal["alpha"], quantile=conformal["quantile"]),
         thresholds=chosen.get("thresholds", config.threshold or 0.5),
         no_answer_above=chosen.get("threshold_of_no_answer"),

@@ -8,7 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Label:
-    """One label; ``scores`` are the probabilities of all, calibrated where the model's temperature is known.
+    """One label: the likeliest, or that of the least expected cost where the model knows what errors cost.
+
+    ``scores`` are the probabilities of all, calibrated where the model's temperature is known.
 
     ``set`` holds the true label with the stated probability (conformal prediction), where that was measured; it may be
     empty.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from scipy.special import expit, softmax
 from torch import Tensor, nn
 
-from training.finetuning.confidence import conformal, temperature
+from training.finetuning.confidence import conformal, costs, temperature
 from training.finetuning.encoded import Encoded, Reader, encoded
 from training.finetuning.forward import inputs
 from training.finetuning.tasks.answers import Answers
@@ -51,10 +51,13 @@ class Vectors(Similarity):
 
 def _labels(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
     logits = np.stack(_outputs(model, _texts(rows), size))
-    shares, best = temperature.probabilities(logits, model.usage.temperature), logits.argmax(1)
+    used = model.usage
+    shares, best = temperature.probabilities(logits, used.temperature, used.spread), logits.argmax(1)
+    if used.costs:
+        best = costs.decide(shares, costs.matrix(used.costs, model.labels), used.cost_threshold)
     sets: list[list[str] | None] = [None] * len(rows)
-    if model.usage.conformal is not None:
-        held = conformal.sets(shares, model.usage.conformal.quantile)
+    if used.conformal is not None:
+        held = conformal.sets(shares, used.conformal.quantile)
         sets = [[model.labels[at] for at in np.flatnonzero(row)] for row in held]
     return [
         Label(model.labels[at], dict(zip(model.labels, share.tolist(), strict=True)), held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from flows import cli
 from tests.helpers import published
+from training.finetuning import usage
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,18 @@ def test_the_guide_does_what_it_says(model: str, tmp_path: Path, monkeypatch: py
 def test_a_text_is_predicted(model: str) -> None:
     run = mill("predict", model, "--text", "the cat", "--text", "the dog")
     assert [row["text"] for row in lines(run.stdout)] == ["the cat", "the dog"]
+    assert "cost" not in run.stderr
+
+
+def test_a_model_with_costs_says_that_it_answers_by_them(model: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    shutil.rmtree(folder / ".sums", ignore_errors=True)
+    told = usage.read(str(folder))
+    assert told is not None
+    usage.write(folder, told.model_copy(update={"costs": {"pet": {"wild": 1e9}}}))
+    run = mill("predict", folder, "--text", "the cat", "--text", "the dog")
+    assert {row["label"] for row in lines(run.stdout)} == {"pet"}
+    assert "labels are those of the least expected cost by the `costs` of the model's recipe" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ RUN = {
     "confusion": [[40, 11], [14, 35]],
     "confidence": {
         "temperature": 1.75,
+        "spread": 0.036,
         "ece": {"before": 0.123, "after": 0.045, "by_chance": 0.031, "bins": 15, "rows": 100},
         "reliability": {"before": BINS, "after": BINS},
         "abstain": {"area": 0.8, "points": [{"threshold": 0.55, "coverage": 0.9, "accuracy": 0.82}]},
@@ -71,6 +72,7 @@ def test_the_page_shows_confusion_calibration_slices_and_errors(tmp_path: Path) 
         "topics.csv:77",
         "(0.75)",
         "a probability of 0.237",
+        "a temperature of 1.75, and 3.6 % of the probability is spread evenly over the labels, both fitted",
         "costs 0.3125 on average (0.2 to 0.4)",
     ):
         assert shown in page, shown

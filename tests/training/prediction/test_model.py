@@ -176,6 +176,25 @@ def test_probabilities_are_calibrated_and_sets_are_conformal(models: dict) -> No
         assert found.set == [label for label, share in found.scores.items() if 1 - share <= limit]
 
 
+def test_labels_are_those_of_the_least_expected_cost_where_costs_are_known(models: dict, tmp_path: Path) -> None:
+    folder = shutil.copytree(models["classify"][0], tmp_path / "model")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["config"]["costs"] = {"pet": {"wild": 3}}
+    shutil.rmtree(folder / ".sums", ignore_errors=True)
+    texts = [Row(text) for text in models["classify"][1].test["text"].to_pylist()]
+    plain = opening.open(folder).predict(texts)
+    shares = [found.fields()["scores"]["wild"] for found in plain]
+    between = float(np.median(shares))
+    for threshold, limit in ((None, 0.75), (between, between)):
+        summary["costs"] = {"threshold": threshold}
+        usage.write(folder, usage.of_summary(summary))
+        shutil.rmtree(folder / ".sums", ignore_errors=True)
+        model = opening.open(folder)
+        found = model.predict(texts)
+        assert [each.fields()["scores"] for each in found] == [each.fields()["scores"] for each in plain]
+        assert [each.fields()["label"] for each in found] == ["wild" if s >= limit else "pet" for s in shares]
+
+
 def test_each_label_has_its_own_threshold(models: dict, tmp_path: Path) -> None:
     folder = shutil.copytree(models["multi_label"][0], tmp_path / "model")
     told = json.loads((folder / usage.NAME).read_text())

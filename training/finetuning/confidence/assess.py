@@ -18,18 +18,18 @@ _COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 def assess(
     dev_logits: np.ndarray, dev_labels: np.ndarray, logits: np.ndarray, labels: np.ndarray, groups: list[str]
 ) -> dict[str, Any]:
-    """As plain values for a summary: temperature, calibration before and after it, abstaining, conformal sets.
+    """As plain values for a summary: scaling, calibration before and after it, abstaining, conformal sets.
 
     Logits float [n, classes], labels int64 [n]; ``groups`` of the test rows, whose resampling gives the intervals.
     Conformal sets and abstaining go by the scaled probabilities.
     """
-    t = temperature.fit(dev_logits, dev_labels)
-    plain, scaled = (temperature.probabilities(logits, each) for each in (1.0, t))
+    scaling = temperature.fit_scaling(dev_logits, dev_labels)
+    plain, scaled = (temperature.probabilities(logits, *each) for each in ((), scaling))
     right, confidence = calibration.is_right(scaled, labels), calibration.confidences(scaled)
     answered = abstain.curve(confidence, right)
     points = [dict(zip(("threshold", "coverage", "accuracy"), answered.at(share), strict=True)) for share in _COVERAGES]
     return {
-        "temperature": t,
+        **scaling._asdict(),
         "ece": {
             "before": calibration.error(calibration.confidences(plain), right),
             "after": calibration.error(confidence, right),
@@ -42,7 +42,7 @@ def assess(
             for name, shares in (("before", plain), ("after", scaled))
         },
         "abstain": {"area": answered.area, "points": points},
-        "conformal": _conformal(temperature.probabilities(dev_logits, t), dev_labels, scaled, labels, groups),
+        "conformal": _conformal(temperature.probabilities(dev_logits, *scaling), dev_labels, scaled, labels, groups),
     }
 
 

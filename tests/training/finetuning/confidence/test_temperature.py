@@ -39,3 +39,26 @@ def test_two_classes_by_hand() -> None:
     # three of four right at logit difference 2: softmax(2 / T) = 3/4, T = 2 / ln 3
     logits = np.array([[2.0, 0.0]] * 4)
     assert temperature.fit(logits, np.array([0, 0, 0, 1])) == pytest.approx(2 / np.log(3), rel=1e-4)
+
+
+def test_where_some_labels_are_wrong_a_share_is_spread_and_no_prediction_changes() -> None:
+    logits, labels = drawn(0.8, 3_000)
+    draw = np.random.default_rng(1)
+    labels = np.where(draw.random(3_000) < 0.08, draw.integers(0, 4, 3_000), labels)
+    found = temperature.fit_scaling(logits, labels)
+    assert found.spread == pytest.approx(0.08, abs=0.015)
+    assert found.temperature == pytest.approx(0.8, rel=0.1)
+    shares = temperature.probabilities(logits, *found)
+    assert shares.sum(1) == pytest.approx(np.ones(3_000))
+    assert (shares.argmax(1) == logits.argmax(1)).all()
+    loss = -np.log(shares[np.arange(3_000), labels]).mean()
+    for spread in np.linspace(0, temperature.MOST_SPREAD, 21):
+        for t in np.geomspace(0.3, 3, 60):
+            other = temperature.probabilities(logits, t, spread)[np.arange(3_000), labels]
+            assert loss <= -np.log(other).mean() + 1e-7
+
+
+def test_of_few_rows_the_temperature_alone_is_fitted() -> None:
+    logits, labels = drawn(2.0, temperature.FEWEST - 1)
+    labels[:5] = (labels[:5] + 1) % 4
+    assert temperature.fit_scaling(logits, labels) == (temperature.fit(logits, labels), 0.0)
