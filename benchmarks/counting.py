@@ -85,9 +85,9 @@ def count(megabytes: int) -> tuple[int, int, int, float]:
 
 
 def peak_mebibytes() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) >> 10
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak
+    return int(peak[1]) >> 10
 
 
 def enciphered(texts: pa.StringArray, number: int) -> pa.StringArray:

@@ -65,12 +65,12 @@ def main(names: list[str]) -> None:
         work("This text loads the tokenizer. " * 20)
     seconds = dict.fromkeys(works, 0.0)
     for line in sys.stdin:
-        text, found = json.loads(line), {}
+        text, results = json.loads(line), {}
         for name, work in works.items():
             began = time.process_time()
-            found[name] = work(text)
+            results[name] = work(text)
             seconds[name] += time.process_time() - began
-        print(json.dumps(found))
+        print(json.dumps(results))
     print(json.dumps(seconds))
 
 

@@ -55,13 +55,13 @@ def main() -> None:
     for family in peer.FILTERS:
         ours = judged_by_us(family, texts)
         differences[family] = compare(documents, ours, theirs[family])
-        gone = [sum(each.reason is not None for each in side) for side in (ours, theirs[family])]
-        print(f"{family:20} {gone[0]:14,} {gone[1]:14,} {agreement(differences[family], documents):14.2%}")
+        dropped = [sum(each.reason is not None for each in side) for side in (ours, theirs[family])]
+        print(f"{family:20} {dropped[0]:14,} {dropped[1]:14,} {agreement(differences[family], documents):14.2%}")
     print()
-    for family, found in differences.items():
-        share = agreement(found, documents)
+    for family, disagreements in differences.items():
+        share = agreement(disagreements, documents)
         claim(f"{family}: {share:.2%} of the verdicts are datatrove's", 100 * share, 100 * AGREEMENT, "%")
-        for difference in found:
+        for difference in disagreements:
             print(f"  {difference.id}: {difference.cause}")
             print(f"    ours: {difference.ours.reason or 'keep'} {difference.ours.detail}")
             print(f"    datatrove: {difference.theirs.reason or 'keep'}")
@@ -69,8 +69,8 @@ def main() -> None:
 
 def sample(size: int) -> list[tuple[str, str]]:
     """``size`` documents (id, text) spread evenly over all that there are."""
-    found = list(named_prose(ALL))
-    return [found[at] for at in np.linspace(0, len(found) - 1, min(size, len(found))).astype(int)]
+    documents = list(named_prose(ALL))
+    return [documents[at] for at in np.linspace(0, len(documents) - 1, min(size, len(documents))).astype(int)]
 
 
 def judged_by_us(family: str, texts: list[str]) -> list[Judged]:
@@ -83,8 +83,8 @@ def judged_by_us(family: str, texts: list[str]) -> list[Judged]:
 
 
 def judged_by_datatrove(texts: list[str]) -> dict[str, list[Judged]]:
-    found = peer.run(peer.FILTERS, texts).found
-    return {family: [Judged(reasons[family]) for reasons in found] for family in peer.FILTERS}
+    per_text = peer.run(peer.FILTERS, texts).results
+    return {family: [Judged(reasons[family]) for reasons in per_text] for family in peer.FILTERS}
 
 
 def compare(documents: list[tuple[str, str]], ours: list[Judged], theirs: list[Judged]) -> list[Difference]:
@@ -103,15 +103,15 @@ def explain(texts: list[str]) -> list[str]:
     data, offsets = text_buffers(pa.array(texts))
     word_offsets, starts, ends = word_spans(data, offsets)
     causes = []
-    for k, found in enumerate(peer.run(["words"], texts).found):
+    for k, theirs in enumerate(peer.run(["words"], texts).results):
         part = slice(word_offsets[k], word_offsets[k + 1])
         ours = [bytes(data[start:end]).decode() for start, end in zip(starts[part], ends[part], strict=True)]
-        pairs = enumerate(zip_longest(ours, found["words"], fillvalue=""))
+        pairs = enumerate(zip_longest(ours, theirs["words"], fillvalue=""))
         at = next((at for at, (a, b) in pairs if a != b), None)
         if at is None:
             causes.append("both see the same words: the rule itself counts otherwise")
         else:
-            causes.append(f"words: we read {ours[at : at + 4]} where datatrove reads {found['words'][at : at + 4]}")
+            causes.append(f"words: we read {ours[at : at + 4]} where datatrove reads {theirs['words'][at : at + 4]}")
     return causes
 
 

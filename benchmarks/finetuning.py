@@ -109,13 +109,13 @@ class _Rows(Dataset):
         return {"input_ids": self.data.tokens[row], "labels": int(self.data.targets["labels"][row])}
 
 
-def _collate(found: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    longest = max(len(row["input_ids"]) for row in found)
-    ids, mask = torch.zeros(len(found), longest, dtype=torch.int64), torch.zeros(len(found), longest, dtype=torch.int64)
-    for at, row in enumerate(found):
+def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    longest = max(len(row["input_ids"]) for row in rows)
+    ids, mask = torch.zeros(len(rows), longest, dtype=torch.int64), torch.zeros(len(rows), longest, dtype=torch.int64)
+    for at, row in enumerate(rows):
         ids[at, : len(row["input_ids"])] = torch.from_numpy(row["input_ids"])
         mask[at, : len(row["input_ids"])] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([row["labels"] for row in found])}
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([row["labels"] for row in rows])}
 
 
 def theirs(preset: str, epochs: int) -> dict[str, float]:
@@ -140,8 +140,8 @@ def theirs(preset: str, epochs: int) -> dict[str, float]:
 def child(side: str, preset: str, epochs: str) -> None:
     logging.set_verbosity_error()
     made = {"full": Full(), "features": Features()}
-    found = theirs(preset, int(epochs)) if side == "theirs" else ours(preset, made[side], int(epochs))
-    print(json.dumps(found))
+    result = theirs(preset, int(epochs)) if side == "theirs" else ours(preset, made[side], int(epochs))
+    print(json.dumps(result))
 
 
 def measured(*arguments: str) -> dict[str, float]:
@@ -157,11 +157,11 @@ def main() -> None:
     """Rows a second by processor time, then by wall time."""
     row = "{:<28} {:>14} {:>14}"
     print(row.format("bert-base, 2 labels", "rows/cpu s", "rows/s"))
-    found = {side: measured(side, "bert-base", "3") for side in ("full", "theirs", "features")}
+    results = {side: measured(side, "bert-base", "3") for side in ("full", "theirs", "features")}
     for name, side in (("ours, all weights", "full"), ("Trainer", "theirs"), ("ours, cached features", "features")):
-        print(row.format(name, *(f"{ROWS / found[side][time_]:,.1f}" for time_ in ("processor", "wall"))), flush=True)
+        print(row.format(name, *(f"{ROWS / results[side][time_]:,.1f}" for time_ in ("processor", "wall"))), flush=True)
     for name, slow, fast in (("ours / Trainer", "theirs", "full"), ("features / all weights", "full", "features")):
-        print(row.format(name, *(f"{found[slow][t] / found[fast][t]:.2f}x" for t in ("processor", "wall"))))
+        print(row.format(name, *(f"{results[slow][t] / results[fast][t]:.2f}x" for t in ("processor", "wall"))))
 
 
 if __name__ == "__main__":

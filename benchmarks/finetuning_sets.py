@@ -182,8 +182,8 @@ def row(labelled: LabelledSet, base: str, folder: Path) -> list[str]:
     cells = [written(side["model"]) for side in (first, random)]
     for place, runs in enumerate((ours, drawn)):
         if len(runs) > 1:
-            found = over_seeds([scores_of(labelled, summary)["model"]["value"] for summary in runs])
-            cells[place] += f"; {found.runs} seeds {found.mean:.1f} +- {found.deviation:.1f}"
+            score = over_seeds([scores_of(labelled, summary)["model"]["value"] for summary in runs])
+            cells[place] += f"; {score.runs} seeds {score.mean:.1f} +- {score.deviation:.1f}"
     measure = "macro F1" if labelled.name in BY_F1 else ours[0]["main"].replace("_", " ")
     rows = f"{ours[0]['documents']['train']:,}"
     baselines = [written(first[name]) if name in first else "" for name in ("majority", "bag_of_words")]

@@ -49,9 +49,9 @@ def child(side: str, objective: str, preset: str, length: int, batch: int, micro
     with tempfile.TemporaryDirectory() as folder:
         tokens = training.documents(f"{folder}/tokens")
         measure = training.ours if side == "ours" else training.theirs
-        found = measure(task, tokens, folder)
+        result = measure(task, tokens, folder)
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    print(json.dumps({**found, "memory": memory}))
+    print(json.dumps({**result, "memory": memory}))
 
 
 def measured(side: str, run: tuple[Any, ...], toy: bool) -> dict[str, float] | str:
@@ -96,10 +96,10 @@ def train(prose: list[Path], minutes: float, folder: Path, toy: bool) -> None:
     """Build a GPT-2 from ``prose`` for about ``minutes``; print its losses and its token budget."""
     length, batch = (64, 4) if toy else (1024, 64)
     model = "gpt2-demo" if toy else "gpt2"
-    found = measured("ours", (TOY if toy else RUNS)[0], toy)
-    if isinstance(found, str):
-        sys.exit(found)
-    speed = found["tokens_per_second"]
+    result = measured("ours", (TOY if toy else RUNS)[0], toy)
+    if isinstance(result, str):
+        sys.exit(result)
+    speed = result["tokens_per_second"]
     sources = [
         {
             "name": f"prose{at}",

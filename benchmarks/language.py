@@ -60,13 +60,15 @@ def main(model: str | None = None) -> None:
     path = model or model_files.pull(["lid.176"])["lid.176"]
     texts = labelled()
     known = {short(label) for label in fasttext_model.labels(path)}
-    found = {length: accuracy(texts[length], path) for length in LENGTHS}
+    measured = {length: accuracy(texts[length], path) for length in LENGTHS}
     names = sorted({name for length in LENGTHS for name in texts[length]} & known)
     print(f"{Path(path).name}: percent of texts whose language is named right\n")
     print(f"{'language':10}" + "".join(f"{length:>12}" for length in LENGTHS))
     for name in names:
-        print(f"{name:10}" + "".join(cell(found[length].get(name)) for length in LENGTHS))
-    means = [float(np.mean([found[length][name] for name in names if name in found[length]])) for length in LENGTHS]
+        print(f"{name:10}" + "".join(cell(measured[length].get(name)) for length in LENGTHS))
+    means = [
+        float(np.mean([measured[length][name] for name in names if name in measured[length]])) for length in LENGTHS
+    ]
     print(f"{'mean':10}" + "".join(cell(mean) for mean in means))
     unknown = sorted({name for length in LENGTHS for name in texts[length]} - known)
     print(f"\nlanguages of the data that the model has no label for: {', '.join(unknown) or 'none'}")
@@ -84,13 +86,13 @@ def short(label: str) -> str:
 
 def labelled() -> Labelled:
     """Length of text -> language (ISO 639-1) -> texts."""
-    found: Labelled = {length: defaultdict(list) for length in LENGTHS}
+    texts: Labelled = {length: defaultdict(list) for length in LENGTHS}
     for length, name in _FILES.items():
         for code, text in _rows(DATA / f"{name}.tsv.gz"):
-            found[length][short(code)].append(text)
-    for name, sentences in found["sentence"].items():
-        found["document"][name] = _documents(sentences)
-    return found
+            texts[length][short(code)].append(text)
+    for name, sentences in texts["sentence"].items():
+        texts["document"][name] = _documents(sentences)
+    return texts
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
@@ -108,12 +110,12 @@ def _documents(sentences: list[str]) -> list[str]:
 def accuracy(texts: Mapping[str, list[str]], path: str, **config) -> dict[str, float]:
     """Percent of the texts of each language that the stage names right."""
     settings = language.Config(model=path, **config)
-    found = {}
+    percentages = {}
     for name, examples in texts.items():
         signals = language.measure(settings, Batch(pa.array(examples), models={"language": path})).signals
         named = signals["language"].dictionary_decode().to_pylist()
-        found[name] = 100 * float(np.mean([short(label) == name for label in named]))
-    return found
+        percentages[name] = 100 * float(np.mean([short(label) == name for label in named]))
+    return percentages
 
 
 if __name__ == "__main__":

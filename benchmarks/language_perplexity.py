@@ -43,9 +43,9 @@ def measure_language(texts: pa.StringArray) -> None:
     for size in (None, 2000, language.Config().max_bytes, 500):
         config = language.Config(max_bytes=size)
         seconds = best(lambda config=config: language.measure(config, batch))
-        found = language.measure(config, batch).signals
-        same = np.mean(np.array(found["language"].to_pylist()) == np.array(whole["language"].to_pylist()))
-        verdict = np.mean(kept(found["language_score"]) == kept(whole["language_score"]))
+        signals = language.measure(config, batch).signals
+        same = np.mean(np.array(signals["language"].to_pylist()) == np.array(whole["language"].to_pylist()))
+        verdict = np.mean(kept(signals["language_score"]) == kept(whole["language_score"]))
         title = "whole documents" if size is None else f"excerpts of {size:,} bytes"
         print(f"language, {title}: {rate(texts, seconds):.0f} MB/s; as the whole: {same:.1%}, verdict {verdict:.1%}")
 

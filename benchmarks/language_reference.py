@@ -119,20 +119,20 @@ def _words(texts: list[str]) -> list[str]:
 
 def _stop_words(code: str, entry: dict, english: dict) -> list[str]:
     wanted = _two_in_a_text(list(STOP_WORDS), english["words"])
-    found: list[str] = []
+    stop_words: list[str] = []
     for word, _ in entry["words"].most_common():
         if word != word.lower() or not all(unicodedata.category(char)[0] in "LM" for char in word):
             continue
         if entry["elsewhere"] and word not in entry["elsewhere"]:
             continue
-        found.append(word)
-        if len(found) >= FEWEST and _two_in_a_text(found, entry["words"]) >= wanted:
+        stop_words.append(word)
+        if len(stop_words) >= FEWEST and _two_in_a_text(stop_words, entry["words"]) >= wanted:
             break
-        if len(found) == (MOST // 2 if code == "sr" else MOST):
+        if len(stop_words) == (MOST // 2 if code == "sr" else MOST):
             break
     if code == "sr":  # its other script
-        found += ["".join(_CYRILLIC.get(char, char) for char in word) for word in found]
-    return list(dict.fromkeys(found))
+        stop_words += ["".join(_CYRILLIC.get(char, char) for char in word) for word in stop_words]
+    return list(dict.fromkeys(stop_words))
 
 
 def _two_in_a_text(words: list[str], counts: Counter) -> float:
@@ -140,7 +140,7 @@ def _two_in_a_text(words: list[str], counts: Counter) -> float:
     whole = counts.total()
     absent = [math.exp(-WORDS * counts[word] / whole) for word in words]
     none = math.prod(absent)
-    return 1 - none - sum(none / gone * (1 - gone) for gone in absent)
+    return 1 - none - sum(none / absence * (1 - absence) for absence in absent)
 
 
 def _labels(code: str, sentences: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ FILTERS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 
 
 class Run(NamedTuple):
-    found: list[dict[str, Any]]  # per document and name what datatrove_peer.py says
+    results: list[dict[str, Any]]  # per document and name what datatrove_peer.py says
     seconds: dict[str, float]  # of processor time, per name
 
 
@@ -36,5 +36,5 @@ def run(names: Sequence[str], texts: Sequence[str]) -> Run:
     )
     if done.returncode:
         raise RuntimeError(f"datatrove failed in {ENVIRONMENT}:\n{done.stderr.decode(errors='replace')[-2000:]}")
-    *found, seconds = map(json.loads, done.stdout.splitlines())
-    return Run(found, seconds)
+    *results, seconds = map(json.loads, done.stdout.splitlines())
+    return Run(results, seconds)

@@ -75,15 +75,15 @@ def _training(path: str, vocabulary: int, cores: str) -> None:
     runs["wordpiece by likelihood, ours"] = _ours, (likelihood,)
     runs |= {f"{name}, Hugging Face": (_hugging_face, (name, vocabulary)) for name in ("bpe", "wordpiece")}
     runs |= {f"{name}, sentencepiece": (_sentencepiece, (name, vocabulary)) for name in ("bpe", "unigram")}
-    found = {}
+    measurements = {}
     for name, (work, arguments) in runs.items():
-        found[name] = one = _alone(work, path, *arguments, cores=cores)
+        measurements[name] = one = _alone(work, path, *arguments, cores=cores)
         print(
             f"train {name:30} {one.seconds:7.2f} s {one.processor:7.2f} s CPU {one.memory:6} MiB ({one.whole})",
             flush=True,
         )
     for algorithm, peer, faster, smaller in CLAIMS:
-        ours, other = found[f"{algorithm}, ours"], found[f"{algorithm}, {peer}"]
+        ours, other = measurements[f"{algorithm}, ours"], measurements[f"{algorithm}, {peer}"]
         times = other.seconds / ours.seconds, other.processor / ours.processor
         memory = other.memory / max(ours.memory, 1)
         print(

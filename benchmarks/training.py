@@ -187,8 +187,8 @@ def child(side: str, objective: str, preset: str, length: str, batch: str, micro
     task = prepare(objective, preset, int(length), int(batch), int(micro), precision)
     with tempfile.TemporaryDirectory() as folder:
         tokens = documents(f"{folder}/tokens")
-        found = ours(task, tokens, folder) if side == "ours" else theirs(task, tokens, folder)
-    print(json.dumps(found))
+        result = ours(task, tokens, folder) if side == "ours" else theirs(task, tokens, folder)
+    print(json.dumps(result))
 
 
 def measured(*arguments: str) -> dict[str, float]:

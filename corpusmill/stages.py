@@ -95,13 +95,13 @@ def _judged(stage: Stage, config: Any, table: pa.Table) -> pa.Table:
     if measured.overwrites is not None:
         edits["overwrites"], edits["overwritten_with"] = measured.overwrites
     after, _ = edited(texts, [pa.table(edits)])
-    found = {
+    result = {
         "kept": pa.array(np.asarray(verdicts["dropped_by"].is_null())),
         **verdicts,
         "text": after,
         **{name: column for name, column in signals.items() if name not in ("kept", *ledger.VERDICT_COLUMNS)},
     }
-    return pa.table({name: _plain(column) for name, column in found.items()})
+    return pa.table({name: _plain(column) for name, column in result.items()})
 
 
 def _model(stage: Stage, value: str) -> str:

@@ -45,18 +45,18 @@ def blocks(texts: Texts) -> Iterator[pa.Table]:
 
 def _arrays(texts: Iterable[str]) -> Iterator[pa.Table]:
     """The strings, at most _STRINGS of them and about a block of text at a time."""
-    held: list[str] = []
+    block: list[str] = []
     size = 0
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise MillError(f"text {number} is {type(text).__name__}, not a string; leave it out or give its text")
-        held.append(text)
+        block.append(text)
         size += len(text)
-        if size >= BLOCK or len(held) >= _STRINGS:
-            yield _table(held, number + 1 - len(held))
-            held, size = [], 0
-    if held:
-        yield _table(held, number + 1 - len(held))
+        if size >= BLOCK or len(block) >= _STRINGS:
+            yield _table(block, number + 1 - len(block))
+            block, size = [], 0
+    if block:
+        yield _table(block, number + 1 - len(block))
 
 
 def _table(texts: list[str], first: int) -> pa.Table:

@@ -192,7 +192,7 @@ ablate = _deployed(
 )
 
 FLOWS: dict[str, Flow] = {
-    found.name: found for found in (build, curate, tokenize, pretrain, finetune, report, ladder, ablate)
+    flow.name: flow for flow in (build, curate, tokenize, pretrain, finetune, report, ladder, ablate)
 }
 
 

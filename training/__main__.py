@@ -31,18 +31,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("run", help="a name in the recipe's `pretrain` section")
     parser.add_argument("--builds", type=Path, default=Path("data/builds"))
-    found = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        recipe = recipes.load(found.recipe, BuildRecipe)
-        build = Build(str((found.builds / recipe.name).resolve()), recipe)
+        recipe = recipes.load(options.recipe, BuildRecipe)
+        build = Build(str((options.builds / recipe.name).resolve()), recipe)
         # The first of the processes holds the lock for all; where it is refused, the launcher ends the others.
         with locked(build.root) if processes.current().first else contextlib.nullcontext():
-            pretrain(build, found.run, _tell)
+            pretrain(build, options.run, _tell)
     except (MillError, OSError) as error:
-        told = messages.message(error)
-        if told is None:
+        text = messages.message(error)
+        if text is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
         return 1
     return 0
 

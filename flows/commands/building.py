@@ -213,8 +213,8 @@ def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Pa
         check(opened)  # before anything starts
         with shown("ablate" if name == "ablation" else name, recipe, opened.root):
             work(recipe, workers, runner, builds)  # pyright: ignore
-        found = read(opened) or {}
-        conclude(view(found), {"state": "completed", "folder": opened.root, **found}, f"{opened.root}: {name} done")
+        results = read(opened) or {}
+        conclude(view(results), {"state": "completed", "folder": opened.root, **results}, f"{opened.root}: {name} done")
 
 
 def serve(

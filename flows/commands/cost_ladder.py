@@ -54,19 +54,19 @@ def climb(
         pool, without = unlabelled_texts.read(unlabelled, config.text)
         if without:
             say(f"{unlabelled}: {without:,} rows have no text and were passed over")
-    found = advice.advise(rows, rungs, minutes, [text for _, text in pool], wanted, lambda what: say(f"... {what}"))
+    advised = advice.advise(rows, rungs, minutes, [text for _, text in pool], wanted, lambda what: say(f"... {what}"))
     if not config.base:
-        found.said["left_out"]["models on a pretrained encoder"] = "no --base was given"
+        advised.said["left_out"]["models on a pretrained encoder"] = "no --base was given"
     with files.replacing(str(folder / "ladder.json"), summed=False) as handle:
-        handle.write(json.dumps(found.said, indent=1).encode())
+        handle.write(json.dumps(advised.said, indent=1).encode())
     line = f"all of it: {folder / 'ladder.json'}"
-    conclude(Group(views.answer(found.said), Text(f"\n{line}")), {"state": "completed", **found.said}, line)
-    if suspects := found.said["suspects"]:
+    conclude(Group(views.answer(advised.said), Text(f"\n{line}")), {"state": "completed", **advised.said}, line)
+    if suspects := advised.said["suspects"]:
         columns = ("place", "label", "suggested", "margin", "decision", "text")
         _write(folder / "suspects.csv", columns, ({"decision": "", **row} for row in suspects["rows"]))
         say(f"labels that look wrong: {folder / 'suspects.csv'}")
     if wanted:
-        chosen = ({"place": pool[row][0], config.text: pool[row][1], config.label: ""} for row in found.next_rows)
+        chosen = ({"place": pool[row][0], config.text: pool[row][1], config.label: ""} for row in advised.next_rows)
         _write(folder / "next.csv", ("place", config.text, config.label), chosen)
         say(f"texts to label next: {folder / 'next.csv'}")
 

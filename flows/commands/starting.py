@@ -113,10 +113,10 @@ def init(
         from training.recipe.schema import schema
         from training.recipe.sections import BuildRecipe
 
-        found = guess.sources(given, text_field)
+        sources = guess.sources(given, text_field)
         if asking:
             model = model or typer.confirm("Add a model to pretrain?", default=False)
-            for source in found:
+            for source in sources:
                 if text_field is None and (text := source.fields.get("text_field")):
                     text.value = typer.prompt(f"Field with the text ({text.why})", text.value)
         name = name or given[0].resolve().name.partition(".")[0]
@@ -126,11 +126,11 @@ def init(
         for path in (recipe, beside):
             if path.exists() and not force and not (path == beside and _is_schema(path)):
                 raise MillError(f"{path}: it is there already; choose another --output, or replace it with --force")
-        text = draft.draft(found, draft.Wanted(name, language, model), beside.name)
+        text = draft.draft(sources, draft.Wanted(name, language, model), beside.name)
         for path, content in ((recipe, text), (beside, json.dumps(schema(), ensure_ascii=False, indent=1) + "\n")):
             with store.replacing(str(path), summed=False) as handle:
                 handle.write(content.encode())
-        say(f"{recipe}: {', '.join(source.fields['name'].value for source in found)}; schema: {beside}")
+        say(f"{recipe}: {', '.join(source.fields['name'].value for source in sources)}; schema: {beside}")
         for line in preflight.problems(Build(".", load(recipe, BuildRecipe)), remote=False):
             terminal.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
         say(f"next: mill check {recipe}, then mill build {recipe}")

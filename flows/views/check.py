@@ -38,5 +38,5 @@ def plan_view(name: str, budget: Mapping[str, Any], ranges: Sequence[Range], con
     return Group(line(name, words), *notes, *map(_range, ranges))
 
 
-def _range(found: Range) -> RenderableType:
-    return Group(line(found.what, found.words), Text(f"  {found.origin}", "dim"))
+def _range(estimate: Range) -> RenderableType:
+    return Group(line(estimate.what, estimate.words), Text(f"  {estimate.origin}", "dim"))

@@ -39,12 +39,12 @@ def _counted(said: Mapping[str, Any]) -> RenderableType:
 
 
 def _confidence(said: Mapping[str, Any]) -> str:
-    found = said["confidence"]
-    ece, sets = found["ece"], found["conformal"]
-    spread = found.get("spread", 0.0)
+    trust = said["confidence"]
+    ece, sets = trust["ece"], trust["conformal"]
+    spread = trust.get("spread", 0.0)
     evenly = f" and spread {formats.share(spread, 1)} of the probability evenly" if spread else ""
     return (
-        f"divide logits by {found['temperature']:.2f}{evenly}: calibration error {ece['before']:.3f} before,"
+        f"divide logits by {trust['temperature']:.2f}{evenly}: calibration error {ece['before']:.3f} before,"
         f" {ece['after']:.3f} after ({ece['by_chance']:.3f} if perfect); sets of {sets['mean_size']:.2f} labels hold"
         f" the true one in {formats.share(sets['coverage']['value'], 1)} (meant: {formats.share(1 - sets['alpha'], 1)})"
     )
@@ -61,12 +61,12 @@ def _gain(curve: Mapping[str, Any]) -> str:
     )
 
 
-def _suspects(found: Mapping[str, Any]) -> str:
-    if "why" in found:
-        return f"not looked for: {found['why']}"
-    scores = found["accuracy"]
+def _suspects(audit: Mapping[str, Any]) -> str:
+    if "why" in audit:
+        return f"not looked for: {audit['why']}"
+    scores = audit["accuracy"]
     without = "" if scores["without"] is None else f", {formats.share(scores['without'], 1)} without them"
     return (
-        f"{found['count']:,} of {found['audited']:,} rows; {found['test_suspects']:,} are test rows: accuracy"
+        f"{audit['count']:,} of {audit['audited']:,} rows; {audit['test_suspects']:,} are test rows: accuracy"
         f" {formats.share(scores['all'], 1)} with{without}"
     )

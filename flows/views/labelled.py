@@ -48,31 +48,31 @@ def _labels(labels: Mapping[str, Mapping[str, Any]]) -> RenderableType:
 
 
 def _findings(audit: Mapping[str, Any]) -> Iterator[str]:
-    for kind, found in audit.get("passed_over", {}).items():
-        what = kind if found["rows"] > 1 else re.sub("rows|lines", lambda many: many[0][:-1], kind, count=1)
-        yield f"not used: {formats.count(found['rows'])} {what}; the first: {found['example']}"
+    for kind, fault in audit.get("passed_over", {}).items():
+        what = kind if fault["rows"] > 1 else re.sub("rows|lines", lambda many: many[0][:-1], kind, count=1)
+        yield f"not used: {formats.count(fault['rows'])} {what}; the first: {fault['example']}"
     yield from audit.get("notes", [])
-    if (found := audit.get("duplicates", {})) and found["rows"]:
-        what = "row repeats" if found["rows"] == 1 else "rows repeat"
-        yield f"duplicates: {formats.count(found['rows'])} {what} another: {' and '.join(found['example'])}"
-    if (found := audit.get("contradictions", {})) and found["texts"]:
-        what = "text has" if found["texts"] == 1 else "texts have"
+    if (fault := audit.get("duplicates", {})) and fault["rows"]:
+        what = "row repeats" if fault["rows"] == 1 else "rows repeat"
+        yield f"duplicates: {formats.count(fault['rows'])} {what} another: {' and '.join(fault['example'])}"
+    if (fault := audit.get("contradictions", {})) and fault["texts"]:
+        what = "text has" if fault["texts"] == 1 else "texts have"
         yield (
-            f"contradictions: {formats.count(found['texts'])} {what} different labels in several rows, such as"
-            f" {', '.join(found['example'])}"
+            f"contradictions: {formats.count(fault['texts'])} {what} different labels in several rows, such as"
+            f" {', '.join(fault['example'])}"
         )
     for name, key in (("test", "near_copies"), ("dev", "near_copies_of_dev")):
-        if (found := audit.get(key, {})) and found["rows"]:
-            rows, have = ("row", "has") if found["rows"] == 1 else ("rows", "have")
+        if (fault := audit.get(key, {})) and fault["rows"]:
+            rows, have = ("row", "has") if fault["rows"] == 1 else ("rows", "have")
             yield (
-                f"near copies: {formats.count(found['rows'])} {_SETS[name]} {rows} ({formats.share(found['share'], 1)})"
-                f" {have} one among the training rows, such as {found['example'][name]} of {found['example']['train']}"
+                f"near copies: {formats.count(fault['rows'])} {_SETS[name]} {rows} ({formats.share(fault['share'], 1)})"
+                f" {have} one among the training rows, such as {fault['example'][name]} of {fault['example']['train']}"
             )
-    for name, found in audit.get("not_expressible", {}).items():
-        if found["labels"]:
+    for name, fault in audit.get("not_expressible", {}).items():
+        if fault["labels"]:
             yield (
-                f"{_SETS[name]}: the tokenizer's pieces cannot express {formats.count(found['labels'])} of"
-                f" {formats.several(found['of'], 'label')}, such as {found['example']}"
+                f"{_SETS[name]}: the tokenizer's pieces cannot express {formats.count(fault['labels'])} of"
+                f" {formats.several(fault['of'], 'label')}, such as {fault['example']}"
             )
 
 

@@ -45,14 +45,14 @@ def summary_view(build: Build) -> RenderableType:
                 line(f"{row['title']} classifier", f"{sentence}, majority {formats.share(heldout['majority'], 1)}")
             )
     for row in sections.distilled(build) or []:
-        found, rates = row["heldout"], row["per_second"]
-        low, high = (formats.share(found[end], 1) for end in ("low", "high"))
+        alike, rates = row["heldout"], row["per_second"]
+        low, high = (formats.share(alike[end], 1) for end in ("low", "high"))
         parts.append(
             line(
                 f"{row['title']} classifier",
                 f"distilled to fastText: decides as {row['distilled_from']['folder']} on"
-                f" {formats.share(found['agreement'], 1)} ({low} to {high}) of {formats.count(found['texts'])} held-out"
-                f" documents, rank correlation {formats.number(found['rank_correlation'])},"
+                f" {formats.share(alike['agreement'], 1)} ({low} to {high}) of {formats.count(alike['texts'])} held-out"
+                f" documents, rank correlation {formats.number(alike['rank_correlation'])},"
                 f" {formats.short(rates['distilled'])} documents/s in place of {formats.short(rates['fine_tuned'])}",
             )
         )
@@ -83,20 +83,20 @@ def summary_view(build: Build) -> RenderableType:
 
 def facts(build: Build) -> dict[str, Any]:
     """What a build came to, for programs: documents and bytes, what each stage dropped, models, warnings, paths."""
-    found: dict[str, Any] = {"state": "completed", "name": Path(build.root).name, "folder": build.root}
+    report: dict[str, Any] = {"state": "completed", "name": Path(build.root).name, "folder": build.root}
     if (account := sections.funnel(build)) is not None:
         first, last = account["first"], account["last"]
-        found["documents"] = {"read": first["documents"], "kept": last["documents"]}
-        found["bytes"] = {"read": first["bytes"], "kept": last["bytes"]}
+        report["documents"] = {"read": first["documents"], "kept": last["documents"]}
+        report["bytes"] = {"read": first["bytes"], "kept": last["bytes"]}
         losses = {row["stage"]: row["losses"]["documents"] for row in account["rows"]}
-        found["dropped"] = {stage: number for stage, number in losses.items() if number}
-        found["quarantined"] = account["quarantined"]
+        report["dropped"] = {stage: number for stage, number in losses.items() if number}
+        report["quarantined"] = account["quarantined"]
     for section in ("pretrain", "finetune"):
         if runs := [_scores(run) for run in models.summaries(build, section)]:
-            found[section] = runs
-    found["warnings"] = [*sections.warnings(build), *_model_warnings(build)]
-    found["outputs"] = _outputs(build)
-    return found
+            report[section] = runs
+    report["warnings"] = [*sections.warnings(build), *_model_warnings(build)]
+    report["outputs"] = _outputs(build)
+    return report
 
 
 def _scores(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,14 +102,14 @@ def of(build: Build, size: Range, workers: int) -> list[Range]:
 
 def require_room(build: Build, disk: Range) -> str | None:
     """A problem if the build's disk has less free than the least that it needs. What the build has already counts."""
-    there = files.local(build.root)
-    while not there.exists():
-        there = there.parent
-    free, has = shutil.disk_usage(there).free, _size(build.root)
+    existing = files.local(build.root)
+    while not existing.exists():
+        existing = existing.parent
+    free, has = shutil.disk_usage(existing).free, _size(build.root)
     if disk.low - has <= free:
         return None
     return (
-        f"--builds: {formats.size(free)} are free on the disk of {there}, and the build needs at least"
+        f"--builds: {formats.size(free)} are free on the disk of {existing}, and the build needs at least"
         f" {formats.size(disk.low - has)}; free some space, or choose another folder"
     )
 

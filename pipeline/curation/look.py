@@ -47,15 +47,15 @@ def at_sources(build: Build, remote: bool = False) -> Looked:
         if not remote and not preflight.is_here(source):
             continue
         with preflight.noting(looked.problems, field):
-            found: list[File] = build.recipe.readers[source.kind].list_files(source)
-            entry |= {"files": len(found), "bytes": sum(file.size for file in found)}
+            inputs: list[File] = build.recipe.readers[source.kind].list_files(source)
+            entry |= {"files": len(inputs), "bytes": sum(file.size for file in inputs)}
             if source.kind in FORMATS:
-                _open(field, source, build.recipe.readers[source.kind], found, entry, looked)
+                _open(field, source, build.recipe.readers[source.kind], inputs, entry, looked)
     return looked
 
 
-def _open(field: str, source: Source, reader: Any, found: list[File], entry: dict[str, Any], looked: Looked) -> None:
-    chosen = [file for file in _spread(found) if files.is_local(file.path)]
+def _open(field: str, source: Source, reader: Any, inputs: list[File], entry: dict[str, Any], looked: Looked) -> None:
+    chosen = [file for file in _spread(inputs) if files.is_local(file.path)]
     entry["opened"] = len(chosen)
     empty: list[str] = []
     bad: list[str] = []
@@ -79,18 +79,18 @@ def _open(field: str, source: Source, reader: Any, found: list[File], entry: dic
         looked.warnings.append(f"{field}: {bad[0]}{_more(len(bad))}")
     if empty:
         looked.warnings.append(f"{field}: {formats.several(len(empty), 'file')} without content, such as {empty[0]}")
-    if len(chosen) < len(found):
-        looked.warnings.append(f"{field}: {len(chosen)} of {formats.count(len(found))} files were opened")
+    if len(chosen) < len(inputs):
+        looked.warnings.append(f"{field}: {len(chosen)} of {formats.count(len(inputs))} files were opened")
 
 
 def _more(number: int) -> str:
     return f" (and {formats.several(number - 1, 'other file')})" if number > 1 else ""
 
 
-def _spread(found: list[File]) -> list[File]:
-    if len(found) <= FILES:
-        return found
-    return [found[at * (len(found) - 1) // (FILES - 1)] for at in range(FILES)]
+def _spread(inputs: list[File]) -> list[File]:
+    if len(inputs) <= FILES:
+        return inputs
+    return [inputs[at * (len(inputs) - 1) // (FILES - 1)] for at in range(FILES)]
 
 
 def _first_records(source: Source, reader: Any, file: File, seen: Seen) -> Iterator[str]:

@@ -121,7 +121,7 @@ def _nothing_read(name: str, entry: Mapping[str, Any]) -> str:
     return f"source {name!r} has no document ({', '.join(why)}): check its path and its fields"
 
 
-def rules_told(rules: Iterable[tuple[str, int]], whole: int) -> str:
+def top_rules(rules: Iterable[tuple[str, int]], whole: int) -> str:
     """The rules that took most of ``whole`` documents, with their shares."""
     listed = list(rules)
     names = ", ".join(f"{rule} {share(documents, whole)}" for rule, documents in listed[:3])
@@ -131,7 +131,7 @@ def rules_told(rules: Iterable[tuple[str, int]], whole: int) -> str:
 def _whole(loss: Loss) -> str:
     return (
         f"source {loss.group!r}: none of its {several(loss.reached, 'document')} is in the corpus; dropped by"
-        f" {rules_told(loss.rules, loss.reached)}. See some: {_sample(loss.rules[0][0])}"
+        f" {top_rules(loss.rules, loss.reached)}. See some: {_sample(loss.rules[0][0])}"
     )
 
 
@@ -193,7 +193,7 @@ def _stage(build: Build, stage: str, account: Account, reports: set[tuple[int, i
 
 def _most(build: Build, stage: str, kind: str, losses: list[Loss]) -> str:
     groups = _listed(
-        f"{loss.group} {count(loss.lost)} of {count(loss.reached)} ({rules_told(loss.rules, loss.reached)})"
+        f"{loss.group} {count(loss.lost)} of {count(loss.reached)} ({top_rules(loss.rules, loss.reached)})"
         for loss in losses
     )
     return (

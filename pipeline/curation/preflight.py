@@ -218,8 +218,8 @@ def _readable(source: Source, error_budget: float, reader: Any) -> None:
 
 def _there(remedy: str) -> str:
     """The fields that a record has, as the remedy of a rejected one names them."""
-    _, found, names = remedy.partition("the record has ")
-    return f": {names}" if found else ""
+    _, mark, names = remedy.partition("the record has ")
+    return f": {names}" if mark else ""
 
 
 def _models(build: Build) -> Iterator[tuple[str, str]]:

@@ -46,7 +46,7 @@ def choose(build: Build, shard: str, stage: str, table: pa.Table, documents: pa.
     starts = np.flatnonzero(np.concatenate([[True], np.diff(cluster[order]) != 0]))
     of_cluster = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
     chosen = order[(of_cluster < SHOWN) & (np.arange(len(order)) - starts[of_cluster] < MEMBERS)]
-    found = [
+    members = [
         {
             "survivor": survivors[at].as_py(),
             "survivor_hash": int(survivor_hash[at]),
@@ -58,7 +58,7 @@ def choose(build: Build, shard: str, stage: str, table: pa.Table, documents: pa.
         for at in chosen.tolist()
     ]
     texts = texts_before(build, shard, rows[chosen].tolist(), stage)
-    return [{**row, "excerpt": text} for row, text in zip(found, samples.excerpts(texts), strict=True)]
+    return [{**row, "excerpt": text} for row, text in zip(members, samples.excerpts(texts), strict=True)]
 
 
 def merge(shards: Iterable[Sequence[dict[str, Any]]]) -> list[list[dict[str, Any]]]:

@@ -56,9 +56,9 @@ def policy(build: Build, name: str) -> Policy:
     key = files.fingerprint(name, stage.version, stage.plugin and stage.plugin.made_by, config)
     if key not in _policies:
         rules = list(stage.rules(config))
-        found = settings.settings(stage, config)
-        made_by = files.fingerprint([vars(rule) for rule in rules], [vars(setting) for setting in found])
-        _policies[key] = Policy(rules, found, made_by)
+        entries = settings.settings(stage, config)
+        made_by = files.fingerprint([vars(rule) for rule in rules], [vars(setting) for setting in entries])
+        _policies[key] = Policy(rules, entries, made_by)
     return _policies[key]
 
 

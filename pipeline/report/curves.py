@@ -60,9 +60,9 @@ class StageCurves:
         else:
             passing = curve.steps.cumsum(1)[:, :-1]
         # a document without a value passes everywhere: it is in `kept` of the stage alone
-        found = (self.kept - curve.kept)[:, None] + passing[:, points]
-        found[:, GRID[points] == setting.value] = self.kept[:, None]
-        return found
+        totals = (self.kept - curve.kept)[:, None] + passing[:, points]
+        totals[:, GRID[points] == setting.value] = self.kept[:, None]
+        return totals
 
 
 def count(
@@ -93,15 +93,15 @@ def count(
         bound = bounds[setting.rule, setting.drops]
         alone = alive & (failures == bound.failed) & ~np.isnan(bound.values)  # nothing else drops them
         mine = alone & _moved(setting, signals, len(sizes))
-        held = mine & ~bound.failed
+        passing = mine & ~bound.failed
         place = np.searchsorted(GRID, bound.values[mine], "right" if setting.drops == "below" else "left")
         used, inverse = np.unique(place, return_inverse=True)
         rows.append(
             {
                 "stage": stage,
                 "setting": setting.name,
-                "kept_documents": int(held.sum()),
-                "kept_bytes": int(sizes[held].sum()),
+                "kept_documents": int(passing.sum()),
+                "kept_bytes": int(sizes[passing].sum()),
                 "place": used,
                 "documents": np.bincount(inverse, minlength=len(used)),
                 "bytes": np.bincount(inverse, sizes[mine], minlength=len(used)).astype(np.int64),

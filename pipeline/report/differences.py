@@ -30,8 +30,8 @@ def marked(text: str, other: str | None) -> Markup:
     parts = []
     for place, (kind, start, end, low, high) in enumerate(steps, 1):
         known = kind == "equal" or (cut and place == len(steps))
-        gone, here = "".join(theirs[start:end]), "".join(ours[low:high])
-        if not known and gone.strip():
-            parts.append(Markup("<del>{}</del>").format(gone))
+        deleted, here = "".join(theirs[start:end]), "".join(ours[low:high])
+        if not known and deleted.strip():
+            parts.append(Markup("<del>{}</del>").format(deleted))
         parts.append(escape(here) if known or not here.strip() else Markup("<mark>{}</mark>").format(here))
     return Markup("").join(parts) + escape("".join(mine[_MOST:]) + ELLIPSIS * text.endswith(ELLIPSIS))

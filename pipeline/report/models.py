@@ -139,12 +139,12 @@ def score(measure: str, value: float) -> str:
 
 def forgotten(row: Mapping[str, Any]) -> str | None:
     """The pretraining loss before and after a strategy, or why it is not known; None of an earlier version's row."""
-    found = row.get("forgetting")
-    if found is None:
+    forgetting = row.get("forgetting")
+    if forgetting is None:
         return None
-    if "not_measured" in found:
-        return f"not measured: {found['not_measured']}"
-    return f"{found['before']:.3f} to {found['after']:.3f}"
+    if "not_measured" in forgetting:
+        return f"not measured: {forgetting['not_measured']}"
+    return f"{forgetting['before']:.3f} to {forgetting['after']:.3f}"
 
 
 def _score_chart(run: Mapping[str, Any], index: int) -> dict[str, Any]:

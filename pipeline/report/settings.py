@@ -74,7 +74,7 @@ def settings(stage: Stage, config: Any) -> list[Setting]:
             return []
         for probe in set(values.values()) & probes.keys():
             moved[probe][key] = {group: value == probe for group, value in values.items()}
-    found = []
+    entries = []
     for probe, (path, value, default) in probes.items():
         if len(moved[probe]) != 1:
             continue
@@ -84,8 +84,8 @@ def settings(stage: Stage, config: Any) -> list[Setting]:
         name = ".".join([stage.name, *map(str, path)])
         special = None if default == value or not isinstance(default, int | float) else float(default)
         whole = isinstance(value, int)
-        found.append(Setting(name, rule.name, rule.signal, key[1], float(value), by, moves, special, whole))
-    return found
+        entries.append(Setting(name, rule.name, rule.signal, key[1], float(value), by, moves, special, whole))
+    return entries
 
 
 def _bounds(stage: Stage, config: Any) -> dict[tuple[str, str], _Bound]:

@@ -128,8 +128,8 @@ def funnel(account: Mapping[str, Any], bytes_per_token: float) -> Table:
     )  # fmt: skip
 
 
-def distilled(found: Iterable[Mapping[str, Any]]) -> Table:
-    """A row a stage; ``found`` is sections.distilled's."""
+def distilled(classifiers: Iterable[Mapping[str, Any]]) -> Table:
+    """A row a stage; ``classifiers`` is sections.distilled's."""
     return lay_out(
         [
             text("Stage"), note("Learned from"), count("Learned on"), count("Held out"), share("Alike"),
@@ -142,7 +142,7 @@ def distilled(found: Iterable[Mapping[str, Any]]) -> Table:
                 row["heldout"]["agreement"], _interval(row["heldout"]), row["heldout"]["rank_correlation"],
                 formats.short(row["per_second"]["distilled"]), formats.short(row["per_second"]["fine_tuned"]),
             )
-            for row in found
+            for row in classifiers
         ],
     )  # fmt: skip
 
@@ -373,7 +373,7 @@ def strategies(run: Mapping[str, Any]) -> Table:
 
 def adaptation(run: Mapping[str, Any]) -> Table:
     """A fine-tuning from its base and from the one that was adapted to the domain; ``run`` is its summary."""
-    main, found = models.main_measure(run), run["adaptation"]
+    main, comparison = models.main_measure(run), run["adaptation"]
     titles = {"base": "its base", "adapted": "adapted to the domain"}
 
     def came_to(score: Mapping[str, float]) -> str:
@@ -388,10 +388,10 @@ def adaptation(run: Mapping[str, Any]) -> Table:
         [
             (
                 titles[row["start"]], came_to(row["score"]), row["error"], row["tokens"],
-                row["seconds"] + (found["seconds"] if row["start"] == "adapted" else 0),
-                "yes" if row["start"] == found["published"] else "",
+                row["seconds"] + (comparison["seconds"] if row["start"] == "adapted" else 0),
+                "yes" if row["start"] == comparison["published"] else "",
             )
-            for row in found["rows"]
+            for row in comparison["rows"]
         ],
     )  # fmt: skip
 

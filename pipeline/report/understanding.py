@@ -28,37 +28,37 @@ WAYS = {"first": "first token", "mean": "mean", "max": "maximum"}
 
 def detail(run: Mapping[str, Any]) -> dict[str, Any] | None:
     """Charts and tables of the pages that the summary ``run`` has; None where it has none."""
-    found = run.get("understanding")
-    if not found:
+    pages = run.get("understanding")
+    if not pages:
         return None
     made: dict[str, Any] = {**dict.fromkeys(("probes", "attention", "pooling", "bound")), "base": run["base"]}
-    if page := found.get("probes"):
+    if page := pages.get("probes"):
         made["probes"] = {**page, "table": probes(page), "chart": probes_chart(run["name"], page)}
-    if page := found.get("attention"):
+    if page := pages.get("attention"):
         made["attention"] = {**page, "table": heads(page), "charts": head_charts(run["name"], page)}
-    if page := found.get("pooling"):
+    if page := pages.get("pooling"):
         made["pooling"] = {**page, "table": pooling(page), "tests": mcnemar(page)}
-    if page := found.get("bound"):
+    if page := pages.get("bound"):
         made["bound"] = page if "why" in page else {"why": None, **page, "table": bound(page), "said": verdict(page)}
     return made
 
 
 def tables(run: Mapping[str, Any]) -> list[tuple[str, Table]]:
     """Title and table of each page of the summary ``run``, for the terminal."""
-    found = run.get("understanding", {})
+    pages = run.get("understanding", {})
     made = []
-    if page := found.get("probes"):
+    if page := pages.get("probes"):
         made.append(("Which layer knows the label: probes on the frozen base", probes(page)))
-    if page := found.get("attention"):
+    if page := pages.get("attention"):
         made.append(
             (f"What attention heads of the base look at, on {formats.count(page['texts'])} test texts", heads(page))
         )
-    if page := found.get("pooling"):
+    if page := pages.get("pooling"):
         made += [
             ("Which vector of a text tells the label", pooling(page)),
             ("McNemar's test of each two", mcnemar(page)),
         ]
-    if page := found.get("bound"):
+    if page := pages.get("bound"):
         title = f"PAC-Bayes bound: {page['why']}" if "why" in page else f"PAC-Bayes bound: {verdict(page)}"
         made.append((title, Table((), ()) if "why" in page else bound(page)))
     return made

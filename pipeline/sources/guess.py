@@ -62,18 +62,18 @@ class SourceGuess:
 
 def sources(paths: Sequence[Path], text_field: str | None = None) -> list[SourceGuess]:
     """A source for each file, and for each ending and format in a folder. Raises MillError where no text is found."""
-    found: list[SourceGuess] = []
+    guesses: list[SourceGuess] = []
     for path in paths:
         if not path.exists():
             raise MillError(f"{path}: no such file or folder")
-        found += _of_folder(path, text_field) if path.is_dir() else [_of_file(path, text_field)]
+        guesses += _of_folder(path, text_field) if path.is_dir() else [_of_file(path, text_field)]
     taken: Counter[str] = Counter()
-    for guess in found:
+    for guess in guesses:
         name = guess.fields["name"]
         taken[name.value] += 1
         if taken[name.value] > 1:
             name.value = f"{name.value}-{taken[name.value]}"
-    return found
+    return guesses
 
 
 def _of_file(path: Path, text_field: str | None) -> SourceGuess:
@@ -88,7 +88,7 @@ def _of_folder(folder: Path, text_field: str | None) -> list[SourceGuess]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             endings[_ending(path)].append(path)
-    found: list[SourceGuess] = []
+    guesses: list[SourceGuess] = []
     left: list[str] = []
     for ending, inside in sorted(endings.items()):
         kinds = [(path, look(_file(path))) for path in inside[:_FILES]]
@@ -104,13 +104,13 @@ def _of_folder(folder: Path, text_field: str | None) -> list[SourceGuess]:
         pattern: str | list[str] = f"{globs.escaped(folder.as_posix())}/**/*{ending}"
         if not ending or any(other != ending and other.endswith(ending) for other in endings):
             pattern = [globs.escaped(path.as_posix()) for path in inside]  # the glob would match others, too
-        found.append(_guess(f"{folder.resolve().name}-{ending.strip('.')}", pattern, inside, seen, text_field))
-    if len(found) == 1:
-        found[0].fields["name"].value = _name(folder.resolve().name)
-    if not found:
+        guesses.append(_guess(f"{folder.resolve().name}-{ending.strip('.')}", pattern, inside, seen, text_field))
+    if len(guesses) == 1:
+        guesses[0].fields["name"].value = _name(folder.resolve().name)
+    if not guesses:
         raise MillError(f"{folder}: no file with text here" + (f"; left out: {', '.join(left)}" if left else ""))
-    found[-1].remarks += [f"left out: {one}" for one in left]
-    return found
+    guesses[-1].remarks += [f"left out: {one}" for one in left]
+    return guesses
 
 
 def _ending(path: Path) -> str:
@@ -156,10 +156,10 @@ def _records(seen: Seen, paths: list[Path]) -> Iterator[Mapping[str, Any]]:
             yield from (row for row in parquet.rows(file, 1000) if row is not None)
             continue
         if seen.kind == "jsonl":
-            found = jsonl.records(jsonl.Jsonl(name="x", path=[str(path)]), file)
+            records = jsonl.records(jsonl.Jsonl(name="x", path=[str(path)]), file)
         else:
-            found = csv.records(csv.Csv(name="x", path=[str(path)], delimiter=seen.delimiter), file)
-        yield from (record.values for record in found if isinstance(record, Fields))
+            records = csv.records(csv.Csv(name="x", path=[str(path)], delimiter=seen.delimiter), file)
+        yield from (record.values for record in records if isinstance(record, Fields))
 
 
 def _of_records(guess: SourceGuess, records: list[Mapping[str, Any]], path: Path, text_field: str | None) -> None:
@@ -172,8 +172,8 @@ def _of_records(guess: SourceGuess, records: list[Mapping[str, Any]], path: Path
         lengths = {name: sum(map(len, words[name])) / len(words[name]) for name in _named(words, _TEXTS)[:1]}
     chosen = text_field or _longest(lengths)
     if chosen is None or (text_field and text_field not in columns):
-        there = ", ".join(list(columns)[:20])
-        raise MillError(f"{path}: no field with text {among}; there is {there}. Name it by --text-field")
+        fields = ", ".join(list(columns)[:20])
+        raise MillError(f"{path}: no field with text {among}; there is {fields}. Name it by --text-field")
     if text_field:
         why = "as --text-field says"
     else:

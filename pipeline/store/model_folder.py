@@ -19,9 +19,9 @@ def problem(folder: str) -> str | None:
     if (path / "adapter.json").is_file() and not any(path.glob("model*.safetensors")):
         return f"{folder!r} is an adapter alone, not a whole model; name its base, or train it with `merge: true`"
     if not any(path.glob("*.safetensors")):
-        others = sorted(found.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for found in path.glob(pattern))
-        there = f"only {', '.join(others[:3])}, which can run code when it is opened" if others else "no weights"
-        return f"{folder!r} has no weights in safetensors, {there}; convert them by `save_pretrained`"
+        others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for file in path.glob(pattern))
+        contents = f"only {', '.join(others[:3])}, which can run code when it is opened" if others else "no weights"
+        return f"{folder!r} has no weights in safetensors, {contents}; convert them by `save_pretrained`"
     if not any((path / name).is_file() for name in TOKENIZERS):
         return f"{folder!r} has no tokenizer.json; save the model's tokenizer beside it"
     return None

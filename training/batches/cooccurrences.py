@@ -25,7 +25,7 @@ def count(documents: Iterable[tuple[np.ndarray, np.ndarray]], size: int, window:
     for words, bounds in documents:
         for part in _blocks(bounds, _PENDING // (2 * window)):
             pending.append(_pairs(words, part, size, window))
-            if sum(len(found) for found, _ in pending) > _PENDING:
+            if sum(len(pairs) for pairs, _ in pending) > _PENDING:
                 keys, weights = _added_up([(keys, weights), *pending])
                 pending = []
     keys, weights = _added_up([(keys, weights), *pending])

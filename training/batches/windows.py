@@ -175,8 +175,8 @@ class Order:
         """Whether a sentence starts at each place, bool like ``inside``."""
         starts, offset = self.packed.sentence_starts, offset - (self.layout.before is not None)
         place = self.packed.starts[row] + offset
-        there = np.minimum(np.searchsorted(starts, place), len(starts) - 1)
-        return inside & (offset >= 0) & (offset < self._stored[row]) & (starts[there] == place)
+        slot = np.minimum(np.searchsorted(starts, place), len(starts) - 1)
+        return inside & (offset >= 0) & (offset < self._stored[row]) & (starts[slot] == place)
 
     def _tokens(self, entry: np.ndarray, row: np.ndarray, offset: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Token ids [n, width]: one slice of the memory map for each run of one document, then its frame."""

@@ -138,9 +138,9 @@ def of_build(build: Build[BuildRecipe]) -> dict[str, Any]:
     runs = []
     for config in build.recipe.pretrain:
         path = build.path("models", config.name, "summary.json")
-        found = of_summary(build, files.read_json(path)) if files.exists(path) else None
-        if found is not None:
-            runs.append(found)
+        entry = of_summary(build, files.read_json(path)) if files.exists(path) else None
+        if entry is not None:
+            runs.append(entry)
     return {"runs": runs}
 
 

@@ -115,9 +115,9 @@ def _text(build: Build) -> _Text:
     if _curated(build):
         curated = int(files.read_json(build.path("corpus", "manifest.json"))["bytes"])
         return _Text(_raw_bytes(build) or curated, curated, ratio)
-    found = source_sizes.measure(build.recipe)
-    told = f"nothing is curated yet: {found.told}, as if curation kept every byte, at {ratio:g} bytes a token"
-    return _Text(max(1, found.bytes), max(1, found.bytes), ratio, told)
+    sizes = source_sizes.measure(build.recipe)
+    assumption = f"nothing is curated yet: {sizes.sentence}, as if curation kept every byte, at {ratio:g} bytes a token"
+    return _Text(max(1, sizes.bytes), max(1, sizes.bytes), ratio, assumption)
 
 
 def _of_text(text: _Text, config: BudgetConfig) -> dict[str, Any]:
@@ -132,10 +132,10 @@ def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | 
     path = Path(folder).resolve()
     recipe = path.parent.parent / "recipe.json"
     if not (path / "summary.json").is_file() or not recipe.is_file():
-        found = parameters_of(folder)
+        sizes = parameters_of(folder)
         raise NoTokens(
-            f"{folder}: a model of {found.total:,} parameters ({found.non_embedding:,} without embeddings), but not of"
-            f" a build, so its tokens are not known; ask for a corpus: mill budget CORPUS --parameters {found.total}"
+            f"{folder}: a model of {sizes.total:,} parameters ({sizes.non_embedding:,} without embeddings), but not of"
+            f" a build, so its tokens are not known; ask for a corpus: mill budget CORPUS --parameters {sizes.total}"
         )
     summary = files.read_json(str(path / "summary.json"))
     if summary["kind"] != "pretrain":
@@ -143,10 +143,10 @@ def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | 
     loaded = stored(recipe.parent)
     wanted = _target(loaded.budget, parameters, tokens_per_parameter)
     build = Build(str(path.parent.parent), loaded.model_copy(update={"budget": wanted}))
-    found = budget.of_summary(build, summary)
-    if found is None:
+    entry = budget.of_summary(build, summary)
+    if entry is None:
         raise NoTokens(f"{build.root}: no funnel.json; run `mill curate` on its recipe")
-    return [{**found, "estimated": False}]
+    return [{**entry, "estimated": False}]
 
 
 def parameters_of(folder: str) -> architectures.Parameters:
@@ -177,8 +177,8 @@ def count(shape: model_shapes.Shape, vocabulary: Vocabulary, length: int) -> Siz
     with torch.device("meta"):
         config = architectures.configuration(shape, vocabulary, length, vocab_size=vocabulary.size)
         model: PreTrainedModel = kind.from_config(config)
-    found = architectures.count(model)
-    return Sizes(found.total, found.non_embedding, found.matrices_and_head, *architectures.dimensions(model.config))
+    sizes = architectures.count(model)
+    return Sizes(sizes.total, sizes.non_embedding, sizes.matrices_and_head, *architectures.dimensions(model.config))
 
 
 def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any]:
@@ -194,8 +194,8 @@ def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any
     sizes = count(config.shape, replace(vocabulary, size=entries), config.sequence_length)
     tokens = _tokens(config, corpus.unique_tokens)
     run = Run(*sizes, config.sequence_length, tokens, objective=config.objective, vocab_size=entries)
-    found = budget.entry(config.name, config.tokenizer, corpus, run, build.recipe.budget)
-    return {**found, "estimated": True, "assumed": text.assumed}
+    entry = budget.entry(config.name, config.tokenizer, corpus, run, build.recipe.budget)
+    return {**entry, "estimated": True, "assumed": text.assumed}
 
 
 def _tokens(config: PretrainConfig, unique: int) -> int:

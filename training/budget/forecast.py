@@ -44,9 +44,9 @@ class Plan(NamedTuple):
 
 def of(build: Build[BuildRecipe]) -> list[Plan]:
     """The plans of the recipe's `pretrain` runs. Raises NoFiles where sources are not there."""
-    found = {entry["name"]: entry for entry in estimates.of_recipe(build)} if build.recipe.pretrain else {}
+    costs = {entry["name"]: entry for entry in estimates.of_recipe(build)} if build.recipe.pretrain else {}
     return [
-        Plan(run.name, found[run.name], [_memory(build, run), _disk(build, run), _time(build, run, found[run.name])])
+        Plan(run.name, costs[run.name], [_memory(build, run), _disk(build, run), _time(build, run, costs[run.name])])
         for run in build.recipe.pretrain
     ]
 
@@ -89,9 +89,9 @@ def _seconds(build: Build[BuildRecipe], work: float) -> tuple[float, float, str]
         return work / measured[-1] / 2, work / measured[0] * 2, origin
     if torch.cuda.is_available() and (peak := gpu_peaks.peak_flops(name := torch.cuda.get_device_name())):
         return work / peak / _GPU[1], work / peak / _GPU[0], f"the peak of {name}; assumed"
-    there = cores()
-    origin = f"docs/benchmarks.md on {formats.several(there, 'core')}, without a GPU"
-    return work / there / _CORE[1], work / there / _CORE[0], origin
+    processors = cores()
+    origin = f"docs/benchmarks.md on {formats.several(processors, 'core')}, without a GPU"
+    return work / processors / _CORE[1], work / processors / _CORE[0], origin
 
 
 def _measured(build: Build[BuildRecipe]) -> Iterator[float]:

@@ -23,7 +23,7 @@ class SourceSizes:
     markup: int
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
         """What the sizes are worth, as a sentence."""
         parts = [f"{formats.size(self.bytes)} in {formats.several(self.files, 'file')} of the sources"]
         if self.compressed:
@@ -35,9 +35,9 @@ class SourceSizes:
 
 def measure(recipe: Recipe) -> SourceSizes:
     """The sizes of the files that the sources list. Raises NoFiles where one lists none."""
-    found: list[Any] = [file for source in recipe.sources for file in recipe.readers[source.kind].list_files(source)]
+    inputs: list[Any] = [file for source in recipe.sources for file in recipe.readers[source.kind].list_files(source)]
 
     def size_of(marks: tuple[str, ...]) -> int:
-        return sum(file.size for file in found if any(f"{mark}." in f"{file.path.lower()}." for mark in marks))
+        return sum(file.size for file in inputs if any(f"{mark}." in f"{file.path.lower()}." for mark in marks))
 
-    return SourceSizes(len(found), sum(file.size for file in found), size_of(_COMPRESSED), size_of(_MARKUP))
+    return SourceSizes(len(inputs), sum(file.size for file in inputs), size_of(_COMPRESSED), size_of(_MARKUP))

@@ -66,8 +66,8 @@ class CharacterEncoder(nn.Module):
 
     def forward(self, characters: Tensor) -> Tensor:
         shape = characters.shape[:-1]
-        found = self.embedding(characters.flatten(0, -2)).transpose(1, 2)
-        pooled = [F.relu(convolution(found).amax(-1)) for convolution in self.convolutions]
+        embedded = self.embedding(characters.flatten(0, -2)).transpose(1, 2)
+        pooled = [F.relu(convolution(embedded).amax(-1)) for convolution in self.convolutions]
         vectors = torch.cat(pooled, -1)
         for highway in self.highways:
             new, gate = highway(vectors).chunk(2, -1)
@@ -132,11 +132,11 @@ class ElmoModel(PreTrainedModel):
         turned = _turn(words, lengths)
         ways = []
         for way, states in enumerate((words, turned)):
-            found = [states]
+            outputs = [states]
             for number, lstm in enumerate(self.directions[way]):  # type: ignore[arg-type]
-                new = lstm(self.dropout(found[-1]))[0]
-                found.append(new + found[-1] if number else new)
-            ways.append(found if way == 0 else [_turn(state, lengths) for state in found])
+                new = lstm(self.dropout(outputs[-1]))[0]
+                outputs.append(new + outputs[-1] if number else new)
+            ways.append(outputs if way == 0 else [_turn(state, lengths) for state in outputs])
         return ways[0], ways[1]
 
     def forward(self, characters: Tensor, lengths: Tensor | None = None, **_: Any) -> BaseModelOutput:
@@ -167,32 +167,32 @@ def loss(module: nn.Module, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     words, lengths = arrays["words"], arrays["lengths"]
     ahead, behind = module.layers(arrays["characters"], lengths)
     inside = torch.arange(words.shape[1], device=words.device) < lengths[:, None] - 1
-    found = {}
+    losses = {}
     for name, states, labels in (
         ("forward", ahead[-1][:, :-1], words[:, 1:]),
         ("backward", behind[-1][:, 1:], words[:, :-1]),
     ):
         chosen = inside[:, :-1]
         logits = module.head(module.dropout(states[chosen])).float()
-        found[name] = F.cross_entropy(logits, labels[chosen], reduction="sum")
-    return found
+        losses[name] = F.cross_entropy(logits, labels[chosen], reduction="sum")
+    return losses
 
 
 def spell(words: list[str], most: int) -> np.ndarray:
     """int64 [len(words), most]: bytes between marks, all plus one, 0 where there is nothing; long words are cut."""
-    found = np.zeros((len(words), most), np.int64)
+    codes = np.zeros((len(words), most), np.int64)
     for row, word in enumerate(words):
         inner = list(word.encode()[: most - 2])
-        found[row, : len(inner) + 2] = [WORD_BEGIN + 1, *(byte + 1 for byte in inner), WORD_END + 1]
-    return found
+        codes[row, : len(inner) + 2] = [WORD_BEGIN + 1, *(byte + 1 for byte in inner), WORD_END + 1]
+    return codes
 
 
 def spell_sentence_marks(most: int) -> np.ndarray:
     """int64 [2, most]: the words that begin and end a sequence, as ``spell`` writes them."""
-    found = np.zeros((2, most), np.int64)
-    found[:, 0], found[:, 2] = WORD_BEGIN + 1, WORD_END + 1
-    found[:, 1] = SENTENCE_BEGIN + 1, SENTENCE_END + 1
-    return found
+    codes = np.zeros((2, most), np.int64)
+    codes[:, 0], codes[:, 2] = WORD_BEGIN + 1, WORD_END + 1
+    codes[:, 1] = SENTENCE_BEGIN + 1, SENTENCE_END + 1
+    return codes
 
 
 def examples(sequences: list[tuple[list[str], np.ndarray]], length: int, most: int) -> dict[str, np.ndarray]:

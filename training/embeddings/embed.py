@@ -125,8 +125,8 @@ def _sequences(
     owners: list[str] = []
     known = {word: place for place, word in enumerate(vocabulary.words)}
     for ids, texts in words.texts_of(build, split):
-        found, bounds = words.cut(texts, config.lowercase)
-        spelled = found.to_pylist()
+        tokens, bounds = words.cut(texts, config.lowercase)
+        spelled = tokens.to_pylist()
         for owner, (start, stop) in zip(ids, pairwise(bounds.tolist()), strict=True):
             for at in range(start, stop, config.sequence_length):
                 part = spelled[at : min(stop, at + config.sequence_length)]

@@ -56,8 +56,8 @@ def texts_of(build: Build, split: str) -> Iterator[tuple[list[str], pa.StringArr
     for shard in files.read_json(build.path("corpus", "manifest.json"))["shards"]:
         table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain"])
         ids, domains = (table[name].combine_chunks() for name in ("id", "domain"))
-        held = pack.is_heldout(ids, domains, limits, build.recipe.seed)
-        part = table.filter(pa.array(held if split == "heldout" else ~held))
+        heldout = pack.is_heldout(ids, domains, limits, build.recipe.seed)
+        part = table.filter(pa.array(heldout if split == "heldout" else ~heldout))
         if len(part):
             ids, texts = (part[name].combine_chunks() for name in ("id", "text"))
             groups = np.cumsum(pc.binary_length(texts).to_numpy().astype(np.int64)) // _BLOCK
@@ -84,6 +84,6 @@ def documents(
     """Blocks of (ids of the documents, the places of their words in ``words`` int32 or UNKNOWN, int64 bounds)."""
     known = pa.array(words, pa.string())
     for ids, texts in texts_of(build, split):
-        found, bounds = cut(texts, lowercase)
-        places = pc.index_in(found, value_set=known).fill_null(UNKNOWN)
+        tokens, bounds = cut(texts, lowercase)
+        places = pc.index_in(tokens, value_set=known).fill_null(UNKNOWN)
         yield ids, places.to_numpy(zero_copy_only=False).astype(np.int32), bounds

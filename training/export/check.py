@@ -41,12 +41,12 @@ class Limits:
     max_flips: float
     allow_slower: bool = False
 
-    def broken(self, found: Check) -> list[str]:
-        """What of ``found`` goes beyond the limits, with the remedy."""
+    def broken(self, check: Check) -> list[str]:
+        """What of ``check`` goes beyond the limits, with the remedy."""
         faults = []
-        if found.flipped > self.max_flips:
+        if check.flipped > self.max_flips:
             faults.append(f"more labels differ than --max-flips {self.max_flips:g} allows")
-        if found.exported_per_second < found.torch_per_second and not self.allow_slower:
+        if check.exported_per_second < check.torch_per_second and not self.allow_slower:
             faults.append("it is slower than torch, which --allow-slower would allow")
         return faults
 
@@ -80,22 +80,22 @@ def compare(ours: Runs, exported: Runs, model: Model, examples: Examples, thread
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        wanted, found = ([run.run(batch) for batch in batches] for run in (ours, exported))
+        wanted, answers = ([run.run(batch) for batch in batches] for run in (ours, exported))
         timed = batches[:: max(1, len(batches) * _BATCH // _TIMED)]
         rates = _rates([ours, exported], timed)
     finally:
         torch.set_num_threads(before)
-    flips = [_flips(model, *pair) for pair in zip(batches, wanted, found, strict=True)]
+    flips = [_flips(model, *pair) for pair in zip(batches, wanted, answers, strict=True)]
     if model.usage.task == "similarity":
-        flips = [_neighbours(wanted, found)]
+        flips = [_neighbours(wanted, answers)]
     if model.usage.task == "regression":
-        flips = [_far(wanted, found)]
+        flips = [_far(wanted, answers)]
     every = np.concatenate(flips)
     return Check(
         rows=len(table),
         decisions=len(every),
         flipped=float(every.mean()),
-        largest_difference=max(_difference(*each) for each in zip(batches, wanted, found, strict=True)),
+        largest_difference=max(_difference(*each) for each in zip(batches, wanted, answers, strict=True)),
         torch_per_second=rates[0],
         exported_per_second=rates[1],
     )
@@ -125,7 +125,7 @@ def _rates(runs: list[Runs], batches: list[dict[str, np.ndarray]]) -> list[float
 
 
 def _flips(
-    model: Model, batch: Mapping[str, np.ndarray], wanted: list[np.ndarray], found: list[np.ndarray]
+    model: Model, batch: Mapping[str, np.ndarray], wanted: list[np.ndarray], answers: list[np.ndarray]
 ) -> np.ndarray:
     """bool [decisions]: those of one batch that differ."""
     seen = batch["attention_mask"].astype(bool)
@@ -133,32 +133,32 @@ def _flips(
         case "multi_label":
             given = model.usage.thresholds
             limits = np.array([given[label] for label in model.labels]) if isinstance(given, dict) else given
-            return ((expit(wanted[0]) >= limits) != (expit(found[0]) >= limits)).ravel()
+            return ((expit(wanted[0]) >= limits) != (expit(answers[0]) >= limits)).ravel()
         case "tokens":
-            return (wanted[0].argmax(-1) != found[0].argmax(-1))[seen]
+            return (wanted[0].argmax(-1) != answers[0].argmax(-1))[seen]
         case "answers":
-            ends = [np.where(seen, side, -np.inf).argmax(-1) for side in (*wanted, *found)]
+            ends = [np.where(seen, side, -np.inf).argmax(-1) for side in (*wanted, *answers)]
             return (ends[0] != ends[2]) | (ends[1] != ends[3])
         case _:
-            return wanted[0].argmax(-1) != found[0].argmax(-1)
+            return wanted[0].argmax(-1) != answers[0].argmax(-1)
 
 
-def _neighbours(wanted: list[list[np.ndarray]], found: list[list[np.ndarray]]) -> np.ndarray:
+def _neighbours(wanted: list[list[np.ndarray]], answers: list[list[np.ndarray]]) -> np.ndarray:
     """bool [rows]: whether another row is the nearest; of equally near ones either will do."""
-    ours, theirs = (np.concatenate([batch[0] for batch in side]) for side in (wanted, found))
+    ours, theirs = (np.concatenate([batch[0] for batch in side]) for side in (wanted, answers))
     cosines = [side @ side.T - 2 * np.eye(len(side), dtype=np.float32) for side in (ours, theirs)]
     nearest = cosines[1].argmax(1)
     return cosines[0].max(1) - cosines[0][np.arange(len(ours)), nearest] > 1e-6
 
 
-def _far(wanted: list[list[np.ndarray]], found: list[list[np.ndarray]]) -> np.ndarray:
+def _far(wanted: list[list[np.ndarray]], answers: list[list[np.ndarray]]) -> np.ndarray:
     """bool [rows]: whether a number is further off than a hundredth of the numbers' deviation."""
-    ours, theirs = (np.concatenate([batch[0][:, 0] for batch in side]) for side in (wanted, found))
+    ours, theirs = (np.concatenate([batch[0][:, 0] for batch in side]) for side in (wanted, answers))
     return np.abs(ours - theirs) > _FAR * (ours.std() or 1.0)
 
 
-def _difference(batch: Mapping[str, np.ndarray], wanted: list[np.ndarray], found: list[np.ndarray]) -> float:
+def _difference(batch: Mapping[str, np.ndarray], wanted: list[np.ndarray], answers: list[np.ndarray]) -> float:
     """The largest difference of two outputs, those of padding left out."""
     seen = batch["attention_mask"].astype(bool)
-    sides = [[part[seen] if part.shape[:2] == seen.shape else part for part in side] for side in (wanted, found)]
+    sides = [[part[seen] if part.shape[:2] == seen.shape else part for part in side] for side in (wanted, answers)]
     return max(float(np.abs(one - other).max()) for one, other in zip(*sides, strict=True))

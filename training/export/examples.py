@@ -45,22 +45,22 @@ def of_file(model: Model, path: str) -> Examples:
 
     Raises NoExamples where there is none; WrongRows, and rows.WrongRow, for rows that the model cannot be asked with.
     """
-    found: list[Row] = []
+    rows: list[Row] = []
     if path.lower().endswith(".txt"):
         with files.opened(path) as handle:
             lines = handle.read().decode("utf-8", "replace").splitlines()
-        found = [row_of(model.usage, {model.usage.text: line}) for line in lines if line.strip()][:COMPARED]
+        rows = [row_of(model.usage, {model.usage.text: line}) for line in lines if line.strip()][:COMPARED]
     else:
         for source in reading.sources(path):
             for record in reading.rows(source):
                 if isinstance(record, Rejected):
                     raise WrongRows(f"{path}, record {record.record}: {record.reason}; correct it")
-                found.append(row_of(model.usage, record.values))
-                if len(found) == COMPARED:
+                rows.append(row_of(model.usage, record.values))
+                if len(rows) == COMPARED:
                     break
-    if not found:
+    if not rows:
         raise NoExamples(f"{path}: there is no text in it; name another file")
-    return Examples(_table(model.usage.task, found), f"rows of {path}")
+    return Examples(_table(model.usage.task, rows), f"rows of {path}")
 
 
 def _table(task: str, rows: list[Row]) -> pa.Table:

@@ -85,9 +85,11 @@ def export(
         _write(wrapped, model, path)
         if int8:
             _quantise(path)
-        found = check.compare(wrapped, Session(path, threads), model, check_on, threads)
-        if faults := limits.broken(found):
-            raise ExportRefused(f"{source}: the exported model is refused, {'; '.join(faults)}. {found.sentence()}")
+        comparison = check.compare(wrapped, Session(path, threads), model, check_on, threads)
+        if faults := limits.broken(comparison):
+            raise ExportRefused(
+                f"{source}: the exported model is refused, {'; '.join(faults)}. {comparison.sentence()}"
+            )
         for name in ("config.json", *_tokenizer_files(Path(source))):
             shutil.copy(Path(source, name), aside / name)
         said = {
@@ -97,10 +99,10 @@ def export(
             "inputs": wrapped.given,
             "outputs": wrapped.made,
             "sequence_length": model.usage.sequence_length,
-            "check": {**asdict(found), **asdict(limits), "rows_from": check_on.where, "threads": threads},
+            "check": {**asdict(comparison), **asdict(limits), "rows_from": check_on.where, "threads": threads},
             "versions": {"corpusmill": __version__, **{name: metadata.version(name) for name in ("torch", *_NEEDED)}},
             "source": {"folder": source, "digest": model_folder.digest(source)},
-            "sentence": found.sentence(),
+            "sentence": comparison.sentence(),
             "files": files.sizes(str(aside), sorted(entry.name for entry in aside.iterdir() if entry.is_file())),
         }
         files.write_json(str(aside / "export.json"), said)
@@ -123,19 +125,19 @@ class Outputs(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
         types = {} if token_type_ids is None else {_TYPES: token_type_ids}
-        found = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
         if isinstance(self.task, Answers):
-            return found.start_logits, found.end_logits
+            return outputs.start_logits, outputs.end_logits
         if isinstance(self.task, Similarity):
-            hidden = pooled(found.last_hidden_state, attention_mask, self.task.config.similarity.pooling)
+            hidden = pooled(outputs.last_hidden_state, attention_mask, self.task.config.similarity.pooling)
             return F.normalize(hidden, dim=-1)
-        return found.logits
+        return outputs.logits
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs for ``arrays``, by the names of ``given``."""
         with torch.inference_mode():
-            found = self(*(torch.from_numpy(arrays[name]) for name in self.given))
-        return [part.numpy() for part in (found if isinstance(found, tuple) else (found,))]
+            outputs = self(*(torch.from_numpy(arrays[name]) for name in self.given))
+        return [part.numpy() for part in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 class Session:
@@ -149,8 +151,8 @@ class Session:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        found: Any = self._session.run(None, {given.name: arrays[given.name] for given in self._session.get_inputs()})
-        return found
+        outputs: Any = self._session.run(None, {given.name: arrays[given.name] for given in self._session.get_inputs()})
+        return outputs
 
 
 def _write(wrapped: Outputs, model: Model, path: Path) -> None:

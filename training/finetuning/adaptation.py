@@ -58,17 +58,17 @@ def run(job: Job, made_by: str, one: several.One, progress: loop.Progress | None
     for name, part in starts.items():
         work = files.join(job.work, "runs", name)
         jobs[name] = replace(part, work=work, result=files.join(work, "model"))
-    found = {name: one(part) for name, part in jobs.items()}
-    better = min(found, key=lambda name: found[name]["best_loss"])
+    summaries = {name: one(part) for name, part in jobs.items()}
+    better = min(summaries, key=lambda name: summaries[name]["best_loss"])
     summary = {
-        **found[better],
+        **summaries[better],
         "fingerprint": made_by,
         "trained_by": job.trained_by,
         "config": job.config.model_dump(mode="json", exclude_defaults=True),
         "adaptation": {
             **facts,
             "published": better,
-            "rows": [_row(name, found[name], job, jobs[name]) for name in found],
+            "rows": [_row(name, summaries[name], job, jobs[name]) for name in summaries],
         },
     }
     several.keep(job, jobs[better], summary)
@@ -120,8 +120,8 @@ def adapt(job: Job, progress: loop.Progress | None = None) -> tuple[str, dict[st
         **facts,
     }
     summary = {"kind": "adapted", "fingerprint": made_by, "trained_by": made_by, "facts": facts}
-    told = f"The base of {job.config.name}, pretrained further on text of the domain.\n"
-    publish.publish(folder, model, str(extended), _folder(job, "train"), summary, told)
+    opening = f"The base of {job.config.name}, pretrained further on text of the domain.\n"
+    publish.publish(folder, model, str(extended), _folder(job, "train"), summary, opening)
     return folder, facts
 
 
@@ -135,7 +135,7 @@ def documents(job: Job, config: AdaptConfig) -> tuple[pa.Table, int]:
     ids = pa.array([id for table in unseen for id in table["id"].to_pylist()], pa.string())
     read = [part for table in unseen for part in labelled.texts(table) if part]
     texts = pa.array([text for part in read for text in part], pa.large_string())
-    found, left_out = [], 0
+    sample, left_out = [], 0
     folder = str(job.corpus)
     for name in files.read_json(files.join(folder, "manifest.json"))["shards"]:
         table = shards.read_table(files.join(folder, name), ["id", "text", "domain"])
@@ -143,8 +143,8 @@ def documents(job: Job, config: AdaptConfig) -> tuple[pa.Table, int]:
             table = table.filter(pc.equal(table["domain"], config.domain))
         known = pc.or_(pc.is_in(table["id"], ids), pc.is_in(table["text"].cast(pa.large_string()), texts))
         left_out += pc.sum(known).as_py() or 0
-        found = [_least(pa.concat_tables([*found, table.filter(pc.invert(known))]), config.documents)]
-    whole = found[0] if found else None
+        sample = [_least(pa.concat_tables([*sample, table.filter(pc.invert(known))]), config.documents)]
+    whole = sample[0] if sample else None
     if whole is None or len(whole) < 20:
         of = f" of domain {config.domain!r}" if config.domain is not None else ""
         raise MillError(
@@ -190,8 +190,8 @@ def _packed(job: Job, table: pa.Table, split: str, tokenizer: str, made_by: str)
 
 def _special(tokenizer: str) -> dict[str, int]:
     """The ids of the special tokens of the tokenizer in a folder, by role; eos only where it closes no sentence."""
-    found: Any = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-    ids = {role: getattr(found, f"{role}_token_id", None) for role in _ROLES}
+    reader: Any = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+    ids = {role: getattr(reader, f"{role}_token_id", None) for role in _ROLES}
     if ids["sep"] is not None:
         ids["eos"] = None  # an encoder's documents are closed by the separator
     return {role: at for role, at in ids.items() if at is not None}

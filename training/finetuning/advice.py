@@ -63,8 +63,8 @@ def advise(
         texts = list(unlabelled)
         features = None if reading is None else reading.fitted.features(texts)  # type: ignore[attr-defined]
         shares = rung.fitted.predict_proba(texts)
-        found = worth_labelling.choose(shares, shares if features is None else features, wanted)
-        chosen_rows = found.tolist()
+        rows = worth_labelling.choose(shares, shares if features is None else features, wanted)
+        chosen_rows = rows.tolist()
     said["seconds"] = time.perf_counter() - started
     return Advice(said, chosen_rows)
 
@@ -86,10 +86,10 @@ def _suspects(reading: Measured, labelled: Labelled, sets: Sets, end: float) -> 
     right = reading.test.argmax(1) == sets.test.labels
     try:
         with deadline.until(end):
-            found = suspects.find(fitted, labelled, (sets.train, sets.dev, sets.test), right)
+            audit = suspects.find(fitted, labelled, (sets.train, sets.dev, sets.test), right)
     except deadline.OutOfTime:
-        found = {"why": "the time was up before the label audit ended", "rows": []}
-    return {"features": reading.title, **found}
+        audit = {"why": "the time was up before the label audit ended", "rows": []}
+    return {"features": reading.title, **audit}
 
 
 def _row(each: Measured) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def _curve(ladder: Ladder, rungs: Sequence[Rung], rung: Measured, sets: Sets, en
             fit = next(r.fit for r in rungs if r.name == each.name)
             try:
                 with deadline.until(end):
-                    found = learning_curve.curve(fit, sets.train, sets.dev, sets.test, sets.classes)
+                    curve = learning_curve.curve(fit, sets.train, sets.dev, sets.test, sets.classes)
             except deadline.OutOfTime:
                 break
-            return {"rung": each.title, "more": learning_curve.MORE, **asdict(found)}
+            return {"rung": each.title, "more": learning_curve.MORE, **asdict(curve)}
     return {"rung": None, "why": "no rung is quick enough to be fitted some 25 times in what is left of the time"}

@@ -47,9 +47,9 @@ def reader(base: str, tokenizer: str, length: int) -> Reader:
     most = architectures.positions(config)
     if most is not None and length > most:
         raise WrongBase(f"{base}: it has {most} positions, and `sequence_length` is {length}; lower it")
-    found: Any = AutoTokenizer.from_pretrained(files.local(tokenizer), trust_remote_code=False)
-    pad = config.pad_token_id if getattr(config, "pad_token_id", None) is not None else found.pad_token_id
-    backend = found.backend_tokenizer
+    opened_tokenizer: Any = AutoTokenizer.from_pretrained(files.local(tokenizer), trust_remote_code=False)
+    pad = config.pad_token_id if getattr(config, "pad_token_id", None) is not None else opened_tokenizer.pad_token_id
+    backend = opened_tokenizer.backend_tokenizer
     backend.no_padding()
     end = getattr(config, "eos_token_id", None)
     return Reader(backend, length, pad or 0, end if isinstance(end, int) else None)
@@ -57,8 +57,8 @@ def reader(base: str, tokenizer: str, length: int) -> Reader:
 
 def longest(base: str, config: PreTrainedConfig) -> int:
     """Tokens that the model in ``base`` reads at most: its positions, and what its tokenizer says."""
-    found: Any = AutoTokenizer.from_pretrained(files.local(base), trust_remote_code=False)
-    return min(architectures.positions(config) or _UNBOUNDED, found.model_max_length, _UNBOUNDED)
+    tokenizer: Any = AutoTokenizer.from_pretrained(files.local(base), trust_remote_code=False)
+    return min(architectures.positions(config) or _UNBOUNDED, tokenizer.model_max_length, _UNBOUNDED)
 
 
 def load(auto: Any, base: str, fields: dict[str, Any], dropout: float, seed: int) -> PreTrainedModel:

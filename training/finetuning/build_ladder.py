@@ -31,8 +31,8 @@ def climb(build: Build[BuildRecipe], name: str, progress: loop.Progress | None =
     known = asked(build, config)
     job = job_of(build, name) if known is None else None
     made_by = files.fingerprint(VERSION, known if job is None else job.trained_by, config.cost_ladder_minutes)
-    if files.exists(path) and (found := files.read_json(path))["fingerprint"] == made_by:
-        return found
+    if files.exists(path) and (stored := files.read_json(path))["fingerprint"] == made_by:
+        return stored
     job = job or job_of(build, name)
     folder = build.path("work", "cost_ladder", name)
     length, settings = config.sequence_length, cost_ladder.settings(config)

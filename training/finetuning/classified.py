@@ -43,13 +43,13 @@ def describe(
         "majority": classical.majority(train, dev, len(labels)),
     }
     asked = {name: each.predict_proba(test.texts).argmax(1) for name, each in fitted.items()}
-    found = {name: _measures(test, each, len(labels)) for name, each in {"model": predicted, **asked}.items()}
-    ours, bag = found["model"], found["bag_of_words"]
+    measures = {name: _measures(test, each, len(labels)) for name, each in {"model": predicted, **asked}.items()}
+    ours, bag = measures["model"], measures["bag_of_words"]
     right = predicted == test.labels
     confidence = assess.assess(dev_logits, dev.labels, logits, test.labels, test.groups)
     scaling = temperature.Scaling(confidence["temperature"], confidence["spread"])
     return {
-        "scores": {name: {m.name: asdict(m.interval()) for m in each} for name, each in found.items()},
+        "scores": {name: {m.name: asdict(m.interval()) for m in each} for name, each in measures.items()},
         "lead_over_bag_of_words": {
             mine.name: asdict(scores.interval(mine.value, mine.counts, other.counts))
             for mine, other in zip(ours, bag, strict=True)

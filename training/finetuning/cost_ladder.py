@@ -120,9 +120,9 @@ def rungs(vectors: Iterable[str], base: str | None, length: int, work: str, **fi
     ``base`` is the folder of a model that reads up to ``length`` tokens of a text; ``work`` a folder of our own;
     ``fields`` are those of a recipe's `finetune` that LoRA and the whole model are trained with.
     """
-    found = cheap_rungs(vectors)
+    cheap = cheap_rungs(vectors)
     if base is None:
-        return found
+        return cheap
     transformers_logging.disable_progress_bar()
     encoder = Encoder(base, length, work)
 
@@ -130,7 +130,7 @@ def rungs(vectors: Iterable[str], base: str | None, length: int, work: str, **fi
         return encoder.seconds([text for part in (sets.train, sets.dev, sets.test) for text in part.texts])
 
     return [
-        *found,
+        *cheap,
         Rung("frozen", "frozen encoder + head", frozen(encoder), reading),
         Rung(
             "pairs", "encoder trained on pairs + head", contrastive(encoder),

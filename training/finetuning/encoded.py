@@ -75,12 +75,12 @@ class Encoded:
         return made | {name: filled([target[at] for at in chosen], IGNORED) for name, target in self.targets.items()}
 
 
-def encoded(found: list[Encoding], pad: int, targets: dict[str, list[np.ndarray]], row: np.ndarray | None = None):
+def encoded(encodings: list[Encoding], pad: int, targets: dict[str, list[np.ndarray]], row: np.ndarray | None = None):
     """``Encoded`` of what a tokenizer made; each is a row of its own unless ``row`` says otherwise."""
     return Encoded(
-        [np.array(encoding.ids, np.int64) for encoding in found],
-        [np.array(encoding.type_ids, np.int64) for encoding in found],
-        np.arange(len(found)) if row is None else row,
+        [np.array(encoding.ids, np.int64) for encoding in encodings],
+        [np.array(encoding.type_ids, np.int64) for encoding in encodings],
+        np.arange(len(encodings)) if row is None else row,
         targets,
         pad,
     )

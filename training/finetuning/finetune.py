@@ -183,7 +183,7 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     memory.forget_peak()
     state = loop.train(model, _work(task, seen, unseen, order, model, ready.rates), plan, progress)
     peak = memory.peak()
-    best = next(c for c in checkpoint.found(plan.folder, plan.made_by, plan.steps) if c.step == state.best_step)
+    best = next(c for c in checkpoint.usable(plan.folder, plan.made_by, plan.steps) if c.step == state.best_step)
     checkpoint.restore_model(best, model)
     chosen = task.finish(model, unseen)
     ready.simplify()
@@ -316,8 +316,8 @@ def _scores(
         )
         return {**described, **near_copies.without(task, logits.argmax(1), rows)}
     predicted = task.predict(model, test, rows.test, size)
-    found = {"model": predicted, **task.baselines()}
-    measures = {name: task.measures(predictions, rows.test) for name, predictions in found.items()}
+    predictors = {"model": predicted, **task.baselines()}
+    measures = {name: task.measures(predictions, rows.test) for name, predictions in predictors.items()}
     parts = task.parts(predicted, rows.test)
     return {
         "scores": {n: _intervals(of) for n, of in measures.items()},

@@ -54,12 +54,12 @@ def measured(model: PreTrainedModel, base: str, tokenizer: str, held_out: str | 
     if masked and reader.mask_token_id is None:
         return {"not_measured": "the tokenizer has no mask token"}
     lengths = min(length, _LENGTH) - reader.num_special_tokens_to_add()
-    found = _sequences(held_out, reader, lengths)
-    if not found:
+    runs = _sequences(held_out, reader, lengths)
+    if not runs:
         return {"not_measured": f"{held_out} has no text"}
     auto: Any = AutoModelForCausalLM if causal else AutoModelForMaskedLM
     whole: Any = bases.opened(auto, base, config, 0).to(model.device).eval()  # type: ignore[arg-type]
-    batches = [_batch(found[at : at + _ROWS], at, None if causal else reader) for at in range(0, len(found), _ROWS)]
+    batches = [_batch(runs[at : at + _ROWS], at, None if causal else reader) for at in range(0, len(runs), _ROWS)]
     before = _loss(whole, batches, causal)
     training = model.training
     model.eval()  # adapters and dropout are of this one
@@ -123,8 +123,8 @@ def _batch(sequences: list[list[int]], first: int, masking: Any | None) -> tuple
         tokens.append(row)
         labels.append(wanted)
     mask = filled([np.ones_like(row) for row in tokens], 0)
-    found = (filled(tokens, 0), filled(labels, _IGNORED), mask)
-    one, other, third = (torch.from_numpy(array) for array in found)
+    arrays = (filled(tokens, 0), filled(labels, _IGNORED), mask)
+    one, other, third = (torch.from_numpy(array) for array in arrays)
     return one, other, third
 
 

@@ -17,10 +17,10 @@ def inputs(model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if "features" in arrays:
         return {"inputs_embeds": arrays["features"], "attention_mask": arrays["mask"]}
-    found = {"input_ids": arrays["tokens"], "attention_mask": arrays["mask"]}
+    tensors = {"input_ids": arrays["tokens"], "attention_mask": arrays["mask"]}
     if typed(model):
-        found["token_type_ids"] = arrays["types"]
-    return found
+        tensors["token_type_ids"] = arrays["types"]
+    return tensors
 
 
 def typed(model: nn.Module) -> bool:

@@ -103,5 +103,5 @@ def _power_law(n: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray
     x = np.log(n) - np.log(n).mean()
     y = np.log(error)
     slope = (x[:, None] * y).sum(0) / (x**2).sum()
-    there, beyond = (np.exp(y.mean(0) + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], n[-1] + MORE))
-    return slope, there - beyond
+    last, beyond = (np.exp(y.mean(0) + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], n[-1] + MORE))
+    return slope, last - beyond

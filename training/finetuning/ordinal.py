@@ -19,8 +19,8 @@ MOST = 20
 
 def classes(values: Iterable[np.ndarray]) -> np.ndarray | None:
     """The classes in the scores of all rows, ascending; None where they are none: not whole, or too many, or two."""
-    found = np.unique(np.concatenate(list(values)))
-    return found if 2 < len(found) <= MOST and (found == np.round(found)).all() else None
+    levels = np.unique(np.concatenate(list(values)))
+    return levels if 2 < len(levels) <= MOST and (levels == np.round(levels)).all() else None
 
 
 def nearest(predicted: np.ndarray, classes: np.ndarray) -> np.ndarray:

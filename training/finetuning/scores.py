@@ -106,8 +106,8 @@ def interval(score, counts: np.ndarray, against: np.ndarray | None = None) -> In
     kinds, times = np.unique(rows, axis=0, return_counts=True)
 
     def lead(weights: np.ndarray) -> np.ndarray:
-        found = (weights @ kinds).reshape(*weights.shape[:-1], len(sides), *counts.shape[1:])
-        first, *second = np.moveaxis(found, weights.ndim - 1, 0)
+        sums = (weights @ kinds).reshape(*weights.shape[:-1], len(sides), *counts.shape[1:])
+        first, *second = np.moveaxis(sums, weights.ndim - 1, 0)
         return score(first) - score(second[0]) if second else score(first)
 
     low, high = np.quantile(lead(resamples(times)), [0.025, 0.975])

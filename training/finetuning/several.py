@@ -37,11 +37,11 @@ def run(job: Job, made_by: str, one: One) -> dict[str, Any]:
         grid += tried
         seeds = range(chosen.seed, chosen.seed + job.config.seeds)
         jobs = [_part(chosen, f"seed-{seed}", seed) for seed in seeds]
-        found = [one(part) for part in jobs]
-        error = float(np.mean([summary["best_loss"] for summary in found]))
-        rows.append({**_row(found), "setting": _setting(jobs[0])})
+        summaries = [one(part) for part in jobs]
+        error = float(np.mean([summary["best_loss"] for summary in summaries]))
+        rows.append({**_row(summaries), "setting": _setting(jobs[0])})
         if best is None or error < best[0]:
-            best = error, jobs[0], found[0]
+            best = error, jobs[0], summaries[0]
     assert best is not None
     _, winner, summary = best
     summary = {
@@ -100,10 +100,10 @@ def _setting(job: Job) -> dict[str, Any]:
     }
 
 
-def _row(found: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """The row of a strategy, of its first seed; with several, mean and deviation of its score over them."""
-    row = dict(found[0]["strategies"][0])
-    if len(found) > 1:
-        values = [summary["strategies"][0]["score"]["value"] for summary in found]
+    row = dict(summaries[0]["strategies"][0])
+    if len(summaries) > 1:
+        values = [summary["strategies"][0]["score"]["value"] for summary in summaries]
         row["over_seeds"] = vars(over_seeds(values))
     return row

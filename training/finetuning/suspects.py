@@ -47,9 +47,9 @@ def find(
         shares = label_audit.out_of_fold(features, audited.labels, audited.groups, strength)
     except MillError as error:
         return {"why": str(error), "rows": []}
-    found = label_audit.audit(shares, audited.labels)
-    places, cosines = label_audit.neighbours(features, found.rows[:MOST])
-    in_test = taken[found.rows] - len(parts[0]) - len(parts[1])
+    audit = label_audit.audit(shares, audited.labels)
+    places, cosines = label_audit.neighbours(features, audit.rows[:MOST])
+    in_test = taken[audit.rows] - len(parts[0]) - len(parts[1])
     kept = np.ones(len(parts[2]), bool)
     kept[in_test[in_test >= 0]] = False
 
@@ -63,12 +63,12 @@ def find(
         }
 
     shown = zip(
-        found.rows[:MOST].tolist(), found.suggested, found.margins, places.tolist(), cosines.tolist(), strict=False
+        audit.rows[:MOST].tolist(), audit.suggested, audit.margins, places.tolist(), cosines.tolist(), strict=False
     )
     return {
         "audited": len(taken),
-        "count": len(found.rows),
-        "share": found.share,
+        "count": len(audit.rows),
+        "share": audit.share,
         "accuracy": {"all": float(right.mean()), "without": float(right[kept].mean()) if kept.any() else None},
         "test_suspects": int((~kept).sum()),
         "rows": [

@@ -49,7 +49,7 @@ def _of_corpus(name: str, metric: Any, written: Sequence[str], true: Sequence[st
 
     def value(summed: np.ndarray) -> np.ndarray:
         flat = summed.reshape(-1, summed.shape[-1])
-        found = [metric._compute_score_from_stats([round(count) for count in row]).score / 100 for row in flat.tolist()]
-        return np.array(found).reshape(summed.shape[:-1])
+        scores = [metric._compute_score_from_stats([round(n) for n in row]).score / 100 for row in flat.tolist()]
+        return np.array(scores).reshape(summed.shape[:-1])
 
     return Measure(name, scores.by_group(counts, groups), value)

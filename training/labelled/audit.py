@@ -27,7 +27,7 @@ def labels(kind: Kind, tables: Tables) -> list[str]:
     """The labels of all rows in sorted order; of tokens O, and B- and I- of each type."""
     if kind.fewest is None:
         return []
-    return kind.told([row for table in tables.values() for row in table[kind.label].to_pylist()])
+    return kind.labels_of([row for table in tables.values() for row in table[kind.label].to_pylist()])
 
 
 def refuse_unknown(config: FinetuneConfig, kind: Kind, tables: Tables, given: Mapping[str, str]) -> None:
@@ -61,7 +61,7 @@ def refuse_unknown(config: FinetuneConfig, kind: Kind, tables: Tables, given: Ma
         raise WrongRows("\n".join(lines))
 
 
-def of(config: FinetuneConfig, kind: Kind, tables: Tables, found: Findings) -> dict[str, Any]:
+def of(config: FinetuneConfig, kind: Kind, tables: Tables, findings: Findings) -> dict[str, Any]:
     """What was seen in ``tables``, as JSON holds it.
 
     Raises WrongRows where more test rows are near copies of training rows than ``config`` allows.
@@ -70,8 +70,8 @@ def of(config: FinetuneConfig, kind: Kind, tables: Tables, found: Findings) -> d
     return {
         "rows": {name: table.num_rows for name, table in tables.items()},
         "labels": counts(kind, tables),
-        "passed_over": found.counted(),
-        "notes": found.notes,
+        "passed_over": findings.counted(),
+        "notes": findings.notes,
         "duplicates": duplicates(tables, texts),
         "contradictions": contradictions(kind, tables, texts),
         "near_copies": copies(config, tables, texts),
@@ -128,33 +128,33 @@ def copies(config: FinetuneConfig, tables: Tables, texts: Mapping[str, Sequence[
 
     A corpus has its own near-duplicate removal, by the recipe's threshold.
     """
-    found = _copied(tables, texts, "test")
-    share, example = found["share"], found["example"]
+    copied = _copied(tables, texts, "test")
+    share, example = copied["share"], copied["example"]
     if config.data is not None and share > config.near_copies and not config.allow_near_copies:
         raise WrongRows(
             f"{example['test']}: near copy of {example['train']} (similarity {example['similarity']})."
-            f" {found['rows']:,} of {tables['test'].num_rows:,} test rows ({share:.1%}) have such a copy in training,"
+            f" {copied['rows']:,} of {tables['test'].num_rows:,} test rows ({share:.1%}) have such a copy in training,"
             f" above near_copies ({config.near_copies:.0%}), and the score would be too good; take them out, name what"
             " they have in common in `group`, or set `allow_near_copies: true` (scores are then given without them,"
             " too)"
         )
-    return found
+    return copied
 
 
 def _copied(tables: Tables, texts: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:
     """Rows of the set ``name`` with a near copy among the training rows; the example is the least similar of them."""
-    found = near_copies.find(texts["train"], texts[name])
+    pairs = near_copies.find(texts["train"], texts[name])
     ids, places = (tables[name][column].to_pylist() for column in ("id", "place"))
     example: dict[str, Any] = {}
-    if found:
-        least = min(found, key=lambda copy: copy.similarity)
+    if pairs:
+        least = min(pairs, key=lambda copy: copy.similarity)
         train = tables["train"]["place"][least.train].as_py()
         example = {name: places[least.test], "train": train, "similarity": round(least.similarity, 3)}
     return {
         "threshold": near_copies.CONFIG.threshold,
-        "rows": len(found),
-        "share": len(found) / max(1, tables[name].num_rows),
-        "ids": [ids[copy.test] for copy in found],
+        "rows": len(pairs),
+        "share": len(pairs) / max(1, tables[name].num_rows),
+        "ids": [ids[copy.test] for copy in pairs],
         "example": example,
     }
 

@@ -26,24 +26,24 @@ class Sentence(NamedTuple):
     document: int
 
 
-def read(lines: Iterator[tuple[int, str]], name: str, found: Findings) -> list[Sentence]:
-    """The sentences of the numbered ``lines`` of the file ``name``; what is none of theirs goes to ``found``.
+def read(lines: Iterator[tuple[int, str]], name: str, findings: Findings) -> list[Sentence]:
+    """The sentences of the numbered ``lines`` of the file ``name``; what is none of theirs goes to ``findings``.
 
     A language and a colon before every word of the file (``en:Sioux``, as WikiANN has it) are cut off.
     """
-    sentences = list(_sentences(lines, name, found))
+    sentences = list(_sentences(lines, name, findings))
     if not sentences:
         return []
     words = [word for sentence in sentences for word in sentence.columns[0]]
     first = _PREFIX.match(words[0])
     if first is None or not all(word.startswith(first[0]) and len(word) > len(first[0]) for word in words):
         return sentences
-    found.note(f"{name}: every word begins with {first[0]!r}, which is cut off")
+    findings.note(f"{name}: every word begins with {first[0]!r}, which is cut off")
     size = len(first[0])
     return [s._replace(columns=[[word[size:] for word in s.columns[0]], *s.columns[1:]]) for s in sentences]
 
 
-def _sentences(lines: Iterator[tuple[int, str]], name: str, found: Findings) -> Iterator[Sentence]:
+def _sentences(lines: Iterator[tuple[int, str]], name: str, findings: Findings) -> Iterator[Sentence]:
     rows: list[list[str]] = []
     numbers: list[int] = []
     separator: str | None = None
@@ -56,7 +56,7 @@ def _sentences(lines: Iterator[tuple[int, str]], name: str, found: Findings) -> 
             continue
         if line.startswith(_DOCUMENT):
             document += 1
-            found.pass_over(f"{_DOCUMENT} lines", f"{name}:{number}")
+            findings.pass_over(f"{_DOCUMENT} lines", f"{name}:{number}")
             continue
         between = separator or (_TAB if _TAB in line else " ")
         separator = separator if line.startswith("# ") else between  # a comment does not show it
@@ -64,11 +64,11 @@ def _sentences(lines: Iterator[tuple[int, str]], name: str, found: Findings) -> 
         is_word = not line.startswith("# ") or (len(values) == 2 and tags.is_known(values[1]))
         width = width or (len(values) if is_word else 0)
         if line.startswith("# ") and len(values) != width:
-            found.pass_over("comment lines", f"{name}:{number}")
+            findings.pass_over("comment lines", f"{name}:{number}")
         elif width == _CONLLU and _NO_WORD.fullmatch(values[0]):
-            found.pass_over("lines of CoNLL-U for several words or for none", f"{name}:{number}")
+            findings.pass_over("lines of CoNLL-U for several words or for none", f"{name}:{number}")
         elif len(values) != width or width < 2 or not all(values):
-            found.fault(
+            findings.fault(
                 "columns",
                 f"{name}:{number}",
                 f"{sum(map(bool, values))} values between {'tabs' if between == _TAB else 'spaces'}, not"

@@ -42,8 +42,8 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
     A pure function of the documents, the config and the seed. Raises WrongField, or TooFewDocuments with the counts
     that were found.
     """
-    found = Findings()
-    rows = _rows(build, config, found)
+    findings = Findings()
+    rows = _rows(build, config, findings)
     counts = Counter(row.label for row in rows)
     smallest = config.smallest_class or _SMALLEST_CLASS
     if len(counts) == 1:
@@ -56,10 +56,10 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
     kept = set(labels)
     for row in rows:
         if row.label not in kept:
-            found.pass_over(f"documents of labels with fewer than {smallest} documents (`smallest_class`)", row.id)
+            findings.pass_over(f"documents of labels with fewer than {smallest} documents (`smallest_class`)", row.id)
     rows = [row for row in rows if row.label in kept]
     if config.documents is not None and len(rows) > config.documents:
-        found.note(f"{config.documents:,} of {len(rows):,} documents, chosen by hash (`documents`)")
+        findings.note(f"{config.documents:,} of {len(rows):,} documents, chosen by hash (`documents`)")
         rows = sorted(rows, key=lambda row: splits.place(seed, "sample", row.id))[: config.documents]
     rows.sort(key=lambda row: row.id)
     hidden = frozenset(word for row in rows for word in row.hidden)
@@ -83,7 +83,7 @@ def load(build: Build, config: FinetuneConfig, seed: int) -> Labelled:
         labels,
         **tables,
         fingerprint=identity("classify", tables),
-        audit=audit.of(config, KINDS["classify"], tables, found),
+        audit=audit.of(config, KINDS["classify"], tables, findings),
         hidden_words=len(hidden),
     )
 
@@ -93,8 +93,8 @@ _SETS = {"train": "training", "dev": "development", "test": "test"}
 
 def _shown(counts: Counter[str]) -> str:
     """The most frequent of ``counts``, and how many more there are."""
-    found = ", ".join(f"{label!r}: {count}" for label, count in counts.most_common(20))
-    return f"{{{found}}}" + (f" and {len(counts) - 20} more" if len(counts) > 20 else "")
+    listing = ", ".join(f"{label!r}: {count}" for label, count in counts.most_common(20))
+    return f"{{{listing}}}" + (f" and {len(counts) - 20} more" if len(counts) > 20 else "")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Row:
     hidden: tuple[str, ...]
 
 
-def _rows(build: Build, config: FinetuneConfig, found: Findings) -> list[_Row]:
+def _rows(build: Build, config: FinetuneConfig, findings: Findings) -> list[_Row]:
     rows = []
     known: Counter[str] = Counter()
     matching = 0
@@ -117,12 +117,12 @@ def _rows(build: Build, config: FinetuneConfig, found: Findings) -> list[_Row]:
             fields = {**json.loads(metadata or "{}"), "source": source, "domain": domain}
             known.update(name for name, value in fields.items() if value is not None)
             if any(str(fields.get(name)) != value for name, value in config.only.items()):
-                found.pass_over("documents that `only` leaves out", id_)
+                findings.pass_over("documents that `only` leaves out", id_)
                 continue
             matching += 1
             label = fields.get(config.label)
             if label is None:
-                found.pass_over(f"documents without a value in {config.label!r}", id_)
+                findings.pass_over(f"documents without a value in {config.label!r}", id_)
                 continue
             if isinstance(label, list | dict):
                 raise WrongField(

@@ -26,21 +26,21 @@ def load(config: FinetuneConfig, seed: int) -> Labelled:
     assert config.data is not None
     kind = kinds.of(config)
     kind.check(config)
-    found = Findings()
-    given = formats.sets(config.data, kind.json, found)
-    rows = {name: _read(config, kind, files, found) for name, files in given.items()}
-    kind.compared([row for part in rows.values() for row in part], found)
-    found.refuse()
+    findings = Findings()
+    given = formats.sets(config.data, kind.json, findings)
+    rows = {name: _read(config, kind, files, findings) for name, files in given.items()}
+    kind.compared([row for part in rows.values() for row in part], findings)
+    findings.refuse()
     for name, files in given.items():
         if not rows[name]:
-            raise WrongRows(f"{files.option}: no rows take part; see what was passed over: {found.counted()}")
-    split = kind.settled(_split(config, rows, seed, found), found)
+            raise WrongRows(f"{files.option}: no rows take part; see what was passed over: {findings.counted()}")
+    split = kind.settled(_split(config, rows, seed, findings), findings)
     hidden = frozenset(word for part in split.values() for row in part for word in row.hidden)
     tables = {name: _table(kind.types(config), part, hidden) for name, part in split.items()}
     labels = audit.labels(kind, tables)
     places = {name: files.option for name, files in given.items()}
     audit.refuse_unknown(config, kind, tables, places)
-    seen = audit.of(config, kind, tables, found)
+    seen = audit.of(config, kind, tables, findings)
     return Labelled(
         kind.name,
         labels,
@@ -57,12 +57,12 @@ def look(config: FinetuneConfig) -> None:
     Of a table the first row is read, of JSON lines as many as it takes to see each column once.
     """
     assert config.data is not None
-    kind, found = kinds.of(config), Findings()
-    for given in formats.sets(config.data, kind.json, found).values():
+    kind, findings = kinds.of(config), Findings()
+    for given in formats.sets(config.data, kind.json, findings).values():
         wanted = _wanted(config, kind.names(config, given.format))
         for file in given.files:
             missing, first = dict(wanted), None
-            for record in formats.read(given, file, config.data, found):
+            for record in formats.read(given, file, config.data, findings):
                 first = first or record
                 missing = _missing(missing, record)
                 if not missing or given.format != "jsonl":
@@ -75,7 +75,7 @@ def _missing(wanted: dict[str, str], record: Record) -> dict[str, str]:
     return {option: name for option, name in wanted.items() if value_of(record.values, name, MISSING) is MISSING}
 
 
-def _read(config: FinetuneConfig, kind: Kind, given: Given, found: Findings) -> list[Row]:
+def _read(config: FinetuneConfig, kind: Kind, given: Given, findings: Findings) -> list[Row]:
     assert config.data is not None
     at = kind.names(config, given.format)
     rows: list[Row] = []
@@ -93,7 +93,7 @@ def _read(config: FinetuneConfig, kind: Kind, given: Given, found: Findings) -> 
                 rows.append(row)
         if first is not None and missing:
             raise WrongRows(_lacking(file.path, missing, first))
-        found.take(own)
+        findings.take(own)
     return rows
 
 
@@ -105,19 +105,19 @@ def _wanted(config: FinetuneConfig, at: Names) -> dict[str, str]:
 
 
 def _lacking(path: str, missing: dict[str, str], first: Record) -> str:
-    there = ", ".join(list(map(str, first.values))[:30])
+    columns = ", ".join(list(map(str, first.values))[:30])
     return "\n".join(
-        f"{path}: no column {column!r}, which `{option.partition(':')[0]}` names; there is {there}"
+        f"{path}: no column {column!r}, which `{option.partition(':')[0]}` names; there is {columns}"
         for option, column in missing.items()
     )
 
 
-def _row(config: FinetuneConfig, kind: Kind, at: Names, record: Record, found: Findings) -> Row | None:
+def _row(config: FinetuneConfig, kind: Kind, at: Names, record: Record, findings: Findings) -> Row | None:
     for name, value in config.only.items():
         if str(value_of(record.values, name)) != value:
-            found.pass_over(f"rows whose {name!r} is not {value!r} (`only`)", record.place)
+            findings.pass_over(f"rows whose {name!r} is not {value!r} (`only`)", record.place)
             return None
-    values = kind.values(config, at, record, found)
+    values = kind.values(config, at, record, findings)
     if values is None:
         return None
     doubt = values.pop(DOUBT, None)
@@ -135,11 +135,11 @@ def _row(config: FinetuneConfig, kind: Kind, at: Names, record: Record, found: F
     )
 
 
-def _split(config: FinetuneConfig, given: dict[str, list[Row]], seed: int, found: Findings) -> dict[str, list[Row]]:
+def _split(config: FinetuneConfig, given: dict[str, list[Row]], seed: int, findings: Findings) -> dict[str, list[Row]]:
     """Train, dev and test: those that are given, and the rest of the training rows by the hash of their keys."""
-    train = _large_enough(config, given["train"], found)
+    train = _large_enough(config, given["train"], findings)
     if config.documents is not None and len(train) > config.documents:
-        found.note(f"{config.documents:,} of {len(train):,} rows, chosen by hash (`documents`)")
+        findings.note(f"{config.documents:,} of {len(train):,} rows, chosen by hash (`documents`)")
         train = _sample(train, config.documents, seed)
     keys = [row.key for row in train]
     in_test = splits.below(seed, "split", keys, 0.0 if "test" in given else config.test_share)
@@ -156,7 +156,7 @@ def _split(config: FinetuneConfig, given: dict[str, list[Row]], seed: int, found
     return made
 
 
-def _large_enough(config: FinetuneConfig, rows: list[Row], found: Findings) -> list[Row]:
+def _large_enough(config: FinetuneConfig, rows: list[Row], findings: Findings) -> list[Row]:
     """``rows`` without those of labels that fewer than ``smallest_class`` rows have."""
     if config.smallest_class is None or not config.of_classes:
         return rows
@@ -164,7 +164,7 @@ def _large_enough(config: FinetuneConfig, rows: list[Row], found: Findings) -> l
     small = {label for label, count in counts.items() if count < config.smallest_class}
     for row in rows:
         if row.values["label"] in small:
-            found.pass_over(
+            findings.pass_over(
                 f"rows of labels with fewer than {config.smallest_class} rows (`smallest_class`)", row.place
             )
     return [row for row in rows if row.values["label"] not in small]

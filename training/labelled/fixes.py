@@ -58,14 +58,14 @@ def apply(decisions: Path, column: str) -> list[Fixed]:
             raise WrongFix(f"{decisions}: {decision.place!r} is no place in a file; leave `place` as it was written")
         by_file[Path(path)][int(line)] = decision
     made = {path: _corrected(path, wanted, column) for path, wanted in sorted(by_file.items())}
-    found = []
+    fixed = []
     for path, content in made.items():
         copy = path.with_name(f"{path.stem}.fixed{path.suffix}")
         with files.replacing(str(copy), summed=False) as handle:
             handle.write(content)
         removed = sum(decision.label is None for decision in by_file[path].values())
-        found.append(Fixed(path, copy, len(by_file[path]) - removed, removed))
-    return found
+        fixed.append(Fixed(path, copy, len(by_file[path]) - removed, removed))
+    return fixed
 
 
 def _read(path: Path) -> list[_Decision]:

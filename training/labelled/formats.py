@@ -49,7 +49,7 @@ class Record(NamedTuple):
     lines: list[int] | None = None
 
 
-def sets(data: LabelledFiles, json: Format, found: Findings) -> dict[str, Given]:
+def sets(data: LabelledFiles, json: Format, findings: Findings) -> dict[str, Given]:
     """The files of each set that ``data`` gives, a .json in the format ``json``.
 
     Raises WrongRows where there are none.
@@ -61,7 +61,7 @@ def sets(data: LabelledFiles, json: Format, found: Findings) -> dict[str, Given]
         if _is_parallel(path, data.format):
             made[name] = Given(option, [File(path, path.rstrip("/").rpartition("/")[2], 0)], "parallel")
         elif files.is_local(path) and files.local(path).is_dir():
-            made |= _saved(path, option, name, given, found)
+            made |= _saved(path, option, name, given, findings)
         else:
             made[name] = Given(option, *_files(path, option, data.format, json))
     return made
@@ -71,26 +71,26 @@ def _is_parallel(path: str, wanted: Format | None) -> bool:
     """Whether ``path`` is what the names of line-parallel files begin with, or (where it is said) their folder."""
     if wanted not in (None, "parallel") or not files.is_local(path):
         return False
-    found = parallel.columns(path) if wanted is not None or not files.local(path).exists() else {}
-    if wanted is not None and not found:
+    columns = parallel.columns(path) if wanted is not None or not files.local(path).exists() else {}
+    if wanted is not None and not columns:
         raise WrongRows(f"{path!r}: no two files of this name with an ending, nor such a folder; correct the path")
-    return bool(found)
+    return bool(columns)
 
 
 def _files(path: str, option: str, wanted: Format | None, json: Format) -> tuple[list[File], Format]:
     try:
-        there = find_files(csv.Csv(name=option, path=[path]))
+        inputs = find_files(csv.Csv(name=option, path=[path]))
     except NoFiles as error:
         raise WrongRows(
             f"{option}: no file {files.masked(path)!r}; correct it (names without / are looked for in {Path.cwd()})"
         ) from error
-    if len(there) == 1 and files.is_local(path):
-        there = [there[0]._replace(path=path)]  # messages name it as the user does
-    formats: dict[str, Format] = {file.path: wanted or _format(file.path, option, json) for file in there}
+    if len(inputs) == 1 and files.is_local(path):
+        inputs = [inputs[0]._replace(path=path)]  # messages name it as the user does
+    formats: dict[str, Format] = {file.path: wanted or _format(file.path, option, json) for file in inputs}
     if len(set(formats.values())) > 1:
         named = ", ".join(f"{file} ({kind})" for file, kind in list(formats.items())[:5])
         raise WrongRows(f"{option}: files of several formats: {named}; name the files of one")
-    return there, next(iter(formats.values()))
+    return inputs, next(iter(formats.values()))
 
 
 def _format(path: str, option: str, json: Format) -> Format:
@@ -108,7 +108,7 @@ def _format(path: str, option: str, json: Format) -> Format:
     return _ENDINGS[ending]
 
 
-def _saved(path: str, option: str, name: str, given: Mapping[str, str], found: Findings) -> dict[str, Given]:
+def _saved(path: str, option: str, name: str, given: Mapping[str, str], findings: Findings) -> dict[str, Given]:
     """The sets in a folder that ``datasets`` saved: of one with splits all that ``given`` does not name."""
     folder = files.local(path)
     if (folder / "state.json").exists():
@@ -132,7 +132,7 @@ def _saved(path: str, option: str, name: str, given: Mapping[str, str], found: F
         raise WrongRows(f"{option}: {path!r} has no split {name!r}; there is {', '.join(splits) or 'none'}")
     used = {split for names in wanted.values() for split in names}
     if unread := [split for split in splits if split not in used]:
-        found.note(f"{path}: the splits {', '.join(unread)} are not read")
+        findings.note(f"{path}: the splits {', '.join(unread)} are not read")
     return made
 
 
@@ -144,11 +144,11 @@ def _split(path: str, option: str, split: str) -> Given:
     return Given(option, hub.list_files(source), "datasets")
 
 
-def read(given: Given, file: File, data: LabelledFiles, found: Findings) -> Iterator[Record]:
-    """The rows of ``file``. What cannot be read is a fault in ``found``; raises WrongRows where the file is damaged."""
+def read(given: Given, file: File, data: LabelledFiles, findings: Findings) -> Iterator[Record]:
+    """The rows of ``file``. What cannot be read is a fault in ``findings``; raises WrongRows for a damaged file."""
     number = 0
     try:
-        for record in _records(given, file, data, found):
+        for record in _records(given, file, data, findings):
             number = record.number
             yield record
     except (*OF_CONTENT, Damaged) as error:
@@ -162,27 +162,27 @@ def _damaged(file: File, number: int, reason: str) -> WrongRows:
     return WrongRows(f"{file.path}: not read after row {number:,}: {reason}; take the whole file again")
 
 
-def _records(given: Given, file: File, data: LabelledFiles, found: Findings) -> Iterator[Record]:
+def _records(given: Given, file: File, data: LabelledFiles, findings: Findings) -> Iterator[Record]:
     match given.format:
         case "csv" | "tsv" | "jsonl":
-            yield from _of_text(given, file, data, found)
+            yield from _of_text(given, file, data, findings)
         case "parquet" | "arrow" | "datasets":
             named = hub.naming(file) if given.format == "datasets" else None
             # the reader tells Arrow by the name
             shown = file._replace(name=f"{file.name}.arrow") if given.format == "arrow" else file
             for number, row in enumerate(parquet.rows(shown, _MAX_RATIO, named), 1):
                 if row is None:
-                    found.fault("UTF-8", f"{file.path}:{number}", "invalid UTF-8; write the file in UTF-8")
+                    findings.fault("UTF-8", f"{file.path}:{number}", "invalid UTF-8; write the file in UTF-8")
                 else:
                     yield Record(f"{file.path}:{number}", file.name, number, row)
         case "conll":
             with _lines(file) as lines:
-                for sentence in conll.read(lines, file.path, found):
+                for sentence in conll.read(lines, file.path, findings):
                     values = conll.values(sentence, file.name, data.columns)
                     yield Record(f"{file.path}:{sentence.line}", file.name, sentence.line, values, sentence.lines)
         case "rte":
             with open_file(file, _MAX_RATIO) as stream:
-                for line, values in rte.read(stream, file.path, found):
+                for line, values in rte.read(stream, file.path, findings):
                     yield Record(f"{file.path}:{line}", file.name, line, values)
         case "parallel":
             for number, values in parallel.read(file.path, _MOST_BYTES, _MAX_RATIO):
@@ -190,11 +190,11 @@ def _records(given: Given, file: File, data: LabelledFiles, found: Findings) -> 
         case "squad":
             with open_file(file, _MAX_RATIO) as stream:
                 content = stream.read(_MOST_BYTES)
-            for number, values in squad.read(content, file.path, found):
+            for number, values in squad.read(content, file.path, findings):
                 yield Record(f"{file.path}:{number}", file.name, number, values)
 
 
-def _of_text(given: Given, file: File, data: LabelledFiles, found: Findings) -> Iterator[Record]:
+def _of_text(given: Given, file: File, data: LabelledFiles, findings: Findings) -> Iterator[Record]:
     options: dict[str, Any] = {"name": given.option, "path": [file.path]}
     if given.format == "jsonl":
         records = jsonl.records(jsonl.Jsonl(**options), file)
@@ -215,11 +215,11 @@ def _of_text(given: Given, file: File, data: LabelledFiles, found: Findings) -> 
             yield Record(place, file.name, record.line, record.values)
         elif isinstance(record, Rejected):
             where = f"{file.path}:{record.record}" if given.format == "jsonl" else f"{file.path}, row {record.record}"
-            found.fault(record.reason, where, f"{record.reason}: {record.excerpt[:60]!r}; correct the row")
+            findings.fault(record.reason, where, f"{record.reason}: {record.excerpt[:60]!r}; correct the row")
         else:
             raise _damaged(file, record.after_record, record.reason)
     if quoted:
-        found.note(
+        findings.note(
             f"{file.path}: {quoted['rows']:,} rows have values in double quotes ({first}); in a TSV they are characters"
             " like others"
         )

@@ -56,7 +56,7 @@ def _similar(train: list[str], test: list[str]) -> list[tuple[int, int, float]]:
     bands = [(order := np.argsort(keys[:, band], kind="stable"), keys[order, band]) for band in range(CONFIG.bands)]
     sets, offsets = shingle_sets(pa.array(test, pa.string()), CONFIG.ngram)
     left = worded  # bool [n]: texts with words that no copy was found of
-    found = []
+    copies = []
     for start in range(0, len(train), _BATCH):
         batch = train[start : start + _BATCH]
         other_keys, other_worded = _keys(batch)
@@ -68,9 +68,9 @@ def _similar(train: list[str], test: list[str]) -> list[tuple[int, int, float]]:
         hits = np.flatnonzero(close >= CONFIG.threshold)
         _, firsts = np.unique(a[hits], return_index=True)  # pairs ascend by test text, then by training text
         for hit in hits[firsts].tolist():
-            found.append((int(a[hit]), start + int(b[hit]), float(close[hit])))
+            copies.append((int(a[hit]), start + int(b[hit]), float(close[hit])))
             left[a[hit]] = False
-    return sorted(found)
+    return sorted(copies)
 
 
 def _keys(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -81,22 +81,22 @@ def _keys(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _pairs(bands: list[tuple[np.ndarray, np.ndarray]], keys: np.ndarray) -> np.ndarray:
     """Pairs that share a key, as int64 ``test * len(keys) + train``, ascending, each once."""
-    found = [np.empty(0, np.int64)]
+    pairs = [np.empty(0, np.int64)]
     for band, (order, ascending) in enumerate(bands):
         low = np.searchsorted(ascending, keys[:, band], "left")
         shared = np.searchsorted(ascending, keys[:, band], "right") - low
         other = np.repeat(np.arange(len(keys)), shared)
         inside = np.arange(len(other)) - np.repeat(np.cumsum(shared) - shared, shared)
-        found.append(order[np.repeat(low, shared) + inside] * len(keys) + other)
-    return np.unique(np.concatenate(found))
+        pairs.append(order[np.repeat(low, shared) + inside] * len(keys) + other)
+    return np.unique(np.concatenate(pairs))
 
 
 @njit(cache=True, nogil=True)
 def _similarities(sets, offsets, others, other_offsets, a, b, at_least):
-    found = np.empty(len(a))
+    similarities = np.empty(len(a))
     for pair in range(len(a)):
         i, j = a[pair], b[pair]
-        found[pair] = similarity(
+        similarities[pair] = similarity(
             sets[offsets[i] : offsets[i + 1]], others[other_offsets[j] : other_offsets[j + 1]], at_least
         )
-    return found
+    return similarities

@@ -21,19 +21,19 @@ def columns(stem: str) -> dict[str, File]:
     """The files that ``stem`` stands for, by the names of their columns; none where there are not two or more."""
     path = files.local(stem)
     if path.is_dir():
-        there = [(_plain(file).removesuffix(".txt"), file) for file in path.iterdir()]
+        candidates = [(_plain(file).removesuffix(".txt"), file) for file in path.iterdir()]
     else:
         begin = f"{path.name}."
         siblings = path.parent.iterdir() if path.parent.is_dir() else ()
-        there = [(_plain(file).removeprefix(begin), file) for file in siblings if file.name.startswith(begin)]
-    found: dict[str, File] = {}
-    for name, file in sorted(there):
+        candidates = [(_plain(file).removeprefix(begin), file) for file in siblings if file.name.startswith(begin)]
+    named: dict[str, File] = {}
+    for name, file in sorted(candidates):
         if not file.is_file() or not name or file.name.startswith("."):
             continue
-        if name in found:
-            raise WrongRows(f"{file} and {found[name].path} are both the column {name!r}; keep one of them")
-        found[name] = File(str(file), file.name, file.stat().st_size)
-    return found if len(found) > 1 else {}
+        if name in named:
+            raise WrongRows(f"{file} and {named[name].path} are both the column {name!r}; keep one of them")
+        named[name] = File(str(file), file.name, file.stat().st_size)
+    return named if len(named) > 1 else {}
 
 
 def _plain(file: Path) -> str:

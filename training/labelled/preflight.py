@@ -13,8 +13,8 @@ from training.recipe.sections import BuildRecipe
 
 def check(build: Build[BuildRecipe]) -> None:
     """Raise MillError, which lists every problem with its field and remedy, unless the build can start."""
-    if found := problems(build):
-        raise MillError("\n".join(found))
+    if messages := problems(build):
+        raise MillError("\n".join(messages))
 
 
 def problems(build: Build[BuildRecipe], remote: bool = True) -> list[str]:

@@ -16,7 +16,7 @@ _STEP = 1 << 16
 _SAME = {"TRUE": "YES", "FALSE": "NO"}
 
 
-def read(stream: IO[bytes], name: str, found: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
+def read(stream: IO[bytes], name: str, findings: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each pair with its line: its attributes (``id``, ``task``, ``entailment``), ``t`` the text, ``h`` the hypothesis.
 
     Raises WrongRows where the XML is broken, has no pair, or declares entities, which could expand without bound.
@@ -64,4 +64,4 @@ def read(stream: IO[bytes], name: str, found: Findings) -> Iterator[tuple[int, d
     if not seen:
         raise WrongRows(f"{name}: has no element <pair>, as the challenges of textual entailment have it")
     if renamed:
-        found.note(f"{name}: `value` TRUE and FALSE of its pairs are read as `entailment` YES and NO")
+        findings.note(f"{name}: `value` TRUE and FALSE of its pairs are read as `entailment` YES and NO")

@@ -18,5 +18,5 @@ def place(seed: int, purpose: str, key: str) -> float:
 
 def below(seed: int, purpose: str, keys: Sequence[str], share: float) -> list[bool]:
     """For each key whether it is in the first ``share`` of the places."""
-    found: dict[str, bool] = {key: place(seed, purpose, key) < share for key in set(keys)}
-    return [found[key] for key in keys]
+    verdicts: dict[str, bool] = {key: place(seed, purpose, key) < share for key in set(keys)}
+    return [verdicts[key] for key in keys]

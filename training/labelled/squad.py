@@ -14,7 +14,7 @@ from training.labelled.findings import Findings
 from training.labelled.rows import WrongRows
 
 
-def read(data: bytes, name: str, found: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
+def read(data: bytes, name: str, findings: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
     """The questions in ``data``, numbered from 1: ``id``, ``title``, ``question``, ``context``, ``answers``."""
     try:
         articles = orjson.loads(data)
@@ -32,20 +32,22 @@ def read(data: bytes, name: str, found: Findings) -> Iterator[tuple[int, dict[st
             for entry in _list(paragraph, "qas", name, number):
                 number += 1
                 plausible += bool(isinstance(entry, dict) and entry.get("plausible_answers"))
-                yield number, _question(entry, article, context, name, number, found)
+                yield number, _question(entry, article, context, name, number, findings)
     if plausible:
-        found.note(f"{name}: the plausible (wrong) answers of {plausible:,} questions without an answer are not read")
+        findings.note(
+            f"{name}: the plausible (wrong) answers of {plausible:,} questions without an answer are not read"
+        )
 
 
 def _question(
-    entry: Any, article: dict[str, Any], context: str, name: str, number: int, found: Findings
+    entry: Any, article: dict[str, Any], context: str, name: str, number: int, findings: Findings
 ) -> dict[str, Any]:
     question = _get(entry, "question", str, name, number)
     impossible = bool(entry.get("is_impossible", False))
     given = entry.get("answers") or []
     answers = [] if impossible else _list({"answers": given}, "answers", name, number)
     if not answers and not impossible:
-        found.fault(
+        findings.fault(
             "no answer",
             f"{name}:{number}",
             f'question {entry.get("id")!r} has no answer; add one, or "is_impossible": true',

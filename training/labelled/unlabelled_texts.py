@@ -17,17 +17,17 @@ def read(path: Path, column: str) -> tuple[list[tuple[str, str]], int]:
     Raises WrongRows where the file cannot be read or none has.
     """
     data = LabelledFiles(train=str(path))
-    found = Findings()
+    findings = Findings()
     texts: list[tuple[str, str]] = []
     without = 0
-    for given in formats.sets(data, "jsonl", found).values():
-        for record in (record for file in given.files for record in formats.read(given, file, data, found)):
+    for given in formats.sets(data, "jsonl", findings).values():
+        for record in (record for file in given.files for record in formats.read(given, file, data, findings)):
             text = value_of(record.values, column)
             if isinstance(text, str) and text.strip():
                 texts.append((record.place, text))
             else:
                 without += 1
-    found.refuse()
+    findings.refuse()
     if not texts:
         raise WrongRows(f"{path}: no row has a text in the column {column!r}; name it by --text")
     return texts, without

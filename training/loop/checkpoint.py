@@ -73,7 +73,7 @@ def save(
     return saved
 
 
-def found(folder: str, made_by: Callable[[int], str], steps: int) -> list[Checkpoint]:
+def usable(folder: str, made_by: Callable[[int], str], steps: int) -> list[Checkpoint]:
     """The complete checkpoints that a run of ``steps`` steps can go on from, oldest first; others are passed over.
 
     ``made_by`` names what makes the run's weights after a number of steps. Raises LostFile or DamagedFile for one whose

@@ -231,7 +231,7 @@ class _Run:
         self.dtype = hardware.autocast_dtype(plan.precision, self.device)  # type: ignore[arg-type]
         self.peak = gpu_peaks.peak_flops(hardware.device_name(self.device))
         self.state = State()
-        self.kept = checkpoints.found(plan.folder, plan.made_by, plan.steps)
+        self.kept = checkpoints.usable(plan.folder, plan.made_by, plan.steps)
         if self.kept:
             self._resume(self.kept[-1])
         self.processes.wait()  # all have seen the same checkpoints
@@ -340,10 +340,10 @@ class _Run:
         """Have the log's thread look at the losses since the last time and write them."""
         if not self.unread:
             return
-        rows, losses = [row for row, _ in self.unread], [found for _, found in self.unread]
+        rows, losses = [row for row, _ in self.unread], [sums for _, sums in self.unread]
         names = list(self.work.weights)
-        values = self.processes.total(torch.stack([found[name].float() for found in losses for name in names]))
-        norms = torch.stack([found["grad_norm"].float() for found in losses])
+        values = self.processes.total(torch.stack([sums[name].float() for sums in losses for name in names]))
+        norms = torch.stack([sums["grad_norm"].float() for sums in losses])
         table = torch.cat([values.reshape(-1, len(names)), norms[:, None]], dim=1)
         interval = _Interval(rows, names, self.began, self.waited)
         self.unread, self.began, self.waited = [], None, 0.0
@@ -393,16 +393,16 @@ class _Run:
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + nats
             return sums
 
-        found = self.work.evaluate(measure)
+        evaluation = self.work.evaluate(measure)
         if self.work.domains is not None and self.state.step == self.plan.steps:
-            found = {**found, "domains": self.work.domains(measure)}
+            evaluation = {**evaluation, "domains": self.work.domains(measure)}
         self.module.train()
         state = self.state
-        state.evaluation, state.evaluated = found, self.plan.evaluated
-        error = self.work.error(found)
+        state.evaluation, state.evaluated = evaluation, self.plan.evaluated
+        error = self.work.error(evaluation)
         if error < state.best_loss:
             state.best_loss, state.best_step = error, state.step
-        self.log.append([{"step": state.step, "evaluation": found}])
+        self.log.append([{"step": state.step, "evaluation": evaluation}])
 
     def _save(self) -> None:
         plan, state, first = self.plan, self.state, self.processes.first

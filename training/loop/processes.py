@@ -60,7 +60,9 @@ class Processes:
         holders = _holders(module)
         for part in list(module.modules()):
             # tied embeddings belong to the output head as well, so the whole module gathers them
-            if type(part).__name__ in blocks and all(holders[held] == n for held, n in _holders(part).items()):
+            if type(part).__name__ in blocks and all(
+                holders[parameter] == n for parameter, n in _holders(part).items()
+            ):
                 fully_shard(part, mesh=mesh)
         fully_shard(module, mesh=mesh)
         return module

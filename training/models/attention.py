@@ -80,8 +80,8 @@ def attend(
     score = None if position_bias is None else _biased(position_bias)
     run = flex_attention if torch.compiler.is_compiling() or not query.is_cuda else _compiled()
     grouped = key.shape[1] != query.shape[1]
-    found = run(query, key, value, score, attention_mask, scaling, enable_gqa=grouped)
-    return found.transpose(1, 2).contiguous(), None  # type: ignore[union-attr]
+    output = run(query, key, value, score, attention_mask, scaling, enable_gqa=grouped)
+    return output.transpose(1, 2).contiguous(), None  # type: ignore[union-attr]
 
 
 def _biased(bias: Tensor) -> Any:

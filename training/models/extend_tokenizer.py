@@ -34,32 +34,32 @@ def extend_by(
 ) -> list[dict[str, str]]:
     """``extend`` by words of ``texts``."""
     before = references.load(tokenizer)
-    found = extend_tokenizer(before, texts, tokens)
+    added = extend_tokenizer(before, texts, tokens)
     config = _config(before, Path(tokenizer), model)
     with files.replacing_folder(str(output)) as aside:
         if model is not None:
             from training.models import publish
             from training.models.new_tokens import extend_embeddings, load
 
-            extended = extend_embeddings(load(model), found.first, found.pieces)
+            extended = extend_embeddings(load(model), added.first, added.pieces)
             config = publish.tokenizer_config(config, extended.config)
-            publish.pad_with(extended, config, found.tokenizer)
+            publish.pad_with(extended, config, added.tokenizer)
             extended.save_pretrained(aside)
-        found.tokenizer.save(str(aside / "tokenizer.json"))
+        added.tokenizer.save(str(aside / "tokenizer.json"))
         files.write_json(str(aside / "tokenizer_config.json"), config)
         entries = [
-            {"id": found.first + row, "token": token, "pieces": pieces, "saved": int(saved)}
-            for row, (token, pieces, saved) in enumerate(zip(found.tokens, found.pieces, found.saved, strict=True))
+            {"id": added.first + row, "token": token, "pieces": pieces, "saved": int(saved)}
+            for row, (token, pieces, saved) in enumerate(zip(added.tokens, added.pieces, added.saved, strict=True))
         ]
         files.write_json(str(aside / "extension.json"), entries)
     size = pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
-    saved = int(found.saved.sum())
-    words = (found.tokenizer.decode([found.first + row]) for row in range(min(8, len(found.tokens))))
+    saved = int(added.saved.sum())
+    words = (added.tokenizer.decode([added.first + row]) for row in range(min(8, len(added.tokens))))
     facts = {
         "text": f"{formats.count(len(texts))} documents, {formats.size(size)}",
-        "new tokens": f"{formats.count(len(found.tokens))}, from id {found.first}",
-        "tokens of the text": f"{formats.count(found.written)} before, {formats.count(found.written - saved)} now,"
-        f" {formats.share(saved, found.written)} fewer",
+        "new tokens": f"{formats.count(len(added.tokens))}, from id {added.first}",
+        "tokens of the text": f"{formats.count(added.written)} before, {formats.count(added.written - saved)} now,"
+        f" {formats.share(saved, added.written)} fewer",
         "most useful": "  ".join(json.dumps(word, ensure_ascii=False) for word in words),
     }
     return [{"name": name, "value": value} for name, value in facts.items()]

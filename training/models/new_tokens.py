@@ -27,11 +27,11 @@ def load(folder: Path) -> PreTrainedModel:
         raise MillError(f"{folder}: no model there; give a folder with config.json and model.safetensors")
     files.check_folder(str(folder))
     names = AutoConfig.from_pretrained(folder).architectures or []
-    found = getattr(transformers, names[0], None) if names else None
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+    kind = getattr(transformers, names[0], None) if names else None
+    if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
         raise MillError(f"{folder}: its config.json names no model of transformers; found {names or 'nothing'}")
     transformers_logging.disable_progress_bar()
-    return found.from_pretrained(folder)
+    return kind.from_pretrained(folder)
 
 
 def extend_embeddings(model: PreTrainedModel, first: int, pieces: Sequence[Sequence[int]]) -> PreTrainedModel:
@@ -55,7 +55,7 @@ def vocabulary_tables(model: PreTrainedModel) -> list[torch.Tensor]:
     """What has an entry for each token: input and output embeddings, and the output's bias; each once."""
     head = model.get_output_embeddings()
     layers: list[nn.Module | None] = [model.get_input_embeddings(), head]
-    found = [layer.weight for layer in layers if layer is not None]
+    tables = [layer.weight for layer in layers if layer is not None]
     if head is not None and getattr(head, "bias", None) is not None:
-        found.append(head.bias)  # pyright: ignore
-    return list({table.data_ptr(): table for table in found}.values())  # pyright: ignore
+        tables.append(head.bias)  # pyright: ignore
+    return list({table.data_ptr(): table for table in tables}.values())  # pyright: ignore

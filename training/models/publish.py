@@ -49,18 +49,18 @@ def tokenizer_config(said: Mapping[str, Any], config: PreTrainedConfig) -> dict[
 
     What no token is named for is padded with the end token: it is masked out, so any does.
     """
-    found = dict(said)
+    settings = dict(said)
     if config.model_type in model_shapes.FIELDS:
         typed = ["token_type_ids"] if config.model_type in _TYPED else []
-        found["model_input_names"] = ["input_ids", *typed, "attention_mask"]
+        settings["model_input_names"] = ["input_ids", *typed, "attention_mask"]
     if (length := architectures.positions(config)) is not None:
-        found["model_max_length"] = length
+        settings["model_max_length"] = length
     ends = (said.get(f"{role}_token") for role in ("pad", "eos", "sep", "bos", "cls"))
     if (pad := next((token for token in ends if token), None)) is not None:
-        found["pad_token"] = pad
+        settings["pad_token"] = pad
     if config.model_type in _DECODERS:
-        found.setdefault("padding_side", "left")  # so that what is generated follows the text
-    return found
+        settings.setdefault("padding_side", "left")  # so that what is generated follows the text
+    return settings
 
 
 def publish(
@@ -69,14 +69,14 @@ def publish(
     tokenizer: str,
     work: str,
     summary: dict[str, Any],
-    told: str,
+    card: str,
     companions: Mapping[str, PreTrainedModel] | None = None,
     added_tokens: Sequence[str] = (),
     write: Callable[[Path], None] | None = None,
 ) -> None:
     """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic.
 
-    ``told`` is its README.md; ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's
+    ``card`` is its README.md; ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's
     vocabulary. ``write`` writes the model's own files instead of ``save_pretrained``.
     """
     transformers_logging.disable_progress_bar()  # ours is the one to watch
@@ -89,13 +89,13 @@ def publish(
         shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
         write_summary(aside, summary)
         # not among the files that must be there as written: people edit it
-        (aside / "README.md").write_text(told, encoding="utf-8")
+        (aside / "README.md").write_text(card, encoding="utf-8")
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Add to ``summary`` the ``files`` that ``folder`` holds, with their bytes, and write it there as the last one."""
-    found = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != checksums.FOLDER]
-    names = sorted(str(path.relative_to(folder)) for path in found)
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != checksums.FOLDER]
+    names = sorted(str(path.relative_to(folder)) for path in paths)
     summary["files"] = files.sizes(str(folder), names)
     files.write_json(str(folder / "summary.json"), summary)
 
@@ -109,9 +109,9 @@ def copy_tokenizer(source: Path, into: Path, model: PreTrainedModel, added: Sequ
         tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in added])
         tokenizer.save(str(into / "tokenizer.json"))
     path = str(into / "tokenizer_config.json")
-    found = tokenizer_config(files.read_json(path) if files.exists(path) else {}, model.config)
-    files.write_json(path, found)
-    pad_with(model, found, tokenizer)
+    settings = tokenizer_config(files.read_json(path) if files.exists(path) else {}, model.config)
+    files.write_json(path, settings)
+    pad_with(model, settings, tokenizer)
 
 
 def pad_with(model: PreTrainedModel, said: Mapping[str, Any], tokenizer: Tokenizer) -> None:

@@ -97,12 +97,12 @@ def spoil(tokens: np.ndarray, starts: np.ndarray, drawn: np.ndarray, how: Denois
     if how.noise == "infilling":
         spoilt = infill(spoilt, drawn[2:5], how.share, how.mean_length, mask)
     elif how.noise != "none":
-        gone = np.argsort(drawn[2], kind="stable")[: round(len(tokens) * how.share)]
+        hidden = np.argsort(drawn[2], kind="stable")[: round(len(tokens) * how.share)]
         if how.noise == "masking":
             spoilt = spoilt.copy()
-            spoilt[gone] = mask
+            spoilt[hidden] = mask
         else:
-            spoilt = np.delete(spoilt, gone)
+            spoilt = np.delete(spoilt, hidden)
     if drawn[5, 0] < how.rotate:
         spoilt = np.roll(spoilt, -int(drawn[6, 0] * len(spoilt)))
     return spoilt

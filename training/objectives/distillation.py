@@ -78,11 +78,11 @@ def create(task: Task) -> Distillation:
     assert task.teacher is not None  # the caller's part
     config = architectures.configuration(task.config.shape, task.vocabulary, task.config.sequence_length)
     student = architectures.create("masked", config, task.seed)
-    told = transformers_logging.get_verbosity()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it would list a pretraining head that is left out
     files.check_folder(str(task.teacher))
     teacher = AutoModelForMaskedLM.from_pretrained(task.teacher, dtype=torch.float32, attn_implementation="sdpa")
-    transformers_logging.set_verbosity(told)
+    transformers_logging.set_verbosity(verbosity)
     copy_layers(teacher, student, task.vocabulary.size)
     return Distillation(student, teacher, options, task.vocabulary.size)
 
@@ -104,7 +104,7 @@ def copy_layers(teacher: PreTrainedModel, student: PreTrainedModel, size: int) -
     if layers > taught:
         raise MillError(f"distillation: the student has {layers} layers, its teacher only {taught}")
     place = {number: at for at, number in enumerate(kept_layers(taught, layers))}
-    found = {}
+    tensors = {}
     for name, tensor in teacher.state_dict().items():
         head, layer, rest = name.partition(".layer.")
         if layer:
@@ -112,18 +112,18 @@ def copy_layers(teacher: PreTrainedModel, student: PreTrainedModel, size: int) -
             if int(number) not in place:
                 continue
             name = f"{head}{layer}{place[int(number)]}.{part}"
-        found[_renamed(name) if kinds[0] != kinds[1] else name] = tensor
+        tensors[_renamed(name) if kinds[0] != kinds[1] else name] = tensor
     weights = student.state_dict()
     tables = {table.data_ptr() for table in new_tokens.vocabulary_tables(student)}
     for name, tensor in weights.items():
-        source = found.get(name)
+        source = tensors.get(name)
         if source is not None and "position_embeddings" in name:
             source = source[: len(tensor)]
         if source is not None and tensor.data_ptr() in tables:
             tensor, source = tensor[:size], source[:size]
         if source is None or source.shape != tensor.shape:
-            told = "has no such weights" if source is None else f"has {list(source.shape)}"
-            raise MillError(f"distillation: {name} of the student is {list(tensor.shape)}, its teacher {told}")
+            lack = "has no such weights" if source is None else f"has {list(source.shape)}"
+            raise MillError(f"distillation: {name} of the student is {list(tensor.shape)}, its teacher {lack}")
         with torch.no_grad():
             tensor.copy_(source)
 
@@ -144,12 +144,12 @@ def informed(task: Task, packed: PackedTokens, _tokenizer: str) -> Task:
 
 def count(packed: PackedTokens) -> np.ndarray:
     """How often each entry of the vocabulary stands in ``packed``, int64 [vocabulary]; each document once."""
-    found = np.zeros(packed.vocab_size, np.int64)
+    counts = np.zeros(packed.vocab_size, np.int64)
     block = 1 << 24  # tokens; memory stays bounded
     for start in range(0, len(packed), block):
         tokens = packed.tokens(start, min(start + block, len(packed)))
-        found += np.bincount(tokens, minlength=packed.vocab_size)
-    return found
+        counts += np.bincount(tokens, minlength=packed.vocab_size)
+    return counts
 
 
 def examples(task: Task, windows: Windows) -> Batch:

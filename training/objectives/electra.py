@@ -91,15 +91,15 @@ def examples(task: Task, windows: Windows) -> Batch:
 def draw(logits: Tensor, uniform: Tensor, size: int) -> Tensor:
     """One of the first ``size`` entries by the softmax of ``logits`` [n, v], int64 [n]; ``uniform`` [n] in [0, 1)."""
     reached = F.softmax(logits[:, :size].float(), dim=-1).cumsum(-1)
-    found = torch.searchsorted(reached, uniform.to(reached.dtype)[:, None] * reached[:, -1:], right=True)
-    return found[:, 0].clamp(max=size - 1)
+    picks = torch.searchsorted(reached, uniform.to(reached.dtype)[:, None] * reached[:, -1:], right=True)
+    return picks[:, 0].clamp(max=size - 1)
 
 
 def replace(original: Tensor, picked: Tensor, labels: Tensor, sampled: Tensor) -> Tensor:
     """``original`` [n, length] with ``sampled`` [n, slots] at the ``picked`` places that have a label."""
-    there = labels != IGNORE
+    masked = labels != IGNORE
     # unused slots point at place 0, which holds [CLS] and is never picked: they write what stands there
-    values = torch.where(there, sampled, torch.gather(original, 1, picked))
+    values = torch.where(masked, sampled, torch.gather(original, 1, picked))
     return original.scatter(1, picked, values)
 
 

@@ -44,8 +44,8 @@ def slots(length: int, share: float) -> int:
 
 def wanted(candidates: np.ndarray, share: float) -> np.ndarray:
     """How many of each row's ``candidates`` (boolean [n, length]) are picked, int64 [n]: at least one of any."""
-    there = candidates.sum(1)
-    return np.minimum(np.maximum(1, np.rint(there * share)), there).astype(np.int64)
+    eligible = candidates.sum(1)
+    return np.minimum(np.maximum(1, np.rint(eligible * share)), eligible).astype(np.int64)
 
 
 def pick(

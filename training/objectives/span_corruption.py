@@ -44,9 +44,9 @@ class Lengths(NamedTuple):
 
 def lengths(raw: int, density: float, mean: float) -> Lengths:
     """Of ``raw`` tokens. Both what stays and what goes are one token at least, if there are two."""
-    gone = min(max(round(raw * density), 1), raw - 1)
-    spans = min(max(round(gone / mean), 1), gone, raw - gone)
-    return Lengths(gone, spans, raw - gone + spans + 1, gone + spans + 1)
+    noise = min(max(round(raw * density), 1), raw - 1)
+    spans = min(max(round(noise / mean), 1), noise, raw - noise)
+    return Lengths(noise, spans, raw - noise + spans + 1, noise + spans + 1)
 
 
 def raw_length(inputs: int, density: float, mean: float) -> int:
@@ -104,9 +104,9 @@ def segmentation(drawn: np.ndarray, segments: int) -> np.ndarray:
 def noise_mask(drawn: np.ndarray, of: Lengths) -> np.ndarray:
     """Which of the tokens are noise, bool [n, raw], from uniforms [n, 2, raw]: spans alternate, the first one stays."""
     raw = drawn.shape[2]
-    gone = segmentation(drawn[:, 0, : of.noise - 1], of.spans)
+    noise = segmentation(drawn[:, 0, : of.noise - 1], of.spans)
     kept = segmentation(drawn[:, 1, : raw - of.noise - 1], of.spans)
-    ends = np.cumsum(np.stack([kept, gone], axis=2).reshape(len(drawn), -1), axis=1)
+    ends = np.cumsum(np.stack([kept, noise], axis=2).reshape(len(drawn), -1), axis=1)
     before = (ends[:, :, None] <= np.arange(raw)).sum(1)  # runs that end before each token
     return before % 2 == 1
 

@@ -36,10 +36,10 @@ def continuations(tokenizer: str, size: int) -> np.ndarray | None:
         if not spaces:
             return None
         continuing = [id_ for piece, id_ in pieces if not piece.startswith(spaces)]
-    found = np.zeros(size, bool)
-    found[[id_ for id_ in continuing if id_ < size]] = True
-    found[[token["id"] for token in content["added_tokens"] if token["id"] < size]] = False
-    return found
+    marks = np.zeros(size, bool)
+    marks[[id_ for id_ in continuing if id_ < size]] = True
+    marks[[token["id"] for token in content["added_tokens"] if token["id"] < size]] = False
+    return marks
 
 
 def _types(step: dict[str, Any] | None) -> list[str]:

@@ -81,8 +81,8 @@ class Model:
             for paired in (False, True):
                 chosen = [at for at, row in enumerate(window) if (row.pair is not None) == paired]
                 if chosen:
-                    found = predict(self, [window[at] for at in chosen], batch_size)
-                    for at, prediction in zip(chosen, found, strict=True):
+                    predictions = predict(self, [window[at] for at in chosen], batch_size)
+                    for at, prediction in zip(chosen, predictions, strict=True):
                         made[at] = prediction
             yield from (prediction for prediction in made if prediction is not None)
 
@@ -171,7 +171,7 @@ def _load(auto: Any, folder: str, config: PreTrainedConfig) -> PreTrainedModel:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        model, found = auto.from_pretrained(
+        model, notes = auto.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
@@ -182,7 +182,7 @@ def _load(auto: Any, folder: str, config: PreTrainedConfig) -> PreTrainedModel:
         )
     finally:
         transformers_logging.set_verbosity(verbosity)
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(notes["missing_keys"]):
         raise WrongModel(
             f"{folder}: its weights lack {', '.join(missing[:3])}, which {type(model).__name__} needs; fine-tune it by"
             " `mill finetune`, or take the whole folder again"

@@ -60,8 +60,8 @@ def predict(model: Model, sources: Iterable[Source], out: Writer) -> Outcome:
     """
     outcome = Outcome()
     batch: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
-    for values, found in predicted(model, sources, outcome):
-        batch.append((values, found))
+    for values, prediction in predicted(model, sources, outcome):
+        batch.append((values, prediction))
         if len(batch) == _ROWS:
             out.write(batch)
             batch = []
@@ -97,9 +97,9 @@ def predicted(
                 waiting.append(record.values)
                 yield row
 
-    for found in model.stream(rows()):
+    for prediction in model.stream(rows()):
         outcome.rows += 1
-        yield waiting.popleft(), found.fields()
+        yield waiting.popleft(), prediction.fields()
 
 
 def _rejected(source: Source, record: Fields, error: WrongRow) -> Rejected:
@@ -109,8 +109,8 @@ def _rejected(source: Source, record: Fields, error: WrongRow) -> Rejected:
 
 
 def _remedy(record: Fields) -> str:
-    there = ", ".join(list(map(str, record.values))[:30])
-    return f"there is {there or 'none'}; name the column by --text-column or --pair-column"
+    columns = ", ".join(list(map(str, record.values))[:30])
+    return f"there is {columns or 'none'}; name the column by --text-column or --pair-column"
 
 
 def write_quarantine(path: str, outcome: Outcome) -> None:

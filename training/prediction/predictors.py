@@ -57,11 +57,11 @@ def _labels(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
         best = costs.decide(shares, costs.matrix(used.costs, model.labels), used.cost_threshold)
     sets: list[list[str] | None] = [None] * len(rows)
     if used.conformal is not None:
-        held = conformal.sets(shares, used.conformal.quantile)
-        sets = [[model.labels[at] for at in np.flatnonzero(row)] for row in held]
+        masks = conformal.sets(shares, used.conformal.quantile)
+        sets = [[model.labels[at] for at in np.flatnonzero(row)] for row in masks]
     return [
-        Label(model.labels[at], dict(zip(model.labels, share.tolist(), strict=True)), held)
-        for at, share, held in zip(best, shares, sets, strict=True)
+        Label(model.labels[at], dict(zip(model.labels, share.tolist(), strict=True)), labels)
+        for at, share, labels in zip(best, shares, sets, strict=True)
     ]
 
 
@@ -79,17 +79,17 @@ def _several(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
 
 
 def _scores(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
-    return [Score(float(found)) for found in _outputs(model, _texts(rows), size)]
+    return [Score(float(value)) for value in _outputs(model, _texts(rows), size)]
 
 
 def _tags(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
     split = [words_of(row) for row in rows]
     table = pa.table({"words": pa.array([words for words, _ in split], _STRINGS)})
     data = model.task.encode(model.reader, table)
-    found = model.task.all_outputs(model.model, data, size)
-    tagged = model.task.predictions([each[:, 0].astype(np.int64) for each in found], data, table)
+    outputs = model.task.all_outputs(model.model, data, size)
+    tagged = model.task.predictions([each[:, 0].astype(np.int64) for each in outputs], data, table)
     made: list[Prediction] = []
-    for row, (words, places), tags, output, pieces in zip(rows, split, tagged, found, data.places, strict=True):
+    for row, (words, places), tags, output, pieces in zip(rows, split, tagged, outputs, data.places, strict=True):
         share = np.ones(len(words))
         first = np.flatnonzero(pieces >= 0)
         share[pieces[first]] = output[first, 1]
@@ -130,16 +130,16 @@ def _written(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
     data = model.task.encode(model.reader, table)
     writing: Any = model.model.generation_config
     size = 1 if writing.do_sample else size  # so that each sample is drawn by its own text
-    found = model.task.predict(model.model, data, table, size)
-    return [Text(text) for text in found]
+    texts = model.task.predict(model.model, data, table, size)
+    return [Text(text) for text in texts]
 
 
 def _vectors(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
     texts = [row.text for row in rows] + [row.pair for row in rows if row.pair is not None]
-    found = _outputs(model, pa.table({"text": texts}), size)
-    second = iter(found[len(rows) :])
+    vectors = _outputs(model, pa.table({"text": texts}), size)
+    second = iter(vectors[len(rows) :])
     made: list[Prediction] = []
-    for row, vector in zip(rows, found, strict=False):
+    for row, vector in zip(rows, vectors, strict=False):
         if row.pair is None:
             made.append(Vector(vector=vector.tolist()))
         else:

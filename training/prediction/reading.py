@@ -25,13 +25,13 @@ def format_of(path: str) -> Format:
     name = path.lower()
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
-    found = _ENDINGS.get(Path(name).suffix)
-    if found is None:
+    format_ = _ENDINGS.get(Path(name).suffix)
+    if format_ is None:
         raise WrongRows(
             f"the name {path!r} does not say its format; name the file {', '.join(_ENDINGS)}, or say --format"
             f" {', '.join(get_args(Format))}"
         )
-    return found
+    return format_
 
 
 class Source(NamedTuple):
@@ -45,12 +45,12 @@ class Source(NamedTuple):
 def sources(path: str, wanted: Format | None = None) -> list[Source]:
     """The file, or the files of the pattern ``path``. Raises WrongRows where there is none, or its format unknown."""
     try:
-        found = find_files(csv.Csv(name="predict", path=[path]))
+        inputs = find_files(csv.Csv(name="predict", path=[path]))
     except NoFiles as error:
         raise WrongRows(f"no file {files.masked(path)!r}; correct the path") from error
-    if len(found) == 1 and files.is_local(path):
-        found = [found[0]._replace(path=path)]  # messages name it as the user does
-    return [Source(file, wanted or format_of(file.path), file.path) for file in found]
+    if len(inputs) == 1 and files.is_local(path):
+        inputs = [inputs[0]._replace(path=path)]  # messages name it as the user does
+    return [Source(file, wanted or format_of(file.path), file.path) for file in inputs]
 
 
 def rows(source: Source) -> Iterator[Fields | Rejected]:

@@ -89,14 +89,14 @@ def words_of(row: Row) -> tuple[list[str], list[tuple[int, int]]]:
 
 def _stretches(text: str) -> list[tuple[int, int]]:
     """Where what stands between white space begins and ends."""
-    found, start = [], None
+    stretches, start = [], None
     for at, letter in enumerate(text + " "):
         if not letter.isspace():
             start = at if start is None else start
         elif start is not None:
-            found.append((start, at))
+            stretches.append((start, at))
             start = None
-    return found
+    return stretches
 
 
 def _parts(text: str, start: int, end: int) -> list[tuple[int, int]]:

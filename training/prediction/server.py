@@ -108,14 +108,14 @@ def application(model: Model, hosts: list[str]) -> FastAPI:
         """A prediction for each row, in the order of the rows."""
         rows = [_row(usage, number, asked) for number, asked in enumerate(request.rows)]
         try:
-            found = await batcher.predict(rows)
+            predictions = await batcher.predict(rows)
         except Busy as error:
-            told = "too many rows wait for the model; ask again"
-            raise HTTPException(503, told, {"Retry-After": str(_RETRY)}) from error
+            refusal = "too many rows wait for the model; ask again"
+            raise HTTPException(503, refusal, {"Retry-After": str(_RETRY)}) from error
         made = {
             "model": model.name,
-            "predictions": [each.fields() for each, _ in found],
-            "cut": [number for number, (_, cut) in enumerate(found) if cut],
+            "predictions": [each.fields() for each, _ in predictions],
+            "cut": [number for number, (_, cut) in enumerate(predictions) if cut],
         }
         return Response(dump_json(made), media_type="application/json")
 

@@ -62,10 +62,10 @@ def writer(handle: IO[bytes], kind: Format) -> Writer:
     return _Table(handle, "\t" if kind == "tsv" else ",") if kind in ("csv", "tsv") else Lines(handle)
 
 
-def merged(values: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """One row: ``values`` of the input, and what was ``found``."""
+def merged(values: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """One row: ``values`` of the input, and what was ``prediction``."""
     made = dict(values)
-    for name, value in found.items():
+    for name, value in prediction.items():
         while name in made:
             name = PREFIX + name
         made[name] = value
@@ -104,13 +104,13 @@ class _Columns:
                     free = PREFIX + free
                 self._ours[name] = free
             self.names = [*given, *self._ours.values()]
-        for values, found in rows:
+        for values, prediction in rows:
             if more := [name for name in values if name not in self._given]:
                 raise WrongOutput(
                     f"a later row has the column {more[0]!r}, which the first rows have not; write --output to a .jsonl"
                     " file"
                 )
-            yield {**values, **{self._ours[name]: value for name, value in found.items()}}
+            yield {**values, **{self._ours[name]: value for name, value in prediction.items()}}
 
     def is_ours(self, name: str) -> str | None:
         """What the prediction calls the column ``name``; None for one of the input."""

@@ -50,8 +50,8 @@ def of_tokens(packed: PackedTokens, width: int, seed: int) -> np.ndarray:
     kept = information > 0
     table = csr_matrix((information[kept], (i[kept], j[kept])), shape=(size, size))
     rank = min(width, size - 1)
-    found: Any = randomized_svd(cast(Any, table), rank, n_iter=cast(Any, 4), random_state=seed % (1 << 32))
-    left, values, _ = found
+    factors: Any = randomized_svd(cast(Any, table), rank, n_iter=cast(Any, 4), random_state=seed % (1 << 32))
+    left, values, _ = factors
     made = np.zeros((size, width), np.float32)
     made[:, :rank] = left * np.sqrt(values)
     made[np.diff(table.indptr) == 0] = 0

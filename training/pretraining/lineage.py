@@ -72,21 +72,21 @@ class Lineage:
         windows = self.windows(step)
         # without the tokens that are shown before a window: they are part of the one before
         tokens, documents = (array[:, -self.order.length :] for array in (windows.tokens, windows.documents))
-        found = []
+        excerpts = []
         for row in np.unique(documents[documents >= 0]).tolist():
             ids = tokens[documents == row]
             text = self.tokenizer.decode(ids[: 2 * EXCERPT].tolist())
             name, domain = (self.packed.documents[column][row].as_py() for column in ("id", "domain"))
-            found.append(Seen(name, name.split("/", 1)[0], domain, len(ids), text[:EXCERPT]))
-        return sorted(found, key=lambda seen: (-seen.tokens, seen.id))
+            excerpts.append(Seen(name, name.split("/", 1)[0], domain, len(ids), text[:EXCERPT]))
+        return sorted(excerpts, key=lambda seen: (-seen.tokens, seen.id))
 
     def spikes(self, lines: Iterable[str]) -> list[dict[str, Any]]:
         """The largest jumps in the log ``lines`` of the run, with SHOWN documents each, as plain values."""
-        found = spikes([json.loads(line) for line in lines])
-        return [{**asdict(spike), **told(self.documents(spike.step))} for spike in found]
+        jumps = spikes([json.loads(line) for line in lines])
+        return [{**asdict(spike), **plain_values(self.documents(spike.step))} for spike in jumps]
 
 
-def told(documents: Sequence[Seen]) -> dict[str, Any]:
+def plain_values(documents: Sequence[Seen]) -> dict[str, Any]:
     """``documents`` as plain values: the first SHOWN, how many there are, and tokens by domain."""
     domains: dict[str, int] = {}
     for seen in documents:
@@ -105,15 +105,15 @@ def spikes(rows: Sequence[Mapping[str, Any]], window: int = WINDOW, most: int = 
     of the absolute differences). Steps without ten before them are not judged: the loss still falls steeply.
     """
     steps = [(int(row["step"]), float(row["loss"])) for row in rows if "loss" in row]
-    found = []
+    jumps = []
     for at in range(10, len(steps)):
         before = [loss for _, loss in steps[max(0, at - window) : at]]
         middle = median(before)
         spread = median(abs(loss - middle) for loss in before)
         step, loss = steps[at]
         if loss - middle > 5 * max(spread, 1e-3):
-            found.append(Spike(step, loss, middle, loss - middle))
-    return sorted(found, key=lambda spike: (-spike.jump, spike.step))[:most]
+            jumps.append(Spike(step, loss, middle, loss - middle))
+    return sorted(jumps, key=lambda spike: (-spike.jump, spike.step))[:most]
 
 
 def of_model(folder: str) -> tuple[Lineage, dict[str, Any]]:

@@ -68,12 +68,12 @@ def finetuned(summary: Mapping[str, Any]) -> str:
     """The card of a fine-tuned model: its task, its labels, and its scores beside the baselines, with intervals."""
     rows, groups = summary["documents"], summary["groups"]
     scores = [
-        (models.PREDICTORS.get(name, name), *(_interval(found) for found in summary["scores"][name].values()))
+        (models.PREDICTORS.get(name, name), *(_interval(score) for score in summary["scores"][name].values()))
         for name in models.predictors(summary)
     ]
     measures = [models.MEASURES.get(name, formats.words(name)) for name in summary["scores"]["model"]]
     lead = [
-        ("lead over the bag of words", *(_interval(found) for found in leads.values()))
+        ("lead over the bag of words", *(_interval(score) for score in leads.values()))
         for leads in [summary.get("lead_over_bag_of_words")]
         if leads
     ]
@@ -102,7 +102,7 @@ def finetuned(summary: Mapping[str, Any]) -> str:
     ]
     unread = [
         (kind, *(summary["unread"][side].get(kind, 0) for side in rows))
-        for kind in sorted({kind for found in summary.get("unread", {}).values() for kind in found})
+        for kind in sorted({kind for kinds in summary.get("unread", {}).values() for kind in kinds})
     ]
     main = formats.words(summary["main"])
     trained = [
@@ -113,8 +113,8 @@ def finetuned(summary: Mapping[str, Any]) -> str:
         )
         for row in summary.get("strategies", [])
     ]  # fmt: skip
-    parts = [(name, *map(_interval, found.values())) for name, found in summary.get("parts", {}).items()]
-    of_parts = [models.MEASURES.get(name, name) for found in summary.get("parts", {}).values() for name in found]
+    parts = [(name, *map(_interval, measured.values())) for name, measured in summary.get("parts", {}).items()]
+    of_parts = [models.MEASURES.get(name, name) for measured in summary.get("parts", {}).values() for name in measured]
     used = [
         ("the rows of a file", "`mill predict path/to/this/folder FILE --output OUT`, columns as in corpusmill.json"),
         ("by HTTP", "`mill serve-model path/to/this/folder`"),
@@ -155,12 +155,12 @@ def finetuned(summary: Mapping[str, Any]) -> str:
 
 def _adapted(summary: Mapping[str, Any]) -> str | None:
     """What the base read of the domain before; None where the published model started from the base itself."""
-    found = summary.get("adaptation")
-    if found is None or "adapted" not in summary["made_from"]:
+    adaptation = summary.get("adaptation")
+    if adaptation is None or "adapted" not in summary["made_from"]:
         return None
     return (
-        f"the base read {formats.count(found['documents'])} documents first, in a vocabulary with"
-        f" {formats.count(found['new_tokens'])} new tokens: `{summary['made_from']['adapted']}`"
+        f"the base read {formats.count(adaptation['documents'])} documents first, in a vocabulary with"
+        f" {formats.count(adaptation['new_tokens'])} new tokens: `{summary['made_from']['adapted']}`"
     )
 
 
@@ -265,11 +265,11 @@ def _machine(summary: Mapping[str, Any]) -> str:
 
 
 def _by_domain(domains: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    measured = {n for found in domains.values() for n in found if n.endswith(models.MEASURED)}
+    measured = {n for values in domains.values() for n in values if n.endswith(models.MEASURED)}
     names = ["loss", *sorted(measured)]
     rows = [
-        (domain, *(found.get(name) for name in names), found["documents"], found["tokens"])
-        for domain, found in sorted(domains.items())
+        (domain, *(values.get(name) for name in names), values["documents"], values["tokens"])
+        for domain, values in sorted(domains.items())
     ]
     return ["domain", *map(formats.words, names), "documents", "tokens"], rows
 

@@ -104,12 +104,12 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         **result_of(state, hardware.device()),
         "processes": several.count,
     }
-    summary["warnings"] = [told for told in [summary["unigram_loss"] and unigram_loss.warning(summary)] if told]
+    summary["warnings"] = [note for note in [summary["unigram_loss"] and unigram_loss.warning(summary)] if note]
     if several.first:
         with files.opened(files.join(plan.folder, "metrics.jsonl")) as log:
             summary["spikes"] = lineage.Lineage(objective, task, train, tokenizer).spikes(map(bytes.decode, log))
-        told = model_card.card(summary, budget.of_summary(build, summary))
-        publish.publish(result, model, tokenizer, plan.folder, summary, told, companions, added)
+        card = model_card.card(summary, budget.of_summary(build, summary))
+        publish.publish(result, model, tokenizer, plan.folder, summary, card, companions, added)
     several.wait()
     return summary
 
@@ -159,7 +159,7 @@ def _plan(
 def _last_checkpoint(objective: Objective, task: Task, plan: loop.Plan) -> tuple[torch.nn.Module, Any]:
     """The whole module as it was trained, and its model."""
     module = objective.create(task)
-    checkpoint.restore_model(checkpoint.found(plan.folder, plan.made_by, plan.steps)[-1], module)
+    checkpoint.restore_model(checkpoint.usable(plan.folder, plan.made_by, plan.steps)[-1], module)
     return module, objective.checkpoint(module)
 
 
@@ -201,12 +201,12 @@ def tokenizer_is_there(config: PretrainConfig, tokenizer: str, added: Sequence[s
 
 def weights_hash(folder: str) -> str:
     """SHA-256 of the weights of the model in ``folder``."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     files.check_folder(folder)
     for path in sorted(Path(folder).glob("*.safetensors")):
         with path.open("rb") as handle:
-            found.update(hashlib.file_digest(handle, "sha256").digest())
-    return found.hexdigest()
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
 
 
 def positions(batch_size: int, step: int) -> np.ndarray:
@@ -273,15 +273,15 @@ def evaluate(
             sums[name] += float(nats)
             counts[name] += batch.counts[name]
     means = {name: sums[name] / max(1, counts[name]) for name in sums}
-    found = {
+    measures = {
         "loss": sum(weights[name] * mean for name, mean in means.items()),
         **(means if len(means) > 1 else {}),
         **size,
     }
     if objective.per_byte is not None:
         measure_name, part = objective.per_byte
-        found[measure_name] = means[part] * size["tokens"] / math.log(2) / size["bytes"]
-    return found
+        measures[measure_name] = means[part] * size["tokens"] / math.log(2) / size["bytes"]
+    return measures
 
 
 def evaluate_domains(
@@ -294,13 +294,13 @@ def evaluate_domains(
     domains = sorted(packed.manifest["domains"])
     config = task.config.model_copy(update={"eval_tokens": max(1, task.config.eval_tokens // len(domains))})
     part = replace(task, config=config)
-    found = {}
+    results = {}
     for domain in domains:
         with contextlib.suppress(TooFewTokens):
-            found[domain] = evaluate(
+            results[domain] = evaluate(
                 objective, part, *held_out(objective, part, packed.of_domain(domain), True), measure
             )
-    return found
+    return results
 
 
 def origin(build: Build[BuildRecipe], train: PackedTokens, heldout: PackedTokens) -> dict[str, Any]:

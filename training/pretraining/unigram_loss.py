@@ -44,11 +44,11 @@ def loss(train: PackedTokens, heldout: PackedTokens, rows: np.ndarray, left_out:
 def warning(summary: dict[str, Any]) -> str | None:
     """What to say of a run whose loss on held-out text is not clearly below ``unigram_loss``; None if it is."""
     bar, part = summary["unigram_loss"], summary["unigram_part"]
-    found = summary["evaluation"].get(part, summary["evaluation"]["loss"])
-    if found < CLEARLY_BELOW * bar:
+    loss = summary["evaluation"].get(part, summary["evaluation"]["loss"])
+    if loss < CLEARLY_BELOW * bar:
         return None
     return (
-        f"{summary['name']}: its held-out loss ({found:.3f} nats a token) is not clearly below that of token"
+        f"{summary['name']}: its held-out loss ({loss:.3f} nats a token) is not clearly below that of token"
         f" frequencies alone ({bar:.3f}), so it has learned little else: lower `learning_rate`, raise `warmup`,"
         " or train longer"
     )

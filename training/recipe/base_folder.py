@@ -15,8 +15,8 @@ def is_folder(base: str) -> bool:
 
 def problem(base: str, sequence_length: int = 0) -> str | None:
     """Why no fine-tuning at ``sequence_length`` can start from the folder ``base``, and what to do; None if it can."""
-    if found := model_folder.problem(base):
-        return found
+    if fault := model_folder.problem(base):
+        return fault
     config = files.read_json(files.join(base, "config.json"), "Save the model again.")
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in _SHIFTED:

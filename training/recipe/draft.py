@@ -113,10 +113,10 @@ def draft(sources: Sequence[SourceGuess], wanted: Wanted, schema: str | None = N
 
 
 def _source(guess: SourceGuess) -> Iterator[str]:
-    width = max(len(f"{name}: {_scalar(found.value)}") for name, found in guess.fields.items())
-    for at, (name, found) in enumerate(guess.fields.items()):
-        entry = f"{name}: {_scalar(found.value)}"
-        yield f"  {'-' if at == 0 else ' '} {entry:<{min(width, 60)}}  # {_comment(found.why)}"
+    width = max(len(f"{name}: {_scalar(field.value)}") for name, field in guess.fields.items())
+    for at, (name, field) in enumerate(guess.fields.items()):
+        entry = f"{name}: {_scalar(field.value)}"
+        yield f"  {'-' if at == 0 else ' '} {entry:<{min(width, 60)}}  # {_comment(field.why)}"
     yield from (f"    # {_comment(remark)}" for remark in guess.remarks)
 
 
@@ -149,8 +149,8 @@ def _sample(build: Build) -> _Sample:
         return _Sample(len(texts), words, None, signs)
     lines = [" ".join(text.split()) for text in excerpts(pa.array(texts, pa.string()), 1000).to_pylist()]
     labels, _ = fasttext_model.load(path).predict(lines) if lines else ([], [])
-    found = Counter(names[0].removeprefix("__label__") for names in labels)
-    shares = {name: number / len(texts) for name, number in found.most_common()}
+    languages = Counter(names[0].removeprefix("__label__") for names in labels)
+    shares = {name: number / len(texts) for name, number in languages.most_common()}
     return _Sample(len(texts), words, shares, signs)
 
 
@@ -166,13 +166,13 @@ def _language(sample: _Sample, languages: Sequence[str] | None) -> list[str]:
             "# Which languages there are is not known without their model. After `mill models pull lid.176`:",
             "# language: {keep: {en: 0.5}}",
         ]
-    found = sample.languages or {}
-    chosen = list(languages or [name for name, share in found.items() if share >= _SHARE])
+    shares = sample.languages or {}
+    chosen = list(languages or [name for name, share in shares.items() if share >= _SHARE])
     if not chosen:
         return []
-    listed = ", ".join(f"{name} {formats.share(share, 1)}" for name, share in list(found.items())[:6])
+    listed = ", ".join(f"{name} {formats.share(share, 1)}" for name, share in list(shares.items())[:6])
     why = (
-        f"# {listed} of {formats.several(sample.documents, 'document')} looked at" if found else "# as --language says"
+        f"# {listed} of {formats.several(sample.documents, 'document')} looked at" if shares else "# as --language says"
     )
     keep = ", ".join(f"{json.dumps(name)}: 0.5" for name in chosen)
     return [f"{why}; others are dropped, and those below CCNet's score of 0.5.", f"language: {{keep: {{{keep}}}}}"]

@@ -151,13 +151,13 @@ class ObjectiveConfig(Config):
 
 def declared(loaded: Iterable[Plugin]) -> dict[str, Declared]:
     """The objectives that plug-ins add, by name. Raises MillError for one that does not fit."""
-    found = [part for part in plugins.added(loaded, Declared, ()) if not _is_ours(part)]
-    for part in found:
+    parts = [part for part in plugins.added(loaded, Declared, ()) if not _is_ours(part)]
+    for part in parts:
         if part.name in OBJECTIVES:
             raise MillError(f"{part.plugin}: the name {part.name!r} is taken; give the objective another name")
         if part.like not in OBJECTIVES:
             raise MillError(f"{part.plugin}: objective {part.name!r} needs `like`, one of {', '.join(OBJECTIVES)}")
-    return {part.name: part for part in found}
+    return {part.name: part for part in parts}
 
 
 def _is_ours(part: Declared) -> bool:

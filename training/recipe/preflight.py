@@ -18,8 +18,8 @@ def problems(build: Build[BuildRecipe], remote: bool = True) -> list[str]:
     """Every problem that keeps the build from its end, with its field and remedy. Without ``remote`` no other machine
     is asked.
     """
-    found = [*preflight.problems(build, remote), *_teachers(build, remote), *_bases(build), *_neutral(build, remote)]
-    return found or [*_labels(build)]  # which lists the files of sources
+    messages = [*preflight.problems(build, remote), *_teachers(build, remote), *_bases(build), *_neutral(build, remote)]
+    return messages or [*_labels(build)]  # which lists the files of sources
 
 
 def _teachers(build: Build[BuildRecipe], remote: bool) -> list[str]:
@@ -47,13 +47,13 @@ def _neutral(build: Build[BuildRecipe], remote: bool) -> list[str]:
     if config is None or not config.neutral or not (remote or all(map(preflight.is_here, config.neutral))):
         return []
     sources = [(f"ablation.neutral[{at}]", source) for at, source in enumerate(config.neutral)]
-    found = preflight.of_sources(sources, build.recipe.error_budget)
-    if not found and (size := _most_tokens(config.neutral)) is not None and size < config.sequence_length:
-        found.append(
+    messages = preflight.of_sources(sources, build.recipe.error_budget)
+    if not messages and (size := _most_tokens(config.neutral)) is not None and size < config.sequence_length:
+        messages.append(
             f"ablation.neutral: this text gives at most {size} tokens, fewer than fill one sequence of sequence_length"
             f" ({config.sequence_length}); add text"
         )
-    return found
+    return messages
 
 
 def _most_tokens(sources: list[Source]) -> int | None:
@@ -106,5 +106,5 @@ def _metadata(source: Source) -> set[str] | None:
         return None
     if source.metadata_fields is not None:
         return {*source.metadata_fields, "repeated_id"}
-    there = preflight.columns(source)
-    return None if there is None else {*there, "repeated_id"}
+    columns = preflight.columns(source)
+    return None if columns is None else {*columns, "repeated_id"}

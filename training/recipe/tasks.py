@@ -37,10 +37,10 @@ class Declared(Part):
 
 def declared(loaded: Iterable[Plugin]) -> dict[str, Declared]:
     """The tasks that plug-ins add, by name. Raises MillError for one that does not fit."""
-    found = plugins.added(loaded, Declared, ())
-    for part in found:
+    parts = plugins.added(loaded, Declared, ())
+    for part in parts:
         if part.name in TASKS:
             raise MillError(f"{part.plugin}: the name {part.name!r} is taken; give the task another name")
         if part.like not in TASKS:
             raise MillError(f"{part.plugin}: task {part.name!r} needs `like`, one of {', '.join(TASKS)}")
-    return {part.name: part for part in found}
+    return {part.name: part for part in parts}

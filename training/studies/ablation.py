@@ -99,7 +99,7 @@ def measure(build: Build[BuildRecipe], trial: Trial) -> dict[str, float]:
     def sums(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         return objective.loss(model, {name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
-    found = {}
+    measures = {}
     for kind, split in ((CURATED, "heldout"), (RAW, "heldout"), (NEUTRAL, "train")):
         text = build.path("ablation", kind, "tokens", config.tokenizer, split)
         if kind == NEUTRAL and not config.neutral:
@@ -107,8 +107,8 @@ def measure(build: Build[BuildRecipe], trial: Trial) -> dict[str, float]:
         packed = PackedTokens(text)
         task = Task(trial.config, Vocabulary.of(packed), trial.seed)
         windows, size = held_out(objective, task, packed)
-        found[kind] = evaluate(objective, task, windows, size, sums)["bits_per_byte"]
-    return found
+        measures[kind] = evaluate(objective, task, windows, size, sums)["bits_per_byte"]
+    return measures
 
 
 def summarise(
@@ -143,7 +143,7 @@ def summarise(
             }
         )
     made_by = files.fingerprint("ablation", VERSION, [summary["fingerprint"] for _, summary, _ in done])
-    found = {
+    results = {
         "fingerprint": made_by,
         "seeds": len(by_variant[CURATED]),
         "model": done[0][1]["model_type"],
@@ -152,8 +152,8 @@ def summarise(
         "kept": dict(kept),
         "rows": rows,
     }
-    files.write_json(build.path("ablation", "results.json"), found)
-    return found
+    files.write_json(build.path("ablation", "results.json"), results)
+    return results
 
 
 def _compared(values: Sequence[float], curated: Sequence[float]) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def fit_law(runs: Runs, starts: np.ndarray | None = None) -> Law:
         sums = np.concatenate([_sums(part, n, d, wanted) for part in np.split(_GRID, 10)])
         starts = _GRID[np.argsort(sums, kind="stable")[:_TRIED]]
     with threadpool_limits(1, "blas"):  # threads for matrices of five rows cost twenty times what they compute
-        found = [_descend(start, n, d, wanted) for start in starts]
-    a, b, e, alpha, beta = min(found, key=lambda entry: entry[0])[1]
+        fits = [_descend(start, n, d, wanted) for start in starts]
+    a, b, e, alpha, beta = min(fits, key=lambda entry: entry[0])[1]
     return Law("fitted here", float(np.exp(e)), float(np.exp(a)), float(np.exp(b)), float(alpha), float(beta))
 
 
@@ -133,8 +133,8 @@ def _descend(start: np.ndarray, n: np.ndarray, d: np.ndarray, wanted: np.ndarray
         return _huber(residual).sum() / DELTA, np.array(gradient) / DELTA
 
     options = {"maxiter": 5000, "maxfun": 20_000, "ftol": 1e-15, "gtol": 1e-12, "maxcor": 20}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options=options)
-    return float(found.fun), found.x
+    minimum = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options=options)
+    return float(minimum.fun), minimum.x
 
 
 def bootstrap_laws(runs: Runs, law: Law, draws: int, seed: int) -> list[Law]:
@@ -145,15 +145,15 @@ def bootstrap_laws(runs: Runs, law: Law, draws: int, seed: int) -> list[Law]:
     random = np.random.default_rng(seed)
     best = np.array([np.log(law.A), np.log(law.B), np.log(law.E), law.alpha, law.beta])
     starts = best * np.concatenate([np.ones((1, 5)), random.uniform(0.8, 1.2, (3, 5))])
-    found: list[Law] = []
+    laws: list[Law] = []
     for _ in range(10 * draws):
-        if len(found) == draws:
+        if len(laws) == draws:
             break
         try:
-            found.append(fit_law(runs.take(random.integers(len(runs), size=len(runs))), starts))
+            laws.append(fit_law(runs.take(random.integers(len(runs), size=len(runs))), starts))
         except TooFewRuns:
             continue
-    return found
+    return laws
 
 
 def fit_parabola(runs: Runs) -> Parabola | None:
@@ -187,7 +187,7 @@ def bootstrap_exponents(groups: Sequence[tuple[float, Runs]], draws: int, seed: 
     ``groups`` are (compute, its runs). A resample in which a parabola has no minimum does not count.
     """
     random = np.random.default_rng(seed)
-    found = []
+    exponents = []
     for _ in range(draws):
         points = []
         for compute, runs in groups:
@@ -196,8 +196,8 @@ def bootstrap_exponents(groups: Sequence[tuple[float, Runs]], draws: int, seed: 
                 points.append((compute, parabola.parameters))
         if len(points) == len(groups):
             x, y = np.array(points).T
-            found.append(fit_power(x, y)[1])
-    return np.array(found)
+            exponents.append(fit_power(x, y)[1])
+    return np.array(exponents)
 
 
 def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> list[float] | None:

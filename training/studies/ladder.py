@@ -84,10 +84,10 @@ def plan(build: Build[BuildRecipe]) -> Plan:
                 size = sizes[config.parameters]
                 rungs.append(Rung(run, compute, width, size, steps * step_tokens))
     if len(rungs) < fit_laws.LEAST_RUNS:
-        told = "".join(f"\n  {name}: {why}" for name, why in left_out.items())
+        reasons = "".join(f"\n  {name}: {why}" for name, why in left_out.items())
         raise MillError(
             f"ladder: {len(rungs)} runs are left, and a law needs {fit_laws.LEAST_RUNS}; change `compute` or `widths`,"
-            f" or take more text:{told}"
+            f" or take more text:{reasons}"
         )
     return Plan(tuple(sorted(rungs, key=lambda rung: (rung.compute, rung.width))), left_out)
 
@@ -158,10 +158,10 @@ def summarise(build: Build[BuildRecipe], planned: Plan, summaries: Sequence[dict
         for rung, summary in zip(planned.rungs, summaries, strict=True)
     ]
     made_by = files.fingerprint("ladder", VERSION, config, [summary["fingerprint"] for summary in summaries])
-    found = {"fingerprint": made_by, "parameters": config.parameters, "left_out": planned.left_out, "rows": rows}
-    found |= analyse(rows, config)
-    files.write_json(build.path("scaling", "ladder.json"), found)
-    return found
+    results = {"fingerprint": made_by, "parameters": config.parameters, "left_out": planned.left_out, "rows": rows}
+    results |= analyse(rows, config)
+    files.write_json(build.path("scaling", "ladder.json"), results)
+    return results
 
 
 def analyse(rows: Sequence[dict[str, Any]], config: LadderConfig) -> dict[str, Any]:
@@ -200,23 +200,23 @@ def _undetermined(law: Law) -> list[str]:
 def _unbracketed(rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> list[str]:
     """For each compute whose best size lies outside what was trained, in which direction and what to add."""
     minima = {curve["compute"]: curve for curve in curves}
-    told = []
+    problems = []
     for compute in sorted({row["compute"] for row in rows}):
         members = sorted((row for row in rows if row["compute"] == compute), key=lambda row: row["parameters"])
         smallest, largest = members[0], members[-1]
-        found, at = minima.get(compute), f"at {compute:.2g} FLOP"
+        minimum, at = minima.get(compute), f"at {compute:.2g} FLOP"
         if len(members) < 3:
-            told.append(f"{at}: {len(members)} sizes say nothing of the best one; it takes 3, so change `widths`")
-        elif found is None:
-            told.append(f"{at}: the loss has no minimum over N; add `widths` on both sides, or raise `eval_tokens`")
-        elif not found["bracketed"]:
-            above = found["parameters"] > largest["parameters"]
+            problems.append(f"{at}: {len(members)} sizes say nothing of the best one; it takes 3, so change `widths`")
+        elif minimum is None:
+            problems.append(f"{at}: the loss has no minimum over N; add `widths` on both sides, or raise `eval_tokens`")
+        elif not minimum["bracketed"]:
+            above = minimum["parameters"] > largest["parameters"]
             end, side, word = (largest, "above", "larger") if above else (smallest, "below", "smaller")
-            told.append(
+            problems.append(
                 f"{at}: no minimum among the sizes trained, {word} models would do better; add `widths` {side}"
                 f" {end['width']} (N of {end['parameters']:,})"
             )
-    return told
+    return problems
 
 
 def _beyond(rows: Sequence[dict[str, Any]], entry: dict[str, Any], name: str) -> float:
@@ -231,23 +231,23 @@ def _sound(rows: Sequence[dict[str, Any]], coming: Sequence[dict[str, Any]]) -> 
     One whose best size or length is beyond FAR x FAR times what was trained says nothing, nor does an interval that
     reaches so far, or up to a loss above that of every run.
     """
-    kept, told = [], []
+    kept, problems = [], []
     worst = max(row["loss"] for row in rows)
     for entry in coming:
         at = f"at {entry['compute']:.2g} FLOP"
         times = {what: _beyond(rows, entry, name) for what, name in (("N", "parameters"), ("D", "tokens"))}
         if max(times.values()) > FAR * FAR:
             what = max(times, key=lambda name: times[name])
-            told.append(
+            problems.append(
                 f"{at}: nothing is predicted, the law's best {what} is {times[what]:,.0f} times beyond what was"
                 " trained; add runs of a `compute` between, and `widths` further apart"
             )
             continue
-        told += [
-            f"{at}: the best {what} is {found:,.0f} times beyond what was trained, too far to trust the law; add runs"
+        problems += [
+            f"{at}: the best {what} is {factor:,.0f} times beyond what was trained, too far to trust the law; add runs"
             " of a `compute` between"
-            for what, found in times.items()
-            if found > FAR
+            for what, factor in times.items()
+            if factor > FAR
         ]
         wide = [
             name
@@ -259,9 +259,9 @@ def _sound(rows: Sequence[dict[str, Any]], coming: Sequence[dict[str, Any]]) -> 
         ]
         if wide:
             names = ", ".join(wide)
-            told.append(f"{at}: the runs give no interval of {names}: add runs, and `widths` further apart")
+            problems.append(f"{at}: the runs give no interval of {names}: add runs, and `widths` further apart")
         kept.append({**entry, **{f"{name}_interval": None for name in wide}})
-    return kept, told
+    return kept, problems
 
 
 def _runs(rows: Sequence[dict[str, Any]]) -> Runs:

@@ -208,9 +208,9 @@ def _distil(stage: str, build: Build, item: str) -> Outcome:
     """The fastText model of the sample's scores, and the scores of both models on what is held out."""
     config: Classifier = build.section(stage)
     taught: Distillation = config.distilled  # type: ignore[assignment]
-    found = [shards.read_fingerprint(_teacher_path(build, stage, shard)) for shard in build.shards()]
+    taught_by = [shards.read_fingerprint(_teacher_path(build, stage, shard)) for shard in build.shards()]
     settings = taught.model_dump(exclude={"minimum_agreement"})
-    made_by = files.fingerprint("classifier.distil", VERSION, settings, config.max_bytes, build.recipe.seed, found)
+    made_by = files.fingerprint("classifier.distil", VERSION, settings, config.max_bytes, build.recipe.seed, taught_by)
     path = _path(build, item)
 
     def has_model(note: dict[str, Any]) -> bool:
@@ -304,16 +304,16 @@ def _agree(stage: Stage, build: Build, item: str) -> Outcome:
             judged = ledger.judge(rules, {**signals, signal: signals[column]}, len(table))
             kept.append(judged.rule < 0)
         note = files.read_json(_path(build, f"{stage.name}.json"))
-        found = _compare(kept[0], kept[1], table["score"].to_numpy(), table["student"].to_numpy())
+        shares = _compare(kept[0], kept[1], table["score"].to_numpy(), table["student"].to_numpy())
         about = {key: note[key] for key in ("distilled_from", "texts", "per_second")}
-        return Outcome(len(table)), {**about, "bounds": bounds, "heldout": found}
+        return Outcome(len(table)), {**about, "bounds": bounds, "heldout": shares}
 
     outcome = make(_path(build, item), made_by, compared)
-    found = files.read_json(_path(build, item))["heldout"]
-    if found["agreement"] < taught.minimum_agreement:
+    shares = files.read_json(_path(build, item))["heldout"]
+    if shares["agreement"] < taught.minimum_agreement:
         raise TooDifferent(
-            f"{stage.name}: the distilled fastText model and {config.model} decide alike on {found['agreement']:.1%}"
-            f" ({found['low']:.1%} to {found['high']:.1%}) of {found['texts']:,} held-out documents, less than"
+            f"{stage.name}: the distilled fastText model and {config.model} decide alike on {shares['agreement']:.1%}"
+            f" ({shares['low']:.1%} to {shares['high']:.1%}) of {shares['texts']:,} held-out documents, less than"
             f" `distilled.minimum_agreement` = {taught.minimum_agreement:.1%}; raise `distilled.texts`, let the"
             " classifier score every document with `distilled: false`, or allow less"
         )

@@ -26,11 +26,11 @@ def probability(texts: pa.StringArray, path: str, labels: Sequence[str]) -> pa.A
     """
     known = require(path, labels)
     lines = pc.replace_substring(pc.replace_substring(texts, "\n", " "), "</s>", " ").to_pylist()
-    found, values = fasttext_model.load(path).predict(lines, k=len(known)) if lines else ([], [])
+    predictions, values = fasttext_model.load(path).predict(lines, k=len(known)) if lines else ([], [])
     wanted = {f"__label__{label}" for label in labels}
     positive = (
         sum(score for name, score in zip(names, scores, strict=True) if name in wanted)
-        for names, scores in zip(found, values, strict=True)
+        for names, scores in zip(predictions, values, strict=True)
     )
     scores = np.clip(np.fromiter(positive, np.float32, len(lines)), 0, 1)
     return pa.array(scores, mask=blank(texts))

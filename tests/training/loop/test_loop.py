@@ -102,7 +102,7 @@ def test_the_step_is_adamw_on_the_clipped_gradient(tmp_path: Path) -> None:
 
 
 def found_by(run: loop.Plan) -> list[checkpoint.Checkpoint]:
-    return checkpoint.found(run.folder, run.made_by, run.steps)
+    return checkpoint.usable(run.folder, run.made_by, run.steps)
 
 
 def kept_steps(folder: Path) -> list[int]:

@@ -22,7 +22,7 @@ def matrix(costs: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> n
 
     Raises MillError for a label that no row has.
     """
-    found = np.full((len(labels), len(labels)), DEFAULT)
+    table = np.full((len(labels), len(labels)), DEFAULT)
     place = {label: at for at, label in enumerate(labels)}
     for label, answers in costs.items():
         for answer, cost in answers.items():
@@ -30,9 +30,9 @@ def matrix(costs: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> n
                 raise MillError(
                     f"`costs` names the label {min(unknown)!r}, which no row has; there is {', '.join(labels)}"
                 )
-            found[place[label], place[answer]] = cost
-    np.fill_diagonal(found, 0)
-    return found
+            table[place[label], place[answer]] = cost
+    np.fill_diagonal(table, 0)
+    return table
 
 
 def threshold(probabilities: np.ndarray, labels: np.ndarray, cost: np.ndarray) -> float:

@@ -49,8 +49,8 @@ def out_of_fold(features: Any, labels: np.ndarray, groups: list[str], strength: 
     where a deadline passes.
     """
     classes = int(labels.max()) + 1
-    found = np.zeros((len(labels), classes))
-    for kept, held in _folds(labels, groups):
+    shares = np.zeros((len(labels), classes))
+    for kept, rest in _folds(labels, groups):
         deadline.check()
         if missing := sorted(set(range(classes)) - set(labels[kept].tolist())):
             raise MillError(
@@ -58,8 +58,8 @@ def out_of_fold(features: Any, labels: np.ndarray, groups: list[str], strength: 
             )
         with threadpool_limits(1):
             head = LogisticRegression(C=strength, max_iter=1_000).fit(features[kept], labels[kept])
-        found[held] = head.predict_proba(features[held])
-    return found
+        shares[rest] = head.predict_proba(features[rest])
+    return shares
 
 
 def _folds(labels: np.ndarray, groups: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:

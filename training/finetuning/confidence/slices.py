@@ -43,7 +43,7 @@ def find(right: np.ndarray, groups: list[str], columns: Mapping[str, Sequence[st
     ``right`` bool [n]; ``columns`` name n values each. Of a column the MOST_VALUES most frequent values are taken.
     Intervals are of 95 % for each slice by itself: of twenty slices one may seem to fail by chance.
     """
-    found = []
+    slices = []
     for column, values in columns.items():
         counted = Counter(value for value in values if value is not None)
         for value, rows in sorted(counted.most_common(MOST_VALUES)):
@@ -52,8 +52,8 @@ def find(right: np.ndarray, groups: list[str], columns: Mapping[str, Sequence[st
             inside = np.array([each == value for each in values])
             part, rest = (_counts(right, inside == side, groups) for side in (True, False))
             lead = scores.interval(scores.accuracy, part, rest)
-            found.append(Slice(column, value, rows, scores.interval(scores.accuracy, part), lead))
-    return sorted(found, key=lambda each: (each.lead.value, each.column, each.value))
+            slices.append(Slice(column, value, rows, scores.interval(scores.accuracy, part), lead))
+    return sorted(slices, key=lambda each: (each.lead.value, each.column, each.value))
 
 
 def _counts(right: np.ndarray, inside: np.ndarray, groups: list[str]) -> np.ndarray:

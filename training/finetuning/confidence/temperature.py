@@ -77,13 +77,13 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> float:
     ``logits`` float [n, classes] (logarithms of probabilities will do), ``labels`` int64 [n]. The likelihood is concave
     in 1/T, so its one maximum is found whatever the start.
     """
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda sharpness: negative_log_likelihood(logits * sharpness, labels),
         bounds=(1 / MOST, 1 / LEAST),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(1 / found.x)
+    return float(1 / minimum.x)
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:

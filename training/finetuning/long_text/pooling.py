@@ -136,7 +136,7 @@ def _vectors(model: Any, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     lengths, starts = windows[mask], (windows.cumsum(1) - windows)[mask]
     order = lengths.argsort(stable=True)
     groups = _groups(lengths[order].tolist())
-    found = []
+    parts = []
     for group in groups:
         chosen = order[group]
         at = torch.arange(int(lengths[chosen[-1]]), device=windows.device)
@@ -145,10 +145,10 @@ def _vectors(model: Any, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens, types = (arrays[name][row[chosen, None], places] * real for name in ("tokens", "types"))
         tokens = tokens + ~real * (model.config.pad_token_id or 0)
         if len(groups) > 1 and torch.is_grad_enabled():
-            found.append(checkpoint(_state, model, tokens, types, real.long(), use_reentrant=False))
+            parts.append(checkpoint(_state, model, tokens, types, real.long(), use_reentrant=False))
         else:
-            found.append(_state(model, tokens, types, real.long()))
-    flat = torch.cat(found)
+            parts.append(_state(model, tokens, types, real.long()))
+    flat = torch.cat(parts)
     made = flat.new_zeros(*mask.shape, flat.shape[1])
     made[mask] = flat[order.argsort()]
     return made, mask
@@ -163,12 +163,12 @@ def _state(model: Any, tokens: Tensor, types: Tensor, mask: Tensor) -> Tensor:
 
 def _groups(lengths: list[int]) -> list[slice]:
     """Windows of ``lengths``, which ascend, by as many as are read at once."""
-    found, start = [], 0
+    groups, start = [], 0
     for at, length in enumerate(lengths):
         if length * (at + 1 - start) > _AT_ONCE and at > start:
-            found.append(slice(start, at))
+            groups.append(slice(start, at))
             start = at
-    return [*found, slice(start, len(lengths))]
+    return [*groups, slice(start, len(lengths))]
 
 
 @torch.no_grad()
@@ -183,6 +183,6 @@ def _head_reads_one_state(model: Any) -> bool:
     )
     types, mask = torch.zeros_like(tokens), torch.ones_like(tokens)
     expected = model(**inputs(model, {"tokens": tokens, "types": types, "mask": mask})).logits
-    found = _headed(model, _state(model, tokens, types, mask))
+    outputs = _headed(model, _state(model, tokens, types, mask))
     model.train(training)
-    return torch.allclose(found, expected, atol=1e-4)
+    return torch.allclose(outputs, expected, atol=1e-4)

@@ -110,11 +110,11 @@ def encode(reader: Reader, texts: list[str], config: LongText, targets: dict[str
     """
     tokens, types, lengths = [], [], []
     cut = 0
-    for found in read(reader, texts, config):
-        tokens.append(np.concatenate(found.tokens))
-        types.append(np.concatenate(found.types))
-        lengths.append(np.array([len(window) for window in found.tokens], np.int64))
-        cut += found.cut > 0
+    for text in read(reader, texts, config):
+        tokens.append(np.concatenate(text.tokens))
+        types.append(np.concatenate(text.types))
+        lengths.append(np.array([len(window) for window in text.tokens], np.int64))
+        cut += text.cut > 0
     made = Encoded(tokens, types, np.arange(len(tokens)), targets, reader.pad)
     if not isinstance(config, Chunks | Hierarchical):
         return made

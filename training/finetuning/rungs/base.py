@@ -56,8 +56,8 @@ def examples(table: pa.Table, labels: list[str]) -> Examples:
     if "pair" in table.column_names:
         texts = [f"{text}\n{pair}" for text, pair in zip(texts, table["pair"].to_pylist(), strict=True)]
     number = {label: at for at, label in enumerate(labels)}
-    found = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
-    return Examples(texts, found, table["group"].to_pylist())
+    numbers = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
+    return Examples(texts, numbers, table["group"].to_pylist())
 
 
 def logits(probabilities: np.ndarray) -> np.ndarray:
@@ -71,5 +71,5 @@ def development_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Accuracy on some hundred rows is too coarse to choose by, and without the temperature a setting would be chosen for
     how sure it is, which is put right afterwards.
     """
-    found = logits(probabilities)
-    return temperature.negative_log_likelihood(found / temperature.fit(found, labels), labels)
+    scores = logits(probabilities)
+    return temperature.negative_log_likelihood(scores / temperature.fit(scores, labels), labels)

@@ -82,13 +82,13 @@ class FastText:
         return files.join(self.folder.name, "model.bin")
 
     def predict_proba(self, texts: list[str]) -> np.ndarray:
-        found = np.zeros((len(texts), self.classes))
+        probabilities = np.zeros((len(texts), self.classes))
         lines = folded(pa.array(texts, pa.string())).to_pylist()
         names, values = fasttext_model.load(self.file).predict(lines, k=self.classes) if lines else ([], [])
         for row, (labels, shares) in enumerate(zip(names, values, strict=True)):
-            found[row, [int(label.removeprefix("__label__")) for label in labels]] = shares
-        sums = found.sum(1, keepdims=True)  # of a text without words: nothing
-        return np.where(sums > 0, found / np.where(sums > 0, sums, 1), 1 / self.classes)
+            probabilities[row, [int(label.removeprefix("__label__")) for label in labels]] = shares
+        sums = probabilities.sum(1, keepdims=True)  # of a text without words: nothing
+        return np.where(sums > 0, probabilities / np.where(sums > 0, sums, 1), 1 / self.classes)
 
     def save(self, folder: str) -> None:
         shutil.copy(self.file, folder)
@@ -109,11 +109,11 @@ def fasttext(train: Examples, dev: Examples, classes: int) -> FastText:
     names = [str(label) for label in range(classes)]
     fitted = []
     for epochs in EPOCHS:
-        found = FastText(tempfile.TemporaryDirectory(prefix="mill-fasttext-"), classes, epochs)
+        model = FastText(tempfile.TemporaryDirectory(prefix="mill-fasttext-"), classes, epochs)
         train_model.train(
-            texts, train.labels, names, found.file, dimensions=DIMENSIONS, epochs=epochs, learning_rate=RATE,
+            texts, train.labels, names, model.file, dimensions=DIMENSIONS, epochs=epochs, learning_rate=RATE,
             min_count=1, shape=Shape(2, 0, 0, BUCKETS), seed=0,
         )  # fmt: skip
-        fitted.append(found)
-    losses = [development_loss(found.predict_proba(dev.texts), dev.labels) for found in fitted]
+        fitted.append(model)
+    losses = [development_loss(model.predict_proba(dev.texts), dev.labels) for model in fitted]
     return fitted[int(np.argmin(losses))]

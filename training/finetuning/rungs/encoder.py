@@ -49,9 +49,9 @@ class Encoder:
 
     def tuned(self) -> Encoder:
         """Another with the same weights, to train."""
-        found = copy.copy(self)
-        found.model, found._known = copy.deepcopy(self.model), {}
-        return found
+        twin = copy.copy(self)
+        twin.model, twin._known = copy.deepcopy(self.model), {}
+        return twin
 
     def read(self, texts: list[str]) -> Encoded:
         return encoded(self.reader.read(texts), self.reader.pad, {})
@@ -74,8 +74,8 @@ class Encoder:
         for start in range(0, len(texts), _BATCH):
             deadline.check()
             part = texts[start : start + _BATCH]
-            found = self.vectors(self.read(part).arrays(np.arange(len(part)))).numpy()
-            yield from zip(part, found, strict=True)
+            vectors = self.vectors(self.read(part).arrays(np.arange(len(part)))).numpy()
+            yield from zip(part, vectors, strict=True)
 
     @torch.no_grad()
     def seconds(self, texts: list[str]) -> float:

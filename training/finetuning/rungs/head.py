@@ -54,9 +54,9 @@ def _fit(features: Any, labels: np.ndarray, classes: int, strength: float) -> He
     bias = np.full(classes, _UNSEEN, np.float32)
     bias[seen] = 0
     if len(seen) > 1:
-        found = LogisticRegression(C=strength, max_iter=1_000).fit(features, labels)
+        model = LogisticRegression(C=strength, max_iter=1_000).fit(features, labels)
         if len(seen) == 2:  # scikit-learn gives the second class' logit alone
-            weights[:, seen[1]], bias[seen[1]] = found.coef_[0], found.intercept_[0]
+            weights[:, seen[1]], bias[seen[1]] = model.coef_[0], model.intercept_[0]
         else:
-            weights[:, seen], bias[seen] = found.coef_.T, found.intercept_
+            weights[:, seen], bias[seen] = model.coef_.T, model.intercept_
     return Head(weights, bias, strength)

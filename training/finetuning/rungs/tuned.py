@@ -121,11 +121,11 @@ def _table(part: Examples, labels: list[str]) -> pa.Table:
 @torch.no_grad()
 def _logits(model: Any, data: Encoded) -> np.ndarray:
     order = np.argsort(data.lengths, kind="stable")
-    found = []
+    batches = []
     for start in range(0, len(order), _BATCH):
         deadline.check()
-        found.append(_asked(model, data, order[start : start + _BATCH]).numpy())
-    return np.concatenate(found)[np.argsort(order, kind="stable")]
+        batches.append(_asked(model, data, order[start : start + _BATCH]).numpy())
+    return np.concatenate(batches)[np.argsort(order, kind="stable")]
 
 
 def _asked(model: Any, data: Encoded, rows: np.ndarray) -> torch.Tensor:

@@ -74,8 +74,8 @@ def _fit_static(folder: str, train: Examples, dev: Examples, classes: int) -> St
 
 def _known(texts: list[str], vocabulary: pa.StringArray, lowercase: bool) -> tuple[np.ndarray, np.ndarray, int]:
     """Of each word that is known its row and its text, int64 [found] each; and how many texts there are."""
-    found, bounds = words.cut(pa.array(texts, pa.string()), lowercase)
-    places = pc.index_in(found, value_set=vocabulary)  # type: ignore[attr-defined]
+    tokens, bounds = words.cut(pa.array(texts, pa.string()), lowercase)
+    places = pc.index_in(tokens, value_set=vocabulary)  # type: ignore[attr-defined]
     known = places.is_valid().to_numpy(zero_copy_only=False)
     owner = np.repeat(np.arange(len(texts)), np.diff(bounds))[known]
     return places.drop_null().to_numpy().astype(np.int64), owner, len(texts)
@@ -124,7 +124,7 @@ def _elmo_means(folder: str, texts: list[str]) -> np.ndarray:
     spelled = cut.to_pylist()
     files.check_folder(folder)
     model = elmo.ElmoModel.from_pretrained(files.local(folder)).eval()
-    found = []
+    means = []
     for start in range(0, len(bounds) - 1, _BATCH):
         spans = list(zip(bounds[start : start + _BATCH + 1], bounds[start + 1 : start + _BATCH + 1], strict=False))
         rows = [(spelled[low:high], np.zeros(high - low, np.int64)) for low, high in spans]
@@ -135,8 +135,8 @@ def _elmo_means(folder: str, texts: list[str]) -> np.ndarray:
         place = torch.arange(length + 2)
         inside = ((place > 0) & (place < lengths[:, None] - 1)).to(layers.dtype)
         sums = torch.einsum("lntd,nt->nld", layers, inside)
-        found.append((sums / inside.sum(1).clamp(min=1)[:, None, None]).double().numpy())
-    return np.concatenate(found)
+        means.append((sums / inside.sum(1).clamp(min=1)[:, None, None]).double().numpy())
+    return np.concatenate(means)
 
 
 def _mixed(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> nn.Sequential:

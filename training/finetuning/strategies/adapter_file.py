@@ -33,13 +33,13 @@ def write(
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     save_file(tensors, folder / "adapter.safetensors")
-    told = {
+    notes = {
         "base": str(files.local(base).resolve()),
         "base_weights": pretrain.weights_hash(base),
         "strategy": strategy.model_dump(mode="json"),
         "sequence_length": length,
     }
-    files.write_json(str(folder / NAME), told)
+    files.write_json(str(folder / NAME), notes)
 
 
 def load(folder: str, base: str | None = None) -> PreTrainedModel:
@@ -47,22 +47,22 @@ def load(folder: str, base: str | None = None) -> PreTrainedModel:
 
     Raises bases.WrongBase where that is not there, or its weights are others.
     """
-    told = files.read_json(files.join(folder, NAME))
-    base = str(base or told["base"])
+    notes = files.read_json(files.join(folder, NAME))
+    base = str(base or notes["base"])
     bases.check(base)
-    if pretrain.weights_hash(base) != told["base_weights"]:
+    if pretrain.weights_hash(base) != notes["base_weights"]:
         raise bases.WrongBase(
             f"{folder}: its adapter was trained on other weights than those in {base}; give the folder of its own base"
         )
     config: Any = AutoConfig.from_pretrained(files.local(folder), trust_remote_code=False)
     model = bases.opened(getattr(transformers, config.architectures[0]), base, config, 0)
     side_files.restore(folder, model)
-    strategy: Any = TypeAdapter(Strategy).validate_python(told["strategy"])
+    strategy: Any = TypeAdapter(Strategy).validate_python(notes["strategy"])
     if isinstance(strategy, Prefix):
         strategy = strategy.model_copy(update={"reparametrised": False})  # the network is gone
     if isinstance(strategy, Lora):
         strategy = strategy.model_copy(update={"merge": False})
-    ready = strategies.prepare(strategy, model, 0, told["sequence_length"])
+    ready = strategies.prepare(strategy, model, 0, notes["sequence_length"])
     files.check(files.join(folder, "adapter.safetensors"))
     parameters = dict(model.named_parameters())
     with torch.no_grad():

@@ -13,13 +13,13 @@ def layers(model: PreTrainedModel) -> list[str]:
 
     A layer is an entry of a list of modules that is in no other list; one that runs several times is one.
     """
-    found: list[str] = []
+    names: list[str] = []
     lists: list[str] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
             lists.append(name)
-            found += [f"{name}.{at}" for at in range(len(module))]
-    return found
+            names += [f"{name}.{at}" for at in range(len(module))]
+    return names
 
 
 def depth(model: PreTrainedModel) -> Callable[[str], int]:
@@ -30,9 +30,9 @@ def depth(model: PreTrainedModel) -> Callable[[str], int]:
     def of(name: str) -> int:
         parts = name.split(".")
         prefixes = [".".join(parts[:end]) for end in range(1, len(parts))]
-        found = [at[prefix] for prefix in prefixes if prefix in at]
-        if found:
-            return found[0]
+        places = [at[prefix] for prefix in prefixes if prefix in at]
+        if places:
+            return places[0]
         return 0 if "embed" in name or ".".join(parts[:-1]) in tables else len(at) + 1
 
     return of

@@ -50,10 +50,10 @@ def features(model: PreTrainedModel, folder: str, weights: str) -> Ready:
         path = files.join(folder, f"{name}-{made_by[:16]}.safetensors")
         if not files.exists(path):
             setattr(model, model.base_model_prefix, base)
-            found = _states(model, read, kept)
+            parts = _states(model, read, kept)
             setattr(model, model.base_model_prefix, known)
             with files.replacing(path) as handle:
-                handle.write(save({"states": np.concatenate(found)}))
+                handle.write(save({"states": np.concatenate(parts)}))
         files.check(path)
         states = load_file(files.local(path))["states"]
         if chunked:
@@ -75,12 +75,12 @@ def _states(model: PreTrainedModel, data: Encoded, kept: slice) -> list[np.ndarr
     """The last states of each example at the positions ``kept``: float32 [positions, width]."""
     model.to(hardware.device()).eval()  # type: ignore[arg-type]
     order = np.argsort(data.lengths, kind="stable")
-    found: list[np.ndarray] = [np.empty(0)] * len(data)
+    parts: list[np.ndarray] = [np.empty(0)] * len(data)
     for start in range(0, len(order), _ROWS):
         chosen = order[start : start + _ROWS]
         arrays = {name: torch.from_numpy(part).to(model.device) for name, part in data.arrays(chosen).items()}
         states = model.base_model(**inputs(model, arrays)).last_hidden_state.float().cpu().numpy()
         for at, row in zip(chosen, states, strict=True):
-            found[at] = row[: len(data.tokens[at])][kept].copy()
+            parts[at] = row[: len(data.tokens[at])][kept].copy()
     model.train()
-    return found
+    return parts

@@ -75,7 +75,7 @@ def attend(
         if attention_mask is None and causal and query.shape[2] > 1:
             seen = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
             attention_mask = seen.tril(key.shape[2] - query.shape[2])[None, None]
-        keys, values = (found.to(key.dtype).expand(len(key), -1, -1, -1) for found in prefix())
+        keys, values = (part.to(key.dtype).expand(len(key), -1, -1, -1) for part in prefix())
         key, value = torch.cat([keys, key], 2), torch.cat([values, value], 2)
         tokens, is_causal = keys.shape[2], False
         if attention_mask is not None:
@@ -93,14 +93,14 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 def prefix(model: PreTrainedModel, config: Prefix, seed: int) -> Ready:
     """Raises WrongStrategy for an architecture whose attention transformers does not let be exchanged."""
-    above, found = head(model), _attentions(model)
-    if not found:
+    above, attentions = head(model), _attentions(model)
+    if not attentions:
         raise WrongStrategy(
             f"strategy prefix: the attention of {model.config.model_type} cannot be extended; take lora instead"
         )
     torch.manual_seed(seed)
     inner = Inner(config.tokens, model.config.hidden_size, config.hidden) if config.reparametrised else None
-    for module, (heads, width) in found.items():
+    for module, (heads, width) in attentions.items():
         if inner is not None:
             module.prefix = Network(inner, config.hidden, heads, config.tokens, width)
         else:
@@ -112,7 +112,7 @@ def prefix(model: PreTrainedModel, config: Prefix, seed: int) -> Ready:
 
     @torch.no_grad()
     def simplify() -> None:
-        for module in found:
+        for module in attentions:
             made: Any = module.prefix
             module.prefix = Pair(*(part.detach().clone() for part in made()))
 
@@ -123,10 +123,10 @@ def prefix(model: PreTrainedModel, config: Prefix, seed: int) -> Ready:
 @torch.no_grad()
 def _attentions(model: PreTrainedModel) -> dict[nn.Module, tuple[int, int]]:
     """The modules that attend, with their heads (of keys) and the width of one, as a pass over two tokens shows."""
-    found: dict[nn.Module, tuple[int, int]] = {}
+    attentions: dict[nn.Module, tuple[int, int]] = {}
 
     def look(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
-        found[module] = (key.shape[1], key.shape[3])
+        attentions[module] = (key.shape[1], key.shape[3])
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
 
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
@@ -140,4 +140,4 @@ def _attentions(model: PreTrainedModel) -> dict[nn.Module, tuple[int, int]]:
     model.base_model(input_ids=two, attention_mask=torch.ones_like(two), **decoder)
     for part, name in zip(parts, before, strict=True):
         part.config._attn_implementation = name
-    return found
+    return attentions

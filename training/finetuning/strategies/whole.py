@@ -20,10 +20,10 @@ def full(model: PreTrainedModel) -> Ready:
 
 def partial(model: PreTrainedModel, config: Partial) -> Ready:
     """Raises WrongStrategy where the model has fewer layers."""
-    found, of = len(layers(model)), depth(model)
-    if config.layers > found:
+    count, of = len(layers(model)), depth(model)
+    if config.layers > count:
         raise WrongStrategy(
-            f"strategy partial: {config.layers} layers are to be frozen, and {model.config.model_type} has {found} of"
+            f"strategy partial: {config.layers} layers are to be frozen, and {model.config.model_type} has {count} of"
             " its own (layers that share weights count once); lower `layers`"
         )
     return Ready(train_only(model, lambda name: of(name) > config.layers))

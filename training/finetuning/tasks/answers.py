@@ -67,26 +67,26 @@ class Answers(Task):
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
         questions, cut = _cut(reader, table["question"].to_pylist())
         contexts = table["context"].to_pylist()
-        found, row = [], []
+        encodings, row = [], []
         overlap = self.config.answers.overlap
         overlap = reader.length // 4 if overlap is None else overlap
         for at, encoding in enumerate(reader.windows(questions, contexts, overlap)):
             windows = [encoding, *encoding.overflowing]
-            found += windows
+            encodings += windows
             row += [at] * len(windows)
-        places = [_places(encoding, contexts[at]) for encoding, at in zip(found, row, strict=True)]
+        places = [_places(encoding, contexts[at]) for encoding, at in zip(encodings, row, strict=True)]
         unread = {"questions cut to half of sequence_length": cut} if cut else {}
         targets: dict[str, list[np.ndarray]] = {}
         if "answers" in table.column_names:
             targets, lost = _targets(table["answers"].to_pylist(), row, places)
             unread |= {"answers that no window holds whole": lost} if lost else {}
-        made = encoded(found, reader.pad, targets, np.array(row, np.int64))
+        made = encoded(encodings, reader.pad, targets, np.array(row, np.int64))
         return replace(made, places=places, unread=unread)
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mean cross-entropy of first and last token, in nats."""
-        found = model(**inputs(model, arrays))
-        sides = ((found.start_logits, arrays["first"]), (found.end_logits, arrays["last"]))
+        outputs = model(**inputs(model, arrays))
+        sides = ((outputs.start_logits, arrays["first"]), (outputs.end_logits, arrays["last"]))
         hidden = arrays["mask"] == 0
         nats = [
             F.cross_entropy(logits.float().masked_fill(hidden, -1e4), target, reduction="sum")
@@ -95,8 +95,8 @@ class Answers(Task):
         return {"loss": (nats[0] + nats[1]) / 2}
 
     def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
-        found = model(**inputs(model, arrays))
-        return list(np.stack([found.start_logits.float().cpu(), found.end_logits.float().cpu()], axis=2))
+        ends = model(**inputs(model, arrays))
+        return list(np.stack([ends.start_logits.float().cpu(), ends.end_logits.float().cpu()], axis=2))
 
     def predictions(self, outputs: list[np.ndarray], data: Encoded, table: pa.Table, /) -> list[Answer]:
         options = self.config.answers
@@ -107,8 +107,8 @@ class Answers(Task):
             for start, end, score in best_spans(output[: len(place)], place, options.longest, options.n_best):
                 spans[row][start, end] = max(score, spans[row].get((start, end), -np.inf))
         return [
-            _answer(found, context, float(none), options.n_best)
-            for found, context, none in zip(spans, table["context"].to_pylist(), null, strict=True)
+            _answer(candidates, context, float(none), options.n_best)
+            for candidates, context, none in zip(spans, table["context"].to_pylist(), null, strict=True)
         ]
 
     def measures(self, predictions: list[Answer], table: pa.Table) -> list[Measure]:
@@ -132,10 +132,12 @@ class Answers(Task):
         gold = [[answer["text"] for answer in answers] for answers in self.rows.dev["answers"].to_pylist()]
         if all(gold):
             return {}
-        found = self.predict(model, dev, self.rows.dev, self.config.batch_size)
-        answered = np.array([squad.f1(answer.text(np.inf), texts) for answer, texts in zip(found, gold, strict=True)])
+        predicted = self.predict(model, dev, self.rows.dev, self.config.batch_size)
+        answered = np.array(
+            [squad.f1(answer.text(np.inf), texts) for answer, texts in zip(predicted, gold, strict=True)]
+        )
         empty = np.array([squad.f1("", texts) for texts in gold])
-        lead = np.array([answer.lead_of_none for answer in found])
+        lead = np.array([answer.lead_of_none for answer in predicted])
         self.threshold = squad.best_threshold(lead, answered, empty)
         return {"threshold_of_no_answer": self.threshold}
 
@@ -183,17 +185,17 @@ def _targets(
     answers: list[list[dict]], row: list[int], places: list[np.ndarray]
 ) -> tuple[dict[str, list[np.ndarray]], int]:
     """First and last token of the first answer in each window that holds it, else NULL; how many none holds."""
-    first, last, held = [], [], set()
+    first, last, inside = [], [], set()
     for at, place in zip(row, places, strict=True):
         span = (NULL, NULL)
         if answers[at]:
             start = answers[at][0]["start"]
-            found = span_of(place, start, start + len(answers[at][0]["text"]))
-            held |= {at} if found else set()
-            span = found or span
+            tokens = span_of(place, start, start + len(answers[at][0]["text"]))
+            inside |= {at} if tokens else set()
+            span = tokens or span
         first.append(np.array(span[0], np.int64))
         last.append(np.array(span[1], np.int64))
-    return {"first": first, "last": last}, sum(map(bool, answers)) - len(held)
+    return {"first": first, "last": last}, sum(map(bool, answers)) - len(inside)
 
 
 def span_of(places: np.ndarray, start: int, end: int) -> tuple[int, int] | None:
@@ -226,8 +228,8 @@ def best_spans(logits: np.ndarray, places: np.ndarray, longest: int, count: int)
     ]
 
 
-def _answer(found: Mapping[tuple[int, int], float], context: str, null: float, count: int) -> Answer:
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]
+def _answer(candidates: Mapping[tuple[int, int], float], context: str, null: float, count: int) -> Answer:
+    ordered = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[:count]
     spans = [Span(context[start:end], start, end, score) for (start, end), score in ordered]
     return Answer(spans, null - spans[0].score if spans else np.inf)
 

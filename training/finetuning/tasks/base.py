@@ -121,8 +121,8 @@ class Task(abc.ABC):
 
     def measured(self, model: PreTrainedModel, data: Encoded, table: pa.Table) -> Metrics:
         """The main measure of ``model`` on the rows of ``table``."""
-        found = self.measures(self.predict(model, data, table, self.config.batch_size), table)
-        return {m.name: m.score for m in found if m.name == self.main}
+        measures = self.measures(self.predict(model, data, table, self.config.batch_size), table)
+        return {m.name: m.score for m in measures if m.name == self.main}
 
     @torch.no_grad()
     def predict(self, model: PreTrainedModel, data: Encoded, table: pa.Table, batch_size: int) -> Any:

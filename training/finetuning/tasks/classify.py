@@ -42,7 +42,7 @@ class Classify(Task):
         """What the model reads of each row, as one text: for baselines that are to see no more."""
         texts, seconds = table["text"].to_pylist(), pairs(table)
         if not isinstance(self.config.long_text, Head):
-            return [found.text for found in windows.read(reader, texts, self.config.long_text)]
+            return [text.text for text in windows.read(reader, texts, self.config.long_text)]
         made = []
         for row, encoding in enumerate(reader.read(texts, seconds)):
             ends = [0, 0]
@@ -58,9 +58,9 @@ class Classify(Task):
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cross-entropy in nats, and how many are right."""
-        found = logits(model, arrays)
-        right = (found.detach().argmax(1) == arrays["labels"]).float().sum()
-        return {"loss": F.cross_entropy(found, arrays["labels"], reduction="sum"), "accuracy": right}
+        scores = logits(model, arrays)
+        right = (scores.detach().argmax(1) == arrays["labels"]).float().sum()
+        return {"loss": F.cross_entropy(scores, arrays["labels"], reduction="sum"), "accuracy": right}
 
     def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:
         return list(logits(model, arrays).cpu().numpy())

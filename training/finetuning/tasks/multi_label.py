@@ -57,8 +57,8 @@ class MultiLabel(Task):
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Binary cross-entropy in nats, the mean over the labels, as transformers has it."""
-        found = logits(model, arrays)
-        nats = F.binary_cross_entropy_with_logits(found, arrays["labels"], reduction="sum")
+        scores = logits(model, arrays)
+        nats = F.binary_cross_entropy_with_logits(scores, arrays["labels"], reduction="sum")
         return {"loss": nats / len(self.labels)}
 
     def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:

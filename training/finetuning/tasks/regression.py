@@ -36,9 +36,9 @@ class Regression(Task):
     def prepare(self, model: PreTrainedModel, /) -> None:
         """Take mean and deviation of the training rows; a last layer without bias (GPT-2, Llama) has no place for a
         mean."""
-        found = _scores(self.rows.train)
-        self.mean = float(found.mean()) if all(layer.bias is not None for layer in _heads(model)) else 0.0
-        self.deviation = float(found.std()) or 1.0
+        scores = _scores(self.rows.train)
+        self.mean = float(scores.mean()) if all(layer.bias is not None for layer in _heads(model)) else 0.0
+        self.deviation = float(scores.std()) or 1.0
 
     def fields(self) -> dict[str, Any]:
         name = self.config.label
@@ -46,9 +46,9 @@ class Regression(Task):
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The squared error, in squared deviations."""
-        found = logits(model, arrays)[:, 0]
+        outputs = logits(model, arrays)[:, 0]
         wanted = (arrays["scores"] - self.mean) / self.deviation
-        return {"loss": F.mse_loss(found, wanted, reduction="sum")}
+        return {"loss": F.mse_loss(outputs, wanted, reduction="sum")}
 
     @torch.no_grad()
     def finish(self, model: PreTrainedModel, _dev: Encoded, /) -> dict[str, Any]:
@@ -67,9 +67,9 @@ class Regression(Task):
 
     def measures(self, predictions: np.ndarray, table: pa.Table) -> list[Measure]:
         true, groups = _scores(table), table["group"].to_pylist()
-        found = correlation.measures(predictions, true, groups)
+        measures = correlation.measures(predictions, true, groups)
         classes = ordinal.classes(map(_scores, (self.rows.train, self.rows.dev, self.rows.test)))
-        return found if classes is None else [*found, *ordinal.measures(predictions, true, classes, groups)]
+        return measures if classes is None else [*measures, *ordinal.measures(predictions, true, classes, groups)]
 
     def baselines(self) -> dict[str, np.ndarray]:
         return {"mean": np.full(len(self.rows.test), _scores(self.rows.train).mean())}

@@ -80,11 +80,11 @@ class Similarity(Task):
         other = arrays["other"]
         known = other != IGNORED
         second = {"tokens": other.where(known, self.pad), "types": torch.zeros_like(other), "mask": known.long()}
-        found = []
+        sides = []
         for side in (arrays, second):
             hidden = model(**inputs(model, side)).last_hidden_state.float()
-            found.append(F.normalize(pooled(hidden, side["mask"], self.config.similarity.pooling), dim=-1))
-        return torch.stack(found)
+            sides.append(F.normalize(pooled(hidden, side["mask"], self.config.similarity.pooling), dim=-1))
+        return torch.stack(sides)
 
     def loss(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The squared difference of cosine and score, or the cross-entropy of the right second text in nats."""

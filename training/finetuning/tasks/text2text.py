@@ -44,16 +44,16 @@ class Text2Text(Task):
         self.tokenizer = reader.tokenizer  # which also writes what the decoder says
         options = self.config.text2text
         sources = [options.prefix + text for text in table["text"].to_pylist()]
-        found = encoded(reader.read(sources), reader.pad, {})
-        tokens = [_ended(ids, reader, reader.length) for ids in found.tokens]
+        data = encoded(reader.read(sources), reader.pad, {})
+        tokens = [_ended(ids, reader, reader.length) for ids in data.tokens]
         types = [np.zeros_like(ids) for ids in tokens]
         if "target" not in table.column_names:
-            return Encoded(tokens, types, found.row, {}, reader.pad)
+            return Encoded(tokens, types, data.row, {}, reader.pad)
         targets = reader.read(table["target"].to_pylist(), length=options.target_length)
         cut = sum(bool(encoding.overflowing) for encoding in targets)
         labels = [_ended(np.array(one.ids, np.int64), reader, options.target_length) for one in targets]
         unread = {"targets cut to target_length": cut} if cut else {}
-        return Encoded(tokens, types, found.row, {"labels": labels}, reader.pad, unread=unread)
+        return Encoded(tokens, types, data.row, {"labels": labels}, reader.pad, unread=unread)
 
     def prepare(self, model: PreTrainedModel, /) -> None:
         """Let the model write as the recipe says, here and where it is opened later."""
@@ -77,10 +77,10 @@ class Text2Text(Task):
         """Cross-entropy in nats over the tokens of the targets."""
         labels = arrays["labels"]
         before = cast(Any, model).prepare_decoder_input_ids_from_labels(labels=labels)
-        found = model(
+        outputs = model(
             input_ids=arrays["tokens"], attention_mask=arrays["mask"], decoder_input_ids=before, use_cache=False
         )
-        logits = found.logits.float().flatten(0, 1)
+        logits = outputs.logits.float().flatten(0, 1)
         return {"loss": F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="sum")}
 
     def outputs(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> list[np.ndarray]:

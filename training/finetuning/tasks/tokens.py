@@ -51,10 +51,10 @@ class Tokens(Task):
 
     def encode(self, reader: Reader, table: pa.Table) -> Encoded:
         sentences = table["words"].to_pylist()
-        found = reader.read([" ".join(words) for words in sentences])
-        places = [first_pieces(words, encoding) for words, encoding in zip(sentences, found, strict=True)]
-        made = encoded(found, reader.pad, self._targets(table, places))
-        return replace(made, places=places, unread=_unread(sentences, found, places))
+        encodings = reader.read([" ".join(words) for words in sentences])
+        places = [first_pieces(words, encoding) for words, encoding in zip(sentences, encodings, strict=True)]
+        made = encoded(encodings, reader.pad, self._targets(table, places))
+        return replace(made, places=places, unread=_unread(sentences, encodings, places))
 
     def _targets(self, table: pa.Table, places: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
         if "tags" not in table.column_names:
@@ -166,9 +166,9 @@ def first_pieces(words: Sequence[str], encoding: Encoding) -> np.ndarray:
     return made
 
 
-def _unread(sentences: list[list[str]], found: list[Encoding], places: list[np.ndarray]) -> dict[str, int]:
+def _unread(sentences: list[list[str]], encodings: list[Encoding], places: list[np.ndarray]) -> dict[str, int]:
     cut = within = 0
-    for words, encoding, place in zip(sentences, found, places, strict=True):
+    for words, encoding, place in zip(sentences, encodings, places, strict=True):
         missing = len(words) - int((place >= 0).sum())
         after = len(words) - 1 - int(place.max(initial=-1)) if encoding.overflowing else 0
         cut, within = cut + after, within + missing - after
@@ -183,8 +183,8 @@ def entities(tags: Sequence[str]) -> set[Entity]:
 
 def strict_entities(tags: Sequence[str]) -> set[Entity]:
     """The entities in ``tags`` that are written as IOB2 has them."""
-    found = Entities([list(tags)], IOB2).entities[0]
-    return {(entity.tag, entity.start, entity.end - 1) for entity in found}
+    spans = Entities([list(tags)], IOB2).entities[0]
+    return {(entity.tag, entity.start, entity.end - 1) for entity in spans}
 
 
 def _of_kind(kind: str, tags: Sequence[str]) -> set[Entity]:
@@ -193,7 +193,7 @@ def _of_kind(kind: str, tags: Sequence[str]) -> set[Entity]:
 
 def _places_of(tag: str) -> Callable[[Sequence[str]], set[Entity]]:
     """Finds the words that have ``tag``, each as an entity of its own."""
-    return lambda row: {(tag, at, at) for at, found in enumerate(row) if found == tag}
+    return lambda row: {(tag, at, at) for at, own in enumerate(row) if own == tag}
 
 
 def _counts(
@@ -202,6 +202,6 @@ def _counts(
     """Entities that are right, predicted and labelled, by row: int64 [rows, 3]."""
     rows: list[Any] = []
     for gold, answer in zip(true, predicted, strict=True):
-        wanted, found = find(gold), find(answer)
-        rows.append((len(wanted & found), len(found), len(wanted)))
+        wanted, answers = find(gold), find(answer)
+        rows.append((len(wanted & answers), len(answers), len(wanted)))
     return np.array(rows, np.int64)

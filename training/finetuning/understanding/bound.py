@@ -55,11 +55,11 @@ def run(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
     model = task.auto.from_pretrained(files.local(job.result), dtype=torch.float32)
     table = sampled(job.rows.train, MOST)
     data = task.encode(reader_of(job), table)
-    found = measured(task, start, model.to(hardware.device()).eval(), table, data)
+    measures = measured(task, start, model.to(hardware.device()).eval(), table, data)
     errors = {
         f"{name}_error": _error_of(summary["scores"][of]) for name, of in (("test", "model"), ("majority", "majority"))
     }
-    return {**found, "read_before": job.config.data is None, **errors}
+    return {**measures, "read_before": job.config.data is None, **errors}
 
 
 def measured(

@@ -37,12 +37,14 @@ def run(job: Job) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def summary(base: Base, found: list[Encoding], texts: list[str], seconds: list[str] | None = None) -> dict[str, Any]:
-    """``run`` on texts as they were ``found`` by the base's tokenizer. Its attention must be eager."""
-    data = encoded(found, base.reader.pad, {})
+def summary(
+    base: Base, encodings: list[Encoding], texts: list[str], seconds: list[str] | None = None
+) -> dict[str, Any]:
+    """``run`` on texts as they were ``encodings`` by the base's tokenizer. Its attention must be eager."""
+    data = encoded(encodings, base.reader.pad, {})
     kinds = [
         _kinds(each, (text, seconds[at] if seconds else ""))
-        for at, (each, text) in enumerate(zip(found, texts, strict=True))
+        for at, (each, text) in enumerate(zip(encodings, texts, strict=True))
     ]
     sums: Tensor | None = None
     even: Tensor | None = None
@@ -102,10 +104,10 @@ def pattern_counts(mask: Tensor) -> Tensor:
     return torch.tensor([pairs, pairs, *[every] * (len(PATTERNS) - 2)], dtype=torch.float64)
 
 
-def _kinds(found: Encoding, texts: tuple[str, str]) -> np.ndarray:
+def _kinds(encoding: Encoding, texts: tuple[str, str]) -> np.ndarray:
     """Which tokens are separators (special, behind the first), and which punctuation: float64 [length, 2]."""
-    made = np.zeros((len(found.ids), 2))
-    read = zip(found.special_tokens_mask, found.sequence_ids, found.offsets, strict=True)
+    made = np.zeros((len(encoding.ids), 2))
+    read = zip(encoding.special_tokens_mask, encoding.sequence_ids, encoding.offsets, strict=True)
     for at, (special, of, (start, end)) in enumerate(read):
         if special:
             made[at, 0] = at > 0

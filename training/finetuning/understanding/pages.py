@@ -19,16 +19,16 @@ VERSION = 1
 
 def lacking(config: FinetuneConfig, summary: dict[str, Any]) -> list[str]:
     """The pages that are asked for and that ``summary`` has not."""
-    there = summary.get("understanding", {})
-    return [page for page in config.understand if there.get(page, {}).get("made_by") != _made_by(summary)]
+    pages = summary.get("understanding", {})
+    return [page for page in config.understand if pages.get(page, {}).get("made_by") != _made_by(summary)]
 
 
 def add(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
     """``summary`` of the published model of ``job`` with the pages that are asked for; those made now are written."""
     for page in lacking(job.config, summary):
-        found = _MAKERS[page](job, summary)
-        there = {**summary.get("understanding", {}), page: {"made_by": _made_by(summary), **found}}
-        summary = {**summary, "understanding": there}
+        content = _MAKERS[page](job, summary)
+        pages = {**summary.get("understanding", {}), page: {"made_by": _made_by(summary), **content}}
+        summary = {**summary, "understanding": pages}
         files.write_json(files.join(job.result, "summary.json"), summary)
     return summary
 

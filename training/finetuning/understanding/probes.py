@@ -80,9 +80,9 @@ def _probe(
     features: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: int
 ) -> tuple[Head, np.ndarray, float]:
     """The probe, which test vectors it has right (bool [n]), and its accuracy on the training vectors."""
-    found, ready = fitted(features, labels, classes)
-    right = {side: found.predict_proba(ready[side]).argmax(1) == labels[side] for side in ("train", "test")}
-    return found, right["test"], float(right["train"].mean())
+    model, ready = fitted(features, labels, classes)
+    right = {side: model.predict_proba(ready[side]).argmax(1) == labels[side] for side in ("train", "test")}
+    return model, right["test"], float(right["train"].mean())
 
 
 def counted(right: np.ndarray, groups: list[str]) -> np.ndarray:

@@ -138,9 +138,9 @@ def _read(reader: Reader, table: pa.Table, of_words: bool) -> tuple[Encoded, lis
     if not of_words:
         return encoded(reader.read(table["text"].to_pylist(), pairs(table)), reader.pad, {}), None
     sentences = table["words"].to_pylist()
-    found = reader.read([" ".join(words) for words in sentences])
-    places = [first_pieces(words, encoding) for words, encoding in zip(sentences, found, strict=True)]
-    return encoded(found, reader.pad, {}), places
+    encodings = reader.read([" ".join(words) for words in sentences])
+    places = [first_pieces(words, encoding) for words, encoding in zip(sentences, encodings, strict=True)]
+    return encoded(encodings, reader.pad, {}), places
 
 
 def _known(table: pa.Table, rows: Labelled, places: list[np.ndarray] | None) -> tuple[np.ndarray, list[str], list[str]]:
@@ -177,8 +177,8 @@ def _write(path: Path, base: Base, data: Encoded, places: list[np.ndarray] | Non
             if places is None:
                 whole[at, starts[chosen]] = _mean(layer, mask).cpu().numpy()
             else:
-                found = layer.cpu().numpy()
-                for row, states in zip(chosen, found, strict=True):
+                values = layer.cpu().numpy()
+                for row, states in zip(chosen, values, strict=True):
                     whole[at, starts[row] : starts[row + 1]] = states[: len(places[row])][places[row] >= 0]
         if places is None:
             for at, way in enumerate(POOLED, len(layers)):
@@ -194,8 +194,8 @@ def _forward(base: Base, data: Encoded) -> Iterator[tuple[np.ndarray, dict[str, 
     for start in range(0, len(order), _BATCH):
         chosen = order[start : start + _BATCH]
         tensors = {name: torch.from_numpy(part).to(device) for name, part in data.arrays(chosen).items()}
-        found = base.model(**inputs(base.model, tensors), output_hidden_states=True).hidden_states
-        yield chosen, tensors, [layer.float() for layer in found]
+        layers = base.model(**inputs(base.model, tensors), output_hidden_states=True).hidden_states
+        yield chosen, tensors, [layer.float() for layer in layers]
 
 
 def _mean(states: Tensor, mask: Tensor) -> Tensor:

@@ -72,9 +72,15 @@ class Kind(abc.ABC):
 
     @abc.abstractmethod
     def labelled(
-        self, config: FinetuneConfig, at: Names, record: Record, label: Any, texts: Mapping[str, str], found: Findings
+        self,
+        config: FinetuneConfig,
+        at: Names,
+        record: Record,
+        label: Any,
+        texts: Mapping[str, str],
+        findings: Findings,
     ) -> dict[str, Any] | None:
-        """The columns beside ``texts`` that ``label`` gives; None where a fault went to ``found``."""
+        """The columns beside ``texts`` that ``label`` gives; None where a fault went to ``findings``."""
 
     def check(self, config: FinetuneConfig) -> None:
         """Raise WrongRows where ``config`` does not go with rows of this kind."""
@@ -93,11 +99,11 @@ class Kind(abc.ABC):
         """Columns that must hold a text, with the columns of the file that they are read from."""
         return {"text": at.text} | ({} if at.pair is None else {"pair": at.pair})
 
-    def values(self, config: FinetuneConfig, at: Names, record: Record, found: Findings) -> dict[str, Any] | None:
-        """The columns of this kind, from one row; None where a fault or a row passed over went to ``found``."""
+    def values(self, config: FinetuneConfig, at: Names, record: Record, findings: Findings) -> dict[str, Any] | None:
+        """The columns of this kind, from one row; None where a fault or a row passed over went to ``findings``."""
         label = value_of(record.values, at.label, MISSING)
         if label is MISSING or label is None or (label == "" and not self.empty):
-            found.pass_over(f"rows without a value in {at.label!r}", record.place)
+            findings.pass_over(f"rows without a value in {at.label!r}", record.place)
             return None
         texts = self.texts(at)
         made: dict[str, Any] = {}
@@ -109,17 +115,17 @@ class Kind(abc.ABC):
             what = (
                 "is empty" if isinstance(text, str) or text in (None, MISSING) else f"is {type(text).__name__}, no text"
             )
-            found.fault(f"text {column}", record.place, f"{column!r} {what}; correct the row, or leave it out")
+            findings.fault(f"text {column}", record.place, f"{column!r} {what}; correct the row, or leave it out")
         if len(made) < len(texts):
             return None
-        labelled = self.labelled(config, at, record, label, made, found)
+        labelled = self.labelled(config, at, record, label, made, findings)
         return None if labelled is None else made | labelled
 
     def compared(self, _rows: Sequence[Row], _found: Findings, /) -> None:  # noqa: B027
         """Report the faults that only all rows together show, before they are split; none by default."""
 
     def settled(self, split: dict[str, list[Row]], _found: Findings, /) -> dict[str, list[Row]]:
-        """The rows of all sets as they are trained on: what only all of them together show goes to ``found``."""
+        """The rows of all sets as they are trained on: what only all of them together show goes to ``findings``."""
         return split
 
     def types(self, config: FinetuneConfig) -> dict[str, pa.DataType]:
@@ -144,7 +150,7 @@ class Kind(abc.ABC):
         """What a model tells apart, where the rows name ``classes``; in sorted order."""
         return sorted(classes)
 
-    def told(self, rows: Iterable[Any]) -> list[str]:
+    def labels_of(self, rows: Iterable[Any]) -> list[str]:
         """What a model tells apart, where ``rows`` are the labels of all rows."""
         return self.labels({name for row in rows for name in self.classes(row)})
 

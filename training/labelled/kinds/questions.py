@@ -34,12 +34,18 @@ class Questions(Kind):
         return {"question": at.text, "context": at.pair or "context"}
 
     def labelled(
-        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, texts: Mapping[str, str], found: Findings
+        self,
+        _config: FinetuneConfig,
+        at: Names,
+        record: Record,
+        label: Any,
+        texts: Mapping[str, str],
+        findings: Findings,
     ) -> dict[str, Any] | None:
         context, checked = texts["context"], []
         for answer in _spans(label, context):
             if answer is None or not isinstance(text := answer.get("text"), str) or not text:
-                found.fault(
+                findings.fault(
                     "answer",
                     record.place,
                     f"{at.label!r} is {str(label)[:60]}; write a list of answers, each with `text` and `answer_start`",
@@ -48,7 +54,9 @@ class Questions(Kind):
             start = answer.get("answer_start", answer.get("start"))
             if not isinstance(start, int) or start < 0 or context[start : start + len(text)] != text:
                 own = f" (id {record.values['id']!r})" if record.values.get("id") else ""
-                found.fault("answer", record.place, f"the answer {text[:60]!r}{own} {_elsewhere(text, start, context)}")
+                findings.fault(
+                    "answer", record.place, f"the answer {text[:60]!r}{own} {_elsewhere(text, start, context)}"
+                )
                 return None
             checked.append({"text": text, "start": start})
         return {"answers": checked}

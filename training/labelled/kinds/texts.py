@@ -22,10 +22,10 @@ class Classes(Kind):
     fewest = 2
 
     def labelled(
-        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], found: Findings
+        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], findings: Findings
     ) -> dict[str, Any] | None:
         if isinstance(label, list | dict):
-            found.fault(
+            findings.fault(
                 "label",
                 record.place,
                 f"{at.label!r} is {str(label)[:60]}, and a label is one text, number or truth value; of several labels"
@@ -50,12 +50,12 @@ class SeveralClasses(Kind):
     fewest = 1
 
     def labelled(
-        self, config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], found: Findings
+        self, config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], findings: Findings
     ) -> dict[str, Any] | None:
         separator = "," if config.data is None else config.data.separator
         listed = label if isinstance(label, list) else name_of(label).split(separator)
         if isinstance(label, dict) or any(isinstance(entry, list | dict) or entry is None for entry in listed):
-            found.fault(
+            findings.fault(
                 "labels",
                 record.place,
                 f"{at.label!r} is {str(label)[:60]}; write a list of texts, or one text with {separator!r}",
@@ -74,14 +74,14 @@ class Scores(Kind):
     pairs = True
 
     def labelled(
-        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], found: Findings
+        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], findings: Findings
     ) -> dict[str, Any] | None:
         try:
             score = float(label)
         except (TypeError, ValueError):
             score = math.nan
         if not math.isfinite(score):
-            found.fault("score", record.place, f"{at.label!r} is {str(label)[:60]!r}, no number; correct the row")
+            findings.fault("score", record.place, f"{at.label!r} is {str(label)[:60]!r}, no number; correct the row")
             return None
         return {"score": score}
 
@@ -98,13 +98,19 @@ class Likenesses(Scores):
     pairs = False
 
     def labelled(
-        self, config: FinetuneConfig, at: Names, record: Record, label: Any, texts: Mapping[str, str], found: Findings
+        self,
+        config: FinetuneConfig,
+        at: Names,
+        record: Record,
+        label: Any,
+        texts: Mapping[str, str],
+        findings: Findings,
     ) -> dict[str, Any] | None:
-        made = super().labelled(config, at, record, label, texts, found)
+        made = super().labelled(config, at, record, label, texts, findings)
         if made is None or 0 <= made["score"] <= 1:
             return made
         what = f"{at.label!r} is {made['score']:g}, not from 0 to 1; divide by the highest score"
-        found.fault("score", record.place, what)
+        findings.fault("score", record.place, what)
         return None
 
 
@@ -115,11 +121,11 @@ class Targets(Kind):
     empty = True
 
     def labelled(
-        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], found: Findings
+        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], findings: Findings
     ) -> dict[str, Any] | None:
         if not isinstance(label, str) or not label.strip():
             what = "is empty" if isinstance(label, str) else f"is {type(label).__name__}, no text"
-            found.fault("target", record.place, f"{at.label!r} {what}; correct the row, or leave it out")
+            findings.fault("target", record.place, f"{at.label!r} {what}; correct the row, or leave it out")
             return None
         return {"target": label}
 

@@ -31,11 +31,11 @@ class Words(Kind):
         return {}
 
     def labelled(
-        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], found: Findings
+        self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], findings: Findings
     ) -> dict[str, Any] | None:
         words = value_of(record.values, at.text, MISSING)
         if not isinstance(words, list) or not isinstance(label, list):
-            found.fault(
+            findings.fault(
                 "lists",
                 record.place,
                 f"{at.text!r} and {at.label!r} must be lists, of words and of their tags; a CoNLL file has them, or"
@@ -43,10 +43,10 @@ class Words(Kind):
             )
             return None
         if len(words) != len(label):
-            found.fault("lengths", record.place, f"{len(words)} words and {len(label)} tags; give each word one tag")
+            findings.fault("lengths", record.place, f"{len(words)} words and {len(label)} tags; give each word one tag")
             return None
         if not words:
-            found.fault("text", record.place, f"{at.text!r} is empty; correct the row, or leave it out")
+            findings.fault("text", record.place, f"{at.text!r} is empty; correct the row, or leave it out")
             return None
         doubt: tuple[str, str] | None = None
         for number, (word, tag) in enumerate(zip(words, label, strict=True)):
@@ -54,26 +54,26 @@ class Words(Kind):
             if record.lines is not None:
                 place = f"{record.place.rpartition(':')[0]}:{record.lines[number]}"
             if not isinstance(word, str) or not word.strip():
-                found.fault("word", place, f"word {number + 1} is {word!r}; a word is a text that is not empty")
+                findings.fault("word", place, f"word {number + 1} is {word!r}; a word is a text that is not empty")
                 return None
             if not isinstance(tag, str) or not tag.strip():
-                found.fault("tag", place, f"the tag of {word!r} is {tag!r}; a tag is a text that is not empty")
+                findings.fault("tag", place, f"the tag of {word!r} is {tag!r}; a tag is a text that is not empty")
                 return None
             if doubt is None and not tags.is_known(tag):
                 kinds = "tags are O, B-TYPE and I-TYPE (IOB1, IOB2), or BIOES"
                 doubt = place, f"unknown tag {tag!r} of {word!r}; {kinds}"
         return {"words": words, "tags": label, DOUBT: doubt}
 
-    def compared(self, rows: Sequence[Row], found: Findings, /) -> None:
+    def compared(self, rows: Sequence[Row], findings: Findings, /) -> None:
         """An unknown tag is a fault where other tags mark entities; else each tag stands by itself."""
         if any(tags.is_marked(tag) for row in rows for tag in row.values["tags"]):
             for place, message in (row.doubt for row in rows if row.doubt is not None):
-                found.fault("tag", place, message)
+                findings.fault("tag", place, message)
 
-    def settled(self, split: dict[str, list[Row]], found: Findings, /) -> dict[str, list[Row]]:
+    def settled(self, split: dict[str, list[Row]], findings: Findings, /) -> dict[str, list[Row]]:
         """With tags by IOB2, whichever scheme the files have. Where no tag marks an entity, as they are."""
         if any(row.doubt is not None for part in split.values() for row in part):
-            found.note("no tag marks where an entity begins (B-): each word's tag stands by itself")
+            findings.note("no tag marks where an entity begins (B-): each word's tag stands by itself")
             return split
         scheme = tags.scheme(row.values["tags"] for part in split.values() for row in part)
         changed, first = 0, ""
@@ -88,9 +88,9 @@ class Words(Kind):
                 made[name].append(replace(row, values={**row.values, "tags": new}))
         if changed:
             what = "I- tags that begin an entity" if scheme == "IOB2" else "tags"
-            found.note(f"tags by {scheme}: {changed:,} {what} were written as IOB2 has them ({first})")
+            findings.note(f"tags by {scheme}: {changed:,} {what} were written as IOB2 has them ({first})")
         else:
-            found.note(f"tags by {scheme}")
+            findings.note(f"tags by {scheme}")
         return made
 
     def key(self, row: Mapping[str, Any]) -> str:
@@ -107,10 +107,10 @@ class Words(Kind):
         """O, and B- and I- of each type."""
         return sorted({"O", *(f"{mark}-{kind}" for mark in "BI" for kind in classes)})
 
-    def told(self, rows: Iterable[Any]) -> list[str]:
+    def labels_of(self, rows: Iterable[Any]) -> list[str]:
         rows = list(rows)
         every = {tag for row in rows for tag in row}
-        return super().told(rows) if tags.mark_entities(every) else sorted(every)
+        return super().labels_of(rows) if tags.mark_entities(every) else sorted(every)
 
     def counts(self, table: pa.Table) -> dict[str, Any] | None:
         """The entities of each type; where tags mark none the words of each."""
