@@ -39,9 +39,9 @@ def fit_scaling(logits: np.ndarray, labels: np.ndarray) -> Scaling:
     fold = np.arange(len(labels)) % _FOLDS
     gain = 0.0
     for at in range(_FOLDS):
-        seen, held = (logits[fold != at], labels[fold != at]), (logits[fold == at], labels[fold == at])
+        seen, rest = (logits[fold != at], labels[fold != at]), (logits[fold == at], labels[fold == at])
         plain = Scaling(fit(*seen))
-        gain += _loss(plain, *held) - _loss(_fit_spread(plain.temperature, *seen), *held)
+        gain += _loss(plain, *rest) - _loss(_fit_spread(plain.temperature, *seen), *rest)
     t = fit(logits, labels)
     return _fit_spread(t, logits, labels) if gain > 0 else Scaling(t)
 
@@ -66,8 +66,8 @@ def _fit_spread(t: float, logits: np.ndarray, labels: np.ndarray) -> Scaling:
         return float(-np.log(mixed).mean()), -np.array(slopes)
 
     bounds = [(-np.log(MOST), -np.log(LEAST)), (0.0, MOST_SPREAD)]
-    found = minimize(loss, [-np.log(t), 0.02], jac=True, method="L-BFGS-B", bounds=bounds)
-    spread = Scaling(float(np.exp(-found.x[0])), float(found.x[1]))
+    minimum = minimize(loss, [-np.log(t), 0.02], jac=True, method="L-BFGS-B", bounds=bounds)
+    spread = Scaling(float(np.exp(-minimum.x[0])), float(minimum.x[1]))
     return min(spread, Scaling(t), key=lambda scaling: _loss(scaling, logits, labels))
 
 
