@@ -114,7 +114,7 @@ def _timed(work: Callable[[], object]) -> Measured:
     pa.default_memory_pool().release_unused()
     ctypes.CDLL(None).malloc_trim(0)
     before = psutil.Process().memory_info().rss
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew from here
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted again from here
     start, processor = time.perf_counter(), time.process_time()
     work()
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
