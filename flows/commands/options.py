@@ -13,6 +13,7 @@ import typer
 
 from flows.execution.terminal import Console, write_json
 from pipeline.store import messages
+from pipeline.text import kernel_cache
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -136,6 +137,8 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
     url = server.find()
     watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
     terminal.print(f"[bold]{Path(root).name}[/] in {root}{watch}")
+    if not kernel_cache.has_kernels():
+        say("the first run compiles kernels, which takes about a minute; later runs find them")
     with (
         reporter() as shows,
         progress.reporting(shows),

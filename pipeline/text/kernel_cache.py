@@ -49,6 +49,11 @@ def use(root: Path) -> None:
         numba.config.reload_config()  # it read the environment when it was imported
 
 
+def has_kernels() -> bool:
+    """Whether some kernels are compiled already; where none are, the first run of each takes its time for that."""
+    return any(Path(os.environ[_VARIABLE]).rglob("*.nbi"))
+
+
 def digest(root: Path) -> str:
     """32 hexadecimal digits that name the content of every module with kernels and of the modules these depend on."""
     sources = {

@@ -99,9 +99,11 @@ def test_where_nothing_can_be_written_kernels_last_as_long_as_the_process(root, 
     assert not list(temporary.iterdir())
 
 
-def test_a_folder_that_the_user_has_set_is_kept(root, tmp_path):
+def test_a_folder_that_the_user_has_set_is_kept(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "mine"))
+    assert not kernel_cache.has_kernels()
     assert ask(root, NUMBA_CACHE_DIR=str(tmp_path / "mine")) == [2, 2, 0]
-    assert list((tmp_path / "mine").rglob("*.nbi"))
+    assert kernel_cache.has_kernels()
     assert not (root / "pipeline/__pycache__").exists()
 
 
