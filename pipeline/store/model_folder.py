@@ -18,13 +18,21 @@ def problem(folder: str) -> str | None:
         return f"{folder!r} is not the folder of a model (no config.json); name one that `save_pretrained` wrote"
     if (path / "adapter.json").is_file() and not any(path.glob("model*.safetensors")):
         return f"{folder!r} is an adapter alone, not a whole model; name its base, or train it with `merge: true`"
-    if not any(path.glob("*.safetensors")):
-        others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for file in path.glob(pattern))
-        contents = f"only {', '.join(others[:3])}, which can run code when it is opened" if others else "no weights"
-        return f"{folder!r} has no weights in safetensors, {contents}; convert them by `save_pretrained`"
+    if unsafe := weights_problem(folder):
+        return unsafe
     if not any((path / name).is_file() for name in TOKENIZERS):
         return f"{folder!r} has no tokenizer.json; save the model's tokenizer beside it"
     return None
+
+
+def weights_problem(folder: str) -> str | None:
+    """Why the weights in ``folder`` cannot be opened safely, and what to do; None if they can."""
+    path = Path(folder)
+    if any(path.glob("*.safetensors")):
+        return None
+    others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for file in path.glob(pattern))
+    contents = f"only {', '.join(others[:3])}, which can run code when it is opened" if others else "no weights"
+    return f"{folder!r} has no weights in safetensors, {contents}; convert them by `save_pretrained`"
 
 
 def digest(folder: str) -> str:

@@ -152,7 +152,7 @@ def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | 
 def parameters_of(folder: str) -> architectures.Parameters:
     """N by the three conventions of the transformers model in ``folder``, from its config alone."""
     files.check(files.join(folder, "config.json"))
-    config = AutoConfig.from_pretrained(files.local(folder))
+    config = AutoConfig.from_pretrained(files.local(folder), trust_remote_code=False)
     kind = _OPENING.get(config.model_type, modeling_auto.AutoModelForMaskedLM)
     with torch.device("meta"):
         return architectures.count(kind.from_config(config))

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
-from pipeline.store import files
+from pipeline.store import files, model_folder
 
 _MOST_SPARE = 1024  # rows of a model's table beyond its tokenizer's entries; Qwen 2 has 271
 
@@ -25,13 +25,15 @@ def load(folder: Path) -> PreTrainedModel:
     """The model in ``folder`` with the class that its config names. Raises MillError if that is none of ours."""
     if not (folder / "config.json").is_file():
         raise MillError(f"{folder}: no model there; give a folder with config.json and model.safetensors")
+    if problem := model_folder.weights_problem(str(folder)):
+        raise MillError(problem)
     files.check_folder(str(folder))
-    names = AutoConfig.from_pretrained(folder).architectures or []
+    names = AutoConfig.from_pretrained(folder, trust_remote_code=False).architectures or []
     kind = getattr(transformers, names[0], None) if names else None
     if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
         raise MillError(f"{folder}: its config.json names no model of transformers; found {names or 'nothing'}")
     transformers_logging.disable_progress_bar()
-    return kind.from_pretrained(folder)
+    return kind.from_pretrained(folder, use_safetensors=True)
 
 
 def extend_embeddings(model: PreTrainedModel, first: int, pieces: Sequence[Sequence[int]]) -> PreTrainedModel:

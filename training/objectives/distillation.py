@@ -24,7 +24,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
-from pipeline.store import files
+from pipeline.store import files, model_folder
 from pipeline.store.packed_tokens import PackedTokens
 from training.batches.batch import Batch
 from training.batches.windows import IGNORE, NOTHING, Windows
@@ -80,8 +80,12 @@ def create(task: Task) -> Distillation:
     student = architectures.create("masked", config, task.seed)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it would list a pretraining head that is left out
+    if problem := model_folder.weights_problem(str(task.teacher)):
+        raise MillError(f"distillation: the teacher {problem}")
     files.check_folder(str(task.teacher))
-    teacher = AutoModelForMaskedLM.from_pretrained(task.teacher, dtype=torch.float32, attn_implementation="sdpa")
+    teacher = AutoModelForMaskedLM.from_pretrained(
+        task.teacher, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False
+    )
     transformers_logging.set_verbosity(verbosity)
     copy_layers(teacher, student, task.vocabulary.size)
     return Distillation(student, teacher, options, task.vocabulary.size)

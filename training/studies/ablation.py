@@ -93,7 +93,10 @@ def measure(build: Build[BuildRecipe], trial: Trial) -> dict[str, float]:
     objective, device = objectives.load("causal"), hardware.device()
     folder = build.path("ablation", trial.variant, "models", trial.config.name)
     files.check_folder(str(folder))
-    model = cast(nn.Module, AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")).to(device).eval()
+    loaded = AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False
+    )
+    model = cast(nn.Module, loaded).to(device).eval()
 
     @torch.no_grad()
     def sums(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:

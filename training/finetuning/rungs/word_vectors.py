@@ -103,7 +103,8 @@ class Layers:
         return _shares(self.mix, (_elmo_means(self.folder, texts) - self.centre) / self.spread)
 
     def save(self, folder: str) -> None:
-        state = {**elmo.ElmoModel.from_pretrained(files.local(self.folder)).state_dict(), **self.mix.state_dict()}
+        vectors = elmo.ElmoModel.from_pretrained(files.local(self.folder), use_safetensors=True)
+        state = {**vectors.state_dict(), **self.mix.state_dict()}
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, Path(folder) / "model.safetensors")
 
 
@@ -123,7 +124,7 @@ def _elmo_means(folder: str, texts: list[str]) -> np.ndarray:
     cut, bounds = words.cut(pa.array(texts, pa.string()), lowercase)
     spelled = cut.to_pylist()
     files.check_folder(folder)
-    model = elmo.ElmoModel.from_pretrained(files.local(folder)).eval()
+    model = elmo.ElmoModel.from_pretrained(files.local(folder), use_safetensors=True).eval()
     means = []
     for start in range(0, len(bounds) - 1, _BATCH):
         spans = list(zip(bounds[start : start + _BATCH + 1], bounds[start + 1 : start + _BATCH + 1], strict=False))

@@ -52,7 +52,9 @@ def run(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
     seed = random_streams.seed("classifier", summary["seed"])
     start = bases.load(task.auto, job.base, task.fields(), 0.0, seed)
     task.prepare(start)
-    model = task.auto.from_pretrained(files.local(job.result), dtype=torch.float32)
+    model = task.auto.from_pretrained(
+        files.local(job.result), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     table = sampled(job.rows.train, MOST)
     data = task.encode(reader_of(job), table)
     measures = measured(task, start, model.to(hardware.device()).eval(), table, data)
