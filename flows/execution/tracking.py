@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.execution import server
-from pipeline.store import messages
+from pipeline.store import files, messages
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -171,9 +171,13 @@ def _post(client: SyncPrefectClient, path: str, body: Any) -> Any:
 
 
 def _request(client: Any, method: str, path: str, body: Any, **more: Any) -> Any:
-    """The server's response; raises httpx.HTTPError. One that is busy (503) is asked again for some seconds."""
+    """The server's response; raises httpx.HTTPError. One that is busy (503) is asked again for some seconds.
+
+    Whatever is sent, no text of a document steers the page or terminal that shows it, and no address has credentials.
+    """
     from httpx import HTTPStatusError
 
+    body = _shown(body)
     for wait in BUSY_WAITS:
         try:
             return client.request(method, path, json=body, **more)
@@ -384,6 +388,15 @@ def log(message: str) -> None:
     _current[-1].put(
         lambda client: _request(client, "POST", "/logs/", [{**line, "flow_run_id": run.id} for run in runs])
     )
+
+
+def _shown(value: Any) -> Any:
+    """``value`` with ``visible`` and ``masked`` applied to all texts in it."""
+    if isinstance(value, str):
+        return messages.visible(files.masked(value))
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(inner) for key, inner in value.items()}
+    return [_shown(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:
