@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from flows.execution import tracking
 from flows.execution.open_build import BUILDS, on_record, open_build
@@ -13,15 +13,18 @@ from flows.execution.progress import reporter
 from flows.execution.run_steps import Pool, Runner, run_steps
 from flows.views import artifacts, events, outcome
 from pipeline import report as reporting
+from pipeline.build import mend
 from pipeline.build.build import Build
 from pipeline.build.machine import cores as cores
 from pipeline.curation import steps as curation
+from pipeline.store.files import DamagedFile, LostFile
 from pipeline.tokenization import steps as tokenization
 from training.budget import budget
 from training.labelled import preflight
 from training.recipe.sections import BuildRecipe
 
 Stop = Literal["curate", "tokenize", "pretrain", "finetune", "report"]
+Part: TypeAlias = Callable[[Build[BuildRecipe], Pool], object]
 
 
 def build(
@@ -53,7 +56,7 @@ def build(
         for name in chosen:
             with tracking.flow(name, f"{name} {recipe.stem}"):
                 before = reporter().made
-                parts[name](opened, pool)
+                carry_out(opened, pool, [parts[part] for part in chosen[: chosen.index(name) + 1]])
                 if reporter().made == before:
                     tracking.conclude("Reused", "everything was up to date")
                 elif name == "curate":
@@ -62,6 +65,28 @@ def build(
         tracking.conclude(state, summary)
         events.finished(opened, recipe, bool(reporter().made), summary)
     return opened.root
+
+
+def carry_out(build: Build[BuildRecipe], pool: Pool, parts: Sequence[Part]) -> None:
+    """The last of ``parts``; the ones before it, too, where it finds that a file they made is damaged or lost.
+
+    Such a file is set aside and made again. Found so a second time, it is the disk's fault, and raised.
+    """
+    mended: list[Path] = []
+    chosen = parts[-1:]
+    while True:
+        try:
+            for part in chosen:
+                part(build, pool)
+            break
+        except (DamagedFile, LostFile) as error:
+            unit = mend.damaged(build.root, error)
+            if unit is None or unit in mended:
+                raise
+            mended.append(unit)
+            reporter().tell(f"{unit}: damaged or lost; set aside, to be made again")
+            chosen = parts
+    mend.clear(mended)
 
 
 def curate(build: Build[BuildRecipe], pool: Pool) -> None:

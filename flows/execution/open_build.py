@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flows.execution.progress import reporter
 from flows.execution.stopping import on_stop
 from pipeline import MillError
-from pipeline.build import record
+from pipeline.build import linked_copy, mend, record
 from pipeline.build.build import Build
 from pipeline.build.lock import BuildBusy, locked
 from pipeline.curation import recipe as recipes
@@ -22,6 +23,10 @@ from training.recipe import sections
 from training.recipe.sections import BuildRecipe, stored
 
 BUILDS = Path("data/builds")
+
+
+class LinkOut(MillError):
+    """A link in the folder of a build leads out of it."""
 
 
 class OtherRecipe(MillError):
@@ -36,6 +41,11 @@ def open_build(recipe: Path, builds: Path = BUILDS, settings: Sequence[str] = ()
     loaded = recipes.load(recipe, BuildRecipe)
     if settings:
         loaded = with_settings(loaded, parse(settings), recipe.parent)
+    folder = builds / loaded.name
+    if folder.is_symlink() and not folder.resolve().is_relative_to(builds.resolve()):
+        raise LinkOut(
+            f"{folder}: a link out of the folder of builds, to {folder.resolve()}; outputs stay within: remove it"
+        )
     return Build(str((builds / loaded.name).resolve()), loaded, probabilities)
 
 
@@ -72,7 +82,8 @@ def on_record(
     Raises BuildBusy if another process is at work, unless that is waited for with a line to ``on_wait``; OtherRecipe
     if the folder is another recipe's.
     """
-    with locked(build.root, on_wait):
+    _check_links(build.root)
+    with locked(build.root, on_wait), mending(build.root):
         _check_owner(build, recipe)
         files.write_json(build.path("recipe.json"), build.recipe.model_dump(mode="json"))
         entry: dict[str, Any] = {
@@ -106,6 +117,16 @@ def on_record(
             close("completed")
 
 
+@contextlib.contextmanager
+def mending(root: str) -> Iterator[None]:
+    """Set aside what was found damaged in the build in ``root``, with a line on each; after the block delete it."""
+    units = mend.found(root)
+    for unit in units:
+        reporter().tell(f"{unit}: damaged; set aside, to be made again")
+    yield
+    mend.clear(units)
+
+
 def close_record(recipe: Path, builds: Path, state: str, error: str | None) -> None:
     """Note that the latest run of the build of ``recipe`` ended as ``state``, where its own process could not.
 
@@ -119,6 +140,12 @@ def close_record(recipe: Path, builds: Path, state: str, error: str | None) -> N
         if runs and runs[-1]["state"] == "running":
             ended = {**runs[-1], "state": state, "ended": record.now(), "error": error}
             record.write(opened, recipe_of(opened), [*runs[:-1], ended])
+
+
+def _check_links(root: str) -> None:
+    """Raises LinkOut where a link in the build's folder leads out of it: outputs would be written there."""
+    for link in linked_copy.links_out(files.local(root)):
+        raise LinkOut(f"{link}: a link out of the build's folder, to {link.resolve()}; outputs stay within: remove it")
 
 
 def _check_owner(build: Build, recipe: Path) -> None:

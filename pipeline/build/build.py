@@ -123,6 +123,9 @@ class Build(Generic[R_co]):
     scorer: Scorer | None = None
 
     def path(self, *names: str) -> str:
+        """The path of ``names`` in the build. Raises MillError where it would lead out of it."""
+        if any(".." in name and ".." in name.split("/") for name in names):
+            raise MillError(f"{'/'.join(names)!r} leads out of the folder of the build, {self.root}")
         return files.join(self.root, *names)
 
     def section(self, name: str) -> Any:

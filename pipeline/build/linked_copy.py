@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 LINKED = ("documents", "ledgers", "work", "models")
@@ -23,3 +24,16 @@ def link_tree(source: Path, target: Path) -> None:
                 link.unlink()
             if not name.startswith(".") and not link.exists():
                 link.symlink_to(Path(folder, name).resolve())
+
+
+def links_out(root: Path) -> Iterator[Path]:
+    """The links below ``root`` to what is not below it: who writes there writes elsewhere."""
+    waiting, inside = [root] if root.is_dir() else [], root.resolve()
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    if not Path(entry.path).resolve().is_relative_to(inside):
+                        yield Path(entry.path)
+                elif entry.is_dir():
+                    waiting.append(Path(entry.path))

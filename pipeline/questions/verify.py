@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import MillError
+from pipeline.build.machine import cores
 from pipeline.curation import forget_list
 from pipeline.store import checksums, files
 
@@ -22,21 +25,49 @@ class Verified:
 
 
 def verify(root: str) -> Verified:
-    """Read every file of the build in ``root`` that has a checksum. Raises MillError if there is no build."""
+    """Read every file of the build in ``root`` that has a checksum, in as many threads as there are cores.
+
+    The damaged ones are marked, so that the next build makes them again, unless its folder cannot be written. Raises
+    MillError if there is no build.
+    """
     folder = files.local(root)
-    count, size, faults = 0, 0, []
-    for path in checksums.noted(folder):
-        count += 1
-        if not path.exists():
-            faults.append(f"{path}: not there. {_remedy(path, False)}")
-            continue
-        size += path.stat().st_size
-        if not checksums.is_whole(path):
-            faults.append(f"{path}: not as it was written: damaged or changed since. {_remedy(path, True)}")
-    unchecked = list(checksums.unnoted(folder))
-    if not count and not (folder / "recipe.json").exists():
+    paths = list(checksums.noted(folder))
+    if not paths and not (folder / "recipe.json").exists():
         raise MillError(f"{root}: no build here; give a recipe or the folder of a build, such as data/builds/demo")
-    return Verified(count, size, faults, unchecked)
+    with ThreadPoolExecutor(cores()) as pool:
+        sizes = list(pool.map(_size_if_whole, paths))
+    damaged = [path for path, size in zip(paths, sizes, strict=True) if size is None and path.exists()]
+    marked = _mark(folder, damaged)
+    faults = []
+    for path, size in zip(paths, sizes, strict=True):
+        if path in marked:
+            faults.append(f"{path}: not as it was written: damaged or changed since. `mill build` makes it again.")
+        elif size is None:
+            what = "not as it was written: damaged or changed since" if path in damaged else "not there"
+            faults.append(f"{path}: {what}. {_remedy(path, path in damaged)}")
+    size = sum(size or 0 for size in sizes) + sum(path.stat().st_size for path in damaged)
+    return Verified(len(paths), size, faults, list(checksums.unnoted(folder)))
+
+
+def _size_if_whole(path: Path) -> int | None:
+    """Bytes of ``path``; None if it is damaged or not there."""
+    try:
+        return path.stat().st_size if checksums.is_whole(path) else None
+    except FileNotFoundError:
+        return None
+
+
+def _mark(folder: Path, damaged: list[Path]) -> set[Path]:
+    """Those of the ``damaged`` that the next build makes again."""
+    if not (folder / "build.json").exists():
+        return set()  # not the folder of a build but a part or a copy of one
+    marked = set()
+    with contextlib.suppress(OSError):
+        for path in damaged:
+            if path.name not in checksums.LASTING:
+                checksums.mark(path)
+                marked.add(path)
+    return marked
 
 
 def _remedy(path: Path, present: bool) -> str:

@@ -81,6 +81,17 @@ def is_whole(path: Path) -> bool:
     return stated is None
 
 
+def mark(path: Path) -> None:
+    """Note that ``path`` was found damaged: no content is what it states any more."""
+    with sidecar(path).open("w") as handle:
+        os.fsync(handle.fileno())
+
+
+def marked(root: Path) -> Iterator[Path]:
+    """The files below ``root`` that were found damaged, in order."""
+    return (path for path in noted(root) if not sidecar(path).stat().st_size)
+
+
 def noted(root: Path) -> Iterator[Path]:
     """The files below ``root`` whose checksums are noted, there or not, in order."""
     for folder, folders, names in os.walk(root):

@@ -28,11 +28,21 @@ _STORES = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gc
 
 
 class DamagedFile(MillError):
-    """A file is not what was written: unreadable, incomplete or changed."""
+    """A file is not what was written: unreadable, incomplete or changed. ``path``: the file, where another run of what
+    made it makes it again.
+    """
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class LostFile(MillError, FileNotFoundError):
-    """A file that was written is not there."""
+    """A file that was written is not there. ``path`` as in ``DamagedFile``."""
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 #: An address that may carry credentials, the part of it before the host (an AWS secret may hold slashes), and the
@@ -274,7 +284,7 @@ def read_json(path: str, remedy: str = "Delete it and run the same command again
     try:
         return json.loads(content)
     except ValueError as error:  # JSON's and UTF-8's own
-        raise DamagedFile(f"{path}: not readable as JSON ({error}). {remedy}") from error
+        raise DamagedFile(f"{path}: not readable as JSON ({error}). {remedy}", path) from error
 
 
 @contextlib.contextmanager
@@ -283,7 +293,7 @@ def finding(path: str, remedy: str = "Run the build again, which makes what is m
     try:
         yield
     except FileNotFoundError as error:
-        raise LostFile(f"{path}: not there. {remedy}") from error
+        raise LostFile(f"{path}: not there. {remedy}", path) from error
 
 
 def check(path: str, remedy: str = "Delete it and run the same command again.") -> None:
@@ -293,7 +303,9 @@ def check(path: str, remedy: str = "Delete it and run the same command again.") 
     checksums themselves. So does an absent one.
     """
     if is_local(path) and not checksums.is_whole(local(path)):
-        raise DamagedFile(f"{path}: not as it was written, its checksum differs: damaged or changed since. {remedy}")
+        raise DamagedFile(
+            f"{path}: not as it was written, its checksum differs: damaged or changed since. {remedy}", path
+        )
 
 
 def is_noted(path: str) -> bool:
@@ -308,7 +320,7 @@ def check_folder(folder: str) -> None:
         check(join(folder, name), remedy)
     for path in checksums.noted(local(folder)):
         if not path.exists():
-            raise LostFile(f"{path}: not there. {remedy}")
+            raise LostFile(f"{path}: not there. {remedy}", str(path))
 
 
 def sizes(folder: str, names: Iterable[str]) -> dict[str, int]:

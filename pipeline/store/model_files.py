@@ -73,6 +73,8 @@ def locate(value: str, build_root: str) -> str:
         return path
     if value.startswith(BUILD):
         path = files.join(build_root, value.removeprefix(BUILD))
+        if ".." in Path(path).parts:
+            raise ModelMissing(f"{value}: leads out of the build; give the path of a file within it, or a path")
         remedy = "it is made by an earlier step of this build; run the build again"
     else:
         path = value

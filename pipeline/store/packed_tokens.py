@@ -138,7 +138,7 @@ class PackedTokens:
         self.manifest: dict[str, Any] = files.read_json(path)
         stated = {key: value for key, value in self.manifest.items() if key != "fingerprint"}
         if stated.get("format") != FORMAT or files.fingerprint(stated) != self.manifest.get("fingerprint"):
-            raise DamagedTokens(f"{path}: changed since it was written. Delete it and run the build again.")
+            raise DamagedTokens(f"{path}: changed since it was written. Delete it and run the build again.", path)
         self.dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
         self.vocab_size: int = self.manifest["vocab_size"]
         self.special_ids: dict[str, int] = self.manifest["special_ids"]
@@ -176,15 +176,21 @@ class PackedTokens:
         for entry, base, end in zip(self.manifest["shards"], self._bounds[:-1], self._bounds[1:], strict=True):
             path = files.join(self.folder, entry["documents_file"])
             if not files.exists(path):
-                raise DamagedTokens(f"{path}: not there. Delete manifest.json beside it and run the build again.")
+                manifest = files.join(self.folder, "manifest.json")
+                raise DamagedTokens(
+                    f"{path}: not there. Delete manifest.json beside it and run the build again.", manifest
+                )
             table = shards.read_table(path)
             if shards.read_fingerprint(path) != entry["fingerprint"] or len(table) != entry["documents"]:
-                raise DamagedTokens(f"{path}: not the file that the manifest names. Delete it and run the build again.")
+                raise DamagedTokens(
+                    f"{path}: not the file that the manifest names. Delete it and run the build again.", path
+                )
             lengths = _numbers(table, "length")
             starts = base + np.cumsum(lengths) - lengths
             if not np.array_equal(starts, base + _numbers(table, "start")) or base + lengths.sum() != end:
                 raise DamagedTokens(
-                    f"{path}: its documents do not cover {entry['tokens_file']}. Delete both and run the build again."
+                    f"{path}: its documents do not cover {entry['tokens_file']}. Delete both and run the build again.",
+                    path,
                 )
             tables.append(table.set_column(0, DOCUMENTS_SCHEMA.field("start"), pa.array(starts)))
         return pa.concat_tables([DOCUMENTS_SCHEMA.empty_table(), *(t.replace_schema_metadata() for t in tables)])
@@ -229,5 +235,8 @@ class PackedTokens:
         size = path.stat().st_size if path.exists() else None
         if size != expected:
             state = "not there" if size is None else f"{size} bytes where {expected} were written"
-            raise DamagedTokens(f"{path}: {state}. Delete {entry['documents_file']} beside it and run the build again.")
+            beside = entry["documents_file"]
+            raise DamagedTokens(
+                f"{path}: {state}. Delete {beside} beside it and run the build again.", files.join(self.folder, beside)
+            )
         return np.memmap(path, self.dtype, "r") if expected else np.zeros(0, self.dtype)

@@ -62,12 +62,13 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
         if isinstance(error, FileNotFoundError):
             raise
         raise DamagedFile(
-            f"{path}: not a readable Arrow stream ({error}). Delete it and run the build again."
+            f"{path}: not a readable Arrow stream ({error}). Delete it and run the build again.", path
         ) from error
     stated = (table.schema.metadata or {}).get(ROWS)
     if stated is not None and int(stated) != len(table):
         raise DamagedFile(
-            f"{path}: holds {len(table)} rows where {int(stated)} were written. Delete it and run the build again."
+            f"{path}: holds {len(table)} rows where {int(stated)} were written. Delete it and run the build again.",
+            path,
         )
     return table if columns is None else table.select(columns)
 
@@ -97,9 +98,9 @@ def read_size(path: str) -> tuple[int, int]:
     """
     metadata = read_metadata(path)
     if metadata is None and not files.exists(path):
-        raise files.LostFile(f"{path}: not there. Run the build again, which makes what is missing.")
+        raise files.LostFile(f"{path}: not there. Run the build again, which makes what is missing.", path)
     if metadata is None or not {ROWS, TEXT_BYTES} <= metadata.keys():
-        raise DamagedFile(f"{path}: does not say how many documents it holds. Delete it and run the build again.")
+        raise DamagedFile(f"{path}: does not say how many documents it holds. Delete it and run the build again.", path)
     return int(metadata[ROWS]), int(metadata[TEXT_BYTES])
 
 

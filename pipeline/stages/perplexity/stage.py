@@ -87,7 +87,7 @@ class Config(recipe_file.Config):
     """
 
     models: Annotated[
-        dict[str, str | PieceModel],
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], str | PieceModel],
         Field(
             min_length=1,
             description="model of each language: a KenLM path, {kenlm, sentencepiece} as CCNet's, or `build` to"

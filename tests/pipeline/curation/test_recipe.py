@@ -2,7 +2,10 @@ import textwrap
 
 import pytest
 
+from pipeline import MillError
+from pipeline.build.build import Build
 from pipeline.curation.recipe import Recipe, WrongRecipe, parse
+from pipeline.store.model_files import ModelMissing, locate
 
 GOOD = """\
 name: mine
@@ -66,3 +69,11 @@ def test_two_sources_of_one_name_are_refused():
 def test_yaml_tags_never_make_objects():
     told = refused(GOOD.replace("name: mine", "name: !!python/object/apply:os.system [echo]"))
     assert "mine.yaml, line 1" in told
+
+
+def test_no_name_in_a_recipe_leads_out_of_the_build(tmp_path):
+    assert "perplexity.models" in refused(GOOD + "language: {}\nperplexity: {models: {../../x: build}}\n")
+    with pytest.raises(ModelMissing, match="leads out of the build"):
+        locate("build:models/../../x", str(tmp_path))
+    with pytest.raises(MillError, match="leads out of the folder of the build"):
+        Build(str(tmp_path), parse(GOOD, Recipe)).path("models", "../../x.arpa")
