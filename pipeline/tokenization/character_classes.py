@@ -29,6 +29,7 @@ _BITS = {
     "digit": DIGIT,  # what Digits isolates
 }
 _FILE = Path(__file__).with_name("classes.json")
+_BLOCK = 2048  # characters that the engine is asked for at once: a long text costs it more for each
 
 
 @cache
@@ -69,19 +70,22 @@ def measure() -> dict[str, list[int]]:
     """Per class the runs of code points in it as [start, length, ...], asked of ``tokenizers`` (some seconds)."""
     points = np.array([point for point in range(0x110000) if not 0xD800 <= point < 0xE000])
     every = "".join(map(chr, points))
+    blocks = range(0, len(points), _BLOCK)
 
     def removed(pattern: str) -> np.ndarray:
-        kept = pre_tokenizers.Split(Regex(pattern + "+"), "removed").pre_tokenize_str(every)
+        split = pre_tokenizers.Split(Regex(pattern + "+"), "removed")
         inside = np.ones(len(points), bool)
-        for _, (start, end) in kept:
-            inside[start:end] = False
+        for block in blocks:
+            for _, (start, end) in split.pre_tokenize_str(every[block : block + _BLOCK]):
+                inside[block + start : block + end] = False
         return points[inside]
 
-    between = "a" + "a".join(every) + "a"  # character i stands at 2 i + 1
-
     def alone(cutter: pre_tokenizers.PreTokenizer) -> np.ndarray:
-        cuts = (cut for _, cut in cutter.pre_tokenize_str(between))
-        return points[np.array([start for start, end in cuts if end - start == 1 and start % 2]) // 2]
+        found = np.zeros(len(points), bool)
+        for block in blocks:  # character i of it stands at 2 i + 1
+            cuts = cutter.pre_tokenize_str("a" + "a".join(every[block : block + _BLOCK]) + "a")
+            found[[block + start // 2 for _, (start, end) in cuts if end - start == 1 and start % 2]] = True
+        return points[found]
 
     options = {"strip_accents": False, "lowercase": False}
     cleaned = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=False, **options)
