@@ -1,6 +1,7 @@
 """Settings for the whole suite: the same examples on every run, no deadline (a first call compiles a kernel)."""
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -44,6 +45,13 @@ LONGEST = [
     "flows/execution/test_stopping.py",
 ]
 
+#: Each file of a build is flushed to the disk, which takes longer than making it. A folder in memory takes no time;
+#: what a killed process leaves there is the same.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 8 << 30
+
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits leaves its core to the other tests
 # readline, which pytest imports, gives xdist's workers 80 columns; rich keeps those it finds when the commands are
