@@ -59,6 +59,7 @@ def summary_view(build: Build) -> RenderableType:
     if planted := canaries.canaries(build):
         caught = ", ".join(f"{row['stage']} {formats.share(row['caught'], row['reached'])}" for row in planted["rows"])
         parts.append(line("canaries", f"caught: {caught}"))
+    parts += [line("tokens", sentence) for sentence in tokens.accounts(build)]
     parts += [Text(f"warning: {warning}", "yellow") for warning in sections.warnings(build)]
     for run in models.summaries(build, "pretrain"):
         name, value = models.bits_per_byte(run) or ("bits per byte", None)

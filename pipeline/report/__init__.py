@@ -56,6 +56,7 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "funnel": sections.funnel(build),
         "tokens": ratio,
         "token_domains": tokens.by_domain(build),
+        "token_accounts": tokens.accounts(build),
         "signals": signals.signals(build, ratio["bytes_per_token"]),
         "duplicates": sections.duplicates(build),
         "clusters": sections.cluster_samples(build),

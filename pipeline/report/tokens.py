@@ -14,6 +14,7 @@ import yaml
 from pipeline.build.build import Build
 from pipeline.stages.balance.stage import BYTES_PER_TOKEN
 from pipeline.store import files
+from pipeline.text.formats import count
 
 _CLOSE = 0.01  # a ratio that is off by less is left alone
 _UNITS = ("documents", "bytes", "tokens", "repeated_tokens")
@@ -26,8 +27,12 @@ def tokens(build: Build) -> dict[str, Any]:
         origin = "a rule of thumb, until a tokenizer is trained"
         return {"bytes_per_token": BYTES_PER_TOKEN, "origin": origin, "exact": False}
     name, domains = packed
-    size, count = (sum(entry[unit] for entry in domains.values()) for unit in ("bytes", "tokens"))
-    return {"bytes_per_token": size / max(1, count), "origin": f"what {name} makes of the corpus", "exact": True}
+    size, packed_tokens = (sum(entry[unit] for entry in domains.values()) for unit in ("bytes", "tokens"))
+    return {
+        "bytes_per_token": size / max(1, packed_tokens),
+        "origin": f"what {name} makes of the corpus",
+        "exact": True,
+    }
 
 
 def by_domain(build: Build) -> dict[str, Any] | None:
@@ -54,6 +59,21 @@ def by_domain(build: Build) -> dict[str, Any] | None:
     advice = _advice(balance.bytes_per_token, measured) if balance and balance.tokenizer is None and off else None
     total = {unit: sum(row[unit] for row in rows) for unit in ("documents", "bytes", "tokens", "read")}
     return {"tokenizer": name, "rows": rows, "total": total, "advice": advice}
+
+
+def accounts(build: Build) -> list[str]:
+    """A sentence for each tokenizer whose packed tokens were counted against the corpus; none before that."""
+    path = build.path("tokens", "account.json")
+    found = files.read_json(path) if files.exists(path) else {}
+    return [
+        f"{name}: {count(_sum(entry, 'content'))} of text and {count(_sum(entry, 'special'))} that end documents,"
+        f" {count(_sum(entry, 'read'))} read in a pass; none lost, {entry['canaries']} token canaries found"
+        for name, entry in found.items()
+    ]
+
+
+def _sum(entry: Mapping[str, Any], unit: str) -> int:
+    return sum(part[unit] for part in entry.values() if isinstance(part, Mapping))
 
 
 def _packed(build: Build) -> tuple[str, dict[str, dict[str, int]]] | None:

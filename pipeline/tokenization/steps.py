@@ -1,6 +1,7 @@
 """The tokenizer wing as steps of a build: split, count, merge, train, report, pack.
 
-    tokenizers/split.json  tokenizers/<name>/tokenizer.json  tokenizers/report.json  tokens/<name>/{train,heldout}/
+    tokenizers/split.json  tokenizers/<name>/tokenizer.json  tokenizers/report.json
+    tokens/<name>/{train,heldout,canaries}/  tokens/account.json  work/tokens.shards/<name>/<shard>.json
     work/tokenizer.counts/<key>/<shard>  work/tokenizer.merge/<key>/part-00.arrow
 
 Tokenizers that cut texts alike share their counts; ``<key>`` names how. Held-out documents are counted nowhere.
@@ -22,7 +23,7 @@ from pipeline import MillError
 from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.store import files, ledger, packed_tokens, shards
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import card, pack, report, roundtrip
+from pipeline.tokenization import card, pack, report, roundtrip, token_account, token_canaries
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export, references
 from pipeline.tokenization.formats.folder import save
@@ -53,6 +54,14 @@ def steps() -> list[Step]:
         ),
         Step("pack", "Pack tokens", _pack_items, _pack),
         Step("pack.manifest", "Write the token manifests", _manifest_items, _manifest),
+        Step("tokens.shards", "Count every token", _pack_items, _count_tokens),
+        Step("tokens.canaries", "Pack token canaries", _names, _pack_canaries),
+        Step(
+            "tokens.account",
+            "Account for every token",
+            lambda build: ["account.json"] if _names(build) else [],
+            _account,
+        ),
     ]
 
 
@@ -327,3 +336,73 @@ def _wanted(indices: list[int]) -> set[str]:
 
 def _text_bytes(texts: pa.StringArray) -> int:
     return pc.sum(pc.binary_length(texts).cast(pa.int64())).as_py() or 0
+
+
+# The account
+
+
+def _account_path(build: Build, name: str, shard: str) -> str:
+    return build.path("work", "tokens.shards", name, f"{shard.removesuffix('.arrow')}.json")
+
+
+def _count_tokens(build: Build, item: str) -> Outcome:
+    name, shard = item.split("/")
+    index = corpus_shards(build).index(shard)
+    made_by = files.fingerprint("tokens", token_account.VERSION, _packed_by(build, name, shard))
+
+    def counts() -> Made:
+        encoder = _encoder(build.path("tokenizers", name, "tokenizer.json"), _manifest_of(build, name)["sha256"])
+        config = _config(build, name)
+        about = token_account.facts(encoder.tokenizer, export.special_ids(config).get("eos"), config)
+        table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain", "repeats"])
+        _repeats_are_balanced(build, index, table)
+        found = {}
+        for split in SPLITS:
+            folder, part = build.path("tokens", name, split), _part(build, table, split)
+            found[split] = token_account.of_shard(folder, index, part, about, encoder.tokenizer)
+        return Outcome(len(table), _text_bytes(table["text"].combine_chunks())), found
+
+    return make(_account_path(build, name, shard), made_by, counts)
+
+
+def _repeats_are_balanced(build: Build, index: int, corpus: pa.Table) -> None:
+    """Each document of a shard of the corpus is repeated as often as balancing said."""
+    if "balance" not in build.stages:
+        return
+    source = build.shards()[index]  # a shard of the corpus holds what is alive of one of the documents
+    alive = ledger.alive([build.ledger(stage, source) for stage in build.stages], len(build.documents(source)))
+    wanted = build.ledger("balance", source)["repeats"].filter(pa.array(alive)).to_pylist()
+    found = corpus["repeats"].to_pylist()
+    if found != wanted:
+        at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), 0)
+        raise token_account.TokensLost(
+            f"{build.path('corpus', corpus_shards(build)[index])}: document {corpus['id'][at].as_py()!r} is read"
+            f" {found[at]} times and balancing says {wanted[at]}; delete the build's corpus folder and run it again"
+        )
+
+
+def _pack_canaries(build: Build, name: str) -> Outcome:
+    folder, trained = build.path("tokens", name, token_canaries.FOLDER), _manifest_of(build, name)
+    digest = trained["sha256"]
+    if files.current(token_canaries.are_current(folder, digest)):
+        return Outcome(reused=True)
+    path = build.path("tokenizers", name, "tokenizer.json")
+    manifest = token_canaries.write(folder, _encoder(path, digest), trained["special_ids"], digest)
+    token_canaries.check(packed_tokens.PackedTokens(folder), pack.load(path))
+    return Outcome(manifest["documents"], manifest["bytes"])
+
+
+def _account(build: Build, item: str) -> Outcome:
+    corpus = files.read_json(build.path("corpus", "manifest.json"))
+    found = {}
+    for name in _names(build):
+        parts = [files.read_json(_account_path(build, name, shard)) for shard in corpus_shards(build)]
+        counts = {split: [part[split] for part in parts] for split in SPLITS}
+        manifests = {split: files.read_json(build.path("tokens", name, split, "manifest.json")) for split in SPLITS}
+        canaries = files.read_json(build.path("tokens", name, token_canaries.FOLDER, "manifest.json"))
+        found[name] = {**token_account.close(counts, manifests, corpus), "canaries": canaries["documents"]}
+    path = build.path("tokens", item)
+    reused = files.exists(path) and files.read_json(path) == found
+    if not reused:
+        files.write_json(path, found)
+    return Outcome(corpus["documents"], corpus["bytes"], reused=reused)

@@ -47,9 +47,17 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 
 def pack(
-    folder: str, texts: list[str], special: dict[str, int], vocab_size: int = 260, repeats: int = 1
+    folder: str,
+    texts: list[str],
+    special: dict[str, int],
+    vocab_size: int = 260,
+    repeats: int = 1,
+    tokenizer: str = "test",
 ) -> packed_tokens.PackedTokens:
-    """Packed bytes of ``texts`` in two shards, closed by the eos token where there is one."""
+    """Packed bytes of ``texts`` in two shards, closed by the eos token where there is one.
+
+    ``tokenizer`` is the digest of the one that they are said to be packed with.
+    """
     half = len(texts) // 2
     for index, part in enumerate((texts[:half], texts[half:])):
         end = [special["eos"]] if "eos" in special else []
@@ -69,7 +77,7 @@ def pack(
         )
         tokens = np.array([token for row in ids for token in row], packed_tokens.token_dtype(vocab_size))
         packed_tokens.write_shard(folder, index, tokens, table, f"shard-{index}")
-    packed_tokens.write_manifest(folder, [0, 1], vocab_size, special, "test")
+    packed_tokens.write_manifest(folder, [0, 1], vocab_size, special, tokenizer)
     return packed_tokens.PackedTokens(folder)
 
 
@@ -98,9 +106,10 @@ def packed_build(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = str(tmp_path_factory.mktemp("build"))
     for name, special in (("bytes", END), ("masked", SPECIAL)):
         size = 256 + len(special)
-        pack(f"{root}/tokens/{name}/train", sentences(120), special, size)
-        pack(f"{root}/tokens/{name}/heldout", sentences(12, seed=1), special, size)
         write_tokenizer(f"{root}/tokenizers/{name}", special)
+        digest = files.file_digest(f"{root}/tokenizers/{name}/tokenizer.json")
+        pack(f"{root}/tokens/{name}/train", sentences(120), special, size, tokenizer=digest)
+        pack(f"{root}/tokens/{name}/heldout", sentences(12, seed=1), special, size, tokenizer=digest)
     pretrain(make_build(root, TEACHER), "teacher")
     return root
 

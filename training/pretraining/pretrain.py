@@ -31,7 +31,7 @@ from training.budget import budget
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
 from training.objectives.base import Objective, Task
-from training.pretraining import initial_embeddings, lineage, model_card, unigram_loss
+from training.pretraining import conservation, initial_embeddings, lineage, model_card, unigram_loss
 from training.recipe.sections import BuildRecipe, PretrainConfig
 
 VERSION = 1
@@ -75,6 +75,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     steps = count_steps(config, order)
     module = objective.create(task)
     model = objective.checkpoint(module)
+    conservation.check(objective, task, train, order, module, tokenizer, random_streams.seed("order", seed))
     if config.initial_embeddings == "cooccurrence":
         initial_embeddings.set_in(model, train, task.seed)
     plan = _plan(build, config, steps, seed, files.fingerprint(*made_of, config.of_weights()), heldout)

@@ -72,7 +72,8 @@ def make_build(folder, recipe: StandIn, shard_count: int = 3, rows: list[dict] |
         part = rows[index * size : (index + 1) * size]
         table = pa.Table.from_pylist(part, CORPUS_SCHEMA)
         shards.write_table(build.path("corpus", name), table, files.fingerprint(part))
-    files.write_json(build.path("corpus", "manifest.json"), {"shards": names})
+    size = {"documents": len(rows), "bytes": sum(len(row["text"].encode()) for row in rows)}
+    files.write_json(build.path("corpus", "manifest.json"), {"shards": names, **size})
     return build
 
 
