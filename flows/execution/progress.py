@@ -35,6 +35,7 @@ class Reporter:
         self.seconds: dict[str, float] = {}
         self.made = 0  # steps and training runs of which something was not there already
         self.whole: set[str] = set()  # steps of which nothing was there already
+        self.processor: dict[str, float] = {}  # seconds of processor time of each of these, in all processes here
         self.facts: dict[str, Any] = {}
         self._total = 0
 

@@ -21,6 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import psutil
+
 from flows.execution import tracking
 from flows.execution.end_with_parent import end_with
 from flows.execution.progress import reporter
@@ -61,8 +63,11 @@ def run_steps(build: Build, steps: Sequence[Step], pool: Pool) -> None:
 def run_step(build: Build, step: Step, pool: Pool) -> None:
     """Carry out one step: what is current is found in this process, the rest is for the pool."""
     items = list(step.items(build))
+    if not items:
+        return
     began = time.monotonic()
     with reporter().step(step.name, step.title, len(items)) as advance:
+        used = processor_seconds()
         kept = current(build, step.work, items)
         done, size, made = len(kept), sum(outcome.bytes for outcome in kept), not all(o.reused for o in kept)
         whole = not any(outcome.reused for outcome in kept)
@@ -82,6 +87,17 @@ def run_step(build: Build, step: Step, pool: Pool) -> None:
             advance(done, "")
         if made and whole:
             reporter().whole.add(step.name)
+            reporter().processor[step.name] = processor_seconds() - used
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and of those it started and has not ended."""
+    total = time.process_time()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def dropped(build: Build, stage: str) -> int | None:

@@ -21,7 +21,7 @@ import fsspec
 from pydantic import PlainSerializer
 
 from pipeline import MillError
-from pipeline.store import checksums
+from pipeline.store import checksums, opens
 
 #: Packages whose errors mean that an object store or a web server did not give what was asked for.
 _STORES = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google", "s3fs"})
@@ -113,6 +113,7 @@ def filesystem_of(path: str) -> tuple[Any, str]:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
     """``path`` open for reading bytes, wherever it lies."""
+    opens.counted["read"] += 1
     filesystem, inner = filesystem_of(path)
     with reaching(path), filesystem.open(inner, "rb") as handle:
         yield handle
@@ -180,6 +181,7 @@ def replacing(path: str, summed: bool = True) -> Iterator[IO[bytes]]:
 
     Unless ``summed`` is false, for a file that goes on growing, its checksum is noted: see ``checksums``.
     """
+    opens.counted["write"] += 1
     if not is_local(path):
         filesystem, inner = filesystem_of(path)
         with reaching(path), filesystem.transaction, filesystem.open(inner, "wb") as handle:

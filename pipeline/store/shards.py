@@ -6,10 +6,13 @@ so every file states its row count and is refused when it holds another number.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.store import files
+from pipeline.store import files, opens
 from pipeline.store.files import DamagedFile
 
 DOCUMENT_SCHEMA = pa.schema(
@@ -26,6 +29,7 @@ DOCUMENT_SCHEMA = pa.schema(
 FINGERPRINT = b"corpusmill.fingerprint"
 ROWS = b"corpusmill.rows"
 TEXT_BYTES = b"corpusmill.text_bytes"
+BATCHES = b"corpusmill.batches"
 
 
 def write_table(path: str, table: pa.Table, fingerprint: str) -> None:
@@ -44,6 +48,41 @@ def write_table(path: str, table: pa.Table, fingerprint: str) -> None:
         writer.write_table(table)
 
 
+def write_batches(path: str, tables: Iterable[pa.Table], rows: Sequence[int], fingerprint: str) -> None:
+    """Write ``tables``, of the same columns and with ``rows`` rows, as one record batch each. Atomic.
+
+    ``read_batches`` gives them back. One table is in memory at a time.
+    """
+    metadata = {
+        FINGERPRINT: fingerprint.encode(),
+        ROWS: str(sum(rows)).encode(),
+        BATCHES: ",".join(map(str, rows)).encode(),
+    }
+    with contextlib.ExitStack() as stack:
+        handle = stack.enter_context(files.replacing(path))
+        writer, writer_schema = None, None
+        for table in tables:
+            if writer is None:
+                writer_schema = table.schema.with_metadata(metadata)
+                writer = stack.enter_context(pa.ipc.new_stream(handle, writer_schema))
+            writer.write_table(pa.Table.from_arrays(table.combine_chunks().columns, schema=writer_schema))
+
+
+def read_batches(path: str) -> list[pa.Table]:
+    """The tables of a file that ``write_batches`` wrote; no copy where the file is local."""
+    table = read_table(path)
+    first, tables = 0, []
+    for rows in map(int, table.schema.metadata[BATCHES].split(b",")):
+        tables.append(table.slice(first, rows))
+        first += rows
+    return tables
+
+
+def read_rows(path: str) -> int:
+    """The rows of ``path``, which is there, without reading them."""
+    return int((read_metadata(path) or {})[ROWS])
+
+
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     """The table in ``path``: by memory map where the file is local (no copy), read whole otherwise.
 
@@ -53,6 +92,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     try:
         with files.finding(path):
             if files.is_local(path):
+                opens.counted["read"] += 1
                 with pa.memory_map(str(files.local(path))) as source:
                     table = pa.ipc.open_stream(source).read_all()
             else:
@@ -75,6 +115,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
 def read_metadata(path: str) -> dict[bytes, bytes] | None:
     """What the schema of ``path`` says beside its fields; None if the file is absent or not Arrow. Reads no rows."""
+    opens.counted["head"] += files.is_local(path)
     try:
         with pa.OSFile(str(files.local(path))) if files.is_local(path) else files.opened(path) as handle:
             return pa.ipc.open_stream(handle).schema.metadata or {}

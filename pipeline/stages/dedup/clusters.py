@@ -1,15 +1,18 @@
 """Clusters: the connected components of verified edges, and which document of each survives.
 
-The union of edges is the one step that sees the whole corpus: 8 bytes a document, 16 an edge (one file of
-edges at a time) and no text. Everything after it goes over some millions of documents at a time.
+The union of edges is the one step that sees the whole corpus: 28 bytes a candidate and 16 an edge, on disk
+(``components``), and no text. Everything after it goes over some millions of documents at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +22,9 @@ from numba import njit
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, make
-from pipeline.stages.dedup import earlier_builds, verify
-from pipeline.stages.dedup.similarity_join import compare, find
+from pipeline.stages.dedup import earlier_builds, exchange, lsh, verify
+from pipeline.stages.dedup.components import components
+from pipeline.stages.dedup.similarity_join import compare
 from pipeline.stages.dedup.survivors import survivors_first
 from pipeline.stages.dedup.verdicts import FINDINGS
 from pipeline.stages.dedup.verify import Candidates
@@ -42,8 +46,19 @@ def items(build: Build) -> list[str]:
     return ["all"] if build.shards() else []
 
 
-def findings(build: Build) -> list[str]:
-    """The paths of what was found about duplicates, see ``verdicts``."""
+def findings(build: Build, number: int) -> list[str]:
+    """The paths of what was found about the shard ``number`` among all, and maybe others; see ``verdicts``."""
+    if lsh.groups(build):
+        return [exchange.found(build, "minhash.found", number)]
+    return _parts(build)
+
+
+def gather(build: Build, group: str) -> Outcome:
+    """Write, for each shard of ``group``, what was found about it."""
+    return exchange.gather(build, "minhash.found", group, _parts(build), earlier_builds.count(build))
+
+
+def _parts(build: Build) -> list[str]:
     report = files.read_json(report_path(build))
     return [_part(build, name) for name in report["parts"]]
 
@@ -72,57 +87,39 @@ def cluster(build: Build, _item: str) -> Outcome:
 
 def _clusters(build: Build, config: Config, edge_paths: Sequence[str], made_by: str) -> Made:
     candidates = verify.open_candidates(build)
-    tables = [shards.read_table(edges) for edges in edge_paths]
-    row = candidates.row
-    pairs = (tuple(np.searchsorted(row, row_numbers.array(table, end)) for end in ("a", "b")) for table in tables)
-    roots = components(len(row), pairs)
     own = earlier_builds.shards_before(build) * row_numbers.SHARD
-    tally = Tally(first=own, curtailed=sum(int((t.schema.metadata or {})[verify.CURTAILED]) for t in tables))
+    tally = Tally(first=own)
     parts = []
-    for members in _chunks(roots):
-        parts.append(f"part-{len(parts):05d}")
-        resolved = resolve(candidates, row[members], roots[members], config, tally)
-        shards.write_table(_part(build, parts[-1]), resolved, made_by)
+    with _aside(build) as folder:
+        row = candidates.write_rows(folder / "rows")
+        pairs = _pairs(edge_paths, row, tally)
+        for members, roots in components(len(row), pairs, folder, CHUNK):
+            parts.append(f"part-{len(parts):05d}")
+            resolved = resolve(candidates, np.array(row[members]), roots, config, tally)
+            shards.write_table(_part(build, parts[-1]), resolved, made_by)
     return Outcome(tally.documents), {"parts": parts, **tally.report(_documents_by_source(build), config)}
+
+
+@contextlib.contextmanager
+def _aside(build: Build) -> Iterator[Path]:
+    """A folder for what does not fit in memory; what a killed run left of it goes with the next run."""
+    near = files.local(report_path(build)).parent if files.is_local(build.root) else None
+    if near is not None:
+        near.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".components.", suffix=".partial", dir=near) as folder:
+        yield Path(folder)
+
+
+def _pairs(edge_paths: Sequence[str], row: np.ndarray, tally: Tally) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The edges of each file, by the places of the documents among all candidates, ``row``."""
+    for path in edge_paths:
+        table = shards.read_table(path)
+        tally.curtailed += int((table.schema.metadata or {})[verify.CURTAILED])
+        yield np.searchsorted(row, row_numbers.array(table, "a")), np.searchsorted(row, row_numbers.array(table, "b"))
 
 
 def _part(build: Build, name: str) -> str:
     return build.path("work", "minhash.clusters", name)
-
-
-def components(documents: int, edges: Iterable[tuple[np.ndarray, ...]]) -> np.ndarray:
-    """int64 [documents]: the smallest document of the connected component of each, for any order of the
-    edges.
-    """
-    parent = np.arange(documents)
-    for a, b in edges:
-        _union(parent, a, b)
-    return _roots(parent)
-
-
-@njit(cache=True, nogil=True)
-def _union(parent, a, b):
-    for i in range(len(a)):
-        x, y = find(parent, a[i]), find(parent, b[i])
-        parent[max(x, y)] = min(x, y)
-
-
-@njit(cache=True, nogil=True)
-def _roots(parent):
-    for x in range(len(parent)):  # a parent is smaller than its child: it has its root already
-        parent[x] = parent[parent[x]]
-    return parent
-
-
-def _chunks(roots: np.ndarray) -> Iterator[np.ndarray]:
-    """The documents that have duplicates, ascending, in parts that no cluster crosses."""
-    sizes = np.bincount(roots)
-    ends = np.cumsum(np.where(sizes > 1, sizes, 0), dtype=np.int64)  # of the clusters up to and with each root
-    part = np.where(ends > 0, (ends - 1) // CHUNK, 0)
-    members = np.flatnonzero(sizes[roots] > 1)
-    part_of_member = part[roots[members]]
-    for number in np.unique(part_of_member):
-        yield members[part_of_member == number]
 
 
 @dataclass

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline import MillError
 from pipeline.build import row_numbers
 from pipeline.build.build import Build
+from pipeline.stages.dedup import exchange
 from pipeline.store import files, shards
 from pipeline.text import folding
 
@@ -68,6 +69,11 @@ def number(build: Build, shard: str) -> int:
     return shards_before(build) + build.place(shard)
 
 
+def count(build: Build) -> int:
+    """How many shards there are, those of earlier builds included."""
+    return shards_before(build) + len(build.shards())
+
+
 def partitions(build: Build) -> list[str]:
     """Names of the parts into which the hashes of all documents are split, see ``rows.partition_names``."""
     documents = row_numbers.corpus_size(build, "documents") + sum(
@@ -80,13 +86,17 @@ def dropped_as_copies(build: Build) -> np.ndarray:
     """int64, ascending: the global row numbers of those documents of earlier builds that are exact duplicates."""
     end, rows = shards_before(build) * row_numbers.SHARD, [np.empty(0, np.int64)]
     if end and build.section("exact") is not None:
-        for path in exact_findings(build):
+        for path in dict.fromkeys(path for n in range(shards_before(build)) for path in exact_findings(build, n)):
             table = shards.read_table(path)
             table = table.slice(0, int(np.searchsorted(row_numbers.array(table, "row"), end)))
             rows.append(row_numbers.array(table.filter(pc.is_valid(table["duplicate_of"])), "row"))
     return np.sort(np.concatenate(rows))
 
 
-def exact_findings(build: Build) -> list[str]:
-    """The paths of what the exact stage found, see ``verdicts``."""
+def exact_findings(build: Build, number: int) -> list[str]:
+    """The paths of what the exact stage found about the shard ``number`` among all, and maybe others; see
+    ``verdicts``.
+    """
+    if exchange.groups(count(build)):
+        return [exchange.found(build, "exact.found", number)]
     return [build.path("work", "exact.duplicates", partition) for partition in partitions(build)]

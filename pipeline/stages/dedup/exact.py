@@ -2,7 +2,7 @@
 
 Out of core: every shard writes the hashes of its texts in ascending order, every partition of the hash
 space reads its slice of each and finds the hashes that occur twice, every shard reads what was found about
-its rows.
+its rows. Many shards exchange files with many partitions by way of ``exchange``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.reuse import Refill, Reuse, part
 from pipeline.build.stage import Stage
-from pipeline.stages.dedup import canaries, earlier_builds
+from pipeline.stages.dedup import canaries, earlier_builds, exchange
 from pipeline.stages.dedup.survivors import Highest, KeepOfCluster, facts, survivors_first
 from pipeline.stages.dedup.verdicts import FINDINGS, write_verdicts
 from pipeline.store import files, shards
@@ -50,7 +50,9 @@ class Config(StageConfig):
 def steps() -> list[Step]:
     return [
         Step("exact.hashes", "Content hashes", Build.shards, _hash_shard),
-        Step("exact.duplicates", "Exact duplicates", earlier_builds.partitions, _find_duplicates),
+        Step("exact.exchange", "Content hashes by partition", _groups, _exchange),
+        Step("exact.duplicates", "Exact duplicates", _bundles, _find_duplicates),
+        Step("exact.found", "Exact duplicates by shard", _groups, _gather),
         Step("exact", "Exact deduplication", Build.shards, _judge_shard),
     ]
 
@@ -125,24 +127,54 @@ def hashes_path(build: Build, shard: str) -> str:
     return build.path("work", "exact.hashes", shard)
 
 
-def _find_duplicates(build: Build, partition: str) -> Outcome:
+def _groups(build: Build) -> list[str]:
+    return exchange.group_names(earlier_builds.count(build))
+
+
+def _bundles(build: Build) -> list[str]:
+    return exchange.bundles(earlier_builds.partitions(build), earlier_builds.count(build))
+
+
+def _exchange(build: Build, group: str) -> Outcome:
     paths = earlier_builds.inputs(build, "exact.hashes")
-    made_by = files.fingerprint("exact.duplicates", VERSION, partition, row_numbers.fingerprints(paths))
-    return make(build.path("work", "exact.duplicates", partition), made_by, partial(_duplicates, paths, partition))
+    return exchange.scatter(build, "exact.exchange", group, paths, _bundles(build), "high", _part)
+
+
+def _find_duplicates(build: Build, bundle: str) -> Outcome:
+    paths = earlier_builds.inputs(build, "exact.hashes")
+    if inputs := len(paths) if exchange.groups(len(paths)) else 0:
+        paths = exchange.between(build, "exact.exchange", bundle, inputs)
+    made_by = files.fingerprint("exact.duplicates", VERSION, bundle, row_numbers.fingerprints(paths))
+    if inputs:
+        outputs = exchange.between(build, "exact.duplicates", bundle, inputs)
+        inside = exchange.inside(bundle, earlier_builds.partitions(build))
+        return make(outputs, made_by, partial(_exchanged_duplicates, paths, inside, inputs))
+    return make(build.path("work", "exact.duplicates", bundle), made_by, partial(_duplicates, paths, bundle))
 
 
 def _duplicates(paths: Sequence[str], partition: str) -> Made:
-    slices = []
-    for number, file in enumerate(paths):
-        table = shards.read_table(file)
-        here = row_numbers.part_of(row_numbers.array(table, "high"), partition)
-        table = table.slice(here.start, here.stop - here.start)
-        table = table.select(["row", "high", "low", "rank", "tie", "id"])
-        slices.append(
-            table.set_column(0, "row", pa.array(row_numbers.array(table, "row") + number * row_numbers.SHARD))
-        )
-    table = pa.concat_tables(slices)
+    table = pa.concat_tables(_part(number, shards.read_table(file), partition) for number, file in enumerate(paths))
     return Outcome(len(table)), _findings(table)
+
+
+def _exchanged_duplicates(paths: Sequence[str], partitions: Sequence[str], inputs: int) -> Made:
+    tables = [shards.read_table(path) for path in paths]
+    parts = (pa.concat_tables(exchange.slices(tables, "high", partition)) for partition in partitions)
+    found = pa.concat_tables(map(_findings, parts)).sort_by("row").combine_chunks()
+    return Outcome(sum(map(len, tables))), *exchange.by_group(found, inputs)
+
+
+def _part(number: int, table: pa.Table, partition: str) -> pa.Table:
+    """What the shard ``number`` has of ``partition``, with global row numbers."""
+    here = row_numbers.part_of(row_numbers.array(table, "high"), partition)
+    table = table.slice(here.start, here.stop - here.start).select(["row", "high", "low", "rank", "tie", "id"])
+    return table.set_column(0, "row", pa.array(row_numbers.array(table, "row") + number * row_numbers.SHARD))
+
+
+def _gather(build: Build, group: str) -> Outcome:
+    inputs = earlier_builds.count(build)
+    sources = [build.path("work", "exact.duplicates", f"{bundle}.{group}") for bundle in _bundles(build)]
+    return exchange.gather(build, "exact.found", group, sources, inputs)
 
 
 def _findings(table: pa.Table) -> pa.Table:
@@ -172,7 +204,7 @@ def _findings(table: pa.Table) -> pa.Table:
 
 def _judge_shard(build: Build, shard: str) -> Outcome:
     """A dropped document's ``value`` is the number of copies found, its threshold the one that may stay."""
-    findings = earlier_builds.exact_findings(build)
+    findings = earlier_builds.exact_findings(build, earlier_builds.number(build, shard))
     return write_verdicts(build, "exact", shard, findings, "exact_duplicate", threshold=1.0, size="copies")
 
 

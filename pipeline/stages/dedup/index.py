@@ -30,6 +30,8 @@ VERSION = 1
 #: The tables of an index, each one file a shard. The last column of those with ids is ``kept``: the stage's verdict.
 _TABLES = {"exact": ("exact.hashes",), "minhash": ("minhash.signatures", "minhash.shingles")}
 
+_FINDERS = {"exact": earlier_builds.exact_findings, "minhash": clusters.findings}
+
 #: Documents of earlier builds whose verdict changed: whether they are kept now, and if not, because of which document.
 CHANGES = pa.schema([("id", pa.string()), ("kept", pa.bool_()), ("duplicate_of", pa.string())])
 
@@ -85,27 +87,26 @@ def _write_manifest(build: Build, item: str) -> Outcome:
 
 
 def _write_changes(build: Build, item: str) -> Outcome:
-    findings = _findings(build)
+    earlier = range(earlier_builds.shards_before(build))
+    findings = {stage: [_FINDERS[stage](build, number) for number in earlier or [0]] for stage in _stages(build)}
     folders = list(earlier_builds.indexes(build))
     before = [files.join(folder, "changes.arrow") for folder in folders]
     tables = [path for stage in _stages(build) for path in earlier_builds.inputs(build, _TABLES[stage][-1])]
     used = [path for path in tables if not path.startswith(build.path("work"))]
-    paths = [path for group in findings.values() for path in group]
+    paths = [*dict.fromkeys(path for stage in findings.values() for group in stage for path in group)]
     made_by = files.fingerprint("index.changes", VERSION, row_numbers.fingerprints([*before, *used, *paths]))
     path = build.path("index", item)
     return make(path, made_by, partial(_all_changes, build, findings, before))
 
 
-def _all_changes(build: Build, findings: dict[str, list[str]], before: Sequence[str]) -> Made:
+def _all_changes(build: Build, findings: dict[str, list[list[str]]], before: Sequence[str]) -> Made:
     known = pa.concat_tables([*(shards.read_table(path) for path in reversed(before)), CHANGES.empty_table()])
-    parts = [_changes(build, number, findings, known) for number in range(earlier_builds.shards_before(build))]
+    parts = [
+        _changes(build, number, {stage: paths[number] for stage, paths in findings.items()}, known)
+        for number in range(earlier_builds.shards_before(build))
+    ]
     changes = pa.concat_tables([CHANGES.empty_table(), *parts])
     return Outcome(len(changes)), changes.sort_by("id")
-
-
-def _findings(build: Build) -> dict[str, list[str]]:
-    finders = {"exact": earlier_builds.exact_findings, "minhash": clusters.findings}
-    return {stage: finders[stage](build) for stage in _stages(build)}
 
 
 def _changes(build: Build, number: int, findings: dict[str, list[str]], known: pa.Table) -> pa.Table:

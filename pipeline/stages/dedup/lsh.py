@@ -15,7 +15,7 @@ from numba import njit, uint64
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, make
-from pipeline.stages.dedup import earlier_builds
+from pipeline.stages.dedup import earlier_builds, exchange
 from pipeline.store import files, shards
 from pipeline.text.hashing import MIX
 
@@ -23,9 +23,30 @@ VERSION = 1
 
 
 def items(build: Build) -> list[str]:
-    """One a band and partition: ``band-03.00000-of-00001``."""
-    bands, partitions = range(build.section("minhash").bands), earlier_builds.partitions(build)
-    return [f"band-{band:02d}.{partition}" for band in bands for partition in partitions]
+    """One a band and partition (or bundle of partitions): ``band-03.00000-of-00001``."""
+    bands = build.section("minhash").bands
+    bundles = exchange.bundles(earlier_builds.partitions(build), earlier_builds.count(build), bands)
+    return [f"band-{band:02d}.{bundle}" for band in range(bands) for bundle in bundles]
+
+
+def groups(build: Build) -> list[str]:
+    """The groups of shards, where there are so many that they are taken in groups; see ``exchange``."""
+    return exchange.group_names(earlier_builds.count(build))
+
+
+def exchange_keys(build: Build, group: str) -> Outcome:
+    """Write what the shards of ``group`` have of each item of ``find_candidates``."""
+    paths = earlier_builds.inputs(build, "minhash.signatures")
+    copies = earlier_builds.dropped_as_copies(build)
+    part = partial(_part, copies)
+    digest = row_numbers.digest(pa.table({"row": copies}))
+    return exchange.scatter(build, "minhash.exchange", group, paths, items(build), "key", part, digest)
+
+
+def gather_candidates(build: Build, group: str) -> Outcome:
+    """Write, for each shard of ``group``, the rows of its candidates, once for each item that has them."""
+    sources = [build.path("work", "minhash.wanted", f"{item}.{group}") for item in items(build)]
+    return exchange.gather(build, "minhash.candidates.found", group, sources, earlier_builds.count(build))
 
 
 def band_keys(signatures: np.ndarray, bands: int) -> np.ndarray:
@@ -86,6 +107,13 @@ def find_candidates(build: Build, item: str) -> Outcome:
     ``row``.
     """
     paths = earlier_builds.inputs(build, "minhash.signatures")
+    if exchange.groups(inputs := len(paths)):
+        paths = exchange.between(build, "minhash.exchange", item, inputs)
+        made_by = files.fingerprint("minhash.candidates", VERSION, item, row_numbers.fingerprints(paths))
+        outputs = [build.path("work", "minhash.candidates", item)]
+        outputs += exchange.between(build, "minhash.wanted", item, inputs)
+        inside = exchange.inside(item.partition(".")[2], earlier_builds.partitions(build))
+        return make(outputs, made_by, partial(_exchanged_candidates, paths, item, inside, inputs))
     copies = earlier_builds.dropped_as_copies(build)
     made_by = files.fingerprint(
         "minhash.candidates",
@@ -98,19 +126,39 @@ def find_candidates(build: Build, item: str) -> Outcome:
 
 
 def _candidates(paths: Sequence[str], copies: np.ndarray, item: str) -> Made:
+    parts = (_part(copies, number, shards.read_table(file), item) for number, file in enumerate(paths))
+    table = pa.concat_tables(parts)
+    return Outcome(len(table)), _of_keys(table, item)
+
+
+def _exchanged_candidates(paths: Sequence[str], item: str, partitions: Sequence[str], inputs: int) -> Made:
+    tables = [shards.read_table(path) for path in paths]
+    found, places, numbered = [], 0, 0
+    for partition in partitions:
+        table = _of_keys(pa.concat_tables(exchange.slices(tables, "key", partition)), item)
+        place, group = row_numbers.array(table, "place"), row_numbers.array(table, "group")
+        table = table.set_column(1, "place", pa.array(place + places))
+        found.append(table.set_column(2, "group", pa.array(group + numbered)))
+        places, numbered = places + len(table), numbered + int(group.max(initial=-1)) + 1
+    table = pa.concat_tables(found).sort_by("row").combine_chunks()
+    return Outcome(sum(map(len, tables))), table, *exchange.by_group(table.select(["row"]), inputs)
+
+
+def _part(copies: np.ndarray, number: int, table: pa.Table, item: str) -> pa.Table:
+    """What the shard ``number`` has of ``item``, without ``copies``: ``key``, global ``row``, ``bag`` and ``tie``."""
     band, partition = item.removeprefix("band-").split(".")
-    parts = []
-    for number, file in enumerate(paths):
-        table = shards.read_table(file)
-        keys = row_numbers.array(table, f"key_{band}")
-        here = row_numbers.part_of(keys, partition)
-        place = row_numbers.array(table, f"place_{band}")[here]
-        row, bag, tie = (row_numbers.array(table, name)[place] for name in ("row", "bag", "tie"))
-        row = row + number * row_numbers.SHARD
-        alive = ~np.isin(row, copies)
-        parts.append((keys[here][alive], row[alive], bag[alive], tie[alive]))
-    keys, row, bag, tie = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Outcome(len(keys)), candidates(keys, row, bag, tie, repeats=int(band) == 0)
+    keys = row_numbers.array(table, f"key_{band}")
+    here = row_numbers.part_of(keys, partition)
+    place = row_numbers.array(table, f"place_{band}")[here]
+    row, bag, tie = (row_numbers.array(table, name)[place] for name in ("row", "bag", "tie"))
+    row = row + number * row_numbers.SHARD
+    part = pa.table({"key": keys[here], "row": row, "bag": bag, "tie": tie})
+    return part.filter(pa.array(~np.isin(row, copies))) if len(copies) else part
+
+
+def _of_keys(table: pa.Table, item: str) -> pa.Table:
+    columns = (row_numbers.array(table, name) for name in ("key", "row", "bag", "tie"))
+    return candidates(*columns, repeats=item.startswith("band-00."))
 
 
 def candidates(keys: np.ndarray, row: np.ndarray, bag: np.ndarray, tie: np.ndarray, repeats: bool) -> pa.Table:

@@ -31,7 +31,7 @@ from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.reuse import Refill, Reuse, part
 from pipeline.build.stage import Stage
-from pipeline.stages.dedup import canaries, clusters, lsh, verify
+from pipeline.stages.dedup import canaries, clusters, earlier_builds, lsh, verify
 from pipeline.stages.dedup.survivors import KeepOfCluster
 from pipeline.stages.dedup.verdicts import write_verdicts
 from pipeline.store import files
@@ -98,10 +98,14 @@ class Config(StageConfig):
 def steps() -> list[Step]:
     return [
         Step("minhash.signatures", "MinHash signatures", Build.shards, _sign_shard),
+        Step("minhash.exchange", "Signatures by band", lsh.groups, lsh.exchange_keys),
         Step("minhash.candidates", "Candidates by band", lsh.items, lsh.find_candidates),
+        Step("minhash.candidates.found", "Candidates by shard", lsh.groups, lsh.gather_candidates),
         Step("minhash.shingles", "Shingle sets of candidates", Build.shards, verify.write_sets),
+        Step("minhash.sets", "Shingle sets in groups", lsh.groups, verify.pack_sets),
         Step("minhash.edges", "Verified near duplicates", lsh.items, verify.find_edges),
         Step("minhash.clusters", "Clusters and survivors", clusters.items, clusters.cluster),
+        Step("minhash.found", "Near duplicates by shard", lsh.groups, clusters.gather),
         Step("minhash", "Near-duplicate removal", Build.shards, _judge_shard),
     ]
 
@@ -197,7 +201,7 @@ def _judge_shard(build: Build, shard: str) -> Outcome:
     It is below the threshold where only a chain of similar documents joins the two.
     """
     config: Config = build.section("minhash")
-    findings = clusters.findings(build)
+    findings = clusters.findings(build, earlier_builds.number(build, shard))
     return write_verdicts(build, "minhash", shard, findings, "near_duplicate", config.threshold, "cluster_size")
 
 

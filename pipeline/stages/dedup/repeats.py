@@ -14,17 +14,19 @@ with a probability of 2**-64.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 from pydantic import Field
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, Step, make
+from pipeline.stages.dedup import exchange
 from pipeline.stages.dedup.survivors import Keep, facts, survivors_first
 from pipeline.store import files, ledger, shards
 from pipeline.store.recipe_file import Config
@@ -37,6 +39,7 @@ VERSION = 3
 
 _ROWS = pa.schema([("row", pa.int64())]).empty_table()
 _FOUND = pa.schema([("row", pa.int64()), ("survivor", pa.int64())]).empty_table()
+_FOUND_IDS = pa.schema([("row", pa.int64()), ("survivor", pa.int64()), ("id", pa.string())]).empty_table()
 
 #: A partition holds the passages of about this much text: at most some hundred million bytes of hashes.
 PARTITION_BYTES = 1 << 27
@@ -71,7 +74,10 @@ class Repeats(Config):
 def steps(stage: str, title: str) -> list[Step]:
     return [
         Step(f"{stage}.hashes", f"{title}: hashes", Build.shards, partial(_hash_shard, stage)),
-        Step(f"{stage}.repeats", f"{title}: repeats", _partitions, partial(_find_repeats, stage)),
+        Step(f"{stage}.exchange", f"{title}: hashes by partition", _groups, partial(_exchange, stage)),
+        Step(f"{stage}.packed", f"{title}: documents in groups", _groups, partial(_pack, stage)),
+        Step(f"{stage}.repeats", f"{title}: repeats", _bundles, partial(_find_repeats, stage)),
+        Step(f"{stage}.found", f"{title}: repeats by shard", _groups, partial(_gather, stage)),
         Step(stage, title, Build.shards, partial(_judge_shard, stage)),
     ]
 
@@ -82,6 +88,14 @@ def _config(build: Build, stage: str) -> Repeats:
 
 def _partitions(build: Build) -> list[str]:
     return row_numbers.partition_names(row_numbers.corpus_size(build, "bytes"), PARTITION_BYTES)
+
+
+def _groups(build: Build) -> list[str]:
+    return exchange.group_names(len(build.shards()))
+
+
+def _bundles(build: Build) -> list[str]:
+    return exchange.bundles(_partitions(build), len(build.shards()))
 
 
 def _hash_shard(stage: str, build: Build, shard: str) -> Outcome:
@@ -150,25 +164,101 @@ def _room(offsets):
     )
 
 
+def _hash_paths(stage: str, build: Build) -> list[str]:
+    return [build.path("work", f"{stage}.hashes", shard) for shard in build.shards()]
+
+
+def _exchange(stage: str, build: Build, group: str) -> Outcome:
+    paths = _hash_paths(stage, build)
+    return exchange.scatter(build, f"{stage}.exchange", group, paths, _bundles(build), "hash", _part)
+
+
+def _part(number: int, table: pa.Table, partition: str) -> pa.Table:
+    """What the shard ``number`` has of ``partition``, with global numbers of units."""
+    hashes = row_numbers.array(table, "hash")
+    here = row_numbers.part_of(hashes, partition)
+    units = row_numbers.array(table, "unit")[here] + np.int64(number * row_numbers.SHARD)
+    return pa.table({"hash": hashes[here], "unit": units})
+
+
+def _pack(stage: str, build: Build, group: str) -> Outcome:
+    paths = [build.path("work", f"{stage}.documents", shard) for shard in build.shards()]
+    return exchange.pack(build, f"{stage}.packed", group, paths, ["unit", "rank", "tie", "id"])
+
+
+def _gather(stage: str, build: Build, group: str) -> Outcome:
+    inputs = len(build.shards())
+    of = [
+        exchange.gather(
+            build,
+            f"{stage}.{name}.found",
+            group,
+            [build.path("work", f"{stage}.{name}", f"{bundle}.{group}") for bundle in _bundles(build)],
+            inputs,
+        )
+        for name in ("keepers", "repeats")
+    ]
+    return exchange.together(of)
+
+
 def _find_repeats(stage: str, build: Build, partition: str) -> Outcome:
     """Of each passage to cut: ``row``, its first unit (shard times ``rows.SHARD`` plus number, ascending), and
     ``survivor``, the document that has it first (shard times ``rows.SHARD`` plus place among its documents). Beside it
     the distinct survivors of other documents' passages, ``row``.
     """
-    paths = [build.path("work", f"{stage}.hashes", shard) for shard in build.shards()]
+    paths = _hash_paths(stage, build)
+    if exchange.groups(inputs := len(paths)):
+        paths = exchange.between(build, f"{stage}.exchange", partition, inputs)
+        paths += exchange.packed(build, f"{stage}.packed", inputs)
+        made_by = files.fingerprint(f"{stage}.repeats", VERSION, partition, row_numbers.fingerprints(paths))
+        outputs = [exchange.between(build, f"{stage}.{name}", partition, inputs) for name in ("keepers", "repeats")]
+        return make(
+            [path for each in outputs for path in each],
+            made_by,
+            partial(_exchanged_repeats, stage, build, partition, inputs),
+        )
     made_by = files.fingerprint(f"{stage}.repeats", VERSION, partition, row_numbers.fingerprints(paths))
     outputs = [build.path("work", f"{stage}.{name}", partition) for name in ("keepers", "repeats")]
-    return make(outputs, made_by, partial(_repeats, stage, build, partition, paths))
+    return make(outputs, made_by, partial(_direct_repeats, stage, build, partition, paths))
 
 
-def _repeats(stage: str, build: Build, partition: str, paths: Sequence[str]) -> Made:
-    parts = []
-    for number, file in enumerate(paths):
-        table = shards.read_table(file)
-        hashes = row_numbers.array(table, "hash")
-        here = row_numbers.part_of(hashes, partition)
-        parts.append((hashes[here], row_numbers.array(table, "unit")[here] + np.int64(number * row_numbers.SHARD)))
-    hashes, units = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+def _direct_repeats(stage: str, build: Build, partition: str, paths: Sequence[str]) -> Made:
+    parts = [_part(number, shards.read_table(file), partition) for number, file in enumerate(paths)]
+    documents = partial(_documents, stage, build)
+    return _repeats(pa.concat_tables(parts), documents, len(paths), _config(build, stage).length)
+
+
+def _exchanged_repeats(stage: str, build: Build, bundle: str, inputs: int) -> Made:
+    tables = [shards.read_table(path) for path in exchange.between(build, f"{stage}.exchange", bundle, inputs)]
+    packs = exchange.packed(build, f"{stage}.packed", inputs)
+    documents = [table for path in packs for table in shards.read_batches(path)].__getitem__
+    count, keepers, repeats = 0, [], []
+    for partition in exchange.inside(bundle, _partitions(build)):
+        passages = pa.concat_tables(exchange.slices(tables, "hash", partition))
+        outcome, kept, cut = _repeats(passages, documents, inputs, _config(build, stage).length)
+        count, keepers, repeats = count + outcome.documents, [*keepers, kept], [*repeats, _with_ids(cut, documents)]
+    tables = [pa.concat_tables(each).sort_by("row").combine_chunks() for each in (keepers, repeats)]
+    return Outcome(count), *(part for table in tables for part in exchange.by_group(table, inputs))
+
+
+def _with_ids(cut: pa.Table, documents: Callable[[int], pa.Table]) -> pa.Table:
+    """``cut`` with a column ``id``: the survivor's, at the first row of each shard that has it."""
+    shard, survivor = row_numbers.array(cut, "row") // row_numbers.SHARD, row_numbers.array(cut, "survivor")
+    order = np.lexsort((survivor, shard))
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(shard[order]) != 0) | (np.diff(survivor[order]) != 0)
+    first = np.zeros(len(order), bool)
+    first[order[new]] = True
+    distinct, entry = np.unique(survivor, return_inverse=True)
+    ids = row_numbers.column(_take(documents, distinct), "id").take(pa.array(entry, mask=~first))
+    return cut.append_column("id", ids)
+
+
+def _repeats(
+    passages: pa.Table, documents: Callable[[int], pa.Table], inputs: int, length: int
+) -> tuple[Outcome, pa.Table, pa.Table]:
+    """What ``_find_repeats`` writes of ``passages`` (``hash`` and global ``unit``); ``documents``: those of a shard."""
+    hashes, units = row_numbers.array(passages, "hash"), row_numbers.array(passages, "unit")
     order = np.argsort(hashes, kind="stable")
     hashes, units = hashes[order], units[order]
     again = np.zeros(len(hashes), bool)
@@ -176,47 +266,47 @@ def _repeats(stage: str, build: Build, partition: str, paths: Sequence[str]) -> 
     shared = again.copy()
     shared[:-1] |= again[1:]
     group, units = np.cumsum(~again[shared]), units[shared]
-    document, place = _in_order_of_preference(stage, build, units)
+    document, place = _in_order_of_preference(documents, inputs, units)
     order = np.lexsort((units, place, group))
     group, units, document = group[order], units[order], document[order]
     first = np.searchsorted(group, group)
-    overlaps = (document == document[first]) & (units < units[first] + _config(build, stage).length)
+    overlaps = (document == document[first]) & (units < units[first] + length)
     cut = ~overlaps  # a passage overlaps with itself
     rows = pa.table({"row": units[cut], "survivor": document[first[cut]]}).sort_by("row")
     kept = document[first[cut]]
     return Outcome(len(np.unique(document))), pa.table({"row": np.unique(kept[kept != document[cut]])}), rows
 
 
-def _documents(stage: str, build: Build, shard: str) -> pa.Table:
-    return shards.read_table(build.path("work", f"{stage}.documents", shard))
+def _documents(stage: str, build: Build, number: int) -> pa.Table:
+    return shards.read_table(build.path("work", f"{stage}.documents", build.shards()[number]))
 
 
-def _in_order_of_preference(stage: str, build: Build, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _in_order_of_preference(
+    documents: Callable[[int], pa.Table], inputs: int, units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Of each of ``units`` its document, and the place of that document in the order of all documents of ``units``."""
     document = np.empty(len(units), np.int64)
-    names, shard = build.shards(), units // row_numbers.SHARD
+    shard = units // row_numbers.SHARD
     by_shard = np.argsort(shard, kind="stable")
-    edges = np.searchsorted(shard[by_shard], np.arange(len(names) + 1))
+    edges = np.searchsorted(shard[by_shard], np.arange(inputs + 1))
     for number in np.unique(shard).tolist():
         here = by_shard[edges[number] : edges[number + 1]]
-        first = row_numbers.array(_documents(stage, build, names[number]), "unit")
+        first = row_numbers.array(documents(number), "unit")
         in_shard = np.searchsorted(first, units[here] - number * row_numbers.SHARD, side="right") - 1
         document[here] = in_shard + number * row_numbers.SHARD
     distinct, inverse = np.unique(document, return_inverse=True)
     place = np.empty(len(distinct), np.int64)
-    place[survivors_first(np.zeros(len(distinct), np.int64), _take(stage, build, distinct))] = np.arange(len(distinct))
+    place[survivors_first(np.zeros(len(distinct), np.int64), _take(documents, distinct))] = np.arange(len(distinct))
     return document, place[inverse]
 
 
-def _take(stage: str, build: Build, documents: np.ndarray) -> pa.Table:
-    """The ``keep.facts`` of ``documents``, which ascend. Opens only the shards that have some."""
-    names, parts = build.shards(), []
-    for number in np.unique(documents // row_numbers.SHARD).tolist() or [
-        0
-    ]:  # with no documents, the columns without rows
-        first, last = np.searchsorted(documents, [number * row_numbers.SHARD, (number + 1) * row_numbers.SHARD])
-        table = _documents(stage, build, names[number]).select(["rank", "tie", "id"])
-        parts.append(table.take(pa.array(documents[first:last] - number * row_numbers.SHARD)))
+def _take(documents: Callable[[int], pa.Table], chosen: np.ndarray) -> pa.Table:
+    """The ``keep.facts`` of the documents ``chosen``, which ascend. Opens only the shards that have some."""
+    parts = []
+    for number in np.unique(chosen // row_numbers.SHARD).tolist() or [0]:  # with none, the columns without rows
+        first, last = np.searchsorted(chosen, [number * row_numbers.SHARD, (number + 1) * row_numbers.SHARD])
+        table = documents(number).select(["rank", "tie", "id"])
+        parts.append(table.take(pa.array(chosen[first:last] - number * row_numbers.SHARD)))
     return pa.concat_tables(parts).combine_chunks()
 
 
@@ -227,31 +317,53 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     document of which nothing would be left is dropped, and one with a rest of a few words.
     """
     config, number, every = _config(build, stage), build.place(shard), build.shards()
-    partitions = _partitions(build)
+    grouped = bool(exchange.groups(len(every)))
     keepers, findings = (
-        row_numbers.in_shard([empty, *(shards.read_table(files.join(folder, part)) for part in partitions)], number)
-        for folder, empty in (
-            (build.path("work", f"{stage}.keepers"), _ROWS),
-            (build.path("work", f"{stage}.repeats"), _FOUND),
-        )
+        row_numbers.in_shard([empty, *map(shards.read_table, _findings(stage, build, name, number))], number)
+        for name, empty in (("keepers", _ROWS), ("repeats", _FOUND_IDS if grouped else _FOUND))
     )
     kept = np.unique(row_numbers.array(keepers, "row"))
     units, survivors = row_numbers.array(findings, "row"), row_numbers.array(findings, "survivor")
     holders, holder = np.unique(survivors // row_numbers.SHARD, return_inverse=True)
+    held = pa.table({"row": units, "holder": holder, "survivor": survivors % row_numbers.SHARD})
+    if grouped:
+        named = findings.filter(pc.is_valid(findings["id"]))
+        distinct, entry = np.unique(row_numbers.array(named, "survivor"), return_index=True)
+        ids = row_numbers.column(named, "id").take(pa.array(entry))
+        told = row_numbers.digest(pa.table({"survivor": distinct % row_numbers.SHARD, "id": ids}))
+    else:
+        ids = None
+        told = row_numbers.fingerprints(
+            [build.path("work", f"{stage}.documents", every[place]) for place in holders.tolist()]
+        )
     made_by = files.fingerprint(
         [stage, VERSION, config, folding.UNICODE_VERSION],
         build.view_fingerprint(shard, stage),
-        row_numbers.digest(pa.table({"row": units, "holder": holder, "survivor": survivors % row_numbers.SHARD})),
+        row_numbers.digest(held),
         row_numbers.digest(pa.table({"row": kept})),
-        row_numbers.fingerprints(
-            [build.path("work", f"{stage}.documents", every[place]) for place in holders.tolist()]
-        ),
+        told,
     )
-    verdicts = partial(_verdicts, stage, build, shard, kept, units, survivors)
+    verdicts = partial(_verdicts, stage, build, shard, kept, units, survivors, ids)
     return make(build.ledger_path(stage, shard), made_by, verdicts)
 
 
-def _verdicts(stage: str, build: Build, shard: str, kept: np.ndarray, units: np.ndarray, survivors: np.ndarray) -> Made:
+def _findings(stage: str, build: Build, name: str, number: int) -> list[str]:
+    """The paths of what was found about the shard ``number``, and maybe others."""
+    if exchange.groups(len(build.shards())):
+        return [exchange.found(build, f"{stage}.{name}.found", number)]
+    return [build.path("work", f"{stage}.{name}", partition) for partition in _partitions(build)]
+
+
+def _verdicts(
+    stage: str,
+    build: Build,
+    shard: str,
+    kept: np.ndarray,
+    units: np.ndarray,
+    survivors: np.ndarray,
+    ids: pa.Array | None,
+) -> Made:
+    """``ids``: of the distinct ``survivors``, ascending; None where the shards that hold them say them."""
     config, view = _config(build, stage), build.view(shard, before=stage)
     ranges, fraction = cut_units(view.texts, config, units)
     whole = fraction == 1
@@ -276,7 +388,7 @@ def _verdicts(stage: str, build: Build, shard: str, kept: np.ndarray, units: np.
         f"{stage}_fraction": pa.array(fraction),
         f"{stage}_fragments": pa.array(fragments),
         f"{stage}_words_left": pa.array(words.astype(np.int32), mask=~touched),
-        f"{stage}_survivors": _survivors(stage, build, shard, units, survivors),
+        f"{stage}_survivors": _survivors(stage, build, shard, units, survivors, ids),
     }
     return Outcome(len(view.texts), view.texts.nbytes), pa.table(ledger.spread(view.alive, columns))
 
@@ -350,9 +462,12 @@ def _cut_units(data, offsets, words, spaces, unit, length, passages):
     return span_offsets, out_starts[:cut_count], out_ends[:cut_count], fraction
 
 
-def _survivors(stage: str, build: Build, shard: str, units: np.ndarray, survivors: np.ndarray) -> pa.ListArray:
+def _survivors(
+    stage: str, build: Build, shard: str, units: np.ndarray, survivors: np.ndarray, ids: pa.Array | None
+) -> pa.ListArray:
     """For each document of ``shard`` the ids of those that keep what is cut from it, in the order of the cuts."""
-    own = _documents(stage, build, shard)
+    documents = partial(_documents, stage, build)
+    own = documents(build.place(shard))
     document = np.searchsorted(row_numbers.array(own, "unit"), units, side="right") - 1
     pairs = np.stack([document, survivors], axis=1)
     changed = np.ones(len(pairs), bool)
@@ -360,6 +475,6 @@ def _survivors(stage: str, build: Build, shard: str, units: np.ndarray, survivor
     _, place = np.unique(pairs[changed], axis=0, return_index=True)
     pairs = pairs[changed][np.sort(place)]
     distinct, entry = np.unique(pairs[:, 1], return_inverse=True)
-    ids = row_numbers.column(_take(stage, build, distinct), "id").take(pa.array(entry))
+    named = row_numbers.column(_take(documents, distinct), "id") if ids is None else ids
     offsets = np.searchsorted(pairs[:, 0], np.arange(len(own) + 1))
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), ids)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), named.take(pa.array(entry)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from numba.typed import List  # type: ignore[attr-defined]
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, make
-from pipeline.stages.dedup import earlier_builds, lsh
+from pipeline.stages.dedup import earlier_builds, exchange, lsh
 from pipeline.stages.dedup.similarity_join import join_groups
 from pipeline.stages.dedup.survivors import facts
 from pipeline.store import files, shards
@@ -35,10 +36,12 @@ class Candidates:
 
     tables: Sequence[pa.Table]
 
-    @cached_property
-    def row(self) -> np.ndarray:
-        """int64: the global row numbers of all candidates, ascending."""
-        return np.concatenate([row_numbers.array(t, "row") + n * row_numbers.SHARD for n, t in enumerate(self.tables)])
+    def write_rows(self, path: Path) -> np.ndarray:
+        """int64: the global row numbers of all candidates, ascending, written to ``path`` and mapped."""
+        with path.open("wb") as handle:
+            for number, table in enumerate(self.tables):
+                (row_numbers.array(table, "row") + number * row_numbers.SHARD).tofile(handle)
+        return np.memmap(path, np.int64) if path.stat().st_size else np.empty(0, np.int64)
 
     @cached_property
     def sets(self) -> List:
@@ -80,11 +83,20 @@ class Candidates:
 
 
 def open_candidates(build: Build) -> Candidates:
+    if lsh.groups(build):
+        return Candidates([table for path in set_paths(build) for table in shards.read_batches(path)])
     return Candidates([shards.read_table(path) for path in set_paths(build)])
 
 
 def set_paths(build: Build) -> list[str]:
-    return earlier_builds.inputs(build, "minhash.shingles")
+    paths = earlier_builds.inputs(build, "minhash.shingles")
+    return exchange.packed(build, "minhash.sets", len(paths)) or paths
+
+
+def pack_sets(build: Build, group: str) -> Outcome:
+    """The sets of the shards of ``group`` in one file."""
+    columns = ["row", "source", "name", "shingles", "rank", "tie", "id"]
+    return exchange.pack(build, "minhash.sets", group, earlier_builds.inputs(build, "minhash.shingles"), columns)
 
 
 def edge_paths(build: Build) -> list[str]:
@@ -98,7 +110,11 @@ def write_sets(build: Build, shard: str) -> Outcome:
     config = build.section("minhash")
     assert config is not None
     number = earlier_builds.number(build, shard)
-    tables = (shards.read_table(build.path("work", "minhash.candidates", item)) for item in lsh.items(build))
+    if lsh.groups(build):
+        paths = [exchange.found(build, "minhash.candidates.found", number)]
+    else:
+        paths = [build.path("work", "minhash.candidates", item) for item in lsh.items(build)]
+    tables = map(shards.read_table, paths)
     rows = [row_numbers.array(row_numbers.of_shard(table, number), "row") for table in tables]
     wanted = np.unique(np.concatenate([np.empty(0, np.int64), *rows])) - number * row_numbers.SHARD
     made_by = files.fingerprint(

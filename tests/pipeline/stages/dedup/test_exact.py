@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.build import row_numbers
-from pipeline.stages.dedup import exact
+from pipeline.stages.dedup import exact, exchange
 from pipeline.stages.dedup.exact import Config, content_hashes
 from pipeline.text.folding import lower
 from tests.helpers.dedup_corpus import build_of, decisions, dropped, run
@@ -37,11 +37,14 @@ def test_hashes_are_xxh64_of_the_normalised_text_under_two_seeds(texts, normalis
 
 
 @pytest.mark.parametrize("normalise", NORMALISE)
-@pytest.mark.parametrize(("shard_size", "partition_rows"), [(100, 1 << 23), (3, 4), (1, 1)])
+@pytest.mark.parametrize(
+    ("shard_size", "partition_rows", "direct"), [(100, 1 << 23, 64), (3, 4, 64), (1, 1, 64), (3, 4, 2), (1, 1, 2)]
+)
 def test_of_equal_texts_one_survives_whatever_the_shards_and_partitions(
-    tmp_path, monkeypatch, normalise, shard_size, partition_rows
+    tmp_path, monkeypatch, normalise, shard_size, partition_rows, direct
 ):
     monkeypatch.setattr(row_numbers, "PARTITION_ROWS", partition_rows)
+    monkeypatch.setattr(exchange, "DIRECT", direct)
     texts = ["one", "One", " one\n", "two  words", "two words", "two words", "", " ", "", "alone", "one", "ΣΑΣ", "σασ"]
     config = Config(normalise=normalise)
     build = build_of(tmp_path, texts, shard_size, exact=config)

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build
-from pipeline.stages.dedup import earlier_builds, exact, index, minhash
+from pipeline.stages.dedup import earlier_builds, exact, exchange, index, minhash
 from pipeline.stages.dedup.survivors import Highest, Sources
 from pipeline.store import shards
 from tests.helpers.dedup_corpus import build_of, decisions, run
@@ -36,18 +36,19 @@ def crawls(seed: int) -> list[list[dict]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seed", "changed"),
+    ("seed", "changed", "direct"),
     [
-        (0, {}),
-        (1, {"keep": "earliest"}),
-        (2, {"max_cluster_size": 3, "max_comparisons": 2}),
-        (3, {"keep": Sources(sources=["b", "a"])}),
-        (4, {"keep": Sources(sources=["c"]), "max_cluster_size": 3}),
+        (0, {}, 64),
+        (1, {"keep": "earliest"}, 3),
+        (2, {"max_cluster_size": 3, "max_comparisons": 2}, 64),
+        (3, {"keep": Sources(sources=["b", "a"])}, 10),
+        (4, {"keep": Sources(sources=["c"]), "max_cluster_size": 3}, 64),
     ],
     ids=str,
 )
-def test_one_crawl_after_another_equals_all_at_once(tmp_path, monkeypatch, seed, changed):
+def test_one_crawl_after_another_equals_all_at_once(tmp_path, monkeypatch, seed, changed, direct):
     monkeypatch.setattr(row_numbers, "PARTITION_ROWS", 30)
+    monkeypatch.setattr(exchange, "DIRECT", direct)
     keep = changed.get("keep", "longest")
     sections = {"exact": exact.Config(keep=keep), "minhash": CONFIG.model_copy(update={"bands": 12, **changed})}
     parts = crawls(seed)

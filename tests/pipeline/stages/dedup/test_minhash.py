@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.build import row_numbers
-from pipeline.stages.dedup import clusters, exact, minhash
+from pipeline.stages.dedup import clusters, exact, exchange, minhash
 from pipeline.stages.dedup.minhash import Config, signatures
 from pipeline.stages.dedup.survivors import Highest, Sources
 from pipeline.store import files, ledger, shards
@@ -117,7 +117,9 @@ def test_clusters_equal_brute_force_over_all_pairs_that_share_a_band(tmp_path, s
 def test_the_decisions_are_the_same_for_any_order_shard_size_and_partition(tmp_path, monkeypatch):
     documents = corpus(3)
     outcomes = []
-    for number, (shard_size, partition_rows, chunk) in enumerate([(1000, 1 << 23, 1 << 21), (7, 16, 4), (20, 40, 1)]):
+    sizes = [(1000, 1 << 23, 1 << 21, 64), (7, 16, 4, 64), (20, 40, 1, 64), (5, 8, 4, 2), (2, 100, 3, 8)]
+    for number, (shard_size, partition_rows, chunk, direct) in enumerate(sizes):
+        monkeypatch.setattr(exchange, "DIRECT", direct)
         monkeypatch.setattr(row_numbers, "PARTITION_ROWS", partition_rows)
         monkeypatch.setattr(clusters, "CHUNK", chunk)
         shuffled = random.Random(number).sample(documents, len(documents))
@@ -127,7 +129,7 @@ def test_the_decisions_are_the_same_for_any_order_shard_size_and_partition(tmp_p
         report = files.read_json(clusters.report_path(build))
         report = {key: value for key, value in report.items() if key not in ("fingerprint", "parts")}
         outcomes.append((decisions(build, "exact"), decisions(build, "minhash"), report))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
     assert outcomes[0][2]["clusters_above_cap"] > 0
     assert outcomes[0][2]["warnings"]
 
@@ -332,12 +334,12 @@ def test_a_corpus_without_documents_or_without_shards_has_no_duplicates(tmp_path
 
 def test_damaged_signatures_are_refused_by_name(tmp_path):
     build = build_of(tmp_path, corpus(11), minhash=CONFIG)
-    first, second, *_ = minhash.steps()
-    run(build, [first])
+    steps = {step.name: step for step in minhash.steps()}
+    run(build, [steps["minhash.signatures"]])
     path = tmp_path / "work" / "minhash.signatures" / build.shards()[0]
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(shards.DamagedFile, match="00000"):
-        run(build, [second])
+        run(build, [steps["minhash.candidates"]])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stages import registry
-from pipeline.stages.dedup import exact, passages, repeats, substring
+from pipeline.stages.dedup import exact, exchange, passages, repeats, substring
 from pipeline.text import spans
 from pipeline.text.folding import in_word, text_table, word_table
 from pipeline.text.scripts import is_unspaced
@@ -199,13 +199,15 @@ def test_every_cut_names_the_documents_that_keep_the_passage(tmp_path):
 def test_the_cuts_are_the_same_for_any_order_shard_size_and_partition(tmp_path, monkeypatch):
     documents = [{"id": f"d{i}", "text": text} for i, text in enumerate(paragraphs(3, 30))]
     outcomes = []
-    for number, (shard_size, partition_bytes) in enumerate([(100, 1 << 28), (4, 1000), (11, 5000)]):
+    sizes = [(100, 1 << 28, 64), (4, 1000, 64), (11, 5000, 64), (3, 500, 2), (1, 8000, 8)]
+    for number, (shard_size, partition_bytes, direct) in enumerate(sizes):
+        monkeypatch.setattr(exchange, "DIRECT", direct)
         monkeypatch.setattr(repeats, "PARTITION_BYTES", partition_bytes)
         shuffled = random.Random(number).sample(documents, len(documents))
         build = build_of(tmp_path / str(number), shuffled, shard_size, substring=substring.Config(length=10))
         run(build, substring.steps(), seed=number)
         outcomes.append(decisions(build, "substring"))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
     assert any(entry["spans"] for entry in outcomes[0].values())
 
 
