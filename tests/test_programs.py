@@ -33,6 +33,8 @@ def test_a_picture_is_taken_of_a_page_or_the_missing_browser_is_named(tmp_path: 
     assert spec.loader is not None
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
+    with pytest.raises(SystemExit, match="is not there; run `mill report` first"):
+        program.main(tmp_path)
     (tmp_path / "page.html").write_text("<h1>A page</h1>")
     picture = tmp_path / "page.png"
     address = (tmp_path / "page.html").as_uri()

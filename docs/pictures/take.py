@@ -31,7 +31,10 @@ QUIET = [
 
 
 def main(build: Path) -> None:
-    take((build / "report" / "index.html").resolve().as_uri(), FOLDER / "report.png", 1280, 1560)
+    page = build / "report" / "index.html"
+    if not page.is_file():
+        sys.exit(f"{page} is not there; run `mill report` first")  # the browser would take a picture of its own message
+    take(page.resolve().as_uri(), FOLDER / "report.png", 1280, 1560)
     reported = [run["flow_run"] for run in files.read_json(str(build / "build.json"))["runs"] if run["flow_run"]]
     if not reported:
         sys.exit(f"{build}: no run of it was reported to a Prefect server")
