@@ -19,10 +19,8 @@ from pipeline import MillError
 PREFIX = "corpusmill: "
 WEBHOOK_BLOCK = "corpusmill-alarms"
 
-HEARTBEAT_SECONDS = 30
-"""How often a flow run says that it is alive; Prefect takes no less."""
 SILENCE_SECONDS = 80
-"""A run that was not heard for so long is dead: two heartbeats, and time for a slow server."""
+"""A run that was not heard for so long is dead: two heartbeats (tracking.py), and time for a slow server."""
 PENDING_SECONDS = 600
 
 #: A run of ours, by the tag of its deployment.
@@ -93,8 +91,8 @@ async def _remove() -> list[str]:
 def _zombies() -> AutomationCore:
     heartbeat = "prefect.flow-run.heartbeat"
     trigger = EventTrigger(
-        after={heartbeat},
-        expect={heartbeat, *_ENDS},
+        after={"prefect.flow-run.Running", heartbeat},
+        expect={"prefect.flow-run.*"},  # an end is an event by the state's name, such as "Nothing new"
         posture=Posture.Proactive,
         threshold=1,
         within=timedelta(seconds=SILENCE_SECONDS),

@@ -26,9 +26,10 @@ from flows import build as builds_of
 from flows.build import Stop
 from flows.execution import progress, stopping, tracking
 from flows.execution.end_with_parent import end_with
-from flows.execution.open_build import BUILDS, close_record
+from flows.execution.open_build import BUILDS, close_record, open_build
 from flows.execution.run_steps import Runner
 from flows.views import artifacts
+from pipeline import MillError
 from pipeline.build.lock import BuildBusy
 from pipeline.store import messages
 
@@ -81,16 +82,15 @@ def _stoppable(hours: float | None, tracker: tracking.Tracker, tell: Callable[[s
         yield  # a subflow of somebody else's flow: that one is stopped
         return
     end_with(os.getppid())
-    with (
-        stopping.stoppable(tell),
-        stopping.on_stop(lambda: tracker.cancel(3)),
-        stopping.time_limit(hours, lambda: tracker.end(tracker.flows[0], "FAILED", *_late(hours))),
-    ):
+
+    def stopped(why: stopping.Stopped) -> None:
+        if why == "timed out":
+            tracker.time_out(f"stopped after {hours:g} hours, its timeout_hours; the next run goes on from here", 3)
+        else:
+            tracker.cancel(3)
+
+    with stopping.stoppable(tell), stopping.on_stop(stopped), stopping.time_limit(hours):
         yield
-
-
-def _late(hours: float | None) -> tuple[str, str]:
-    return f"stopped after {hours:g} hours, its timeout_hours; the next run goes on from here", "TimedOut"
 
 
 def _tracked(name: str, work: Callable[[], str | None], hours: float | None) -> State:
@@ -143,12 +143,20 @@ def _deployed(name: str, about: str, work: Callable[[Options], str | None]) -> F
         timeout_hours: Hours | None = None,
     ) -> Any:
         options = Options(recipe, list(set), workers, runner, builds)
-        return _tracked(recipe.stem, lambda: work(options), timeout_hours)
+        return _tracked(_build_name(options), lambda: work(options), timeout_hours)
 
     run.__name__, run.__qualname__, run.__doc__ = name, name, about + _ARGUMENTS
     hooks: Any = [_close]
     shown = f"{name} {{recipe.stem}}"
     return Flow(run, name=name, description=about, flow_run_name=shown, on_cancellation=hooks, on_crashed=hooks)
+
+
+def _build_name(options: Options) -> str:
+    """What the build's artifacts and events are called by; of a recipe that is none, the name of its file."""
+    try:
+        return open_build(options.recipe, options.builds, options.settings).recipe.name
+    except (MillError, OSError):  # whatever is wrong with it, the work says it
+        return options.recipe.stem
 
 
 def _build(options: Options, until: Stop, with_report: bool = False) -> None:

@@ -20,9 +20,9 @@ from prefect.states import Cancelled
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from flows.automations import HEARTBEAT_SECONDS
 from flows.execution.open_build import open_build
 from flows.execution.run_steps import Runner as Where
+from flows.execution.tracking import HEARTBEAT_SECONDS
 from flows.schedule import FLOWS
 from pipeline import MillError, __version__
 from pipeline.store import files

@@ -16,6 +16,7 @@ from pipeline import MillError
 
 #: Names under which programs write a file that is not complete yet.
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".swp")
+_ENDINGS = ", ".join(_UNFINISHED)
 
 LOOK_SECONDS = 2.0
 """Between two looks at the folder, and at the state of a run."""
@@ -38,11 +39,12 @@ class Watched:
     folder: Path
     settle: float
     known: dict[str, Stamp] = field(default_factory=dict)  # as they were handed over
+    passed_over: set[str] = field(default_factory=set)  # at the last look: hidden, or not complete by their names
     _since: dict[str, tuple[Stamp, float]] = field(default_factory=dict)
 
     def changes(self, now: float) -> dict[str, Stamp | None]:
         """Complete files that are new or not as they were handed over, and those that are gone (None), at ``now``."""
-        present = stamps(self.folder)
+        present, self.passed_over = look(self.folder)
         self._since = {
             name: entry if (entry := self._since.get(name)) and entry[0] == stamp else (stamp, now)
             for name, stamp in present.items()
@@ -62,26 +64,30 @@ class Watched:
                 self.known[name] = stamp
 
 
-def stamps(folder: Path) -> dict[str, Stamp]:
-    """The files below ``folder`` by their path in it, without hidden ones and those whose name says "not complete"."""
+def look(folder: Path) -> tuple[dict[str, Stamp], set[str]]:
+    """The files below ``folder`` by their path in it, and those passed over: hidden, or not complete by their names."""
     stamped: dict[str, Stamp] = {}
+    passed_over: set[str] = set()
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or path.name.endswith(_UNFINISHED):
-            continue
         try:
             status = path.stat()
         except FileNotFoundError:
             continue  # it went while we looked, or is a link that leads nowhere
-        if path.is_file():
+        if not path.is_file():
+            continue
+        if any(part.startswith(".") for part in name.parts) or path.name.endswith(_UNFINISHED):
+            passed_over.add(name.as_posix())
+        else:
             stamped[name.as_posix()] = (status.st_size, status.st_mtime_ns)
-    return stamped
+    return stamped, passed_over
 
 
 def watch(folder: Path, deployment: str, settle: float, tell: Callable[[str], object]) -> None:
     """Run ``deployment`` whenever files of ``folder`` are complete, one run at a time, until stopped.
 
-    A run that was skipped while another was at work is asked for again. Raises NoFolder and NoDeployment.
+    A file that is passed over for its name is named once. A run that was skipped while another was at work is asked
+    for again. Raises NoFolder and NoDeployment.
     """
     if not folder.is_dir():
         raise NoFolder(f"{folder}: no such folder; make it, or name another")
@@ -94,8 +100,13 @@ def watch(folder: Path, deployment: str, settle: float, tell: Callable[[str], ob
                 f"--deployment {deployment}: the server has no such deployment; `prefect deployment ls` lists "
                 "<flow>/<name>, `mill serve --recipe` and `prefect deploy --all` make some"
             ) from None
+        named: set[str] = set()
         while True:
-            if changes := watched.changes(time.monotonic()):
+            changes = watched.changes(time.monotonic())
+            if new := watched.passed_over - named:
+                tell(f"{listed(sorted(new))}: passed over, hidden or by the ending not complete ({_ENDINGS})")
+            named = watched.passed_over
+            if changes:
                 tell(f"{in_words(changes)}: runs {deployment}")
                 if _run(client, identifier, in_words(changes), tell):
                     watched.hand_over(changes)
@@ -119,6 +130,10 @@ def _run(client: SyncPrefectClient, deployment: Any, why: str, tell: Callable[[s
 
 def in_words(changes: Mapping[str, Stamp | None]) -> str:
     """``a.jsonl, b.jsonl and 3 more``; files that are gone are marked."""
-    names = [name if stamp else f"{name} (removed)" for name, stamp in sorted(changes.items())]
+    return listed([name if stamp else f"{name} (removed)" for name, stamp in sorted(changes.items())])
+
+
+def listed(names: list[str]) -> str:
+    """The first three of ``names``, and how many more there are."""
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -144,9 +144,9 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
         progress.reporting(shows),
         stopping.stoppable(shows.stop),
         tracking.tracking(url, shows.tell) as tracker,
-        stopping.on_stop(lambda: tracker.cancel(3)),
+        stopping.on_stop(lambda _why: tracker.cancel(3)),
         tracking.flow(flow, f"{flow} {recipe.stem}", recipe=recipe.resolve(), **parameters),
-        artifacts.failing(recipe.stem),
+        artifacts.failing(Path(root).name),
     ):
         if _printing[-1] is Printing.quiet:
             tracker.announce = lambda _line: None  # it is no warning

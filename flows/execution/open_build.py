@@ -105,7 +105,7 @@ def on_record(
                 entry.update(ended=record.now(), state=state, error=error, steps=steps, flow_run=flow_run())
                 record.write(build, recipe, [*earlier, entry])
 
-        with on_stop(lambda: close("cancelled")):
+        with on_stop(close):
             try:
                 yield
             except Exception as error:  # handled nowhere here: the record says how the run ended, and it goes on

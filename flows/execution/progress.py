@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -106,12 +107,16 @@ class Reporter:
     def _advance(self, done: int, note: str) -> None: ...
 
     def tell(self, message: str) -> None:
-        """A line for the user beside the steps'."""
-        print(visible(message), file=sys.stderr)
+        """A line for the user beside the steps', also in the run's log."""
+        tracking.log(message, logging.WARNING)
+        self._tell(message)
 
     def stop(self, message: str) -> None:
         """The last line of a run that is stopped."""
         self.tell(message)
+
+    def _tell(self, message: str) -> None:
+        print(visible(message), file=sys.stderr)
 
     def _ended(self, name: str, title: str, done: int, note: str, seconds: float, finished: bool) -> None: ...
 
@@ -191,11 +196,12 @@ class TerminalReporter(Reporter):
         if self.task is not None:
             self.bars.update(self.task, completed=done, note=note)
 
-    def tell(self, message: str) -> None:
+    def _tell(self, message: str) -> None:
         self.console.print(message, style="yellow", highlight=False, markup=False)
 
     def stop(self, message: str) -> None:
         self.bars.stop()
+        tracking.log(message, logging.WARNING)
         self.console.print(message, highlight=False, markup=False)
 
     def _close(self, title: str, done: str, note: str, seconds: float, finished: bool) -> None:

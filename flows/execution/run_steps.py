@@ -7,6 +7,7 @@ anything here: items are independent and fingerprinted; a group that is lost or 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import multiprocessing
 import os
@@ -16,20 +17,28 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import psutil
 
-from flows.execution import tracking
+from flows.execution import heard, tracking
 from flows.execution.end_with_parent import end_with
 from flows.execution.progress import reporter
 from flows.execution.storage_retries import persistent
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
-from pipeline.store import files
+from pipeline.store import files, messages
 
 Runner = Literal["processes", "threads", "dask", "ray"]
 Work = Callable[[Build, str], Outcome]
@@ -50,8 +59,12 @@ class NoRunner(MillError):
     """The runner's package is not installed."""
 
 
+Group = tuple[list[Outcome], list[str]]
+"""What came of a group of items, and what its worker said meanwhile, where it is not this process."""
+
+
 class Executor(Protocol):
-    def submit(self, work: Callable[..., list[Outcome]], /, *arguments: Any) -> Future[list[Outcome]]: ...
+    def submit(self, work: Callable[..., Group], /, *arguments: Any) -> Future[Group]: ...
 
 
 def run_steps(build: Build, steps: Sequence[Step], pool: Pool) -> None:
@@ -158,7 +171,7 @@ class Pool:
                 items = items[1:]
                 yield [outcome]
         waiting = deque(grouped(items, self.workers * TASKS_PER_WORKER))
-        running: dict[Future[list[Outcome]], tuple[Sequence[str], tracking.Run | None]] = {}
+        running: dict[Future[Group], tuple[Sequence[str], tracking.Run | None]] = {}
         again = False
         try:
             while waiting or running:
@@ -168,9 +181,13 @@ class Pool:
                         running[future] = waiting[0], tracking.begin(step.title, _run_name(step, waiting.popleft()))
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         if (error := future.exception()) and not isinstance(error, BrokenExecutor):
-                            tracking.end(running.pop(future)[1], "FAILED", f"{type(error).__name__}: {error}")
-                        outcomes = future.result()
-                        tracking.end(running.pop(future)[1], "COMPLETED", _summary(outcomes))
+                            shown = running.pop(future)[1]
+                            _log(heard.before(error), shown)
+                            tracking.end(shown, "FAILED", messages.in_short(error))
+                        outcomes, said = future.result()
+                        shown = running.pop(future)[1]
+                        _log(said, shown)
+                        tracking.end(shown, "COMPLETED", _summary(outcomes))
                         yield outcomes
                 except BrokenExecutor:
                     groups = [group for group, _ in running.values()]
@@ -192,7 +209,7 @@ class Pool:
             for _, shown in running.values():
                 tracking.end(shown, "CANCELLED", "an error elsewhere ended the step")
 
-    def _submit(self, build: Build, step: Step, group: Sequence[str]) -> Future[list[Outcome]]:
+    def _submit(self, build: Build, step: Step, group: Sequence[str]) -> Future[Group]:
         if self._executor is None:
             self._executor = self._opened.enter_context(self._open())
         # A worker is not to hear of Ctrl-C, not even while it starts: it inherits what this thread does not take.
@@ -242,7 +259,7 @@ def _run_here(build: Build, step: Step, items: Sequence[str], seconds: float) ->
     with tracking.task(step.title, _run_name(step, items)) as begin:
         begin()
         for item in items:
-            yield _done(build, step.title, step.work, item)
+            yield _done(build, step.title, step.work, item, reporter().tell)
             if time.monotonic() - began > seconds:
                 return
 
@@ -252,6 +269,11 @@ def _run_name(step: Step, group: Sequence[str]) -> str:
     return name if len(group) == 1 else f"{name} to {group[-1]} ({len(group)})"
 
 
+def _log(said: Sequence[str], task: tracking.Run | None) -> None:
+    for line in said:
+        tracking.log(line, logging.WARNING, task)
+
+
 def _summary(outcomes: Sequence[Outcome]) -> str:
     reused = sum(outcome.reused for outcome in outcomes)
     return f"{len(outcomes) - reused} made, {reused} up to date"
@@ -259,26 +281,30 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
 
 def work_on(
     build: Build, title: str, work: Work, items: Sequence[str], parent: tuple[str, int], notes: Path | None
-) -> list[Outcome]:
+) -> Group:
     """The work of the step called ``title`` on each of ``items``. ``parent`` is the host and process that asked for
     it; in the folder ``notes`` each worker says which item it is at.
     """
-    host, process = parent
-    if host == socket.gethostname() and process != os.getpid():
-        end_with(process)
+    if parent == (socket.gethostname(), os.getpid()):
+        return [_done(build, title, work, item, reporter().tell) for item in items], []
+    if parent[0] == socket.gethostname():
+        end_with(parent[1])
     outcomes = []
-    for item in items:
-        if notes is not None:
-            (notes / str(os.getpid())).write_text(item)
-        outcomes.append(_done(build, title, work, item))
-    return outcomes
+    with heard.listening() as here:
+        for item in items:
+            if notes is not None:
+                (notes / str(os.getpid())).write_text(item)
+            outcomes.append(_done(build, title, work, item, here.tell))
+        return outcomes, here.lines()
 
 
-def _done(build: Build, title: str, work: Work, item: str) -> Outcome:
-    """The work on one item, again where the storage fails; an error notes the step and the item."""
+def _done(build: Build, title: str, work: Work, item: str, tell: Callable[[str], object]) -> Outcome:
+    """The work on one item, again where the storage fails, with a line to ``tell``; an error notes the step and the
+    item.
+    """
     place = f"{title}: {item}"
     try:
-        return persistent(lambda: work(build, item), lambda line: reporter().tell(f"{place}: {line}"))
+        return persistent(lambda: work(build, item), lambda line: tell(f"{place}: {line}"))
     except Exception as error:
         error.add_note(place)
         raise
@@ -295,7 +321,7 @@ def _dask(workers: int) -> Iterator[Executor]:
     address = setting("scheduler-address", None)
     local: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     with Client(address) if address else Client(**local) as client:
-        yield client.get_executor(pure=False)
+        yield Translated(client.get_executor(pure=False), _of_dask)
 
 
 @contextlib.contextmanager
@@ -310,10 +336,48 @@ def _ray(workers: int) -> Iterator[Executor]:
     remote = ray.remote(work_on)
 
     class Tasks:
-        def submit(self, _work: Callable[..., list[Outcome]], /, *arguments: Any) -> Future[list[Outcome]]:
+        def submit(self, _work: Callable[..., Group], /, *arguments: Any) -> Future[Group]:
             return remote.remote(*arguments).future()
 
     try:
-        yield Tasks()
+        yield Translated(Tasks(), _of_ray)
     finally:
         ray.shutdown()
+
+
+class Translated:
+    """The executor ``within``, whose errors are put in our words by ``translate``."""
+
+    def __init__(self, within: Executor, translate: Callable[[BaseException], BaseException]) -> None:
+        self._within, self._translate = within, translate
+
+    def submit(self, work: Callable[..., Group], /, *arguments: Any) -> Future[Group]:
+        own: Future[Group] = Future()
+
+        def done(theirs: Future[Group]) -> None:
+            error = CancelledError("the runner gave it up") if theirs.cancelled() else theirs.exception()
+            if error is None:
+                own.set_result(theirs.result())
+            else:
+                own.set_exception(self._translate(error))
+
+        self._within.submit(work, *arguments).add_done_callback(done)
+        return own
+
+
+def _of_dask(error: BaseException) -> BaseException:
+    from distributed.scheduler import KilledWorker
+
+    return BrokenExecutor(str(error)) if isinstance(error, KilledWorker) else error
+
+
+def _of_ray(error: BaseException) -> BaseException:
+    """What the worker raised, without what Ray wraps it in."""
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
+
+    if isinstance(error, WorkerCrashedError | OutOfMemoryError | NodeDiedError):
+        return BrokenExecutor(str(error))
+    if not isinstance(error, RayTaskError) or not isinstance(error.cause, Exception):
+        return error
+    error.cause.__cause__ = error  # it has the worker's traceback
+    return error.cause

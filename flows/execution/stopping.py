@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import psutil
 
@@ -21,11 +22,14 @@ LAST_SECONDS = 8
 TIME_LIMIT = 124
 """The exit code of a process that ran too long, as that of `timeout`."""
 
-_callbacks: list[Callable[[], object]] = []
+Stopped = Literal["cancelled", "timed out"]
+"""Why a process is stopped: by a signal, or by its time limit."""
+
+_callbacks: list[Callable[[Stopped], object]] = []
 
 
 @contextlib.contextmanager
-def on_stop(callback: Callable[[], object]) -> Iterator[None]:
+def on_stop(callback: Callable[[Stopped], object]) -> Iterator[None]:
     """Call ``callback`` from another thread if the process is stopped while the block runs; the innermost first."""
     _callbacks.append(callback)
     try:
@@ -56,7 +60,7 @@ def stoppable(tell: Callable[[str], None]) -> Iterator[None]:
             by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
             tell(f"stopped{by}; the same command goes on from here")
             for callback in reversed(_callbacks):
-                callback()
+                callback("cancelled")
         finally:
             _end(number)
 
@@ -109,11 +113,8 @@ def interrupted_by_sigterm() -> Iterator[Callable[..., None]]:
 
 
 @contextlib.contextmanager
-def time_limit(hours: float | None, note: Callable[[], object]) -> Iterator[None]:
-    """End this process and its children with exit code 124 if the block runs longer than ``hours``.
-
-    ``note`` is called first, then what ``on_stop`` was given.
-    """
+def time_limit(hours: float | None) -> Iterator[None]:
+    """End this process and its children with exit code 124 if the block runs longer than ``hours``."""
     if hours is None:
         yield
         return
@@ -123,8 +124,8 @@ def time_limit(hours: float | None, note: Callable[[], object]) -> Iterator[None
         last.daemon = True
         last.start()
         try:
-            for callback in (note, *reversed(_callbacks)):
-                callback()
+            for callback in reversed(_callbacks):
+                callback("timed out")
         finally:
             _end(TIME_LIMIT - 128)
 

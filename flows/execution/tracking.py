@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import threading
@@ -29,6 +30,8 @@ REQUEST_SECONDS = 10
 """A server that takes longer than this to answer counts as gone."""
 BUSY_WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a server that says it is busy is asked again."""
+HEARTBEAT_SECONDS = 30
+"""How often a flow run in progress says that its process is there; `mill automations` marks those that do not."""
 LAST_SECONDS = 30
 """How long the end of a run waits, at most, for what is still to be sent."""
 
@@ -86,6 +89,12 @@ class Tracker:
             self.end(run, "CANCELLED", "stopped by the user")
         self.close(seconds)
 
+    def time_out(self, message: str, seconds: float) -> None:
+        """Mark all that is in progress, the run that Prefect began first, as failed for want of time, and close."""
+        for run in [*self.flows, *self._tasks]:
+            self.end(run, "FAILED", message, "TimedOut")
+        self.close(seconds)
+
     def _send(self) -> None:
         from httpx import HTTPError
 
@@ -95,7 +104,7 @@ class Tracker:
                     self.worked.wait()
                     self.url = stack.enter_context(server.own(self._watch))
                 client = stack.enter_context(_client(self.url))
-                for call in iter(self._queue.get, None):
+                for call in self._calls(client):
                     call(client)
         except (HTTPError, OSError, server.ServerFailed) as error:
             if not self._over:
@@ -104,6 +113,21 @@ class Tracker:
                 self.tell(f"the Prefect server does not answer ({reason}); the build goes on without it")
         finally:
             self._over = True
+
+    def _calls(self, client: SyncPrefectClient) -> Iterator[Callable[[SyncPrefectClient], None]]:
+        """What was put into the queue, as it comes, to the end; now and then the flow runs say that they go on."""
+        beat = time.monotonic()
+        while True:
+            if beat <= time.monotonic():
+                beat = time.monotonic() + HEARTBEAT_SECONDS
+                _heartbeat(client, [run for run in self.flows if run.id and not run.ended])
+            try:
+                call = self._queue.get(timeout=max(0.0, beat - time.monotonic()))
+            except queue.Empty:
+                continue
+            if call is None:
+                return
+            yield call
 
     def _watch(self, url: str) -> None:
         (self.announce or self.tell)(f"watch: {url.removesuffix('/api')}")
@@ -118,6 +142,7 @@ class Tracker:
                 body["parent_task_run_id"] = _post(client, "/task_runs/", _task(parent, name, run_name))["id"]
             body["flow_id"] = _post(client, "/flows/", {"name": name})["id"]
             run.id = _post(client, "/flow_runs/", {**body, "state": _state("RUNNING")})["id"]
+            _heartbeat(client, [run])
             if parent is None:
                 from prefect.utilities.urls import url_for
 
@@ -163,6 +188,30 @@ def _task(parent: Run | None, name: str, run_name: str, identifier: str | None =
 
 def _state(kind: str, message: str | None = None, name: str | None = None) -> dict[str, Any]:
     return {"type": kind, "name": name or kind.capitalize(), "message": message}
+
+
+def _heartbeat(client: SyncPrefectClient, runs: Sequence[Run]) -> None:
+    """Say of the flow ``runs`` that they are in progress, as Prefect's engine does; a run must be heard of once."""
+    from httpx import HTTPError
+
+    tag = {"prefect.resource.id": "prefect.tag.corpusmill", "prefect.resource.role": "tag"}
+    beats = [_event("prefect.flow-run.heartbeat", f"prefect.flow-run.{run.id}", {}, [tag]) for run in runs]
+    if beats:
+        with contextlib.suppress(HTTPError):  # a server that is gone is noticed by what has to be said
+            _request(client, "POST", "/events", beats)
+
+
+def _event(
+    name: str, resource: str, payload: Mapping[str, Any], related: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": name,
+        "resource": {"prefect.resource.id": resource, "prefect.resource.name": resource.rsplit(".", 1)[-1]},
+        "payload": dict(payload),
+        "related": [dict(entry) for entry in related],
+    }
 
 
 def _post(client: SyncPrefectClient, path: str, body: Any) -> Any:
@@ -308,12 +357,12 @@ def _ending(error: BaseException) -> tuple[str, str]:
 
 
 def artifact(kind: str, key: str, description: str, data: Any) -> None:
-    """An artifact of the flow run in progress; ``kind`` is table, markdown or image. ``data`` may be a function of the
-    server's address.
+    """An artifact of the run that is shown first, which holds the others; ``kind`` is table, markdown or image.
+    ``data`` may be a function of the server's address.
     """
     if not _current or not _current[-1].flows:
         return
-    tracker, run = _current[-1], _current[-1].flows[-1]
+    tracker, run = _current[-1], _current[-1].flows[0]
     body = {"type": kind, "key": key, "description": description}
 
     def call(client: SyncPrefectClient) -> None:
@@ -342,7 +391,7 @@ class Live:
         due = now - self._last >= (self.every if self._made else self.after)
         if not (self._made if last else due):
             return
-        run, made = _current[-1].flows[-1], self._made
+        run, made = _current[-1].flows[0], self._made
         self._last, self._made = now, True
         body = {"data": data(), "description": description}
 
@@ -361,33 +410,33 @@ def event(name: str, resource: str, payload: Mapping[str, Any], related: Sequenc
         return
     tracker = _current[-1]
     run = tracker.flows[0] if tracker.flows else None
-    body = {
-        "id": str(uuid.uuid4()),
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": name,
-        "resource": {"prefect.resource.id": resource, "prefect.resource.name": resource.rsplit(".", 1)[-1]},
-        "payload": dict(payload),
-    }
+    body = _event(name, resource, payload, related)
 
     def call(client: SyncPrefectClient) -> None:
-        runs = (
-            [{"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.role": "flow-run"}] if run else []
-        )
-        _request(client, "POST", "/events", [{**body, "related": [*runs, *map(dict, related)]}])
+        if run is not None:  # its id is known by now
+            body["related"].insert(
+                0, {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.role": "flow-run"}
+            )
+        _request(client, "POST", "/events", [body])
 
     tracker.put(call)
 
 
-def log(message: str) -> None:
-    """A line in the log of the flow run in progress, and of the one that is shown first, which holds the others."""
+def log(message: str, level: int = logging.INFO, task: Run | None = None) -> None:
+    """A line in the log of the flow run in progress, there of ``task``, and of the one that is shown first, which holds
+    the others.
+    """
     if not _current or not _current[-1].flows:
         return
-    flows = _current[-1].flows
-    runs = list({flows[0], flows[-1]})
-    line = {"name": "corpusmill", "level": 20, "message": message, "timestamp": datetime.now(UTC).isoformat()}
-    _current[-1].put(
-        lambda client: _request(client, "POST", "/logs/", [{**line, "flow_run_id": run.id} for run in runs])
-    )
+    flows = list(dict.fromkeys((_current[-1].flows[-1], _current[-1].flows[0])))
+    line = {"name": "corpusmill", "level": level, "message": message, "timestamp": datetime.now(UTC).isoformat()}
+
+    def call(client: SyncPrefectClient) -> None:
+        lines = [{**line, "flow_run_id": flow.id} for flow in flows]
+        lines[0]["task_run_id"] = task and task.id
+        _request(client, "POST", "/logs/", lines)
+
+    _current[-1].put(call)
 
 
 def _shown(value: Any) -> Any:

@@ -140,7 +140,7 @@ def publish_report(build: Build, path: str) -> None:
 def failing(name: str) -> Iterator[None]:
     """An error that ends the block is an artifact of the run: which step, shard, file and record, and the remedy.
 
-    ``name`` is the recipe's; what is said of a build that another run is at work on is no failure.
+    ``name`` is the build's; what is said of a build that another run is at work on is no failure.
     """
     try:
         yield

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -85,17 +86,22 @@ def newest(url: str, kind: str) -> list[dict]:
 @pytest.fixture
 def topics_recipe(tmp_path: Path) -> Path:
     """A recipe over Python's documentation topics as JSON lines: ingest, filter, deduplicate, write."""
+    return write_topics(tmp_path)
+
+
+def write_topics(folder: Path, **sections: Any) -> Path:
+    """The recipe ``topics.yaml`` in ``folder``, with what it reads; ``sections`` are added or replace what it has."""
     lines = [json.dumps({"name": name, "text": text}) for name, text in sorted(TOPICS.items())]
-    (tmp_path / "topics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "topics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     recipe = {
         "name": "topics",
-        "sources": [{"name": "topics", "kind": "jsonl", "path": str(tmp_path / "topics.jsonl"), "domain": "docs"}],
+        "sources": [{"name": "topics", "kind": "jsonl", "path": str(folder / "topics.jsonl"), "domain": "docs"}],
         "exact": {},
         "minhash": {},
         "balance": {},
     }
-    path = tmp_path / "topics.yaml"
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    path = folder / "topics.yaml"
+    path.write_text(yaml.safe_dump({**recipe, **sections}, sort_keys=False))
     return path
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.watching import Watched, in_words, stamps
+from flows.watching import Watched, in_words, look
 
 FILES = st.sampled_from(["a.jsonl", "b.jsonl.gz", "deep/c.parquet"])
 #: What happens to a file between two looks, a second apart: something is appended, it is removed, or nothing.
@@ -48,7 +48,7 @@ def test_a_file_is_handed_over_once_in_each_state_in_which_it_rested(steps):
                     assert changed not in rested
                     del handed[changed]
             watched.hand_over(changes)
-        assert watched.known == stamps(folder) == handed
+        assert watched.known == look(folder)[0] == handed
         assert set(handed) == set(rested)
 
 
@@ -57,7 +57,9 @@ def test_what_is_not_complete_by_its_name_or_hidden_is_no_file(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "nowhere.jsonl").symlink_to(tmp_path / "absent")
-    assert set(stamps(tmp_path)) == {"a.jsonl"}
+    files, passed_over = look(tmp_path)
+    assert set(files) == {"a.jsonl"}
+    assert passed_over == {"b.jsonl.part", "c.crdownload", ".d.jsonl", ".git/e.jsonl"}
     assert in_words(dict.fromkeys("abcde", (1, 1)) | {"a": None}) == "a (removed), b, c and 2 more"
 
 
@@ -69,6 +71,8 @@ def test_a_deployment_is_run_for_what_arrived_and_again_if_it_was_skipped(api, s
     folder, log = tmp_path / "drop", tmp_path / "log"
     folder.mkdir()
     (folder / "first.jsonl").write_text("{}\n")
+    for name in ("second.jsonl.part", "a.tmp", "b.tmp", "c.tmp"):
+        (folder / name).touch()
     program = "from flows import watching, cli; watching.AGAIN_SECONDS = 1; cli.main()"
     command = ["watch", str(folder), "--deployment", "curate/watched", "--settle", "1"]
     with log.open("wb") as written:
@@ -99,7 +103,7 @@ def test_a_deployment_is_run_for_what_arrived_and_again_if_it_was_skipped(api, s
     try:
         end(runs(1)[0], "CANCELLED", "Skipped")
         end(runs(2)[1], "COMPLETED", "Completed")
-        (folder / "second.jsonl").write_text("{}\n")
+        (folder / "second.jsonl.part").rename(folder / "second.jsonl")
         end(runs(3)[2], "COMPLETED", "Completed")
         time.sleep(6)  # nothing new: nothing more is run
         runs(3)
@@ -107,6 +111,8 @@ def test_a_deployment_is_run_for_what_arrived_and_again_if_it_was_skipped(api, s
         watching.send_signal(signal.SIGTERM)
         assert watching.wait(30) == 143
     text = " ".join(log.read_text().split())
+    assert text.count("passed over") == 1
+    assert "a.tmp, b.tmp, c.tmp and 1 more: passed over, hidden or by the ending not complete (.part, " in text
     assert "first.jsonl: runs curate/watched" in text
     assert ": Skipped: because first.jsonl: again in 1 s first.jsonl: runs curate/watched" in text
     assert "second.jsonl: runs curate/watched" in text

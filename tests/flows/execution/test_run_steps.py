@@ -11,15 +11,16 @@ import psutil
 import pytest
 from rich.console import Console
 
-from flows.execution import run_steps
+from flows.build import build as build_all
+from flows.execution import run_steps, tracking
 from flows.execution.open_build import OtherRecipe, on_record, open_build
-from flows.execution.progress import TerminalReporter, reporting
+from flows.execution.progress import Reporter, TerminalReporter, reporting
 from flows.execution.run_steps import Pool, WorkerKilled, grouped, run_step
 from pipeline.build import record as records
 from pipeline.build.build import Step
 from pipeline.build.lock import BuildBusy
 from pipeline.store import files
-from tests.flows.conftest import mill
+from tests.flows.conftest import mill, newest, write_topics
 from tests.helpers import building, small_build, working
 
 
@@ -193,12 +194,59 @@ def expected(topics_recipe, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runner", ["threads", "processes", "dask"])
+@pytest.mark.parametrize("runner", ["threads", "processes"])
 def test_every_task_runner_gives_the_same_corpus(runner, online, topics_recipe, tmp_path, expected):
     run = mill("curate", topics_recipe, "--runner", runner, "--workers", "2", "--builds", tmp_path, environment=online)
     assert run.returncode == 0, run.stderr
     assert building.curated(open_build(topics_recipe, tmp_path)) == expected
     assert "Near-duplicates" in run.stdout or "MinHash" in run.stdout
+
+
+#: A stage that warns of each shard, once to Python and once to the log.
+WARNING = """
+import logging, warnings
+import pyarrow as pa
+import pyarrow.compute as pc
+from corpusmill import Config, Measured, Rule, Stage
+
+def measure(config, batch):
+    warnings.warn(f"{len(batch.texts)} texts are loud")
+    logging.getLogger("loud").warning("said by %s", "a logger")
+    return Measured({"shouts": pc.count_substring(batch.texts, "!")})
+
+stage = Stage("loud", "Shouts", Config, measure=measure, signals={"shouts": pa.int32()}, rules=lambda _: [])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_workers_elsewhere_make_the_same_corpus_and_what_they_say_is_on_the_server(
+    runner, server_url, tmp_path, monkeypatch
+):
+    pytest.importorskip("distributed" if runner == "dask" else runner)
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    (tmp_path / "loud.py").write_text(WARNING)
+    recipe = write_topics(tmp_path, name=f"topics-{runner}", plugins=["loud.py"], loud={}, minhash=None, canaries=False)
+    with (
+        reporting(Reporter()),
+        tracking.tracking(server_url, pytest.fail),
+        tracking.flow("build", f"build by {runner}"),
+    ):
+        build_all(recipe, "curate", 2, runner, tmp_path)
+    made = open_build(recipe, tmp_path)
+    expected, _ = building.make(made.recipe, tmp_path / "expected")
+    assert building.curated(made) == building.curated(expected)
+
+    by_id = {run["id"]: run for run in newest(server_url, "task_runs")}
+    (run,) = [run for run in newest(server_url, "flow_runs") if run["name"] == f"build by {runner}"]
+    lines = newest(server_url, "logs")
+    said = [line for line in lines if line["flow_run_id"] == run["id"] and "are loud" in line["message"]]
+    assert len(said) == 1  # one shard
+    (under,) = [line for line in lines if line["message"] == said[0]["message"] and line["task_run_id"] in by_id]
+    task = by_id[under["task_run_id"]]
+    assert task["name"].startswith("Shouts: ")
+    assert (task["state_type"], task["state"]["message"]) == ("COMPLETED", "1 made, 0 up to date")
+    assert "warning: said by a logger" in [line["message"] for line in lines if line["task_run_id"] == task["id"]]
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_a_run_is_shown_as_flow_runs_task_runs_artifacts_and_log(server_url):
     assert flows["curate shown"]["parent_task_run_id"] == tasks["curate shown"]["id"]
     assert tasks["Judge: shown"]["flow_run_id"] == flows["curate shown"]["id"]
     (table,) = [entry for entry in newest(server_url, "artifacts") if entry["key"] == "shown-table"]
-    assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["curate shown"]["id"])
+    assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["build shown"]["id"])
     logged = {line["flow_run_id"] for line in newest(server_url, "logs") if line["message"] == "a line of shown"}
     assert logged == {flows["build shown"]["id"], flows["curate shown"]["id"]}
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from rich.console import Console, RenderableType
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.views import artifacts, outcome, questions, summary
 from flows.views.layout import drawn
 from pipeline import MillError
@@ -22,7 +24,7 @@ from pipeline.questions import why
 from pipeline.report import models, sections, tables
 from pipeline.store import files
 from pipeline.text import formats
-from tests.flows.conftest import newest
+from tests.flows.conftest import newest, write_topics
 from tests.helpers import small_build
 from tests.helpers.small_build import document
 
@@ -241,6 +243,22 @@ def test_artifacts_reach_the_server_under_their_keys(build: Build, server_url: s
         f"[Report of my_build]({served})",
     ]
     assert httpx.get(served, trust_env=False).status_code == 200
+
+
+@pytest.mark.slow
+def test_why_a_command_failed_is_an_artifact(server_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PREFECT_API_URL", server_url)
+    recipe = write_topics(tmp_path, name="commanded", error_budget=0)
+    with (tmp_path / "topics.jsonl").open("a") as lines:
+        lines.write("{no record\n")
+    done = CliRunner().invoke(app, ["curate", str(recipe), "--builds", str(tmp_path), "--workers", "1"])
+    assert done.exit_code == 1
+    (failure,) = [entry for entry in newest(server_url, "artifacts") if entry["key"] == "commanded-failure"]
+    assert (failure["type"], failure["description"]) == ("markdown", "Why the run failed")
+    for part in ("**What**: ", "topics.jsonl, record 80", "raise \\`error\\_budget\\`", "goes on from here"):
+        assert part in failure["data"]
+    (run,) = [run for run in newest(server_url, "flow_runs") if run["id"] == failure["flow_run_id"]]
+    assert (run["name"], run["state_type"]) == ("build topics", "FAILED")
 
 
 def test_the_budgets_of_nine_runs_can_be_read_in_80_columns():
