@@ -137,13 +137,22 @@ def _page(**values: Any) -> str:
         lstrip_blocks=True,
     )
     writers = ("count", "several", "short", "size", "share", "number", "power", "apart")
-    environment.filters |= {name: getattr(formats, name) for name in writers} | {"rule": titles.rule}
+    environment.filters |= {name: getattr(formats, name) for name in writers} | {"rule": titles.rule, "code": _code}
     environment.globals["meter"] = charts.meter
     style = _source("style.css")
     script = _source("page.js") + _source("charts.js")
     return environment.get_template("page.html").render(
         style=Markup(style), style_hash=_hash(style), script=Markup(script), script_hash=_hash(script), **values
     )
+
+
+def _code(text: str) -> Markup:
+    """A sentence, with what stands between backticks as code."""
+    quoted = [
+        Markup("<code>{}</code>").format(part) if at % 2 else Markup.escape(part)
+        for at, part in enumerate(text.split("`"))
+    ]
+    return Markup().join(quoted) if len(quoted) % 2 else Markup.escape(text)
 
 
 def _source(name: str) -> str:

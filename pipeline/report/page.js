@@ -106,7 +106,8 @@ function addTableTools() {
     const name = nameOf(table);
     button.title = `Download this table as ${name}.csv`;
     button.addEventListener("click", () => download(`${name}.csv`, csv(table)));
-    table.parentElement.after(button);
+    if (table.closest(".grid")) table.parentElement.append(button); // after it would be a cell of its own
+    else table.parentElement.after(button);
   }
 }
 

@@ -481,7 +481,7 @@ def test_warnings_forgotten_documents_changed_texts_and_evaluation_items_are_on_
         **dict.fromkeys(("clusters", "clustered_documents", "dropped", "dropped_by_chain", "largest_cluster"), 3),
         "sources": {HOSTILE: {"documents": 9, "dropped": 8}},
         "largest_above_cap": [{"survivor": f"id{HOSTILE}", "size": 2000, "kept": 5}],
-        "warnings": [f"source {HOSTILE} lost 8 of 9"],
+        "warnings": [f"source {HOSTILE} lost 8 of 9: see `mill sample {HOSTILE}`", "one ` alone"],
     }
     files.write_json(build.path("work", "minhash.clusters", "report.json"), clusters)
     place = {"document": f"web/d{HOSTILE}", "overlap": 0.75, "bytes": [[0, 9]]}
@@ -492,6 +492,8 @@ def test_warnings_forgotten_documents_changed_texts_and_evaluation_items_are_on_
     assert "<script>alert" not in page
     for told in ("lost 8 of 9", "2 forgotten documents", "4.32 kB", "normal form C", "150 B", "2,000", "gsm#4", "75"):
         assert told in page, told
+    assert "<code>mill sample " in page
+    assert "one ` alone" in page
 
 
 def test_a_chart_as_an_image_is_an_svg_with_a_style_of_its_own():
