@@ -37,9 +37,10 @@ from pipeline.text.units import Unit, code_of, split_units
 
 VERSION = 3
 
-_ROWS = pa.schema([("row", pa.int64())]).empty_table()
-_FOUND = pa.schema([("row", pa.int64()), ("survivor", pa.int64())]).empty_table()
-_FOUND_IDS = pa.schema([("row", pa.int64()), ("survivor", pa.int64()), ("id", pa.string())]).empty_table()
+# no empty tables: pyarrow imports pandas for the first of them, which takes longer than this module
+_ROWS = pa.schema([("row", pa.int64())])
+_FOUND = pa.schema([("row", pa.int64()), ("survivor", pa.int64())])
+_FOUND_IDS = pa.schema([("row", pa.int64()), ("survivor", pa.int64()), ("id", pa.string())])
 
 #: A partition holds the passages of about this much text: at most some hundred million bytes of hashes.
 PARTITION_BYTES = 1 << 27
@@ -319,8 +320,10 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     config, number, every = _config(build, stage), build.place(shard), build.shards()
     grouped = bool(exchange.groups(len(every)))
     keepers, findings = (
-        row_numbers.in_shard([empty, *map(shards.read_table, _findings(stage, build, name, number))], number)
-        for name, empty in (("keepers", _ROWS), ("repeats", _FOUND_IDS if grouped else _FOUND))
+        row_numbers.in_shard(
+            [schema.empty_table(), *map(shards.read_table, _findings(stage, build, name, number))], number
+        )
+        for name, schema in (("keepers", _ROWS), ("repeats", _FOUND_IDS if grouped else _FOUND))
     )
     kept = np.unique(row_numbers.array(keepers, "row"))
     units, survivors = row_numbers.array(findings, "row"), row_numbers.array(findings, "survivor")

@@ -160,6 +160,13 @@ def test_help_loads_nothing_heavy():
     assert run.stdout.strip() == "[]"
 
 
+def test_the_fields_of_all_recipes_load_nothing_that_only_a_run_needs():
+    heavy = ("prefect", "torch", "pandas", "transformers")
+    code = f"import flows.views.recipe_fields, sys; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == "[]"
+
+
 def test_every_exit_code_of_the_guide_has_its_test():
     guide = (ROOT / "docs" / "guide.md").read_text("utf-8").partition("| exit code |")[2].partition("\n\n")[0]
     codes = set(re.findall(r"^\| (\d+) \|", guide, re.M))
