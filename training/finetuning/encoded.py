@@ -14,7 +14,7 @@ from training.batches import random_streams
 IGNORED = -100
 #: Most batches whose examples are sorted by length together, and the least number of such lots in an epoch: lengths can
 #: give labels away, and batches of one label teach nothing.
-_POOL, _LOTS = 50, 8
+_POOL, _LOTS = 50, 4
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Order:
     """Which examples a step reads: each once an epoch, those of a batch about as long as each other.
 
     A pure function of (seed, step). The examples are shuffled, sorted by length within lots, cut into batches, and the
-    batches shuffled. Lengths within a fifth of each other count as equal.
+    batches shuffled. Lengths within a tenth of each other count as equal.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
@@ -117,7 +117,7 @@ class Order:
         draw = random_streams.generator("examples", self.seed, epoch=epoch)
         order = np.argsort(draw.random(len(self.lengths)), kind="stable")
         pool = self.batch_size * min(_POOL, max(1, self.steps_per_epoch // _LOTS))
-        classes = np.ceil(4 * np.log2(np.maximum(1, self.lengths)))
+        classes = np.ceil(8 * np.log2(np.maximum(1, self.lengths)))
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
             order[start : start + pool] = part[np.argsort(classes[part], kind="stable")]

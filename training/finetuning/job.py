@@ -11,7 +11,7 @@ from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
 
 #: Raised when what is asked for would give another model, or its documents other rows.
-VERSION = 8
+VERSION = 9
 
 
 @dataclass(frozen=True)

@@ -44,4 +44,4 @@ def test_epochs_and_seeds_differ_and_batches_hardly_pad() -> None:
     first, second = order.rows(0), order.rows(order.steps_per_epoch)
     assert first.tolist() != second.tolist() != Order(lengths, 16, seed=2).rows(0).tolist()
     padded = sum(lengths[order.rows(step)].max() * len(order.rows(step)) for step in range(order.steps_per_epoch))
-    assert padded / lengths.sum() < 1.2  # lengths within a fifth count as equal; unsorted it is nearly 1.9
+    assert padded / lengths.sum() < 1.12  # lengths within a tenth count as equal; unsorted it is nearly 1.9
