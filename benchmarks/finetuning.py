@@ -1,9 +1,9 @@
 """Fine-tuning on the CPU: rows a second of ours and of Hugging Face's Trainer, and of a head on cached features.
 
 A classifier of BERT base's shape on rows of very different lengths, of the same batch size, both with batches of rows
-that are about as long as each other. Each measurement has a process of its own. Processor time is that of all threads;
-a step is an epoch's share of it, because batches differ in length. Cached features are measured from the second epoch
-on, when they are there, beside all weights trained by the same loop.
+that are about as long as each other. Each measurement has a process of its own. Processor time is that of all threads.
+Batches differ in length, so a rate is that of tokens, padding not counted, by the mean length of a row. Cached features
+are measured from the second epoch on, when they are there, beside all weights trained by the same loop.
 """
 
 from __future__ import annotations
@@ -33,32 +33,38 @@ from training.recipe.model_shapes import PRESETS
 from training.recipe.sections import OptimiserConfig
 from training.recipe.strategies import Features, Full
 
-VOCABULARY, ROWS, BATCH, LENGTH, TURNS = 30_522, 96, 16, 128, 2
+VOCABULARY, ROWS, BATCH, LENGTH = 30_522, 1_024, 16, 128
+#: Rows whose features are cached, which takes a forward pass of all of them.
+CACHED = 64
+#: Steps that are run, and those at the start that are not measured.
+STEPS, WARM_UP = 10, 2
 SPECIAL = {"pad": 0, "cls": 2, "sep": 3}
 
 
 @dataclass
 class Clock:
-    """Wall and processor time at the ends of epochs, in seconds."""
+    """Wall and processor time when each step began, in seconds, and the tokens that it read."""
 
-    ticks: list[tuple[float, float]] = field(default_factory=list)
+    began: dict[int, tuple[float, float]] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)
 
-    def tick(self) -> None:
-        self.ticks.append((time.perf_counter(), time.process_time()))
+    def begin(self, step: int) -> None:
+        self.began.setdefault(step, (time.perf_counter(), time.process_time()))
 
-    def epochs(self) -> dict[str, float]:
-        """Seconds of the fastest epoch after the first tick."""
-        wall, processor = np.diff(self.ticks, axis=0).min(axis=0).tolist()
-        return {"wall": wall, "processor": processor}
+    def rates(self) -> dict[str, float]:
+        """Tokens a second from the end of the warm-up to the last step."""
+        wall, processor = np.subtract(self.began[STEPS], self.began[WARM_UP]).tolist()
+        read = sum(self.tokens[WARM_UP:STEPS])
+        return {"wall": read / wall, "processor": read / processor}
 
 
-def rows() -> Encoded:
+def rows(count: int = ROWS) -> Encoded:
     """Random tokens in rows of 8 to 128 tokens."""
     draw = np.random.default_rng(0)
-    lengths = np.clip(draw.lognormal(3.3, 0.7, ROWS), 8, LENGTH).astype(int)
+    lengths = np.clip(draw.lognormal(3.3, 0.7, count), 8, LENGTH).astype(int)
     tokens = [draw.integers(5, VOCABULARY, length) for length in lengths]
-    labels = list(draw.integers(0, 2, ROWS))
-    return Encoded(tokens, [np.zeros_like(part) for part in tokens], np.arange(ROWS), {"labels": labels}, 0)
+    labels = list(draw.integers(0, 2, count))
+    return Encoded(tokens, [np.zeros_like(part) for part in tokens], np.arange(count), {"labels": labels}, 0)
 
 
 def model(preset: str) -> Any:
@@ -68,12 +74,14 @@ def model(preset: str) -> Any:
     return AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa").train()
 
 
-def ours(preset: str, strategy: Full | Features, epochs: int) -> dict[str, float]:
-    clock, made, data = Clock(), model(preset), rows()
+def ours(preset: str, strategy: Full | Features) -> dict[str, float]:
+    """Tokens a second; of cached features rows."""
+    clock, made, data = Clock(), model(preset), rows(CACHED if isinstance(strategy, Features) else ROWS)
     with tempfile.TemporaryDirectory() as folder:
         ready = strategies.prepare(strategy, made, 0, LENGTH, 1, folder, "benchmark")
         data = ready.examples(data, "train")
         order = Order(data.lengths, BATCH, 0)
+        clock.tokens = [int(data.lengths[order.rows(step)].sum()) for step in range(STEPS)]
 
         def batch(step: int) -> Batch:
             arrays = data.arrays(order.rows(step))
@@ -83,19 +91,18 @@ def ours(preset: str, strategy: Full | Features, epochs: int) -> dict[str, float
             logits = module(**inputs(module, arrays)).logits.float()
             return {"loss": torch.nn.functional.cross_entropy(logits, arrays["labels"], reduction="sum")}
 
-        def evaluate(_measure: loop.Measure) -> loop.Metrics:
-            clock.tick()  # at the end of each epoch
-            return {"loss": 1.0}
+        def rate(_group: int, step: int) -> float:
+            clock.begin(step)
+            return 1.0
 
-        work = loop.Work(batch, loss, {"loss": 1.0}, evaluate, lambda _: [], 1.0)
-        each = order.steps_per_epoch
+        rates = loop.Rates(ready.rates.group, rate)
+        work = loop.Work(batch, loss, {"loss": 1.0}, lambda _: {"loss": 1.0}, lambda _: [], 1.0, rates=rates)
         plan = loop.Plan(
-            folder, "benchmark", each * epochs, 0, BATCH, OptimiserConfig(learning_rate=5e-5, schedule="linear"),
-            "fp32", log_every=each, eval_every=each, checkpoint_every=10**9,
+            folder, "benchmark", STEPS + 1, 0, BATCH, OptimiserConfig(learning_rate=5e-5, schedule="linear"),
+            "fp32", log_every=STEPS, checkpoint_every=10**9,
         )  # fmt: skip
-        # after the first evaluation the best weights are written, so that epoch is never the fastest
         loop.train(made, work, plan)
-    return clock.epochs()
+    return clock.rates()
 
 
 class _Rows(Dataset):
@@ -118,51 +125,54 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([row["labels"] for row in rows])}
 
 
-def theirs(preset: str, epochs: int) -> dict[str, float]:
+def theirs(preset: str) -> dict[str, float]:
+    """Tokens a second."""
     from transformers import TrainerCallback
 
     clock = Clock()
 
     class Ticks(TrainerCallback):
-        def on_epoch_end(self, *_arguments: Any, **_named: Any) -> None:
-            clock.tick()
+        def on_step_begin(self, _arguments: Any, state: Any, *_more: Any, **_named: Any) -> None:
+            clock.begin(state.global_step)
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        clock.tokens.append(sum(len(row["input_ids"]) for row in rows))
+        return _collate(rows)
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, per_device_train_batch_size=BATCH, num_train_epochs=epochs, use_cpu=True, report_to="none",
+            folder, per_device_train_batch_size=BATCH, max_steps=STEPS + 1, use_cpu=True, report_to="none",
             save_strategy="no", disable_tqdm=True, logging_strategy="no", train_sampling_strategy="group_by_length",
         )  # fmt: skip
-        data = _Rows()
-        Trainer(model(preset), arguments, data_collator=_collate, train_dataset=data, callbacks=[Ticks()]).train()
-    return clock.epochs()
+        Trainer(model(preset), arguments, data_collator=collate, train_dataset=_Rows(), callbacks=[Ticks()]).train()
+    return clock.rates()
 
 
-def child(side: str, preset: str, epochs: str) -> None:
+def child(side: str, preset: str) -> None:
     logging.set_verbosity_error()
     made = {"full": Full(), "features": Features()}
-    result = theirs(preset, int(epochs)) if side == "theirs" else ours(preset, made[side], int(epochs))
-    print(json.dumps(result))
+    print(json.dumps(theirs(preset) if side == "theirs" else ours(preset, made[side])))
 
 
-def measured(*arguments: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.finetuning", *arguments]
-    turns = [
-        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        for _ in range(TURNS)
-    ]
-    return {name: min(turn[name] for turn in turns) for name in turns[0]}
+def measured(side: str, preset: str) -> dict[str, float]:
+    """Rows a second by processor and by wall time."""
+    command = [sys.executable, "-m", "benchmarks.finetuning", side, preset]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    a_row = 1 if side == "features" else rows().lengths.mean()
+    return {name: rate / a_row for name, rate in json.loads(said).items()}
 
 
-def main() -> None:
+def main(preset: str = "bert-base") -> None:
     """Rows a second by processor time, then by wall time."""
     row = "{:<28} {:>14} {:>14}"
-    print(row.format("bert-base, 2 labels", "rows/cpu s", "rows/s"))
-    results = {side: measured(side, "bert-base", "3") for side in ("full", "theirs", "features")}
+    print(row.format(f"{preset}, 2 labels", "rows/cpu s", "rows/s"), flush=True)
+    rates = {}
     for name, side in (("ours, all weights", "full"), ("Trainer", "theirs"), ("ours, cached features", "features")):
-        print(row.format(name, *(f"{ROWS / results[side][time_]:,.1f}" for time_ in ("processor", "wall"))), flush=True)
+        rates[side] = measured(side, preset)
+        print(row.format(name, *(f"{rates[side][time_]:,.1f}" for time_ in ("processor", "wall"))), flush=True)
     for name, slow, fast in (("ours / Trainer", "theirs", "full"), ("features / all weights", "full", "features")):
-        print(row.format(name, *(f"{results[slow][t] / results[fast][t]:.2f}x" for t in ("processor", "wall"))))
+        print(row.format(name, *(f"{rates[fast][t] / rates[slow][t]:.2f}x" for t in ("processor", "wall"))), flush=True)
 
 
 if __name__ == "__main__":
-    child(*sys.argv[1:]) if sys.argv[1:] else main()
+    child(*sys.argv[1:]) if sys.argv[2:] else main(*sys.argv[1:])

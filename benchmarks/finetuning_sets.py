@@ -31,12 +31,13 @@ from training.finetuning.finetune import run
 from training.finetuning.job import Job
 from training.finetuning.scores import over_seeds
 from training.labelled import files
-from training.labelled.rows import texts
+from training.labelled.few import few
+from training.labelled.rows import Labelled, texts
 from training.pretraining import pretrain
 from training.recipe.finetuning import FinetuneConfig
 
 DATA = SHARED.parent
-MEGABYTES = {"encoder": 16, "writer": 10}
+MEGABYTES = {"encoder": 16, "writer": 3}
 MODELS: dict[str, dict[str, Any]] = {
     "encoder": {
         "objective": "mlm_nsp",
@@ -52,7 +53,8 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "writer": {
         "objective": "span_corruption",
-        "model": {"type": "t5", "num_layers": 2, "d_model": 192, "num_heads": 3, "d_ff": 768, "d_kv": 64},
+        "model": {"type": "t5", "num_layers": 2, "d_model": 128, "num_heads": 2, "d_ff": 512, "d_kv": 64},
+        "sequence_length": 128,
         "steps": 300,
         "batch_size": 16,
         "optimiser": {"learning_rate": 3e-3, "warmup": 0.1},
@@ -60,7 +62,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TOKENIZERS = {
     "encoder": {"algorithm": "wordpiece", "vocab_size": 8192, "score": "frequency"},
-    "writer": {"algorithm": "unigram", "vocab_size": 8192},
+    "writer": {"algorithm": "unigram", "vocab_size": 4096},
 }
 #: Beside the set's own fields: for each the length, the epochs, and the rate, chosen once for all sets of a task.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -77,6 +79,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 RATES = {"text2text": 3e-3}
 RATE = 5e-4
 SEEDS = {"SST-2": 3, "movie reviews": 3}
+#: Labels a class, and epochs, of the learning curves.
+CURVES = {"SST-2": ((32, 12), (128, 8), (512, 4)), "movie reviews": ((32, 12), (128, 6))}
+_LOADED: dict[str, Labelled | None] = {}
 #: Sets of which the share of right labels says little: one label has most rows.
 BY_F1 = ("CoLA",)
 
@@ -105,9 +110,9 @@ def pretrained(kind: str, folder: Path) -> str:
         if kind == "encoder":
             documents += [{"id": name, "text": text} for name, text in own_texts(folder)]
         else:
-            german = [text for _, text in captions(DATA, "train")]
-            pieces = [german[at : at + 40] for at in range(0, len(german), 40)]
-            documents += [{"id": f"de#{at}", "text": "\n".join(piece)} for at, piece in enumerate(pieces)]
+            for name, side in zip(("en", "de"), zip(*captions(DATA, "train"), strict=True), strict=True):
+                pieces = [side[at : at + 40] for at in range(0, len(side), 40)]
+                documents += [{"id": f"{name}#{at}", "text": "\n".join(piece)} for at, piece in enumerate(pieces)]
         corpus.write_text("\n".join(json.dumps(document) for document in documents), "utf-8")
     entry = {"name": kind, "tokenizer": kind, "sequence_length": 256, "initial_embeddings": "cooccurrence"}
     recipe = {
@@ -137,23 +142,30 @@ def random_weights(base: str, folder: Path, seed: int) -> str:
     return str(made)
 
 
-def finetuned(labelled: LabelledSet, base: str, seed: int, folder: Path) -> dict[str, Any]:
-    """The summary of the set's model from ``base``."""
+def finetuned(
+    labelled: LabelledSet, base: str, seed: int, folder: Path, per_class: int | None = None, **more: Any
+) -> dict[str, Any]:
+    """The summary of the set's model from ``base``, of ``per_class`` rows of each label or of all."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     task = labelled.fields.get("task", "classify")
     optimiser = {"learning_rate": RATES.get(task, RATE), "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01}
     own = {"name": "set", "base": base, "data": labelled.data(DATA, folder), "optimiser": optimiser}
-    config = FinetuneConfig.model_validate({**own, **labelled.fields, **SETTINGS[labelled.name]})
+    config = FinetuneConfig.model_validate({**own, **labelled.fields, **SETTINGS[labelled.name], **more})
+    rows = _LOADED.setdefault(labelled.name, None) or files.load(config, 0)
+    _LOADED[labelled.name] = rows
+    if per_class is not None:
+        rows = few(rows, config.name, per_class, config.dev_share, seed)
     job = Job(
         config=config,
-        rows=files.load(config, 0),
+        rows=rows,
         base=base,
         seed=seed,
         result=str(folder / "model"),
         work=str(folder / "work"),
         started_from=pretrain.weights_hash(base),
         made_from={"base": base},
+        compared=per_class is None,
     )
     return run(job)
 
@@ -190,6 +202,27 @@ def row(labelled: LabelledSet, base: str, folder: Path) -> list[str]:
     return [labelled.name, measure, rows, baselines[0], *cells, baselines[1], f"{seconds:.0f}"]
 
 
+def curve(labelled: LabelledSet, base: str, folder: Path) -> Iterator[list[str]]:
+    """The cells of a row for each number of labels: the mean of three seeds, each with rows and random weights of its
+    own, and of the differences.
+    """
+    for per_class, epochs in CURVES[labelled.name]:
+        results = []
+        for seed in (1, 2, 3):
+            bases = (base, random_weights(base, folder, seed))
+            runs = [finetuned(labelled, each, seed, folder / "run", per_class, epochs=epochs) for each in bases]
+            values = [scores_of(labelled, summary)["model"]["value"] for summary in runs]
+            results.append([*values, values[0] - values[1]])
+        steps = runs[0]["steps"]
+        sides = [over_seeds(list(side)) for side in zip(*results, strict=True)]
+        yield [
+            labelled.name,
+            f"{per_class}",
+            f"{steps}",
+            *(f"{side.mean:.1f} +- {side.deviation:.1f}" for side in sides),
+        ]
+
+
 def described(base: str) -> str:
     """A line that says how a base was pretrained."""
     summary = json.loads(Path(base, "summary.json").read_text())
@@ -217,6 +250,12 @@ def main(folder: str | None = None) -> None:
             for labelled in SETS:
                 if (labelled.fields.get("task") == "text2text") == (kind == "writer"):
                     print("| " + " | ".join(row(labelled, base, at)) + " |", flush=True)
+            if kind == "encoder":
+                print("\n| set | labels a class | steps | pretrained | random weights | lead |\n|" + "---|" * 6)
+                for cells in (
+                    cells for labelled in SETS if labelled.name in CURVES for cells in curve(labelled, base, at)
+                ):
+                    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
