@@ -49,7 +49,7 @@ def items(build: Build) -> list[str]:
 def findings(build: Build, number: int) -> list[str]:
     """The paths of what was found about the shard ``number`` among all, and maybe others; see ``verdicts``."""
     if lsh.groups(build):
-        return [exchange.found(build, "minhash.found", number)]
+        return [exchange.findings_path(build, "minhash.found", number)]
     return _parts(build)
 
 

@@ -98,5 +98,5 @@ def exact_findings(build: Build, number: int) -> list[str]:
     ``verdicts``.
     """
     if exchange.groups(count(build)):
-        return [exchange.found(build, "exact.found", number)]
+        return [exchange.findings_path(build, "exact.found", number)]
     return [build.path("work", "exact.duplicates", partition) for partition in partitions(build)]

@@ -160,8 +160,8 @@ def _duplicates(paths: Sequence[str], partition: str) -> Made:
 def _exchanged_duplicates(paths: Sequence[str], partitions: Sequence[str], inputs: int) -> Made:
     tables = [shards.read_table(path) for path in paths]
     parts = (pa.concat_tables(exchange.slices(tables, "high", partition)) for partition in partitions)
-    found = pa.concat_tables(map(_findings, parts)).sort_by("row").combine_chunks()
-    return Outcome(sum(map(len, tables))), *exchange.by_group(found, inputs)
+    findings = pa.concat_tables(map(_findings, parts)).sort_by("row").combine_chunks()
+    return Outcome(sum(map(len, tables))), *exchange.by_group(findings, inputs)
 
 
 def _part(number: int, table: pa.Table, partition: str) -> pa.Table:

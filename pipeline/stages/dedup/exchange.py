@@ -123,12 +123,14 @@ def gather(build: Build, step: str, group: str, sources: Sequence[str], inputs: 
         return Outcome(len(table)), table.sort_by("row")
 
     return together(
-        make(found(build, step, number), files.fingerprint(step, VERSION, number, made_by), partial(rows, number))
+        make(
+            findings_path(build, step, number), files.fingerprint(step, VERSION, number, made_by), partial(rows, number)
+        )
         for number in groups(inputs)[int(group)]
     )
 
 
-def found(build: Build, step: str, number: int) -> str:
+def findings_path(build: Build, step: str, number: int) -> str:
     """Where ``gather`` writes what was found of one input."""
     return build.path("work", step, f"{number:08d}")
 

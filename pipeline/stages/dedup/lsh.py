@@ -132,16 +132,16 @@ def _candidates(paths: Sequence[str], copies: np.ndarray, item: str) -> Made:
 
 
 def _exchanged_candidates(paths: Sequence[str], item: str, partitions: Sequence[str], inputs: int) -> Made:
-    tables = [shards.read_table(path) for path in paths]
-    found, places, numbered = [], 0, 0
+    keys = [shards.read_table(path) for path in paths]
+    tables, places, numbered = [], 0, 0
     for partition in partitions:
-        table = _of_keys(pa.concat_tables(exchange.slices(tables, "key", partition)), item)
+        table = _of_keys(pa.concat_tables(exchange.slices(keys, "key", partition)), item)
         place, group = row_numbers.array(table, "place"), row_numbers.array(table, "group")
         table = table.set_column(1, "place", pa.array(place + places))
-        found.append(table.set_column(2, "group", pa.array(group + numbered)))
+        tables.append(table.set_column(2, "group", pa.array(group + numbered)))
         places, numbered = places + len(table), numbered + int(group.max(initial=-1)) + 1
-    table = pa.concat_tables(found).sort_by("row").combine_chunks()
-    return Outcome(sum(map(len, tables))), table, *exchange.by_group(table.select(["row"]), inputs)
+    table = pa.concat_tables(tables).sort_by("row").combine_chunks()
+    return Outcome(sum(map(len, keys))), table, *exchange.by_group(table.select(["row"]), inputs)
 
 
 def _part(copies: np.ndarray, number: int, table: pa.Table, item: str) -> pa.Table:

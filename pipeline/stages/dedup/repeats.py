@@ -328,23 +328,23 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
     kept = np.unique(row_numbers.array(keepers, "row"))
     units, survivors = row_numbers.array(findings, "row"), row_numbers.array(findings, "survivor")
     holders, holder = np.unique(survivors // row_numbers.SHARD, return_inverse=True)
-    held = pa.table({"row": units, "holder": holder, "survivor": survivors % row_numbers.SHARD})
+    cuts = pa.table({"row": units, "holder": holder, "survivor": survivors % row_numbers.SHARD})
     if grouped:
         named = findings.filter(pc.is_valid(findings["id"]))
         distinct, entry = np.unique(row_numbers.array(named, "survivor"), return_index=True)
         ids = row_numbers.column(named, "id").take(pa.array(entry))
-        told = row_numbers.digest(pa.table({"survivor": distinct % row_numbers.SHARD, "id": ids}))
+        names = row_numbers.digest(pa.table({"survivor": distinct % row_numbers.SHARD, "id": ids}))
     else:
         ids = None
-        told = row_numbers.fingerprints(
+        names = row_numbers.fingerprints(
             [build.path("work", f"{stage}.documents", every[place]) for place in holders.tolist()]
         )
     made_by = files.fingerprint(
         [stage, VERSION, config, folding.UNICODE_VERSION],
         build.view_fingerprint(shard, stage),
-        row_numbers.digest(held),
+        row_numbers.digest(cuts),
         row_numbers.digest(pa.table({"row": kept})),
-        told,
+        names,
     )
     verdicts = partial(_verdicts, stage, build, shard, kept, units, survivors, ids)
     return make(build.ledger_path(stage, shard), made_by, verdicts)
@@ -353,7 +353,7 @@ def _judge_shard(stage: str, build: Build, shard: str) -> Outcome:
 def _findings(stage: str, build: Build, name: str, number: int) -> list[str]:
     """The paths of what was found about the shard ``number``, and maybe others."""
     if exchange.groups(len(build.shards())):
-        return [exchange.found(build, f"{stage}.{name}.found", number)]
+        return [exchange.findings_path(build, f"{stage}.{name}.found", number)]
     return [build.path("work", f"{stage}.{name}", partition) for partition in _partitions(build)]
 
 

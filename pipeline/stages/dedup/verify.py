@@ -111,7 +111,7 @@ def write_sets(build: Build, shard: str) -> Outcome:
     assert config is not None
     number = earlier_builds.number(build, shard)
     if lsh.groups(build):
-        paths = [exchange.found(build, "minhash.candidates.found", number)]
+        paths = [exchange.findings_path(build, "minhash.candidates.found", number)]
     else:
         paths = [build.path("work", "minhash.candidates", item) for item in lsh.items(build)]
     tables = map(shards.read_table, paths)
