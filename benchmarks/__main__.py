@@ -1,6 +1,7 @@
 """`make bench`: every speed claim of this project, measured now, beside a peer in the same run where there is one.
 
     python -m benchmarks [NAME ...]
+    python -m benchmarks NAME --option ...    one of them, with its own options
 
 Each benchmark runs in a process of its own, on one core unless it says otherwise, over real documents of about 3 KB:
 those of the acceptance data where it lies beside the checkout, else this environment's own documentation.
@@ -25,10 +26,13 @@ BENCHMARKS = (
     "training",
     "finetuning",
     "long_documents",
+    "terabyte",
 )
 
 
 def main(names: list[str]) -> int:
+    options = names[1:] if names[1:] and names[1].startswith("-") else []
+    names = names[: len(names) - len(options)]
     unknown = sorted(set(names) - set(BENCHMARKS))
     if unknown:
         print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
@@ -36,7 +40,7 @@ def main(names: list[str]) -> int:
     failed = 0
     for name in names or BENCHMARKS:
         print(f"\n== {name}", flush=True)
-        failed |= subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+        failed |= subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False).returncode
     return failed
 
 

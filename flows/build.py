@@ -13,10 +13,11 @@ from flows.execution.progress import reporter
 from flows.execution.run_steps import Pool, Runner, run_steps
 from flows.views import artifacts, events, outcome
 from pipeline import report as reporting
-from pipeline.build import mend
+from pipeline.build import mend, row_numbers
 from pipeline.build.build import Build
 from pipeline.build.machine import cores as cores
 from pipeline.curation import steps as curation
+from pipeline.store import files
 from pipeline.store.files import DamagedFile, LostFile
 from pipeline.tokenization import steps as tokenization
 from training.budget import budget
@@ -61,6 +62,7 @@ def build(
                     tracking.conclude("Reused", "everything was up to date")
                 elif name == "curate":
                     events.curated(opened, recipe)
+        _say_error_of_plan(opened)
         state, summary = outcome.conclusion(opened, bool(reporter().made))
         tracking.conclude(state, summary)
         events.finished(opened, recipe, bool(reporter().made), summary)
@@ -87,6 +89,21 @@ def carry_out(build: Build[BuildRecipe], pool: Pool, parts: Sequence[Part]) -> N
             reporter().tell(f"{unit}: damaged or lost; set aside, to be made again")
             chosen = parts
     mend.clear(mended)
+
+
+def _say_error_of_plan(build: Build[BuildRecipe]) -> None:
+    """After a build of which `mill plan --measure` has planned steps: how far off the plan was."""
+    if not reporter().processor or not files.exists(build.path("plan.json")):
+        return
+    from flows.views.plan import error_line
+    from pipeline.curation import plan
+
+    if (rates := plan.read(build)) is None:
+        return
+    text = row_numbers.corpus_size(build, "bytes")
+    planned = plan.of(rates, text, build.recipe.shard_bytes, 1)
+    if (error := plan.error(planned, reporter().processor)) is not None:
+        reporter().tell(error_line(*error, planned.memory))
 
 
 def curate(build: Build[BuildRecipe], pool: Pool) -> None:

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import building, cost_ladder, exporting, finetuning, predicting, questions, starting, tools
+from flows.commands import (
+    building,
+    cost_ladder,
+    exporting,
+    finetuning,
+    planning,
+    predicting,
+    questions,
+    starting,
+    tools,
+)
 from pipeline import __version__
 
 app = typer.Typer(
@@ -41,6 +51,7 @@ def mill(
 
 app.command()(starting.init)
 app.command()(starting.check)
+app.command()(planning.plan)
 app.command()(building.build)
 app.command()(building.curate)
 app.command()(building.tokenize)

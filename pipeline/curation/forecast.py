@@ -1,7 +1,8 @@
 """What curating a build may take, before any work: text, time, disk and memory, each as a range with its origin.
 
-Nothing is run. Where earlier builds of the same folder of builds are finished, their own rates and sizes are used; else
-what docs/benchmarks.md measured on one core, with room on both sides.
+Nothing is run. Where `mill plan --measure` has measured rates for the recipe, these are used (``plan``). Else, where
+earlier builds of the same folder of builds are finished, their own rates and sizes are used; else what
+docs/benchmarks.md measured on one core, with room on both sides.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 from pipeline.build import record
 from pipeline.build.build import Build
-from pipeline.curation import preflight
+from pipeline.curation import plan, preflight
 from pipeline.sources.reading import COMPRESSED
 from pipeline.store import files
 from pipeline.text import formats
@@ -66,6 +67,8 @@ _OTHER_SPEED = 40.0
 _ALWAYS = ("ingest", "corpus", "funnel")
 #: How far off a rate may be that was measured here, and one of another machine.
 _MEASURED_HERE, _MEASURED_THERE = 2, 4
+#: And one of this recipe on a sample of its sources.
+_PLANNED = 1.25
 #: Seconds for starting, and for compiling the kernels the first time.
 _START = (5, 90)
 #: Builds with less text say more of starting than of work.
@@ -96,8 +99,25 @@ def text(build: Build, remote: bool) -> Range | None:
 
 def of(build: Build, size: Range, workers: int) -> list[Range]:
     """Time, disk and memory of curating ``size`` of text with ``workers`` tasks at a time."""
+    if (rates := plan.read(build)) is not None:
+        return _planned(build, rates, size, workers)
     earlier = list(_earlier(build))
     return [_time(build, size, workers, earlier), _disk(build, size, earlier), _memory(build, size, workers)]
+
+
+def _planned(build: Build, rates: Mapping[str, Any], size: Range, workers: int) -> list[Range]:
+    """The same by the rates that `mill plan --measure` measured."""
+    low, high = (plan.of(rates, text, build.recipe.shard_bytes, workers) for text in (size.low, size.high))
+    origin = f"rates that `mill plan --measure` measured on {formats.size(rates['sample'])} of the sources"
+    ranges = {
+        "time to curate": (low.clock, high.clock, "seconds"),
+        "disk": (low.disk, high.disk, "bytes"),
+        "memory to curate": (low.memory * workers, high.memory * workers, "bytes"),
+    }
+    return [
+        Range(what, least / _PLANNED, most * _PLANNED, unit, f"{origin}; {workers} at a time")
+        for what, (least, most, unit) in ranges.items()
+    ]
 
 
 def require_room(build: Build, disk: Range) -> str | None:

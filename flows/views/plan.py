@@ -1,0 +1,39 @@
+"""What a build will cost, in the terminal, and how far off that was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+
+from flows.execution.terminal import Text
+from flows.views.layout import Columns, line
+from pipeline.curation.plan import Plan
+from pipeline.text import formats
+
+
+def plan_view(plans: Iterable[tuple[str, Plan, float]], machines: int, cores: int, price: str) -> RenderableType:
+    """A row for each size, with its name and its cost in dollars; ``price`` says what that is made of."""
+    table = Columns("text", "size|", "core-hours|", "time|", "memory a machine|", "disk|", "files opened|", "cost|")
+    for name, plan, dollars in plans:
+        cells = (
+            formats.size(plan.size),
+            f"{plan.processor / 3600:,.4g}",
+            formats.duration(plan.clock / 3600),
+            formats.size(plan.memory * cores),
+            formats.size(plan.disk),
+            formats.short(round(plan.opened)),
+            f"${dollars:,.2f}",
+        )
+        table.add_row(*map(Text, (name, *cells)))
+    where = f"{formats.several(machines, 'machine')} with {formats.several(cores, 'core')}"
+    return Group(line("plan", f"curation, tokenizers and packing on {where}"), table, Text(f"  {price}", "dim"))
+
+
+def error_line(planned: float, took: float, memory: float) -> str:
+    """How far off a plan was."""
+    off = planned / took - 1
+    return (
+        f"plan: {planned:,.1f} s of processor time planned, {took:,.1f} s taken ({off:+.0%});"
+        f" memory planned a worker: {formats.size(memory)}"
+    )
