@@ -12,9 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import fasttext
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +25,9 @@ from benchmarks.documents import prose
 from pipeline.build.stage import Batch
 from pipeline.stages import language
 from pipeline.stages.perplexity import scoring, train_model
-from pipeline.store import model_files
+from pipeline.store import fasttext_model, model_files
+from pipeline.text.excerpts import excerpts
+from pipeline.text.fasttext_prediction import predict
 from pipeline.text.sentence_folding import sentences
 
 TRAINING_MB = 10
@@ -38,7 +42,9 @@ def main() -> None:
 
 
 def measure_language(texts: pa.StringArray) -> None:
-    batch = Batch(texts, models={"language": model_files.pull(["lid.176"])["lid.176"]})
+    path = model_files.pull(["lid.176"])["lid.176"]
+    batch = Batch(texts, models={"language": path})
+    beside_fasttext(excerpts(texts, 1000), path)
     whole = language.measure(language.Config(max_bytes=None), batch).signals
     for size in (None, 2000, language.Config().max_bytes, 500):
         config = language.Config(max_bytes=size)
@@ -48,6 +54,23 @@ def measure_language(texts: pa.StringArray) -> None:
         verdict = np.mean(kept(signals["language_score"]) == kept(whole["language_score"]))
         title = "whole documents" if size is None else f"excerpts of {size:,} bytes"
         print(f"language, {title}: {rate(texts, seconds):.0f} MB/s; as the whole: {same:.1%}, verdict {verdict:.1%}")
+
+
+def beside_fasttext(texts: pa.StringArray, path: str) -> None:
+    """Our prediction and that of fastText itself, of the same excerpts in the same run."""
+    ours, theirs = fasttext_model.load(path), fasttext.load_model(path)
+    lines = [text.replace("\n", " ") for text in texts.to_pylist()]
+    predict(ours, texts.slice(0, 1))  # compiles
+    seconds = [best(lambda: predict(ours, texts)), best(lambda: theirs.predict(lines))]
+    labels = [name.removeprefix("__label__") for (name,) in theirs.predict(lines)[0]]
+    same = np.mean(
+        [ours.labels[place] == label for place, label in zip(predict(ours, texts)[0][:, 0], labels, strict=True)]
+    )
+    version = metadata.version("fasttext-numpy2")
+    print(
+        f"language, excerpts alone: {rate(texts, seconds[0]):.0f} MB/s, fastText (fasttext-numpy2 {version})"
+        f" {rate(texts, seconds[1]):.1f}: {seconds[1] / seconds[0]:.1f} times as fast; labels equal: {same:.2%}"
+    )
 
 
 def kept(scores: pa.Array) -> np.ndarray:

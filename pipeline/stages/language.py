@@ -27,11 +27,12 @@ from pipeline.store import fasttext_model, model_files, recipe_file
 from pipeline.store.ledger import Rule
 from pipeline.text import capitals, spans
 from pipeline.text.excerpts import SMALLEST, excerpts
+from pipeline.text.fasttext_prediction import predict
 from pipeline.text.foreign_sentences import SENTENCES
 from pipeline.text.languages import OTHERS, UNDETERMINED
 from pipeline.text.lines import split
 
-VERSION = 2
+VERSION = 3
 NOT_WANTED = "language.not_wanted"
 DEFAULT_KEEP = {"en": 0.65}
 _VISIBLE = r"[^\s\p{Z}\p{C}]"
@@ -116,49 +117,54 @@ def measure(config: Config, batch: Batch) -> Measured:
     By line ``line_languages``, the languages of the lines that count and their shares of these lines' bytes, and
     ``line_language_fraction``, that of the document's own; null where no line counts.
     """
-    path = batch.models["language"]
+    model = fasttext_model.load(batch.models["language"])
     texts = batch.texts if config.max_bytes is None else excerpts(batch.texts, config.max_bytes)
-    labels, scores = fasttext_model.load(path).predict(_lines(texts), k=config.top_k)
-    visible = pc.match_substring_regex(texts, _VISIBLE).to_numpy(zero_copy_only=False)
-    guesses = [
-        list(zip((label.removeprefix("__label__") for label in names), np.minimum(values, 1).tolist(), strict=True))
-        if seen
-        else []
-        for names, values, seen in zip(labels, scores, visible, strict=True)
-    ]
-    best = [guess[0] if guess else (UNDETERMINED, 0.0) for guess in guesses]
-    signals = {
-        "language": pa.array([language for language, _ in best], pa.string()).dictionary_encode(),
-        "language_score": pa.array([score for _, score in best], pa.float32()),
+    labels, scores = predict(model, capitals.folded(texts), config.top_k)
+    labels[~_visible(texts)] = -1
+    scores = np.where(labels < 0, np.float32(0), np.minimum(scores, np.float32(1)))
+    names = pa.array([*model.labels, UNDETERMINED], pa.string())
+    best = pa.array(np.where(labels[:, 0] < 0, len(model.labels), labels[:, 0])).dictionary_encode()
+    signals: dict[str, pa.Array] = {
+        "language": pa.DictionaryArray.from_arrays(best.indices, names.take(best.dictionary)),
+        "language_score": pa.array(scores[:, 0]),
     }
     if config.top_k > 1:
-        named = [[{"language": language, "score": score} for language, score in guess] for guess in guesses]
-        signals["languages"] = pa.array(named, GUESSES)
+        signals["languages"] = _guesses(labels, scores, names)
     if config.lines is None:
         return Measured(signals)
     first, lines = split(batch.texts)
-    codes, names = _name_lines(config.lines, lines, path)
-    signals |= _shares(first, lines, codes, names, signals["language"])
-    cut = None if config.lines.keep is None else _others(config.lines.keep, first, lines, codes, names)
+    codes = _name_lines(config.lines, lines, model)
+    signals |= _shares(first, lines, codes, model.labels, signals["language"])
+    cut = None if config.lines.keep is None else _others(config.lines.keep, first, lines, codes, model.labels)
     return Measured(signals, cut)
 
 
-def _name_lines(config: Lines, lines: pa.StringArray, path: str) -> tuple[np.ndarray, list[str]]:
-    """``(codes int64 [lines], names)``: of each line that counts the place of its language in ``names``, else -1."""
+def _guesses(labels: np.ndarray, scores: np.ndarray, names: pa.StringArray) -> pa.ListArray:
+    known = labels >= 0
+    ends = np.concatenate([[0], np.cumsum(known.sum(1))]).astype(np.int32)
+    columns = [names.take(pa.array(labels[known])), pa.array(scores[known])]
+    each = pa.StructArray.from_arrays(columns, fields=list(GUESSES.value_type))
+    return pa.ListArray.from_arrays(pa.array(ends), each, type=GUESSES)
+
+
+def _name_lines(config: Lines, lines: pa.StringArray, model: fasttext_model.Model) -> np.ndarray:
+    """int64 [lines]: of each line that counts the place of its language in the model's labels, else -1."""
     long = np.flatnonzero(pc.greater_equal(pc.binary_length(lines), config.min_bytes).to_numpy(zero_copy_only=False))
     codes = np.full(len(lines), -1)
     if not len(long):
-        return codes, []
-    labels, scores = fasttext_model.load(path).predict(_lines(lines.take(pa.array(long))))
-    sure = np.array([len(score) > 0 and score[0] >= config.min_score for score in scores], bool)
-    languages = pa.array([label[0] if label else None for label in labels], pa.string()).dictionary_encode()
-    visible = pc.match_substring_regex(lines.take(pa.array(long)), _VISIBLE).to_numpy(zero_copy_only=False)
-    codes[long] = np.where(sure & visible, languages.indices.fill_null(-1).to_numpy(zero_copy_only=False), -1)
-    return codes, [label.removeprefix("__label__") for label in languages.dictionary.to_pylist()]
+        return codes
+    lines = lines.take(pa.array(long))
+    labels, scores = predict(model, capitals.folded(lines))
+    codes[long] = np.where((scores[:, 0] >= config.min_score) & _visible(lines), labels[:, 0], -1)
+    return codes
+
+
+def _visible(texts: pa.StringArray) -> np.ndarray:
+    return pc.match_substring_regex(texts, _VISIBLE).to_numpy(zero_copy_only=False)
 
 
 def _shares(
-    first: np.ndarray, lines: pa.StringArray, codes: np.ndarray, names: list[str], language: pa.DictionaryArray
+    first: np.ndarray, lines: pa.StringArray, codes: np.ndarray, names: Sequence[str], language: pa.DictionaryArray
 ) -> dict[str, pa.Array]:
     texts = len(first) - 1
     sizes = pc.binary_length(lines).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -182,7 +188,7 @@ def _shares(
 
 
 def _others(
-    keep: list[str], first: np.ndarray, lines: pa.StringArray, codes: np.ndarray, names: list[str]
+    keep: list[str], first: np.ndarray, lines: pa.StringArray, codes: np.ndarray, names: Sequence[str]
 ) -> pa.ListArray:
     """The lines that count and are in none of the languages ``keep``, as spans of their texts."""
     unwanted = np.array([name not in keep for name in names] + [False])[codes]
@@ -191,12 +197,6 @@ def _others(
     base = edges[first[:-1]][text[unwanted]]
     offsets = np.concatenate([[0], np.cumsum(np.bincount(text[unwanted], minlength=len(first) - 1))])
     return spans.merge([spans.from_ranges(offsets, edges[:-1][unwanted] - base, edges[1:][unwanted] - base)])
-
-
-def _lines(texts: pa.StringArray) -> list[str]:
-    """Each text as one line, as fastText reads it; a ``</s>`` of the text would end the line there."""
-    small = capitals.folded(texts)
-    return pc.replace_substring(pc.replace_substring(small, "\n", " "), "</s>", " ").to_pylist()
 
 
 def _measured(config: Config) -> list[str]:

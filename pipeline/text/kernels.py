@@ -36,6 +36,15 @@ def _load64(_context, data, at):
     return types.uint64(data, at), build
 
 
+def _load_float(_context, data, at):
+    def build(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.FloatType().as_pointer())
+        return builder.load(place, align=1)
+
+    return types.float32(data, at), build
+
+
 #: A zero that numba does not take for a constant: for each constant argument it compiles the callee once more.
 ZERO = np.int64(0)
 
@@ -51,6 +60,9 @@ frozen: Any = intrinsic(_frozen)
 #: ``load64(data, at)``: the eight bytes of the uint8 array from ``at`` on, all inside it, as one uint64 in the
 #: machine's byte order.
 load64: Any = intrinsic(_load64)
+
+#: ``load_float(data, at)``: the same of four bytes, as float32: a matrix within a file can begin anywhere.
+load_float: Any = intrinsic(_load_float)
 
 
 def text_data(data: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from pipeline.stages.language import Config as LanguageConfig
 from pipeline.store import fasttext_model, model_files
 from pipeline.text import formats
 from pipeline.text.excerpts import excerpts
+from pipeline.text.fasttext_prediction import predict
 from training.recipe.sections import BuildRecipe
 
 #: Documents of each source that are looked at.
@@ -147,9 +148,9 @@ def _sample(build: Build) -> _Sample:
         path = model_files.locate(LanguageConfig().model, ".")
     except model_files.ModelMissing:
         return _Sample(len(texts), words, None, signs)
-    lines = [" ".join(text.split()) for text in excerpts(pa.array(texts, pa.string()), 1000).to_pylist()]
-    labels, _ = fasttext_model.load(path).predict(lines) if lines else ([], [])
-    languages = Counter(names[0].removeprefix("__label__") for names in labels)
+    model = fasttext_model.load(path)
+    labels, _ = predict(model, excerpts(pa.array(texts, pa.string()), 1000))
+    languages = Counter(model.labels[label] for label in labels[:, 0] if label >= 0)
     shares = {name: number / len(texts) for name, number in languages.most_common()}
     return _Sample(len(texts), words, shares, signs)
 

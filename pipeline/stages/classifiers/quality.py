@@ -20,7 +20,7 @@ from pipeline.stages.classifiers import steps as classifier
 from pipeline.stages.classifiers.config import Bound, Classifier, require_language
 from pipeline.store.ledger import Rule
 
-VERSION = 1
+VERSION = 2
 SIGNALS = {"quality_score": pa.float32()}
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipeline import MillError
 from pipeline.store import fasttext_model
 from pipeline.text.excerpts import excerpts
+from pipeline.text.fasttext_prediction import predict
 from pipeline.text.sentence_folding import sentences
 
 
@@ -22,17 +23,12 @@ def probability(texts: pa.StringArray, path: str, labels: Sequence[str]) -> pa.A
     """float32 in 0..1 for each text: how likely one of ``labels`` (without ``__label__``) is; null without a visible
     character.
 
-    ``texts`` are given to the model as they are, line ends as blanks. Raises NoSuchLabel.
+    ``texts`` are given to the model as they are. Raises NoSuchLabel.
     """
     known = require(path, labels)
-    lines = pc.replace_substring(pc.replace_substring(texts, "\n", " "), "</s>", " ").to_pylist()
-    predictions, values = fasttext_model.load(path).predict(lines, k=len(known)) if lines else ([], [])
-    wanted = {f"__label__{label}" for label in labels}
-    positive = (
-        sum(score for name, score in zip(names, scores, strict=True) if name in wanted)
-        for names, scores in zip(predictions, values, strict=True)
-    )
-    scores = np.clip(np.fromiter(positive, np.float32, len(lines)), 0, 1)
+    wanted = np.isin(known, list(labels))
+    places, values = predict(fasttext_model.load(path), texts, len(known))
+    scores = np.clip(np.where(wanted[places] & (places >= 0), values, 0).sum(1), 0, 1)
     return pa.array(scores, mask=blank(texts))
 
 

@@ -15,6 +15,7 @@ from pipeline.stages.classifiers import train_model
 from pipeline.stages.classifiers.features import Shape
 from pipeline.stages.classifiers.scoring import folded
 from pipeline.store import fasttext_model, files
+from pipeline.text.fasttext_prediction import predict
 from training.batches import random_streams
 from training.finetuning.rungs import head
 from training.finetuning.rungs.base import Examples, development_loss
@@ -82,13 +83,13 @@ class FastText:
         return files.join(self.folder.name, "model.bin")
 
     def predict_proba(self, texts: list[str]) -> np.ndarray:
-        probabilities = np.zeros((len(texts), self.classes))
-        lines = folded(pa.array(texts, pa.string())).to_pylist()
-        names, values = fasttext_model.load(self.file).predict(lines, k=self.classes) if lines else ([], [])
-        for row, (labels, shares) in enumerate(zip(names, values, strict=True)):
-            probabilities[row, [int(label.removeprefix("__label__")) for label in labels]] = shares
-        sums = probabilities.sum(1, keepdims=True)  # of a text without words: nothing
-        return np.where(sums > 0, probabilities / np.where(sums > 0, sums, 1), 1 / self.classes)
+        model = fasttext_model.load(self.file)
+        places, values = predict(model, folded(pa.array(texts, pa.string())), self.classes)
+        shares = np.zeros((len(texts), self.classes))
+        rows, ranks = np.nonzero(places >= 0)
+        shares[rows, np.array(model.labels, int)[places[rows, ranks]]] = values[rows, ranks]
+        sums = shares.sum(1, keepdims=True)  # of a text without words: nothing
+        return np.where(sums > 0, shares / np.where(sums > 0, sums, 1), 1 / self.classes)
 
     def save(self, folder: str) -> None:
         shutil.copy(self.file, folder)

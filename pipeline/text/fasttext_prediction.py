@@ -1,0 +1,434 @@
+"""What a fastText classifier says of texts, by kernels over Arrow buffers that hold no lock of the interpreter.
+
+Joulin et al. 2016, "Bag of tricks for efficient text classification", as fastText 0.9 computes it (dictionary.cc,
+model.cc, loss.cc): the mean of the vectors of a text's words, of the n-grams of their letters and of the n-grams of
+words, then a softmax, a sigmoid for each label, or a tree of them. Labels and scores are fastText's; scores differ in
+the last digits of float32, because the vectors of a word are added up before those of the text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, uint32, uint64
+
+from pipeline.store.fasttext_model import SOFTMAX, TREE, Model
+from pipeline.text.buffers import text_buffers
+from pipeline.text.kernels import ZERO, borrow, load64, load_float, text_data
+
+#: Words whose vectors are kept for the time of a call: most words of a text were in one before. A power of two.
+_REMEMBERED = 1 << 15
+#: Numbers of a quantised matrix that are worked out before: adding up codes takes some ten times as long.
+_SMALL = 1 << 24
+_TRIES = 4  # places at which a word is looked for
+
+_LABEL = np.frombuffer(b"__label__", np.uint8)
+_END = np.frombuffer(b"</s>", np.uint8)
+_FNV_OFFSET, _FNV_PRIME = np.uint32(2166136261), np.uint32(16777619)
+_PAIRING = np.uint64(116049371)
+
+#: fastText adds this to a probability before its logarithm, and stays with the sum.
+_TINY = 1e-5
+#: Its table of the sigmoid: so many steps over so much to both sides of 0.
+_SIGMOID_STEPS, _SIGMOID_LIMIT = 512, 8.0
+
+
+class _Tables(NamedTuple):
+    """A model as the kernel takes it."""
+
+    words: np.ndarray
+    word_offsets: np.ndarray
+    slots: np.ndarray
+    any_kept: np.ndarray
+    kept: np.ndarray
+    full: np.ndarray
+    codes: np.ndarray
+    centroids: np.ndarray
+    norms: np.ndarray
+    output: np.ndarray
+    children: np.ndarray
+    sigmoid: np.ndarray
+
+
+def predict(model: Model, texts: pa.StringArray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """``(labels int32 [n, k], scores float32 [n, k])``: the ``k`` likeliest labels of each text, best first.
+
+    A text is read as one line: its line ends, and each ``</s>``, are blanks. Labels are places in ``model.labels``; -1
+    with score 0 where there are fewer. A score can be a trace above 1, as fastText's are.
+    """
+    k = min(k, len(model.labels))
+    data, offsets = text_buffers(texts)
+    labels, scores = np.full((len(texts), k), -1, np.int32), np.zeros((len(texts), k), np.float32)
+    settings = (model.smallest, model.largest, model.word_ngrams, model.buckets, model.loss)
+    _predict(text_data(data), offsets, _tables(model), settings, labels, scores)
+    return labels, scores
+
+
+@lru_cache(maxsize=4)
+def _tables(model: Model) -> _Tables:
+    vectors = model.vectors
+    if len(vectors.codes) * model.dimension <= _SMALL:
+        vectors = dataclasses.replace(vectors, full=vectors.dense(model.dimension))
+    x = (np.arange(_SIGMOID_STEPS + 1, dtype=np.float32) * 2 * _SIGMOID_LIMIT) / _SIGMOID_STEPS - _SIGMOID_LIMIT
+    return _Tables(
+        words=text_data(model.words),
+        word_offsets=model.word_offsets,
+        slots=_slots(text_data(model.words), model.word_offsets),
+        any_kept=np.packbits(model.kept >= 0, bitorder="little"),
+        kept=model.kept,
+        full=text_data(vectors.full.reshape(-1).view(np.uint8)),
+        codes=text_data(vectors.codes),
+        centroids=vectors.centroids,
+        norms=vectors.norms,
+        # By column, a label's sum goes on in fastText's order and many labels are summed at once.
+        output=np.ascontiguousarray(model.output if model.loss == TREE else model.output.T),
+        children=_tree(model.counts) if model.loss == TREE else np.zeros((0, 2), np.int32),
+        sigmoid=(1 / (1 + np.exp(-x))).astype(np.float32),
+    )
+
+
+def _tree(counts: np.ndarray) -> np.ndarray:
+    """int32 ``[2 labels - 1, 2]``: the children of each node of fastText's Huffman tree; the labels are its leaves.
+
+    ``counts`` go down from label to label. A node's second child is what its sigmoid says yes to.
+    """
+    leaves = len(counts)
+    children = np.full((2 * leaves - 1, 2), -1, np.int32)
+    weights = np.full(2 * leaves - 1, 10**15, np.int64)
+    weights[:leaves] = counts
+    leaf, node = leaves - 1, leaves
+    for parent in range(leaves, 2 * leaves - 1):
+        for side in range(2):
+            if leaf >= 0 and weights[leaf] < weights[node]:
+                children[parent, side], leaf = leaf, leaf - 1
+            else:
+                children[parent, side], node = node, node + 1
+        weights[parent] = weights[children[parent]].sum()
+    return children
+
+
+@njit(cache=True, nogil=True)
+def _slots(words, word_offsets):
+    """int32, a power of two of slots: the words by their hash, -1 where there is none."""
+    size = 2
+    while size < 2 * len(word_offsets):
+        size *= 2
+    slots = np.full(size, -1, np.int32)
+    for word in range(len(word_offsets) - 1):
+        at = int(_hash(words, word_offsets[word], word_offsets[word + 1])) & (size - 1)
+        while slots[at] >= 0:
+            at = (at + 1) & (size - 1)
+        slots[at] = word
+    return slots
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _step(h, byte):
+    """FNV-1a of 32 bits as fastText has it: a byte above 127 sets the upper bits too."""
+    return uint32((h ^ uint32(byte if byte < 128 else byte | 0xFFFFFF00)) * _FNV_PRIME)
+
+
+@njit(cache=True, nogil=True)
+def _hash(data, start, end):
+    h = _FNV_OFFSET
+    for at in range(start, end):
+        h = _step(h, data[at])
+    return h
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _same(data, start, end, others, first, last):
+    if end - start != last - first:
+        return False
+    for k in range(end - start):  # noqa: SIM110 a kernel knows no generators
+        if data[start + k] != others[first + k]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _find(data, start, end, h, words, word_offsets, slots):
+    """The place of a word in the vocabulary; -1 for another."""
+    at = int(h) & (len(slots) - 1)
+    while slots[at] >= 0:
+        word = slots[at]
+        if _same(data, start, end, words, word_offsets[word], word_offsets[word + 1]):
+            return word
+        at = (at + 1) & (len(slots) - 1)
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _key(data, start, end):
+    """A hash of 64 bits, not 0, by eight bytes at a time."""
+    h = uint64(end - start)
+    at = start
+    while at < end:
+        if at + 8 <= len(data):
+            part = load64(data, at)
+        else:
+            part = uint64(0)
+            for k in range(len(data) - at):
+                part |= uint64(data[at + k]) << uint64(8 * k)
+        if end - at < 8:
+            part &= (uint64(1) << uint64(8 * (end - at))) - uint64(1)
+        h = uint64((h ^ part) * uint64(0x9E3779B97F4A7C15))
+        h ^= h >> uint64(29)
+        at += 8
+    return h | uint64(1)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _add(row, tables, into):
+    full, codes, centroids = tables.full, tables.codes, tables.centroids
+    if len(full):
+        for d in range(len(into)):
+            into[d] += load_float(full, 4 * (row * len(into) + d))
+        return
+    norm, size, d = tables.norms[row], centroids.shape[2], 0
+    for part in range(codes.shape[1]):
+        code = codes[row, part]
+        for k in range(min(size, len(into) - d)):
+            into[d + k] += norm * centroids[part, code, k]
+        d += size
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _add_bucket(bucket, tables, into):
+    """1 if the bucket has a vector, 0 if it was pruned."""
+    if len(tables.kept):
+        if not tables.any_kept[bucket >> 3] >> (bucket & 7) & 1:
+            return 0
+        bucket = np.int64(tables.kept[bucket])
+    _add(len(tables.word_offsets) - 1 + bucket, tables, into)
+    return 1
+
+
+@njit(cache=True, nogil=True)
+def _add_word(data, start, end, letters, tables, settings, into):
+    """Adds the vectors of a word and of the n-grams of its letters; how many these were, and the word's hash."""
+    smallest, largest, _, buckets, _ = settings
+    data, letters, into, tables = borrow(data), borrow(letters), borrow(into), _borrowed(tables)
+    h = _hash(data, start, end)
+    word = _find(data, start, end, h, tables.words, tables.word_offsets, tables.slots)
+    count = 0
+    if word >= 0:
+        _add(word, tables, into)
+        count += 1
+    if largest < 1 or buckets < 1:
+        return count, h
+    length = end - start + 2
+    letters[0], letters[length - 1] = 60, 62  # < and >
+    for k in range(start, end):  # an assignment of slices would take seconds to compile
+        letters[k - start + 1] = data[k]
+    for first in range(length):
+        if letters[first] & 0xC0 == 0x80:
+            continue
+        gram, at = _FNV_OFFSET, first
+        for n in range(1, largest + 1):
+            if at == length:
+                break
+            gram = _step(gram, letters[at])
+            at += 1
+            while at < length and letters[at] & 0xC0 == 0x80:
+                gram = _step(gram, letters[at])
+                at += 1
+            if n >= smallest and not (n == 1 and (first == 0 or at == length)):
+                count += _add_bucket(np.int64(gram % uint32(buckets)), tables, into)
+    return count, h
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _blank(byte):
+    return byte == 32 or 9 <= byte <= 13 or byte == 0
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _starts_with(data, at, end, prefix):
+    return at + len(prefix) <= end and _same(data, at, at + len(prefix), prefix, 0, len(prefix))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _borrowed(tables):
+    return _Tables(
+        borrow(tables.words),
+        borrow(tables.word_offsets),
+        borrow(tables.slots),
+        borrow(tables.any_kept),
+        borrow(tables.kept),
+        borrow(tables.full),
+        borrow(tables.codes),
+        borrow(tables.centroids),
+        borrow(tables.norms),
+        borrow(tables.output),
+        borrow(tables.children),
+        borrow(tables.sigmoid),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _predict(data, offsets, tables, settings, labels, scores):
+    word_ngrams, buckets, loss = settings[2], settings[3], settings[4]
+    data, tables = borrow(data), _borrowed(tables)
+    dimension = tables.output.shape[1] if loss == TREE else tables.output.shape[0]
+    longest = ZERO
+    for text in range(len(offsets) - 1):
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    letters = np.empty(longest + 2, np.uint8)
+    hashes = np.empty(longest // 2 + 2 if word_ngrams > 1 else 0, np.uint32)
+    keys, sums = np.zeros(_REMEMBERED, np.uint64), np.empty((_REMEMBERED, dimension), np.float32)
+    starts, ends = np.empty(_REMEMBERED, np.int64), np.empty(_REMEMBERED, np.int64)
+    counts, word_hashes = np.empty(_REMEMBERED, np.int64), np.empty(_REMEMBERED, np.uint32)
+    hidden = np.empty(dimension, np.float32)
+    values = np.empty(tables.output.shape[1], np.float32)
+    nodes, node_scores = np.empty(len(tables.children) + 1, np.int32), np.empty(len(tables.children) + 1, np.float32)
+    end_hash = _hash(_END, 0, len(_END))
+    end_word = _find(_END, 0, len(_END), end_hash, tables.words, tables.word_offsets, tables.slots)
+    for text in range(len(offsets) - 1):
+        for d in range(dimension):
+            hidden[d] = 0
+        inputs, words = ZERO, ZERO
+        at, last = offsets[text], offsets[text + 1]
+        while True:
+            while at < last:
+                if _blank(data[at]):
+                    at += 1
+                elif data[at] == 60 and _starts_with(data, at, last, _END):
+                    at += len(_END)
+                else:
+                    break
+            if at == last:
+                break
+            start = at
+            while at < last and not _blank(data[at]) and not (data[at] == 60 and _starts_with(data, at, last, _END)):
+                at += 1
+            if data[start] == 95 and _starts_with(data, start, at, _LABEL):
+                continue
+            key, free, found = _key(data, start, at), -1, -1
+            for k in range(_TRIES):
+                slot = (int(key >> uint64(24)) + k) & (_REMEMBERED - 1)
+                if keys[slot] == 0:
+                    free = slot
+                    break
+                if keys[slot] == key and _same(data, start, at, data, starts[slot], ends[slot]):
+                    found = slot
+                    break
+            if found < 0 and free < 0:
+                count, h = _add_word(data, start, at, letters, tables, settings, hidden)
+            else:
+                if found < 0:
+                    found = free
+                    keys[found], starts[found], ends[found] = key, start, at
+                    for d in range(dimension):
+                        sums[found, d] = 0
+                    counts[found], word_hashes[found] = _add_word(
+                        data, start, at, letters, tables, settings, sums[found]
+                    )
+                for d in range(dimension):
+                    hidden[d] += sums[found, d]
+                count, h = counts[found], word_hashes[found]
+            inputs += count
+            if word_ngrams > 1:
+                hashes[words] = h
+            words += 1
+        if end_word >= 0:
+            _add(end_word, tables, hidden)
+            inputs += 1
+        if word_ngrams > 1 and buckets > 0:
+            hashes[words] = end_hash
+            for first in range(words + 1):
+                h = uint64(np.int64(np.int32(hashes[first])))
+                for other in range(first + 1, min(words + 1, first + word_ngrams)):
+                    h = uint64(h * _PAIRING + uint64(np.int64(np.int32(hashes[other]))))
+                    inputs += _add_bucket(np.int64(h % uint64(buckets)), tables, hidden)
+        if inputs == 0:
+            continue
+        for d in range(dimension):
+            hidden[d] *= np.float32(1 / inputs)
+        if loss == TREE:
+            _walk(hidden, tables.output, tables.children, nodes, node_scores, labels[text], scores[text])
+        else:
+            _rate(hidden, tables.output, loss, tables.sigmoid, values, labels[text], scores[text])
+
+
+@njit(cache=True, nogil=True)
+def _log(value):
+    return np.float32(np.log(np.float64(np.float32(value)) + _TINY))
+
+
+@njit(cache=True, nogil=True)
+def _insert(label, score, labels, scores):
+    """Puts a label among the best; ``scores`` are logarithms, downwards, of those whose label is not -1."""
+    at = len(labels)
+    while at > 0 and (labels[at - 1] < 0 or scores[at - 1] <= score):
+        at -= 1
+    if at == len(labels):
+        return
+    for k in range(len(labels) - 1, at, -1):
+        labels[k], scores[k] = labels[k - 1], scores[k - 1]
+    labels[at], scores[at] = label, score
+
+
+@njit(cache=True, nogil=True)
+def _exponentials(labels, scores):
+    for k in range(len(labels)):
+        if labels[k] >= 0:
+            scores[k] = np.exp(scores[k])
+
+
+@njit(cache=True, nogil=True)
+def _walk(hidden, output, children, nodes, node_scores, labels, scores):
+    """The best leaves of the tree, without a look below what is worse already than all of them."""
+    leaves = len(output)
+    least = _log(0.0)
+    nodes[0], node_scores[0], depth = 2 * leaves - 2, 0, 1
+    while depth:
+        depth -= 1
+        node, score = nodes[depth], node_scores[depth]
+        if score < least or (labels[-1] >= 0 and score < scores[-1]):
+            continue
+        if node < leaves:
+            _insert(node, score, labels, scores)
+            continue
+        value = np.float32(0)
+        for d in range(len(hidden)):
+            value += output[node - leaves, d] * hidden[d]
+        yes = np.float32(1 / (1 + np.float64(np.exp(-value))))
+        nodes[depth], node_scores[depth] = children[node, 1], score + _log(yes)
+        nodes[depth + 1], node_scores[depth + 1] = children[node, 0], score + _log(1 - np.float64(yes))
+        depth += 2
+    _exponentials(labels, scores)
+
+
+@njit(cache=True, nogil=True)
+def _rate(hidden, output, loss, sigmoid, values, labels, scores):
+    """The best labels by a softmax over all, or by a sigmoid for each."""
+    for label in range(len(values)):
+        values[label] = 0
+    for d in range(len(hidden)):
+        for label in range(len(values)):
+            values[label] += output[d, label] * hidden[d]
+    if loss == SOFTMAX:
+        greatest, total = values[0], np.float32(0)
+        for label in range(len(values)):
+            greatest = max(greatest, values[label])
+        for label in range(len(values)):
+            values[label] = np.exp(values[label] - greatest)
+            total += values[label]
+        for label in range(len(values)):
+            values[label] /= total
+    else:
+        for label in range(len(values)):
+            if values[label] < -_SIGMOID_LIMIT:
+                values[label] = 0
+            elif values[label] > _SIGMOID_LIMIT:
+                values[label] = 1
+            else:
+                values[label] = sigmoid[int((values[label] + _SIGMOID_LIMIT) * _SIGMOID_STEPS / _SIGMOID_LIMIT / 2)]
+    for label in range(len(values)):
+        _insert(label, _log(values[label]), labels, scores)
+    _exponentials(labels, scores)
