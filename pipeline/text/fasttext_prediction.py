@@ -308,29 +308,29 @@ def _predict(data, offsets, tables, settings, labels, scores):
                 at += 1
             if data[start] == 95 and _starts_with(data, start, at, _LABEL):
                 continue
-            key, free, found = _key(data, start, at), -1, -1
+            key, free, place = _key(data, start, at), -1, -1
             for k in range(_TRIES):
                 slot = (int(key >> uint64(24)) + k) & (_REMEMBERED - 1)
                 if keys[slot] == 0:
                     free = slot
                     break
                 if keys[slot] == key and _same(data, start, at, data, starts[slot], ends[slot]):
-                    found = slot
+                    place = slot
                     break
-            if found < 0 and free < 0:
+            if place < 0 and free < 0:
                 count, h = _add_word(data, start, at, letters, tables, settings, hidden)
             else:
-                if found < 0:
-                    found = free
-                    keys[found], starts[found], ends[found] = key, start, at
+                if place < 0:
+                    place = free
+                    keys[place], starts[place], ends[place] = key, start, at
                     for d in range(dimension):
-                        sums[found, d] = 0
-                    counts[found], word_hashes[found] = _add_word(
-                        data, start, at, letters, tables, settings, sums[found]
+                        sums[place, d] = 0
+                    counts[place], word_hashes[place] = _add_word(
+                        data, start, at, letters, tables, settings, sums[place]
                     )
                 for d in range(dimension):
-                    hidden[d] += sums[found, d]
-                count, h = counts[found], word_hashes[found]
+                    hidden[d] += sums[place, d]
+                count, h = counts[place], word_hashes[place]
             inputs += count
             if word_ngrams > 1:
                 hashes[words] = h
