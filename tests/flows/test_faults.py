@@ -1,11 +1,21 @@
-"""Damage in a build is named by `mill verify` and made good by the next build, whatever kind of file it is in."""
+"""What befalls a whole build: damage to any kind of its files, SIGKILL at random moments, links that lead out of it.
+
+`KILLS=30 pytest tests/flows/test_faults.py -k killed` kills it that many times.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import pydoc_data.topics
+import random
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from bisect import bisect
 from pathlib import Path
 
 import pytest
@@ -177,3 +187,38 @@ def test_a_link_that_leads_out_of_a_build_is_refused_before_anything_is_written(
     with pytest.raises(MillError, match=r"builds/small: a link out of the folder of builds"):
         build.build(recipe, "curate", workers=1, builds=builds)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def moments(root: Path, count: int) -> list[tuple[int, float]]:
+    """Random moments in the time that ``root`` took: files finished before each, and seconds since the last of them."""
+    finished = sorted(path.stat().st_mtime for path in checksums.noted(root))
+    drawn = sorted(random.Random(count).uniform(finished[0], finished[-1]) for _ in range(count))
+    places = [bisect(finished, moment) for moment in drawn]
+    return [(place, moment - finished[place - 1]) for place, moment in zip(places, drawn, strict=True)]
+
+
+def killed(command: list[str], root: Path, files_before: int, seconds: float, environment: dict[str, str]) -> bool:
+    """Whether ``command`` was killed, once ``root`` had that many files, and seconds later; its workers, too."""
+    process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    while process.poll() is None and sum(1 for _ in checksums.noted(root)) < files_before:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    was_running = process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL) if was_running else None
+    process.wait()
+    return was_running
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_whole_build_ends_as_one_that_nobody_killed(root, recipe, environment, tmp_path):
+    builds = tmp_path / "builds"
+    kept = {name: value for name, value in environment.items() if name != "PREFECT_HOME"}
+    offline = {**kept, "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": "http://127.0.0.1:1/api"}
+    command = [sys.executable, "-m", "flows.cli", "build", str(recipe), "--builds", str(builds), "--quiet"]
+    wanted = int(os.environ.get("KILLS", "2"))
+    again = [killed(command, builds / "small", *moment, offline) for moment in moments(root, wanted)]
+    assert again == [True] * wanted
+    subprocess.run(command, env=offline, check=True, capture_output=True, timeout=600)
+    assert lasting(builds / "small") == lasting(root)
+    assert verify(str(builds / "small")).faults == []
+    assert list(builds.rglob(".*.partial")) == []
