@@ -21,7 +21,7 @@ import fsspec
 from pydantic import PlainSerializer
 
 from pipeline import MillError
-from pipeline.store import checksums, opens
+from pipeline.store import checksums, messages, opens
 
 #: Packages whose errors mean that an object store or a web server did not give what was asked for.
 _STORES = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google", "s3fs"})
@@ -96,6 +96,8 @@ def reaching(path: str) -> Iterator[None]:
             raise type(error)(masked(str(error))) from None
         raise
     except BaseException as error:
+        if number := messages.system_error(error):  # a library's, which does not say where
+            raise OSError(number, os.strerror(number), path) from error
         if type(error).__module__.partition(".")[0] not in _STORES:
             raise
         sentence = masked(f"{path}: not reached ({error}); check its address and your credentials")

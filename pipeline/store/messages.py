@@ -65,9 +65,15 @@ def _message(error: BaseException) -> str | None:
             return f"{error}: no such file"
         names = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
         return _os_message(error.errno, names, error.strerror or os.strerror(error.errno))
-    if match := _OS_ERROR.search(str(error)):
-        return _os_message(int(match[1]), "", str(error))
+    if number := system_error(error):
+        return _os_message(number, "", str(error))
     return None
+
+
+def system_error(error: BaseException) -> int | None:
+    """The number of the system's error that a library written in Rust wrapped in ``error``; None if there is none."""
+    match = None if isinstance(error, OSError) else _OS_ERROR.search(str(error))
+    return int(match[1]) if match else None
 
 
 def _os_message(number: int, names: str, what: str) -> str:
