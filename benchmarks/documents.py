@@ -1,13 +1,16 @@
-"""The documents that all benchmarks of curation measure: real English in pieces of about 3 KB."""
+"""What benchmarks measure: real English in pieces of about 3 KB for curation, documents of token ids for training."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+
+from pipeline.store import packed_tokens
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "prose"
 PIECE = 3000
@@ -80,3 +83,24 @@ def _environment() -> Iterator[tuple[str, str]]:
         for number, record in enumerate(READERS["environment"].read(config, file)):
             if isinstance(record, Document):
                 yield f"{file}#{number}", record.text
+
+
+def packed(
+    folder: str, documents: Sequence[Sequence[int] | np.ndarray], vocabulary: int, special: Mapping[str, int]
+) -> packed_tokens.PackedTokens:
+    """``documents`` of token ids, written to ``folder`` as packed tokens: each is one sentence, read once."""
+    lengths = np.array([len(ids) for ids in documents], np.int32)
+    columns = {
+        "start": np.cumsum(lengths) - lengths,
+        "length": lengths,
+        "id": [str(row) for row in range(len(documents))],
+        "domain": ["benchmark"] * len(documents),
+        "bytes": lengths.astype(np.int64) * 4,
+        "repeats": np.ones(len(documents), np.int32),
+        "sentences": [[0]] * len(documents),
+    }
+    table = pa.table(columns, schema=packed_tokens.DOCUMENTS_SCHEMA)
+    tokens = np.concatenate(documents).astype(packed_tokens.token_dtype(vocabulary))
+    packed_tokens.write_shard(folder, 0, tokens, table, "benchmark")
+    packed_tokens.write_manifest(folder, [0], vocabulary, dict(special), "benchmark")
+    return packed_tokens.PackedTokens(folder)

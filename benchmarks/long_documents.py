@@ -16,15 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers.utils import logging
 
-from benchmarks.documents import SHARED
-from pipeline.store import packed_tokens
+from benchmarks.documents import SHARED, packed
 from training.finetuning.finetune import run
 from training.finetuning.job import Job
 from training.labelled import files
@@ -77,26 +74,10 @@ def base(rows: Labelled, folder: Path) -> str:
     torch.manual_seed(0)
     shape: dict[str, Any] = {**SHAPE, "vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": LENGTH}
     made = transformers.BertModel(transformers.BertConfig(**shape))
-    initial_embeddings.set_in(made, packed(ids, tokenizer.get_vocab_size(), str(folder / "tokens")), 0)
+    special = {"pad": 0, "cls": 2, "sep": 3, "mask": 4}
+    initial_embeddings.set_in(made, packed(str(folder / "tokens"), ids, tokenizer.get_vocab_size(), special), 0)
     made.save_pretrained(folder)
     return str(folder)
-
-
-def packed(ids: list[list[int]], vocabulary: int, folder: str) -> packed_tokens.PackedTokens:
-    lengths = np.array([len(row) for row in ids], np.int32)
-    tokens = np.concatenate(ids).astype(packed_tokens.token_dtype(vocabulary))
-    columns = {
-        "start": np.cumsum(lengths) - lengths,
-        "length": lengths,
-        "id": [str(row) for row in range(len(ids))],
-        "domain": ["reviews"] * len(ids),
-        "bytes": lengths.astype(np.int64) * 4,
-        "repeats": np.ones(len(ids), np.int32),
-        "sentences": [[0]] * len(ids),
-    }
-    packed_tokens.write_shard(folder, 0, tokens, pa.table(columns, schema=packed_tokens.DOCUMENTS_SCHEMA), "reviews")
-    packed_tokens.write_manifest(folder, [0], vocabulary, {"pad": 0, "cls": 2, "sep": 3, "mask": 4}, "reviews")
-    return packed_tokens.PackedTokens(folder)
 
 
 def main(test_share: float = 0.5) -> None:

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
+from benchmarks.documents import packed
 from pipeline.store import packed_tokens
 from training import objectives
 from training.batches import vocabulary
@@ -59,20 +59,8 @@ class Clock:
 def documents(folder: str) -> packed_tokens.PackedTokens:
     """Random tokens in documents of some hundred: what a token is does not change what it costs."""
     draw = np.random.default_rng(0)
-    lengths = draw.integers(50, 800, 200).astype(np.int32)
-    tokens = draw.integers(5, VOCABULARY, lengths.sum()).astype(packed_tokens.token_dtype(VOCABULARY))
-    columns = {
-        "start": np.cumsum(lengths) - lengths,
-        "length": lengths,
-        "id": [str(row) for row in range(len(lengths))],
-        "domain": ["random"] * len(lengths),
-        "bytes": lengths.astype(np.int64) * 4,
-        "repeats": np.ones(len(lengths), np.int32),
-        "sentences": [[0]] * len(lengths),
-    }
-    packed_tokens.write_shard(folder, 0, tokens, pa.table(columns, schema=packed_tokens.DOCUMENTS_SCHEMA), "benchmark")
-    packed_tokens.write_manifest(folder, [0], VOCABULARY, SPECIAL, "benchmark")
-    return packed_tokens.PackedTokens(folder)
+    lengths = draw.integers(50, 800, 200)
+    return packed(folder, [draw.integers(5, VOCABULARY, length) for length in lengths], VOCABULARY, SPECIAL)
 
 
 def prepare(objective: str, preset: str, length: int, batch: int, micro: int, precision: str) -> Task:

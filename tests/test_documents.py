@@ -47,6 +47,13 @@ def test_every_room_has_its_sentence():
     assert [room for room, sentence in described.items() if not re.fullmatch(r"[^|]{15,}\.", sentence)] == []
 
 
+def test_every_file_outside_a_room_is_named():
+    files = [path for package in PACKAGES for path in (ROOT / package).glob("*.py") if not path.name.startswith("__")]
+    assert len(files) > 5
+    text = named("docs/architecture.md")
+    assert [path.name for path in files if path.relative_to(ROOT).as_posix() not in text] == []
+
+
 def test_the_rooms_stand_in_the_order_of_the_contracts():
     """Each table of the document goes downwards, as the imports do."""
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
