@@ -60,12 +60,13 @@ def similar(
         from flows.execution.open_build import latest_build, open_build
         from flows.views import questions
         from pipeline.questions.similar import similar as near
+        from pipeline.store import files
 
         if (file is None) == (text is None):
             raise MillError("give either a FILE or --text TEXT")
         if file is not None:
             try:
-                text = file.read_text("utf-8-sig")
+                text = Path(files.regular(str(file))).read_text("utf-8-sig")
             except UnicodeDecodeError as error:
                 raise MillError(f"{file}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
         opened = open_build(recipe, builds) if recipe else latest_build(builds)

@@ -18,7 +18,7 @@ from pipeline.sources import csv, jsonl, parquet
 from pipeline.sources.base import Fields, File
 from pipeline.sources.reading import COMPRESSED
 from pipeline.sources.sniff import FORMATS, Seen, look
-from pipeline.store import globs
+from pipeline.store import files, globs
 
 #: Records that are looked at, from the first files.
 RECORDS = 200
@@ -66,6 +66,7 @@ def sources(paths: Sequence[Path], text_field: str | None = None) -> list[Source
     for path in paths:
         if not path.exists():
             raise MillError(f"{path}: no such file or folder")
+        files.regular(str(path))
         guesses += _of_folder(path, text_field) if path.is_dir() else [_of_file(path, text_field)]
     taken: Counter[str] = Counter()
     for guess in guesses:

@@ -146,6 +146,7 @@ def bounded(read: Callable[[Any, File], Iterator[Record]]) -> Callable[[Any, Fil
 @contextlib.contextmanager
 def open_raw(file: File) -> Iterator[IO[bytes]]:
     """The bytes of ``file`` as they are stored."""
+    files.regular(file.path)
     opened = files.local(file.path).open("rb") if files.is_local(file.path) else fsspec.open(file.path, "rb")
     with opened as handle:
         yield handle  # type: ignore[misc]

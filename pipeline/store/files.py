@@ -112,9 +112,23 @@ def filesystem_of(path: str) -> tuple[Any, str]:
         raise MillError(masked(f"{path}: {error}")) from error
 
 
+class NotRegular(MillError):
+    """A path leads to a pipe, a device or a socket, whose reading may never end."""
+
+
+def regular(path: str) -> str:
+    """``path``. Raises NotRegular if it leads to something local that is neither a file nor a folder."""
+    if is_local(path):
+        place = local(path)
+        if place.exists() and not (place.is_file() or place.is_dir()):
+            raise NotRegular(f"{path}: a pipe, a device or a socket; give a regular file")
+    return path
+
+
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
-    """``path`` open for reading bytes, wherever it lies."""
+    """``path`` open for reading bytes, wherever it lies. Raises NotRegular."""
+    regular(path)
     opens.counted["read"] += 1
     filesystem, inner = filesystem_of(path)
     with reaching(path), filesystem.open(inner, "rb") as handle:
@@ -320,6 +334,8 @@ def is_noted(path: str) -> bool:
 def check_folder(folder: str) -> None:
     """``check`` for each file of a model's folder; raises LostFile for one that was written and is not there."""
     remedy = "Delete the model's folder and run the command that made it again."
+    for path in local(folder).glob("*"):
+        regular(str(path))
     for name in list_files(folder):
         check(join(folder, name), remedy)
     for path in checksums.noted(local(folder)):

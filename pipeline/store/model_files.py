@@ -81,7 +81,7 @@ def locate(value: str, build_root: str) -> str:
         remedy = f"give the path of a file, or one of the names in models.lock: {', '.join(lock())}"
     if not files.exists(path):
         raise ModelMissing(f"{path}: no such model; {remedy}")
-    return str(files.local(path))
+    return str(files.local(files.regular(path)))
 
 
 def digest(path: str) -> str:

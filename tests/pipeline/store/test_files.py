@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import pytest
 
 from pipeline import MillError
-from pipeline.store import checksums, files
+from pipeline.sources import guess, jsonl
+from pipeline.sources.base import File
+from pipeline.store import checksums, files, model_files
 
 
 @pytest.mark.parametrize("content", [b'{"a": 1', b'{"a": "\xff"}', b"", b"\x00" * 10])
@@ -40,3 +45,18 @@ def test_a_list_that_no_run_makes_again_is_there_before_it_is_noted(tmp_path, mo
         assert files.read_json(path) == value
         assert files.is_noted(path)
     assert seen == [True, True]
+
+
+def test_a_pipe_is_refused_wherever_a_recipe_or_a_command_may_name_a_file(tmp_path):
+    pipe = tmp_path / "config.json"
+    os.mkfifo(pipe)
+    readers: list[Callable[[], object]] = [
+        lambda: files.read_json(str(pipe)),
+        lambda: model_files.locate(str(pipe), str(tmp_path)),
+        lambda: files.check_folder(str(tmp_path)),
+        lambda: guess.sources([pipe]),
+        lambda: list(jsonl.read(jsonl.Jsonl(name="a", path=[str(pipe)]), File(str(pipe), "a", 1))),
+    ]
+    for read in readers:
+        with pytest.raises(files.NotRegular, match=r"config\.json: a pipe, a device or a socket"):
+            read()
