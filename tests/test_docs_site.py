@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import pydoc_data.topics
 import re
@@ -19,6 +20,7 @@ from flows.cli import app
 from flows.views import recipe_fields
 from pipeline.curation import recipe as recipes
 from pipeline.store import recipe_file
+from tests.pipeline.sources.test_warc import archive
 from training.recipe.schema import schema
 from training.recipe.sections import BuildRecipe
 
@@ -68,6 +70,50 @@ def test_the_first_ten_minutes_go_as_they_say(tmp_path, monkeypatch):
         done = CliRunner().invoke(app, [word for word in words if word != "--open"])
         assert done.exit_code == 0, f"{line}: {done.output}"
     assert (tmp_path / "data" / "builds" / "texts" / "report" / "index.html").is_file()
+
+
+def prose() -> list[str]:
+    """Paragraphs of Python's language reference that are sentences."""
+    parts = [part for _, text in sorted(pydoc_data.topics.topics.items()) for part in text.split("\n\n")]
+    return [part for part in parts if len(part) > 200 and part.rstrip().endswith(".")]
+
+
+@pytest.mark.slow
+def test_the_way_from_a_crawl_file_to_a_model_goes_as_its_page_says(tmp_path, monkeypatch):
+    """In small, and by `mill build` where the page serves a form, which tests/flows/test_served_runs.py fills in."""
+    (page, text), models = (PAGES[-1], RECIPES[-1]), str(Path("data/models").resolve())
+    smaller = {
+        "vocab_size: 16384": "vocab_size: 512",
+        "n_layer: 6, n_embd: 288, n_head: 6": "n_layer: 1, n_embd: 16, n_head: 2",
+    }
+    smaller |= {
+        "sequence_length: 256": "sequence_length: 32",
+        "batch_size: 32": "batch_size: 16",
+        "epochs: 4": "epochs: 1",
+    }
+    for before, after in smaller.items():
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CORPUSMILL_MODELS", models)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    Path("laptop.yaml").write_text(text, "utf-8")
+    Path("data", "drop").mkdir(parents=True)
+    paragraphs = ["<p>" + html.escape(" ".join(part.split())) + "</p>" for part in prose()]
+    bodies = ["".join(paragraphs[first : first + 8]).encode() for first in range(0, len(paragraphs), 8)]
+    records = [("response", {"Content-Type": "text/html"}, body) for body in bodies]
+    Path("data", "drop", "crawl.warc.gz").write_bytes(archive(records, compressed=True))
+    lines = re.findall(r"^mill .*$", page, re.MULTILINE)
+    served = ("mill models pull", "mill ui", "mill serve", "mill watch")
+    ended = [line for line in lines if not line.startswith(served)]
+    assert (len(lines), len(ended)) == (8, 3)
+    for line in [ended[0], "mill build laptop.yaml --workers 1", *ended[1:]]:
+        words = shlex.split(line, comments=True)[1:]
+        done = CliRunner().invoke(app, [word for word in words if word != "--open"])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    from transformers import AutoModelForCausalLM  # with torch: not what the other tests of this file need
+
+    AutoModelForCausalLM.from_pretrained(Path("data/builds/laptop/models/ten-million"))
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=lambda text: text.split()[1])

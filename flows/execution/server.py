@@ -19,7 +19,7 @@ from pipeline import MillError
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 class ServerFailed(MillError):

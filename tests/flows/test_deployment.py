@@ -5,14 +5,22 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
-import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import automations
 from pipeline.store import files
+from tests.flows.conftest import write_topics
+from tests.helpers.held import Held, gone, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,67 +33,140 @@ def test_no_module_of_flows_hides_a_library():
     assert names & (libraries | set(sys.stdlib_module_names)) == set()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("checkout", [True, False], ids=["clone", "elsewhere"])
-def test_a_deployment_is_registered_and_a_worker_completes_its_run(
-    checkout, api, server_url, environment, topics_recipe, tmp_path
-):
-    place = tmp_path / "place"
-    if checkout:
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
-    else:
-        place.mkdir()
-    shutil.copy(ROOT / "prefect.yaml", place)
-    recipe = yaml.safe_load(topics_recipe.read_text())
-    del recipe["exact"], recipe["minhash"]  # a clone would compile their kernels, which are not what is tested
-    (place / "topics.yaml").write_text(yaml.safe_dump(recipe))
-    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
-    pool = f"corpusmill-{checkout}".lower()
-    definition = (place / "prefect.yaml").read_text()
-    for name in ("cpu", "gpu"):
-        definition = definition.replace(f"work_pool: {{name: {name}", f"work_pool: {{name: {pool}")
-    (place / "prefect.yaml").write_text(definition)
-    kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
-    online = {**kept, "PREFECT_API_URL": server_url, "PWD": str(place)}
+PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+KEY = "k3y-of-a-block"
 
-    def run(*arguments: str) -> str:
+
+@dataclass
+class Place:
+    """A folder whose deployments are registered for a work pool of its own."""
+
+    folder: Path
+    pool: str
+    online: dict[str, str]
+
+    def register(self) -> None:
+        shutil.copy(ROOT / "prefect.yaml", self.folder)
+        definition = (self.folder / "prefect.yaml").read_text()
+        for name in ("cpu", "gpu"):
+            definition = definition.replace(f"work_pool: {{name: {name}", f"work_pool: {{name: {self.pool}")
+        (self.folder / "prefect.yaml").write_text(definition)
+        self.prefect("work-pool", "create", self.pool, "--type", "process")
+        self.prefect("deploy", "--all")
+
+    def prefect(self, *arguments: str) -> None:
         done = subprocess.run(
-            [*prefect, *arguments], cwd=place, env=online, text=True, capture_output=True, timeout=120, check=False
+            [*PREFECT, *arguments],
+            cwd=self.folder,
+            env=self.online,
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
-    run("work-pool", "create", pool, "--type", "process")
-    run("deploy", "--all")
-    run("deployment", "run", "curate/nightly", "--param", "recipe=topics.yaml", "--param", "builds=built")
-    log = tmp_path / "worker.log"
-    with log.open("wb") as written:
-        worker = subprocess.Popen(
-            [*prefect, "worker", "start", "--pool", pool, "--name", pool],
-            cwd=place,
-            env=online,
-            stdout=written,
-            stderr=written,
-        )
-    try:
-        deadline = time.monotonic() + 200
-        state = None
-        wanted = {
-            "work_pools": {"name": {"any_": [pool]}},
-            "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
-        }
-        while state is None and time.monotonic() < deadline:
-            found = api.post("/flow_runs/filter", json=wanted).raise_for_status().json()
-            state = found[0]["state_type"] if found else None
-            time.sleep(1)
-    finally:
-        worker.terminate()
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        with (self.folder / "worker.log").open("ab") as written:
+            worker = subprocess.Popen(
+                [*PREFECT, "worker", "start", "--pool", self.pool, "--name", self.pool],
+                cwd=self.folder,
+                env=self.online,
+                stdout=written,
+                stderr=written,
+            )
         try:
-            worker.wait(15)
-        except subprocess.TimeoutExpired:  # how Prefect's worker ends is not what is tested
-            worker.kill()
-            worker.wait()
-    assert state == "COMPLETED", log.read_text()[-3000:]
-    assert files.read_json(str(place / "built" / "topics" / "corpus" / "manifest.json"))["documents"] > 0
-    (entry,) = files.read_json(str(place / "built" / "topics" / "build.json"))["runs"]
+            yield worker
+        finally:
+            worker.terminate()
+            try:
+                worker.wait(15)
+            except subprocess.TimeoutExpired:  # how Prefect's worker ends is not what is tested
+                worker.kill()
+                worker.wait()
+
+    def nightly(self, api: httpx.Client, recipe: Path, builds: str = "built") -> str:
+        """Ask for a run of ``recipe``; returns its id."""
+        deployment = api.get("/deployments/name/curate/nightly").raise_for_status().json()["id"]
+        parameters = {"recipe": str(recipe), "builds": builds}
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
+        return api.post(f"/deployments/{deployment}/create_flow_run", json=body).raise_for_status().json()["id"]
+
+
+@pytest.fixture
+def place(tmp_path, environment, server_url) -> Place:
+    kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    folder = tmp_path / "place"
+    pool = f"pool-{tmp_path.name.replace('_', '-')}"
+    return Place(folder, pool, {**kept, "PREFECT_API_URL": server_url, "PWD": str(folder)})
+
+
+def state(api: httpx.Client, run: str) -> dict[str, Any]:
+    return api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
+
+
+def within(api: httpx.Client, run: str) -> list[dict[str, Any]]:
+    """The parts of ``run``, which are flow runs."""
+    parent = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}}
+    return api.post("/flow_runs/filter", json=parent).raise_for_status().json()
+
+
+@pytest.mark.slow
+def test_a_deployment_is_registered_and_a_worker_completes_its_run(api, place, tmp_path):
+    # a clone would compile the kernels of these stages, which are not what is tested
+    recipe = write_topics(tmp_path, exact=None, minhash=None)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place.folder)], check=True)
+    place.register()
+    with place.worker():
+        run = place.nightly(api, recipe)
+        wait_for(lambda: state(api, run)["type"] in ("COMPLETED", "FAILED", "CRASHED"))
+    assert state(api, run)["type"] == "COMPLETED", (place.folder / "worker.log").read_text()[-3000:]
+    assert files.read_json(str(place.folder / "built" / "topics" / "corpus" / "manifest.json"))["documents"] > 0
+    (entry,) = files.read_json(str(place.folder / "built" / "topics" / "build.json"))["runs"]
     assert entry["state"] == "completed"
+
+
+def in_the_pools_environment(api: httpx.Client, pool: str) -> None:
+    """Give the runs of ``pool`` the variable DROP_KEY from a block, as docs/guide.md says."""
+    kind = api.get("/block_types/slug/secret").raise_for_status().json()["id"]
+    wanted = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+    schema = api.post("/block_schemas/filter", json=wanted).raise_for_status().json()[0]["id"]
+    block = {"name": "drop-key", "block_type_id": kind, "block_schema_id": schema, "data": {"value": KEY}}
+    api.post("/block_documents/", json=block).raise_for_status()
+    template = api.get(f"/work_pools/{pool}").raise_for_status().json()["base_job_template"]
+    template["variables"]["properties"]["env"]["default"] = {"DROP_KEY": "{{ prefect.blocks.secret.drop-key }}"}
+    api.patch(f"/work_pools/{pool}", json={"base_job_template": template}).raise_for_status()
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_killed_is_crashed_and_one_that_ended_is_not(api, server_url, place, tmp_path):
+    place.folder.mkdir()
+    place.register()
+    in_the_pools_environment(api, place.pool)
+    build = Held("held", tmp_path / "held", place.folder / "built")
+    with temporary_settings({PREFECT_API_URL: server_url}):
+        automations.install(None, None, None)
+    with place.worker() as worker:
+        build.hold.unlink()
+        completed = place.nightly(api, build.recipe)
+        wait_for(lambda: state(api, completed)["type"] in ("COMPLETED", "FAILED", "CRASHED"))
+        assert state(api, completed)["name"] == "Quarantined 1", (place.folder / "worker.log").read_text()[-3000:]
+        build.forget()
+        build.hold.touch()
+        killed = place.nightly(api, build.recipe, builds="others")
+        wait_for(lambda: build.at_work() and within(api, killed))
+        working = build.at_work()
+        worker.kill()
+        began = datetime.now(UTC)
+    wait_for(lambda: gone(working), 10)
+    wait_for(lambda: state(api, killed)["type"] != "RUNNING", 150)
+    crashed = state(api, killed)
+    assert (crashed["type"], crashed["message"].partition(":")[0]) == ("CRASHED", "not heard of for 80 s")
+    assert datetime.fromisoformat(crashed["timestamp"]) - began < timedelta(seconds=120)
+    wait_for(lambda: {run["state_type"] for run in within(api, killed)} == {"CRASHED"}, 60)
+    assert state(api, completed)["name"] == "Quarantined 1"
+
+    assert [mark.read_text() for mark in (build.folder / "at").iterdir()] == [KEY]
+    for kind in ("flow_runs", "deployments", "work_pools", "logs"):
+        assert KEY not in api.post(f"/{kind}/filter", json={}).raise_for_status().text

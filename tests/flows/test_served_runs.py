@@ -1,154 +1,52 @@
-"""Runs that Prefect starts: cancelled, killed, completed, with nothing to do, failed; each says so in its state."""
+"""Runs of `mill serve`: asked for in the Prefect UI, cancelled, killed, late, completed, with nothing to do, failed."""
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psutil
+import httpx
 import pytest
-import yaml
+from playwright.sync_api import Page, expect
+from prefect.client.schemas.objects import StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.execution import progress
 from flows.execution.open_build import open_build
-from pipeline.store import files
-from tests.helpers import building
+from flows.schedule import FLOWS
+from pipeline.build.lock import locked
+from tests.helpers.browser import chromium
+from tests.helpers.held import Held, gone, wait_for
 
 pytestmark = pytest.mark.slow
 
-#: A stage that never ends while a file is there, and says where it is at work.
-HOLDING = """
-import os, time
-from pathlib import Path
-import pyarrow as pa
-import pyarrow.compute as pc
-from corpusmill import Config, Measured, Rule, Stage
 
-HERE = Path({folder!r})
-
-def measure(config, batch):
-    (HERE / "at" / str(os.getpid())).touch()
-    while (HERE / "hold").exists():
-        time.sleep(0.05)
-    return Measured({{"shouts": pc.count_substring(batch.texts, "!")}})
-
-rule = Rule("holding.shouts", "shouts", maximum=2)
-stage = Stage("holding", "Shouts", Config, measure=measure, signals={{"shouts": pa.int32()}}, rules=lambda _: [rule])
-"""
-
-
-def wait_for(happened: Callable[[], Any], seconds: float = 120) -> float:
-    began = time.monotonic()
-    while not happened():
-        assert time.monotonic() < began + seconds, f"did not happen within {seconds} s"
-        time.sleep(0.1)
-    return time.monotonic() - began
-
-
-def test_every_end_of_a_served_run(api, server_url, environment, topics_recipe, tmp_path):
-    recipe = {**yaml.safe_load(topics_recipe.read_text()), "name": "held", "plugins": ["holding.py"], "holding": {}}
-    with topics_recipe.with_name("topics.jsonl").open("a") as lines:
-        lines.write("{no record\n")
-    (tmp_path / "holding.py").write_text(HOLDING.format(folder=str(tmp_path)))
-    path = tmp_path / "held.yaml"
-    path.write_text(yaml.safe_dump({**recipe, "error_budget": 0.1}))
-    (tmp_path / "at").mkdir()
-    (tmp_path / "hold").touch()
-    builds = tmp_path / "builds"
-    command = ["serve", "--recipe", str(path), "--flow", "curate", "--builds", str(builds), "--workers", "1"]
-    log = tmp_path / "serve.log"
+@pytest.fixture(scope="module")
+def held(server_url, environment, tmp_path_factory) -> Iterator[dict[str, Held]]:
+    """Two such recipes in the folder in which `mill serve` serves every flow."""
+    folder = tmp_path_factory.mktemp("served")
+    recipes = folder / "data" / "recipes"
+    made = {name: Held(name, recipes / name, folder / "builds") for name in ("asked", "shown")}
+    log = folder / "serve.log"
     with log.open("wb") as written:
         served = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *command],
+            [sys.executable, "-m", "flows.cli", "serve", "--builds", "builds", "--workers", "1"],
+            cwd=folder,
             env={**environment, "PREFECT_API_URL": server_url},
             stdout=written,
             stderr=subprocess.STDOUT,
         )
-
-    def deployments() -> list[dict[str, Any]]:
-        return api.post("/deployments/filter", json={"deployments": {"name": {"any_": ["held"]}}}).json()
-
-    def start(**parameters: Any) -> str:
-        for mark in (tmp_path / "at").iterdir():
-            mark.unlink()
-        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
-        return api.post(f"/deployments/{deployment['id']}/create_flow_run", json=body).raise_for_status().json()["id"]
-
-    def state(run: str) -> tuple[str, str, str]:
-        found = api.get(f"/flow_runs/{run}").json()["state"]
-        return found["type"], found["name"], found["message"] or ""
-
-    def ended(run: str) -> bool:
-        return state(run)[0] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-
-    def at_work() -> list[psutil.Process]:
-        marks = [int(mark.name) for mark in (tmp_path / "at").iterdir()]
-        return [psutil.Process(process) for process in marks]
-
-    def gone(processes: list[psutil.Process]) -> bool:
-        return not any(process.is_running() and process.status() != "zombie" for process in processes)
-
-    def last() -> dict[str, Any]:
-        return files.read_json(str(builds / "held" / "build.json"))["runs"][-1]
-
     try:
-        wait_for(lambda: deployments() or served.poll() is not None)
-        (deployment,) = deployments()
-        assert deployment["tags"] == ["corpusmill", "curate"]
-        assert deployment["version"].endswith(files.fingerprint(open_build(path, builds).recipe)[:12])
-
-        run = start()  # cancelled, as the UI does it
-        wait_for(at_work)
-        working = at_work()
-        api.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
-        assert wait_for(lambda: state(run)[0] == "CANCELLED" and gone(working)) < 10
-        assert last()["state"] == "cancelled"
-
-        run = start()  # killed: nobody is left to write the record but Prefect's hook
-        wait_for(at_work)
-        at_work()[0].kill()
-        assert wait_for(lambda: ended(run) and last()["state"] != "running") < 30
-        assert state(run)[0] == last()["state"].upper() == "CRASHED"
-
-        (tmp_path / "hold").unlink()
-        run = start()  # goes on to the same corpus as a build that nothing stopped
-        wait_for(lambda: ended(run))
-        assert state(run)[:2] == ("COMPLETED", "Quarantined 1"), state(run)
-        made = open_build(path, builds)
-        documents = building.curated(made)
-        assert state(run)[2].startswith("79 documents read, ")
-        assert f", {len(documents)} kept (" in state(run)[2]
-        expected, _ = building.make(made.recipe, tmp_path / "expected")
-        assert documents == building.curated(expected)
-        messages = [
-            line["message"] for line in api.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [run]}}}).json()
-        ]
-        for title in ("Ingest", "Shouts", "Exact duplicates", "Near-duplicates", "Curated corpus"):
-            assert any(message.startswith(f"{title}: ") and "documents kept" in message for message in messages), title
-
-        again = start()
-        wait_for(lambda: ended(again))
-        assert state(again) == ("COMPLETED", "Nothing new", state(run)[2])
-
-        strict = start(set=["error_budget=0"])
-        wait_for(lambda: ended(strict))
-        assert state(strict)[:2] == ("FAILED", "Failed")
-        assert "topics.jsonl, record 80" in state(strict)[2]
-        assert "raise `error_budget`" in state(strict)[2]
-        shown = api.post("/artifacts/filter", json={"artifacts": {"key": {"any_": ["held-failure"]}}}).json()
-        assert [(entry["flow_run_id"], "record 80" in entry["data"]) for entry in shown] == [(strict, True)]
-        wanted = {"filter": {"resource": {"id": ["corpusmill.build.held"]}}}
-        ends = ("started", "finished", "nothing-new", "failed")
-        named = {*(f"corpusmill.build.{end}" for end in ends), "corpusmill.alarm.error-budget"}
-
-        def announced() -> set[str]:
-            found = api.post("/events/filter", json=wanted).raise_for_status().json()["events"]
-            return {entry["event"] for entry in found}
-
-        wait_for(lambda: named <= announced(), 30)  # the server writes them down some seconds later
+        wait_for(lambda: b"serving" in log.read_bytes() or served.poll() is not None)
+        yield made
     finally:
         served.send_signal(signal.SIGTERM)
         served.wait(30)
@@ -156,3 +54,150 @@ def test_every_end_of_a_served_run(api, server_url, environment, topics_recipe, 
     assert "FailedRun" not in log.read_text(), "what failed is said once"
     assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
     assert "stopped by SIGTERM" in log.read_text()
+
+
+def state(api: httpx.Client, run: str) -> tuple[str, str, str]:
+    found = api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
+    return found["type"], found["name"], found["message"] or ""
+
+
+def ended(api: httpx.Client, run: str) -> bool:
+    return state(api, run)[0] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+
+
+def test_every_end_of_a_served_run(api, held):
+    build = held["asked"]
+
+    def served() -> list[dict[str, Any]]:
+        wanted = {"deployments": {"name": {"any_": ["any-recipe"]}, "tags": {"all_": ["curate"]}}}
+        return api.post("/deployments/filter", json=wanted).raise_for_status().json()
+
+    wait_for(served)
+    (deployment,) = served()
+    assert sorted(deployment["tags"]) == ["corpusmill", "curate"]
+
+    def start(**parameters: Any) -> str:
+        build.forget()
+        body = {"state": {"type": "SCHEDULED"}, "parameters": {"recipe": str(build.recipe), **parameters}}
+        return api.post(f"/deployments/{deployment['id']}/create_flow_run", json=body).raise_for_status().json()["id"]
+
+    run = start()  # killed: nobody is left to write the record but Prefect's hook
+    wait_for(build.at_work)
+    build.at_work()[0].kill()
+    assert wait_for(lambda: ended(api, run) and build.last()["state"] != "running") < 30
+    assert state(api, run)[0] == build.last()["state"].upper() == "CRASHED"
+
+    run = start(timeout_hours=10 / 3600)
+    wait_for(build.at_work)
+    working = build.at_work()
+    wait_for(lambda: ended(api, run) and gone(working), 30)
+    assert state(api, run)[:2] == ("FAILED", "TimedOut")
+    assert "stopped after 0.00277778 hours, its timeout_hours" in state(api, run)[2]
+    assert build.last()["state"] == "timed out"
+    parents = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}}
+    (within,) = api.post("/flow_runs/filter", json=parents).raise_for_status().json()
+    assert within["state_name"] == "TimedOut"
+
+    build.hold.unlink()
+    run = start()  # goes on to the same corpus as a build that nothing stopped
+    wait_for(lambda: ended(api, run))
+    assert state(api, run)[:2] == ("COMPLETED", "Quarantined 1"), state(api, run)
+    documents = build.documents()
+    assert state(api, run)[2].startswith("79 documents read, ")
+    assert f", {len(documents)} kept (" in state(api, run)[2]
+    assert documents == build.expected()
+
+    again = start()
+    wait_for(lambda: ended(api, again))
+    assert state(api, again) == ("COMPLETED", "Nothing new", state(api, run)[2])
+
+    strict = start(set=["error_budget=0"])
+    wait_for(lambda: ended(api, strict))
+    assert state(api, strict)[:2] == ("FAILED", "Failed")
+    assert "topics.jsonl, record 80" in state(api, strict)[2]
+    assert "raise `error_budget`" in state(api, strict)[2]
+    shown = api.post("/artifacts/filter", json={"artifacts": {"key": {"any_": ["asked-failure"]}}}).json()
+    assert [(entry["flow_run_id"], "record 80" in entry["data"]) for entry in shown] == [(strict, True)]
+    wanted = {"filter": {"resource": {"id": ["corpusmill.build.asked"]}}}
+    ends = ("started", "finished", "nothing-new", "failed")
+    named = {*(f"corpusmill.build.{end}" for end in ends), "corpusmill.alarm.error-budget"}
+
+    def announced() -> set[str]:
+        found = api.post("/events/filter", json=wanted).raise_for_status().json()["events"]
+        return {entry["event"] for entry in found}
+
+    wait_for(lambda: named <= announced(), 30)  # the server writes them down some seconds later
+
+
+def test_a_run_is_skipped_while_another_is_at_work_on_its_build(server_url, topics_recipe, tmp_path):
+    builds = tmp_path / "builds"
+    with locked(open_build(topics_recipe, builds).root), temporary_settings({PREFECT_API_URL: server_url}):
+        ended = FLOWS["curate"](recipe=topics_recipe, builds=builds, return_state=True)
+    assert (ended.type, ended.name) == (StateType.CANCELLED, "Skipped")
+    assert f"process {os.getpid()} is at work" in ended.message
+
+
+def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(api, server_url, held, tmp_path):
+    build, ui = held["shown"], f"{server_url.removesuffix('/api')}/v2"
+    pictures = itertools.count(1)
+    print(f"screenshots: {tmp_path}")
+
+    def picture(page: Page, name: str) -> None:
+        page.screenshot(path=tmp_path / f"{next(pictures)}-{name}.png")
+
+    def ask(page: Page) -> None:
+        """Fill in the form of the deployment, submit it, and come to the page of the run."""
+        build.forget()
+        page.goto(f"{ui}/deployments")
+        page.get_by_placeholder("Search deployments").fill("any-recipe")
+        flow = page.get_by_role("link", name="curate", exact=True)
+        page.get_by_role("row").filter(has=flow).get_by_role("link", name="any-recipe").click()
+        page.get_by_role("button", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Custom run").click()
+        page.get_by_role("button", name="Select Recipe").click()
+        page.get_by_role("option", name="data/recipes/shown.yaml").click()
+        picture(page, "form")
+        page.get_by_role("button", name="Submit").click()
+        page.get_by_role("button", name="View run").click()
+        page.wait_for_url("**/runs/flow-run/*")
+
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(120_000)
+        expect.set_options(timeout=120_000)
+
+        ask(page)
+        expect(page.get_by_text("Running", exact=True).first).to_be_visible()
+        wait_for(build.at_work)
+        working = build.at_work()
+        picture(page, "running")
+        page.get_by_role("button", name="Open menu").click()
+        page.get_by_role("menuitem", name="Cancel").click()
+        picture(page, "cancelling")
+        began = datetime.now(UTC)
+        page.get_by_role("button", name="Cancel").last.click()
+        wait_for(lambda: gone(working), 10)
+        expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible()
+        shown = api.get(f"/flow_runs/{page.url.rpartition('/')[2].partition('?')[0]}").json()["state"]
+        assert shown["type"] == "CANCELLED"
+        assert datetime.fromisoformat(shown["timestamp"]) - began < timedelta(seconds=10)
+        picture(page, "cancelled")
+        assert build.last()["state"] == "cancelled"
+
+        ask(page)
+        wait_for(build.at_work)
+        time.sleep(progress.LIVE_SECONDS)
+        build.hold.unlink()
+        expect(page.get_by_text("Quarantined 1", exact=True).first).to_be_visible()
+        page.reload()  # the page asks for no more lines once the run has ended
+        for title in ("Ingest", "Shouts", "Exact duplicates", "Curated corpus"):
+            expect(page.get_by_text(re.compile(f"^{title}: .* documents kept"))).to_be_visible()
+        picture(page, "log")
+        page.get_by_role("tab", name="Artifacts").click()
+        expect(page.get_by_text("Shouts: 1 of 1")).to_be_visible()
+        picture(page, "artifacts")
+        page.get_by_text("shown-funnel").click()
+        picture(page, "funnel")
+        page.goto(f"{ui}/artifacts")
+        picture(page, "all-artifacts")
+    assert build.documents() == build.expected()
