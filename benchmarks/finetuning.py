@@ -1,9 +1,9 @@
 """Fine-tuning on the CPU: rows a second of ours and of Hugging Face's Trainer, and of a head on cached features.
 
 A classifier of BERT base's shape on rows of very different lengths, of the same batch size, both with batches of rows
-that are about as long as each other. Each measurement has a process of its own. Processor time is that of all threads.
-Batches differ in length, so a rate is that of tokens, padding not counted, by the mean length of a row. Cached features
-are measured from the second epoch on, when they are there, beside all weights trained by the same loop.
+that are about as long as each other. Each measurement has a process of its own, and is of one epoch, so that both read
+the same rows. Processor time is that of all threads. Cached features are measured from the second epoch on, when they
+are there, beside all weights trained by the same loop.
 """
 
 from __future__ import annotations
@@ -33,38 +33,34 @@ from training.recipe.model_shapes import PRESETS
 from training.recipe.sections import OptimiserConfig
 from training.recipe.strategies import Features, Full
 
-VOCABULARY, ROWS, BATCH, LENGTH = 30_522, 1_024, 16, 128
-#: Rows whose features are cached, which takes a forward pass of all of them.
-CACHED = 64
-#: Steps that are run, and those at the start that are not measured.
-STEPS, WARM_UP = 10, 2
+VOCABULARY, ROWS, BATCH, LENGTH = 30_522, 192, 16, 128
+#: Steps of an epoch; one more is run, whose beginning is its end.
+STEPS = ROWS // BATCH
 SPECIAL = {"pad": 0, "cls": 2, "sep": 3}
 
 
 @dataclass
 class Clock:
-    """Wall and processor time when each step began, in seconds, and the tokens that it read."""
+    """Wall and processor time when each step began, in seconds."""
 
     began: dict[int, tuple[float, float]] = field(default_factory=dict)
-    tokens: list[int] = field(default_factory=list)
 
     def begin(self, step: int) -> None:
         self.began.setdefault(step, (time.perf_counter(), time.process_time()))
 
     def rates(self) -> dict[str, float]:
-        """Tokens a second from the end of the warm-up to the last step."""
-        wall, processor = np.subtract(self.began[STEPS], self.began[WARM_UP]).tolist()
-        read = sum(self.tokens[WARM_UP:STEPS])
-        return {"wall": read / wall, "processor": read / processor}
+        """Rows a second of the first epoch."""
+        wall, processor = np.subtract(self.began[STEPS], self.began[0]).tolist()
+        return {"wall": ROWS / wall, "processor": ROWS / processor}
 
 
-def rows(count: int = ROWS) -> Encoded:
+def rows() -> Encoded:
     """Random tokens in rows of 8 to 128 tokens."""
     draw = np.random.default_rng(0)
-    lengths = np.clip(draw.lognormal(3.3, 0.7, count), 8, LENGTH).astype(int)
+    lengths = np.clip(draw.lognormal(3.3, 0.7, ROWS), 8, LENGTH).astype(int)
     tokens = [draw.integers(5, VOCABULARY, length) for length in lengths]
-    labels = list(draw.integers(0, 2, count))
-    return Encoded(tokens, [np.zeros_like(part) for part in tokens], np.arange(count), {"labels": labels}, 0)
+    labels = list(draw.integers(0, 2, ROWS))
+    return Encoded(tokens, [np.zeros_like(part) for part in tokens], np.arange(ROWS), {"labels": labels}, 0)
 
 
 def model(preset: str) -> Any:
@@ -75,13 +71,11 @@ def model(preset: str) -> Any:
 
 
 def ours(preset: str, strategy: Full | Features) -> dict[str, float]:
-    """Tokens a second; of cached features rows."""
-    clock, made, data = Clock(), model(preset), rows(CACHED if isinstance(strategy, Features) else ROWS)
+    clock, made, data = Clock(), model(preset), rows()
     with tempfile.TemporaryDirectory() as folder:
         ready = strategies.prepare(strategy, made, 0, LENGTH, 1, folder, "benchmark")
         data = ready.examples(data, "train")
         order = Order(data.lengths, BATCH, 0)
-        clock.tokens = [int(data.lengths[order.rows(step)].sum()) for step in range(STEPS)]
 
         def batch(step: int) -> Batch:
             arrays = data.arrays(order.rows(step))
@@ -126,7 +120,6 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def theirs(preset: str) -> dict[str, float]:
-    """Tokens a second."""
     from transformers import TrainerCallback
 
     clock = Clock()
@@ -135,16 +128,12 @@ def theirs(preset: str) -> dict[str, float]:
         def on_step_begin(self, _arguments: Any, state: Any, *_more: Any, **_named: Any) -> None:
             clock.begin(state.global_step)
 
-    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        clock.tokens.append(sum(len(row["input_ids"]) for row in rows))
-        return _collate(rows)
-
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, per_device_train_batch_size=BATCH, max_steps=STEPS + 1, use_cpu=True, report_to="none",
             save_strategy="no", disable_tqdm=True, logging_strategy="no", train_sampling_strategy="group_by_length",
         )  # fmt: skip
-        Trainer(model(preset), arguments, data_collator=collate, train_dataset=_Rows(), callbacks=[Ticks()]).train()
+        Trainer(model(preset), arguments, data_collator=_collate, train_dataset=_Rows(), callbacks=[Ticks()]).train()
     return clock.rates()
 
 
@@ -158,8 +147,7 @@ def measured(side: str, preset: str) -> dict[str, float]:
     """Rows a second by processor and by wall time."""
     command = [sys.executable, "-m", "benchmarks.finetuning", side, preset]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    a_row = 1 if side == "features" else rows().lengths.mean()
-    return {name: rate / a_row for name, rate in json.loads(said).items()}
+    return json.loads(said)
 
 
 def main(preset: str = "bert-base") -> None:

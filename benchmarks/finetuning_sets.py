@@ -67,8 +67,8 @@ TOKENIZERS = {
 #: Beside the set's own fields: for each the length, the epochs, and the rate, chosen once for all sets of a task.
 SETTINGS: dict[str, dict[str, Any]] = {
     "SST-2": {"sequence_length": 64, "epochs": 3},
-    "CoLA": {"sequence_length": 48, "epochs": 2},
-    "RTE": {"sequence_length": 96, "epochs": 2},
+    "CoLA": {"sequence_length": 48, "epochs": 4},
+    "RTE": {"sequence_length": 96, "epochs": 4},
     "AG News": {"sequence_length": 64, "epochs": 2},
     "movie reviews": {"sequence_length": 128, "epochs": 3, "batch_size": 16},
     "WNUT-17": {"sequence_length": 96, "epochs": 4, "batch_size": 16},
