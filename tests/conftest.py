@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 #: The files that take longest, with the longest first. They begin first: one that began last would keep a single worker
-#: at work when all others have ended. Those that wait for a server or for the clock, and the others, take turns.
+#: at work when all others have ended. Those that wait for a server or for the clock, and the others, take turns. The
+#: first and the third compile most kernels, which two workers at once would compile twice.
 LONGEST = [
     "acceptance/test_training.py",
     "flows/test_automations.py",
+    "pipeline/curation/test_bad_input.py",
     "training/loop/test_resume.py",
     "flows/test_deployment.py",
     "flows/test_served_runs.py",
@@ -22,7 +24,6 @@ LONGEST = [
     "training/loop/test_processes.py",
     "pipeline/tokenization/encoding/test_encode.py",
     "flows/test_watching.py",
-    "pipeline/curation/test_bad_input.py",
     "acceptance/test_tokenizers.py",
     "pipeline/curation/test_guarantees.py",
     "pipeline/stages/heuristics/test_stage.py",

@@ -14,6 +14,7 @@ All runs are forks of a process that has loaded torch and never used it, which s
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ import torch
 from pipeline.build.lock import locked
 from tests.helpers.building import forked
 from tests.training.conftest import make_build, pretrain_section
+from training import objectives
 from training.loop import loop
 from training.pretraining.pretrain import pretrain
 
@@ -122,6 +124,8 @@ def at_steps(built: Path, steps: dict[str, int]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    objectives.load("causal")  # once, and not in each fork
+    importlib.import_module("transformers.models.gpt2.modeling_gpt2")
     if sys.argv[1] == "moments":
         at_moments(Path(sys.argv[2]))
     else:
