@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.build.build import Build
-from pipeline.store import packed_tokens
+from pipeline.store import files, packed_tokens
 from pipeline.tokenization import pack as packing
 from pipeline.tokenization.config import Role, TokenizerConfig
 from pipeline.tokenization.encoding.encode import Encoder
@@ -90,12 +90,21 @@ def write_build(root: Path, texts: list[str], config: TokenizerConfig) -> None:
     vocabulary = train.train(counts.count(pa.array(texts[:-40]), config), config)
     save(str(folder), vocabulary, config)
     encoder = Encoder(packing.load(str(folder / "tokenizer.json")))
+    digest = files.file_digest(str(folder / "tokenizer.json"))
     for split, part in (("train", texts[:-40]), ("heldout", texts[-40:])):
         tokens = str(root / "tokens" / config.name / split)
         names = [f"{split}:{row}" for row in range(len(part))]
         corpus = {"id": names, "text": part, "domain": ["x"] * len(part), "repeats": np.ones(len(part), np.int32)}
         packing.pack_shard(tokens, 0, pa.table(corpus), encoder, None, split)
-        packed_tokens.write_manifest(tokens, [0], len(vocabulary.pieces), export.special_ids(config), "trained")
+        packed_tokens.write_manifest(tokens, [0], len(vocabulary.pieces), export.special_ids(config), digest)
+
+
+def write_bytes(root: Path, name: str, texts: list[str], special: dict[str, int]) -> None:
+    """The tokenizer of bytes, and the texts packed as bytes; the last 20 are held out."""
+    write_tokenizer(str(root / "tokenizers" / name), special)
+    digest = files.file_digest(str(root / "tokenizers" / name / "tokenizer.json"))
+    for split, part in (("train", texts[:-20]), ("heldout", texts[-20:])):
+        pack(str(root / "tokens" / name / split), part, special, 256 + len(special), tokenizer=digest)
 
 
 def label_entropy(build: Build[BuildRecipe], objective: str) -> float:
@@ -158,9 +167,7 @@ def test_loss_on_real_text_falls_from_a_uniform_guess(shared: Path, tmp_path: Pa
     assert len(texts) > 100
     special = END if objective == "causal" else SPECIAL
     name = "bytes" if objective == "causal" else "masked"
-    pack(str(tmp_path / f"tokens/{name}/train"), texts[:-20], special)
-    pack(str(tmp_path / f"tokens/{name}/heldout"), texts[-20:], special)
-    write_tokenizer(str(tmp_path / f"tokenizers/{name}"), special)
+    write_bytes(tmp_path, name, texts, special)
     section = pretrain_section(
         objective,
         model=SHAPES[objective],
@@ -190,9 +197,7 @@ def test_a_student_of_real_text_starts_with_what_its_teacher_knows_and_comes_clo
     shared: Path, tmp_path: Path
 ) -> None:
     texts = prose(shared)
-    pack(str(tmp_path / "tokens/masked/train"), texts[:-20], SPECIAL)
-    pack(str(tmp_path / "tokens/masked/heldout"), texts[-20:], SPECIAL)
-    write_tokenizer(str(tmp_path / "tokenizers/masked"), SPECIAL)
+    write_bytes(tmp_path, "masked", texts, SPECIAL)
     common = {"sequence_length": 128, "batch_size": 16, "eval_tokens": 20_000, "checkpoint_every": 60}
     teacher = pretrain_section("mlm", name="known", model=SHAPES["mlm"], steps=240, **common)
     student = pretrain_section(
