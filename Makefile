@@ -2,6 +2,8 @@
 # make test   everything that must hold: lint, types, import rule, tests
 # make bench  the speed claims, side by side with peers
 # make test-oldest   the quick tests with the oldest releases that pyproject.toml allows
+# make fuzz   ten minutes of made-up inputs to readers, recipes, expressions, kernels and encoders
+# make sbom   the dependencies: list (CycloneDX), licences, known vulnerabilities, in build/
 # make docs   the docs site, in site/
 # make dist   source distribution and wheel, installed and used once
 PYTHON ?= python3
@@ -11,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 RECIPE ?= data/recipes/demo.yaml
 
-.PHONY: demo test test-fast test-oldest lmplz lint bench docs dist .venv-datatrove .venv-oldest pictures clean
+.PHONY: demo test test-fast test-oldest lmplz lint bench fuzz sbom docs dist .venv-datatrove .venv-oldest .venv-sbom pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -51,6 +53,24 @@ lint: $(INSTALLED)
 bench: $(INSTALLED) .venv-datatrove
 	$(BIN)/python -m benchmarks
 
+# By coverage where atheris has a wheel for this Python, else at random.
+fuzz: $(INSTALLED)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps "atheris==3.0.0"
+	$(BIN)/python -m tests.fuzz 600
+
+# pip-audit asks for what is known of vulnerabilities over the network; without one it says so, and the lists are there.
+sbom: $(INSTALLED) .venv-sbom
+	mkdir -p build
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
+	.venv-sbom/bin/pip-licenses --python $(BIN)/python --format csv --with-urls --output-file build/licences.csv
+	-.venv-sbom/bin/pip-audit --path $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])") --progress-spinner off
+
+.venv-sbom: .venv-sbom/.installed
+.venv-sbom/.installed:
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1 pip-licenses==5.5.5
+	touch $@
+
 # The peer of the curation benchmarks, in an environment of its own: the requirements of both do not go together.
 .venv-datatrove: .venv-datatrove/.installed
 .venv-datatrove/.installed: benchmarks/datatrove.txt
@@ -80,4 +100,4 @@ dist: $(INSTALLED)
 	.ci/smoke dist/*.whl $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .venv-datatrove $(OLDEST) data/builds dist site
+	rm -rf $(VENV) .venv-datatrove .venv-sbom $(OLDEST) data/builds dist build site .fuzz
