@@ -33,16 +33,18 @@ def build(
     until: Stop = "report",
     workers: int | None = None,
     runner: Runner = "processes",
-    builds: Path = BUILDS,
+    builds: str | Path = BUILDS,
     with_report: bool = False,
     on_wait: Callable[[str], object] | None = None,
     settings: Sequence[str] = (),
+    cluster: str | None = None,
 ) -> str:
-    """Build what RECIPE describes, up to and including the part named by `until`; returns the build's folder.
+    """Build what RECIPE describes, up to and including the part named by `until`; returns its folder or address.
 
     Work whose inputs, configuration and models are unchanged since an earlier run is not done again. ``with_report``
     writes the report of what there is then. While another process is at work on the build, it is waited for, with a
     line to ``on_wait``; without that, raises BuildBusy. ``settings``: ``field=value`` for fields of the recipe.
+    ``cluster``: the address of a Dask or Ray cluster that is there already.
     """
     opened = open_build(recipe, builds, settings)
     preflight.check(opened)
@@ -51,7 +53,7 @@ def build(
     chosen = [*names[: names.index(until) + 1], *(["report"] if with_report and until != "report" else [])]
     with (
         on_record(opened, recipe, tracking.page, reporter().seconds, on_wait),
-        Pool(runner, workers or cores()) as pool,
+        Pool(runner, workers, cluster) as pool,
     ):
         events.started(opened, recipe)
         for name in chosen:
@@ -66,7 +68,7 @@ def build(
         state, summary = outcome.conclusion(opened, bool(reporter().made))
         tracking.conclude(state, summary)
         events.finished(opened, recipe, bool(reporter().made), summary)
-    return opened.root
+    return opened.address
 
 
 def carry_out(build: Build[BuildRecipe], pool: Pool, parts: Sequence[Part]) -> None:
@@ -120,6 +122,7 @@ def tokenize(build: Build[BuildRecipe], pool: Pool) -> None:
 
 def pretrain(build: Build[BuildRecipe], _pool: Pool) -> None:
     """Train what the recipe's `embeddings` and `pretrain` name; a killed run goes on from its last checkpoint."""
+    _fetch_models(build)
     if build.recipe.embeddings:
         from training.embeddings.embed import embed
 
@@ -146,6 +149,7 @@ def pretrain_model(build: Build[BuildRecipe], name: str, verb: str = "Pretrain")
 
 def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
     """Fine-tune each model of the recipe's `finetune` section beside its baselines, and climb its cost ladder."""
+    _fetch_models(build)
     if build.recipe.finetune:
         from training.finetuning.finetune import finetune as finetune_model
 
@@ -163,6 +167,13 @@ def finetune(build: Build[BuildRecipe], _pool: Pool) -> None:
     artifacts.publish_training(build)
 
 
+def _fetch_models(build: Build) -> None:
+    """Have the tokenizers and models of a build in a store here: libraries open their folders themselves."""
+    if files.is_mirrored(build.root):
+        for name in ("tokenizers", "models"):
+            files.local(build.path(name))
+
+
 def report(build: Build[BuildRecipe], pool: Pool) -> str:
     """Write report/index.html, and return its path."""
     run_steps(build, reporting.steps(), pool)
@@ -175,7 +186,7 @@ def report(build: Build[BuildRecipe], pool: Pool) -> str:
 
 
 def report_as_it_stands(
-    recipe: Path, workers: int | None = None, builds: Path = BUILDS, settings: Sequence[str] = ()
+    recipe: Path, workers: int | None = None, builds: str | Path = BUILDS, settings: Sequence[str] = ()
 ) -> str:
     """Write the report of the build of RECIPE, and nothing else; returns its path."""
     opened = open_build(recipe, builds, settings)

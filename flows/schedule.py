@@ -19,7 +19,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run as this_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from flows import build as builds_of
@@ -53,10 +53,12 @@ class Options(NamedTuple):
     settings: list[str]
     workers: int | None
     runner: Runner
-    builds: Path
+    builds: str
 
 
 Recipe = Annotated[Path, OneOfTheRecipes()]
+#: The folder of builds, or its address in an object store.
+Folder = Annotated[str, BeforeValidator(os.fspath)]
 Workers = Annotated[int, Field(ge=1, le=4096)]
 Hours = Annotated[float, Field(gt=0)]
 
@@ -128,7 +130,7 @@ def _says_more_than_the_state(record: logging.LogRecord) -> bool:
 def _close(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect's names
     """Say in the build's record how a run ended that could not say so itself. Its lock went with its process."""
     parameters = {"builds": str(BUILDS), **flow_run.parameters}
-    close_record(Path(parameters["recipe"]), Path(parameters["builds"]), state.type.value.lower(), state.message)
+    close_record(Path(parameters["recipe"]), parameters["builds"], state.type.value.lower(), state.message)
 
 
 def _deployed(name: str, about: str, work: Callable[[Options], str | None]) -> Flow:
@@ -139,7 +141,7 @@ def _deployed(name: str, about: str, work: Callable[[Options], str | None]) -> F
         set: list[str] = [],  # noqa: B006 - Prefect shows the default in its form
         workers: Workers | None = None,
         runner: Runner = "processes",
-        builds: Path = BUILDS,
+        builds: Folder = str(BUILDS),
         timeout_hours: Hours | None = None,
     ) -> Any:
         options = Options(recipe, list(set), workers, runner, builds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -85,13 +86,13 @@ def skip_missed(name: str) -> int:
     return skipped
 
 
-def every_flow(workers: int | None, runner: Where, builds: Path) -> list[RunnerDeployment]:
+def every_flow(workers: int | None, runner: Where, builds: str | Path) -> list[RunnerDeployment]:
     """A deployment of each flow, which asks for the recipe."""
     return [_deployment(name, EVERY_RECIPE, _parameters(workers, runner, builds), version()) for name in FLOWS]
 
 
 def one_recipe(
-    flow: str, recipe: Path, cron: str | None, timezone: str, workers: int | None, runner: Where, builds: Path
+    flow: str, recipe: Path, cron: str | None, timezone: str, workers: int | None, runner: Where, builds: str | Path
 ) -> RunnerDeployment:
     """The deployment ``<flow>/<the recipe's name>``, run on the schedule ``cron`` if there is one."""
     parameters = {"recipe": str(recipe.resolve()), **_parameters(workers, runner, builds)}
@@ -114,8 +115,8 @@ def _deployment(
     return made
 
 
-def _parameters(workers: int | None, runner: Where, builds: Path) -> dict[str, Any]:
-    return {"workers": workers, "runner": runner, "builds": str(builds.resolve())}
+def _parameters(workers: int | None, runner: Where, builds: str | Path) -> dict[str, Any]:
+    return {"workers": workers, "runner": runner, "builds": files.url_of(files.here(os.fspath(builds)))}
 
 
 def serve(deployments: list[RunnerDeployment], limit: int, on_sigterm: Callable[..., None]) -> None:

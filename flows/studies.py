@@ -13,8 +13,10 @@ from flows.execution.progress import reporter
 from flows.execution.run_steps import Pool, Runner, run_steps
 from flows.views import artifacts
 from flows.views.artifacts import plain_key
+from pipeline import MillError
 from pipeline.curation.ablation_variants import NEUTRAL, open_neutral, open_variant, steps, variants
 from pipeline.stages.perplexity import from_files
+from pipeline.store import files
 from pipeline.text import formats
 from training.studies import ablation
 from training.studies.ladder import ladder_config, plan, summarise, with_rungs
@@ -24,7 +26,7 @@ def ladder(
     recipe: Path,
     workers: int | None = None,
     runner: Runner = "processes",
-    builds: Path = BUILDS,
+    builds: str | Path = BUILDS,
     settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train the models of the recipe's `ladder` section on its corpus, fit the laws, and return what was found.
@@ -49,7 +51,7 @@ def ablate(
     recipe: Path,
     workers: int | None = None,
     runner: Runner = "processes",
-    builds: Path = BUILDS,
+    builds: str | Path = BUILDS,
     settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train the models of the recipe's `ablation` section, compare them on held-out text, and return what was found.
@@ -57,6 +59,10 @@ def ablate(
     The build is brought up to date first; variants and models that are current are not made again.
     """
     opened = open_build(recipe, builds, settings)
+    if files.is_mirrored(opened.root):
+        raise MillError(
+            f"{opened.address}: the variants of an ablation are folders of links; use --builds with a folder"
+        )
     config, count = ablation.ablation_config(opened), workers or build.cores()
     recipes, kept = variants(opened.recipe, config.leave_out)
     with tracking.flow("build", f"build {recipe.stem}"):

@@ -3,10 +3,15 @@
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
+
+from pipeline.store import mirror, objects
+from tests.helpers import s3_server
 
 #: The files that take longest, with the longest first. They begin first: one that began last would keep a single worker
 #: at work when all others have ended. Those that wait for a server or for the clock, and the others, take turns. The
@@ -76,3 +81,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers() -> int | None:
     """One worker more than there are cores: a test that waits for a server or for the clock leaves its core idle."""
     return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture
+def store_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own for the local copies of object stores, and an empty store in memory."""
+    monkeypatch.setenv("CORPUSMILL_CACHE", str(tmp_path / "cache"))
+    fsspec.filesystem("memory").store.clear()
+    mirror.forget_listings()
+    objects.requests.taken()
+    yield tmp_path / "cache"
+    fsspec.filesystem("memory").store.clear()
+    mirror.forget_listings()
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """The address of a server of the S3 protocol."""
+    with s3_server.serving() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_address: str, store_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_server.Proxy]:  # noqa: ARG001
+    """An empty bucket ``bucket``, reached through a proxy that can spoil requests."""
+    with s3_server.proxied(s3_address) as proxy:
+        for name, value in s3_server.settings(proxy.address).items():
+            monkeypatch.setenv(name, value)
+        s3_server.empty(s3_address, "bucket")
+        objects.forget_stores()
+        yield proxy
+        objects.forget_stores()

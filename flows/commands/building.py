@@ -13,6 +13,7 @@ import typer
 from flows.commands.options import (
     BUILDS,
     Builds,
+    Cluster,
     Json,
     Port,
     Quiet,
@@ -49,6 +50,7 @@ def build(
     recipe: Recipe,
     workers: Workers = None,
     runner: RunnerOption = Runner.processes,
+    cluster: Cluster = None,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -56,13 +58,14 @@ def build(
 ) -> None:
     """Build everything that RECIPE describes: corpus, tokenizers, models, report."""
     with printing(quiet, as_json):
-        run(recipe, "report", workers, runner.value, builds, verbose)
+        run(recipe, "report", workers, runner.value, builds, verbose, cluster=cluster)
 
 
 def curate(
     recipe: Recipe,
     workers: Workers = None,
     runner: RunnerOption = Runner.processes,
+    cluster: Cluster = None,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -70,13 +73,14 @@ def curate(
 ) -> None:
     """Build up to the curated corpus: ingest, filter, deduplicate, balance."""
     with printing(quiet, as_json):
-        run(recipe, "curate", workers, runner.value, builds, verbose)
+        run(recipe, "curate", workers, runner.value, builds, verbose, cluster=cluster)
 
 
 def tokenize(
     recipe: Recipe,
     workers: Workers = None,
     runner: RunnerOption = Runner.processes,
+    cluster: Cluster = None,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -84,13 +88,14 @@ def tokenize(
 ) -> None:
     """Build up to the tokenizers and the packed tokens."""
     with printing(quiet, as_json):
-        run(recipe, "tokenize", workers, runner.value, builds, verbose)
+        run(recipe, "tokenize", workers, runner.value, builds, verbose, cluster=cluster)
 
 
 def pretrain(
     recipe: Recipe,
     workers: Workers = None,
     runner: RunnerOption = Runner.processes,
+    cluster: Cluster = None,
     builds: Builds = BUILDS,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -98,7 +103,7 @@ def pretrain(
 ) -> None:
     """Build up to the pretrained models."""
     with printing(quiet, as_json):
-        run(recipe, "pretrain", workers, runner.value, builds, verbose)
+        run(recipe, "pretrain", workers, runner.value, builds, verbose, cluster=cluster)
 
 
 def report(
@@ -118,9 +123,9 @@ def report(
         from flows.views import artifacts, outcome, summary
 
         opened = open_build(recipe, builds)
-        with shown("report", recipe, opened.root):
+        with shown("report", recipe, opened.address):
             path = report_as_it_stands(recipe, workers, builds)
-        conclude(summary.summary_view(opened), summary.facts(opened), f"{opened.root}: {outcome.summary(opened)}")
+        conclude(summary.summary_view(opened), summary.facts(opened), f"{opened.address}: {outcome.summary(opened)}")
         if open_it:
             open_in_browser(artifacts.link(path))
 
@@ -167,10 +172,11 @@ def run(
     until: str,
     workers: int | None,
     runner: str,
-    builds: Path,
+    builds: str,
     verbose: bool,
     with_report: bool = False,
     on_wait: Callable[[str], object] | None = None,
+    cluster: str | None = None,
 ) -> None:
     """Build up to the part ``until``, and ``with_report`` write the report of what there is then.
 
@@ -187,12 +193,12 @@ def run(
         from flows.build import build as make
         from flows.views import outcome, summary
 
-        with shown("build", recipe, opened.root, until=until):
-            make(recipe, until, workers, runner, builds, with_report, on_wait)  # pyright: ignore
-        conclude(summary.summary_view(opened), summary.facts(opened), f"{opened.root}: {outcome.summary(opened)}")
+        with shown("build", recipe, opened.address, until=until):
+            make(recipe, until, workers, runner, builds, with_report, on_wait, cluster=cluster)  # pyright: ignore
+        conclude(summary.summary_view(opened), summary.facts(opened), f"{opened.address}: {outcome.summary(opened)}")
 
 
-def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Path, verbose: bool) -> None:
+def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: str, verbose: bool) -> None:
     with telling_errors(verbose):
         quiet_prefect(verbose)
         from flows.execution.open_build import open_build
@@ -211,10 +217,11 @@ def _study(recipe: Path, name: str, workers: int | None, runner: str, builds: Pa
         opened = open_build(recipe, builds)
         preflight.check(opened)
         check(opened)  # before anything starts
-        with shown("ablate" if name == "ablation" else name, recipe, opened.root):
+        with shown("ablate" if name == "ablation" else name, recipe, opened.address):
             work(recipe, workers, runner, builds)  # pyright: ignore
         results = read(opened) or {}
-        conclude(view(results), {"state": "completed", "folder": opened.root, **results}, f"{opened.root}: {name} done")
+        place = opened.address
+        conclude(view(results), {"state": "completed", "folder": place, **results}, f"{place}: {name} done")
 
 
 def serve(

@@ -31,17 +31,27 @@ class Runner(StrEnum):
 
 
 Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file; see data/recipes.", show_default=False)]
-Builds = Annotated[Path, typer.Option(help="Folder that holds the builds, one folder a recipe.")]
+Builds = Annotated[
+    str,
+    typer.Option(help="Folder that holds the builds, one folder a recipe; or its address, such as s3://bucket/builds."),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Tasks at a time; all cores if absent. Never changes results.")
 ]
 RunnerOption = Annotated[Runner, typer.Option(help="Where tasks run. dask and ray reach other machines.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a cluster that is there already: tcp://host:port (dask), host:port or ray://host:port (ray).",
+        show_default=False,
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log and whole tracebacks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show warnings, errors and the last line, nothing else.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each step and one for the whole.")]
 Port = Annotated[int, typer.Option(min=1024, max=65535, help="Port of the Prefect server on 127.0.0.1.")]
 
-BUILDS = Path("data/builds")
+BUILDS = "data/builds"
 
 terminal = Console()
 errors = Console(stderr=True)

@@ -118,7 +118,7 @@ def forget(
 
 def verify(
     what: Annotated[
-        Path | None, typer.Argument(help="A recipe or the folder of a build; the latest build if absent.")
+        str | None, typer.Argument(help="A recipe, or the folder or address of a build; the latest build if absent.")
     ] = None,
     builds: Builds = BUILDS,
 ) -> None:
@@ -126,13 +126,14 @@ def verify(
     with telling_errors(False):
         from flows.execution.open_build import latest_build, open_build
         from pipeline.questions.verify import verify as read_all
+        from pipeline.store import files
         from pipeline.store.messages import visible
         from pipeline.text import formats
 
-        if what and what.is_dir():
-            root = str(what)
+        if what and (not files.is_local(what) or Path(what).is_dir()):
+            root = files.here(what)
         else:
-            root = (open_build(what, builds) if what else latest_build(builds)).root
+            root = (open_build(Path(what), builds) if what else latest_build(builds)).root
         checked = read_all(root)
         for fault in checked.faults:
             errors.print(visible(fault), style="red", highlight=False, markup=False, soft_wrap=True)
@@ -275,9 +276,11 @@ def diff(
         from flows.execution.open_build import finished_build
         from flows.views import questions
         from pipeline.questions.diff import diff as compare
+        from pipeline.store import files
 
-        # a name stands for the folder in BUILDS, and a path for itself
-        opened = [finished_build(str(builds / name if (builds / name).is_dir() else name)) for name in (first, second)]
+        # a name stands for the folder in BUILDS, and a path or an address for itself
+        places = [(files.here(files.join(builds, name)), name) for name in (first, second)]
+        opened = [finished_build(place if files.exists(place) else name) for place, name in places]
         terminal.print(questions.diff_view(compare(*opened)))
 
 

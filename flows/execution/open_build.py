@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.build.build import Build
 from pipeline.build.lock import BuildBusy, locked
 from pipeline.curation import recipe as recipes
 from pipeline.curation.settings import parse, with_settings
-from pipeline.store import files, recipe_file
+from pipeline.store import files, mirror, objects, recipe_file
 from training.prediction.scorer import probabilities
 from training.recipe import sections
 from training.recipe.sections import BuildRecipe, stored
@@ -33,20 +34,24 @@ class OtherRecipe(MillError):
     """The build's folder belongs to another recipe with the same name."""
 
 
-def open_build(recipe: Path, builds: Path = BUILDS, settings: Sequence[str] = ()) -> Build[BuildRecipe]:
-    """The build of ``recipe`` in ``builds/<its name>``; raises WrongRecipe or MillError before any work.
+def open_build(recipe: Path, builds: str | Path = BUILDS, settings: Sequence[str] = ()) -> Build[BuildRecipe]:
+    """The build of ``recipe`` in ``builds/<its name>``, which may be an address in an object store.
+
+    Raises WrongRecipe or MillError before any work.
 
     ``settings``: ``field=value`` for fields of the recipe that are to have another value.
     """
     loaded = recipes.load(recipe, BuildRecipe)
     if settings:
         loaded = with_settings(loaded, parse(settings), recipe.parent)
-    folder = builds / loaded.name
-    if folder.is_symlink() and not folder.resolve().is_relative_to(builds.resolve()):
-        raise LinkOut(
-            f"{folder}: a link out of the folder of builds, to {folder.resolve()}; outputs stay within: remove it"
-        )
-    return Build(str((builds / loaded.name).resolve()), loaded, probabilities)
+    place = files.join(os.fspath(builds), loaded.name)
+    if files.is_local(place):
+        folder = files.local_name(place)
+        if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
+            raise LinkOut(
+                f"{folder}: a link out of the folder of builds, to {folder.resolve()}; outputs stay within: remove it"
+            )
+    return Build(files.here(place), loaded, probabilities)
 
 
 def finished_build(root: str) -> Build[BuildRecipe]:
@@ -54,13 +59,20 @@ def finished_build(root: str) -> Build[BuildRecipe]:
     return replace(sections.finished_build(root), scorer=probabilities)
 
 
-def latest_build(builds: Path = BUILDS) -> Build[BuildRecipe]:
+def latest_build(builds: str | Path = BUILDS) -> Build[BuildRecipe]:
     """The build that ran last in ``builds``, with the recipe it ran. Raises MillError if there is none."""
-    records = sorted(builds.glob("*/build.json"), key=lambda path: path.stat().st_mtime)
-    if not records:
+    roots = record.roots(os.fspath(builds))
+    if not roots:
         raise MillError(f"{builds}: no build here yet; run `mill build data/recipes/demo.yaml`")
-    root = records[-1].parent
-    return Build(str(root.resolve()), stored(root), probabilities)
+    root = max(roots, key=_last_run)
+    return Build(root, stored(root), probabilities)
+
+
+def _last_run(root: str) -> float:
+    path = files.join(root, "build.json")
+    if not files.is_mirrored(root):
+        return files.local(path).stat().st_mtime
+    return max((datetime.fromisoformat(run["started"]).timestamp() for run in files.read_json(path)["runs"]), default=0)
 
 
 def recipe_of(build: Build) -> Path:
@@ -96,6 +108,7 @@ def on_record(
             "steps": {},
             "error": None,
         }
+        objects.requests.taken()  # those of earlier runs of this process
         earlier = record.close_interrupted(record.runs_of(build))
         record.write(build, recipe, [*earlier, entry])
 
@@ -103,13 +116,15 @@ def on_record(
             if entry["ended"] is None:
                 steps = {name: round(value, 3) for name, value in seconds.items()}
                 entry.update(ended=record.now(), state=state, error=error, steps=steps, flow_run=flow_run())
+                if files.is_mirrored(build.root):
+                    entry["requests"] = objects.requests.taken()
                 record.write(build, recipe, [*earlier, entry])
 
         with on_stop(close):
             try:
                 yield
             except Exception as error:  # handled nowhere here: the record says how the run ended, and it goes on
-                close("failed", files.masked(f"{type(error).__name__}: {error}"))
+                close("failed", files.masked(mirror.shown(f"{type(error).__name__}: {error}")))
                 raise
             except BaseException:  # an interrupt, or Prefect's own signal to end
                 close("cancelled")
@@ -127,7 +142,7 @@ def mending(root: str) -> Iterator[None]:
     mend.clear(units)
 
 
-def close_record(recipe: Path, builds: Path, state: str, error: str | None) -> None:
+def close_record(recipe: Path, builds: str | Path, state: str, error: str | None) -> None:
     """Note that the latest run of the build of ``recipe`` ended as ``state``, where its own process could not.
 
     Nothing is noted of a build that is at work again, or of a run that said itself how it ended.
@@ -144,7 +159,7 @@ def close_record(recipe: Path, builds: Path, state: str, error: str | None) -> N
 
 def _check_links(root: str) -> None:
     """Raises LinkOut where a link in the build's folder leads out of it: outputs would be written there."""
-    for link in linked_copy.links_out(files.local(root)):
+    for link in linked_copy.links_out(files.local_name(root)):
         raise LinkOut(f"{link}: a link out of the build's folder, to {link.resolve()}; outputs stay within: remove it")
 
 
@@ -164,6 +179,6 @@ def _check_owner(build: Build, recipe: Path) -> None:
         return  # no longer a recipe
     if isinstance(content, dict) and content.get("name") == build.recipe.name:
         raise OtherRecipe(
-            f"{build.root}: this folder holds the build of {owner}, and {recipe.resolve()} is another recipe with the "
-            f"same name, {build.recipe.name!r}: give it another `name`, or another folder with --builds"
+            f"{build.address}: this folder holds the build of {owner}, and {recipe.resolve()} is another recipe with "
+            f"the same name, {build.recipe.name!r}: give it another `name`, or another folder with --builds"
         )

@@ -26,6 +26,8 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from contextvars import copy_context
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -38,7 +40,8 @@ from flows.execution.progress import reporter
 from flows.execution.storage_retries import persistent
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
-from pipeline.store import files, messages
+from pipeline.build.machine import cores
+from pipeline.store import files, messages, mirror, objects
 
 Runner = Literal["processes", "threads", "dask", "ray"]
 Work = Callable[[Build, str], Outcome]
@@ -46,6 +49,9 @@ Work = Callable[[Build, str], Outcome]
 TASKS_PER_WORKER = 4
 """Groups a step is cut into for each worker: enough to even out, few enough to be read in the UI."""
 
+
+#: Seconds in which a cluster has to answer.
+CLUSTER_SECONDS = 30
 
 HERE_SECONDS = 1
 """How long a step may take in this process before worker processes, which take longer to start, are worth it."""
@@ -59,8 +65,33 @@ class NoRunner(MillError):
     """The runner's package is not installed."""
 
 
-Group = tuple[list[Outcome], list[str]]
-"""What came of a group of items, and what its worker said meanwhile, where it is not this process."""
+class NotReached(MillError):
+    """The cluster, or from one of its workers the folder of the build, is not reached."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is sent: places and names, never data.
+
+    ``address`` is that of a build in an object store, which each machine has a local copy of; None for a folder.
+    ``epoch`` names this run of the step. ``parent`` is the host and process that asked for it, and ``ends`` whether
+    the worker ends with it; in the folder ``notes`` each worker says which item it is at.
+    """
+
+    build: Build
+    address: str | None
+    title: str
+    work: Work
+    items: Sequence[str]
+    epoch: str
+    parent: tuple[str, int]
+    ends: bool
+    notes: Path | None
+
+
+Group = tuple[list[Outcome], list[str], dict[str, int]]
+"""What came of a group of items; what its worker said meanwhile, where it is not this process; and the requests to
+object stores that were made for them."""
 
 
 class Executor(Protocol):
@@ -75,6 +106,11 @@ def run_steps(build: Build, steps: Sequence[Step], pool: Pool) -> None:
 
 def run_step(build: Build, step: Step, pool: Pool) -> None:
     """Carry out one step: what is current is found in this process, the rest is for the pool."""
+    with mirror.step():
+        _run_step(build, step, pool)
+
+
+def _run_step(build: Build, step: Step, pool: Pool) -> None:
     items = list(step.items(build))
     if not items:
         return
@@ -123,12 +159,36 @@ def dropped(build: Build, stage: str) -> int | None:
 
 def current(build: Build, work: Work, items: Sequence[str]) -> list[Outcome]:
     """What ``work`` comes to for the items before the first that has to be made; or with it, if it did not ask."""
+    if files.is_mirrored(build.root):
+        return _current_in_store(build, work, items)
     outcomes: list[Outcome] = []
     with files.looking(), contextlib.suppress(files.NotCurrent):
         for item in items:
             outcomes.append(work(build, item))
             if not outcomes[-1].reused:
                 break
+    return outcomes
+
+
+def _current_in_store(build: Build, work: Work, items: Sequence[str]) -> list[Outcome]:
+    """The same where each look is a request, which takes its time: several at once."""
+    outcomes: list[Outcome] = []
+
+    def look(item: str) -> Outcome | None:
+        with files.looking(), contextlib.suppress(files.NotCurrent):
+            return work(build, item)
+        return None
+
+    with ThreadPoolExecutor(objects.PARALLEL) as pool:
+        for start in range(0, len(items), 4 * objects.PARALLEL):
+            some = items[start : start + 4 * objects.PARALLEL]
+            found = list(pool.map(lambda pair: pair[0].run(look, pair[1]), [(copy_context(), item) for item in some]))
+            for outcome in found:
+                if outcome is None:
+                    return outcomes
+                outcomes.append(outcome)
+                if not outcome.reused:
+                    return outcomes
     return outcomes
 
 
@@ -142,10 +202,18 @@ def grouped(items: Sequence[str], groups: int) -> list[Sequence[str]]:
 
 
 class Pool:
-    """``workers`` workers of ``runner``, started when there is work for them; the end of the block ends them."""
+    """``workers`` workers of ``runner``, started when there is work for them; the end of the block ends them.
 
-    def __init__(self, runner: Runner, workers: int) -> None:
-        self.runner, self.workers = runner, workers
+    ``cluster`` is the address of a Dask or Ray cluster that is there already; without ``workers``, all of its are used.
+    Raises MillError for a runner that knows no clusters.
+    """
+
+    def __init__(self, runner: Runner, workers: int | None = None, cluster: str | None = None) -> None:
+        if cluster is not None and runner not in ("dask", "ray"):
+            raise MillError(f"--cluster is the address of a Dask or Ray cluster, and --runner is {runner}")
+        self.runner, self.cluster = runner, cluster
+        self.workers = workers or cores()
+        self._all = cluster is not None and workers is None
         self._executor: Executor | None = None
         self._opened = contextlib.ExitStack()
         self._notes: Path | None = None
@@ -165,11 +233,15 @@ class Pool:
 
         Where a worker process is killed, what it was at is tried once more with half as many. Raises WorkerKilled.
         """
+        if self.runner != "threads" and not (self.runner == "processes" and self.workers == 1):
+            _require_shared(build)
         if self.runner == "processes" and self._executor is None:
             seconds = HERE_SECONDS if self.workers > 1 else math.inf
             for outcome in _run_here(build, step, items, seconds):
                 items = items[1:]
                 yield [outcome]
+        if self.cluster is not None and items:
+            self._start()
         waiting = deque(grouped(items, self.workers * TASKS_PER_WORKER))
         running: dict[Future[Group], tuple[Sequence[str], tracking.Run | None]] = {}
         again = False
@@ -184,7 +256,8 @@ class Pool:
                             shown = running.pop(future)[1]
                             _log(heard.before(error), shown)
                             tracking.end(shown, "FAILED", messages.in_short(error))
-                        outcomes, said = future.result()
+                        outcomes, said, requests = future.result()
+                        objects.requests.add(**requests)
                         shown = running.pop(future)[1]
                         _log(said, shown)
                         tracking.end(shown, "COMPLETED", _summary(outcomes))
@@ -196,11 +269,7 @@ class Pool:
                         tracking.end(shown, "CRASHED", where)
                     running.clear()
                     if again:
-                        raise WorkerKilled(
-                            f"{step.title}: {where}, for the second time. Memory that ran out is the usual cause: "
-                            "use fewer --workers or a smaller `shard_bytes` in the recipe; the same command goes on "
-                            "from here."
-                        ) from None
+                        raise WorkerKilled(f"{step.title}: {_killed_often(f'{where}, for the second time')}") from None
                     again = True
                     waiting.extendleft(reversed(groups))
                     self.workers = max(1, self.workers // 2)
@@ -209,14 +278,23 @@ class Pool:
             for _, shown in running.values():
                 tracking.end(shown, "CANCELLED", "an error elsewhere ended the step")
 
-    def _submit(self, build: Build, step: Step, group: Sequence[str]) -> Future[Group]:
+    def _start(self) -> Executor:
         if self._executor is None:
             self._executor = self._opened.enter_context(self._open())
+        return self._executor
+
+    def _submit(self, build: Build, step: Step, group: Sequence[str]) -> Future[Group]:
+        executor = self._start()
         # A worker is not to hear of Ctrl-C, not even while it starts: it inherits what this thread does not take.
         taken = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            parent = (socket.gethostname(), os.getpid())
-            future = self._executor.submit(work_on, build, step.title, step.work, group, parent, self._notes)
+            parent, ends = (socket.gethostname(), os.getpid()), self.cluster is None
+            address = files.url_of(build.root) if files.is_mirrored(build.root) else None
+            epoch = mirror.epoch()
+            if self.runner != "threads":
+                mirror.others_work()
+            task = Task(build, address, step.title, step.work, group, epoch, parent, ends, self._notes)
+            future = executor.submit(work_on, task)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, taken)
         if self.runner == "processes":
@@ -229,7 +307,50 @@ class Pool:
             return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
         if self.runner == "threads":
             return ThreadPoolExecutor(self.workers)
-        return _dask(self.workers) if self.runner == "dask" else _ray(self.workers)
+        return self._dask() if self.runner == "dask" else self._ray()
+
+    @contextlib.contextmanager
+    def _dask(self) -> Iterator[Executor]:
+        """Dask's workers: those of the scheduler at ``cluster`` or that Dask's settings name, or processes here."""
+        try:
+            from dask.config import get as setting
+            from distributed import Client
+        except ImportError as error:
+            raise NoRunner("the dask runner needs Dask: pip install 'corpusmill[dask]'") from error
+        address = self.cluster or setting("scheduler-address", None)
+        local: dict[str, Any] = {"n_workers": self.workers, "threads_per_worker": 1, "dashboard_address": None}
+        try:
+            client = Client(address, timeout=CLUSTER_SECONDS) if address else Client(**local)
+        except (OSError, ValueError) as error:
+            raise NotReached(f"--cluster {address}: no Dask scheduler answers there ({error})") from error
+        with client:
+            if self._all:
+                self.workers = sum(worker["nthreads"] for worker in client.scheduler_info(-1)["workers"].values())
+                if not self.workers:
+                    raise NotReached(
+                        f"--cluster {address}: the scheduler has no workers; start some: dask worker {address}"
+                    )
+            yield Translated(client.get_executor(pure=False), _of_dask)
+
+    @contextlib.contextmanager
+    def _ray(self) -> Iterator[Executor]:
+        """Ray's workers: those of the cluster at ``cluster`` or that RAY_ADDRESS names, or processes here."""
+        try:
+            import ray
+        except ImportError as error:
+            raise NoRunner("the ray runner needs Ray: pip install 'corpusmill[ray]'") from error
+        address = self.cluster or os.environ.get("RAY_ADDRESS")
+        local: dict[str, Any] = {} if address else {"num_cpus": self.workers, "include_dashboard": False}
+        try:
+            ray.init(address=address, **local)
+        except (ConnectionError, ImportError, RuntimeError) as error:
+            raise NotReached(f"--cluster {address}: no Ray cluster answers there ({error})") from error
+        try:
+            if self._all:
+                self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+            yield Translated(_Tasks(ray.remote(work_on)), _of_ray)
+        finally:
+            ray.shutdown()
 
     def _lost(self, groups: Sequence[Sequence[str]]) -> str:
         """Close the broken executor; says which worker was killed, and at which item."""
@@ -279,23 +400,50 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
     return f"{len(outcomes) - reused} made, {reused} up to date"
 
 
-def work_on(
-    build: Build, title: str, work: Work, items: Sequence[str], parent: tuple[str, int], notes: Path | None
-) -> Group:
-    """The work of the step called ``title`` on each of ``items``. ``parent`` is the host and process that asked for
-    it; in the folder ``notes`` each worker says which item it is at.
-    """
-    if parent == (socket.gethostname(), os.getpid()):
-        return [_done(build, title, work, item, reporter().tell) for item in items], []
-    if parent[0] == socket.gethostname():
-        end_with(parent[1])
+def work_on(task: Task) -> Group:
+    """What ``task`` asks for, here: in a worker, or in a thread of the process that asked."""
+    host, process = task.parent
+    if task.parent == (socket.gethostname(), os.getpid()):
+        outcomes = [_done(task.build, task.title, task.work, item, reporter().tell) for item in task.items]
+        return outcomes, [], objects.requests.taken()
+    if task.ends and host == socket.gethostname():
+        end_with(process)
+    mirror.begin(task.epoch)
+    build = task.build
+    if task.address is not None:
+        build = replace(build, root=files.here(task.address))
+    elif host != socket.gethostname():
+        _require_same_folder(build, host, process)
     outcomes = []
     with heard.listening() as here:
-        for item in items:
-            if notes is not None:
-                (notes / str(os.getpid())).write_text(item)
-            outcomes.append(_done(build, title, work, item, here.tell))
-        return outcomes, here.lines()
+        for item in task.items:
+            if task.notes is not None:
+                (task.notes / str(os.getpid())).write_text(item)
+            outcomes.append(_done(build, task.title, task.work, item, here.tell))
+        return outcomes, here.lines(), objects.requests.taken()
+
+
+def _require_shared(build: Build) -> None:
+    """Raise MillError for a build in a store that other processes do not see."""
+    if not objects.is_shared(files.url_of(build.root)):
+        raise MillError(f"{build.address}: lies in the memory of this process; use --runner threads")
+
+
+def _require_same_folder(build: Build, host: str, process: int) -> None:
+    """Raise NotReached on a machine that does not see the folder of the build that the process on ``host`` has open."""
+    lock = Path(build.root, ".lock")
+    if not lock.exists() or lock.read_text() != str(process):
+        raise NotReached(
+            f"{build.root}: {socket.gethostname()} does not see the folder that {host} builds in; use a folder that "
+            "all machines share, or --builds with the address of an object store"
+        )
+
+
+def _killed_often(what: str) -> str:
+    return (
+        f"{what}. Memory that ran out is the usual cause: use fewer --workers or a smaller `shard_bytes` in the "
+        "recipe; the same command goes on from here."
+    )
 
 
 def _done(build: Build, title: str, work: Work, item: str, tell: Callable[[str], object]) -> Outcome:
@@ -310,39 +458,14 @@ def _done(build: Build, title: str, work: Work, item: str, tell: Callable[[str],
         raise
 
 
-@contextlib.contextmanager
-def _dask(workers: int) -> Iterator[Executor]:
-    """Dask's workers: those of the scheduler that Dask's settings name, or processes of this machine."""
-    try:
-        from dask.config import get as setting
-        from distributed import Client
-    except ImportError as error:
-        raise NoRunner("the dask runner needs Dask: pip install 'corpusmill[dask]'") from error
-    address = setting("scheduler-address", None)
-    local: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-    with Client(address) if address else Client(**local) as client:
-        yield Translated(client.get_executor(pure=False), _of_dask)
+class _Tasks:
+    """Ray's remote function as an executor."""
 
+    def __init__(self, remote: Any) -> None:
+        self._remote = remote
 
-@contextlib.contextmanager
-def _ray(workers: int) -> Iterator[Executor]:
-    """Ray's workers: those of the cluster that RAY_ADDRESS names, or processes of this machine."""
-    try:
-        import ray
-    except ImportError as error:
-        raise NoRunner("the ray runner needs Ray: pip install 'corpusmill[ray]'") from error
-    local: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
-    ray.init(include_dashboard=False, **local)
-    remote = ray.remote(work_on)
-
-    class Tasks:
-        def submit(self, _work: Callable[..., Group], /, *arguments: Any) -> Future[Group]:
-            return remote.remote(*arguments).future()
-
-    try:
-        yield Translated(Tasks(), _of_ray)
-    finally:
-        ray.shutdown()
+    def submit(self, _work: Callable[..., Group], /, *arguments: Any) -> Future[Group]:
+        return self._remote.remote(*arguments).future()
 
 
 class Translated:

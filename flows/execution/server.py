@@ -79,7 +79,7 @@ def own(announce: Callable[[str], None]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def server(port: int, builds: Path | None = None, keep_days: int | None = None) -> Iterator[str]:
+def server(port: int, builds: str | Path | None = None, keep_days: int | None = None) -> Iterator[str]:
     """The API address of a Prefect server, in force for Prefect's own programs in the block: the configured one, the
     one on ``port``, or one that is started there and stopped with the block. Raises ServerFailed.
 
@@ -127,12 +127,17 @@ def _not_ours(what: str, days: int) -> str:
     return f"--keep-days: {what}, which keeps runs as it was set to; start that server with {settings}"
 
 
-def start(port: int, builds: Path | None = None, keep_days: int | None = None) -> subprocess.Popen[bytes]:
+def start(port: int, builds: str | Path | None = None, keep_days: int | None = None) -> subprocess.Popen[bytes]:
     """Start a server on 127.0.0.1 and return when it answers; raises ServerFailed with what it printed.
 
     Its database is SQLite in ``PREFECT_HOME``, with a write-ahead log, or what Prefect's settings name.
     """
+    from pipeline.store import files
+
     url = f"http://{HOST}:{port}"
+    reports = (
+        {"CORPUSMILL_BUILDS": files.here(os.fspath(builds))} if builds and files.is_local(os.fspath(builds)) else {}
+    )
     environment = {
         **os.environ,
         "PREFECT_SERVER_API_HOST": HOST,
@@ -140,7 +145,7 @@ def start(port: int, builds: Path | None = None, keep_days: int | None = None) -
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "CORPUSMILL_PARENT": str(os.getpid()),
-        **({"CORPUSMILL_BUILDS": str(builds.resolve())} if builds is not None else {}),
+        **reports,
         **retention(keep_days),
     }
     with tempfile.TemporaryFile() as printed:

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline import MillError
+from pipeline.store.retries import passing
 
 WAITS = (1.0, 4.0, 16.0)
 """Seconds before each further attempt."""
 
-#: What a store that is throttled, restarted or out of reach gives; a full disk or a missing file is not among them.
-_PASSING = frozenset(
-    {
-        errno.EIO,
-        errno.EAGAIN,
-        errno.EBUSY,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.EHOSTUNREACH,
-        errno.EHOSTDOWN,
-        errno.EREMOTEIO,
-    }
-)
-
 T = TypeVar("T")
-
-
-def passing(error: BaseException) -> bool:
-    """Whether ``error`` comes from a store that may answer soon: a connection that was cut, refused or timed out, the
-    system's own numbers for that, or what the HTTP client of remote stores raises for it.
-    """
-    if isinstance(error, MillError):
-        return False  # it names what the user has to do
-    if isinstance(error, ConnectionError | TimeoutError):
-        return not isinstance(error, BrokenPipeError)
-    if isinstance(error, OSError) and error.errno in _PASSING:
-        return True
-    aiohttp = sys.modules.get("aiohttp")
-    return aiohttp is not None and isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError))
 
 
 def persistent(

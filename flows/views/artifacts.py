@@ -166,7 +166,7 @@ def plain_key(name: str) -> str:
 
 def link(path: str) -> str:
     """``path`` as an address that a browser opens."""
-    return files.local(path).resolve().as_uri() if files.is_local(path) else path
+    return files.uri(path)
 
 
 def rows(table: Table, before: Mapping[str, str] | None = None) -> list[dict[str, str]]:

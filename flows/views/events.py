@@ -27,7 +27,7 @@ def started(build: Build, recipe: Path) -> None:
 def finished(build: Build, recipe: Path, worked: bool, summary: str) -> None:
     """The end of a build that completed; ``worked``: whether anything was made."""
     name = "corpusmill.build.finished" if worked else "corpusmill.build.nothing-new"
-    payload = {"recipe": str(recipe.resolve()), "summary": summary, "root": build.root, **_documents(build)}
+    payload = {"recipe": str(recipe.resolve()), "summary": summary, "root": build.address, **_documents(build)}
     tracking.event(name, build_id(build.recipe.name), payload)
 
 
@@ -84,7 +84,7 @@ def build_id(name: str) -> str:
 
 def asset_key(path: str) -> str:
     """The key of what lies in ``path``, as Prefect's assets have it: an address."""
-    return files.local(path).resolve().as_uri() if files.is_local(path) else path
+    return files.uri(path)
 
 
 def upstream(keys: Sequence[str]) -> list[dict[str, str]]:

@@ -13,11 +13,14 @@ from rich.table import Table
 from flows.execution.terminal import Text
 from flows.views.layout import drawn, line
 from flows.views.recipe_fields import Field
+from pipeline.build import record
 from pipeline.build.build import Build
 from pipeline.report import canaries, models, sections, tables, tokens
 from pipeline.store import files
 from pipeline.text import formats
 
+#: The kinds of requests to an object store.
+REQUESTS = ("GET", "PUT", "LIST", "DELETE")
 #: Kinds of records that are named in a line of notes.
 _KINDS = 5
 
@@ -76,6 +79,8 @@ def summary_view(build: Build) -> RenderableType:
         parts.append(line(run["name"], f"{models.MEASURES.get(main, main).lower()}: {sentence}"))
         if run.get("strategies"):
             parts.append(Padding(drawn(tables.strategies(run)), (0, 0)))
+    if asked := requests(build):
+        parts.append(line("object store", _requests_line(asked)))
     paths, here = _grid(), f"{Path.cwd()}/"
     for name, path in _outputs(build).items():
         paths.add_row(Text(name, "bold"), Text(path.removeprefix(here)))
@@ -84,7 +89,7 @@ def summary_view(build: Build) -> RenderableType:
 
 def facts(build: Build) -> dict[str, Any]:
     """What a build came to, for programs: documents and bytes, what each stage dropped, models, warnings, paths."""
-    report: dict[str, Any] = {"state": "completed", "name": Path(build.root).name, "folder": build.root}
+    report: dict[str, Any] = {"state": "completed", "name": Path(build.root).name, "folder": build.address}
     if (account := sections.funnel(build)) is not None:
         first, last = account["first"], account["last"]
         report["documents"] = {"read": first["documents"], "kept": last["documents"]}
@@ -96,8 +101,32 @@ def facts(build: Build) -> dict[str, Any]:
         if runs := [_scores(run) for run in models.summaries(build, section)]:
             report[section] = runs
     report["warnings"] = [*sections.warnings(build), *_model_warnings(build)]
+    if asked := requests(build):
+        report["requests"] = asked
     report["outputs"] = _outputs(build)
     return report
+
+
+def requests(build: Build) -> dict[str, float]:
+    """The requests to an object store of the latest run of ``build``, by kind, and how many they are for each gigabyte
+    of the text that was read; {} for a build in a folder.
+    """
+    counts = next((run.get("requests", {}) for run in reversed(record.runs_of(build))), {})
+    if not counts:
+        return {}
+    asked = sum(counts.get(kind, 0) for kind in REQUESTS)
+    account = sections.funnel(build)
+    size = account["first"]["bytes"] if account is not None else 0
+    return {**counts, **({"per_gigabyte": round(asked * 1e9 / size)} if size else {})}
+
+
+def _requests_line(counts: Mapping[str, float]) -> str:
+    kinds = ", ".join(f"{kind} {formats.count(int(counts[kind]))}" for kind in REQUESTS if kind in counts)
+    sizes = f"{formats.size(int(counts.get('sent', 0)))} sent, {formats.size(int(counts.get('received', 0)))} received"
+    words = f"{kinds}; {formats.count(int(counts.get('retried', 0)))} of them repeated; {sizes}"
+    return (
+        f"{words}; {formats.count(int(counts['per_gigabyte']))} per GB of text" if "per_gigabyte" in counts else words
+    )
 
 
 def _scores(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +208,7 @@ def _outputs(build: Build) -> dict[str, str]:
         for run in build.section(section) or []:
             wanted[f"model {run.name}"] = (build.path("models", run.name), "summary.json")
     wanted["report"] = (build.path("report", "index.html"), "")
-    return {name: path for name, (path, proof) in wanted.items() if files.exists(files.join(path, proof))}
+    return {name: files.url_of(path) for name, (path, proof) in wanted.items() if files.exists(files.join(path, proof))}
 
 
 def _grid() -> Table:

@@ -122,6 +122,11 @@ class Build(Generic[R_co]):
     recipe: R_co
     scorer: Scorer | None = None
 
+    @property
+    def address(self) -> str:
+        """What people call the folder: an address, where ``root`` stands for one in an object store."""
+        return files.url_of(self.root)
+
     def path(self, *names: str) -> str:
         """The path of ``names`` in the build. Raises MillError where it would lead out of it."""
         if any(".." in name and ".." in name.split("/") for name in names):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from pipeline import MillError
-from pipeline.store import checksums, files
+from pipeline.build import lock_object
+from pipeline.store import checksums, files, mirror
 
 #: Seconds between two looks whether a build that is waited for is free.
 _LOOK_AGAIN = 0.2
@@ -29,22 +30,31 @@ def locked(root: str, on_wait: Callable[[str], object] | None = None) -> Iterato
     The kernel gives the lock back when this process ends, however it ends. If another holds it: raises BuildBusy, with
     the process that is at work; or, given ``on_wait``, calls that with one line about it and waits.
     """
-    folder = files.local(root)
+    folder = files.local_name(root)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:
         if not _taken(lock):
             lock.seek(0)
-            busy = f"{folder}: process {lock.read().strip() or 'unknown'} is at work on this build"
-            if on_wait is None:
-                raise BuildBusy(f"{busy}; wait for it or stop it")
-            on_wait(f"{busy}; waiting for it")
+            _busy(files.url_of(root), f"process {lock.read().strip() or 'unknown'}", on_wait)
             while not _taken(lock):
                 time.sleep(_LOOK_AGAIN)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        _sweep(folder)
-        yield
+        if not files.is_mirrored(root):
+            _sweep(folder)
+            yield
+            return
+        url = files.url_of(root)
+        with lock_object.held(url, lambda who: _busy(url, who, on_wait)), mirror.locked():
+            yield
+
+
+def _busy(place: str, who: str, on_wait: Callable[[str], object] | None) -> None:
+    line = f"{place}: {who} is at work on this build"
+    if on_wait is None:
+        raise BuildBusy(f"{line}; wait for it or stop it")
+    on_wait(f"{line}; waiting for it")
 
 
 def _taken(lock: IO[str]) -> bool:

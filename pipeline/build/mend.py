@@ -17,6 +17,8 @@ _FIRST = ("build.json", "recipe.json")
 
 def found(root: str) -> list[Path]:
     """Set aside what `mill verify` found damaged in the build in ``root``; returns where it was. Needs its lock."""
+    if files.is_mirrored(root):  # there a file is found damaged when it is read
+        return []
     folder = files.local(root)
     paths = [path for path in checksums.marked(folder) if path.name not in checksums.LASTING]
     paths += [path for name in _FIRST if not checksums.is_whole(path := folder / name)]
@@ -27,8 +29,8 @@ def damaged(root: str, error: files.DamagedFile | files.LostFile) -> Path | None
     """Set aside the file that ``error`` is about; None where no run of the build in ``root`` makes it again."""
     if error.path is None or not files.is_local(error.path):
         return None
-    path = files.local(error.path).resolve()
-    if path.name in checksums.LASTING or not path.is_relative_to(files.local(root).resolve()):
+    path = files.local_name(error.path).resolve()
+    if path.name in checksums.LASTING or not path.is_relative_to(files.local_name(root).resolve()):
         return None
     unit = unit_of(path)
     return unit if _set_aside(unit) else None
@@ -54,7 +56,15 @@ def _aside(unit: Path) -> Path:
 
 
 def _set_aside(unit: Path) -> bool:
-    """Whether there was something to set aside, or a checksum of it."""
+    """Whether there was something to set aside, or a checksum of it. In an object store it is removed."""
+    if files.is_mirrored(str(unit)):
+        if not (files.exists(str(unit)) or files.is_noted(str(unit))):
+            return False
+        if unit.name.startswith("step-"):
+            files.remove_folder(str(unit))
+        else:
+            files.remove(str(unit))
+        return True
     sidecar = checksums.sidecar(unit)
     noted = sidecar.exists()
     sidecar.unlink(missing_ok=True)

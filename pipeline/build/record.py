@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.build import lock_object
 from pipeline.build.build import Build
 from pipeline.store import files
 
@@ -32,10 +33,15 @@ class BuildRow:
 
 def runs(builds: str) -> list[BuildRow]:
     """The builds in the folder ``builds``, the one that ran last first; [] if there is none."""
-    root = files.local(builds)
-    paths = sorted(root.glob("*/build.json")) if root.is_dir() else []
-    rows = [_build_row(str(path.parent)) for path in paths]
+    rows = [_build_row(root) for root in roots(builds)]
     return sorted(rows, key=lambda row: (row.started.timestamp() if row.started else 0.0, row.name), reverse=True)
+
+
+def roots(builds: str) -> list[str]:
+    """The local folders that are, or stand for, the builds in the folder ``builds``, by name."""
+    folder = files.here(builds)
+    found = [files.join(folder, name) for name in files.list_folders(folder)]
+    return [root for root in found if files.exists(files.join(root, "build.json"))]
 
 
 def _build_row(root: str) -> BuildRow:
@@ -43,14 +49,14 @@ def _build_row(root: str) -> BuildRow:
     last: dict[str, Any] = record["runs"][-1] if record["runs"] else {"state": "never run"}
     started, ended = (datetime.fromisoformat(last[key]) if last.get(key) else None for key in ("started", "ended"))
     state = last["state"]
-    if state == "running" and not _is_running(last.get("process")):
+    if state == "running" and not _is_at_work(root, last.get("process")):
         state = "killed"
     funnel = files.join(root, "funnel.json")
     stages = files.read_json(funnel)["stages"] if files.exists(funnel) else None
     first, final = (stages[0], stages[-1]) if stages else ({}, {})
     return BuildRow(
-        name=files.local(root).name,
-        root=root,
+        name=files.local_name(root).name,
+        root=files.url_of(root),
         recipe=record["recipe"],
         state=state,
         runs=len(record["runs"]),
@@ -62,6 +68,12 @@ def _build_row(root: str) -> BuildRow:
         kept_documents=final.get("documents"),
         kept_bytes=final.get("bytes"),
     )
+
+
+def _is_at_work(root: str, process: int | None) -> bool:
+    if files.is_mirrored(root):
+        return lock_object.holder(files.url_of(root)) is not None
+    return _is_running(process)
 
 
 def _is_running(process: int | None) -> bool:

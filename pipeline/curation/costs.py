@@ -123,7 +123,7 @@ def memory_now() -> int:
 def _size(root: str) -> int:
     """Bytes of the files below ``root``."""
     total = 0
-    for folder, _, names in os.walk(files.local(root)):
+    for folder, _, names in os.walk(files.local_name(root)):
         for name in names:
             total += Path(folder, name).lstat().st_size
     return total

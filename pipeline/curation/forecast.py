@@ -122,7 +122,7 @@ def _planned(build: Build, rates: Mapping[str, Any], size: Range, workers: int) 
 
 def require_room(build: Build, disk: Range) -> str | None:
     """A problem if the build's disk has less free than the least that it needs. What the build has already counts."""
-    existing = files.local(build.root)
+    existing = files.local_name(build.root)
     while not existing.exists():
         existing = existing.parent
     free, has = shutil.disk_usage(existing).free, _size(build.root)
@@ -151,7 +151,7 @@ class _Earlier(NamedTuple):
 
 def _earlier(build: Build) -> Iterator[_Earlier]:
     """Finished builds beside ``build``, its own first: their text, and the seconds that each of their steps took."""
-    root = files.local(build.root)
+    root = files.local_name(build.root)
     for path in sorted(root.parent.glob("*/funnel.json"), key=lambda path: (path.parent != root, path)):
         funnel = files.read_json(str(path))
         size = funnel["stages"][0]["bytes"] if funnel.get("stages") else 0

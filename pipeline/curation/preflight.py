@@ -171,7 +171,8 @@ def _columns_are_there(source: Source) -> None:
 
 def _writable(root: str) -> None:
     """Raise MillError unless the folder ``root`` is there, or can be made, and can be written to."""
-    folder = files.local(root)
+    folder = files.local_name(root)
+    files.exists(root)  # a store says now that it cannot be reached
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():

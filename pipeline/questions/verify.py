@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline import MillError
 from pipeline.build.machine import cores
 from pipeline.curation import forget_list
-from pipeline.store import checksums, files
+from pipeline.store import checksums, files, mirror, objects
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,11 @@ class Verified:
 def verify(root: str) -> Verified:
     """Read every file of the build in ``root`` that has a checksum, in as many threads as there are cores.
 
-    The damaged ones are marked, so that the next build makes them again, unless its folder cannot be written. Raises
-    MillError if there is no build.
+    The damaged ones are marked, so that the next build makes them again, unless its folder cannot be written or lies in
+    an object store. Raises MillError if there is no build.
     """
+    if files.is_mirrored(files.here(root)):
+        return _verify_store(files.here(root))
     folder = files.local(root)
     paths = list(checksums.noted(folder))
     if not paths and not (folder / "recipe.json").exists():
@@ -68,6 +70,36 @@ def _mark(folder: Path, damaged: list[Path]) -> set[Path]:
                 checksums.mark(path)
                 marked.add(path)
     return marked
+
+
+def _verify_store(root: str) -> Verified:
+    """The same for a build in an object store: every object is fetched, also where a copy of it is here."""
+    there = mirror.tree(root)
+    summed = {
+        name: mirror.summed(name)
+        for name in sorted(there)
+        if mirror.is_sum(name) and not _is_hidden(mirror.summed(name))
+    }
+    present = [name for name in summed.values() if name in there]
+    lost = [name for name in summed.values() if name not in there]
+    with ThreadPoolExecutor(objects.PARALLEL) as pool:
+        whole = list(pool.map(lambda name: mirror.is_whole(files.join(root, name)), present))
+    wrong = [name for name, good in zip(present, whole, strict=True) if not good]
+    address = files.url_of(root)
+    faults = [f"{address}/{name}: not there. {_remedy(Path(name), False)}" for name in lost]
+    faults += [
+        f"{address}/{name}: not as it was written: damaged or changed since. {_remedy(Path(name), True)}"
+        for name in wrong
+    ]
+    unchecked = sorted(there.keys() - set(present) - summed.keys())
+    if not summed and "recipe.json" not in there:
+        raise MillError(f"{address}: no build here; give a recipe or the address of a build")
+    size = sum(there[name] for name in present)
+    return Verified(len(summed), size, sorted(faults), [Path(root, name) for name in unchecked if not _is_hidden(name)])
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _remedy(path: Path, present: bool) -> str:

@@ -69,7 +69,9 @@ def trial(build: Build, recipe: Recipe) -> Iterator[Trial]:
     for name in ("sources", "normalise", "shard_bytes", "seed"):
         if build.section(name) != recipe.section(name):
             raise CannotAnswer(f"{name}: the build has other documents than this recipe; run `mill build` instead")
-    with tempfile.TemporaryDirectory(prefix=".whatif-", dir=files.local(build.root)) as folder:
+    root = files.local_name(build.root)
+    root.mkdir(parents=True, exist_ok=True)  # of a build in a store, nothing may be here yet
+    with tempfile.TemporaryDirectory(prefix=".whatif-", dir=root) as folder:
         for name in LINKED:
             link_tree(files.local(build.path(name)), Path(folder, name))
         yield Trial(build, replace(build, root=folder, recipe=recipe))

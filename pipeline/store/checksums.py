@@ -2,7 +2,7 @@
 
 Beside ``folder/name`` stands ``folder/.checksums/name.xxh3``. Its lines are XXH3-128 and bytes: first of the content
 that is about to be renamed to ``name``, then of those before it. It is written before that rename; so whenever a
-process is killed, the file is one of those it states. Files in object stores have none.
+process is killed, the file is one of those it states.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDER = ".checksums"
 EDITED = frozenset({"README.md"})
 #: Files that no run makes again.
 LASTING = frozenset({"forgotten.json"})
-_SUFFIX = ".xxh3"
+SUFFIX = ".xxh3"
 #: How many earlier contents are stated: as often a write may be killed just before its rename, each with new content.
 _KEPT = 8
 #: Path to what ``stat`` said of it when it was found whole.
@@ -27,13 +27,13 @@ _whole: dict[Path, tuple[int, int, int]] = {}
 
 
 def sidecar(path: Path) -> Path:
-    return path.parent / FOLDER / f"{path.name}{_SUFFIX}"
+    return path.parent / FOLDER / f"{path.name}{SUFFIX}"
 
 
 def note(path: Path, content: Path) -> None:
     """State that ``path`` is about to hold what the file ``content`` holds."""
     if path.name not in EDITED:
-        _state(path, [_sum(content)])
+        _state(path, [digest(content)])
 
 
 def note_as(path: Path, source: Path, content: Path) -> None:
@@ -42,13 +42,17 @@ def note_as(path: Path, source: Path, content: Path) -> None:
     So what has been damaged since then is seen under the new name, too.
     """
     stated = _stated(source)
-    _state(path, [_sum(content)] if stated is None else stated)
+    _state(path, [digest(content)] if stated is None else stated)
 
 
 def _state(path: Path, new: list[str]) -> None:
     """Put the lines ``new`` before those that the checksums of ``path`` hold."""
     lines = [*new, *(line for line in _stated(path) or [] if line not in new)]
-    lines = lines[: _KEPT + len(new) - 1]
+    copy(path, lines[: _KEPT + len(new) - 1])
+
+
+def copy(path: Path, lines: list[str]) -> None:
+    """Make ``lines`` the checksums of ``path``."""
     target = sidecar(path)
     target.parent.mkdir(exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -73,12 +77,19 @@ def is_whole(path: Path) -> bool:
         stated: list[str] | None = None
         while stated != (now := _stated(path)):  # once more if it was written meanwhile
             stated = now
-            if stated is None or _sum(path) in stated:
+            if stated is None or digest(path) in stated:
                 _whole[path] = stamp
                 return True
     except FileNotFoundError:
         return True
     return stated is None
+
+
+def found_whole(path: Path) -> None:
+    """Note that ``path`` has just been compared with its checksums."""
+    path = path.resolve()
+    status = path.stat()
+    _whole[path] = status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def mark(path: Path) -> None:
@@ -97,7 +108,7 @@ def noted(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name == FOLDER or not name.startswith("."))
         if Path(folder).name == FOLDER:
-            yield from (Path(folder).parent / name.removesuffix(_SUFFIX) for name in sorted(names) if name[0] != ".")
+            yield from (Path(folder).parent / name.removesuffix(SUFFIX) for name in sorted(names) if name[0] != ".")
 
 
 def unnoted(root: Path) -> Iterator[Path]:
@@ -126,10 +137,11 @@ def _stated(path: Path) -> list[str] | None:
         return None
 
 
-def _sum(path: Path) -> str:
-    digest, size = xxhash.xxh3_128(), 0
+def digest(path: Path) -> str:
+    """The line that states what the file ``path`` holds."""
+    content, size = xxhash.xxh3_128(), 0
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):
-            digest.update(block)
+            content.update(block)
             size += len(block)
-    return f"{digest.hexdigest()} {size}"
+    return f"{content.hexdigest()} {size}"

@@ -1,7 +1,8 @@
 """Paths, whole-file writes and fingerprints.
 
 A path is a string that fsspec understands (``/data/x``, ``s3://bucket/x``). No file is visible before it is
-complete: it is written aside, flushed and renamed; an object store gives the same on close.
+complete: it is written aside, flushed and renamed; an object store gives the same on close. A local path may stand for
+an object in a store (``mirror``): then it is fetched before it is read, and put there before it has its name here.
 """
 
 from __future__ import annotations
@@ -70,11 +71,49 @@ def is_local(path: str) -> bool:
     return "://" not in path or path.startswith("file://")
 
 
+def here(path: str) -> str:
+    """The absolute local path that is, or stands for, the file or folder ``path``."""
+    return str(local_name(path).resolve()) if is_local(path) else _mirror().here(path)
+
+
+def local_name(path: str) -> Path:
+    """The ``pathlib`` form of a path that is local, or stands for an object; nothing is fetched."""
+    return Path(path.removeprefix("file://") if is_local(path) else _mirror().here(path))
+
+
 def local(path: str) -> Path:
-    """The ``pathlib`` form of a local path; a remote one raises ValueError."""
+    """The local file or folder ``path``, or what stands here for it, fetched from its store if need be."""
+    found = local_name(path)
+    if is_mirrored(str(found)):
+        mirror = _mirror()
+        if mirror.kind(str(found)) == "folder":
+            mirror.ensure_folder(str(found))
+        else:
+            mirror.ensure(str(found))
+    return found
+
+
+def is_mirrored(path: str) -> bool:
+    """Whether the local ``path`` stands for an object or a folder of a store."""
+    return "/" in path and _mirror().url_of(path) is not None
+
+
+def url_of(path: str) -> str:
+    """What people and other machines call the local ``path``: an address, where it stands for one."""
+    return _mirror().url_of(path) or path
+
+
+def uri(path: str) -> str:
+    """``path`` as an address that begins with its protocol."""
     if not is_local(path):
-        raise MillError(f"{masked(path)}: this step needs a local path (mounted disk), not an object store")
-    return Path(path.removeprefix("file://"))
+        return path
+    return _mirror().url_of(path) or local_name(path).resolve().as_uri()
+
+
+def _mirror() -> Any:
+    from pipeline.store import mirror  # which needs this module
+
+    return mirror
 
 
 def join(base: str, *names: str) -> str:
@@ -128,6 +167,8 @@ def regular(path: str) -> str:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
     """``path`` open for reading bytes, wherever it lies. Raises NotRegular."""
+    if is_mirrored(path):
+        local(path)
     regular(path)
     opens.counted["read"] += 1
     filesystem, inner = filesystem_of(path)
@@ -137,6 +178,9 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 def remove(path: str) -> None:
     """Delete one file, and its checksum before it; an absent one is no error."""
+    if is_mirrored(path):
+        _mirror().remove(path)
+        return
     if is_local(path):
         checksums.sidecar(local(path)).unlink(missing_ok=True)
     filesystem, inner = filesystem_of(path)
@@ -169,6 +213,8 @@ def current(is_current: bool) -> bool:
 
 
 def exists(path: str) -> bool:
+    if is_mirrored(path):
+        return _mirror().kind(path) is not None
     if is_local(path):
         return local(path).exists()
     filesystem, inner = filesystem_of(path)
@@ -178,7 +224,9 @@ def exists(path: str) -> bool:
 
 def list_files(folder: str, suffix: str = "") -> list[str]:
     """Names (not paths) of the files directly in ``folder`` that end in ``suffix``, sorted; [] if it is absent."""
-    if is_local(folder):
+    if is_mirrored(folder):
+        names = _mirror().names(folder)
+    elif is_local(folder):
         root = local(folder)
         if not root.is_dir():
             return []
@@ -189,6 +237,18 @@ def list_files(folder: str, suffix: str = "") -> list[str]:
             listed = filesystem.ls(inner) if filesystem.exists(inner) else []
         names = [item["name"].rsplit("/", 1)[-1] for item in listed if item["type"] == "file"]
     return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
+
+
+def list_folders(folder: str) -> list[str]:
+    """Names of the folders directly in the local ``folder``, in order; what begins with a dot is passed over."""
+    if is_mirrored(folder):
+        return _mirror().folders(folder)
+    root = local(folder)
+    return (
+        sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[:1] != ".")
+        if (root.is_dir())
+        else []
+    )
 
 
 @contextlib.contextmanager
@@ -203,14 +263,18 @@ def replacing(path: str, summed: bool = True) -> Iterator[IO[bytes]]:
         with reaching(path), filesystem.transaction, filesystem.open(inner, "wb") as handle:
             yield handle
         return
-    target = local(path)
+    target, stored = local_name(path), is_mirrored(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with reaching(path), aside.open("wb") as handle:
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
+            if not stored:
+                os.fsync(handle.fileno())
+        if stored:
+            _into_store(path, aside, summed)
+            return
         # noted but absent is lost to one of these, so at first it is there before it is noted
         new = target.name in checksums.LASTING and not checksums.sidecar(target).exists()
         if summed and not new:
@@ -222,6 +286,24 @@ def replacing(path: str, summed: bool = True) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
 
 
+def _into_store(path: str, aside: Path, summed: bool) -> None:
+    """Put the local file ``aside`` into the store as what ``path`` stands for, and then in its place here."""
+    mirror, target = _mirror(), local_name(path)
+    if summed:
+        mirror.prepare(path)
+        checksums.note(target, aside)
+    mirror.put(path, aside, summed)
+    aside.replace(target)
+    mirror.written(path)
+
+
+def keep(path: str) -> None:
+    """Have in the store, too, what was appended to the local file ``path`` that stands for an object."""
+    if is_mirrored(path) and local_name(path).exists():
+        _mirror().put(path, local_name(path), False)
+        _mirror().written(path)
+
+
 def take_name(source: str, path: str, wanted: Callable[[str], bool]) -> bool:
     """Make ``path`` a second name of the local file ``source`` if that is ``wanted``, without copying it.
 
@@ -230,12 +312,15 @@ def take_name(source: str, path: str, wanted: Callable[[str], bool]) -> bool:
     """
     if not (is_local(source) and exists(source)):
         return False
-    target = local(path)
+    target, stored = local_name(path), is_mirrored(path)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         aside.hardlink_to(local(source))
         name = wanted(str(aside))
-        if name:
+        if name and stored:
+            check(source)  # what is damaged here is not to go into the store with a new checksum
+            _into_store(path, aside, True)
+        elif name:
             checksums.note_as(target, local(source), aside)
             aside.replace(target)
     except OSError:
@@ -250,7 +335,7 @@ def replacing_folder(path: str) -> Iterator[Path]:
     """A fresh local folder that takes the place of ``path`` only if the block ends without an error."""
     import shutil
 
-    target = local(path)
+    target, stored = local_name(path), is_mirrored(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     aside.mkdir()
@@ -259,6 +344,8 @@ def replacing_folder(path: str) -> Iterator[Path]:
             yield aside
             for file in [file for file in aside.rglob("*") if file.is_file() and file.parent.name != checksums.FOLDER]:
                 checksums.note(file, file)
+        if stored:
+            _mirror().put_folder(path, aside)
         if target.exists():
             old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
             target.replace(old)
@@ -266,15 +353,21 @@ def replacing_folder(path: str) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             aside.replace(target)
+        if stored:
+            _mirror().folder_written(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_folder(path: str) -> None:
-    """Remove a local folder; it is gone at once and never there in part."""
+    """Remove a local folder; it is gone at once and never there in part. In a store what closes it goes first."""
     import shutil
 
-    target = local(path)
+    target = local_name(path)
+    if is_mirrored(path):
+        _mirror().remove_folder(path)
+        shutil.rmtree(target, ignore_errors=True)
+        return
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     target.replace(aside)
     shutil.rmtree(aside)
@@ -317,9 +410,11 @@ def finding(path: str, remedy: str = "Run the build again, which makes what is m
 def check(path: str, remedy: str = "Delete it and run the same command again.") -> None:
     """Raise DamagedFile if ``path`` is not as it was written; its content is read once a process and version.
 
-    Files without a noted checksum pass: those of other programs, of earlier versions, and in object stores, which keep
-    checksums themselves. So does an absent one.
+    Files without a noted checksum pass: those of other programs and of earlier versions. So does an absent one.
+    What is damaged here and not in its store is fetched again.
     """
+    if is_mirrored(path) and _mirror().ensure(path) and not checksums.is_whole(local_name(path)):
+        _mirror().fetch_again(path)
     if is_local(path) and not checksums.is_whole(local(path)):
         raise DamagedFile(
             f"{path}: not as it was written, its checksum differs: damaged or changed since. {remedy}", path
@@ -327,7 +422,9 @@ def check(path: str, remedy: str = "Delete it and run the same command again.") 
 
 
 def is_noted(path: str) -> bool:
-    """Whether ``path`` has been written, so that its absence is a loss; False in object stores."""
+    """Whether ``path`` has been written, so that its absence is a loss."""
+    if is_mirrored(path):
+        return _mirror().is_noted(path)
     return is_local(path) and checksums.sidecar(local(path)).exists()
 
 
@@ -348,6 +445,9 @@ def sizes(folder: str, names: Iterable[str]) -> dict[str, int]:
     by_name = {}
     for name in names:
         path = join(folder, name)
+        if is_mirrored(path):
+            by_name[name] = _mirror().size(path)
+            continue
         filesystem, inner = filesystem_of(path)
         with reaching(path):
             by_name[name] = filesystem.size(inner)
@@ -360,6 +460,11 @@ def are_there(folder: str, stated: Mapping[str, int]) -> bool:
         return sizes(folder, stated) == stated
     except FileNotFoundError:
         return False
+
+
+def head(path: str) -> bytes | None:
+    """While it is only looked what is current: the first bytes of an object that is not here; None otherwise."""
+    return _mirror().head(path) if _looking.get() else None
 
 
 def stamp(path: str) -> Any:

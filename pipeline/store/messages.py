@@ -38,10 +38,10 @@ def message(error: BaseException) -> str | None:
     operating system gave. None for every other: a fault, whose traceback is needed. What steers a terminal is escaped,
     and credentials in addresses are masked.
     """
-    from pipeline.store import files  # not above: it takes longer to import than most commands to answer
+    from pipeline.store import files, mirror  # not above: it takes longer to import than most commands to answer
 
     sentence = _message(error)
-    return None if sentence is None else visible(files.masked(sentence))
+    return None if sentence is None else visible(files.masked(mirror.shown(sentence)))
 
 
 def place(error: BaseException) -> str:

@@ -116,6 +116,9 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 def read_metadata(path: str) -> dict[bytes, bytes] | None:
     """What the schema of ``path`` says beside its fields; None if the file is absent or not Arrow. Reads no rows."""
     opens.counted["head"] += files.is_local(path)
+    if files.is_mirrored(path) and (head := files.head(path)) is not None:
+        with contextlib.suppress(pa.ArrowException):  # longer than the head
+            return pa.ipc.open_stream(head).schema.metadata or {}
     try:
         with pa.OSFile(str(files.local(path))) if files.is_local(path) else files.opened(path) as handle:
             return pa.ipc.open_stream(handle).schema.metadata or {}

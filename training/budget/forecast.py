@@ -96,7 +96,7 @@ def _seconds(build: Build[BuildRecipe], work: float) -> tuple[float, float, str]
 
 def _measured(build: Build[BuildRecipe]) -> Iterator[float]:
     """Floating-point operations a second of models that builds beside ``build`` trained."""
-    for path in files.local(build.root).parent.glob("*/models/*/summary.json"):
+    for path in files.local_name(build.root).parent.glob("*/models/*/summary.json"):
         summary = files.read_json(str(path))
         if summary.get("kind") == "pretrain" and summary.get("tokens_per_second"):
             yield laws.compute(summary["parameters"]["matrices_and_head"], 1) * summary["tokens_per_second"]

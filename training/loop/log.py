@@ -71,6 +71,8 @@ class Log:
         pending, self.pending = self.pending, []
         for future in pending:
             future.result()
+        if self.write:
+            files.keep(str(self.path))
 
     def close(self) -> None:
         self.thread.shutdown()
