@@ -19,6 +19,7 @@ from pipeline.sources.quarantine import unread_words
 from pipeline.stages import titles
 from pipeline.store import files, shards
 from pipeline.text import formats
+from pipeline.tokenization.report import gini
 
 ALL_DOMAINS = "*"
 _REASONS, _EXAMPLES, _SOURCES = 20, 3, 30
@@ -288,6 +289,7 @@ def tokenizers(build: Build) -> dict[str, Any] | None:
         "rows": whole,
         "names": names,
         "round_trip": report.get("round_trip", []),
+        "notes": [*report.get("notes", []), *_inequality(rows)],
         "best": max(row["bytes_per_token"] for row in rows),
         "domains": _by(rows, names, "domain", "bytes_per_token"),
         "languages": _by(rows, names, "language", "premium"),
@@ -307,6 +309,17 @@ def _by(rows: list[dict], names: list[str], part: str, value: str) -> list[tuple
         if row[part] != ALL_DOMAINS:
             table[row[part]][row["tokenizer"]] = row[value]
     return [(key, [values.get(name) for name in names]) for key, values in sorted(table.items())]
+
+
+def _inequality(rows: list[dict[str, Any]]) -> list[str]:
+    """How unequal the languages' tokens a character are, as their Gini coefficient: 0 where all are alike."""
+    said = []
+    for name in dict.fromkeys(row["tokenizer"] for row in rows):
+        own = [row for row in rows if row["tokenizer"] == name and row["language"] != ALL_DOMAINS and row["tokens"]]
+        if len(own) > 1:
+            found = gini([row["tokens"] / max(row["characters"], 1) for row in own])
+            said.append(f"{name}: Gini coefficient {found:.3f} of tokens a character over {len(own)} languages")
+    return said
 
 
 def _size_curve(curves: list[dict[str, Any]]) -> Any:

@@ -126,7 +126,8 @@ class PackedTokens:
 
     All positions run over the whole folder, shard after shard. ``starts`` int64 [documents + 1] are the documents'
     bounds, so document ``i`` is ``tokens(starts[i], starts[i + 1])``. ``repeats`` int32 [documents] says how many times
-    a pass reads each. ``vocab_size``, ``special_ids``, ``fingerprint`` and ``manifest`` are those of the manifest.
+    a pass reads each. ``bounds`` int64 [shards + 1] are the shards' bounds. ``vocab_size``, ``special_ids``,
+    ``fingerprint`` and ``manifest`` are those of the manifest.
     """
 
     def __init__(self, folder: str) -> None:
@@ -145,20 +146,20 @@ class PackedTokens:
         self.fingerprint: str = self.manifest["fingerprint"]
         self._checked: set[int] = set()
         self._shards = [self._open_tokens(entry) for entry in self.manifest["shards"]]
-        self._bounds = np.cumsum([0, *(len(shard) for shard in self._shards)], dtype=np.int64)
+        self.bounds = np.cumsum([0, *(len(shard) for shard in self._shards)], dtype=np.int64)
 
     def __len__(self) -> int:
         """Tokens, each document once."""
-        return int(self._bounds[-1])
+        return int(self.bounds[-1])
 
     def tokens(self, start: int, stop: int) -> np.ndarray:
         """Tokens [stop - start] in the stored dtype: a view of the map inside one shard, a copy across shards."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"{self.folder}: tokens [{start}, {stop}) asked for, it holds [0, {len(self)})")
-        first = int(np.searchsorted(self._bounds, start, "right")) - 1
+        first = int(np.searchsorted(self.bounds, start, "right")) - 1
         parts = []
         while start < stop:
-            base, end = int(self._bounds[first]), int(self._bounds[first + 1])
+            base, end = int(self.bounds[first]), int(self.bounds[first + 1])
             if first not in self._checked:  # at the first touch, so that opening stays cheap
                 name = self.manifest["shards"][first]["tokens_file"]
                 files.check(files.join(self.folder, name), f"Delete {name} and run the build again.")
@@ -173,7 +174,7 @@ class PackedTokens:
     def documents(self) -> pa.Table:
         """DOCUMENTS_SCHEMA, one row a document, with ``start`` counted over the whole folder."""
         tables = []
-        for entry, base, end in zip(self.manifest["shards"], self._bounds[:-1], self._bounds[1:], strict=True):
+        for entry, base, end in zip(self.manifest["shards"], self.bounds[:-1], self.bounds[1:], strict=True):
             path = files.join(self.folder, entry["documents_file"])
             if not files.exists(path):
                 manifest = files.join(self.folder, "manifest.json")

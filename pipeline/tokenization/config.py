@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pipeline.store.recipe_file import Config
 
@@ -23,6 +23,7 @@ Template = Literal["none", "bert", "gpt2", "roberta", "t5"]
 #: Pre-tokenizers whose pieces are made of bytes (written in GPT-2's printable alphabet), not of characters.
 BYTE_LEVEL = ("gpt2", "gpt4")
 
+_LATER = frozenset({"superwords", "parity"})
 _PRE_TOKENIZERS: dict[str, tuple[PreTokenizer, ...]] = {
     "bpe": ("gpt2", "gpt4", "whitespace", "bert", "metaspace"),
     "wordpiece": ("bert",),
@@ -41,6 +42,33 @@ _TEMPLATES: dict[Template, tuple[Role, ...]] = {
     "roberta": ("cls", "sep"),
     "t5": ("eos",),
 }
+
+
+class SuperwordsConfig(Config):
+    """SuperBPE (Liu 2025): the last part of byte-level BPE's vocabulary is learned across the spaces between words."""
+
+    share: Annotated[
+        float,
+        Field(
+            gt=0, lt=1, description="share of the vocabulary that is learned across spaces; 0.1 in the paper at 200k"
+        ),
+    ] = 0.2
+    words: Annotated[int, Field(ge=2, le=16, description="most words of a piece; 4 as in the paper")] = 4
+
+
+class ParityConfig(Config):
+    """Parity-aware BPE (Foroutan 2025): at each merge the group that is written worst chooses its best pair."""
+
+    by: Annotated[
+        Literal["language", "domain"], Field(description="what groups documents: the language stage's, or their domain")
+    ] = "language"
+    parallel: Annotated[
+        str | None,
+        Field(
+            description="file of tab-separated group and text, with the same texts in each group, by which the worst is"
+            " found; default: characters a token of the corpus"
+        ),
+    ] = None
 
 
 class TokenizerConfig(Config):
@@ -147,6 +175,23 @@ class TokenizerConfig(Config):
         ),
     ] = None
 
+    superwords: Annotated[
+        SuperwordsConfig | None,
+        Field(
+            description="pieces of several words (SuperBPE), for byte-level BPE cut by gpt2's pattern; default: none"
+        ),
+    ] = None
+
+    parity: Annotated[
+        ParityConfig | None,
+        Field(description="merges for all languages alike (parity-aware), for byte-level BPE; default: by count alone"),
+    ] = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that came later are left out at their defaults, so that tokenizers made before them stay current."""
+        return {name: value for name, value in dump(self).items() if name not in _LATER or value is not None}
+
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: dict) -> dict:
@@ -184,6 +229,13 @@ class TokenizerConfig(Config):
             )
         if self.pre_tokenizer != "metaspace" and not (self.remove_extra_whitespaces and self.add_dummy_prefix):
             raise ValueError("`remove_extra_whitespaces` and `add_dummy_prefix` are for the metaspace pre_tokenizer")
+        if self.superwords is not None and (self.pre_tokenizer != "gpt2" or self.max_token_length is not None):
+            raise ValueError(
+                "`superwords` are for bpe with the gpt2 pre_tokenizer, without `max_token_length`: their length is"
+                " counted in words"
+            )
+        if self.parity is not None and (not self.byte_level or self.superwords is not None):
+            raise ValueError("`parity` is for byte-level bpe without `superwords`")
         if self.byte_fallback and (self.byte_level or self.algorithm == "wordpiece"):
             raise ValueError("`byte_fallback` is for unigram and character BPE: byte-level BPE has no unknown bytes")
         if len(set(self.reserved)) != len(self.reserved):

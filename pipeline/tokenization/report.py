@@ -148,6 +148,14 @@ def _where(row: Row) -> str:
     return f" of domain {row.domain}" if row.domain != ALL else ""
 
 
+def gini(values: Sequence[float]) -> float:
+    """The Gini coefficient of ``values``: 0 where all are equal, near 1 where one has all."""
+    inorder = np.sort(np.asarray(values, np.float64))
+    count = len(inorder)
+    total = count * float(inorder.sum())
+    return float((2 * np.arange(1, count + 1) - count - 1) @ inorder) / total if total else 0.0
+
+
 def as_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 

@@ -10,7 +10,7 @@ Tokenizers that cut texts alike share their counts; ``<key>`` names how. Held-ou
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,9 @@ from pipeline.text.hashing import document_hash
 from pipeline.tokenization import card, pack, report, roundtrip, token_account, token_canaries
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export, references
+from pipeline.tokenization.formats.export import Vocabulary
 from pipeline.tokenization.formats.folder import save
-from pipeline.tokenization.training import counts, curve, train
+from pipeline.tokenization.training import counts, curve, parity, superwords, train
 
 if TYPE_CHECKING:
     from pipeline.tokenization.config import TokenizerConfig
@@ -45,6 +46,11 @@ def steps() -> list[Step]:
         Step("tokenizer.split", "Split off held-out documents", lambda _build: ["split"], _split),
         Step("tokenizer.counts", "Count pre-tokens", _count_items, _count),
         Step("tokenizer.merge", "Add up the counts", _merge_items, _merge),
+        *_twice(
+            "neighbours", "words side by side", _super_items, _count_neighbours, partial(_merge_super, "neighbours")
+        ),
+        *_twice("sequences", "sequences of words", _super_items, _count_sequences, partial(_merge_super, "sequences")),
+        *_twice("groups", "pre-tokens by group", _group_items, _count_groups, _merge_groups),
         Step("tokenizer.train", "Train tokenizers", _names, _train),
         Step(
             "tokenizer.report",
@@ -63,6 +69,12 @@ def steps() -> list[Step]:
             _account,
         ),
     ]
+
+
+def _twice(name: str, title: str, items: Any, count: Any, merge: Any) -> list[Step]:
+    """Counting by shard, and adding up by partition."""
+    counted = Step(f"tokenizer.{name}", f"Count {title}", partial(items, False), count)
+    return [counted, Step(f"tokenizer.{name}.merge", f"Add up {title}", partial(items, True), merge)]
 
 
 def corpus_shards(build: Build) -> list[str]:
@@ -116,9 +128,6 @@ def _part(build: Build, table: pa.Table, split: str) -> pa.Table:
     return table.filter(pa.array(heldout if split == "heldout" else ~heldout))
 
 
-# Counts
-
-
 def _key(config: TokenizerConfig) -> str:
     return f"{config.pre_tokenizer}-{files.fingerprint(counts.counting_part(config))[:8]}"
 
@@ -168,6 +177,148 @@ def _merge(build: Build, item: str) -> Outcome:
     return make(build.path("work", "tokenizer.merge", key, name), made_by, sums)
 
 
+# Superwords, and groups that are to be written alike
+
+
+def _super_items(in_partitions: bool, build: Build) -> list[str]:
+    return _items(build, [config.name for config in build.recipe.tokenizers if config.superwords], in_partitions)
+
+
+def _group_items(in_partitions: bool, build: Build) -> list[str]:
+    return _items(build, [config.name for config in build.recipe.tokenizers if config.parity], in_partitions)
+
+
+def _items(build: Build, names: list[str], in_partitions: bool) -> list[str]:
+    parts = [f"part-{index:02d}.arrow" for index in range(counts.PARTITIONS)]
+    return [f"{name}/{part}" for name in names for part in (parts if in_partitions else corpus_shards(build))]
+
+
+def _super_paths(build: Build, name: str, kind: str, merged: bool = True) -> list[str]:
+    folder = build.path("work", f"tokenizer.{kind}{'.merge' * merged}", name)
+    parts = [f"part-{index:02d}.arrow" for index in range(counts.PARTITIONS)] if merged else corpus_shards(build)
+    return [files.join(folder, part) for part in parts]
+
+
+def _count_neighbours(build: Build, item: str) -> Outcome:
+    return _count_super(build, item, "neighbours", superwords.count_neighbours, [])
+
+
+def _count_sequences(build: Build, item: str) -> Outcome:
+    name = item.split("/")[0]
+    paths, config = _super_paths(build, name, "neighbours"), _config(build, name)
+
+    def count(texts: pa.StringArray, config: TokenizerConfig) -> pa.Table:
+        return superwords.count_sequences(texts, config, superwords.frequent(map(shards.read_table, paths), config))
+
+    asked = [config.vocab_size, config.min_frequency, config.superwords, *map(shards.read_fingerprint, paths)]
+    return _count_super(build, item, "sequences", count, asked)
+
+
+def _count_super(
+    build: Build, item: str, kind: str, count: Callable[[Any, TokenizerConfig], pa.Table], more: list[Any]
+) -> Outcome:
+    name, shard = item.split("/")
+    config = _config(build, name)
+    part, seed = counts.counting_part(config), build.recipe.seed
+    source = _shard_fingerprint(build, shard)
+    made_by = files.fingerprint(
+        kind, superwords.VERSION, counts.VERSION, part, tokenizers.__version__, _limits(build), seed, source, more
+    )
+
+    def made() -> Made:
+        table = _part(build, shards.read_table(build.path("corpus", shard), ["id", "text", "domain"]), "train")
+        texts = table["text"].combine_chunks()
+        return Outcome(len(table), _text_bytes(texts)), count(texts, config)
+
+    return make(build.path("work", f"tokenizer.{kind}", name, shard), made_by, made)
+
+
+def _merge_super(kind: str, build: Build, item: str) -> Outcome:
+    name, part = item.split("/")
+    inputs = _super_paths(build, name, kind, merged=False)
+    made_by = files.fingerprint(kind, "merge", counts.VERSION, part, [shards.read_fingerprint(p) for p in inputs])
+
+    def sums() -> Made:
+        index = int(part.removeprefix("part-").removesuffix(".arrow"))
+        table = counts.merge(counts.partition(shards.read_table(p), index) for p in inputs)
+        return Outcome(bytes=table.nbytes), table
+
+    return make(build.path("work", f"tokenizer.{kind}.merge", name, part), made_by, sums)
+
+
+def _count_groups(build: Build, item: str) -> Outcome:
+    name, shard = item.split("/")
+    config = _config(build, name)
+    assert config.parity is not None  # who has none has no such item
+    by, index = config.parity.by, corpus_shards(build).index(shard)
+    inputs = [_shard_fingerprint(build, shard)]
+    if by == "language":
+        if "language" not in build.stages:
+            raise MillError(
+                f"tokenizer {name!r}: `parity` by language needs the `language` stage; add it, or `by: domain`"
+            )
+        inputs.append(build.view_fingerprint(build.shards()[index]))
+    part, seed = counts.counting_part(config), build.recipe.seed
+    made_by = files.fingerprint(
+        "groups", parity.VERSION, counts.VERSION, by, part, tokenizers.__version__, _limits(build), seed, inputs
+    )
+
+    def made() -> Made:
+        table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain"])
+        table = _part(build, table.append_column("language", _languages(build, index, len(table))), "train")
+        groups = pc.fill_null(table[by], "unknown")
+        found = [counts.COUNTS_SCHEMA.empty_table().append_column("group", pa.array([], pa.string()))]
+        for group in sorted(set(groups.to_pylist())):
+            counted = counts.count(table.filter(pc.equal(groups, group))["text"].combine_chunks(), config)
+            found.append(counted.append_column("group", pa.array([group] * len(counted), pa.string())))
+        texts = table["text"].combine_chunks()
+        return Outcome(len(table), _text_bytes(texts)), pa.concat_tables(found)
+
+    return make(build.path("work", "tokenizer.groups", name, shard), made_by, made)
+
+
+def _merge_groups(build: Build, item: str) -> Outcome:
+    name, part = item.split("/")
+    inputs = _super_paths(build, name, "groups", merged=False)
+    made_by = files.fingerprint("groups", "merge", counts.VERSION, part, [shards.read_fingerprint(p) for p in inputs])
+
+    def sums() -> Made:
+        index = int(part.removeprefix("part-").removesuffix(".arrow"))
+        read = pa.concat_tables([shards.read_table(path) for path in inputs])
+        read = read.filter(pc.equal(read["partition"], index))
+        found = [read.slice(0, 0)]
+        for group in sorted(set(read["group"].to_pylist())):
+            table = counts.merge([read.filter(pc.equal(read["group"], group)).combine_chunks()])
+            found.append(table.append_column("group", pa.array([group] * len(table), pa.string())))
+        table = pa.concat_tables(found)
+        return Outcome(bytes=table.nbytes), table
+
+    return make(build.path("work", "tokenizer.groups.merge", name, part), made_by, sums)
+
+
+def _alike(build: Build, config: TokenizerConfig) -> tuple[Vocabulary, dict[str, int]]:
+    """The parity-aware vocabulary, and how many merges each group chose."""
+    table = pa.concat_tables([shards.read_table(path) for path in _super_paths(build, config.name, "groups")])
+    names = sorted(set(table["group"].to_pylist()))
+    groups = {name: table.filter(pc.equal(table["group"], name)).combine_chunks() for name in names}
+    assert config.parity is not None  # who calls has looked
+    path = config.parity.parallel
+    if path is None:
+        return train.train_alike(groups, config)
+    with files.opened(path) as handle:
+        rows = [line.rstrip("\r\n").split("\t", 1) for line in handle.read().decode().splitlines(keepends=True)]
+    lines = {name: [row[1] for row in rows if row[0] == name and len(row) > 1] for name in names}
+    if lacking := [name for name in names if not lines[name]]:
+        raise MillError(
+            f"{path}: no line of {', '.join(lacking)}, which the text of tokenizer {config.name!r} holds; add them, or"
+            " leave `parallel` out"
+        )
+    counted = {
+        name: (counts.count(pa.array(part, pa.large_string()), config), len(part)) for name, part in lines.items()
+    }
+    return train.train_alike(groups, config, counted)
+
+
 # Training and its report
 
 
@@ -181,7 +332,13 @@ def _train(build: Build, name: str) -> Outcome:
     folder = build.path("tokenizers", name)
     paths = _merged_paths(build, config)
     content = [shards.read_fingerprint(path) for path in paths]
-    made_by = files.fingerprint("train", train.VERSION, export.VERSION, tokenizers.__version__, config, content)
+    sequences = [] if config.superwords is None else _super_paths(build, name, "sequences")
+    more = [[superwords.VERSION, *map(shards.read_fingerprint, sequences)]] if sequences else []
+    if config.parity is not None:
+        inputs = [*map(shards.read_fingerprint, _super_paths(build, name, "groups"))]
+        judged = config.parity.parallel and files.file_digest(config.parity.parallel)
+        more = [[parity.VERSION, inputs, judged]]
+    made_by = files.fingerprint("train", train.VERSION, export.VERSION, tokenizers.__version__, config, content, *more)
     before = _manifest_of(build, name) if files.exists(files.join(folder, "manifest.json")) else {}
     if files.current(before.get("made_by") == made_by and files.are_there(folder, before.get("files", {}))):
         return Outcome(reused=True)
@@ -190,7 +347,12 @@ def _train(build: Build, name: str) -> Outcome:
         raise NothingToTrainOn(
             f"{build.path('corpus')}: no text to train tokenizer {name!r} on; loosen the recipe's rules"
         )
-    vocabulary = train.train(table, config)
+    counted = superwords.sequences(map(shards.read_table, sequences)) if sequences else None
+    chosen: dict[str, int] = {}
+    if config.parity is None:
+        vocabulary = train.train(table, config, counted)
+    else:
+        vocabulary, chosen = _alike(build, config)
     files.remove(files.join(folder, "README.md"))  # it tells of the tokenizer that was here; the report writes it
     digest = save(folder, vocabulary, config)
     manifest = {
@@ -200,6 +362,7 @@ def _train(build: Build, name: str) -> Outcome:
         "special_ids": export.special_ids(config),
         "pre_tokens": pc.sum(table["count"]).as_py(),
         "distinct_pre_tokens": len(table),
+        **({"chosen_by": chosen} if chosen else {}),
         "files": files.sizes(folder, [file for file in files.list_files(folder) if file != "manifest.json"]),
     }
     files.write_json(files.join(folder, "manifest.json"), manifest)
@@ -240,13 +403,35 @@ def _measurements(build: Build, trained: dict[str, str], cards: dict[str, str]) 
         seen = {key: size - whole[key] for key, size in corpus.items()}
         with files.replacing(cards[config.name]) as handle:
             handle.write(card.card(config, build.recipe.name, seen, whole, trips[-1]).encode())
-        if config.algorithm == "bpe" and config.byte_level and encoder.model is not None:
+        has_curve = config.algorithm == "bpe" and config.byte_level and config.superwords is None
+        if has_curve and encoder.model is not None:
             table = counts.merge(counts.count(table["text"].combine_chunks(), config) for table in _heldout(build))
             curves.append(curve.summary(config.name, *curve.sizes(table, encoder.model, len(config.reserved))))
     for entry in build.section("references") or []:
         rows += report.measure(_heldout(build), Encoder(references.load(entry.path)), entry.name, reference=True)
-    content = {"rows": report.as_rows(rows), "curves": curves, "round_trip": trips, "warnings": report.warnings(rows)}
+    content = {
+        "rows": report.as_rows(rows),
+        "notes": _notes(build),
+        "curves": curves,
+        "round_trip": trips,
+        "warnings": report.warnings(rows),
+    }
     return Outcome(rows[0].documents, rows[0].bytes), content
+
+
+def _notes(build: Build) -> list[str]:
+    """What is to be said of tokenizers with superwords, and of those made for all groups alike."""
+    said = []
+    for config in build.recipe.tokenizers:
+        if config.superwords is not None:
+            found = superwords.several(files.read_json(build.path("tokenizers", config.name, "tokenizer.json")))
+            said.append(f"{config.name}: {len(found):,} entries are superwords, such as {found[:3]}")
+        if chosen := _manifest_of(build, config.name).get("chosen_by"):
+            parts = ", ".join(
+                f"{name} {count:,}" for name, count in sorted(chosen.items(), key=lambda e: (-e[1], e[0]))
+            )
+            said.append(f"{config.name}: merges chosen by {parts}")
+    return said
 
 
 def _corpus_size(build: Build) -> dict[str, int]:
@@ -259,13 +444,17 @@ def _heldout(build: Build) -> Iterator[pa.Table]:
     """The held-out documents, shard by shard: id, text, domain, and language where the build has found it."""
     for index, shard in enumerate(corpus_shards(build)):
         table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain"])
-        languages = pa.nulls(len(table), pa.string())
-        if "language" in build.stages:
-            source = build.shards()[index]  # a shard of the corpus holds what is alive of one of the documents
-            ledgers = [build.ledger(stage, source) for stage in build.stages]
-            alive = ledger.alive(ledgers, len(ledgers[0]))
-            languages = build.ledger("language", source)["language"].filter(pa.array(alive)).cast(pa.string())
-        yield _part(build, table.append_column("language", languages), "heldout")
+        yield _part(build, table.append_column("language", _languages(build, index, len(table))), "heldout")
+
+
+def _languages(build: Build, index: int, rows: int) -> pa.Array | pa.ChunkedArray:
+    """The language of each document of a shard of the corpus; null where the build has not looked."""
+    if "language" not in build.stages:
+        return pa.nulls(rows, pa.string())
+    source = build.shards()[index]  # a shard of the corpus holds what is alive of one of the documents
+    ledgers = [build.ledger(stage, source) for stage in build.stages]
+    alive = ledger.alive(ledgers, len(ledgers[0]))
+    return build.ledger("language", source)["language"].filter(pa.array(alive)).cast(pa.string())
 
 
 # Packing
@@ -347,8 +536,10 @@ def _account_path(build: Build, name: str, shard: str) -> str:
 
 def _count_tokens(build: Build, item: str) -> Outcome:
     name, shard = item.split("/")
-    index = corpus_shards(build).index(shard)
-    made_by = files.fingerprint("tokens", token_account.VERSION, _packed_by(build, name, shard))
+    index, made_by = (
+        corpus_shards(build).index(shard),
+        ["tokens", token_account.VERSION, _packed_by(build, name, shard)],
+    )
 
     def counts() -> Made:
         encoder = _encoder(build.path("tokenizers", name, "tokenizer.json"), _manifest_of(build, name)["sha256"])
@@ -362,7 +553,7 @@ def _count_tokens(build: Build, item: str) -> Outcome:
             found[split] = token_account.of_shard(folder, index, part, about, encoder.tokenizer)
         return Outcome(len(table), _text_bytes(table["text"].combine_chunks())), found
 
-    return make(_account_path(build, name, shard), made_by, counts)
+    return make(_account_path(build, name, shard), files.fingerprint(*made_by), counts)
 
 
 def _repeats_are_balanced(build: Build, index: int, corpus: pa.Table) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from transformers import PreTrainedModel
 
 from pipeline.build.build import Build
@@ -45,12 +46,16 @@ from training.finetuning.tasks.classify import Classify
 from training.finetuning.understanding import pages
 from training.labelled import audit, corpus
 from training.labelled import files as labelled_files
+from training.labelled import rows as labelled_rows
 from training.labelled.few import few
 from training.loop import checkpoint, hardware, loop, memory
 from training.models import publish
+from training.models.published_tokenizer import Known
 from training.pretraining import model_card, pretrain
 from training.recipe.finetuning import FinetuneConfig
 from training.recipe.sections import BuildRecipe
+
+_KNOWN = 16  # rows that the published tokenizer must read as the model did
 
 
 def finetune(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:
@@ -222,8 +227,17 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
             adapter_file.write(folder, model, tensors, config.strategy, job.base, config.sequence_length)
         usage.write(folder, usage.of_summary(summary))
 
-    publish.publish(job.result, model, tokenizer, plan.folder, summary, model_card.finetuned(summary), write=write)
+    told = model_card.finetuned(summary)
+    known = _known(rows.train, reader)
+    publish.publish(job.result, model, tokenizer, plan.folder, summary, told, write=write, known=known)
     return summary
+
+
+def _known(rows: pa.Table, reader: Reader) -> list[Known]:
+    """The first texts of ``rows`` as the model read them."""
+    texts = labelled_rows.texts(rows.slice(0, _KNOWN))[0]
+    read = enumerate(zip(texts, reader.read(texts), strict=True))
+    return [Known(f"row {at}", text, made.ids, reader.length) for at, (text, made) in read]
 
 
 def _described(job: Job) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.store import checksums, files
-from training.models import architectures
+from training.models import architectures, published_tokenizer
+from training.models.published_tokenizer import Known
 from training.recipe import model_shapes
 
 #: Raised when the same trained weights would be published otherwise; nothing is trained again for it.
@@ -73,11 +74,14 @@ def publish(
     companions: Mapping[str, PreTrainedModel] | None = None,
     added_tokens: Sequence[str] = (),
     write: Callable[[Path], None] | None = None,
+    known: Sequence[Known] = (),
+    special: Mapping[str, int] | None = None,
 ) -> None:
     """Write the model, its tokenizer, the log and the summary as the folder ``result``. Atomic.
 
     ``card`` is its README.md; ``companions`` become folders inside it; ``added_tokens`` are appended to the tokenizer's
-    vocabulary. ``write`` writes the model's own files instead of ``save_pretrained``.
+    vocabulary. ``write`` writes the model's own files instead of ``save_pretrained``. Raises OtherTokens where the
+    tokenizer would read the ``known`` documents otherwise than the model did, or name other ``special`` ids by role.
     """
     transformers_logging.disable_progress_bar()  # ours is the one to watch
     with files.replacing_folder(result) as aside:
@@ -86,6 +90,8 @@ def publish(
             copy_tokenizer(Path(tokenizer), folder, part, added_tokens)
             part.cpu().eval()
             (part.save_pretrained if write is None or part is not model else write)(folder)
+            if known:
+                published_tokenizer.check(folder, known, part.config, special)
         shutil.copy(files.local(files.join(work, "metrics.jsonl")), aside)
         write_summary(aside, summary)
         # not among the files that must be there as written: people edit it

@@ -22,10 +22,12 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch import nn
 
-from pipeline.store import files, packed_tokens
+from pipeline.build.build import Build
+from pipeline.store import files, packed_tokens, shards
 from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack, token_canaries
 from pipeline.tokenization.encoding.encode import Encoder
@@ -34,10 +36,12 @@ from training.batches.batch import Batch
 from training.batches.best_fit import FittedOrder
 from training.batches.segment_pairs import PairOrder
 from training.batches.windows import IGNORE, NOTHING, Order, Reader, Windows
+from training.models.published_tokenizer import Known
 from training.objectives.base import Objective, Task
 from training.recipe.objectives import PAIRED
 
 _LENGTH = 128  # tokens of a window of canaries, at most
+_SHARDS, _DOCUMENTS = 4, 8  # of the corpus, whose texts the published tokenizer must read as they are packed
 _FIRST = 16  # windows of the run that are looked at
 _REMEDY = "please report it with the recipe: the run would be trained on other tokens than the corpus holds"
 _REPACK = "delete the build's `tokens` folder and run the build again"
@@ -101,6 +105,34 @@ def planted(packed: PackedTokens, tokenizer: str) -> PackedTokens:
         raise TokensLost(f"{folder}: packed with other special tokens than {packed.folder}; {_REPACK}")
     token_canaries.check(canaries, reference)
     return canaries
+
+
+def known(build: Build[Any], packed: PackedTokens, tokenizer: str) -> list[Known]:
+    """Texts of the canaries and, where the corpus is there, of some packed documents, with the ids that they have."""
+    canaries = planted(packed, tokenizer)
+    texts = token_canaries.texts(pack.load(files.join(tokenizer, "tokenizer.json")))
+    rows = dict(zip(canaries.documents["id"].to_pylist(), texts, strict=True))
+    found = _with_ids(canaries, rows)
+    manifest = build.path("corpus", "manifest.json")
+    names = files.read_json(manifest)["shards"] if files.exists(manifest) else []
+    for at, name in list(enumerate(names))[:: max(1, len(names) // _SHARDS)]:
+        first = int(np.searchsorted(packed.starts, packed.bounds[at]))
+        ids = packed.documents["id"].slice(first, _DOCUMENTS)
+        table = shards.read_table(build.path("corpus", name), ["id", "text"])
+        mine = table.filter(pc.is_in(table["id"], ids.combine_chunks()))
+        found += _with_ids(packed, dict(zip(mine["id"].to_pylist(), mine["text"].to_pylist(), strict=True)), first)
+    return found
+
+
+def _with_ids(packed: PackedTokens, texts: Mapping[str, str], first: int = 0) -> list[Known]:
+    closing = int("eos" in packed.special_ids)
+    rows = packed.documents["id"].slice(first, max(len(texts), _DOCUMENTS)).to_pylist()
+    found = []
+    for row, name in enumerate(rows, first):
+        if name in texts:
+            ids = packed.tokens(int(packed.starts[row]), int(packed.starts[row + 1]) - closing)
+            found.append(Known(name, texts[name], ids.astype(np.int64).tolist()))
+    return found
 
 
 def _belongs(packed: PackedTokens, tokenizer: str) -> None:

@@ -6,8 +6,8 @@ remains a token is a look-up in a hash table and a copy.
 
 Where a tokenizer's parts are not among those below, the text is encoded by ``tokenizers`` as it stands. Known are:
 
-- byte-level BPE cut by GPT-2's or GPT-4's pattern, with or without single digits: normalised in bulk, then cut by that
-  pattern;
+- byte-level BPE cut by the pattern of GPT-2, GPT-4 or superwords, with or without single digits: normalised in bulk,
+  then cut by that pattern;
 - BERT's normaliser and pre-tokenizer: cut at white space, punctuation marks and CJK characters;
 - white space and Metaspace: cut at white space, which neither normalisation nor the model reaches across;
 - Metaspace that keeps white space, or marks not every word: normalised in bulk, then cut before every space.
@@ -30,15 +30,17 @@ from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import Script
 from pipeline.tokenization.encoding import normalise, pretokenize, segment, spantable
-from pipeline.tokenization.formats.export import GPT4_PATTERN
+from pipeline.tokenization.formats.export import GPT4_PATTERN, SUPER_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
 _MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a new cache is begun
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _ALONE = ("cjk", *get_args(Script))  # classes of characters that are not ASCII
 _GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}
+_SUPER_SPLIT = _GPT4_SPLIT | {"pattern": {"Regex": SUPER_PATTERN}}
 _FOLD = {"type": "Replace", "pattern": {"Regex": r"[\s▁]+"}, "content": " "}
 _GAPS = [_FOLD, {"type": "Strip", "strip_left": True, "strip_right": True}]  # export's normaliser before Metaspace
+_BYTE_LEVEL = (pretokenize.GPT2, pretokenize.GPT4, pretokenize.SUPER)
 _MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}  # or this, where white space is kept
 _PREFIX = {"type": "Prepend", "prepend": "▁"}
 _OTHER_SPACE = {"type": "Split", "pattern": {"Regex": r"\s+"}, "behavior": "Isolated", "invert": False}
@@ -110,7 +112,7 @@ class Encoder:
 
     @property
     def byte_level(self) -> bool:
-        return self._cut is not None and self._cut.kind in (pretokenize.GPT2, pretokenize.GPT4)
+        return self._cut is not None and self._cut.kind in _BYTE_LEVEL
 
     def words(self, texts: pa.StringArray | pa.LargeStringArray) -> Iterator[tuple[list[int], int]]:
         """The distinct pieces of ``texts`` as ids, and how often each occurs; for a tokenizer that is ``compiled``."""
@@ -251,6 +253,8 @@ def cut_of(tokenizer: dict) -> Cut | None:
             return Cut(pretokenize.GPT2, has_digits, bool(normalizer), alone)
         case ["Split", "ByteLevel"] if plain and rest[0] == _GPT4_SPLIT and not rest[1]["use_regex"]:
             return Cut(pretokenize.GPT4, has_digits, bool(normalizer), alone)
+        case ["Split", "ByteLevel"] if plain and rest[0] == _SUPER_SPLIT and not rest[1]["use_regex"]:
+            return Cut(pretokenize.SUPER, has_digits, bool(normalizer), alone)
         case ["BertPreTokenizer"] if [step["type"] for step in normalizer] == ["BertNormalizer"]:
             cleans = normalizer[0]["clean_text"] and normalizer[0]["handle_chinese_chars"]
             return Cut(pretokenize.BERT_MARKS, has_digits, False, alone) if cleans else None
@@ -287,7 +291,7 @@ def model_of(tokenizer: dict, cut: Cut) -> segment.Model | None:
     normalizer = _flat(tokenizer["normalizer"], "normalizers")
     marked = any(step["type"] == "Metaspace" for step in _flat(tokenizer["pre_tokenizer"], "pretokenizers"))
     lower = any(step["type"] == "Lowercase" or step.get("lowercase", False) for step in normalizer)
-    byte_level = cut.kind in (pretokenize.GPT2, pretokenize.GPT4)
+    byte_level = cut.kind in _BYTE_LEVEL
     spaced = cut.kind in (pretokenize.SPACED, pretokenize.GAPPED)
     return segment.model_of(tokenizer, marked, byte_level, lower and not cut.whole_text, cut.digits, spaced)
 

@@ -6,6 +6,7 @@ with the engine that runs those expressions):
 - ``GPT2``: ``'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+``
 - ``GPT4`` (cl100k): ``(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|
   ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+``
+- ``SUPER``: GPT2's, but ` ?\\p{L}+(?: \\p{L}+)*` for its words: those with one space between them are one pre-token
 - ``WORDS``: runs of characters that are not white space; the white space is dropped
 - ``GAPPED``: the same words, all but the first of a text with the white space character before them
 - ``SPACED``: ``[ ▁]?\\S*|[^\\S ▁]+``, a space or mark with the word behind it, or a run of other white space
@@ -24,7 +25,7 @@ from numba import njit
 from pipeline.text.utf8 import continues, decode, following, previous
 from pipeline.tokenization.character_classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
 
-GPT2, GPT4, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(8)
+GPT2, GPT4, SUPER, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(9)
 
 _NO_CLASS = LETTER | NUMBER | SPACE
 _ALONE_IN_BERT = PUNCTUATION | CJK
@@ -172,6 +173,15 @@ def _next_gpt2(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _next_super(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
+    stop = _next_gpt2(data, kinds, at, end)
+    if kinds[stop - 1] & LETTER and data[at] != ord("'"):
+        while stop + 1 < end and data[stop] == 32 and kinds[stop + 1] & LETTER:
+            stop = _run(kinds, stop + 1, end, LETTER)
+    return stop
+
+
+@njit(cache=True, nogil=True)
 def _next_gpt4(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
     if kinds[at] & LETTER:
         return _run(kinds, at, end, LETTER)
@@ -226,6 +236,8 @@ def _next_cut(data: np.ndarray, kinds: np.ndarray, at: int, end: int, kind: int)
         return _next_gpt2(data, kinds, at, end)
     if kind == GPT4:
         return _next_gpt4(data, kinds, at, end)
+    if kind == SUPER:
+        return _next_super(data, kinds, at, end)
     if kind == SPACED:
         return _next_spaced(data, kinds, at, end)
     with_marks = kind in (BERT, BERT_MARKS)

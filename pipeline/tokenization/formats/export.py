@@ -17,6 +17,8 @@ GPT4_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+#: GPT-2's pattern in which words with one space between them are one piece.
+SUPER_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+(?: \p{L}+)*| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 #: Pieces of ``byte_fallback``: what the alphabet lacks is written with them.
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -69,6 +71,9 @@ def pre_tokenizer(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
     for name in [*["cjk"] * config.split_cjk, *config.split_scripts]:
         alone.append(pre_tokenizers.Split(Regex(f"[{character_classes.ranges(name)}]"), "isolated"))
     match config.pre_tokenizer:
+        case "gpt2" if config.superwords is not None:
+            pattern = pre_tokenizers.Split(Regex(SUPER_PATTERN), "isolated")
+            steps = [*alone, pattern, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         case "gpt2":
             steps = [*alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
         case "gpt4":

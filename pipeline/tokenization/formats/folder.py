@@ -33,7 +33,7 @@ def save(folder: str, vocabulary: Vocabulary, config: TokenizerConfig) -> str:
 def _is_gpt2s(config: TokenizerConfig) -> bool:
     """GPT-2's program knows one pattern, no normaliser, and no other cuts."""
     changes = config.normalizer != "none" or config.lowercase or config.strip_accents
-    return config.pre_tokenizer == "gpt2" and not changes and not _has_cuts(config)
+    return config.pre_tokenizer == "gpt2" and not changes and not _has_cuts(config) and config.superwords is None
 
 
 def _is_berts(config: TokenizerConfig) -> bool:

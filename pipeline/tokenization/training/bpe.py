@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from pipeline.text.kernels import ZERO
 from pipeline.tokenization.training import merges
 from pipeline.tokenization.training.merges import Pairs, Pieces, Symbols
 
@@ -23,19 +24,21 @@ def learn(
     max_length: int,
     strings: np.ndarray,
     bounds: np.ndarray,
+    shared: int | np.int64 = ZERO,
 ) -> tuple[np.ndarray, Pieces]:
     """Merge until there are ``target`` pieces or no pair occurs ``min_frequency`` times.
 
     Returns the merges as int32 [n, 2] ids of pieces, in order, and all pieces; ``symbols`` is left as the training
     text's segmentation. No piece longer than ``max_length`` characters is made, and none of the strings
     ``strings[bounds[i]:bounds[i + 1]]`` (alphabet.forbidden): their parts stay apart.
+    ``shared``: how much shorter a piece is than its parts where the right one is ``inner``.
     """
     pairs, slots = merges.index_pairs(symbols)
     heap_count, heap_pair = np.empty(1024, np.int64), np.empty(1024, np.int32)
     size = 0
     for pair in range(pairs.size[0]):
-        if _may_merge(pairs, pair, pieces.length, min_frequency, max_length):
-            heap_count, heap_pair = _push(heap_count, heap_pair, size, pairs, pair)
+        if may_merge(pairs, pair, pieces, min_frequency, max_length, shared):
+            heap_count, heap_pair = push(heap_count, heap_pair, size, pairs, pair)
             size += 1
     learned = np.empty((1024, 2), np.int32)
     n = 0
@@ -44,15 +47,15 @@ def learn(
         count = pairs.count[pair]
         if count != heap_count[0]:  # it has lost occurrences since: back to where it belongs now
             heap_count[0] = count
-            _sink(heap_count, heap_pair, size, pairs)
+            sink(heap_count, heap_pair, size, pairs)
             continue
         if count < min_frequency or count < 1:
             break
         size -= 1
         heap_count[0], heap_pair[0] = heap_count[size], heap_pair[size]
-        _sink(heap_count, heap_pair, size, pairs)
+        sink(heap_count, heap_pair, size, pairs)
         left, right = pairs.left[pair], pairs.right[pair]
-        new, pieces = merges.join(pieces, left, right, strings, bounds)
+        new, pieces = merges.join(pieces, left, right, strings, bounds, _length(pieces, left, right, shared))
         if new < 0:
             continue
         if n == len(learned):
@@ -61,15 +64,22 @@ def learn(
         gained, slots, _ = merges.apply(symbols, pairs, slots, pair, new, n)
         n += 1
         for pair in gained:  # what is too rare now can only come back here
-            if _may_merge(pairs, pair, pieces.length, min_frequency, max_length):
-                heap_count, heap_pair = _push(heap_count, heap_pair, size, pairs, pair)
+            if may_merge(pairs, pair, pieces, min_frequency, max_length, shared):
+                heap_count, heap_pair = push(heap_count, heap_pair, size, pairs, pair)
                 size += 1
     return learned[:n], pieces
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _may_merge(pairs: Pairs, pair: int, length: np.ndarray, min_frequency: int, max_length: int) -> bool:
-    longest = int(length[pairs.left[pair]] + length[pairs.right[pair]])
+def _length(pieces: Pieces, left: int, right: int, shared: int | np.int64) -> int:
+    return int(pieces.length[left] + pieces.length[right]) - shared * pieces.inner[right]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def may_merge(
+    pairs: Pairs, pair: int, pieces: Pieces, min_frequency: int, max_length: int, shared: int | np.int64
+) -> bool:
+    longest = _length(pieces, pairs.left[pair], pairs.right[pair], shared)
     return int(pairs.count[pair]) >= min_frequency and longest <= max_length
 
 
@@ -84,7 +94,7 @@ def _before(pairs: Pairs, count: int, pair: int, other_count: int, other: int) -
 
 
 @njit(cache=True, nogil=True)
-def _push(
+def push(
     heap_count: np.ndarray, heap_pair: np.ndarray, size: int, pairs: Pairs, pair: int
 ) -> tuple[np.ndarray, np.ndarray]:
     if size == len(heap_pair):
@@ -102,7 +112,7 @@ def _push(
 
 
 @njit(cache=True, nogil=True)
-def _sink(heap_count: np.ndarray, heap_pair: np.ndarray, size: int, pairs: Pairs) -> None:
+def sink(heap_count: np.ndarray, heap_pair: np.ndarray, size: int, pairs: Pairs) -> None:
     """Restore the heap of ``size`` entries after its top has changed."""
     if size == 0:
         return

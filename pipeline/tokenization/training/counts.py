@@ -61,20 +61,15 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     normalizer = export.normalizer(config)
     kind = _KINDS[config.pre_tokenizer or ""]
     bits = character_classes.table(tuple(config.split_scripts))
-    has_scripts = bool(config.split_scripts)
-    alone = np.uint8(
-        config.split_digits * character_classes.DIGIT
-        | config.split_cjk * character_classes.CJK
-        | has_scripts * character_classes.SCRIPT
-    )
+    single = alone(config)
     if config.byte_level:
         if normalizer is not None:
             texts, _ = normalise.normalise(texts, normalizer)
-        return _table(*_tally(texts, None, kind, alone, bits))
+        return _table(*_tally(texts, None, kind, single, bits))
     if config.pre_tokenizer == "metaspace" and not (config.remove_extra_whitespaces and config.add_dummy_prefix):
         if normalizer is not None:
             texts, _ = normalise.normalise(texts, normalizer)
-        return _table(*_tally_spaced(texts, config, alone))
+        return _table(*_tally_spaced(texts, config, single))
     raw = pretokenize.BERT_MARKS if kind == pretokenize.BERT else pretokenize.WORDS
     words, weights = _tally(texts, None, raw, np.uint8(0), bits)
     words = _normalise(words, normalizer, config)
@@ -87,7 +82,7 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
         weights = np.concatenate((weights[kept], repeats))
         mark, nothing = (pa.scalar(part, pa.large_string()) for part in ("▁", ""))
         words = pc.binary_join_element_wise(mark, words, nothing)
-    return _table(*_tally(words, weights, kind, alone, bits))
+    return _table(*_tally(words, weights, kind, single, bits))
 
 
 def _tally_spaced(
@@ -108,6 +103,15 @@ def _tally_spaced(
     return _tally(words, weights, pretokenize.SPACED, alone, bits)
 
 
+def alone(config: TokenizerConfig) -> np.uint8:
+    """The classes of which every character is a pre-token of its own."""
+    return np.uint8(
+        config.split_digits * character_classes.DIGIT
+        | config.split_cjk * character_classes.CJK
+        | bool(config.split_scripts) * character_classes.SCRIPT
+    )
+
+
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
     """The sum of tables of counts, sorted by partition and word; held: the distinct words and one of ``tables``."""
     total = wordtable.empty(1 << 12)
@@ -115,6 +119,11 @@ def merge(tables: Iterable[pa.Table]) -> pa.Table:
         data, offsets = text_buffers(batch["word"])
         weights = np.array(batch["count"])  # a copy: kernels are compiled once more for arrays that are read-only
         total = wordtable.add(text_data(data), offsets[:-1], offsets[1:], weights, total)
+    return as_table(total)
+
+
+def as_table(total: wordtable.WordTable) -> pa.Table:
+    """COUNTS_SCHEMA: what was counted, sorted by partition and word."""
     return _table(*_contents(total))
 
 
@@ -152,7 +161,7 @@ def _plain(words: pa.Array, outside: int | np.uint8) -> pa.BooleanArray:
     return pa.array(_all_of(text_data(data), offsets, members))
 
 
-def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
+def blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
     """Ranges of texts that hold about ``_BLOCK`` bytes each."""
     first, last = 0, len(offsets) - 1
     while first < last:
@@ -171,7 +180,7 @@ def _tally(
     data, offsets = text_buffers(texts)
     data = text_data(data)
     table = wordtable.empty(1 << 12)
-    for first, stop in _blocks(offsets):
+    for first, stop in blocks(offsets):
         starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], bits, kind, alone)
         repeats = _ONCE if weights is None else np.repeat(weights[first:stop], np.diff(bounds))
         table = wordtable.add(data, starts, ends, repeats, table)

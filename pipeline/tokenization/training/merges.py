@@ -153,7 +153,7 @@ def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _slot(left: int, right: int, mask: int) -> int:
+def pair_slot(left: int, right: int, mask: int) -> int:
     return slot_of((uint64(left) << uint64(32)) | uint64(right), mask)
 
 
@@ -161,7 +161,7 @@ def _slot(left: int, right: int, mask: int) -> int:
 def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, np.ndarray]:
     """The index of a pair, made with count 0 if it is new; and the hash table, which may have been replaced."""
     mask = len(slots) - 1
-    slot = _slot(left, right, mask)
+    slot = pair_slot(left, right, mask)
     while slots[slot] != 0:
         pair = slots[slot] - 1
         if pairs.left[pair] == left and pairs.right[pair] == right:
@@ -176,7 +176,7 @@ def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, n
         mask = 2 * len(slots) - 1
         slots = np.zeros(2 * len(slots), np.int32)
         for known in range(pair + 1):
-            slot = _slot(pairs.left[known], pairs.right[known], mask)
+            slot = pair_slot(pairs.left[known], pairs.right[known], mask)
             while slots[slot] != 0:
                 slot = (slot + 1) & mask
             slots[slot] = known + 1
@@ -307,10 +307,13 @@ def collect_pieces(
 
 
 @njit(cache=True, nogil=True)
-def join(pieces: Pieces, left: int, right: int, strings: np.ndarray, bounds: np.ndarray) -> tuple[int, Pieces]:
+def join(
+    pieces: Pieces, left: int, right: int, strings: np.ndarray, bounds: np.ndarray, length: int
+) -> tuple[int, Pieces]:
     """The piece that ``left`` and ``right`` make, an existing one if its bytes are known; and the (grown) pieces.
 
-    -1 if they make one of the strings ``strings[bounds[i]:bounds[i + 1]]``, which are no pieces.
+    A new one has the ``length``. -1 if they make one of the strings ``strings[bounds[i]:bounds[i + 1]]``, which are no
+    pieces.
     """
     base = pieces.size[1]
     room = (pieces.offsets[left + 1] - pieces.offsets[left]) + (pieces.offsets[right + 1] - pieces.offsets[right])
@@ -328,7 +331,7 @@ def join(pieces: Pieces, left: int, right: int, strings: np.ndarray, bounds: np.
     piece, slot = _piece_slot(pieces, base, at, pieces.inner[left])
     if piece < 0:
         piece = pieces.size[0]
-        _append(pieces, at, pieces.length[left] + pieces.length[right], pieces.inner[left], slot)
+        _append(pieces, at, length, pieces.inner[left], slot)
     return int(piece), pieces
 
 

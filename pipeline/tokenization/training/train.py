@@ -7,10 +7,12 @@ learned from on both sides of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 
 from pipeline import MillError
@@ -19,7 +21,7 @@ from pipeline.text.utf8 import decode
 from pipeline.tokenization import alphabet
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.formats.export import Vocabulary, byte_alphabet
-from pipeline.tokenization.training import bpe, merges, unigram, wordpiece
+from pipeline.tokenization.training import bpe, merges, parity, superwords, unigram, wordpiece
 
 VERSION = 2
 #: Score of reserved and byte pieces: lower than that of their characters together, so that text which reads "</s>" or
@@ -28,11 +30,55 @@ NEVER = -100_000.0
 _MOST = 700_000_000
 
 
-def train(counts: pa.Table, config: TokenizerConfig) -> Vocabulary:
+def train_alike(
+    groups: Mapping[str, pa.Table], config: TokenizerConfig, parallel: Mapping[str, tuple[pa.Table, int]] | None = None
+) -> tuple[Vocabulary, dict[str, int]]:
+    """The parity-aware vocabulary, and how many merges each group chose, from counts.COUNTS_SCHEMA of each group.
+
+    ``parallel`` holds the counts of each group's part of a parallel text, and its lines.
+    """
+    made = {
+        name: parity.group(*_bytes(*_columns(table), config)[:3], _characters_of(table))
+        for name, table in groups.items()
+    }
+    judged = made
+    if parallel is not None:
+        judged = {
+            name: parity.group(*_bytes(*_columns(table), config)[:3], lines)
+            for name, (table, lines) in parallel.items()
+        }
+    letters = [bytes([byte]) for byte in sorted(range(256), key=byte_alphabet().__getitem__)]
+    room = alphabet.room(config)
+    pieces = _initial(letters, np.zeros(256, bool), room, config)
+    longest = config.max_token_length or np.iinfo(np.int32).max
+    learned, pieces, chosen = parity.learn(
+        made, judged, pieces, room, config.min_frequency, longest, alphabet.forbidden(config)
+    )
+    names = byte_alphabet()
+    written = ["".join(names[byte] for byte in piece) for piece in _parts(pieces)]
+    named = [(written[left], written[right]) for left, right in learned.tolist()]
+    return Vocabulary([*alphabet.fixed(config), *written], named), chosen
+
+
+def _columns(counts: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    data, offsets = text_buffers(_whole(counts["word"]))
+    return data, offsets, _whole(counts["count"]).to_numpy()
+
+
+def _characters_of(counts: pa.Table) -> int:
+    return int((pc.utf8_length(counts["word"]).to_numpy().astype(np.int64) * counts["count"].to_numpy()).sum())
+
+
+def train(counts: pa.Table, config: TokenizerConfig, sequences: pa.Table | None = None) -> Vocabulary:
     """The vocabulary that ``config`` describes, from counts.COUNTS_SCHEMA in any order.
+
+    Superwords need ``superwords.sequences`` of the same text as well.
 
     Raises alphabet.VocabularyTooSmall, or MillError above 700 million characters of distinct pre-tokens.
     """
+    if config.superwords is not None:
+        assert sequences is not None  # who has superwords has counted them
+        return superwords.learn(train(counts, superwords.first_stage(config)), sequences, config)
     if config.algorithm == "unigram":
         counts = counts.sort_by("word")  # sums of floating-point numbers depend on the order; merges do not
     data, offsets = text_buffers(_whole(counts["word"]))
@@ -130,24 +176,32 @@ def learn(
     ``symbols`` becomes the segmentation of the words by the finished vocabulary, negative where it was merged away.
     """
     room = alphabet.room(config)
+    pieces = _initial(letters, inner, room, config)
+    linked = merges.link(symbols, bounds, frequency)
+    likelihood = config.algorithm == "wordpiece" and config.score == "likelihood"
+    trainer = wordpiece.learn if likelihood else bpe.learn
+    longest = config.max_token_length or np.iinfo(np.int32).max
+    learned, pieces = trainer(linked, pieces, room, config.min_frequency, longest, *alphabet.forbidden(config))
+    return learned, _parts(pieces), pieces.inner[: int(pieces.size[0])]
+
+
+def _initial(letters: list[bytes], inner: np.ndarray, room: int, config: TokenizerConfig) -> merges.Pieces:
+    """The alphabet as pieces. Raises VocabularyTooSmall."""
     if room < len(letters):
         raise alphabet.VocabularyTooSmall(
             f"tokenizer {config.name!r}: `vocab_size` {config.vocab_size} is less than its alphabet of {len(letters)} "
             f"and its special tokens together; raise it to more than {len(letters) + config.vocab_size - room}"
         )
-    linked = merges.link(symbols, bounds, frequency)
     lengths = np.ones(len(letters), np.int32)
     piece_bounds = np.cumsum([0, *map(len, letters)])
     joined = np.frombuffer(b"".join(letters), np.uint8)
-    pieces = merges.collect_pieces(joined, piece_bounds, lengths, inner, room)
-    likelihood = config.algorithm == "wordpiece" and config.score == "likelihood"
-    trainer = wordpiece.learn if likelihood else bpe.learn
-    longest = config.max_token_length or np.iinfo(np.int32).max
-    learned, pieces = trainer(linked, pieces, room, config.min_frequency, longest, *alphabet.forbidden(config))
-    n = int(pieces.size[0])
-    raw = pieces.data.tobytes()
-    parts = [raw[pieces.offsets[i] : pieces.offsets[i + 1]] for i in range(n)]
-    return learned, parts, pieces.inner[:n]
+    return merges.collect_pieces(joined, piece_bounds, lengths, inner, room)
+
+
+def _parts(pieces: merges.Pieces) -> list[bytes]:
+    """The bytes of each piece."""
+    raw, bounds = pieces.data.tobytes(), pieces.offsets
+    return [raw[bounds[at] : bounds[at + 1]] for at in range(int(pieces.size[0]))]
 
 
 @njit(cache=True, nogil=True)

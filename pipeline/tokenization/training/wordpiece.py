@@ -125,7 +125,8 @@ def learn(
             break
         pair = int(bests.pair[top])
         left, right = int(pairs.left[pair]), int(pairs.right[pair])
-        new, pieces = merges.join(pieces, left, right, strings, bounds)
+        length = int(pieces.length[left] + pieces.length[right])
+        new, pieces = merges.join(pieces, left, right, strings, bounds, length)
         learned[n, 0], learned[n, 1] = left, right
         gained, slots, replaced = merges.apply(symbols, pairs, slots, pair, new, n)
         for other in gained:

@@ -23,7 +23,7 @@ class WordTable(NamedTuple):
     size: np.ndarray  # int64 [1], words
 
 
-_TAG = uint64(0xFFFFFFFF00000000)
+TAG = uint64(0xFFFFFFFF00000000)
 
 
 @njit(cache=True, nogil=True)
@@ -69,10 +69,10 @@ def _add_known(
         while True:
             if slots[slot] == 0:
                 return i, slot
-            if (slots[slot] ^ key) & _TAG == 0:
-                known = int64(slots[slot] & ~_TAG) - 1
+            if (slots[slot] ^ key) & TAG == 0:
+                known = int64(slots[slot] & ~TAG) - 1
                 other = rows[known, 0]
-                if rows[known + 1, 0] - other == length and _equal(data, start, words, other, length):
+                if rows[known + 1, 0] - other == length and equal(data, start, words, other, length):
                     rows[known, 1] += weights[i] if weighted else 1
                     break
             slot = (slot + uint64(1)) & mask
@@ -81,7 +81,7 @@ def _add_known(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _equal(data: np.ndarray, start: int, words: np.ndarray, other: int, length: int) -> bool:
+def equal(data: np.ndarray, start: int, words: np.ndarray, other: int, length: int) -> bool:
     at = 0
     while at + 8 <= length:
         if load64(data, start + at) != load64(words, other + at):
@@ -102,7 +102,7 @@ def _insert(data: np.ndarray, start: int, length: int, slot: np.uint64, table: W
         words = more
     words[base : base + length] = data[start : start + length]
     rows[number + 1, 0] = base + length
-    slots[slot] = (span_hash(data, start, length) & _TAG) | uint64(number + 1)
+    slots[slot] = (span_hash(data, start, length) & TAG) | uint64(number + 1)
     rows[number + 1, 1] = 0
     size[0] = number + 1
     if number + 2 == len(rows):
@@ -117,5 +117,5 @@ def _insert(data: np.ndarray, start: int, length: int, slot: np.uint64, table: W
             place = key & mask
             while slots[place] != 0:
                 place = (place + uint64(1)) & mask
-            slots[place] = (key & _TAG) | uint64(known + 1)
+            slots[place] = (key & TAG) | uint64(known + 1)
     return WordTable(slots, words, rows, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from transformers import (
 )
 
 from pipeline.store import files
-from tests.training.conftest import TINY, make_build, pretrain_section
-from training.models import publish
+from tests.training.conftest import SPECIAL, TINY, make_build, pretrain_section, write_tokenizer
+from training.models import publish, published_tokenizer
+from training.models.published_tokenizer import Known
 from training.pretraining.pretrain import pretrain
 
 OPENING = {
@@ -207,3 +209,45 @@ def test_accuracies_are_reported(root: str, type_: str, names: set[str]) -> None
     for name in names:
         assert 0 <= found[name] <= 1
         assert name.replace("_", " ") in told
+
+
+def restated(folder: Path, name: str, **changed: Any) -> None:
+    path = str(folder / name)
+    files.write_json(path, {**files.read_json(path), **changed})
+
+
+#: What a tokenizer's folder may say otherwise than the model was trained, and what is said of it.
+OTHERWISE: dict[str, tuple[Any, str]] = {
+    "prefix space": (
+        lambda folder: restated(folder, "tokenizer.json", pre_tokenizer=PREFIXED),
+        "reads document 'tale'",
+    ),
+    "special": (lambda folder: restated(folder, "tokenizer_config.json", sep_token="[MASK]"), "for its sep token"),
+    "length": (lambda folder: restated(folder, "tokenizer_config.json", model_max_length=99), "model_max_length 99"),
+    "types": (lambda folder: restated(folder, "tokenizer.json", post_processor=THREE_TYPES), "token types [0, 2]"),
+}
+PREFIXED = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+THREE_TYPES = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 2}}],
+    "special_tokens": {},
+}
+
+
+@pytest.mark.parametrize("fault", [None, *OTHERWISE])
+def test_a_tokenizer_that_reads_otherwise_than_the_model_did_is_not_published(
+    tmp_path: Path, fault: str | None
+) -> None:
+    write_tokenizer(str(tmp_path), SPECIAL)
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    restated(tmp_path, "tokenizer_config.json", model_max_length=32, model_input_names=names)
+    known = [Known("tale", "the cat sees it", list(b"the cat sees it"))]
+    config = BertConfig(max_position_embeddings=32, pad_token_id=SPECIAL["pad"])
+    if fault is None:
+        published_tokenizer.check(tmp_path, known, config, SPECIAL)
+        return
+    change, said = OTHERWISE[fault]
+    change(tmp_path)
+    with pytest.raises(published_tokenizer.OtherTokens, match=re.escape(said)):
+        published_tokenizer.check(tmp_path, known, config, SPECIAL)
