@@ -81,7 +81,8 @@ RATE = 5e-4
 SEEDS = {"SST-2": 3, "movie reviews": 3}
 #: Labels a class, and epochs, of the learning curves.
 CURVES = {"SST-2": ((32, 12), (128, 8), (512, 4)), "movie reviews": ((32, 12), (128, 6))}
-_LOADED: dict[str, Labelled | None] = {}
+#: Rows by the name of their set, as they are read for the first of its runs.
+_LOADED: dict[str, Labelled] = {}
 #: Sets of which the share of right labels says little: one label has most rows.
 BY_F1 = ("CoLA",)
 
@@ -152,8 +153,9 @@ def finetuned(
     optimiser = {"learning_rate": RATES.get(task, RATE), "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01}
     own = {"name": "set", "base": base, "data": labelled.data(DATA, folder), "optimiser": optimiser}
     config = FinetuneConfig.model_validate({**own, **labelled.fields, **SETTINGS[labelled.name], **more})
-    rows = _LOADED.setdefault(labelled.name, None) or files.load(config, 0)
-    _LOADED[labelled.name] = rows
+    if labelled.name not in _LOADED:
+        _LOADED[labelled.name] = files.load(config, 0)
+    rows = _LOADED[labelled.name]
     if per_class is not None:
         rows = few(rows, config.name, per_class, config.dev_share, seed)
     job = Job(
