@@ -64,7 +64,7 @@ def build(
                     tracking.conclude("Reused", "everything was up to date")
                 elif name == "curate":
                     events.curated(opened, recipe)
-        _say_error_of_plan(opened)
+        _say_error_of_plan(opened, pool.workers)
         state, summary = outcome.conclusion(opened, bool(reporter().made))
         tracking.conclude(state, summary)
         events.finished(opened, recipe, bool(reporter().made), summary)
@@ -93,7 +93,7 @@ def carry_out(build: Build[BuildRecipe], pool: Pool, parts: Sequence[Part]) -> N
     mend.clear(mended)
 
 
-def _say_error_of_plan(build: Build[BuildRecipe]) -> None:
+def _say_error_of_plan(build: Build[BuildRecipe], workers: int) -> None:
     """After a build of which `mill plan --measure` has planned steps: how far off the plan was."""
     if not reporter().processor or not files.exists(build.path("plan.json")):
         return
@@ -103,7 +103,7 @@ def _say_error_of_plan(build: Build[BuildRecipe]) -> None:
     if (rates := plan.read(build)) is None:
         return
     text = row_numbers.corpus_size(build, "bytes")
-    planned = plan.of(rates, text, build.recipe.shard_bytes, 1)
+    planned = plan.of(rates, text, build.recipe.shard_bytes, workers)
     if (error := plan.error(planned, reporter().processor)) is not None:
         reporter().tell(error_line(*error, planned.memory))
 

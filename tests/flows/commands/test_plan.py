@@ -76,7 +76,7 @@ def test_rates_come_from_the_difference_of_two_samples():
     rates = plan._rates(cost("x", 3.0, 1_100, 10, 40), cost("x", 7.0, 1_500, 10, 40), one, other)
     assert (rates["rate"], rates["fixed"]) == (0.001, 2.0)
     assert (rates["memory"], rates["memory_fixed"]) == (1.0, 1_000.0)
-    known = {"steps": {"x": rates}, "ingest": 0.0, "documents": 0.001, "start": 1.0}
+    known = {"steps": {"x": rates}, "ingest": 0.0, "documents": 0.001, "imports": 1.0, "kernels": 0.0}
     found = plan.of(known, 100_000, 1_000, 4)
     assert found.processor == 2 + 100 + 4 * 1
     assert found.clock == pytest.approx((2 + 100) / 4 + 1)
@@ -88,5 +88,7 @@ def test_rates_come_from_the_difference_of_two_samples():
 def test_a_step_of_one_item_is_not_shared_out():
     one, other = (plan._Part(None, text, 100, "") for text in (1_000, 5_000))  # type: ignore[arg-type]
     rates = plan._rates(cost("m", 1.0, 1, 1, 5), cost("m", 5.0, 1, 1, 5), one, other)
-    found = plan.of({"steps": {"m": rates}, "ingest": 0.0, "documents": 0.001, "start": 0.0}, 100_000, 100, 64)
+    found = plan.of(
+        {"steps": {"m": rates}, "ingest": 0.0, "documents": 0.001, "imports": 0.0, "kernels": 0.0}, 100_000, 100, 64
+    )
     assert found.clock == pytest.approx(100)
