@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flows.execution.open_build import open_build
 from pipeline.store import files
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,10 @@ def test_a_scheduled_build_starts_and_finishes_on_its_own(api, server_url, envir
         served.wait(30)
     assert [run["state_type"] for run in ended[:1]] == ["COMPLETED"], (tmp_path / "serve.log").read_text()[-3000:]
     assert ended[0]["auto_scheduled"]
+    (deployment,) = api.post("/deployments/filter", json={"deployments": {"name": {"any_": ["topics"]}}}).json()
+    assert sorted(deployment["tags"]) == ["build", "corpusmill"]
+    fingerprint = files.fingerprint(open_build(topics_recipe, builds).recipe)
+    assert deployment["version"].endswith(fingerprint[:12])
     assert files.read_json(str(builds / "topics" / "corpus" / "manifest.json"))["documents"] > 0
     assert Path(builds / "topics" / "report" / "index.html").is_file()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -137,6 +137,11 @@ def test_a_run_is_skipped_while_another_is_at_work_on_its_build(server_url, topi
     assert f"process {os.getpid()} is at work" in ended.message
 
 
+def drawing(page: Page) -> Locator:
+    """What the page drew of a text in Mermaid."""
+    return page.locator("svg[aria-roledescription]").filter(has_text="corpus")
+
+
 def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(api, server_url, held, tmp_path):
     build, ui = held["shown"], f"{server_url.removesuffix('/api')}/v2"
     pictures = itertools.count(1)
@@ -196,8 +201,12 @@ def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(a
         page.get_by_role("tab", name="Artifacts").click()
         expect(page.get_by_text("Shouts: 1 of 1")).to_be_visible()
         picture(page, "artifacts")
-        page.get_by_text("shown-funnel").click()
-        picture(page, "funnel")
         page.goto(f"{ui}/artifacts")
+        expect(page.get_by_text("shown-domains")).to_be_visible()
         picture(page, "all-artifacts")
+        for name, shown in (("funnel", page.get_by_role("cell", name="Shouts")), ("lineage", drawing(page))):
+            page.goto(f"{ui}/artifacts/key/shown-{name}")
+            page.locator("a[href*='/artifacts/artifact/']").first.click()
+            expect(shown).to_be_visible()
+            picture(page, name)
     assert build.documents() == build.expected()
