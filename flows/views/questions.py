@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -14,12 +14,14 @@ from pipeline.build.record import BuildRow
 from pipeline.questions.diff import Difference
 from pipeline.questions.overlap import Overlap
 from pipeline.questions.sample import Sampled
-from pipeline.questions.similar import Near
 from pipeline.questions.whatif import Answer
 from pipeline.questions.why import Check, Explanation, Forgotten, Passage
 from pipeline.report.samples import excerpt
 from pipeline.stages import titles
 from pipeline.text import formats
+
+if TYPE_CHECKING:
+    from pipeline.questions.similar import Near  # with datasketch and scipy, which other questions need not load
 
 _STATES = {"completed": "green", "failed": "red", "killed": "red", "running": "yellow"}
 

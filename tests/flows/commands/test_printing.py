@@ -160,9 +160,10 @@ def test_help_loads_nothing_heavy():
     assert run.stdout.strip() == "[]"
 
 
-def test_the_fields_of_all_recipes_load_nothing_that_only_a_run_needs():
-    heavy = ("prefect", "torch", "pandas", "transformers")
-    code = f"import flows.views.recipe_fields, sys; print([name for name in {heavy} if name in sys.modules])"
+def test_fields_and_answers_load_nothing_that_they_do_not_need():
+    heavy = ("prefect", "torch", "pandas", "datasketch", "transformers")
+    code = "import sys, flows.views.recipe_fields, flows.views.questions, flows.execution.open_build; "
+    code += f"print([name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "[]"
 
