@@ -317,8 +317,8 @@ def _inequality(rows: list[dict[str, Any]]) -> list[str]:
     for name in dict.fromkeys(row["tokenizer"] for row in rows):
         own = [row for row in rows if row["tokenizer"] == name and row["language"] != ALL_DOMAINS and row["tokens"]]
         if len(own) > 1:
-            found = gini([row["tokens"] / max(row["characters"], 1) for row in own])
-            said.append(f"{name}: Gini coefficient {found:.3f} of tokens a character over {len(own)} languages")
+            actual = gini([row["tokens"] / max(row["characters"], 1) for row in own])
+            said.append(f"{name}: Gini coefficient {actual:.3f} of tokens a character over {len(own)} languages")
     return said
 
 

@@ -64,11 +64,11 @@ def by_domain(build: Build) -> dict[str, Any] | None:
 def accounts(build: Build) -> list[str]:
     """A sentence for each tokenizer whose packed tokens were counted against the corpus; none before that."""
     path = build.path("tokens", "account.json")
-    found = files.read_json(path) if files.exists(path) else {}
+    actual = files.read_json(path) if files.exists(path) else {}
     return [
         f"{name}: {count(_sum(entry, 'content'))} of text and {count(_sum(entry, 'special'))} that end documents,"
         f" {count(_sum(entry, 'read'))} read in a pass; none lost, {entry['canaries']} token canaries found"
-        for name, entry in found.items()
+        for name, entry in actual.items()
     ]
 
 

@@ -49,6 +49,7 @@ def steps() -> list[Step]:
         *_twice(
             "neighbours", "words side by side", _super_items, _count_neighbours, partial(_merge_super, "neighbours")
         ),
+        Step("tokenizer.neighbours.frequent", "Choose words side by side", _super_names, _choose_neighbours),
         *_twice("sequences", "sequences of words", _super_items, _count_sequences, partial(_merge_super, "sequences")),
         *_twice("groups", "pre-tokens by group", _group_items, _count_groups, _merge_groups),
         Step("tokenizer.train", "Train tokenizers", _names, _train),
@@ -181,7 +182,11 @@ def _merge(build: Build, item: str) -> Outcome:
 
 
 def _super_items(in_partitions: bool, build: Build) -> list[str]:
-    return _items(build, [config.name for config in build.recipe.tokenizers if config.superwords], in_partitions)
+    return _items(build, _super_names(build), in_partitions)
+
+
+def _super_names(build: Build) -> list[str]:
+    return [config.name for config in build.recipe.tokenizers if config.superwords is not None]
 
 
 def _group_items(in_partitions: bool, build: Build) -> list[str]:
@@ -203,15 +208,28 @@ def _count_neighbours(build: Build, item: str) -> Outcome:
     return _count_super(build, item, "neighbours", superwords.count_neighbours, [])
 
 
+def _choose_neighbours(build: Build, name: str) -> Outcome:
+    config, paths = _config(build, name), _super_paths(build, name, "neighbours")
+    asked = [config.vocab_size, config.min_frequency, config.superwords, *map(shards.read_fingerprint, paths)]
+
+    def frequent() -> Made:
+        table = superwords.frequent(map(shards.read_table, paths), config)
+        return Outcome(bytes=table.nbytes), table
+
+    return make(_frequent_path(build, name), files.fingerprint("frequent", superwords.VERSION, asked), frequent)
+
+
+def _frequent_path(build: Build, name: str) -> str:
+    return build.path("work", "tokenizer.neighbours.frequent", f"{name}.arrow")
+
+
 def _count_sequences(build: Build, item: str) -> Outcome:
-    name = item.split("/")[0]
-    paths, config = _super_paths(build, name, "neighbours"), _config(build, name)
+    frequent = _frequent_path(build, item.split("/")[0])
 
     def count(texts: pa.StringArray, config: TokenizerConfig) -> pa.Table:
-        return superwords.count_sequences(texts, config, superwords.frequent(map(shards.read_table, paths), config))
+        return superwords.count_sequences(texts, config, shards.read_table(frequent))
 
-    asked = [config.vocab_size, config.min_frequency, config.superwords, *map(shards.read_fingerprint, paths)]
-    return _count_super(build, item, "sequences", count, asked)
+    return _count_super(build, item, "sequences", count, [shards.read_fingerprint(frequent)])
 
 
 def _count_super(
@@ -267,12 +285,12 @@ def _count_groups(build: Build, item: str) -> Outcome:
         table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain"])
         table = _part(build, table.append_column("language", _languages(build, index, len(table))), "train")
         groups = pc.fill_null(table[by], "unknown")
-        found = [counts.COUNTS_SCHEMA.empty_table().append_column("group", pa.array([], pa.string()))]
+        actual = [counts.COUNTS_SCHEMA.empty_table().append_column("group", pa.array([], pa.string()))]
         for group in sorted(set(groups.to_pylist())):
             counted = counts.count(table.filter(pc.equal(groups, group))["text"].combine_chunks(), config)
-            found.append(counted.append_column("group", pa.array([group] * len(counted), pa.string())))
+            actual.append(counted.append_column("group", pa.array([group] * len(counted), pa.string())))
         texts = table["text"].combine_chunks()
-        return Outcome(len(table), _text_bytes(texts)), pa.concat_tables(found)
+        return Outcome(len(table), _text_bytes(texts)), pa.concat_tables(actual)
 
     return make(build.path("work", "tokenizer.groups", name, shard), made_by, made)
 
@@ -286,11 +304,11 @@ def _merge_groups(build: Build, item: str) -> Outcome:
         index = int(part.removeprefix("part-").removesuffix(".arrow"))
         read = pa.concat_tables([shards.read_table(path) for path in inputs])
         read = read.filter(pc.equal(read["partition"], index))
-        found = [read.slice(0, 0)]
+        actual = [read.slice(0, 0)]
         for group in sorted(set(read["group"].to_pylist())):
             table = counts.merge([read.filter(pc.equal(read["group"], group)).combine_chunks()])
-            found.append(table.append_column("group", pa.array([group] * len(table), pa.string())))
-        table = pa.concat_tables(found)
+            actual.append(table.append_column("group", pa.array([group] * len(table), pa.string())))
+        table = pa.concat_tables(actual)
         return Outcome(bytes=table.nbytes), table
 
     return make(build.path("work", "tokenizer.groups.merge", name, part), made_by, sums)
@@ -302,17 +320,9 @@ def _alike(build: Build, config: TokenizerConfig) -> tuple[Vocabulary, dict[str,
     names = sorted(set(table["group"].to_pylist()))
     groups = {name: table.filter(pc.equal(table["group"], name)).combine_chunks() for name in names}
     assert config.parity is not None  # who calls has looked
-    path = config.parity.parallel
-    if path is None:
+    if config.parity.parallel is None:
         return train.train_alike(groups, config)
-    with files.opened(path) as handle:
-        rows = [line.rstrip("\r\n").split("\t", 1) for line in handle.read().decode().splitlines(keepends=True)]
-    lines = {name: [row[1] for row in rows if row[0] == name and len(row) > 1] for name in names}
-    if lacking := [name for name in names if not lines[name]]:
-        raise MillError(
-            f"{path}: no line of {', '.join(lacking)}, which the text of tokenizer {config.name!r} holds; add them, or"
-            " leave `parallel` out"
-        )
+    lines = parity.read_lines(config.parity.parallel, names)
     counted = {
         name: (counts.count(pa.array(part, pa.large_string()), config), len(part)) for name, part in lines.items()
     }
@@ -424,8 +434,8 @@ def _notes(build: Build) -> list[str]:
     said = []
     for config in build.recipe.tokenizers:
         if config.superwords is not None:
-            found = superwords.several(files.read_json(build.path("tokenizers", config.name, "tokenizer.json")))
-            said.append(f"{config.name}: {len(found):,} entries are superwords, such as {found[:3]}")
+            actual = superwords.several(files.read_json(build.path("tokenizers", config.name, "tokenizer.json")))
+            said.append(f"{config.name}: {len(actual):,} entries are superwords, such as {actual[:3]}")
         if chosen := _manifest_of(build, config.name).get("chosen_by"):
             parts = ", ".join(
                 f"{name} {count:,}" for name, count in sorted(chosen.items(), key=lambda e: (-e[1], e[0]))
@@ -547,11 +557,11 @@ def _count_tokens(build: Build, item: str) -> Outcome:
         about = token_account.facts(encoder.tokenizer, export.special_ids(config).get("eos"), config)
         table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain", "repeats"])
         _repeats_are_balanced(build, index, table)
-        found = {}
+        actual = {}
         for split in SPLITS:
             folder, part = build.path("tokens", name, split), _part(build, table, split)
-            found[split] = token_account.of_shard(folder, index, part, about, encoder.tokenizer)
-        return Outcome(len(table), _text_bytes(table["text"].combine_chunks())), found
+            actual[split] = token_account.of_shard(folder, index, part, about, encoder.tokenizer)
+        return Outcome(len(table), _text_bytes(table["text"].combine_chunks())), actual
 
     return make(_account_path(build, name, shard), files.fingerprint(*made_by), counts)
 
@@ -563,12 +573,12 @@ def _repeats_are_balanced(build: Build, index: int, corpus: pa.Table) -> None:
     source = build.shards()[index]  # a shard of the corpus holds what is alive of one of the documents
     alive = ledger.alive([build.ledger(stage, source) for stage in build.stages], len(build.documents(source)))
     wanted = build.ledger("balance", source)["repeats"].filter(pa.array(alive)).to_pylist()
-    found = corpus["repeats"].to_pylist()
-    if found != wanted:
-        at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), 0)
+    actual = corpus["repeats"].to_pylist()
+    if actual != wanted:
+        at = next((i for i, (a, b) in enumerate(zip(actual, wanted, strict=False)) if a != b), 0)
         raise token_account.TokensLost(
             f"{build.path('corpus', corpus_shards(build)[index])}: document {corpus['id'][at].as_py()!r} is read"
-            f" {found[at]} times and balancing says {wanted[at]}; delete the build's corpus folder and run it again"
+            f" {actual[at]} times and balancing says {wanted[at]}; delete the build's corpus folder and run it again"
         )
 
 
@@ -585,15 +595,15 @@ def _pack_canaries(build: Build, name: str) -> Outcome:
 
 def _account(build: Build, item: str) -> Outcome:
     corpus = files.read_json(build.path("corpus", "manifest.json"))
-    found = {}
+    actual = {}
     for name in _names(build):
         parts = [files.read_json(_account_path(build, name, shard)) for shard in corpus_shards(build)]
         counts = {split: [part[split] for part in parts] for split in SPLITS}
         manifests = {split: files.read_json(build.path("tokens", name, split, "manifest.json")) for split in SPLITS}
         canaries = files.read_json(build.path("tokens", name, token_canaries.FOLDER, "manifest.json"))
-        found[name] = {**token_account.close(counts, manifests, corpus), "canaries": canaries["documents"]}
+        actual[name] = {**token_account.close(counts, manifests, corpus), "canaries": canaries["documents"]}
     path = build.path("tokens", item)
-    reused = files.exists(path) and files.read_json(path) == found
+    reused = files.exists(path) and files.read_json(path) == actual
     if not reused:
-        files.write_json(path, found)
+        files.write_json(path, actual)
     return Outcome(corpus["documents"], corpus["bytes"], reused=reused)

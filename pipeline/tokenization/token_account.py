@@ -79,19 +79,19 @@ def of_shard(folder: str, index: int, corpus: pa.Table, about: Facts, tokenizer:
     starts, lengths = (table[name].to_numpy().astype(np.int64) for name in ("start", "length"))
     tokens = _read(path, packed_tokens.token_dtype(len(about.special)))
     shard.cover(table["id"], starts, lengths, len(tokens))
-    places, found = _scan(tokens, starts, lengths, about.eos, about.special, about.sizes)
+    places, actual = _scan(tokens, starts, lengths, about.eos, about.special, about.sizes)
     for code, place in enumerate(places.tolist()):
         if place >= 0:
             shard.fail(table["id"][place].as_py(), f"{_WRONG[code]} ({_shown(tokens, starts, lengths, place)})")
     if len(about.sizes):
-        for row in np.flatnonzero(found != sizes.to_numpy())[:1].tolist():
-            shard.fail(table["id"][row].as_py(), f"has {sizes[row]} bytes of text and {found[row]} bytes of tokens")
+        for row in np.flatnonzero(actual != sizes.to_numpy())[:1].tolist():
+            shard.fail(table["id"][row].as_py(), f"has {sizes[row]} bytes of text and {actual[row]} bytes of tokens")
     closing = [about.eos] if about.eos >= 0 else []
     for row in _chosen(table["id"].combine_chunks(), sizes.to_numpy()):
         ids = tokenizer.encode(texts[row].as_py(), add_special_tokens=False).ids + closing
-        held = tokens[starts[row] : starts[row] + lengths[row]].tolist()
-        if held != ids:
-            shard.fail(table["id"][row].as_py(), difference(held, ids))
+        contents = tokens[starts[row] : starts[row] + lengths[row]].tolist()
+        if contents != ids:
+            shard.fail(table["id"][row].as_py(), difference(contents, ids))
     special = len(table) if about.eos >= 0 else 0
     read = lengths * table["repeats"].to_numpy().astype(np.int64)
     total = int(lengths.sum())
@@ -110,21 +110,21 @@ class _Shard(NamedTuple):
 
     def same_documents(self, table: pa.Table, stated: Mapping[str, Any]) -> None:
         """One row a document of the corpus, in its order, with what the corpus says of it."""
-        found, wanted = table["id"].to_pylist(), stated["id"].to_pylist()
-        if found != wanted:
-            at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), None)
-            at = min(len(found), len(wanted)) if at is None else at
-            instead = "nothing" if at >= len(found) else repr(found[at])
+        actual, wanted = table["id"].to_pylist(), stated["id"].to_pylist()
+        if actual != wanted:
+            at = next((i for i, (a, b) in enumerate(zip(actual, wanted, strict=False)) if a != b), None)
+            at = min(len(actual), len(wanted)) if at is None else at
+            instead = "nothing" if at >= len(actual) else repr(actual[at])
             name = wanted[at] if at < len(wanted) else None
             expected = "of the corpus should stand" if name else "it should end"
             self.fail(
-                name, f"{expected} in row {at} and {instead} does ({len(found)} rows for {len(wanted)} documents)"
+                name, f"{expected} in row {at} and {instead} does ({len(actual)} rows for {len(wanted)} documents)"
             )
         for column in ("domain", "bytes", "repeats"):
             mine, its = table[column].to_pylist(), stated[column].to_pylist()
             if mine != its:
                 at = next(i for i, (a, b) in enumerate(zip(mine, its, strict=True)) if a != b)
-                self.fail(found[at], f"has {column} {mine[at]!r} here and {its[at]!r} in the corpus")
+                self.fail(actual[at], f"has {column} {mine[at]!r} here and {its[at]!r} in the corpus")
 
     def cover(self, ids: pa.ChunkedArray, starts: np.ndarray, lengths: np.ndarray, size: int) -> None:
         """The documents lie end to end and fill the file."""
@@ -135,11 +135,13 @@ class _Shard(NamedTuple):
             self.fail(None, f"holds {size:,} tokens and its documents have {lengths.sum():,}")
 
 
-def difference(held: Sequence[int], wanted: Sequence[int]) -> str:
+def difference(contents: Sequence[int], wanted: Sequence[int]) -> str:
     """In words, where the ids of a document first differ from those that ``tokenizers`` gives."""
-    at = next((i for i, (a, b) in enumerate(zip(held, wanted, strict=False)) if a != b), min(len(held), len(wanted)))
-    here, there = (ids[at] if at < len(ids) else "nothing" for ids in (held, wanted))
-    return f"has {len(held)} tokens for {len(wanted)}, the first other one at {at}: {here} for {there}"
+    at = next(
+        (i for i, (a, b) in enumerate(zip(contents, wanted, strict=False)) if a != b), min(len(contents), len(wanted))
+    )
+    here, present = (ids[at] if at < len(ids) else "nothing" for ids in (contents, wanted))
+    return f"has {len(contents)} tokens for {len(wanted)}, the first other one at {at}: {here} for {present}"
 
 
 def close(counts: Mapping[str, Sequence[Mapping[str, int]]], manifests: Mapping[str, Any], corpus: Any) -> Any:
@@ -192,7 +194,7 @@ def _shown(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, row: int
 @njit(cache=True, nogil=True)
 def _scan(tokens, starts, lengths, eos, special, sizes):
     """``(places, found)``: the first document of each fault of _WRONG or -1, and the bytes of the pieces of each."""
-    places, found = np.full(3, -1, np.int64), np.zeros(len(starts), np.int64)
+    places, actual = np.full(3, -1, np.int64), np.zeros(len(starts), np.int64)
     for row in range(len(starts)):
         end = starts[row] + lengths[row]
         if eos >= 0:
@@ -208,5 +210,5 @@ def _scan(tokens, starts, lengths, eos, special, sizes):
                 if places[1] < 0:
                     places[1] = row
             elif len(sizes):
-                found[row] += sizes[token]
-    return places, found
+                actual[row] += sizes[token]
+    return places, actual

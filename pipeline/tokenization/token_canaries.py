@@ -51,12 +51,12 @@ def texts(tokenizer: Tokenizer) -> list[str]:
 
 def table(tokenizer: Tokenizer) -> pa.Table:
     """The canaries as documents of a corpus: id, text, domain, repeats."""
-    found = texts(tokenizer)
-    count = range(len(found))
+    actual = texts(tokenizer)
+    count = range(len(actual))
     return pa.table(
         {
             "id": [f"canary/{number:03d}" for number in count],
-            "text": pa.array(found, pa.string()),
+            "text": pa.array(actual, pa.string()),
             "domain": [("canaries", "more canaries")[number % 2] for number in count],
             "repeats": pa.array([1 + number % 3 for number in count], pa.int32()),
         }
@@ -93,10 +93,10 @@ def check(packed: PackedTokens, tokenizer: Tokenizer) -> None:
     at = 0
     for row, (name, text) in enumerate(zip(wanted["id"].to_pylist(), wanted["text"].to_pylist(), strict=True)):
         ids = tokenizer.encode(text, add_special_tokens=False).ids + closing
-        held = packed.tokens(int(starts[row]), int(starts[row + 1])).astype(np.int64).tolist()
-        if starts[row] != at or held != ids:
+        contents = packed.tokens(int(starts[row]), int(starts[row + 1])).astype(np.int64).tolist()
+        if starts[row] != at or contents != ids:
             place = f"starts at token {starts[row]} for {at}; " if starts[row] != at else ""
-            raise TokensLost(f"{packed.folder}: token canary {name!r} {place}{difference(held, ids)}; {remedy}")
+            raise TokensLost(f"{packed.folder}: token canary {name!r} {place}{difference(contents, ids)}; {remedy}")
         at += len(ids)
         opens = rows["sentences"][row].as_py()
         if opens != sorted(set(opens)) or any(not 0 <= place < max(1, len(ids)) for place in opens):

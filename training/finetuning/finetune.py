@@ -227,9 +227,9 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
             adapter_file.write(folder, model, tensors, config.strategy, job.base, config.sequence_length)
         usage.write(folder, usage.of_summary(summary))
 
-    told = model_card.finetuned(summary)
+    labelled = model_card.finetuned(summary)
     known = _known(rows.train, reader)
-    publish.publish(job.result, model, tokenizer, plan.folder, summary, told, write=write, known=known)
+    publish.publish(job.result, model, tokenizer, plan.folder, summary, labelled, write=write, known=known)
     return summary
 
 

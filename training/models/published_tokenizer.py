@@ -49,13 +49,13 @@ def check(
         how: dict[str, Any] = {"add_special_tokens": False, "split_special_tokens": True, "truncation": False}
         if length is not None:
             how = {"truncation": True, "max_length": length}
-        found = auto(text, verbose=False, **how)["input_ids"]
-        if found != ids:
+        actual = auto(text, verbose=False, **how)["input_ids"]
+        if actual != ids:
             at = next(
-                (i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids))
+                (i for i, (a, b) in enumerate(zip(actual, ids, strict=False)) if a != b), min(len(actual), len(ids))
             )
-            here, there = (part[at] if at < len(part) else "nothing" for part in (found, ids))
-            fail(f"reads document {document!r} as {len(found)} tokens for {len(ids)}: {here} for {there} at {at}")
+            here, present = (part[at] if at < len(part) else "nothing" for part in (actual, ids))
+            fail(f"reads document {document!r} as {len(actual)} tokens for {len(ids)}: {here} for {present} at {at}")
     if special is None:
         return
     for role, index in special.items():

@@ -112,7 +112,7 @@ def known(build: Build[Any], packed: PackedTokens, tokenizer: str) -> list[Known
     canaries = planted(packed, tokenizer)
     texts = token_canaries.texts(pack.load(files.join(tokenizer, "tokenizer.json")))
     rows = dict(zip(canaries.documents["id"].to_pylist(), texts, strict=True))
-    found = _with_ids(canaries, rows)
+    actual = _with_ids(canaries, rows)
     manifest = build.path("corpus", "manifest.json")
     names = files.read_json(manifest)["shards"] if files.exists(manifest) else []
     for at, name in list(enumerate(names))[:: max(1, len(names) // _SHARDS)]:
@@ -120,19 +120,19 @@ def known(build: Build[Any], packed: PackedTokens, tokenizer: str) -> list[Known
         ids = packed.documents["id"].slice(first, _DOCUMENTS)
         table = shards.read_table(build.path("corpus", name), ["id", "text"])
         mine = table.filter(pc.is_in(table["id"], ids.combine_chunks()))
-        found += _with_ids(packed, dict(zip(mine["id"].to_pylist(), mine["text"].to_pylist(), strict=True)), first)
-    return found
+        actual += _with_ids(packed, dict(zip(mine["id"].to_pylist(), mine["text"].to_pylist(), strict=True)), first)
+    return actual
 
 
 def _with_ids(packed: PackedTokens, texts: Mapping[str, str], first: int = 0) -> list[Known]:
     closing = int("eos" in packed.special_ids)
     rows = packed.documents["id"].slice(first, max(len(texts), _DOCUMENTS)).to_pylist()
-    found = []
+    actual = []
     for row, name in enumerate(rows, first):
         if name in texts:
             ids = packed.tokens(int(packed.starts[row]), int(packed.starts[row + 1]) - closing)
-            found.append(Known(name, texts[name], ids.astype(np.int64).tolist()))
-    return found
+            actual.append(Known(name, texts[name], ids.astype(np.int64).tolist()))
+    return actual
 
 
 def _belongs(packed: PackedTokens, tokenizer: str) -> None:
@@ -143,20 +143,21 @@ def _belongs(packed: PackedTokens, tokenizer: str) -> None:
             f"{packed.folder}: packed with another tokenizer than {path}, which the model is published with; run the"
             " build again, which packs the corpus with it"
         )
-    found = pack.load(path)
-    if found.get_vocab_size() != packed.vocab_size or packed.dtype != packed_tokens.token_dtype(packed.vocab_size):
+    actual = pack.load(path)
+    dtype = packed_tokens.token_dtype(packed.vocab_size)
+    if actual.get_vocab_size() != packed.vocab_size or packed.dtype != dtype:
         raise TokensLost(
-            f"{packed.folder}: {packed.vocab_size} entries as {packed.dtype} where {path} has {found.get_vocab_size()};"
-            f" {_REPACK}"
+            f"{packed.folder}: {packed.vocab_size} entries as {packed.dtype} where {path} has"
+            f" {actual.get_vocab_size()}; {_REPACK}"
         )
     beside = files.join(tokenizer, "tokenizer_config.json")
     named = files.read_json(beside) if files.exists(beside) else {}
     for role, index in packed.special_ids.items():
         token = named.get(f"{role}_token")
         token = token["content"] if isinstance(token, dict) else token
-        if token is not None and found.token_to_id(token) != index:
+        if token is not None and actual.token_to_id(token) != index:
             raise TokensLost(
-                f"{packed.folder}: its {role} token is {index}, and {token!r} is {found.token_to_id(token)} in {path};"
+                f"{packed.folder}: its {role} token is {index}, and {token!r} is {actual.token_to_id(token)} in {path};"
                 f" {_REPACK}"
             )
 
@@ -165,8 +166,12 @@ def _adds_up(packed: PackedTokens) -> None:
     """Documents, tokens and repeats come to what the manifest states, of every domain."""
     lengths, repeats = np.diff(packed.starts), packed.repeats.astype(np.int64)
     manifest = packed.manifest
-    found = {"documents": len(lengths), "tokens": int(lengths.sum()), "repeated_tokens": int((lengths * repeats).sum())}
-    for name, value in found.items():
+    actual = {
+        "documents": len(lengths),
+        "tokens": int(lengths.sum()),
+        "repeated_tokens": int((lengths * repeats).sum()),
+    }
+    for name, value in actual.items():
         domains = sum(entry[name] for entry in manifest["domains"].values())
         if not value == manifest[name] == domains:
             raise TokensLost(
@@ -188,7 +193,7 @@ def _pieces(at: _At, task: Task, windows: Windows, reader: Reader) -> None:
     before, after = _frame(task)
     paired, packed = task.config.like in PAIRED, at.packed
     eos = packed.special_ids.get("eos")
-    held: dict[int, np.ndarray] = {}
+    contents: dict[int, np.ndarray] = {}
     for window in range(len(windows.tokens)):
         tokens, documents = windows.tokens[window], windows.documents[window]
         marks = windows.segments[window].astype(np.int64)
@@ -196,9 +201,9 @@ def _pieces(at: _At, task: Task, windows: Windows, reader: Reader) -> None:
             row = int(documents[low])
             if row == NOTHING:
                 continue
-            if row not in held:
-                held[row] = packed.tokens(int(packed.starts[row]), int(packed.starts[row + 1])).astype(np.int64)
-                if eos is not None and (len(held[row]) == 0 or held[row][-1] != eos):
+            if row not in contents:
+                contents[row] = packed.tokens(int(packed.starts[row]), int(packed.starts[row + 1])).astype(np.int64)
+                if eos is not None and (len(contents[row]) == 0 or contents[row][-1] != eos):
                     at.fail("the document does not end with the end-of-text token", window, row)
             piece = tokens[low:high]
             opens = bool(windows.first[window, low])
@@ -209,7 +214,7 @@ def _pieces(at: _At, task: Task, windows: Windows, reader: Reader) -> None:
                 if piece[0] != before:
                     at.fail(f"a document begins with token {piece[0]} and not with {before}", window, row)
                 piece = piece[1:]
-            whole = held[row]
+            whole = contents[row]
             if after is not None and not paired and len(piece) and piece[-1] == after:
                 piece = piece[:-1]
             elif after is not None and not paired and high < len(tokens):
@@ -366,9 +371,9 @@ def _masked(at: _At, task: Task, tokens: np.ndarray, inside: np.ndarray, arrays:
         wanted[:, 0] = task.vocabulary.opening
         wanted[inside[:, -1], -1] = task.vocabulary.closing
     rows, slots = np.nonzero(labels != IGNORE)
-    found = arrays["tokens"].copy()
-    found[rows, picked[rows, slots]] = labels[rows, slots]
-    if (wrong := (found != wanted) & inside).any():
+    actual = arrays["tokens"].copy()
+    actual[rows, picked[rows, slots]] = labels[rows, slots]
+    if (wrong := (actual != wanted) & inside).any():
         at.fail("an input or a label is not the token at its place", _where(wrong, inside))
     if "original" in arrays and (wrong := (arrays["original"] != wanted) & inside).any():
         at.fail("the original is not the window", _where(wrong, inside))
@@ -376,13 +381,13 @@ def _masked(at: _At, task: Task, tokens: np.ndarray, inside: np.ndarray, arrays:
     np.add.at(chosen, (rows, picked[rows, slots]), 1)
     if (wrong := (chosen > 1) | ((chosen > 0) & (~inside | np.isin(wanted, task.vocabulary.special)))).any():
         at.fail("a label stands on padding, on a special token, or twice", _where(wrong, np.ones_like(wrong)))
-    there = (inside & ~np.isin(wanted, task.vocabulary.special)).sum(1)
-    share, slack = there.sum() * task.config.mask_share, len(there) + 1
+    present = (inside & ~np.isin(wanted, task.vocabulary.special)).sum(1)
+    share, slack = present.sum() * task.config.mask_share, len(present) + 1
     least, most = share - slack, share + slack
     if like == "mlm_sop":  # whole words, as many as hold the share on average; of long ones fewer fit
         least, most = share / 2 - slack, labels.size
-    if (chosen.sum(1) == 0)[there > 0].any() or not least <= chosen.sum() <= most:
-        at.fail(f"{chosen.sum()} of {there.sum()} tokens are predicted, not a share of {task.config.mask_share}")
+    if (chosen.sum(1) == 0)[present > 0].any() or not least <= chosen.sum() <= most:
+        at.fail(f"{chosen.sum()} of {present.sum()} tokens are predicted, not a share of {task.config.mask_share}")
     return len(rows)
 
 
@@ -393,19 +398,19 @@ def _written(at: _At, task: Task, windows: Windows, arrays: Mapping[str, Any]) -
     wanted = windows.tokens.copy()
     wanted[:, 0] = task.vocabulary.opening
     wanted[inside[:, -1], -1] = task.vocabulary.closing
-    told = labels != IGNORE
-    if (wrong := told & (~inside | (labels != wanted))).any():
+    labelled = labels != IGNORE
+    if (wrong := labelled & (~inside | (labels != wanted))).any():
         at.fail("a label is not the token at its place", _where(wrong, np.ones_like(wrong)))
     shown = [set(row.tolist()) for row in arrays["segments"]]
     answered = np.array([[segment in of for segment in row] for row, of in zip(segments.tolist(), shown, strict=True)])
-    if (wrong := inside & answered & ~told).any():
+    if (wrong := inside & answered & ~labelled).any():
         at.fail("a token that its document's noise leaves an encoder input for has no label", _where(wrong, inside))
     same = np.zeros_like(inside)
     same[:, 1:] = (segments[:, 1:] == segments[:, :-1]) & inside[:, 1:]
     before = np.roll(wanted, 1, axis=1)
     if (wrong := same & (arrays["decoder_tokens"] != before)).any():
         at.fail("an input of the decoder is not the token before its label", _where(wrong, same))
-    return int(told.sum())
+    return int(labelled.sum())
 
 
 def _spans(at: _At, task: Task, windows: Windows, arrays: Mapping[str, Any]) -> int:
@@ -415,31 +420,31 @@ def _spans(at: _At, task: Task, windows: Windows, arrays: Mapping[str, Any]) -> 
         inside = windows.segments[window] != NOTHING
         raw = windows.tokens[window][inside]
         source = arrays["tokens"][window][arrays["segments"][window] != NOTHING].tolist()
-        there = arrays["decoder_segments"][window] != NOTHING
-        labels = arrays["labels"][window][there].tolist()
+        present = arrays["decoder_segments"][window] != NOTHING
+        labels = arrays["labels"][window][present].tolist()
         if len(raw) < 2:
             continue
         if source[-1] != closing or labels[-1] not in (closing, IGNORE):
             at.fail("inputs or targets do not end with the end token", window)
         kept = [token for token in source[:-1] if token < size]
         spans = sum(token >= size for token in source)
-        gone = len(labels) - 1 - spans
-        if len(kept) + gone != len(raw):
-            at.fail(f"{len(kept)} tokens stay and {gone} go of {len(raw)}", window)
-        place, label, told = 0, 0, labels[:-1]
+        removed = len(labels) - 1 - spans
+        if len(kept) + removed != len(raw):
+            at.fail(f"{len(kept)} tokens stay and {removed} go of {len(raw)}", window)
+        place, label, labelled = 0, 0, labels[:-1]
         for token in source[:-1]:
             if token < size:
                 if place >= len(raw) or raw[place] != token:
                     at.fail("an input is not the token at its place", window)
                 place += 1
                 continue
-            if label >= len(told) or told[label] not in (token, IGNORE):
+            if label >= len(labelled) or labelled[label] not in (token, IGNORE):
                 at.fail("the sentinels of inputs and targets differ", window)
             label += 1
-            while label < len(told) and told[label] < size and place < len(raw):
-                if told[label] != IGNORE and told[label] != raw[place]:
+            while label < len(labelled) and labelled[label] < size and place < len(raw):
+                if labelled[label] != IGNORE and labelled[label] != raw[place]:
                     at.fail("a target is not the token at its place", window)
-                elif told[label] == IGNORE and _kept_next(source, token, raw, place, size):
+                elif labelled[label] == IGNORE and _kept_next(source, token, raw, place, size):
                     break  # the next sentinel, of what no input answers
                 label, place = label + 1, place + 1
     return int((arrays["labels"] != IGNORE).sum())
