@@ -33,6 +33,8 @@ from pipeline.sources.reading import identity as identity
 VERSION = 5
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
+#: Bytes that a value of a list takes at least, once it is read.
+_ELEMENT = 8
 _MAGIC = b"ARROW1"
 _ARROW = (".arrow", ".feather")
 _HUGGING_FACE = b"huggingface"
@@ -215,6 +217,10 @@ def _group_batches(
     if about.total_byte_size > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
         raise Damaged(EXPANDS)
     read = [column for column in columns if chosen is None or column.path_in_schema.split(".")[0] in chosen]
+    # a list of one value over and over is stored in a few bytes, whatever its length
+    listed = _ELEMENT * sum(column.num_values for index, column in enumerate(columns) if _is_listed(plain, index))
+    if listed > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
+        raise Damaged(EXPANDS)
     dictionaries = {column.path_in_schema: pages.check(handle, column, max_ratio) for column in read}
     repeated = {path: size for path, size in dictionaries.items() if size}
     reader = plain
@@ -223,10 +229,15 @@ def _group_batches(
     if repeated and texts and sum(sizes) <= _DICTIONARY_BYTES:
         reader = _opened(handle, read_dictionary=texts)
     expanded = [size for path, size in repeated.items() if reader is plain or path not in texts]
-    rows = _batch_rows(about.total_byte_size, about.num_rows)
+    rows = _batch_rows(max(about.total_byte_size, listed), about.num_rows)
     # each row may hold what fills its column's dictionary
     for batch in reader.iter_batches(max(1, min(rows, _BATCH_BYTES // max(1, sum(expanded)))), [group], chosen):
         yield from _decoded(_named_apart(batch))
+
+
+def _is_listed(plain: pq.ParquetFile, column: int) -> bool:
+    """Whether a row may hold any number of values of the leaf ``column``."""
+    return plain.schema.column(column).max_repetition_level > 0
 
 
 def _named_apart(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -244,6 +255,19 @@ def _is_text(kind: pa.DataType) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
+def _is_view(kind: pa.DataType) -> bool:
+    return kind in (pa.string_view(), pa.binary_view())
+
+
+def _may_share(kind: pa.DataType, inner: bool = False) -> bool:
+    """Whether one row of ``kind`` may show the same bytes any number of times."""
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind) or pa.types.is_run_end_encoded(kind):
+        return True
+    if inner and _is_view(kind):
+        return True
+    return any(_may_share(kind.field(index).type, True) for index in range(kind.num_fields))
+
+
 def _decoded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """``batch`` without dictionaries, in slices of about _BATCH_BYTES: a dictionary of one long text fills any number
     of rows.
@@ -253,6 +277,9 @@ def _decoded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         if isinstance(column, pa.DictionaryArray) and _is_text(column.type.value_type):
             lengths = pc.binary_length(column.dictionary).take(column.indices)
             sizes += lengths.fill_null(0).to_numpy(zero_copy_only=False)
+        elif _is_view(column.type):  # many rows may show the same bytes; a view begins with its length
+            views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)
+            sizes += views[column.offset : column.offset + len(column), 0]
     part = np.cumsum(sizes) // _BATCH_BYTES
     edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(batch)]
     for start, end in pairwise(edges):
@@ -290,7 +317,9 @@ def _checked(
     try:
         batch = _named_apart(batch)
         chosen = batch if wanted is None else batch.select([name for name in batch.schema.names if name in wanted])
-        for column in chosen.columns:
+        for name, column in zip(chosen.schema.names, chosen.columns, strict=True):
+            if _may_share(column.type):
+                raise Damaged(f"column {printable(name)!r} is of type {column.type}, which is not read: cast it")
             _validate(column)
         step = _batch_rows(chosen.nbytes, len(chosen))
     except _FAILURES as error:

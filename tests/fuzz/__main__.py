@@ -12,7 +12,10 @@ import random
 import subprocess
 import sys
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tests.fuzz.corpus import CORPUS, inputs
 
@@ -33,8 +36,7 @@ def main(seconds: int, names: list[str]) -> int:
 
 
 def guided(name: str, seconds: int) -> None:
-    import atheris
-
+    atheris: Any = import_module("atheris")
     with atheris.instrument_imports(include=["pipeline.sources", "pipeline.stages.rules", "pipeline.store"]):
         from tests.fuzz.targets import TARGETS
 
@@ -72,9 +74,7 @@ def at_random(name: str, seconds: int) -> int:
 
 
 def one(seconds: int, name: str) -> int:
-    try:
-        import atheris  # noqa: F401
-    except ImportError:
+    if find_spec("atheris") is None:
         return at_random(name, seconds)
     guided(name, seconds)
     return 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import resource
 import time
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.feather
@@ -336,3 +338,37 @@ def test_a_dictionary_in_a_large_row_group_expands_in_small_batches(tmp_path):
     assert texts == rows
     assert peak <= 20_000_000
     assert pa.total_allocated_bytes() - before < 20_000_000
+
+
+def test_a_long_list_of_one_value_is_rejected_before_it_is_made(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a"], "list": pa.array([np.zeros(4_000_000, np.int64)])}), path)
+    assert path.stat().st_size < 2000
+    (found,) = read(path)
+    assert isinstance(found, Unread)
+    assert found.reason == "expands beyond max_compression_ratio"
+    assert isinstance(read(path, metadata_fields=[])[0], Unread)
+    pq.write_table(pa.table({"text": ["a"] * 9, "list": pa.array([list(range(1000))] * 9)}), path)
+    assert len(read(path)) == 9
+
+
+def test_rows_that_show_the_same_bytes_are_read_a_few_at_a_time(tmp_path):
+    """An Arrow file of a megabyte whose texts are 60 GB: views may overlap."""
+    rows, text = 60_000, b"x" * 1_000_000
+    views = np.tile(np.array([len(text), int.from_bytes(b"xxxx", "little"), 0, 0], np.int32), (rows, 1))
+    column = pa.Array.from_buffers(pa.string_view(), rows, [None, pa.py_buffer(views.tobytes()), pa.py_buffer(text)])
+    table = pa.table({"text": column})
+    with (tmp_path / "a.arrow").open("wb") as handle, pa.ipc.new_stream(handle, table.schema) as writer:
+        writer.write_table(table)
+    config = Parquet(name="s", path=[str(tmp_path / "a.arrow")])
+    found = parquet.read(config, parquet.list_files(config)[0])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(100):
+        assert len(next(found).text) == len(text)  # type: ignore[union-attr]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB
+    hidden = pa.table({"text": ["a"], "more": pa.array([[1, 2]], pa.list_view(pa.int64()))})
+    with (tmp_path / "b.arrow").open("wb") as handle, pa.ipc.new_stream(handle, hidden.schema) as writer:
+        writer.write_table(hidden)
+    (unread,) = read(tmp_path / "b.arrow")
+    assert isinstance(unread, Unread)
+    assert "which is not read: cast it" in unread.reason
