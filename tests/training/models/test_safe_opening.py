@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_nothing_is_opened_that_could_bring_code_along():
 
 
 def test_weights_in_a_pickle_are_refused(tmp_path):
-    shape = {
+    shape: dict[str, Any] = {
         "hidden_size": 8,
         "num_hidden_layers": 1,
         "num_attention_heads": 1,
