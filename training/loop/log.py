@@ -62,6 +62,7 @@ class Log:
             return
         with self.path.open("a", encoding="utf-8") as handle:
             handle.writelines(json.dumps(row) + "\n" for row in rows)
+        files.keep(str(self.path))
         for row in rows:
             for name, value in _scalars(row):
                 self.board.add_scalar(name, value, row["step"])
@@ -71,8 +72,6 @@ class Log:
         pending, self.pending = self.pending, []
         for future in pending:
             future.result()
-        if self.write:
-            files.keep(str(self.path))
 
     def close(self) -> None:
         self.thread.shutdown()
