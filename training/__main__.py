@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         recipe = recipes.load(options.recipe, BuildRecipe)
+        if ":/" in str(options.builds):  # a Path has one slash left
+            raise MillError("--builds: several processes train in a folder, not in an object store; copy the build")
         build = Build(str((options.builds / recipe.name).resolve()), recipe)
         # The first of the processes holds the lock for all; where it is refused, the launcher ends the others.
         with locked(build.root) if processes.current().first else contextlib.nullcontext():
