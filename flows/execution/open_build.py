@@ -135,7 +135,7 @@ def on_record(
 @contextlib.contextmanager
 def mending(root: str) -> Iterator[None]:
     """Set aside what was found damaged in the build in ``root``, with a line on each; after the block delete it."""
-    units = mend.found(root)
+    units = mend.marked(root)
     for unit in units:
         reporter().tell(f"{unit}: damaged; set aside, to be made again")
     yield

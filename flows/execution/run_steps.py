@@ -182,8 +182,8 @@ def _current_in_store(build: Build, work: Work, items: Sequence[str]) -> list[Ou
     with ThreadPoolExecutor(objects.PARALLEL) as pool:
         for start in range(0, len(items), 4 * objects.PARALLEL):
             some = items[start : start + 4 * objects.PARALLEL]
-            found = list(pool.map(lambda pair: pair[0].run(look, pair[1]), [(copy_context(), item) for item in some]))
-            for outcome in found:
+            looked = list(pool.map(lambda pair: pair[0].run(look, pair[1]), [(copy_context(), item) for item in some]))
+            for outcome in looked:
                 if outcome is None:
                     return outcomes
                 outcomes.append(outcome)

@@ -46,7 +46,7 @@ def locked(root: str, on_wait: Callable[[str], object] | None = None) -> Iterato
             yield
             return
         url = files.url_of(root)
-        with lock_object.held(url, lambda who: _busy(url, who, on_wait)), mirror.locked():
+        with lock_object.hold(url, lambda who: _busy(url, who, on_wait)), mirror.locked():
             yield
 
 

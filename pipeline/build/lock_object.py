@@ -26,7 +26,7 @@ _LOOK_AGAIN = 1.0
 
 
 @contextlib.contextmanager
-def held(url: str, busy: Callable[[str], object]) -> Iterator[None]:
+def hold(url: str, busy: Callable[[str], object]) -> Iterator[None]:
     """Hold the lock of the build at ``url``.
 
     While another process holds it ``busy`` is called, once, with who that is: it may raise what refuses this run.
@@ -50,41 +50,41 @@ def held(url: str, busy: Callable[[str], object]) -> Iterator[None]:
         stop.set()
         beating.join()
         mirror.lost_lock(None)
-        if (found := _read(name)) is not None and found.get("owner") == owner:
+        if (entry := _read(name)) is not None and entry.get("owner") == owner:
             objects.remove(name)
 
 
 def holder(url: str) -> str | None:
     """Who holds the lock of the build at ``url``, or held it last and was killed; None if nobody does."""
-    found = _read(f"{url}/.lock")
-    return None if found is None or _is_gone(found) else _words(found)
+    entry = _read(f"{url}/.lock")
+    return None if entry is None or _is_gone(entry) else _words(entry)
 
 
 def _wait(name: str, busy: Callable[[str], object], owner: str) -> None:
     """Return when the lock ``name`` is free, or has been freed of an owner that is gone."""
-    found, since, told = _read(name), time.monotonic(), False
-    while found is not None:
-        if _is_gone(found) or time.monotonic() - since > EXPIRY:
-            _free(name, found, owner)
+    entry, since, announced = _read(name), time.monotonic(), False
+    while entry is not None:
+        if _is_gone(entry) or time.monotonic() - since > EXPIRY:
+            _free(name, entry, owner)
             return
         time.sleep(_LOOK_AGAIN)
         now = _read(name)
-        if now is not None and now != found:
-            if not told:
+        if now is not None and now != entry:
+            if not announced:
                 busy(_words(now))
-            found, since, told = now, time.monotonic(), True
+            entry, since, announced = now, time.monotonic(), True
         elif now is None:
             return
 
 
-def _free(name: str, gone: dict[str, Any], owner: str) -> None:
+def _free(name: str, last: dict[str, Any], owner: str) -> None:
     """Remove the lock that the owner ``gone`` left, unless somebody else is at that or has it."""
-    taking = f"{name}.taken-from-{gone['owner']}"
+    taking = f"{name}.taken-from-{last['owner']}"
     if not objects.create(taking, owner.encode()):
         time.sleep(_LOOK_AGAIN)
         return
     try:
-        if (found := _read(name)) is not None and found == gone:
+        if (entry := _read(name)) is not None and entry == last:
             objects.remove(name)
     finally:
         objects.remove(taking)
@@ -93,9 +93,9 @@ def _free(name: str, gone: dict[str, Any], owner: str) -> None:
 def _beat(name: str, mine: dict[str, Any], stop: threading.Event) -> None:
     while not stop.wait(BEAT):
         try:
-            found = _read(name)
-            if found is None or found.get("owner") != mine["owner"]:
-                who = "nobody" if found is None else _words(found)
+            entry = _read(name)
+            if entry is None or entry.get("owner") != mine["owner"]:
+                who = "nobody" if entry is None else _words(entry)
                 mirror.lost_lock(f"{name}: this run did not answer for a while, and {who} took its lock; it stops")
                 return
             mine["beat"] += 1

@@ -15,7 +15,7 @@ from pipeline.store import checksums, files
 _FIRST = ("build.json", "recipe.json")
 
 
-def found(root: str) -> list[Path]:
+def marked(root: str) -> list[Path]:
     """Set aside what `mill verify` found damaged in the build in ``root``; returns where it was. Needs its lock."""
     if files.is_mirrored(root):  # there a file is found damaged when it is read
         return []

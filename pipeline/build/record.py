@@ -40,8 +40,8 @@ def runs(builds: str) -> list[BuildRow]:
 def roots(builds: str) -> list[str]:
     """The local folders that are, or stand for, the builds in the folder ``builds``, by name."""
     folder = files.here(builds)
-    found = [files.join(folder, name) for name in files.list_folders(folder)]
-    return [root for root in found if files.exists(files.join(root, "build.json"))]
+    folders = [files.join(folder, name) for name in files.list_folders(folder)]
+    return [root for root in folders if files.exists(files.join(root, "build.json"))]
 
 
 def _build_row(root: str) -> BuildRow:

@@ -74,14 +74,14 @@ def _mark(folder: Path, damaged: list[Path]) -> set[Path]:
 
 def _verify_store(root: str) -> Verified:
     """The same for a build in an object store: every object is fetched, also where a copy of it is here."""
-    there = mirror.tree(root)
+    sizes = mirror.tree(root)
     summed = {
         name: mirror.summed(name)
-        for name in sorted(there)
+        for name in sorted(sizes)
         if mirror.is_sum(name) and not _is_hidden(mirror.summed(name))
     }
-    present = [name for name in summed.values() if name in there]
-    lost = [name for name in summed.values() if name not in there]
+    present = [name for name in summed.values() if name in sizes]
+    lost = [name for name in summed.values() if name not in sizes]
     with ThreadPoolExecutor(objects.PARALLEL) as pool:
         whole = list(pool.map(lambda name: mirror.is_whole(files.join(root, name)), present))
     wrong = [name for name, good in zip(present, whole, strict=True) if not good]
@@ -91,10 +91,10 @@ def _verify_store(root: str) -> Verified:
         f"{address}/{name}: not as it was written: damaged or changed since. {_remedy(Path(name), True)}"
         for name in wrong
     ]
-    unchecked = sorted(there.keys() - set(present) - summed.keys())
-    if not summed and "recipe.json" not in there:
+    unchecked = sorted(sizes.keys() - set(present) - summed.keys())
+    if not summed and "recipe.json" not in sizes:
         raise MillError(f"{address}: no build here; give a recipe or the address of a build")
-    size = sum(there[name] for name in present)
+    size = sum(sizes[name] for name in present)
     return Verified(len(summed), size, sorted(faults), [Path(root, name) for name in unchecked if not _is_hidden(name)])
 
 

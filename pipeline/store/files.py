@@ -83,14 +83,14 @@ def local_name(path: str) -> Path:
 
 def local(path: str) -> Path:
     """The local file or folder ``path``, or what stands here for it, fetched from its store if need be."""
-    found = local_name(path)
-    if is_mirrored(str(found)):
+    name = local_name(path)
+    if is_mirrored(str(name)):
         mirror = _mirror()
-        if mirror.kind(str(found)) == "folder":
-            mirror.ensure_folder(str(found))
+        if mirror.kind(str(name)) == "folder":
+            mirror.ensure_folder(str(name))
         else:
-            mirror.ensure(str(found))
-    return found
+            mirror.ensure(str(name))
+    return name
 
 
 def is_mirrored(path: str) -> bool:

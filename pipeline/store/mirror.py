@@ -405,8 +405,8 @@ def remove(path: str) -> None:
 
 def ensure_folder(path: str) -> bool:
     """Have all that is in the folder ``path`` here, and nothing else; False if it is not there."""
-    found = sorted(_tree(_url(path)))
-    wanted = [f"{path}/{name}" for name in found]
+    names = sorted(_tree(_url(path)))
+    wanted = [f"{path}/{name}" for name in names]
     root = Path(path)
     for file in [file for file in root.rglob("*") if file.is_file() and url_of(str(file)) is not None]:
         if file.parent.name != checksums.FOLDER and str(file) not in wanted:
@@ -416,7 +416,7 @@ def ensure_folder(path: str) -> bool:
         if f"/{checksums.FOLDER}/" in file and not Path(file).exists():  # of a file that is lost
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).write_bytes(objects.read(_url(file)))
-    return bool(found)
+    return bool(names)
 
 
 def put_folder(path: str, aside: Path) -> None:
@@ -496,13 +496,13 @@ def tree(path: str) -> dict[str, int]:
 
 
 def _tree(url: str) -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for name, entry in list(_entries(url).items()):
         if entry.folder:
-            found |= {f"{name}/{inner}": value for inner, value in _tree(f"{url}/{name}").items()}
+            entries |= {f"{name}/{inner}": value for inner, value in _tree(f"{url}/{name}").items()}
         else:
-            found[name] = entry
-    return found
+            entries[name] = entry
+    return entries
 
 
 def _each(work: Any, items: Iterable[str]) -> None:
@@ -608,8 +608,8 @@ def trim(most: int) -> int:
 def _all_noted() -> Iterator[tuple[Path, float]]:
     root = Path(cache())
     notes = root / ".noted"
-    for folder, _, found in os.walk(notes):
-        for name in found:
+    for folder, _, names in os.walk(notes):
+        for name in names:
             note = Path(folder, name)
             if name[:1] != "." or note.parent.name == checksums.FOLDER:
                 with contextlib.suppress(OSError):

@@ -174,10 +174,10 @@ def listed(url: str) -> dict[str, Entry]:
             requests.add(LIST=int(url.startswith("s3")))  # s3fs has asked for the folder above, too
             return []
 
-    found = _asked("LIST", url, names)
-    requests.add(LIST=max(0, math.ceil(len(found) / _PAGE) - 1))
+    items = _asked("LIST", url, names)
+    requests.add(LIST=max(0, math.ceil(len(items) / _PAGE) - 1))
     entries = {}
-    for item in found:
+    for item in items:
         name = item["name"].rstrip("/").rpartition("/")[2]
         if item["name"].strip("/") != inner.strip("/"):  # a marker of the folder itself
             version = next((str(item[key]) for key in _VERSION_KEYS if item.get(key)), "")

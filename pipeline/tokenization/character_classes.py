@@ -81,11 +81,11 @@ def measure() -> dict[str, list[int]]:
         return points[inside]
 
     def alone(cutter: pre_tokenizers.PreTokenizer) -> np.ndarray:
-        found = np.zeros(len(points), bool)
+        lone = np.zeros(len(points), bool)
         for block in blocks:  # character i of it stands at 2 i + 1
             cuts = cutter.pre_tokenize_str("a" + "a".join(every[block : block + _BLOCK]) + "a")
-            found[[block + start // 2 for _, (start, end) in cuts if end - start == 1 and start % 2]] = True
-        return points[found]
+            lone[[block + start // 2 for _, (start, end) in cuts if end - start == 1 and start % 2]] = True
+        return points[lone]
 
     options = {"strip_accents": False, "lowercase": False}
     cleaned = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=False, **options)

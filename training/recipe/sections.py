@@ -391,10 +391,10 @@ def stored(root: str | Path) -> BuildRecipe:
 
 def finished_build(root: str) -> Build[BuildRecipe]:
     """The build in the folder ``root`` with the recipe it ran. Raises MillError unless it is finished."""
-    there = files.here(root)
-    if not all(files.exists(files.join(there, name)) for name in ("recipe.json", "funnel.json")):
+    folder = files.here(root)
+    if not all(files.exists(files.join(folder, name)) for name in ("recipe.json", "funnel.json")):
         raise MillError(f"{root}: no finished build here; run `mill build` first")
-    return Build(there, stored(there))
+    return Build(folder, stored(folder))
 
 
 def _require(value: str, known: list[str], *field: str | int) -> None:

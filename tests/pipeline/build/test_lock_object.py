@@ -30,7 +30,7 @@ def refuse(who: str) -> None:
 
 def left_by(**other: object) -> None:
     """A lock that nobody writes again."""
-    with lock_object.held(URL, refuse):
+    with lock_object.hold(URL, refuse):
         lock = json.loads(objects.read(f"{URL}/.lock"))
     objects.write(f"{URL}/.lock", json.dumps({**lock, "owner": "another", **other}).encode())
 
@@ -40,9 +40,9 @@ def names() -> list[str]:
 
 
 def test_a_second_run_is_refused_with_who_is_at_work_and_the_lock_goes_with_the_first():
-    with lock_object.held(URL, refuse):
+    with lock_object.hold(URL, refuse):
         assert lock_object.holder(URL) is not None
-        with pytest.raises(BuildBusy, match=r"process \d+ on "), lock_object.held(URL, refuse):
+        with pytest.raises(BuildBusy, match=r"process \d+ on "), lock_object.hold(URL, refuse):
             pass
     assert names() == []
     assert lock_object.holder(URL) is None
@@ -53,10 +53,10 @@ def test_a_run_that_waits_goes_on_when_the_first_has_ended():
     order: list[str] = []
 
     def second() -> None:
-        with lock_object.held(URL, lines.append):
+        with lock_object.hold(URL, lines.append):
             order.append("second")
 
-    with lock_object.held(URL, refuse):
+    with lock_object.hold(URL, refuse):
         waiting = threading.Thread(target=second)
         waiting.start()
         time.sleep(0.8)  # longer than what a silent owner is given
@@ -69,13 +69,13 @@ def test_a_run_that_waits_goes_on_when_the_first_has_ended():
 def test_a_killed_run_of_this_machine_is_followed_at_once_and_of_another_after_a_while():
     left_by(process=2**22 + 1)
     began = time.monotonic()
-    with lock_object.held(URL, refuse):
+    with lock_object.hold(URL, refuse):
         pass
     assert time.monotonic() - began < lock_object.EXPIRY
     left_by(machine="another")
     assert lock_object.holder(URL) is not None
     began = time.monotonic()
-    with lock_object.held(URL, refuse):
+    with lock_object.hold(URL, refuse):
         assert time.monotonic() - began > lock_object.EXPIRY
     assert names() == []
 
@@ -85,7 +85,7 @@ def test_of_several_that_follow_a_killed_run_one_works_at_a_time():
     inside, most, done = [], [], []
 
     def follow(number: int) -> None:
-        with lock_object.held(URL, lambda _who: None):
+        with lock_object.hold(URL, lambda _who: None):
             inside.append(number)
             most.append(len(inside))
             time.sleep(0.1)
@@ -102,7 +102,7 @@ def test_of_several_that_follow_a_killed_run_one_works_at_a_time():
 
 
 def test_a_run_whose_lock_was_taken_over_writes_nothing_more():
-    with lock_object.held(URL, refuse):
+    with lock_object.hold(URL, refuse):
         lock = json.loads(objects.read(f"{URL}/.lock"))
         objects.write(f"{URL}/.lock", json.dumps({**lock, "owner": "another", "host": "there"}).encode())
         time.sleep(0.3)
