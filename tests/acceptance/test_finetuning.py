@@ -75,7 +75,7 @@ def test_entities(shared: Path, tmp_path: Path, train: str, test: str) -> None:
     held, _ = conll(at / test, 400, tmp_path / "test.conll")
     base = foreign_models.bert(tmp_path / "base", [" ".join(words)])
     given = {"train": data, "test": held, "format": "conll"}
-    found = finetuned(tmp_path, base, task="tokens", label="tags", data=given, epochs=4)
+    found = finetuned(tmp_path, base, task="tokens", label="tags", data=given, epochs=10)
     assert found["model"]["value"] > found["majority"]["value"]
 
 

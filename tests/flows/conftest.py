@@ -65,7 +65,7 @@ class Patient(httpx.HTTPTransport):
 @pytest.fixture
 def api(server_url: str) -> Iterator[httpx.Client]:
     """A client of the tests' server."""
-    with httpx.Client(base_url=server_url, timeout=30, transport=Patient()) as client:
+    with httpx.Client(base_url=server_url, timeout=120, transport=Patient()) as client:
         yield client
 
 

@@ -31,38 +31,38 @@ def own_server(environment, monkeypatch):
 
 def test_a_run_is_shown_as_flow_runs_task_runs_artifacts_and_log(server_url):
     told: list[str] = []
-    with tracking.tracking(server_url, told.append) as tracker, tracking.flow("build", "build shown", until="curate"):
-        with pytest.raises(KeyError), tracking.flow("curate", "curate shown"):
-            tracking.log("a line of shown")
-            tracking.artifact("table", "shown-table", "A table", [{"stage": "Ingest"}])
-            tracking.reused("Read", "Read: shown, up to date")
-            tracking.end(tracking.begin("Count", "Count: shown"), "COMPLETED", "3 made")
-            with tracking.task("Judge", "Judge: shown") as begin:
+    with tracking.tracking(server_url, told.append) as tracker, tracking.flow("build", "build tracked", until="curate"):
+        with pytest.raises(KeyError), tracking.flow("curate", "curate tracked"):
+            tracking.log("a line of tracked")
+            tracking.artifact("table", "tracked-table", "A table", [{"stage": "Ingest"}])
+            tracking.reused("Read", "Read: tracked, up to date")
+            tracking.end(tracking.begin("Count", "Count: tracked"), "COMPLETED", "3 made")
+            with tracking.task("Judge", "Judge: tracked") as begin:
                 begin()
                 raise KeyError("broken")
-        tracking.begin("Train", "Train: shown")
+        tracking.begin("Train", "Train: tracked")
         tracker.cancel(20)
     assert told == []
-    flows = {run["name"]: run for run in newest(server_url, "flow_runs") if "shown" in run["name"]}
+    flows = {run["name"]: run for run in newest(server_url, "flow_runs") if "tracked" in run["name"]}
     assert {name: run["state_type"] for name, run in flows.items()} == {
-        "build shown": "CANCELLED",
-        "curate shown": "FAILED",
+        "build tracked": "CANCELLED",
+        "curate tracked": "FAILED",
     }
-    assert flows["build shown"]["parameters"] == {"until": "curate"}
-    tasks = {run["name"]: run for run in newest(server_url, "task_runs") if "shown" in run["name"]}
+    assert flows["build tracked"]["parameters"] == {"until": "curate"}
+    tasks = {run["name"]: run for run in newest(server_url, "task_runs") if "tracked" in run["name"]}
     assert {name: (run["state_type"], run["state_name"]) for name, run in tasks.items()} == {
-        "curate shown": ("FAILED", "Failed"),
-        "Read: shown, up to date": ("COMPLETED", "Reused"),
-        "Count: shown": ("COMPLETED", "Completed"),
-        "Judge: shown": ("FAILED", "Failed"),
-        "Train: shown": ("CANCELLED", "Cancelled"),
+        "curate tracked": ("FAILED", "Failed"),
+        "Read: tracked, up to date": ("COMPLETED", "Reused"),
+        "Count: tracked": ("COMPLETED", "Completed"),
+        "Judge: tracked": ("FAILED", "Failed"),
+        "Train: tracked": ("CANCELLED", "Cancelled"),
     }
-    assert flows["curate shown"]["parent_task_run_id"] == tasks["curate shown"]["id"]
-    assert tasks["Judge: shown"]["flow_run_id"] == flows["curate shown"]["id"]
-    (table,) = [entry for entry in newest(server_url, "artifacts") if entry["key"] == "shown-table"]
-    assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["build shown"]["id"])
-    logged = {line["flow_run_id"] for line in newest(server_url, "logs") if line["message"] == "a line of shown"}
-    assert logged == {flows["build shown"]["id"], flows["curate shown"]["id"]}
+    assert flows["curate tracked"]["parent_task_run_id"] == tasks["curate tracked"]["id"]
+    assert tasks["Judge: tracked"]["flow_run_id"] == flows["curate tracked"]["id"]
+    (table,) = [entry for entry in newest(server_url, "artifacts") if entry["key"] == "tracked-table"]
+    assert (json.loads(table["data"]), table["flow_run_id"]) == ([{"stage": "Ingest"}], flows["build tracked"]["id"])
+    logged = {line["flow_run_id"] for line in newest(server_url, "logs") if line["message"] == "a line of tracked"}
+    assert logged == {flows["build tracked"]["id"], flows["curate tracked"]["id"]}
 
 
 def test_progress_and_loss_are_artifacts_that_follow_the_run(server_url, monkeypatch):
