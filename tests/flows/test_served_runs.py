@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -156,8 +157,16 @@ def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(a
         page.goto(f"{ui}/deployments")
         page.get_by_placeholder("Search deployments").fill("any-recipe")
         flow = page.get_by_role("link", name="curate", exact=True)
-        page.get_by_role("row").filter(has=flow).get_by_role("link", name="any-recipe").click()
-        page.get_by_role("button", name="Run", exact=True).click()
+        link = page.get_by_role("row").filter(has=flow).get_by_role("link", name="any-recipe")
+        address = urllib.parse.urljoin(page.url, link.get_attribute("href"))
+        picture(page, "deployments")
+        for _ in range(6):  # now and then the page comes without its buttons
+            page.goto(address)
+            try:
+                page.get_by_role("button", name="Run", exact=True).click(timeout=20_000)
+                break
+            except TimeoutError:
+                picture(page, "deployment")
         page.get_by_role("menuitem", name="Custom run").click()
         page.get_by_role("button", name="Select Recipe").click()
         page.get_by_role("option", name="data/recipes/shown.yaml").click()
