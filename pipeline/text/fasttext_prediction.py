@@ -33,7 +33,7 @@ _PAIRING = np.uint64(116049371)
 
 #: fastText adds this to a probability before its logarithm, and stays with the sum.
 _TINY = 1e-5
-#: Its table of the sigmoid: so many steps over so much to both sides of 0.
+#: Its table of the sigmoid: the number of steps, and how far it reaches to both sides of 0.
 _SIGMOID_STEPS, _SIGMOID_LIMIT = 512, 8.0
 
 

@@ -20,8 +20,8 @@ class OtherTokens(MillError):
 
 
 class Known(NamedTuple):
-    """A document's id and text, and the ids that a model was trained on; ``length``: special tokens included, and cut
-    to so many tokens (None: neither)."""
+    """A document's id and text, and the ids that a model was trained on; ``length``: special tokens are
+    included, and the ids cut to that many (None: neither)."""
 
     document: str
     text: str

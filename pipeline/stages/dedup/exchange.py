@@ -26,9 +26,9 @@ from pipeline.store import files, shards
 
 VERSION = 1
 
-#: Up to so many inputs each partition opens all of them.
+#: The most inputs of which each partition opens all.
 DIRECT = 64
-#: At most so many files between, for each input.
+#: The most files between inputs and partitions, for each input.
 FILES = 4
 
 #: What an input has of one bundle: ``part(number, table, bundle)`` with global row numbers.

@@ -30,7 +30,7 @@ def items(build: Build) -> list[str]:
 
 
 def groups(build: Build) -> list[str]:
-    """The groups of shards, where there are so many that they are taken in groups; see ``exchange``."""
+    """The groups in which shards are taken where there are many; see ``exchange``."""
     return exchange.group_names(earlier_builds.count(build))
 
 
