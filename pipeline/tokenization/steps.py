@@ -357,7 +357,7 @@ def _train(build: Build, name: str) -> Outcome:
         raise NothingToTrainOn(
             f"{build.path('corpus')}: no text to train tokenizer {name!r} on; loosen the recipe's rules"
         )
-    counted = superwords.sequences(map(shards.read_table, sequences)) if sequences else None
+    counted, left_out = superwords.sequences(map(shards.read_table, sequences)) if sequences else (None, 0)
     chosen: dict[str, int] = {}
     if config.parity is None:
         vocabulary = train.train(table, config, counted)
@@ -373,6 +373,7 @@ def _train(build: Build, name: str) -> Outcome:
         "pre_tokens": pc.sum(table["count"]).as_py(),
         "distinct_pre_tokens": len(table),
         **({"chosen_by": chosen} if chosen else {}),
+        **({"sequences_left_out": left_out} if left_out else {}),
         "files": files.sizes(folder, [file for file in files.list_files(folder) if file != "manifest.json"]),
     }
     files.write_json(files.join(folder, "manifest.json"), manifest)
@@ -436,6 +437,11 @@ def _notes(build: Build) -> list[str]:
         if config.superwords is not None:
             actual = superwords.several(files.read_json(build.path("tokenizers", config.name, "tokenizer.json")))
             said.append(f"{config.name}: {len(actual):,} entries are superwords, such as {actual[:3]}")
+        if left_out := _manifest_of(build, config.name).get("sequences_left_out"):
+            said.append(
+                f"{config.name}: superwords were learned without the rarest sequences of words, which stand"
+                f" {left_out:,} times in the text, as all do not fit in memory"
+            )
         if chosen := _manifest_of(build, config.name).get("chosen_by"):
             parts = ", ".join(
                 f"{name} {count:,}" for name, count in sorted(chosen.items(), key=lambda e: (-e[1], e[0]))

@@ -101,16 +101,18 @@ def frequent(tables: Iterable[pa.Table], config: TokenizerConfig) -> pa.Table:
     return kept.filter(pc.greater_equal(kept["count"], config.min_frequency)).sort_by("word")
 
 
-def sequences(tables: Iterable[pa.Table]) -> pa.Table:
-    """The merged counts of sequences as one table: all, or above _MOST bytes without the rarest."""
+def sequences(tables: Iterable[pa.Table]) -> tuple[pa.Table, int]:
+    """The merged counts of sequences as one table: all, or above _MOST bytes without the rarest; and how many times
+    those that were left out stand in the text."""
     kept = counts.COUNTS_SCHEMA.empty_table()
-    least = 1
+    least, total = 1, 0
     for table in tables:
+        total += pc.sum(table["count"]).as_py() or 0
         kept = pa.concat_tables([kept, table.filter(pc.greater_equal(table["count"], least))])
         while pc.sum(pc.binary_length(kept["word"])).as_py() > _MOST:
             least += 1
             kept = kept.filter(pc.greater_equal(kept["count"], least))
-    return kept.combine_chunks()
+    return kept.combine_chunks(), total - (pc.sum(kept["count"]).as_py() or 0)
 
 
 def several(tokenizer: dict[str, Any]) -> list[str]:

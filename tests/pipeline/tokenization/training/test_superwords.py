@@ -50,7 +50,7 @@ def config(size: int = 420, **fields) -> TokenizerConfig:
 def learned(asked: TokenizerConfig, read: list[str]) -> Vocabulary:
     column = pa.array(read, pa.large_string())
     near = superwords.frequent([superwords.count_neighbours(column, asked)], asked)
-    table = superwords.sequences([superwords.count_sequences(column, asked, near)])
+    table, _ = superwords.sequences([superwords.count_sequences(column, asked, near)])
     return train.train(counts.count(column, asked), asked, table)
 
 
@@ -109,6 +109,21 @@ def test_superwords_hold_no_more_words_than_asked_and_no_mark_digit_or_newline(v
     assert not [piece for piece in several if regex.search(r"[\p{N}.,'Ċ]", piece)]
     two = learned(config(words=2), texts())
     assert max(words(piece) for piece in two.pieces if piece.strip("Ġ")) == 2
+
+
+def test_what_does_not_fit_is_left_out_by_count_and_stated_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [(f"{'ab cd' * 4}{n:02}", n + 1) for n in range(40)]
+    tables = [
+        pa.table([[0] * len(part), *map(list, zip(*part, strict=True))], schema=counts.COUNTS_SCHEMA)
+        for part in (words[::2], words[1::2])
+    ]
+    size = sum(len(word) for word, _ in words)
+    assert superwords.sequences(tables)[1] == 0
+    monkeypatch.setattr(superwords, "_MOST", size // 2)
+    for order in (tables, tables[::-1]):
+        kept, left_out = superwords.sequences(order)
+        assert sorted(kept["count"].to_pylist()) == list(range(21, 41))
+        assert left_out == sum(range(1, 21))
 
 
 def test_spans_are_cut_as_the_engines_pattern_cuts() -> None:
