@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -232,13 +233,9 @@ def test_two_at_once_lose_no_id(finished, tmp_path):
     shutil.copytree(folder / "build", tmp_path / "build")
     build = Build(str(tmp_path / "build"), recipe)
     ids = sorted(building.curated(build))[:12]
-    context = multiprocessing.get_context("fork")
-    both = [context.Process(target=_record, args=(build, part)) for part in (ids[::2], ids[1::2])]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(120)
-    assert [process.exitcode for process in both] == [0, 0]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as both:
+        for done in [both.submit(_record, build, part) for part in (ids[::2], ids[1::2])]:
+            done.result(120)  # raises what the other process raised
     assert sorted(forget_list.entries(build)) == ids
 
 
