@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -7,7 +8,9 @@ import httpx
 import pytest
 
 from flows.execution.open_build import open_build
+from pipeline.report import sections
 from pipeline.store import files
+from tests.flows.conftest import write_topics
 
 pytestmark = pytest.mark.slow
 
@@ -17,31 +20,59 @@ def flow_runs(api: httpx.Client, deployment: str) -> list[dict]:
     return api.post("/flow_runs/filter", json=wanted).raise_for_status().json()
 
 
-def test_a_scheduled_build_starts_and_finishes_on_its_own(api, server_url, environment, topics_recipe, tmp_path):
-    builds = tmp_path / "builds"
-    command = [sys.executable, "-m", "flows.cli", "serve", "--recipe", str(topics_recipe), "--cron", "* * * * *"]
+def documents(builds: Path) -> int:
+    account = sections.funnel(open_build(builds.parent / "topics.yaml", builds))
+    assert account is not None
+    return account["first"]["documents"]
+
+
+def test_a_scheduled_build_starts_takes_in_a_new_file_and_then_has_nothing_new(api, server_url, environment, tmp_path):
+    source = {"name": "topics", "kind": "jsonl", "path": str(tmp_path / "*.jsonl"), "domain": "docs"}
+    recipe, builds = write_topics(tmp_path, sources=[source], shard_bytes="256KiB"), tmp_path / "builds"
+    command = [sys.executable, "-m", "flows.cli", "serve", "--recipe", str(recipe), "--cron", "* * * * * */10"]
     command += ["--builds", str(builds), "--runner", "threads", "--workers", "1"]
-    with (tmp_path / "serve.log").open("wb") as log:
+    log = tmp_path / "serve.log"
+    with log.open("wb") as written:
         served = subprocess.Popen(
-            command, env={**environment, "PREFECT_API_URL": server_url}, stdout=log, stderr=subprocess.STDOUT
+            command, env={**environment, "PREFECT_API_URL": server_url}, stdout=written, stderr=subprocess.STDOUT
         )
+    deadline = time.monotonic() + 240
+
+    def ended(name: str, after: str = "") -> dict:
+        """The first run that began after ``after`` and completed under ``name``."""
+        while True:
+            assert served.poll() is None, log.read_text()
+            runs = sorted(flow_runs(api, "topics"), key=lambda run: run["start_time"] or "")
+            assert not [run for run in runs if run["state_type"] in ("FAILED", "CRASHED")], log.read_text()[-3000:]
+            for run in runs:
+                if run["state_type"] == "COMPLETED" and run["state_name"] == name and run["start_time"] > after:
+                    return run
+            assert time.monotonic() < deadline, (name, [(run["state_name"], run["start_time"]) for run in runs])
+            time.sleep(0.5)
+
     try:
-        deadline = time.monotonic() + 200
-        ended: list[dict] = []
-        while not ended and time.monotonic() < deadline:
-            assert served.poll() is None, (tmp_path / "serve.log").read_text()
-            ended = [run for run in flow_runs(api, "topics") if run["state_type"] in ("COMPLETED", "FAILED")]
-            time.sleep(1)
+        first = ended("Completed")
+        read = documents(builds)
+        made = {path: path.stat().st_mtime_ns for path in (builds / "topics" / "documents").glob("*.arrow")}
+        fresh = [
+            f"A text that was not there on day {day}, and is longer than the others: {day:x}." for day in range(40)
+        ]
+        lines = [json.dumps({"name": f"fresh {day}", "text": text}) for day, text in enumerate(fresh)]
+        (tmp_path / "more.partial").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (tmp_path / "more.partial").rename(tmp_path / "more.jsonl")
+        second = ended("Completed", first["start_time"])
+        ended("Nothing new", second["start_time"])
     finally:
         served.terminate()
         served.wait(30)
-    assert [run["state_type"] for run in ended[:1]] == ["COMPLETED"], (tmp_path / "serve.log").read_text()[-3000:]
-    assert ended[0]["auto_scheduled"]
+    assert first["auto_scheduled"]
+    assert made, "documents of the first file are written"
+    assert {path: path.stat().st_mtime_ns for path in made} == made, "what was read before is not read again"
+    assert documents(builds) == read + len(fresh)
     (deployment,) = api.post("/deployments/filter", json={"deployments": {"name": {"any_": ["topics"]}}}).json()
     assert sorted(deployment["tags"]) == ["build", "corpusmill"]
-    fingerprint = files.fingerprint(open_build(topics_recipe, builds).recipe)
+    fingerprint = files.fingerprint(open_build(recipe, builds).recipe)
     assert deployment["version"].endswith(fingerprint[:12])
-    assert files.read_json(str(builds / "topics" / "corpus" / "manifest.json"))["documents"] > 0
     assert Path(builds / "topics" / "report" / "index.html").is_file()
 
 
