@@ -30,6 +30,7 @@ class SmallRecipe(Sections, BaseModel):
 
     name: str = "small"
     seed: int = 3
+    sources: list[Named] = []
     language: language_stage.Config | None = None
     exact: dict | None = None
     minhash: dict | None = None
