@@ -4,8 +4,8 @@
 
 The two builds take turns, after a small one that compiles kernels. Seconds are given by the clock, and as processor
 time of this process, its workers and, where it is reported to, the server: the claim goes by that, since the server
-takes from the workers what it uses, and other programs do not change it. Curation is language, heuristics, exact
-duplicates and balance, the cheaper stages: with near-duplicates the share is smaller.
+takes from the workers what it uses, and other programs do not change it. Curation has the stages that `mill init`
+writes: language, heuristics, exact and near-duplicates, balance.
 
 Then a build of 5,000 shards of one document each, exact duplicates alone: what it leaves on the server, and how soon
 its run's page answers.
@@ -43,7 +43,7 @@ shard_bytes: {shard_bytes}
 sources: [{{name: prose, kind: jsonl, path: "{folder}/*.jsonl", domain: web}}]
 {stages}
 """
-STAGES = 'language: {keep: {"*": 0}}\nheuristics: {}\nexact: {}\nbalance: {}'
+STAGES = 'language: {keep: {"*": 0}}\nheuristics: {}\nexact: {}\nminhash: {}\nbalance: {}'
 
 
 @dataclass

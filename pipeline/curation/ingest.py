@@ -14,14 +14,15 @@ are added, removed or changed, the parts without them stay, and so does all that
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import MillError
 from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.curation import forget_list, repair
 from pipeline.sources import Source, quarantine
@@ -44,6 +45,13 @@ VERSION = 2
 #: A part of small files comes to this share of a shard on average: half as many bytes are read again when one of them
 #: changes as with twice the share, and the build has twice as many shards.
 _PART = 4
+
+
+_REMEDY = "run the build again, and move files into the source's folder only when they are complete"
+
+
+class SourceChanged(MillError):
+    """A file of a source is not what it was when its source was listed, and what was read of it is not used."""
 
 
 def steps() -> list[Step]:
@@ -86,8 +94,9 @@ def _read_part(build: Build, part: str) -> Outcome:
     source = next(source for source in build.recipe.sources if source.name == plan["source"])
     reader = build.recipe.readers[source.kind]
     run = _opened_by_name(reader, source, [File(*entry) for entry in plan["files"]])
+    stamps = [_stamp(source, file) for file in run]
     content = [
-        (printable(files.masked(file.path)), file.name, file.size, reader.identity(source, file)) for file in run
+        (printable(files.masked(file.path)), file.name, file.size, _identity(reader, source, file)) for file in run
     ]
     forgotten_ids = forget_list.of_files(forget_list.entries(build), source.name, run)
     text_settings = repair.settings(build.recipe.normalise)
@@ -101,12 +110,34 @@ def _read_part(build: Build, part: str) -> Outcome:
         expected[_quarantine_path(build, part)] = made_by
         return all(shards.read_fingerprint(path) == fingerprint for path, fingerprint in expected.items())
 
-    return make(
-        _report_path(build, part),
-        made_by,
-        partial(_documents, build, part, source, run, forgotten_ids, made_by),
-        has_tables,
-    )
+    def read() -> Made:
+        made = _documents(build, part, source, run, forgotten_ids, made_by)
+        for file, stamp, (path, *_, identity) in zip(run, stamps, content, strict=True):
+            if _stamp(source, file) != stamp and _identity(reader, source, file) != identity:
+                raise SourceChanged(f"source {source.name!r}: {path} changed while it was read; {_REMEDY}")
+        return made
+
+    return make(_report_path(build, part), made_by, read, has_tables)
+
+
+def _stamp(source: Source, file: File) -> tuple[int, ...] | None:
+    """What changes when a local file is written or replaced; an object store gives an object as it was when opened."""
+    if not isinstance(source, FileConfig) or not files.is_local(file.path):
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        state = files.local_name(file.path).stat()
+        return state.st_ino, state.st_size, state.st_mtime_ns
+    return None
+
+
+def _identity(reader: Any, source: Source, file: File) -> str:
+    try:
+        return reader.identity(source, file)
+    except FileNotFoundError:
+        path = printable(files.masked(file.path))
+        raise SourceChanged(
+            f"source {source.name!r}: {path} is gone since the source's files were listed; {_REMEDY}"
+        ) from None
 
 
 def _documents(

@@ -289,6 +289,56 @@ def test_a_file_more_or_less_or_changed_reads_its_own_part_again_and_no_other(do
         assert _everything(build) == _everything(fresh)
 
 
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is replaced", "vanishes", "vanished before", "is touched"])
+def test_a_file_that_changes_while_it_is_read_is_named_and_what_was_read_of_it_is_not_used(tmp_path, change):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines = {name: [b'{"text": "%s %d"}' % (name.encode(), at) for at in range(3000)] for name in "ab"}
+    for name, mine in lines.items():
+        (folder / f"{name}.jsonl").write_bytes(b"\n".join(mine) + b"\n")
+    build = build_of(tmp_path / "build", (Jsonl(name="web", kind="jsonl", path=[f"{folder}/*.jsonl"]),))
+    changed = folder / "b.jsonl"
+    read = build.recipe.readers["jsonl"].read
+
+    def reading(config, file):
+        for number, record in enumerate(read(config, file)):
+            if number == 1500 and file.path == str(changed):
+                match change:
+                    case "grows":
+                        with changed.open("ab") as appended:
+                            appended.write(b'{"text": "late"}\n')
+                    case "shrinks":
+                        os.truncate(changed, 20)
+                    case "is replaced":
+                        (folder / "other").write_bytes(changed.read_bytes().replace(b"b 2999", b"c 2999"))
+                        (folder / "other").rename(changed)
+                    case "vanishes":
+                        changed.unlink()
+                    case "is touched":
+                        os.utime(changed, (1, 1))
+            yield record
+
+    (first, second) = ingest.steps()[0].items(build)
+    if change == "vanished before":
+        changed.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build.recipe.readers["jsonl"], "read", reading)
+        ingest.steps()[0].work(build, first)
+        if change == "is touched":
+            ingest.steps()[0].work(build, second)
+        else:
+            word = "is gone since" if change.startswith("vanish") else "changed while it was read"
+            with pytest.raises(ingest.SourceChanged, match=rf"source 'web': .*/b\.jsonl {word}.*run the build again"):
+                ingest.steps()[0].work(build, second)
+    carry_out(build)
+    expected = [orjson.loads(line)["text"] for path in sorted(folder.glob("*.jsonl")) for line in _whole(path)]
+    assert [row["text"] for row in documents(build)] == expected
+
+
+def _whole(path: Path) -> list[bytes]:
+    return [line for line in path.read_bytes().splitlines() if line.endswith(b"}")]
+
+
 def test_a_removed_file_takes_its_documents_with_it(tmp_path, inputs):
     build = build_of(tmp_path / "build", inputs)
     carry_out(build)
