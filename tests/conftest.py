@@ -1,5 +1,6 @@
 """Settings for the whole suite: the same examples on every run, no deadline (a first call compiles a kernel)."""
 
+import gc
 import os
 import shutil
 from collections import Counter
@@ -78,6 +79,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Counter(item.path for item in items)
     order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (order.get(item.path, len(order)), -tests[item.path], item.path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_left_alone() -> None:
+    """What has been imported stays, and looking through it for garbage takes longer than many a test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -289,7 +289,9 @@ class _Run:
     def _step(self, made: tuple[Batch, dict[str, Tensor]]) -> None:
         plan, state, (batch, tensors) = self.plan, self.state, made
         rank = (self.processes.rank,) if self.processes.rank else ()
-        torch.manual_seed(random_streams.seed("dropout", plan.seed, state.step, *rank))
+        seed = random_streams.seed("dropout", plan.seed, state.step, *rank)
+        # torch.manual_seed writes down the whole stack for each kind of device that is not there: milliseconds
+        torch.default_generator.manual_seed(seed) if self.device.type == "cpu" else torch.manual_seed(seed)
         rate = self._set_rates(state.step)
         parts = {name: torch.zeros((), device=self.device) for name in self.work.weights}
         *others, last = self._micro_batches(tensors)

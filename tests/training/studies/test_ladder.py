@@ -19,7 +19,7 @@ from training.models import architectures
 from training.objectives.base import Task
 from training.pretraining.pretrain import pretrain
 from training.recipe.sections import BuildRecipe, LadderConfig
-from training.studies import ladder
+from training.studies import fit_laws, ladder
 
 SECTION: dict[str, Any] = {
     "tokenizer": "bytes",
@@ -34,6 +34,12 @@ SECTION: dict[str, Any] = {
     "eval_tokens": 500,
     "precision": "fp32",
 }
+
+
+@pytest.fixture(autouse=True)
+def _fewer_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of a fit is tested here; test_fit_laws.py tests the fit, from all its starts."""
+    monkeypatch.setattr(fit_laws, "_TRIED", 20)
 
 
 def climbing(root: str, **changes: Any) -> Build[BuildRecipe]:
@@ -87,12 +93,12 @@ def made_of(law: Law) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_the_analysis_gives_back_the_law_and_predicts_the_next_size_by_it() -> None:
+def test_the_analysis_gives_back_the_law_predicts_the_next_size_and_warns_a_decade_beyond_the_runs() -> None:
     law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
-    found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0]))
+    found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0, 1000.0]))
     for name, value in found["law"].items():
         assert value == pytest.approx(getattr(law, name), rel=0.01)
-    (next_size,) = found["next"]
+    next_size, _ = found["next"]
     n, d = law.optimum(3e17)
     assert (next_size["parameters"], next_size["tokens"]) == pytest.approx((n, d), rel=0.02)
     assert next_size["loss"] == pytest.approx(law.loss(n, d), rel=1e-3)
@@ -105,7 +111,8 @@ def test_the_analysis_gives_back_the_law_and_predicts_the_next_size_by_it() -> N
     assert len(found["held_out"]) == 7
     for row in found["held_out"]:
         assert row["predicted"] == pytest.approx(row["loss"], rel=1e-3)
-    assert found["warnings"] == []
+    assert len(found["warnings"]) == 2  # of N and of D a decade beyond the runs, and of nothing else
+    assert all(line.startswith("at 3e+19 FLOP") for line in found["warnings"])
 
 
 @pytest.mark.slow
@@ -135,14 +142,6 @@ def test_an_exponent_that_the_runs_do_not_determine_is_warned_of() -> None:
 
 
 @pytest.mark.slow
-def test_a_prediction_a_decade_beyond_the_runs_is_warned_of() -> None:
-    law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
-    found = ladder.analyse(made_of(law), LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0, 1000.0]))
-    assert len(found["warnings"]) == 2  # of N and of D
-    assert all(line.startswith("at 3e+19 FLOP") for line in found["warnings"])
-
-
-@pytest.mark.slow
 def test_absurd_predictions_are_left_out_and_said() -> None:
     """Losses that hardly depend on N: the law would have a model of a few parameters."""
     law = Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35)
@@ -158,7 +157,7 @@ def test_intervals_that_reach_beyond_reason_are_not_given() -> None:
     rows = made_of(Law("made up", E=1.7, A=300.0, B=500.0, alpha=0.35, beta=0.35))
     random = np.random.default_rng(0)
     noisy = [{**row, "loss": row["loss"] * float(np.exp(random.normal(0, 0.2)))} for row in rows]
-    found = ladder.analyse(noisy, LadderConfig(tokenizer="bytes", bootstrap=40, predict=[10.0]))
+    found = ladder.analyse(noisy, LadderConfig(tokenizer="bytes", bootstrap=20, predict=[10.0]))
     worst, sizes = max(row["loss"] for row in noisy), [row["parameters"] for row in noisy]
     for entry in found["next"]:
         assert entry["loss_interval"] is None or entry["loss_interval"][1] <= worst
