@@ -28,6 +28,7 @@ from pipeline.stages.dedup import earlier_builds
 from pipeline.stages.perplexity import train_model
 from pipeline.stages.perplexity.reference_text import TRAINED
 from pipeline.store import fasttext_model, files, messages, model_files
+from pipeline.tokenization import parallel_lines
 from pipeline.tokenization.formats import references
 
 #: Records at the head of a source that show whether its fields are there.
@@ -81,11 +82,23 @@ def problems(build: Build, remote: bool = True) -> list[str]:
         if build.recipe.balance.tokenizer:
             with of("balance.tokenizer"):
                 balance.tokenizer_path(build.recipe.balance.tokenizer)
+    for at, tokenizer in enumerate(build.recipe.tokenizers):
+        if tokenizer.parity is not None and (path := tokenizer.parity.parallel) is not None:
+            with of(f"tokenizers[{at}].parity.parallel"):
+                if remote or files.is_local(path):
+                    parallel_lines.read(path, _groups(build, tokenizer.parity.by))
     for at, reference in enumerate(build.recipe.references):
         with of(f"references[{at}]"):
             if remote or files.is_local(reference.path):
                 references.files_of(reference.path)
     return faults
+
+
+def _groups(build: Build, by: str) -> set[str]:
+    """The languages or domains that documents are known to be of before any is read."""
+    if by == "domain":
+        return {*filter(None, (_domain(source) for source in build.recipe.sources))}
+    return {*(build.recipe.language.keep if build.recipe.language else ())} - {_OTHERS}
 
 
 def is_here(source: Source) -> bool:

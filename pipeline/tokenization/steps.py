@@ -23,7 +23,7 @@ from pipeline import MillError
 from pipeline.build.build import Build, Made, Outcome, Step, make
 from pipeline.store import files, ledger, packed_tokens, shards
 from pipeline.text.hashing import document_hash
-from pipeline.tokenization import card, pack, report, roundtrip, token_account, token_canaries
+from pipeline.tokenization import card, pack, parallel_lines, report, roundtrip, token_account, token_canaries
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export, references
 from pipeline.tokenization.formats.export import Vocabulary
@@ -322,9 +322,9 @@ def _alike(build: Build, config: TokenizerConfig) -> tuple[Vocabulary, dict[str,
     assert config.parity is not None  # who calls has looked
     if config.parity.parallel is None:
         return train.train_alike(groups, config)
-    lines = parity.read_lines(config.parity.parallel, names)
+    lines = parallel_lines.read(config.parity.parallel, names)
     counted = {
-        name: (counts.count(pa.array(part, pa.large_string()), config), len(part)) for name, part in lines.items()
+        name: (counts.count(pa.array(lines[name], pa.large_string()), config), len(lines[name])) for name in names
     }
     return train.train_alike(groups, config, counted)
 

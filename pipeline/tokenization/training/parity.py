@@ -9,13 +9,11 @@ frequent pair is merged, in the text of all. Ties: the group whose name comes fi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numba import njit
 
-from pipeline import MillError
-from pipeline.store import files
 from pipeline.text.kernels import ZERO
 from pipeline.tokenization.training import bpe, merges
 from pipeline.tokenization.training.merges import Pairs, Pieces, Symbols
@@ -34,19 +32,6 @@ class _Group:
     size: int
     tokens: int
     units: float
-
-
-def read_lines(path: str, names: Sequence[str]) -> dict[str, list[str]]:
-    """The texts of each of ``names`` in a file of tab-separated group and text. Raises MillError where one has none."""
-    with files.opened(path) as handle:
-        rows = [line.rstrip("\r").split("\t", 1) for line in handle.read().decode().split("\n")]
-    lines = {name: [row[1] for row in rows if row[0] == name and len(row) > 1] for name in names}
-    if lacking := [name for name in names if not lines[name]]:
-        raise MillError(
-            f"{path}: no line of {', '.join(lacking)}, which the text of the tokenizer holds; add them, or leave"
-            " `parallel` out"
-        )
-    return lines
 
 
 def group(symbols: np.ndarray, bounds: np.ndarray, frequency: np.ndarray, units: float) -> _Group:

@@ -290,3 +290,35 @@ def test_labelled_files_are_there_and_have_the_columns(tmp_path):
             check({"train": labelled}, label="topics", group="shop")
         assert f"finetune[0] (task): {labelled}: no column 'topics', which `label` names" in str(caught.value)
         assert f"finetune[0] (task): {labelled}: no column 'shop', which `group` names" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "lines.tsv"),
+        (b"en\tone\nde eins\n", "line 2: no tab; a line is a group, a tab and a text"),
+        (b"en\tone\nde\t\xff\n", "line 2: not UTF-8; convert the file"),
+        (b"en\tone\n", "no line of de, which the text of the tokenizer holds"),
+        (b"en\tone\nde\teins\nde\tzwei\n", "unequal numbers of lines: de 2, en 1"),
+        (b"en\tone\r\n\nde\teins\nfr\tun\n", None),
+    ],
+    ids=["absent", "no tab", "no text", "no group", "unequal", "right"],
+)
+def test_parallel_lines_are_there_and_parallel(tmp_path, content, problem):
+    (tmp_path / "a.jsonl").write_text('{"text": "a text"}\n')
+    if content is not None:
+        (tmp_path / "lines.tsv").write_bytes(content)
+    parity = {"parallel": str(tmp_path / "lines.tsv")}
+    build = build_of(
+        tmp_path,
+        sources=[{"name": "a", "kind": "jsonl", "path": str(tmp_path / "a.jsonl")}],
+        language={"keep": {"en": 0.5, "de": 0.5}},
+        tokenizers=[{"name": "alike", "algorithm": "bpe", "vocab_size": 1000, "parity": parity}],
+    )
+    faults = [line for line in preflight.problems(build) if "model" not in line.partition(":")[0]]
+    if problem is None:
+        assert faults == []
+    else:
+        (fault,) = faults
+        assert fault.startswith("tokenizers[0].parity.parallel: ")
+        assert problem in fault
