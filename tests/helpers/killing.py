@@ -101,7 +101,8 @@ def at_moments(built: Path) -> None:
 
 def at_steps(built: Path, steps: dict[str, int]) -> None:
     for objective, step in steps.items():
-        section = pretrain_section(objective, steps=24, log_every=1)
+        optimiser = {"learning_rate": 3e-3, "algorithm": "muon" if objective in ("causal", "electra") else "adamw"}
+        section = pretrain_section(objective, steps=24, log_every=1, optimiser=optimiser)
         whole, killed = (Path(shutil.copytree(built / "build", built / f"{kind}-{objective}")) for kind in ("w", "k"))
         first = built / f"{objective}.first"
 

@@ -3,7 +3,7 @@
 One folder a step, ``step-00000100``, written aside and renamed:
 
     model.safetensors      parameters (tied ones once) and persistent buffers
-    optimiser.safetensors  AdamW's moments, by parameter
+    optimiser.safetensors  the optimisers' moments, by parameter
     state.json             step, fingerprint of what makes the run, and what the loop carries along
 
 There is no state of a random generator to keep: every draw is a function of the run's seed and the step. No pickle.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,12 @@ from torch import Tensor, nn
 
 from pipeline import MillError
 from pipeline.store import files
+from training.loop import optimisers as all_optimisers
 from training.loop.processes import like, whole
 
 _PREFIX = "step-"
+#: What each optimiser keeps of a parameter.
+_MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"), torch.optim.Muon: ("momentum_buffer",)}
 _REMEDY = "Delete the folder of this checkpoint and run the same command again."
 
 
@@ -48,7 +51,7 @@ def save(
     folder: str,
     step: int,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     fingerprint: str,
     extra: dict[str, Any],
     write: bool = True,
@@ -59,7 +62,7 @@ def save(
     """
     target = files.join(folder, f"{_PREFIX}{step:08d}")
     weights = _on_cpu(model_tensors(model), write)
-    moments = _on_cpu(_optimiser_tensors(model, optimiser), write)
+    moments = _on_cpu(_optimiser_tensors(model, optimisers), write)
     saved = Checkpoint(files.local(target), step, fingerprint, extra)
     if not write:
         return saved
@@ -88,19 +91,21 @@ def usable(folder: str, made_by: Callable[[int], str], steps: int) -> list[Check
     return [entry for entry in checkpoints if entry.step <= steps and entry.fingerprint == made_by(entry.step)]
 
 
-def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Set ``model`` and ``optimiser`` to what they were; raises WrongCheckpoint if names or shapes differ."""
+def restore(checkpoint: Checkpoint, model: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> None:
+    """Set ``model`` and ``optimisers`` to what they were; raises WrongCheckpoint if names or shapes differ."""
     _copy(checkpoint, "model.safetensors", model_tensors(model))
     stored = _load(checkpoint, "optimiser.safetensors")
-    expected = {f"{moment}/{name}" for name in _trained(model) for moment in ("exp_avg", "exp_avg_sq", "step")}
+    owners = all_optimisers.of_parameters(optimisers)
+    trained = {name: (parameter, owners[parameter]) for name, parameter in _trained(model).items()}
+    expected = {f"{moment}/{name}" for name, (_, owner) in trained.items() for moment in _MOMENTS[type(owner)]}
     if set(stored) != expected:
         raise WrongCheckpoint(f"{checkpoint.folder}/optimiser.safetensors: not of this model; delete the folder")
-    for name, parameter in _trained(model).items():
-        optimiser.state[parameter] = {
-            "step": stored[f"step/{name}"].to(parameter.device if _fused(optimiser) else "cpu"),
-            "exp_avg": like(stored[f"exp_avg/{name}"], parameter),
-            "exp_avg_sq": like(stored[f"exp_avg_sq/{name}"], parameter),
-        }
+    for name, (parameter, owner) in trained.items():
+        moments = {moment: stored[f"{moment}/{name}"] for moment in _MOMENTS[type(owner)]}
+        step = moments.pop("step", None)
+        owner.state[parameter] = {moment: like(value, parameter) for moment, value in moments.items()}
+        if step is not None:
+            owner.state[parameter]["step"] = step.to(parameter.device if _fused(owner) else "cpu")
 
 
 def restore_model(checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -130,11 +135,12 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimiser_tensors(model: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    owners = all_optimisers.of_parameters(optimisers)
     return {
         f"{moment}/{name}": value
         for name, parameter in _trained(model).items()
-        for moment, value in optimiser.state[parameter].items()
+        for moment, value in owners[parameter].state[parameter].items()
     }
 
 

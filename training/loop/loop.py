@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, clipping, accumulation, schedule, log, evaluation, checkpoints.
+"""The one training loop: steps, clipping, accumulation, schedule, log, evaluation, checkpoints.
 
 A run is a pure function of its ``Work`` and ``Plan``: step ``s`` reads ``work.batch(s)`` and seeds torch with
 (seed, s), so a run that was killed goes on from its last checkpoint to bitwise equal weights on the same machine.
@@ -28,7 +28,7 @@ from pipeline.store import files
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.loop import checkpoint as checkpoints
-from training.loop import hardware, processes
+from training.loop import hardware, optimisers, processes
 from training.loop.checkpoint import Checkpoint
 from training.loop.log import Log, Metrics
 from training.recipe import gpu_peaks
@@ -159,29 +159,6 @@ def decay_begins(config: OptimiserConfig, steps: int) -> int:
     return steps - round(config.decay * steps)
 
 
-def make_optimiser(
-    model: nn.Module, config: OptimiserConfig, group: Callable[[str], int] = EVEN.group
-) -> torch.optim.AdamW:
-    """AdamW (Loshchilov 2019), fused; weights decay, but biases, gains and other vectors do not.
-
-    Its parameter groups name the ``group`` that their parameters are of.
-    """
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((group(name), parameter.dim() < 2), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": groups[key], "group": key[0], "weight_decay": 0.0 if key[1] else config.weight_decay}
-            for key in sorted(groups)
-        ],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        eps=config.epsilon,
-        fused=True,
-    )
-
-
 def train(model: nn.Module, work: Work, plan: Plan, progress: Progress | None = None) -> State:
     """Train ``model`` in place, from its last checkpoint if there is one, to ``plan.steps``.
 
@@ -226,7 +203,7 @@ class _Run:
             hardware.keep_freed_memory()
         self.model, self.work, self.plan, self.progress = model.to(self.device), work, plan, progress
         self.module = self.processes.wrap(_Forward(self.model, work.loss))
-        self.optimiser = make_optimiser(self.model, plan.optimiser, work.rates.group)
+        self.optimisers = optimisers.make(self.model, plan.optimiser, work.rates.group)
         self.forward = torch.compile(self.module, dynamic=False) if plan.compile else self.module
         self.dtype = hardware.autocast_dtype(plan.precision, self.device)  # type: ignore[arg-type]
         self.peak = gpu_peaks.peak_flops(hardware.device_name(self.device))
@@ -300,8 +277,9 @@ class _Run:
                 self._backward(arrays, batch.counts, parts)
         self._backward(last, batch.counts, parts)
         norm = processes.whole(nn.utils.clip_grad_norm_(self.model.parameters(), plan.optimiser.clip))
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         state.step += 1
         state.tokens += batch.tokens
         self.unread.append(({"step": state.step, "lr": rate, "tokens": batch.tokens}, {**parts, "grad_norm": norm}))
@@ -309,7 +287,7 @@ class _Run:
     def _set_rates(self, step: int) -> float:
         """Give each group its part of the rate at ``step``, and freeze those that have none; return the rate."""
         rate = learning_rate(self.plan.optimiser, step, self.plan.steps)
-        for group in self.optimiser.param_groups:
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             factor = self.work.rates.factor(group["group"], step)
             if not factor and self.processes.count > 1:
                 raise MillError("gradual unfreezing runs in one process: start it without `accelerate launch`")
@@ -410,7 +388,7 @@ class _Run:
         plan, state, first = self.plan, self.state, self.processes.first
         extra = {**vars(state), "best_loss": state.best_loss if state.best_step is not None else None}
         made_by = plan.made_by(state.step)
-        saved = checkpoints.save(plan.folder, state.step, self.model, self.optimiser, made_by, extra, first)
+        saved = checkpoints.save(plan.folder, state.step, self.model, self.optimisers, made_by, extra, first)
         self.kept = self._pruned([*(other for other in self.kept if other.step != state.step), saved])
         self.processes.wait()  # no process goes on from, or with, a checkpoint that is not there
 
@@ -422,7 +400,7 @@ class _Run:
     def _resume(self, last: Checkpoint) -> None:
         if last.step:
             self._set_rates(last.step - 1)  # what was frozen has no moments
-        checkpoints.restore(last, self.model, self.optimiser)
+        checkpoints.restore(last, self.model, self.optimisers)
         self.state = State(**last.extra)
         if self.state.evaluated != self.plan.evaluated:  # what was best by another measure
             self.state.best_step, self.state.evaluation = None, {}

@@ -25,13 +25,21 @@ Clip = Annotated[float, Field(gt=0, description="largest norm of the gradient")]
 
 
 class OptimiserConfig(Config):
-    """AdamW, clipped, with linear warm-up and then linear, cosine or late decay of the rate, or none.
+    """AdamW, or Muon and AdamW, clipped, with linear warm-up and then linear, cosine or late decay, or none.
 
     A run that is given more steps goes on from its last checkpoint if its rates so far are the same: that is so for
     `constant`, and for `wsd` (warm-up, stable, decay: Hu 2024) from where its decay began, both with `warmup_steps`.
     A kind of run with other defaults has a class of its own, so that a field that is not set keeps them.
     """
 
+    algorithm: Annotated[
+        Literal["adamw", "muon"],
+        Field(
+            description="muon: the matrices between hidden states by Muon (Jordan 2024), its steps scaled so that"
+            " AdamW's rate and decay fit (Liu 2025); all else by AdamW",
+            exclude_if=lambda algorithm: algorithm == "adamw",  # came later: runs before it keep their fingerprints
+        ),
+    ] = "adamw"
     learning_rate: Rate = 1e-3
     schedule: Schedule = "cosine"
     warmup: Warmup = 0.05
@@ -69,6 +77,7 @@ class AdaptOptimiser(OptimiserConfig):
 class ElmoOptimiser(OptimiserConfig):
     """AdamW as ELMo starts out with it; fields that are not set keep these values."""
 
+    algorithm: Annotated[Literal["adamw"], Field(description="AdamW", exclude=True)] = "adamw"
     learning_rate: Rate = 2e-3
     weight_decay: WeightDecay = 0.0
     beta2: Beta2 = 0.999

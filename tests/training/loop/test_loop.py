@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.training.conftest import make_build, pretrain_section
 from training.batches.batch import Batch
-from training.loop import checkpoint, loop
+from training.loop import checkpoint, loop, optimisers
 from training.pretraining.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
 from training.recipe.sections import OptimiserConfig
@@ -167,16 +167,16 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
     last = found_by(plan(tmp_path))[-1]
     other = nn.Linear(3, 3)
     with pytest.raises(checkpoint.WrongCheckpoint, match=r"model\.safetensors: b does not fit"):
-        checkpoint.restore(last, other, loop.make_optimiser(other, OptimiserConfig()))
+        checkpoint.restore(last, other, optimisers.make(other, OptimiserConfig()))
 
 
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
     table, head = nn.Embedding(4, 2), nn.Linear(2, 4, bias=False)
     head.weight = table.weight
     model = nn.Sequential(table, head)
-    optimiser = loop.make_optimiser(model, OptimiserConfig())
+    optimiser = optimisers.make(model, OptimiserConfig())
     model(torch.arange(4)).sum().backward()
-    optimiser.step()
+    optimiser[0].step()
     saved = checkpoint.save(str(tmp_path), 1, model, optimiser, "tied", {})
     assert set(load_file(saved.folder / "model.safetensors")) == {"0.weight"}
     before = table.weight.detach().clone()

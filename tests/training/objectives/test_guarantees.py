@@ -15,8 +15,10 @@ from transformers import PreTrainedModel
 from tests.training.objectives.conftest import losses, pack_documents, read, task, tensors
 from training import objectives
 from training.batches.windows import IGNORE, NOTHING
+from training.loop import optimisers
 from training.models import architectures, seq2seq
 from training.recipe.objectives import OBJECTIVES, PAIRED
+from training.recipe.sections import OptimiserConfig
 
 PACKED = [name for name in OBJECTIVES if name not in PAIRED]
 
@@ -116,6 +118,26 @@ def test_operations_are_those_that_torch_counts(documents, objective: str, close
         parts = kind.loss(module, tensors(batch.arrays))
         torch.stack(list(parts.values())).sum().backward()
     assert kind.flops(module, found) == pytest.approx(counter.get_total_flops() / (4 * reader.length), rel=close)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_parameter_has_one_optimiser_and_tables_and_heads_have_adamw(teacher: str, objective: str) -> None:
+    found = task(objective, teacher)
+    module = objectives.load(objective).create(found)
+    made = optimisers.make(module, OptimiserConfig(algorithm="muon"))
+    listed = [parameter for one in made for group in one.param_groups for parameter in group["params"]]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {parameter for parameter in module.parameters() if parameter.requires_grad}
+    owners = optimisers.of_parameters(made)
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        muon = isinstance(owners[parameter], torch.optim.Muon)
+        vocabulary = found.vocabulary.padded in parameter.shape
+        assert muon <= (parameter.dim() == 2 and not vocabulary and min(parameter.shape) > 2), name
+        if any(part in name for part in ("attn", "attention", "mlp", "ffn", "intermediate", "DenseReluDense", ".fc")):
+            table = "relative_attention_bias" in name
+            assert muon == (parameter.dim() == 2 and not table), name
 
 
 @pytest.mark.parametrize("objective", ["span_corruption", "denoising"])
