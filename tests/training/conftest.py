@@ -158,6 +158,10 @@ TINY = {
         "decoder_ffn_dim": 64,
     },
 }
+TINY["qwen3"] = {**TINY["llama"], "type": "qwen3", "num_key_value_heads": 1, "head_dim": 16}
+TINY["modernbert"] = {
+    **TINY["bert"], "type": "modernbert", "num_hidden_layers": 3, "local_attention": 16, "global_attn_every_n_layers": 3
+}  # fmt: skip
 TINY["roberta"] = {**TINY["bert"], "type": "roberta"}
 TINY["albert"] = {**TINY["bert"], "type": "albert", "embedding_size": 16, "num_hidden_groups": 1}
 TINY["electra"] = {**TINY["bert"], "type": "electra", "embedding_size": 16}

@@ -35,6 +35,7 @@ _OPENING = {
     "bart": modeling_auto.AutoModelForSeq2SeqLM,
     "gpt2": modeling_auto.AutoModelForCausalLM,
     "llama": modeling_auto.AutoModelForCausalLM,
+    "qwen3": modeling_auto.AutoModelForCausalLM,
 }
 
 

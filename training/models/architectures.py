@@ -33,6 +33,11 @@ _AUTO = {
 }
 
 
+#: Fields of a configuration that others lack, by a vocabulary. Qwen3's heads are tied, as in its models below 8 B.
+_TOKENS_TOO: dict[str, Callable[[Vocabulary], dict[str, Any]]] = {
+    "modernbert": lambda known: {"cls_token_id": known.opening, "sep_token_id": known.closing},
+    "qwen3": lambda _known: {"tie_word_embeddings": True},
+}
 #: Layers that read the state of a sequence's first token only.
 _OF_THE_FIRST = (".pooler.", "seq_relationship.", "sop_classifier.")
 
@@ -61,8 +66,8 @@ def configuration(shape: Shape, vocabulary: Vocabulary, positions: int, **fields
         "pad_token_id": vocabulary.pad,
         "bos_token_id": vocabulary.opening,
         "eos_token_id": vocabulary.closing,
-        **fields,
     }
+    settings |= _TOKENS_TOO.get(shape["type"], lambda _: {})(vocabulary) | fields
     config = AutoConfig.for_model(shape["type"], **settings)
     for field in ("activation_function", "hidden_act"):
         if getattr(config, field, None) == "gelu_new":
@@ -115,12 +120,12 @@ def positions(config: PreTrainedConfig) -> int | None:
 def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: float = 1.0) -> float:
     """Floating-point operations of forward and backward for one input token (Chowdhery 2022, appendix B).
 
-    6 for each parameter that it is multiplied with, and 12 x layers x width x length for attention. ``head_share`` is
-    the share of the positions at which the output head, its transform included, is computed; what is computed of [CLS]
-    alone counts once a sequence. Layers that share weights count each time they run.
+    6 for each parameter that it is multiplied with, and 12 x width x length for attention in each layer.
+    ``head_share`` is the share of the positions at which the output head, its transform included, is computed; what is
+    computed of [CLS] alone counts once a sequence. Layers that share weights count each time they run.
     """
     config = model.config
-    layers, width = dimensions(config)
+    layers, _ = dimensions(config)
     repeats = layers // getattr(config, "num_hidden_groups", layers)
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     inner = {id(parameter) for parameter in model.base_model.parameters()}
@@ -136,7 +141,22 @@ def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: fl
         else:
             share = head_share
         products += parameter.numel() * share
-    return 6 * products + 12 * layers * width * sequence_length
+    return 6 * products + 12 * _attention_width(config) * sum(_seen(config, sequence_length))
+
+
+def _attention_width(config: PreTrainedConfig) -> int:
+    """Numbers in the queries of a token."""
+    return int(config.num_attention_heads) * (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+
+
+def _seen(config: PreTrainedConfig, length: int) -> list[int]:
+    """How many tokens of a sequence of ``length`` one attends to at most, by layer."""
+    layers, reach = dimensions(config)[0], _reach(config)
+    local = length if reach is None else min(length, 2 * reach + 1)
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * layers
+    return [local if kind == "sliding_attention" else length for kind in kinds]
 
 
 def hidden_states(
@@ -156,9 +176,17 @@ def hidden_states(
     more: dict[str, Any] = {"use_cache": False} if causal else {}
     if types is not None:
         more["token_type_ids"] = types
-    mask = attention.mask(segments, causal, blocks=segments.is_cuda and not attention_drops(model))
+    blocks = segments.is_cuda and not attention_drops(model)
+    mask: Any = attention.mask(segments, causal, blocks)
+    if (reach := _reach(model.config)) is not None:
+        mask = {"full_attention": mask, "sliding_attention": attention.mask(segments, causal, blocks, reach)}
     outputs = model.base_model(tokens, attention_mask=mask, position_ids=positions + offset, **more)
     return outputs.last_hidden_state
+
+
+def _reach(config: PreTrainedConfig) -> int | None:
+    """How far a token of a local layer sees to each side; None for a model without local layers."""
+    return int(config.sliding_window) if config.model_type == "modernbert" else None
 
 
 def _position_offset(model_type: str, pad: int | None) -> int:
@@ -186,6 +214,7 @@ _MASKED_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "roberta": lambda model, hidden: model.lm_head(hidden),
     "albert": lambda model, hidden: model.predictions(hidden),
     "distilbert": _distilbert_head,
+    "modernbert": lambda model, hidden: model.decoder(model.head(hidden)),
     "electra": lambda model, hidden: model.generator_lm_head(model.generator_predictions(hidden)),
 }
 

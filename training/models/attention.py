@@ -3,8 +3,7 @@
 ``mask`` says who sees whom, ``attend`` computes it for every model of transformers' (as the attention called "packed").
 On a GPU the mask is a flex-attention BlockMask (Dong et al. 2024, "Flex Attention"): blocks of 128 x 128 that lie in no
 document are skipped, and attention makes no length x length matrix, T5's position bias apart. It is a boolean matrix
-for scaled_dot_product_attention on a CPU, from a decoder to its encoder, and for attention with dropout, which flex
-attention lacks.
+for scaled_dot_product_attention on a CPU, and for attention with dropout, which flex attention lacks.
 """
 
 from __future__ import annotations
@@ -14,37 +13,84 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "packed"
+BLOCK = 128
 
 
-def mask(segments: Tensor, causal: bool, blocks: bool) -> Tensor | BlockMask:
+def mask(segments: Tensor, causal: bool, blocks: bool, reach: int | None = None) -> Tensor | BlockMask:
     """Who sees whom, for ``segments`` int64 [batch, length]: equal segments, and no later positions if ``causal``.
 
-    A BlockMask if ``blocks``, else boolean [batch, 1, length, length]: true where a query (third axis) may see a key
-    (last axis).
+    With ``reach`` no further than so many positions away. A BlockMask if ``blocks``, else boolean [batch, 1, length,
+    length]: true where a query (third axis) may see a key (last axis).
     """
     if blocks:
-        return block_mask(segments, causal)
+        return block_mask(segments, segments, causal, reach)
     seen = segments[:, None, :, None] == segments[:, None, None, :]
+    if reach is not None:
+        place = torch.arange(segments.shape[1], device=segments.device)
+        seen = seen & ((place[:, None] - place).abs() <= reach)
     return seen.tril() if causal else seen
 
 
-def block_mask(segments: Tensor, causal: bool) -> BlockMask:
-    """The BlockMask of ``segments`` int64 [batch, length], on their device."""
+def across(queries: Tensor, keys: Tensor, blocks: bool) -> Tensor | BlockMask:
+    """Which tokens of an encoder, of segments ``keys`` [batch, source], a decoder's of ``queries`` [batch, target] see.
+
+    A token whose segment has none there gets nothing, or by a boolean matrix a mean of all: its label is ignored.
+    """
+    if blocks:
+        return block_mask(queries, keys)
+    seen = queries[:, None, :, None] == keys[:, None, None, :]
+    return seen | ~seen.any(-1, keepdim=True)
+
+
+def block_mask(queries: Tensor, keys: Tensor, causal: bool = False, reach: int | None = None) -> BlockMask:
+    """The BlockMask of the segments ``queries`` and ``keys``, int64 [batch, length] each, on their device.
+
+    Which blocks are empty, and which are full, is told from the first and the last segment of each block of tokens: no
+    matrix of length x length is made.
+    """
 
     def sees(row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        same = segments[row, query] == segments[row, key]
-        return same & (query >= key) if causal else same
+        seen = queries[row, query] == keys[row, key]
+        if reach is not None:
+            seen = seen & ((query - key).abs() <= reach)
+        return seen & (query >= key) if causal else seen
 
-    batch, length = segments.shape
-    made = create_block_mask(sees, batch, None, length, length, device=segments.device)
+    low, high, begin, end = (bound[:, :, None] for bound in _bounds(queries))
+    low_key, high_key, begin_key, end_key = (bound[:, None, :] for bound in _bounds(keys))
+    some = (low <= high_key) & (low_key <= high)
+    every = (low == high) & (low_key == high_key) & (low == low_key)
+    every &= (end < queries.shape[1]) & (end_key < keys.shape[1])  # none sticks out
+    if causal:
+        some, every = some & (begin_key <= end), every & (end_key <= begin)
+    if reach is not None:
+        some &= (begin_key - end <= reach) & (begin - end_key <= reach)
+        every &= (end - begin_key <= reach) & (end_key - begin <= reach)
+    made = BlockMask.from_kv_blocks(
+        *_listed(some & ~every), *_listed(some & every), BLOCK, sees, (queries.shape[1], keys.shape[1])
+    )
     made.ndim = 4  # type: ignore[attr-defined]  # GPT-2 asks every mask for it
     return made
+
+
+def _bounds(segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Least and greatest segment of each block [batch, blocks]; its first and last position [1, blocks]."""
+    count = -(-segments.shape[1] // BLOCK)
+    filler = segments[:, -1:].expand(-1, count * BLOCK - segments.shape[1])
+    blocks = torch.cat([segments, filler], 1).unflatten(1, (count, BLOCK))
+    begin = torch.arange(count, device=segments.device)[None] * BLOCK
+    return blocks.amin(-1), blocks.amax(-1), begin, begin + BLOCK - 1
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """How many ``blocks`` [batch, rows, columns] of each row are true, and first among its columns: which; int32."""
+    order = torch.argsort(blocks.int(), dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32)[:, None], order.int()[:, None]
 
 
 def attend(

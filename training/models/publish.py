@@ -25,7 +25,7 @@ from training.recipe import model_shapes
 VERSION = 1
 #: Architectures that tell the segments of a pair by token types.
 _TYPED = ("bert", "albert", "electra")
-_DECODERS = ("gpt2", "llama")
+_DECODERS = ("gpt2", "llama", "qwen3")
 
 
 def fingerprint(trained_by: str, tokenizer: str) -> str:

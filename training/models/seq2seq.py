@@ -69,10 +69,9 @@ def answerable(labels: np.ndarray, segments: np.ndarray, source: np.ndarray) -> 
 def hidden_states(model: PreTrainedModel, arrays: Mapping[str, Tensor]) -> Tensor:
     """Last hidden states of the decoder [n, target, width], scaled as the model's head takes them."""
     source, target = arrays["segments"], arrays["decoder_segments"]
-    across = target[:, None, :, None] == source[:, None, None, :]
-    across = across | ~across.any(-1, keepdim=True)  # of what nothing answers; its label is ignored
     encoder, decoder = cast(Any, model).get_encoder(), cast(Any, model).get_decoder()
     blocks = source.is_cuda and not architectures.attention_drops(model)
+    across = attention.across(target, source, blocks)
     with _placed(encoder, arrays.get("positions")):
         encoded = encoder(arrays["tokens"], attention_mask=attention.mask(source, False, blocks)).last_hidden_state
     with _placed(decoder, arrays.get("decoder_positions")):

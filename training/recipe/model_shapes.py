@@ -22,6 +22,15 @@ def _encoder(type_: str, layers: int, width: int, heads: int, inner: int | None 
     return {**shape, "intermediate_size": inner or 4 * width, **more}
 
 
+def _modernbert(layers: int, width: int, heads: int, inner: int) -> Shape:
+    """Every third layer sees all of a document, the others 128 tokens: the token itself and 64 to each side."""
+    return _encoder("modernbert", layers, width, heads, inner, local_attention=128, global_attn_every_n_layers=3)
+
+
+def _qwen3(layers: int, width: int, heads: int, groups: int, head: int, inner: int) -> Shape:
+    return _encoder("qwen3", layers, width, heads, inner, num_key_value_heads=groups, head_dim=head)
+
+
 def _distilbert(layers: int, width: int, heads: int) -> Shape:
     return {"type": "distilbert", "n_layers": layers, "dim": width, "n_heads": heads, "hidden_dim": 4 * width}
 
@@ -55,6 +64,12 @@ PRESETS: dict[str, Shape] = {
     # Touvron 2023 (blocks), at sizes that a scaling ladder starts from
     "llama-30m": _encoder("llama", 6, 384, 6, 1024, num_key_value_heads=6),
     "llama-125m": _encoder("llama", 12, 768, 12, 2048, num_key_value_heads=12),
+    # Yang 2025: Llama's blocks with a norm on queries and keys (Henry 2020); the second at GPT-2's size
+    "qwen3-0.6b": _qwen3(28, 1024, 16, 8, 128, 3072),
+    "qwen3-125m": _qwen3(12, 768, 12, 4, 64, 2048),
+    # Warner 2024
+    "modernbert-base": _modernbert(22, 768, 12, 1152),
+    "modernbert-large": _modernbert(28, 1024, 16, 2624),
     # Devlin 2019; mini to medium: Turc 2019
     "bert-mini": _encoder("bert", 4, 256, 4),
     "bert-small": _encoder("bert", 4, 512, 8),
@@ -78,7 +93,9 @@ PRESETS: dict[str, Shape] = {
     # for two CPU cores
     "gpt2-demo": _gpt2(4, 256, 4),
     "llama-demo": _encoder("llama", 4, 256, 4, 688, num_key_value_heads=4),
+    "qwen3-demo": _qwen3(4, 256, 4, 2, 64, 688),
     "bert-demo": _encoder("bert", 4, 256, 4),
+    "modernbert-demo": _modernbert(4, 256, 4, 688),
     "roberta-demo": _encoder("roberta", 4, 256, 4),
     "albert-demo": _encoder("albert", 4, 256, 4, embedding_size=128, num_hidden_groups=1),
     "distilbert-demo": _distilbert(2, 256, 4),
@@ -90,6 +107,8 @@ PRESETS: dict[str, Shape] = {
 _DROPOUT = {
     "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     "llama": ("attention_dropout",),
+    "qwen3": ("attention_dropout",),
+    "modernbert": ("attention_dropout", "mlp_dropout", "embedding_dropout"),
     "distilbert": ("dropout", "attention_dropout"),
     "t5": ("dropout_rate",),
     "bart": ("dropout", "attention_dropout"),
@@ -112,6 +131,7 @@ def dropout_fields(model_type: str) -> tuple[str, ...]:
 _HEADS: dict[str, tuple[tuple[str, str], ...]] = {
     "gpt2": (("n_embd", "n_head"),),
     "llama": (("hidden_size", "num_attention_heads"), ("num_attention_heads", "num_key_value_heads")),
+    "qwen3": (("num_attention_heads", "num_key_value_heads"),),  # a head is head_dim wide, whatever the model is
     "distilbert": (("dim", "n_heads"),),
     "t5": (),  # a head is d_kv wide, whatever the model is
     "bart": (("d_model", "encoder_attention_heads"), ("d_model", "decoder_attention_heads")),
@@ -165,7 +185,9 @@ def _check_values(shape: Shape) -> None:
     for whole, part in _HEADS.get(shape["type"], _ENCODER_HEADS):
         if shape[whole] % shape[part]:
             raise MillError(f"{whole} ({shape[whole]}) must be divisible by {part} ({shape[part]}); change one of them")
-    if shape["type"] == "llama" and shape["hidden_size"] // shape["num_attention_heads"] % 2:
+    if shape["type"] == "qwen3" and shape["head_dim"] % 2:
+        raise MillError(f"head_dim ({shape['head_dim']}) must be even: rotary positions turn pairs; change it")
+    if shape["type"] in ("llama", "modernbert") and shape["hidden_size"] // shape["num_attention_heads"] % 2:
         raise MillError(
             f"hidden_size ({shape['hidden_size']}) / num_attention_heads ({shape['num_attention_heads']}) must be even:"
             " rotary positions turn pairs; change one of them"

@@ -23,8 +23,8 @@ ObjectiveName = Literal[
 
 #: Which architectures each objective trains.
 OBJECTIVES: dict[str, tuple[str, ...]] = {
-    "causal": ("gpt2", "llama"),
-    "mlm": ("bert", "roberta", "albert", "distilbert"),
+    "causal": ("gpt2", "llama", "qwen3"),
+    "mlm": ("bert", "roberta", "albert", "distilbert", "modernbert"),
     "mlm_nsp": ("bert",),
     "mlm_sop": ("albert",),
     "distillation": ("distilbert", "bert", "roberta"),

@@ -14,7 +14,9 @@ from transformers import (
     DistilBertModel,
     ElectraModel,
     GPT2LMHeadModel,
+    ModernBertForMaskedLM,
     PreTrainedModel,
+    Qwen3ForCausalLM,
     RobertaModel,
     T5ForConditionalGeneration,
 )
@@ -22,7 +24,7 @@ from transformers.activations import ACT2FN
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
 from training.batches.vocabulary import Vocabulary
-from training.models import architectures
+from training.models import architectures, attention
 from training.recipe.model_shapes import PRESETS, shape_of
 
 PUBLISHED = [
@@ -38,6 +40,9 @@ PUBLISHED = [
     (T5ForConditionalGeneration, "t5-small", 32128, 512, 60_506_624),
     (T5ForConditionalGeneration, "t5-base", 32128, 512, 222_903_552),
     (BartModel, "bart-base", 50265, 1024, 139_420_416),
+    (Qwen3ForCausalLM, "qwen3-0.6b", 151936, 40960, 596_049_920),
+    (ModernBertForMaskedLM, "modernbert-base", 50368, 8192, 149_655_232),
+    (ModernBertForMaskedLM, "modernbert-large", 50368, 8192, 395_881_664),
 ]
 
 
@@ -104,6 +109,41 @@ def test_shared_layers_count_each_time_they_run() -> None:
     assert flops[1] - flops[0] >= 6 * (4 * 32 * 32 + 2 * 32 * 64)
 
 
+@pytest.mark.parametrize(("kind", "type_"), [("masked", "modernbert"), ("causal", "qwen3")])
+def test_documents_of_a_pack_have_the_states_that_each_has_alone(kind: str, type_: str) -> None:
+    """Alone, the model is called as by users, so its local layers see as far in both, and positions begin at 0."""
+    config = architectures.configuration(TINY[type_], vocabulary(SPECIAL), 96)
+    model = architectures.create(kind, config, 0).eval().double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)  # so that attention is far from uniform
+    tokens = torch.randint(0, 256, (1, 96), generator=torch.Generator().manual_seed(0))
+    lengths = [5, 60, 31]
+    segments = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))[None]
+    places = torch.cat([torch.arange(length) for length in lengths])[None]
+    with torch.no_grad():
+        packed = architectures.hidden_states(model, tokens, segments, places, kind == "causal")
+        one = architectures.hidden_states(model, tokens, torch.zeros_like(segments), places, kind == "causal")
+        for part in range(3):
+            inside = segments[0] == part
+            model.set_attn_implementation("sdpa")
+            alone = model.base_model(tokens[:, inside]).last_hidden_state
+            model.set_attn_implementation(attention.NAME)
+            torch.testing.assert_close(packed[:, inside], alone, rtol=0, atol=1e-6)
+    assert (packed - one).abs().max() > 0.01
+
+
+def test_a_local_layer_counts_the_tokens_that_it_sees() -> None:
+    flops = {}
+    for local in (8, 16, 10_000):
+        config = architectures.configuration({**TINY["modernbert"], "local_attention": local}, vocabulary(SPECIAL), 96)
+        flops[local] = architectures.flops_per_token(architectures.create("masked", config, 0), 96)
+    layers = TINY["modernbert"]["num_hidden_layers"] - 1  # the first sees all
+    assert flops[16] - flops[8] == layers * 12 * 32 * 8
+    assert flops[10_000] - flops[8] == layers * 12 * 32 * (96 - 9)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -111,6 +151,7 @@ def test_shared_layers_count_each_time_they_run() -> None:
         ({"n_layer": 2}, "needs a `preset` or a `type` of"),
         ({"preset": "gpt2", "hidden_size": 3}, "gpt2 has no field 'hidden_size' to set here; known: attn_pdrop"),
         ({"preset": "gpt2", "vocab_size": 3}, "has no field 'vocab_size'"),
+        ({"preset": "qwen3-demo", "head_dim": 63}, r"head_dim \(63\) must be even"),
     ],
 )
 def test_a_wrong_shape_is_refused_with_what_is_known(model: str | dict, message: str) -> None:

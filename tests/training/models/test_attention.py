@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.attention.flex_attention import BlockMask
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from tests.training.conftest import SPECIAL, TINY, vocabulary
+from training.batches.windows import NOTHING
 from training.models import architectures, attention
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -48,8 +49,51 @@ def test_attention_is_softmax_over_the_own_document(causal: bool, blocks: bool, 
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+def cut(*lengths: int) -> list[int]:
+    return [at for at, length in enumerate(lengths) for _ in range(length)]
+
+
+#: Windows of 700 tokens: short and long documents, one that fills blocks, and padding.
+WINDOWS = torch.tensor(
+    [cut(100, 28, 400, 172), cut(256, 256, 188), cut(700), [*cut(90, 300), *[NOTHING] * 310], cut(*[7] * 100)]
+)
+
+
+@pytest.mark.parametrize(("causal", "reach"), [(True, None), (False, None), (False, 64), (False, 300), (True, 200)])
+def test_blocks_are_those_that_a_look_at_every_pair_gives(causal: bool, reach: int | None) -> None:
+    found = attention.mask(WINDOWS, causal, True, reach)
+    seen = attention.mask(WINDOWS, causal, False, reach)
+    assert isinstance(found, BlockMask)
+    assert isinstance(seen, torch.Tensor)
+    expected = create_block_mask(lambda b, _h, q, k: seen[b, 0, q, k], len(WINDOWS), None, 700, 700, device="cpu")
+    assert expected.full_kv_num_blocks is not None
+    assert found.full_kv_num_blocks is not None
+    assert bool(expected.full_kv_num_blocks.any()) == (reach in (None, 300))
+    for name in ("", "full_"):
+        numbers, listed = (getattr(mask, f"{name}kv_num_blocks") for mask in (found, expected))
+        assert torch.equal(numbers, listed)
+        rows = [getattr(mask, f"{name}kv_indices") for mask in (found, expected)]
+        used = torch.arange(rows[0].shape[-1]) < numbers[..., None]
+        assert torch.equal(*(row.where(used, -1) for row in rows))
+    assert found.seq_lengths == expected.seq_lengths
+
+
+def test_a_decoder_sees_its_own_document_of_the_encoder_in_either_way() -> None:
+    torch.manual_seed(0)
+    keys, queries = segments(length=48), segments(length=48)[:, :40]
+    keys = torch.where(keys == 1, NOTHING, keys)  # nothing answers the second document
+    query, key, value = torch.randn(2, 3, 40, 16), torch.randn(2, 3, 48, 16), torch.randn(2, 3, 48, 16)
+    found, expected = (
+        attention.attend(torch.nn.Module(), query, key, value, attention.across(queries, keys, blocks), scaling=0.25)[0]
+        for blocks in (True, False)
+    )
+    answered = queries != 1
+    torch.testing.assert_close(found[answered], expected[answered], rtol=0, atol=1e-5)
+    assert found.isfinite().all()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "shape"), [("causal", "gpt2"), ("causal", "llama"), ("masked", "bert")])
+@pytest.mark.parametrize(("kind", "shape"), [("causal", "gpt2"), ("causal", "qwen3"), ("masked", "modernbert")])
 def test_a_model_gives_the_same_states_under_either_mask(
     kind: str, shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,13 +106,13 @@ def test_a_model_gives_the_same_states_under_either_mask(
     make = attention.mask
     made: list[bool] = []
 
-    def with_blocks(parts, causal, blocks):
+    def with_blocks(parts, causal, blocks, *reach):
         made.append(blocks)
-        return make(parts, causal, True)
+        return make(parts, causal, True, *reach)
 
     monkeypatch.setattr(attention, "mask", with_blocks)
     found = architectures.hidden_states(model, tokens, parts, places, kind == "causal")
-    assert made == [False]  # blocks are for the GPU
+    assert set(made) == {False}  # blocks are for the GPU
     traced = torch.compile(architectures.hidden_states, backend="eager", fullgraph=True, dynamic=False)
     torch.testing.assert_close(traced(model, tokens, parts, places, kind == "causal"), found)
     torch.testing.assert_close(found, dense, rtol=0, atol=1e-5)

@@ -42,6 +42,8 @@ OPENING = {
 RUNS = {
     "gpt2": "causal",
     "llama": "causal",
+    "qwen3": "causal",
+    "modernbert": "mlm",
     "bert": "mlm_nsp",
     "albert": "mlm_sop",
     "roberta": "mlm",
@@ -119,7 +121,7 @@ def test_what_is_published_is_what_was_trained(root: str) -> None:
     assert trained["transformer.wte.weight"].shape[0] == 320
 
 
-@pytest.mark.parametrize("type_", ["gpt2", "llama"])
+@pytest.mark.parametrize("type_", ["gpt2", "llama", "qwen3"])
 def test_texts_of_different_lengths_are_continued_as_each_alone(root: str, type_: str) -> None:
     folder = f"{root}/models/{type_}"
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -133,7 +135,7 @@ def test_texts_of_different_lengths_are_continued_as_each_alone(root: str, type_
         assert together[row].tolist() == alone.tolist()
 
 
-@pytest.mark.parametrize("type_", ["bert", "albert", "roberta", "distilbert"])
+@pytest.mark.parametrize("type_", ["bert", "albert", "roberta", "distilbert", "modernbert"])
 def test_a_padded_batch_is_what_each_text_is_alone(root: str, type_: str) -> None:
     folder = f"{root}/models/{type_}"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForMaskedLM.from_pretrained(folder)

@@ -39,7 +39,7 @@ def test_a_run_has_the_objective_of_the_plug_in(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("gpt2-demo", "bert-demo", "objective 'smoothed' trains gpt2, llama, not 'bert'"),
+        ("gpt2-demo", "bert-demo", "objective 'smoothed' trains gpt2, llama, qwen3, not 'bert'"),
         ("objective: smoothed", "objective: smooth", "'smooth' is not known; did you mean `smoothed`?"),
         ("steps: 1", "steps: 1, electra: {weight: 2}", "'electra' has no effect on objective 'smoothed'"),
         ("steps: 1}]", "steps: 1}]\nfinetune: [{name: f, base: gpt, label: domain}]", "a classifier needs an encoder"),

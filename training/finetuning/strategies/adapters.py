@@ -23,7 +23,8 @@ _ENDS = {
     "distilbert": ("attention.out_lin", "ffn"),
     "albert": ("attention.output_dropout", "ffn_output"),
     "gpt2": ("attn.resid_dropout", "mlp.dropout"),
-    "llama": ("self_attn.o_proj", "mlp.down_proj"),
+    **dict.fromkeys(("llama", "qwen3"), ("self_attn.o_proj", "mlp.down_proj")),
+    "modernbert": ("attn.Wo", "mlp.Wo"),
     "t5": ("layer.0.dropout", "layer.1.dropout", "layer.2.dropout"),
     "bart": ("self_attn.out_proj", "encoder_attn.out_proj", "fc2"),
 }

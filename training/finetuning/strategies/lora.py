@@ -20,6 +20,7 @@ _TARGETS = {
     **TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
     "distilbert": ["q_lin", "v_lin"],
     "albert": ["query", "value"],
+    "modernbert": ["Wqkv"],
 }
 
 

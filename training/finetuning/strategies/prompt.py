@@ -16,7 +16,7 @@ from training.finetuning.strategies.base import Ready, WrongStrategy, head, trai
 from training.models import architectures
 from training.recipe.strategies import Prompt
 
-_DECODERS = ("gpt2", "llama")
+_DECODERS = ("gpt2", "llama", "qwen3")
 
 
 class _Read(nn.Module):

@@ -32,7 +32,7 @@ MOST = {"train": 2_000, "dev": 1_000, "test": 2_000}
 #: Ways to make one vector of a text's last states, beside the mean, which is the last layer's vector.
 POOLED = ("first", "max")
 _BATCH = 32
-_DECODERS = ("gpt2", "llama")
+_DECODERS = ("gpt2", "llama", "qwen3")
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,9 @@ def plain(model: Any, arrays: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["max", "mean", "attention"])
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "albert", "electra", "gpt2", "llama"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "distilbert", "albert", "electra", "modernbert", "gpt2", "llama", "qwen3"]
+)
 def test_of_one_chunk_it_is_what_the_plain_model_says(bases_of: dict[str, str], kind: str, name: str) -> None:
     model, arrays = reading(bases_of[kind], name), batch([20], [9])
     with torch.no_grad():

@@ -69,7 +69,9 @@ def test_a_prompt_is_first_the_base_that_reads_tokens_of_its_vocabulary(
     assert torch.allclose(logits(model), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "albert", "electra", "gpt2", "llama"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "distilbert", "albert", "electra", "modernbert", "gpt2", "llama", "qwen3"]
+)
 def test_a_head_on_features_gives_what_the_whole_model_does(
     bases_of: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
