@@ -46,18 +46,21 @@ def main(base: str = "", minutes: str = "10", *names: str) -> None:
             said = advice.advise(rows, rungs, float(minutes)).said
             seconds = time.perf_counter() - started
         best = max(said["rungs"], key=lambda rung: rung["accuracy"]["value"])
-        chosen = next(rung for rung in said["rungs"] if rung["name"] == said["recommended"]["name"])
+        name = said["recommended"]["name"] or cost_ladder.MAJORITY  # where nothing is surely better
+        chosen = next(rung for rung in said["rungs"] if rung["name"] == name)
         print(f"\n{labelled.name}, {said['documents']}: {seconds:.0f} s")
         for rung in said["rungs"]:
             score = rung["accuracy"]
             mark = "*" if rung is chosen else " "
             print(
                 f"{mark} {rung['title']:<36} {score['value']:6.1%} ({score['low']:.1%} to {score['high']:.1%})"
+                f" Matthews {rung['matthews']['value']:5.2f}"
                 f" {rung['seconds']:7.1f} s {rung['documents_per_second']:9,.0f} documents/s"
             )
         for title, why in said["left_out"].items():
             print(f"  {title}: {why}")
         within = chosen["accuracy"]["value"] >= best["accuracy"]["low"]
+        print(f"  {said['recommended']['why']}")
         print(f"  within one interval of the best on the test rows: {'yes' if within else 'NO'}", flush=True)
 
 

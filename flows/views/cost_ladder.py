@@ -17,7 +17,7 @@ def answer(said: Mapping[str, Any]) -> RenderableType:
     """All that training.finetuning.advice says, but the suspect labels, which are in a file."""
     parts: list[RenderableType] = [_counted(said), Text(), drawn(tables.cost_ladder(said))]
     parts += [Text(f"left out: {title}: {why}", "dim") for title, why in said["left_out"].items()]
-    parts += [Text(), line("recommended", said["recommended"]["why"]), line("confidence", _confidence(said))]
+    parts += [Text(), line("recommended", _recommended(said["recommended"])), line("confidence", _confidence(said))]
     curve = said["learning_curve"]
     parts += [Text(), Text(f"More labels would bring ({curve['rung'] or 'not measured'})", "bold")]
     if curve["rung"] is None:
@@ -38,15 +38,20 @@ def _counted(said: Mapping[str, Any]) -> RenderableType:
     )
 
 
+def _recommended(chosen: Mapping[str, Any]) -> str:
+    return chosen["why"] if chosen["name"] else f"nothing: {chosen['why']}"
+
+
 def _confidence(said: Mapping[str, Any]) -> str:
     trust = said["confidence"]
     ece, sets = trust["ece"], trust["conformal"]
     spread = trust.get("spread", 0.0)
-    evenly = f" and spread {formats.share(spread, 1)} of the probability evenly" if spread else ""
+    evenly = f", {formats.share(spread, 1)} of the probability spread evenly" if spread else ""
     return (
-        f"divide logits by {trust['temperature']:.2f}{evenly}: calibration error {ece['before']:.3f} before,"
-        f" {ece['after']:.3f} after ({ece['by_chance']:.3f} if perfect); sets of {sets['mean_size']:.2f} labels hold"
-        f" the true one in {formats.share(sets['coverage']['value'], 1)} (meant: {formats.share(1 - sets['alpha'], 1)})"
+        f"calibration error of {said['assessed']} {ece['before']:.3f}, {ece['after']:.3f} with logits divided by"
+        f" {trust['temperature']:.2f}{evenly} ({ece['by_chance']:.3f} if perfect); sets of {sets['mean_size']:.2f}"
+        f" labels hold the true one in {formats.share(sets['coverage']['value'], 1)} (meant:"
+        f" {formats.share(1 - sets['alpha'], 1)})"
     )
 
 

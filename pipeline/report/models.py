@@ -31,6 +31,7 @@ PREDICTORS = {
 MEASURES = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro F1",
+    "matthews": "Matthews correlation",
     "micro_f1": "Micro F1",
     "exact_match": "Exact match",
     "f1": "F1",
@@ -49,7 +50,7 @@ MEASURES = {
     "quadratic_kappa": "Quadratic kappa",
 }
 #: Measures that are no share of 1: they are written as they are, and not drawn.
-_NUMBERS = ("spearman", "pearson", "mae", "quadratic_kappa")
+_NUMBERS = ("matthews", "spearman", "pearson", "mae", "quadratic_kappa")
 
 
 def summaries(build: Build, section: str) -> list[dict[str, Any]]:

@@ -417,14 +417,14 @@ def cost_ladder(said: Mapping[str, Any]) -> Table:
     """A row a rung, in growing cost; the scores are of the test rows. ``said`` is cost_ladders/<name>.json."""
     return lay_out(
         [
-            text("Model"), share("Accuracy"), written("95 %"), share("Macro F1"), decimals("Training, s", 1),
-            short("Documents per second"), size("On disk"),
+            text("Model"), share("Accuracy"), written("95 %"), share("Macro F1"), decimals("Matthews", 2),
+            decimals("Training, s", 1), short("Documents per second"), size("On disk"),
         ],
         [
             (
                 ("* " if each["name"] == said["recommended"]["name"] else "") + each["title"],
                 each["accuracy"]["value"], _interval(each["accuracy"]), each["macro_f1"]["value"],
-                each["seconds"], each["documents_per_second"], each["bytes"],
+                each.get("matthews", {}).get("value"), each["seconds"], each["documents_per_second"], each["bytes"],
             )
             for each in said["rungs"]
         ],

@@ -125,6 +125,6 @@ def test_the_recommended_rung_is_within_an_interval_of_the_best(
     sets = split(read(shared), *sizes)
     ladder = cost_ladder.climb(sets, cost_ladder.cheap_rungs(), minutes=5)
     assert not ladder.left_out
-    chosen = ladder.rung(cost_ladder.recommend(ladder, sets).name)
+    chosen = ladder.rung(cost_ladder.recommend(ladder, sets).name or cost_ladder.MAJORITY)
     best = max(ladder.measured, key=lambda each: each.accuracy.value)
     assert chosen.accuracy.value >= best.accuracy.low

@@ -100,11 +100,7 @@ def errors(probabilities: np.ndarray, test: Examples, table: pa.Table, labels: l
 
 
 def _measures(test: Examples, predicted: np.ndarray, classes: int) -> list[scores.Measure]:
-    counts = scores.confusion(test.labels, predicted, test.groups, classes)
-    return [
-        scores.Measure("accuracy", counts, scores.accuracy),
-        scores.Measure("macro_f1", counts, scores.macro_f1),
-    ]
+    return scores.of_classes(scores.confusion(test.labels, predicted, test.groups, classes))
 
 
 def _slices(right: np.ndarray, test: Examples, table: pa.Table) -> list[slices.Slice]:

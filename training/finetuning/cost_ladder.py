@@ -26,6 +26,8 @@ from training.finetuning.scores import Interval
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
 
+#: The rung that reads no text.
+MAJORITY = "majority"
 _SAMPLE = 200
 _TRAINED_BY = ("epochs", "batch_size", "dropout", "optimiser")
 
@@ -68,13 +70,18 @@ class Measured:
     bytes: int
     accuracy: Interval
     macro_f1: Interval
+    matthews: Interval
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """``best`` has the highest accuracy on the development rows; ``lead`` is that of it over ``name`` there."""
+    """``best`` has the highest accuracy on the development rows; ``lead`` is that of it over ``name`` there.
 
-    name: str
+    ``name`` is None where none of the models is surely better there than the most frequent label: then ``best`` is the
+    best that reads texts, and ``lead`` that over the most frequent label.
+    """
+
+    name: str | None
     best: str
     lead: Interval
 
@@ -104,7 +111,7 @@ def sets_of(labelled: Labelled) -> Sets:
 def cheap_rungs(vectors: Iterable[str] = ()) -> list[Rung]:
     """The rungs without a base model; ``vectors`` are folders of embeddings."""
     return [
-        Rung("majority", "most frequent label", classical.majority),
+        Rung(MAJORITY, "most frequent label", classical.majority),
         Rung("tf_idf", "tf-idf + logistic regression", classical.tf_idf),
         Rung("fasttext", "fastText", classical.fasttext),
         *(
@@ -178,20 +185,25 @@ def recommend(ladder: Ladder, sets: Sets) -> Recommendation:
     """The cheapest rung that is within one interval of the best on the development rows, and not surely worse.
 
     That is: its accuracy is in the 95 % interval of the best one's, and the interval of the best one's lead over it on
-    the same rows holds 0.
+    the same rows holds 0. A model is recommended for what it has learned: where that would be the most frequent label,
+    nothing is.
     """
     if not ladder.measured:
         raise MillError("no rung of the cost ladder fits the time; give more `--minutes`")
     counts = [
         scores.confusion(sets.dev.labels, each.dev.argmax(1), sets.dev.groups, sets.classes) for each in ladder.measured
     ]
-    best = int(np.argmax([scores.accuracy(each.sum(0)) for each in counts]))
+    shares = [float(scores.accuracy(each.sum(0))) for each in counts]
+    best = int(np.argmax(shares))
     leads = [scores.interval(scores.accuracy, counts[best], each) for each in counts]
     least = scores.interval(scores.accuracy, counts[best]).low
-    cheapest = next(
-        at for at, each in enumerate(counts) if leads[at].low <= 0 and scores.accuracy(each.sum(0)) >= least
-    )
-    return Recommendation(ladder.measured[cheapest].name, ladder.measured[best].name, leads[cheapest])
+    cheapest = next(at for at, share in enumerate(shares) if leads[at].low <= 0 and share >= least)
+    name = ladder.measured[cheapest].name
+    if name != MAJORITY:
+        return Recommendation(name, ladder.measured[best].name, leads[cheapest])
+    best = max((at for at in range(len(shares)) if at != cheapest), key=shares.__getitem__, default=cheapest)
+    lead = scores.interval(scores.accuracy, counts[best], counts[cheapest])
+    return Recommendation(None, ladder.measured[best].name, lead)
 
 
 def _by_sample(rung: Rung, sets: Sets) -> float:
@@ -221,5 +233,5 @@ def _measure(rung: Rung, sets: Sets) -> Measured:
     counts = scores.confusion(sets.test.labels, test.argmax(1), sets.test.groups, sets.classes)
     return Measured(
         rung.name, rung.title, fitted, dev, test, seconds, len(sets.test) / max(asking, 1e-9), size,
-        scores.interval(scores.accuracy, counts), scores.interval(scores.macro_f1, counts),
+        *(measure.interval() for measure in scores.of_classes(counts)),
     )  # fmt: skip

@@ -6,6 +6,7 @@ line is fitted to the larger sizes, as the small ones are near guessing, and res
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ def curve(fit: Fit, train: Examples, dev: Examples, test: Examples, classes: int
     """The curve of one rung: DRAWS random draws of each size, and all rows at the end.
 
     The development rows that settings are chosen by are as few as the training rows. At most _MOST_TEST test rows.
-    Raises OutOfTime where a deadline passes.
+    Raises OutOfTime where another fit would end after a deadline.
     """
     draw = random_streams.generator("learning curve", len(train))
     if len(test) > _MOST_TEST:
@@ -51,17 +52,21 @@ def curve(fit: Fit, train: Examples, dev: Examples, test: Examples, classes: int
     sizes = [size for size in (FIRST * 2**power * classes for power in range(32)) if size * _APART < len(train)]
     orders = [draw.permutation(len(train)) for _ in range(DRAWS)]
     chosen_by = dev.take(draw.permutation(len(dev)))
-    rights = []
+    rights: list[list[np.ndarray]] = []
+    a_row = 0.0  # seconds, in the fit before
     for size in [*sizes, len(train)]:
         draws = orders if size < len(train) else orders[:1]
-        parts = [train.take(np.sort(order[:size])) for order in draws]
         few = chosen_by.take(np.arange(min(size, len(dev))))
-        rights.append([_right(fit, part, few, test, classes) for part in parts])
+        rights.append([])
+        for order in draws:
+            deadline.check(a_row * size)
+            begun = time.perf_counter()
+            rights[-1].append(_right(fit, train.take(np.sort(order[:size])), few, test, classes))
+            a_row = (time.perf_counter() - begun) / size
     return of_rights([*sizes, len(train)], rights, test.groups, classes)
 
 
 def _right(fit: Fit, train: Examples, dev: Examples, test: Examples, classes: int) -> np.ndarray:
-    deadline.check()
     return fit(train, dev, classes).predict_proba(test.texts).argmax(1) == test.labels
 
 

@@ -88,6 +88,25 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
     return f1.sum(-1) / np.maximum(1, (either > 0).sum(-1))
 
 
+def matthews(counts: np.ndarray) -> np.ndarray:
+    """Matthews correlation of counts [..., label, prediction], between -1 and 1; 0 where only one class is predicted.
+
+    Of several classes Gorodkin's R_K (2004, "Comparing two K-category assignments by a K-category correlation
+    coefficient"), as scikit-learn has it: the covariance of labels and predictions over the root of their variances.
+    """
+    counts = np.asarray(counts, np.float64)
+    labelled, predicted, rows = counts.sum(-1), counts.sum(-2), counts.sum((-2, -1))
+    together = np.trace(counts, axis1=-2, axis2=-1) * rows - (labelled * predicted).sum(-1)
+    variances = (rows**2 - (labelled**2).sum(-1)) * (rows**2 - (predicted**2).sum(-1))
+    return together / np.sqrt(np.where(variances == 0, 1, variances))
+
+
+def of_classes(confusion: np.ndarray) -> list[Measure]:
+    """What is said of predicted classes, of counts [groups, label, prediction]."""
+    values = {"accuracy": accuracy, "macro_f1": macro_f1, "matthews": matthews}
+    return [Measure(name, confusion, value) for name, value in values.items()]
+
+
 def resamples(groups: np.ndarray) -> np.ndarray:
     """How often groups of each kind are drawn in each resample, where kind k is ``groups[k]`` groups that are alike.
 

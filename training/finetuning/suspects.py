@@ -42,9 +42,11 @@ def find(
         taken = np.sort(random_streams.generator("audit", len(taken)).permutation(len(taken))[:MOST_AUDITED])
     audited = everything.take(taken)
     features = fitted.features(audited.texts)
-    strength = getattr(getattr(fitted, "head", None), "strength", 1.0)
+    fit = {}
+    if (head := getattr(fitted, "head", None)) is not None:
+        fit = {"strength": head.strength, "seconds": head.seconds * len(taken) / len(parts[0])}
     try:
-        shares = label_audit.out_of_fold(features, audited.labels, audited.groups, strength)
+        shares = label_audit.out_of_fold(features, audited.labels, audited.groups, **fit)
     except MillError as error:
         return {"why": str(error), "rows": []}
     audit = label_audit.audit(shares, audited.labels)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,8 @@ import pytest
 
 from training.finetuning import advice, cost_ladder
 from training.finetuning.advice import Advice
+from training.finetuning.confidence import label_audit
+from training.finetuning.rungs import head
 from training.labelled.rows import Labelled
 
 TOPICS = {"sea": ("wave", "boat", "salt", "fish"), "sky": ("cloud", "wind", "bird", "star")}
@@ -61,6 +64,34 @@ def test_the_curve_is_that_of_the_recommended_rung(advised: Advice) -> None:
 
 def test_texts_between_the_classes_are_labelled_first(advised: Advice) -> None:
     assert set(advised.next_rows) == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("seconds_a_row", "climbed", "audited", "drawn"),
+    [(0.02, True, True, True), (0.5, True, False, False), (0.7, False, False, False)],
+)
+def test_all_of_it_ends_within_the_minutes(
+    monkeypatch: pytest.MonkeyPatch, seconds_a_row: float, climbed: bool, audited: bool, drawn: bool
+) -> None:
+    """By a clock that only the fits of heads move: nothing is begun that would end late."""
+    now = [0.0]
+
+    class Slow(head.LogisticRegression):
+        def fit(self, features, labels):
+            now[0] += seconds_a_row * len(labels)
+            return super().fit(features, labels)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(head, "LogisticRegression", Slow)
+    monkeypatch.setattr(label_audit, "LogisticRegression", Slow)
+    labelled = Labelled(
+        "classify", ["sea", "sky"], table(200, 0, "train"), table(80, 1, "dev"), table(120, 2, "test"), "", {}
+    )
+    said = advice.advise(labelled, cost_ladder.cheap_rungs()[:2], 10).said
+    assert now[0] <= 600
+    assert [rung["name"] for rung in said["rungs"]] == ["majority", "tf_idf"][: 1 + climbed]
+    assert bool(said["suspects"] and "count" in said["suspects"]) == audited
+    assert (said["learning_curve"]["rung"] is not None) == drawn
 
 
 def test_a_rung_that_takes_long_has_no_curve_and_says_so() -> None:

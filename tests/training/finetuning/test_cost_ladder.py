@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline import MillError
 from pipeline.store import files
-from training.finetuning import cost_ladder, deadline
+from training.finetuning import advice, cost_ladder, deadline
 from training.finetuning.cost_ladder import Rung, Sets
 from training.finetuning.rungs.base import Examples, Fit
 from training.labelled.rows import Labelled
@@ -100,6 +101,25 @@ def test_the_cheapest_that_is_not_surely_worse_is_recommended(sets: Sets) -> Non
     assert found.lead.low <= 0 < found.lead.value
     surely = cost_ladder.recommend(cost_ladder.climb(sets, [rungs[0], rungs[2]], minutes=1), sets)
     assert (surely.name, surely.lead.value) == ("best", 0)
+
+
+@pytest.mark.parametrize(
+    ("rows_to_choose_by", "right", "why"),
+    [
+        (10, 0.75, r"^10 development rows are too few .*: reader leads it by \d+\.\d points .*, about \d+ rows would"),
+        (200, 0.5, r"^no model is more accurate on 200 development rows than the most frequent label; reader leads by"),
+    ],
+)
+def test_where_no_model_is_surely_better_than_the_most_frequent_label_none_is_recommended(
+    sets: Sets, rows_to_choose_by: int, right: float, why: str
+) -> None:
+    few = Sets(sets.train, rows(rows_to_choose_by, 1), sets.test, sets.labels)
+    most = [Rung(cost_ladder.MAJORITY, "most frequent label", knowing(0.6), fixed(0))]
+    ladder = cost_ladder.climb(few, [*most, Rung("a", "reader", knowing(right), fixed(0))], minutes=1)
+    found = cost_ladder.recommend(ladder, few)
+    assert (found.name, found.best) == (None, "a")
+    assert found.lead.low <= 0
+    assert re.search(why, advice.why(ladder, found, len(few.dev)))
 
 
 def test_no_rung_at_all_is_said(sets: Sets) -> None:

@@ -117,7 +117,7 @@ def test_the_cost_ladder_of_a_run_is_climbed_once_for_the_same_rows_and_base(
     named = ["majority", "tf_idf", "fasttext", "frozen", "pairs", "lora", "full"]
     assert [rung["name"] for rung in said["rungs"]] == named
     assert heard == list(range(1, len(named) + 3))
-    assert said["recommended"]["name"] in named
+    assert (said["recommended"]["name"] or said["recommended"]["best"]) in named
     assert files.read_json(f"{pretrained}/cost_ladders/family.json") == said
     monkeypatch.setattr(corpus, "load", None)
     assert build_ladder.climb(build, "family") == said  # current: no document is read

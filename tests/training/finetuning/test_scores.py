@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import matthews_corrcoef
 
 from training.finetuning import scores
 
@@ -11,6 +12,17 @@ def test_accuracy_and_macro_f1_by_hand() -> None:
     assert scores.accuracy(counts) == pytest.approx(5 / 8)
     # F1 = 2 TP / (labelled + predicted): 6 / (4 + 4), 4 / (2 + 4), 0 / (2 + 0)
     assert scores.macro_f1(counts) == pytest.approx((6 / 8 + 4 / 6 + 0) / 3)
+
+
+def test_the_matthews_correlation_is_scikit_learns() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 60)
+    guesses = {"drawn": draw.integers(0, 3, 60), "right": labels, "wrong": (labels + 1) % 3, "one": np.ones(60, int)}
+    counts = np.stack([scores.confusion(labels, guess, ["all"] * 60, 3)[0] for guess in guesses.values()])
+    expected = [matthews_corrcoef(labels, guess) for guess in guesses.values()]
+    assert scores.matthews(counts) == pytest.approx(expected)
+    assert scores.matthews(counts[:, None])[1, 0] == 1
+    assert expected[3] == 0
 
 
 def test_the_confusion_keeps_groups_apart() -> None:

@@ -41,17 +41,18 @@ class Audit:
     share: float
 
 
-def out_of_fold(features: Any, labels: np.ndarray, groups: list[str], strength: float = 1.0) -> np.ndarray:
+def out_of_fold(
+    features: Any, labels: np.ndarray, groups: list[str], strength: float = 1.0, seconds: float = 0.0
+) -> np.ndarray:
     """Probabilities [n, classes] of each row by a logistic head that did not see its fold.
 
     ``features`` [n, width], dense or scipy's csr; ``labels`` int64 [n] in 0..classes-1; rows of one of ``groups`` are
-    in one fold; ``strength`` is scikit-learn's C. Raises MillError where a class is in one group alone, and OutOfTime
-    where a deadline passes.
+    in one fold; ``strength`` is scikit-learn's C, and ``seconds`` what a fit of all rows may take. Raises MillError
+    where a class is in one group alone, and OutOfTime where another fold would end after a deadline.
     """
     classes = int(labels.max()) + 1
     shares = np.zeros((len(labels), classes))
-    for kept, rest in _folds(labels, groups):
-        deadline.check()
+    for kept, rest in deadline.paced(_folds(labels, groups), seconds * (FOLDS - 1) / FOLDS):
         if missing := sorted(set(range(classes)) - set(labels[kept].tolist())):
             raise MillError(
                 f"the label audit needs rows of each label in at least 2 groups; label number {missing[0]} has fewer"

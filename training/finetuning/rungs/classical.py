@@ -17,6 +17,7 @@ from pipeline.stages.classifiers.scoring import folded
 from pipeline.store import fasttext_model, files
 from pipeline.text.fasttext_prediction import predict
 from training.batches import random_streams
+from training.finetuning import deadline
 from training.finetuning.rungs import head
 from training.finetuning.rungs.base import Examples, development_loss
 
@@ -109,7 +110,7 @@ def fasttext(train: Examples, dev: Examples, classes: int) -> FastText:
     texts = folded(pa.array(train.texts, pa.string()))
     names = [str(label) for label in range(classes)]
     fitted = []
-    for epochs in EPOCHS:
+    for epochs in deadline.paced(EPOCHS):
         model = FastText(tempfile.TemporaryDirectory(prefix="mill-fasttext-"), classes, epochs)
         train_model.train(
             texts, train.labels, names, model.file, dimensions=DIMENSIONS, epochs=epochs, learning_rate=RATE,

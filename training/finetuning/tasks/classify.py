@@ -70,5 +70,4 @@ class Classify(Task):
 
     def measures(self, predictions: np.ndarray, table: pa.Table) -> list[Measure]:
         groups = table["group"].to_pylist()
-        confusion = scores.confusion(self.indices(table), predictions, groups, len(self.labels))
-        return [Measure("accuracy", confusion, scores.accuracy), Measure("macro_f1", confusion, scores.macro_f1)]
+        return scores.of_classes(scores.confusion(self.indices(table), predictions, groups, len(self.labels)))
