@@ -17,7 +17,7 @@ from numba import njit, uint64
 from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
-from pipeline.text.kernels import text_data
+from pipeline.text.kernels import borrow, text_data
 from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.encoding import normalise, pretokenize, spantable
@@ -135,9 +135,18 @@ def partition(table: pa.Table, index: int) -> pa.Table:
 
 
 def _table(words: pa.LargeStringArray, counts: np.ndarray) -> pa.Table:
-    partitions = pa.array(_partitions(*text_buffers(words)))
-    table = pa.Table.from_arrays([partitions, words, pa.array(counts)], schema=COUNTS_SCHEMA)
-    return table.sort_by([("partition", "ascending"), ("word", "ascending")]).combine_chunks()
+    partitions, beginnings = _sort_keys(*text_buffers(words))
+    order = np.argsort(beginnings)
+    order = order[np.argsort(partitions[order], kind="stable")]
+    partitions, beginnings = partitions[order], beginnings[order]
+    same = (beginnings[1:] == beginnings[:-1]) & (partitions[1:] == partitions[:-1])
+    if same.any():  # of the words that begin alike, each run is sorted by all its bytes
+        alike = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        run = np.append(0, np.cumsum(~same))[alike]
+        rows = pa.table({"run": run, "word": words.take(pa.array(order[alike]))})
+        order[alike] = order[alike][pc.sort_indices(rows, [("run", "ascending"), ("word", "ascending")])]
+    columns = [pa.array(partitions), words.take(pa.array(order)), pa.array(counts[order])]
+    return pa.Table.from_arrays(columns, schema=COUNTS_SCHEMA)
 
 
 def _normalise(words: pa.Array, normalizer: Normalizer | None, config: TokenizerConfig) -> pa.Array:
@@ -189,10 +198,8 @@ def _tally(
 
 def _contents(table: wordtable.WordTable) -> tuple[pa.LargeStringArray, np.ndarray]:
     """The words of ``table`` and their counts, int64."""
-    n = int(table.size[0])
-    bounds = table.rows[: n + 1, 0].copy()
-    words = pa.py_buffer(table.data[: bounds[n]].copy())
-    return pa.LargeStringArray.from_buffers(n, pa.py_buffer(bounds), words), table.rows[:n, 1].copy()
+    data, offsets, counts = wordtable.contents(table)
+    return pa.LargeStringArray.from_buffers(len(counts), pa.py_buffer(offsets), pa.py_buffer(data)), counts
 
 
 @njit(cache=True, nogil=True)
@@ -208,8 +215,15 @@ def _all_of(data: np.ndarray, offsets: np.ndarray, members: np.ndarray) -> np.nd
 
 
 @njit(cache=True, nogil=True)
-def _partitions(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    parts = np.empty(len(offsets) - 1, np.uint8)
-    for i in range(len(parts)):
-        parts[i] = spantable.hash_span(data, offsets[i], offsets[i + 1]) >> uint64(60)
-    return parts
+def _sort_keys(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each word's partition (uint8), and its first eight bytes as a number that sorts as they do (uint64)."""
+    partitions, beginnings = np.empty(len(offsets) - 1, np.uint8), np.empty(len(offsets) - 1, np.uint64)
+    for i in range(len(partitions)):
+        start, end = offsets[i], offsets[i + 1]
+        partitions[i] = spantable.hash_span(borrow(data), start, end) >> uint64(60)
+        beginning = uint64(0)
+        for k in range(8):
+            byte = uint64(data[start + k]) if start + k < end else uint64(0)
+            beginning = (beginning << uint64(8)) | byte
+        beginnings[i] = beginning
+    return partitions, beginnings

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit, uint64
+from numba import njit
 
 from pipeline.text.buffers import text_buffers
-from pipeline.text.hashing import span_hash
 from pipeline.text.kernels import text_data
 from pipeline.tokenization import alphabet, character_classes
 from pipeline.tokenization.config import SuperwordsConfig, TokenizerConfig
@@ -81,7 +80,7 @@ def _counted(
         if known is None:
             starts, ends = _neighbours(data, starts, ends)
         else:
-            starts, ends = _sequences(data, starts, ends, known.slots, known.data, known.rows)
+            starts, ends = _sequences(data, starts, ends, known.short, known.long, known.words)
         table = wordtable.add(data, starts, ends, np.zeros(0, np.int64), table)
     return counts.as_table(table)
 
@@ -193,9 +192,9 @@ def _sequences(
     data: np.ndarray,
     starts: np.ndarray,
     ends: np.ndarray,
-    slots: np.ndarray,
+    short: np.ndarray,
+    long: np.ndarray,
     words: np.ndarray,
-    rows: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The spans, cut before every space whose two words are not known, and before what the kernels of segment leave."""
     firsts, lasts = np.empty(len(starts) + 1024, np.int64), np.empty(len(starts) + 1024, np.int64)
@@ -211,7 +210,7 @@ def _sequences(
         for at in range(word + 1, ends[i] + 1):
             if at == ends[i] or data[at] == _SPACE:
                 if space >= 0:
-                    if at - opened > segment.LONGEST or not _known(data, word, at - word, slots, words, rows):
+                    if at - opened > segment.LONGEST or not wordtable.holds(data, word, at - word, short, long, words):
                         firsts[count], lasts[count] = opened, space
                         count += 1
                         opened = space
@@ -220,19 +219,3 @@ def _sequences(
         firsts[count], lasts[count] = opened, ends[i]
         count += 1
     return firsts[:count], lasts[:count]
-
-
-@njit(cache=True, nogil=True)
-def _known(data: np.ndarray, start: int, length: int, slots: np.ndarray, words: np.ndarray, rows: np.ndarray) -> bool:
-    """Whether wordtable's table holds the span."""
-    mask = uint64(len(slots) - 1)
-    key = span_hash(data, start, length)
-    slot = key & mask
-    while slots[slot] != 0:
-        if (slots[slot] ^ key) & wordtable.TAG == 0:
-            number = np.int64(slots[slot] & ~wordtable.TAG) - 1
-            other = rows[number, 0]
-            if rows[number + 1, 0] - other == length and wordtable.equal(data, start, words, other, length):
-                return True
-        slot = (slot + uint64(1)) & mask
-    return False

@@ -1,8 +1,8 @@
 """A hash table of words with 64-bit counts: the inner loop of counting.
 
-The words lie end to end in one buffer of their own, in the order in which they were first seen, so that the frequent
-ones share few cache lines and no text has to be kept. A slot holds the upper half of a word's hash beside its number,
-so that nearly every look at another word's slot ends there. Hash and comparison take eight bytes at a time.
+A short word, of up to sixteen bytes as nearly all are, is two numbers: its bytes. They lie beside its count, so that to
+count it costs one look at memory. The bytes of longer ones lie end to end in one buffer of their own, so that no text
+has to be kept, and a slot of theirs holds some bits of the hash beside the place.
 """
 
 from __future__ import annotations
@@ -12,29 +12,52 @@ from typing import NamedTuple
 import numpy as np
 from numba import int64, njit, uint64
 
-from pipeline.text.hashing import span_hash, tail64
+from pipeline.text.hashing import GOLDEN, MIX, span_hash, tail64
 from pipeline.text.kernels import load64
 
 
 class WordTable(NamedTuple):
-    slots: np.ndarray  # uint64, a power of two of them: upper half of the hash | 1 + number; 0: free
-    data: np.ndarray  # uint8, the words end to end
-    rows: np.ndarray  # int64 [capacity + 1, 2]: where the word starts in ``data``, its count; side by side in memory
-    size: np.ndarray  # int64 [1], words
+    short: (
+        np.ndarray
+    )  # uint64 [a power of two, 3]: the first and the last eight bytes of a short word (0: free), its count
+    long: np.ndarray  # uint64 [a power of two, 2]: top bits of the hash | 1 + place in ``words`` (0: free), its count
+    words: np.ndarray  # uint64, for each longer word its length and its bytes, eight in a number, filled up with zeros
+    size: np.ndarray  # int64 [3]: short words, longer ones, numbers of ``words`` in use
 
 
-TAG = uint64(0xFFFFFFFF00000000)
+_PLACE = uint64((1 << 40) - 1)  # the bits of a slot that hold the place
+_ALL = uint64((1 << 64) - 1)
 
 
 @njit(cache=True, nogil=True)
 def empty(capacity: int) -> WordTable:
     """Room for ``capacity`` words, a power of two; ``add`` makes more."""
     return WordTable(
-        np.zeros(2 * capacity, np.uint64),
-        np.empty(8 * capacity, np.uint8),
-        np.zeros((capacity + 1, 2), np.int64),
-        np.zeros(1, np.int64),
+        np.zeros((2 * capacity, 3), np.uint64),
+        np.zeros((capacity, 2), np.uint64),
+        np.empty(2 * capacity, np.uint64),
+        np.zeros(3, np.int64),
     )
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _numbers(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
+    """The short word ``data[start:start + length]`` as two numbers, its first byte lowest; 0, 0 for another word.
+
+    Nor is one short that ends in a zero byte: the numbers would not tell how long it is.
+    """
+    if uint64(length - 1) >= uint64(16):
+        return uint64(0), uint64(0)
+    if start + 16 <= len(data):
+        beyond = uint64(4 * max(length - 8, 0))  # twice: a number is not shifted by all its bits at once
+        first = load64(data, start) & (_ALL >> uint64(64 - 8 * min(length, 8)))
+        second = load64(data, start + 8) & ~(_ALL << beyond << beyond)
+    else:
+        first = load64(data, start) if length >= 8 else tail64(data, start, length)
+        second = tail64(data, start + 8, length - 8) if length > 8 else uint64(0)
+    if data[start + length - 1] == 0:
+        return uint64(0), uint64(0)
+    return first, second
 
 
 @njit(cache=True, nogil=True)
@@ -42,80 +65,181 @@ def add(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, weights: np.ndar
     """``table`` with ``weights[i]`` (int64; none: 1) added for span i; it takes the place of the given one."""
     i = 0
     while True:
-        i, slot = _add_known(data, starts, ends, weights, i, table.slots, table.data, table.rows)
+        i = _add(data, starts, ends, weights, i, table.short, table.long, table.words, table.size)
         if i == len(starts):
             return table
-        table = _insert(data, starts[i], ends[i] - starts[i], slot, table)
+        table = _with_room(table, ends[i] - starts[i])
 
 
 @njit(cache=True, nogil=True)
-def _add_known(
+def _add(
     data: np.ndarray,
     starts: np.ndarray,
     ends: np.ndarray,
     weights: np.ndarray,
     i: int,
-    slots: np.ndarray,
+    short: np.ndarray,
+    long: np.ndarray,
     words: np.ndarray,
-    rows: np.ndarray,
-) -> tuple[int, np.uint64]:
-    """Count the spans from i on up to the first unknown word; ``(its span, the free slot for it)``."""
+    size: np.ndarray,
+) -> int:
+    """Count the spans from i on up to the first for which there may be no room; its number."""
     weighted = len(weights) > 0
-    mask = uint64(len(slots) - 1)
-    while i < len(starts):
+    few, most, many, used = size[0], len(short) // 2, size[1], size[2]
+    while i < len(starts) and few < most:
         start, length = starts[i], ends[i] - starts[i]
-        key = span_hash(data, start, length)
-        slot = key & mask
-        while True:
-            if slots[slot] == 0:
-                return i, slot
-            if (slots[slot] ^ key) & TAG == 0:
-                known = int64(slots[slot] & ~TAG) - 1
-                other = rows[known, 0]
-                if rows[known + 1, 0] - other == length and equal(data, start, words, other, length):
-                    rows[known, 1] += weights[i] if weighted else 1
-                    break
-            slot = (slot + uint64(1)) & mask
+        times = uint64(weights[i]) if weighted else uint64(1)
+        first, second = _numbers(data, start, length)
+        if first | second:
+            slot = _short_slot(short, first, second)
+            if short[slot, 0] | short[slot, 1] == 0:
+                short[slot, 0], short[slot, 1] = first, second
+                few += 1
+            short[slot, 2] += times
+        else:
+            if 2 * many >= len(long) or used + _room(length) > len(words):
+                break
+            key = span_hash(data, start, length)
+            slot = _long_slot(data, start, length, key, long, words)
+            if long[slot, 0] == 0:
+                long[slot, 0] = (key & ~_PLACE) | uint64(used + 1)
+                used = _append(data, start, length, words, used)
+                many += 1
+            long[slot, 1] += times
         i += 1
-    return i, uint64(0)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def equal(data: np.ndarray, start: int, words: np.ndarray, other: int, length: int) -> bool:
-    at = 0
-    while at + 8 <= length:
-        if load64(data, start + at) != load64(words, other + at):
-            return False
-        at += 8
-    return at == length or tail64(data, start + at, length - at) == tail64(words, other + at, length - at)
+    size[0], size[1], size[2] = few, many, used
+    return i
 
 
 @njit(cache=True, nogil=True)
-def _insert(data: np.ndarray, start: int, length: int, slot: np.uint64, table: WordTable) -> WordTable:
-    """The table with a new word of count 0 at its free slot."""
-    slots, words, rows, size = table
-    number = size[0]
-    base = rows[number, 0]
-    if base + length > len(words):
-        more = np.empty(base + length + (base + length) // 2, np.uint8)
-        more[:base] = words[:base]
-        words = more
-    words[base : base + length] = data[start : start + length]
-    rows[number + 1, 0] = base + length
-    slots[slot] = (span_hash(data, start, length) & TAG) | uint64(number + 1)
-    rows[number + 1, 1] = 0
-    size[0] = number + 1
-    if number + 2 == len(rows):
-        longer = np.empty((len(rows) + len(rows) // 2, 2), np.int64)
-        longer[: len(rows)] = rows
-        rows = longer
-    if 5 * number > 3 * len(slots):
-        slots = np.zeros(2 * len(slots), np.uint64)
-        mask = uint64(len(slots) - 1)
-        for known in range(number + 1):
-            key = span_hash(words, rows[known, 0], rows[known + 1, 0] - rows[known, 0])
-            place = key & mask
-            while slots[place] != 0:
-                place = (place + uint64(1)) & mask
-            slots[place] = (key & TAG) | uint64(known + 1)
-    return WordTable(slots, words, rows, size)
+def holds(data: np.ndarray, start: int, length: int, short: np.ndarray, long: np.ndarray, words: np.ndarray) -> bool:
+    """Whether the table with these parts holds the word ``data[start:start + length]``."""
+    first, second = _numbers(data, start, length)
+    if first | second:
+        slot = _short_slot(short, first, second)
+        return bool(short[slot, 0] | short[slot, 1])
+    key = span_hash(data, start, length)
+    return bool(long[_long_slot(data, start, length, key, long, words), 0])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _short_slot(short: np.ndarray, first: np.uint64, second: np.uint64) -> np.uint64:
+    """Where a short word is, or the free slot for it."""
+    mask = uint64(len(short) - 1)
+    slot = (uint64(first * GOLDEN + second * MIX) >> uint64(32)) & mask
+    while (short[slot, 0] != first or short[slot, 1] != second) and short[slot, 0] | short[slot, 1] != 0:
+        slot = (slot + uint64(1)) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _long_slot(
+    data: np.ndarray, start: int, length: int, key: np.uint64, long: np.ndarray, words: np.ndarray
+) -> np.uint64:
+    """Where a longer word of hash ``key`` is, or the free slot for it."""
+    mask = uint64(len(long) - 1)
+    slot = key & mask
+    while long[slot, 0] != 0:
+        if (long[slot, 0] ^ key) & ~_PLACE == 0 and _is(data, start, length, words, long[slot, 0] & _PLACE):
+            break
+        slot = (slot + uint64(1)) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _is(data: np.ndarray, start: int, length: int, words: np.ndarray, place: np.uint64) -> bool:
+    """Whether ``data[start:start + length]`` is the word whose bytes begin at ``place`` of ``words``."""
+    if words[place - uint64(1)] != uint64(length):
+        return False
+    at, end = start, start + length
+    while at + 8 <= end:
+        if load64(data, at) != words[place]:
+            return False
+        at += 8
+        place += uint64(1)
+    return at == end or tail64(data, at, end - at) == words[place]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _room(length: int) -> int:
+    """How many numbers of ``words`` a word of ``length`` bytes takes."""
+    return 1 + (length + 7) // 8
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _append(data: np.ndarray, start: int, length: int, words: np.ndarray, used: int) -> int:
+    """Write a word to ``words`` from ``used`` on; its end."""
+    words[used] = length
+    used += 1
+    at, end = start, start + length
+    while at + 8 <= end:
+        words[used] = load64(data, at)
+        at += 8
+        used += 1
+    if at < end:
+        words[used] = tail64(data, at, end - at)
+        used += 1
+    return used
+
+
+@njit(cache=True, nogil=True)
+def contents(table: WordTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(data, offsets, counts)`` of all words: uint8, int64 [words + 1], int64."""
+    short, long, words, size = table
+    data = np.empty(16 * size[0] + 8 * size[2], np.uint8)  # what is not used costs no memory
+    offsets, counts = np.zeros(size[0] + size[1] + 1, np.int64), np.empty(size[0] + size[1], np.int64)
+    written = words.view(np.uint8)
+    at = number = 0
+    for slot in range(len(short)):
+        first, second = short[slot, 0], short[slot, 1]
+        if first | second == 0:
+            continue
+        while first | second:
+            data[at] = first & uint64(0xFF)
+            first, second = (first >> uint64(8)) | (second << uint64(56)), second >> uint64(8)
+            at += 1
+        counts[number] = int64(short[slot, 2])
+        number += 1
+        offsets[number] = at
+    for slot in range(len(long)):
+        if long[slot, 0] == 0:
+            continue
+        place = int64(long[slot, 0] & _PLACE)
+        for k in range(8 * place, 8 * place + int64(words[place - 1])):
+            data[at] = written[k]
+            at += 1
+        counts[number] = int64(long[slot, 1])
+        number += 1
+        offsets[number] = at
+    return data[:at], offsets, counts
+
+
+@njit(cache=True, nogil=True)
+def _with_room(table: WordTable, length: int) -> WordTable:
+    """The table with room for one more word, of up to ``length`` bytes."""
+    short, long, words, size = table
+    if 2 * size[0] >= len(short):
+        more = np.zeros((2 * len(short), 3), np.uint64)
+        for slot in range(len(short)):
+            if short[slot, 0] | short[slot, 1]:
+                place = _short_slot(more, short[slot, 0], short[slot, 1])
+                for k in range(3):
+                    more[place, k] = short[slot, k]
+        short = more
+    used = size[2] + _room(length)
+    if used > len(words):
+        longer = np.empty(used + used // 2, np.uint64)
+        longer[: size[2]] = words[: size[2]]
+        words = longer
+    if 2 * size[1] >= len(long):
+        wider = np.zeros((2 * len(long), 2), np.uint64)
+        written, mask = words.view(np.uint8), uint64(len(wider) - 1)
+        for slot in range(len(long)):
+            if long[slot, 0] != 0:
+                at = int64(long[slot, 0] & _PLACE)
+                place = span_hash(written, 8 * at, int64(words[at - 1])) & mask  # type: ignore[arg-type]
+                while wider[place, 0] != 0:
+                    place = (place + uint64(1)) & mask
+                wider[place, 0], wider[place, 1] = long[slot, 0], long[slot, 1]
+        long = wider
+    return WordTable(short, long, words, size)
