@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import resource
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -28,6 +29,7 @@ from pipeline.stages.dedup import earlier_builds
 from pipeline.stages.perplexity import train_model
 from pipeline.stages.perplexity.reference_text import TRAINED
 from pipeline.store import fasttext_model, files, messages, model_files
+from pipeline.text import formats
 from pipeline.tokenization import parallel_lines
 from pipeline.tokenization.formats import references
 
@@ -37,6 +39,8 @@ _RECORDS = 20
 _TABLES = 16
 #: The least that a build's folder must have room for, in bytes.
 _ROOM = 1 << 20
+#: The least address space in bytes; libraries and kernels alone take some 2 GB of it, most of it never touched.
+_ADDRESSES = 3_000_000_000
 #: In a mapping by language: for all that are not named.
 _OTHERS = "*"
 
@@ -50,6 +54,8 @@ def problems(build: Build, remote: bool = True) -> list[str]:
     of = partial(noting, faults)
     with of("--builds"):
         _writable(build.root)
+    with of("ulimit -v"):
+        _addresses()
     read = [(field, source) for field, source in _sources(build) if remote or is_here(source)]
     faults += of_sources(read, build.recipe.error_budget, build.recipe.readers)
     for field, value in _models(build):
@@ -194,6 +200,16 @@ def _writable(root: str) -> None:
         raise MillError(f"{folder} cannot be written to; check its permissions, or choose another folder")
     if shutil.disk_usage(folder).free < _ROOM:
         raise MillError(f"the disk of {folder} is full; free some space, or choose another folder")
+
+
+def _addresses() -> None:
+    """Raise MillError where this process may not have the addresses that a build needs: it would end without a word."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _ADDRESSES:
+        raise MillError(
+            f"this process may have {formats.size(limit)} of addresses, and a build needs {formats.size(_ADDRESSES)};"
+            " raise the limit (it counts what is reserved, not what is used)"
+        )
 
 
 def _sources(build: Build) -> Iterator[tuple[str, Source]]:

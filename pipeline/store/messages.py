@@ -65,6 +65,9 @@ def _message(error: BaseException) -> str | None:
             return f"{error}: no such file"
         names = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
         return _os_message(error.errno, names, error.strerror or os.strerror(error.errno))
+    if isinstance(error, MemoryError):
+        what = str(error) or "nothing is said of how much"
+        return f"there is not enough memory ({what}); {_REMEDIES[errno.ENOMEM]}, or raise the limit (`ulimit -v`)"
     if number := system_error(error):
         return _os_message(number, "", str(error))
     return None

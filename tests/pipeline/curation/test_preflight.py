@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.curation import preflight
 from pipeline.curation import recipe as recipes
+from pipeline.store import messages
 from training.labelled import preflight as training_preflight
 from training.recipe.sections import BuildRecipe
 
@@ -322,3 +325,17 @@ def test_parallel_lines_are_there_and_parallel(tmp_path, content, problem):
         (fault,) = faults
         assert fault.startswith("tokenizers[0].parity.parallel: ")
         assert problem in fault
+
+
+def test_a_limit_of_addresses_that_no_build_can_live_with_is_named(tmp_path):
+    code = (
+        "import resource; from pathlib import Path; from tests.pipeline.curation import test_preflight as here;"
+        "resource.setrlimit(resource.RLIMIT_AS, (2_500_000_000,) * 2);"
+        f"print(here.problems(Path({str(tmp_path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("ulimit -v: this process may have 2.50 GB of addresses, and a build needs 3.00 GB")
+    assert messages.message(pa.ArrowMemoryError("malloc of size 64 failed")) == (
+        "there is not enough memory (malloc of size 64 failed); use fewer `--workers`, or a smaller `shard_bytes`, or"
+        " raise the limit (`ulimit -v`)"
+    )
