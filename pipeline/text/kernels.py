@@ -45,6 +45,32 @@ def _load_float(_context, data, at):
     return types.float32(data, at), build
 
 
+def _trailing_zeros(_context, word):
+    def build(_context, builder, _signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(word), build
+
+
+def _between16(_context, data, at, fold, first, last):
+    def build(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        several = ir.VectorType(ir.IntType(8), 16)
+
+        def all_of(value):
+            byte = builder.trunc(value, ir.IntType(8))
+            lane = builder.insert_element(ir.Constant(several, None), byte, ir.IntType(32)(0))
+            return builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16))
+
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), several.as_pointer())
+        folded = builder.or_(builder.load(place, align=1), all_of(arguments[2]))
+        past = builder.sub(folded, all_of(arguments[3]))
+        inside = builder.icmp_unsigned("<=", past, all_of(builder.sub(arguments[4], arguments[3])))
+        return builder.zext(builder.bitcast(inside, ir.IntType(16)), ir.IntType(64))
+
+    return types.uint64(data, at, fold, first, last), build
+
+
 #: A zero that numba does not take for a constant: for each constant argument it compiles the callee once more.
 ZERO = np.int64(0)
 
@@ -63,6 +89,13 @@ load64: Any = intrinsic(_load64)
 
 #: ``load_float(data, at)``: the same of four bytes, as float32: a matrix within a file can begin anywhere.
 load_float: Any = intrinsic(_load_float)
+
+#: ``trailing_zeros(word)``: the zero bits of a uint64 below its lowest one, 64 if it has none.
+trailing_zeros: Any = intrinsic(_trailing_zeros)
+
+#: ``between16(data, at, fold, first, last)``: bit k of a uint64 says whether the byte ``at + k`` of the uint8 array,
+#: the bits ``fold`` set in it, is from ``first`` to ``last``, for the 16 bytes from ``at`` on, all inside the array.
+between16: Any = intrinsic(_between16)
 
 
 def text_data(data: np.ndarray) -> np.ndarray:

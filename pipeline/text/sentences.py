@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
+from numba import int64, njit, uint64
 
 from pipeline.text import characters, english
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import LETTER, LOWER, QUOTE, SPACE, TERMINAL, UPPER, kind
+from pipeline.text.kernels import load64, trailing_zeros
 from pipeline.text.utf8 import code_point, previous, width
 
 _OUTSIDE, _INSIDE, _STOPPED, _GAP = range(4)
-_STOP, _BLANK = ord("."), ord(" ")
+_STOP, _CALL, _QUESTION, _BLANK = ord("."), ord("!"), ord("?"), ord(" ")
+_EACH, _HIGH, _LOW = uint64(0x0101010101010101), uint64(0x8080808080808080), uint64(0x7F7F7F7F7F7F7F7F)
 
 
 def starts(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,12 +38,7 @@ def _starts(data, offsets, table, words):
         at, word, state, wide = base, base, _OUTSIDE, False
         while at < end:
             if state == _INSIDE:  # most of a text: letters and blanks of ASCII, which change nothing
-                while at < end and data[at] < 0x80:
-                    if data[at] == _BLANK:
-                        word = at + 1
-                    elif table[data[at]] & (SPACE | TERMINAL):
-                        break
-                    at += 1
+                at = _eventful(data, at, end)
                 if at == end:
                     break
             bits, size = kind(data, at, table), width(data[at])
@@ -62,11 +59,40 @@ def _starts(data, offsets, table, words):
                     count += 1
                     word = at
                 state = _INSIDE
+                if data[at] == _STOP:
+                    word = _after_blank(data, word, at)
                 if bits & TERMINAL and not (data[at] == _STOP and _is_abbreviation(data, word, at, table, words)):
                     state, wide = _STOPPED, _is_wide(code_point(data, at))
             at += size
         bounds[text + 1] = count
     return places[:count], bounds
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _eventful(data, at, end):
+    """Where the next control character, mark . ! ? or character that is not ASCII stands; ``end`` if none does."""
+    while at + 8 <= end:
+        word = load64(data, at)
+        low = word & _LOW
+        event = word | ~(low + _EACH * uint64(0x80 - 0x20))
+        for mark in (_STOP, _CALL, _QUESTION):
+            event |= ~((low ^ (_EACH * uint64(mark))) + _LOW)
+        size = int64(trailing_zeros(event & _HIGH) >> uint64(3))
+        at += size
+        if size < 8:
+            return at
+    while at < end and 0x20 <= data[at] < 0x80 and data[at] != _STOP and data[at] != _CALL and data[at] != _QUESTION:
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _after_blank(data, word, at):
+    """Where the word at whose end ``at`` stands starts: after the last blank from ``word`` on, or at ``word``."""
+    start = at
+    while start > word and data[start - 1] != _BLANK:
+        start -= 1
+    return start
 
 
 @njit(cache=True, nogil=True)

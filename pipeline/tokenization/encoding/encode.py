@@ -23,13 +23,12 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
 from tokenizers import Tokenizer
 
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import Script
-from pipeline.tokenization.encoding import normalise, pretokenize, segment, spantable
+from pipeline.tokenization.encoding import normalise, pieces, pretokenize, segment
 from pipeline.tokenization.formats.export import GPT4_PATTERN, SUPER_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
@@ -61,19 +60,6 @@ class Encoded(NamedTuple):
     counts: np.ndarray
 
 
-class Cache(NamedTuple):
-    """A hash table from pieces of text to ids. Piece e is ``keys[key_ends[e]:key_ends[e + 1]]``, its ids are
-    ``ids[id_ends[e]:id_ends[e + 1]]``; ``size`` int64 [2]: pieces known, and those of them that have their ids."""
-
-    slots: np.ndarray  # int32 [a power of two], 1 + piece
-    hashes: np.ndarray  # uint64 [capacity]
-    keys: np.ndarray  # uint8
-    key_ends: np.ndarray  # int64 [capacity + 1]
-    ids: np.ndarray  # uint32
-    id_ends: np.ndarray  # int64 [capacity + 1]
-    size: np.ndarray
-
-
 class Encoder:
     """A tokenizer and the pieces it has encoded so far. For one thread; memory is bounded (about 0.5 GB at most).
 
@@ -103,7 +89,7 @@ class Encoder:
                 self._cut.digits * character_classes.DIGIT | bool(self._cut.alone) * character_classes.SCRIPT
             )
             self._classes = character_classes.table(self._cut.alone)
-        self._cache = _empty(1 << 12)
+        self._cache = pieces.empty(1 << 14)
 
     @property
     def compiled(self) -> bool:
@@ -120,12 +106,13 @@ class Encoder:
         fresh = Encoder(self.tokenizer)
         texts, _ = self._prepared(texts, (np.zeros(0, np.int64), np.zeros(len(texts) + 1, np.int64)))
         data, offsets = text_buffers(texts)
-        counts = np.zeros(0, np.int64)
+        counts = nothing = np.zeros(0, np.int64)
         for first in range(0, len(texts), 1000):
             bounds = offsets[first : first + 1001]
-            starts, ends, _ = pretokenize.cut_all(data, bounds, self._classes, self._cut.kind, self._alone)
-            entries, fresh._cache = _look_up(data, starts, ends, fresh._cache)
-            totals = np.bincount(entries, minlength=len(counts))
+            codes, _, _, fresh._cache = pieces.look_up(
+                data, bounds, self._classes, self._cut.kind, self._alone, nothing, np.zeros_like(bounds), fresh._cache
+            )
+            totals = np.bincount(~codes, minlength=len(counts))  # what is not learned yet has no other codes
             totals[: len(counts)] += counts
             counts = totals
         fresh._learn()
@@ -170,15 +157,21 @@ class Encoder:
     ) -> Encoded:
         assert self._cut is not None
         if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
-            self._cache = _empty(1 << 12)
+            self._cache = pieces.empty(1 << 14)
         data, offsets = text_buffers(texts)
-        starts, ends, cuts = pretokenize.cut_all(data, offsets, self._classes, self._cut.kind, self._alone)
-        entries, self._cache = _look_up(data, starts, ends, self._cache)
+        codes, cuts, opened, self._cache = pieces.look_up(
+            data, offsets, self._classes, self._cut.kind, self._alone, spots, bounds, self._cache
+        )
         self._learn()
-        lengths = _count(entries, cuts, self._cache, eos >= 0)
-        tokens = np.empty(int(lengths.sum()), self.dtype)
-        sentences, counts = _write(entries, ends, cuts, offsets, self._cache, eos, spots, bounds, tokens)
-        return Encoded(tokens, lengths, sentences, counts)
+        room = int(offsets[-1] - offsets[0]) + len(texts)
+        while True:
+            tokens = np.empty(room, self.dtype)
+            lengths, sentences, counts = pieces.write(
+                codes, cuts, opened, self._cache.ids, self._cache.id_ends, eos, tokens
+            )
+            if len(lengths) == len(texts):
+                return Encoded(tokens[: int(lengths.sum())], lengths, sentences, counts)
+            room *= 2  # more tokens than bytes: a normaliser has made more of them
 
     def _learn(self) -> None:
         """Give the pieces of the cache that have no ids yet theirs."""
@@ -193,8 +186,8 @@ class Encoder:
         left = lengths < 0
         if left.any():
             keys = pa.LargeStringArray.from_buffers(len(left), pa.py_buffer(bounds), pa.py_buffer(cache.keys))
-            pieces = keys.filter(pa.array(left)).to_pylist()
-            encoded = [piece.ids for piece in self._pieces_by.encode_batch_fast(pieces, add_special_tokens=False)]
+            left_over = keys.filter(pa.array(left)).to_pylist()
+            encoded = [piece.ids for piece in self._pieces_by.encode_batch_fast(left_over, add_special_tokens=False)]
             sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
             lengths[left] = sizes
             mine = ids
@@ -202,7 +195,7 @@ class Encoder:
             at = np.repeat(left, lengths)
             ids[at] = np.fromiter(chain.from_iterable(encoded), np.uint32, int(sizes.sum()))
             ids[~at] = mine
-        self._cache = _extend(cache, ids, lengths)
+        self._cache = pieces.learn(cache, ids, lengths)
 
     def _by_engine(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
         """By ``tokenizers`` alone; for the sentences it must also say which characters each token is made of."""
@@ -314,129 +307,3 @@ def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
     chosen = np.searchsorted(words, words[chosen[chosen < len(words)]])
     chosen[:1] = 0  # the first sentence opens the text, the white space before it included
     return np.unique(np.append(0, chosen)).astype(np.uint32)
-
-
-@njit(cache=True, nogil=True)
-def _empty(capacity: int) -> Cache:
-    return Cache(
-        np.zeros(2 * capacity, np.int32),
-        np.empty(capacity, np.uint64),
-        np.empty(8 * capacity, np.uint8),
-        np.zeros(capacity + 1, np.int64),
-        np.empty(2 * capacity, np.uint32),
-        np.zeros(capacity + 1, np.int64),
-        np.zeros(2, np.int64),
-    )
-
-
-@njit(cache=True, nogil=True)
-def _look_up(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, cache: Cache) -> tuple[np.ndarray, Cache]:
-    """int32 [n]: the piece of the cache that each span is; and the cache, in which new ones have no ids yet."""
-    entries = np.empty(len(starts), np.int32)
-    for i in range(len(starts)):
-        start, length = starts[i], ends[i] - starts[i]
-        key = spantable.hash_span(data, start, ends[i])
-        mask = len(cache.slots) - 1
-        slot = np.int64(key & uint64(mask))
-        match = -1
-        while cache.slots[slot] != 0:
-            entry = cache.slots[slot] - 1
-            if cache.hashes[entry] == key:
-                at = cache.key_ends[entry]
-                if cache.key_ends[entry + 1] - at == length:
-                    k = 0
-                    while k < length and cache.keys[at + k] == data[start + k]:
-                        k += 1
-                    if k == length:
-                        match = entry
-                        break
-            slot = (slot + 1) & mask
-        if match < 0:
-            match = cache.size[0]
-            cache = _insert(data, start, length, key, slot, cache)
-        entries[i] = match
-    return entries, cache
-
-
-@njit(cache=True, nogil=True)
-def _insert(data, start, length, key, slot, cache):
-    """The cache with one more piece, at the slot found free for it; its arrays double as they fill."""
-    entry = cache.size[0]
-    at = cache.key_ends[entry]
-    hashes, keys, key_ends, id_ends, slots = cache.hashes, cache.keys, cache.key_ends, cache.id_ends, cache.slots
-    if entry == len(hashes):
-        hashes = np.concatenate((hashes, np.empty_like(hashes)))
-        key_ends = np.concatenate((key_ends, np.empty(entry, np.int64)))
-        id_ends = np.concatenate((id_ends, np.empty(entry, np.int64)))
-        slots = np.zeros(4 * entry, np.int32)
-        for known in range(entry):
-            slot = np.int64(hashes[known] & uint64(len(slots) - 1))
-            while slots[slot] != 0:
-                slot = (slot + 1) & (len(slots) - 1)
-            slots[slot] = known + 1
-        slot = np.int64(key & uint64(len(slots) - 1))
-        while slots[slot] != 0:
-            slot = (slot + 1) & (len(slots) - 1)
-    if at + length > len(keys):
-        keys = np.concatenate((keys, np.empty(len(keys) + length, np.uint8)))
-    slots[slot], hashes[entry], key_ends[entry + 1] = entry + 1, key, at + length
-    for k in range(length):
-        keys[at + k] = data[start + k]
-    cache.size[0] = entry + 1
-    return Cache(slots, hashes, keys, key_ends, cache.ids, id_ends, cache.size)
-
-
-@njit(cache=True, nogil=True)
-def _extend(cache: Cache, ids: np.ndarray, lengths: np.ndarray) -> Cache:
-    """The cache with ``ids``, ``lengths`` of them a piece, for the pieces that have none."""
-    at = cache.id_ends[cache.size[1]]
-    pool = cache.ids
-    if at + len(ids) > len(pool):
-        pool = np.concatenate((pool, np.empty(len(pool) + len(ids), np.uint32)))
-    pool[at : at + len(ids)] = ids
-    for k in range(len(lengths)):
-        at += lengths[k]
-        cache.id_ends[cache.size[1] + 1] = at
-        cache.size[1] += 1
-    return Cache(cache.slots, cache.hashes, cache.keys, cache.key_ends, pool, cache.id_ends, cache.size)
-
-
-@njit(cache=True, nogil=True)
-def _count(entries: np.ndarray, cuts: np.ndarray, cache: Cache, closed: bool) -> np.ndarray:
-    """int64 [texts]: tokens of each text, whose pieces are ``cuts[i]`` to ``cuts[i + 1]``."""
-    lengths = np.empty(len(cuts) - 1, np.int64)
-    for text in range(len(lengths)):
-        total = np.int64(closed)
-        for span in range(cuts[text], cuts[text + 1]):
-            total += cache.id_ends[entries[span] + 1] - cache.id_ends[entries[span]]
-        lengths[text] = total
-    return lengths
-
-
-@njit(cache=True, nogil=True)
-def _write(entries, ends, cuts, offsets, cache, eos, spots, bounds, tokens):
-    """Fill ``tokens``; returns ``(sentences, counts)`` of Encoded for sentences at the bytes ``spots`` of the texts."""
-    sentences, counts = np.empty(len(spots), np.uint32), np.zeros(len(cuts) - 1, np.int64)
-    at, filled = 0, 0
-    for text in range(len(cuts) - 1):
-        opened, first = at, filled
-        spot = bounds[text]
-        for span in range(cuts[text], cuts[text + 1]):
-            low, high = cache.id_ends[entries[span]], cache.id_ends[entries[span] + 1]
-            passed = False
-            while spot < bounds[text + 1] and spots[spot] < ends[span] - offsets[text]:
-                spot += 1
-                passed = True
-            if passed and high > low:
-                place = 0 if filled == first else at - opened
-                if filled == first or place > sentences[filled - 1]:
-                    sentences[filled] = place
-                    filled += 1
-            for k in range(low, high):
-                tokens[at] = cache.ids[k]
-                at += 1
-        if eos >= 0:
-            tokens[at] = eos
-            at += 1
-        counts[text] = filled - first
-    return sentences[:filled], counts

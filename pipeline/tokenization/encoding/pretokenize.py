@@ -13,16 +13,17 @@ with the engine that runs those expressions):
 - ``BERT``: words, with every punctuation mark and every CJK character alone
 - ``BERT_WORDS``, ``BERT_MARKS``: the same two cuts for text that BERT has yet to clean of control characters
 
-``GAPPED`` and ``SPACED`` want classes.marked_table. Characters are decoded once, into a class for each of their bytes
-(``kinds``); after that a run of letters is a run of bytes, whatever the script.
+``GAPPED`` and ``SPACED`` want classes.marked_table. Runs of ASCII are found 16 bytes at a time; other characters are
+decoded one by one.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import int64, njit, uint64
 
-from pipeline.text.utf8 import continues, decode, following, previous
+from pipeline.text.kernels import between16, borrow, trailing_zeros
+from pipeline.text.utf8 import decode, following, previous
 from pipeline.tokenization.character_classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE
 
 GPT2, GPT4, SUPER, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(9)
@@ -30,6 +31,7 @@ GPT2, GPT4, SUPER, SPACED, WORDS, GAPPED, BERT, BERT_WORDS, BERT_MARKS = range(9
 _NO_CLASS = LETTER | NUMBER | SPACE
 _ALONE_IN_BERT = PUNCTUATION | CJK
 _LONG_S = (0xC5, 0xBF)  # folds to "s", so (?i:'s) matches it
+_LETTERS, _ALPHANUMERIC, _VISIBLE = range(3)  # runs of ASCII that `_ascii_run` knows
 
 
 @njit(cache=True, nogil=True)
@@ -40,55 +42,77 @@ def cut_all(
 
     A character in one of the classes ``alone`` is a pre-token of its own, and no other reaches across it.
     """
-    base = offsets[0]
-    data = data[base : offsets[-1]]
-    kinds = _kinds(data, classes)
-    starts, ends = np.empty(len(data), np.int64), np.empty(len(data), np.int64)  # what is not used costs no memory
+    data, classes = borrow(data), borrow(classes)
+    most = offsets[-1] - offsets[0]  # what is not used costs no memory
+    starts, ends = np.empty(most, np.int64), np.empty(most, np.int64)
     bounds = np.zeros(len(offsets), np.int64)
     count = 0
-    text, read = data, kinds  # made here, so not to be borrowed: nothing else keeps them alive
     for i in range(len(offsets) - 1):
-        at, end = offsets[i] - base, offsets[i + 1] - base
-        while at < end:
-            border = end
-            if alone:
-                border = at
-                while border < end and not read[border] & alone:
-                    border += 1
-                if border == at:
-                    border = following(text, at, end)
-            while at < border:
-                if kind >= WORDS and _is_gap(read[at], kind):
-                    at += 1
-                    continue
-                stop, start = _next_cut(text, read, at, border, kind), at
-                if kind == GAPPED and count > bounds[i] and read[at - 1] & SPACE:
-                    start = previous(text, start)
-                starts[count], ends[count] = start + base, stop + base
-                count += 1
-                at = stop
+        at = border = offsets[i]
+        while True:
+            start, at, border = next_span(data, at, border, offsets[i], offsets[i + 1], classes, kind, alone)
+            if start == at:
+                break
+            starts[count], ends[count] = start, at
+            count += 1
         bounds[i + 1] = count
     return starts[:count], ends[:count], bounds
 
 
-@njit(cache=True, nogil=True)
-def _kinds(data: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """uint8 [len(data)]: for each byte the class bits of the character that it belongs to."""
-    kinds = np.empty(len(data), np.uint8)
-    at = 0
-    while at < len(data):
-        if data[at] < 0x80:
-            kinds[at] = classes[data[at]]
-            at += 1
-        else:
-            point, after = decode(data, at)
-            for k in range(at, after):
-                kinds[k] = classes[point]
-            at = after
-    return kinds
+@njit(cache=True, nogil=True, forceinline=True)
+def next_span(
+    data: np.ndarray, at: int, border: int, first: int, end: int, classes: np.ndarray, kind: int, alone: int | np.uint8
+) -> tuple[int, int, int]:
+    """``(start, stop, border)`` of the first pre-token from ``at`` on in the text ``data[first:end]``.
+
+    They are equal where there is none. ``border`` is what was returned with the one before it, ``first`` to begin with:
+    the next place that no pre-token reaches across.
+    """
+    opens = at == first
+    while at < end:
+        if at == border:
+            border = end
+            if alone:
+                border = at
+                while border < end and not _bits(data, border, classes) & alone:
+                    border = following(data, border, end)
+                if border == at:
+                    border = following(data, at, end)
+        if kind < WORDS:
+            if kind in (GPT2, GPT4):  # most of a text: words of ASCII, and marks with a space behind them
+                if at + 17 <= len(data):
+                    lead = uint64(data[at] == 32)
+                    size = trailing_zeros(~(_ascii(data, at, _LETTERS) >> lead))
+                    stop = min(at + int64(lead + size), border)
+                    if size > 0 and lead + size < 16 and (stop == border or data[stop] < 0x80):
+                        return at, stop, border
+                if at + 1 < border and data[at + 1] == 32 and not _bits(data, at, classes) & _NO_CLASS:
+                    return at, at + 1, border
+            if kind == GPT2:
+                return at, _next_gpt2(data, classes, at, border), border
+            if kind == GPT4:
+                return at, _next_gpt4(data, classes, at, border), border
+            if kind == SUPER:
+                return at, _next_super(data, classes, at, border), border
+            return at, _next_spaced(data, classes, at, border), border
+        if not _is_gap(_bits(data, at, classes), kind):
+            stop = _next_word(data, classes, at, border, kind)
+            if kind == GAPPED and not opens:
+                before = previous(data, at)
+                if _bits(data, before, classes) & SPACE:
+                    at = before
+            return at, stop, border
+        at = following(data, at, end)
+    return end, end, border
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
+def _bits(data: np.ndarray, at: int, classes: np.ndarray) -> np.uint8:
+    """The class bits of the character that starts at ``at``."""
+    return classes[data[at]] if data[at] < 0x80 else classes[decode(data, at)[0]]  # type: ignore[return-value]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def _is_gap(bits: int | np.uint8, kind: int) -> bool:
     """Whether a character with these class bits separates words and belongs to none.
 
@@ -100,19 +124,56 @@ def _is_gap(bits: int | np.uint8, kind: int) -> bool:
     return (bits & SPACE) != 0
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _run(kinds: np.ndarray, at: int, end: int, bits: int | np.uint8) -> int:
+@njit(cache=True, nogil=True, forceinline=True)
+def _ascii(data: np.ndarray, at: int, which: int) -> np.uint64:
+    """Which of the 16 bytes from ``at`` on are ASCII letters, letters and digits, or visible ASCII, a bit for each."""
+    if which == _VISIBLE:
+        return between16(data, at, 0, 0x21, 0x7E)
+    letters = between16(data, at, 0x20, ord("a"), ord("z"))
+    return letters | between16(data, at, 0, ord("0"), ord("9")) if which == _ALPHANUMERIC else letters
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _ascii_run(data: np.ndarray, at: int, end: int, which: int) -> int:
+    """End of the run of such bytes, as far as it is found 16 bytes at a time."""
+    while at + 16 <= len(data) and at < end:
+        size = int64(trailing_zeros(~_ascii(data, at, which)))
+        at += size
+        if size < 16:
+            break
+    return min(at, end)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _run(data: np.ndarray, classes: np.ndarray, at: int, end: int, bits: int | np.uint8) -> int:
     """End of the run of characters in one of the classes ``bits``."""
-    while at < end and kinds[at] & bits:
-        at += 1
+    while at < end:
+        if data[at] < 0x80:
+            if not classes[data[at]] & bits:
+                break
+            at += 1
+        else:
+            point, after = decode(data, at)
+            if not classes[point] & bits:
+                break
+            at = after
     return at
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _symbols(kinds: np.ndarray, at: int, end: int) -> int:
+@njit(cache=True, nogil=True, forceinline=True)
+def _letters(data: np.ndarray, classes: np.ndarray, at: int, end: int) -> int:
+    """End of the run of letters."""
+    at = _ascii_run(data, at, end, _LETTERS)
+    if at < end and (data[at] >= 0x80 or at + 16 > len(data)):
+        return _run(data, classes, at, end, LETTER)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _symbols(data: np.ndarray, classes: np.ndarray, at: int, end: int) -> int:
     """End of the run of characters that are neither white space nor letters nor numbers."""
-    while at < end and not kinds[at] & _NO_CLASS:
-        at += 1
+    while at < end and not _bits(data, at, classes) & _NO_CLASS:
+        at = following(data, at, end)
     return at
 
 
@@ -138,13 +199,12 @@ def _contraction(data: np.ndarray, at: int, end: int, fold_case: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _white(data: np.ndarray, kinds: np.ndarray, at: int, end: int, newlines: bool) -> int:
+def _white(data: np.ndarray, classes: np.ndarray, at: int, end: int, newlines: bool) -> int:
     """End of ``\\s*[\\r\\n]+`` (if ``newlines``), else of ``\\s+(?!\\S)``, else of ``\\s+``, at white space."""
     stop, last, after_newline = at, at, at
-    while stop < end and kinds[stop] & SPACE:
-        if not continues(data[stop]):
-            last = stop
-        stop += 1
+    while stop < end and _bits(data, stop, classes) & SPACE:
+        last = stop
+        stop = following(data, stop, end)
         if data[stop - 1] == 10 or data[stop - 1] == 13:
             after_newline = stop
     if newlines and after_newline > at:
@@ -155,58 +215,62 @@ def _white(data: np.ndarray, kinds: np.ndarray, at: int, end: int, newlines: boo
 
 
 @njit(cache=True, nogil=True)
-def _next_gpt2(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
-    start = at
+def _next_gpt2(data: np.ndarray, classes: np.ndarray, at: int, end: int) -> int:
+    start = at + 1 if data[at] == 32 and at + 1 < end else at
+    stop = _letters(data, classes, start, end)
+    if stop > start:
+        return stop
     if data[at] == ord("'"):
         stop = _contraction(data, at, end, False)
         if stop > at:
             return stop
-    if data[at] == 32 and at + 1 < end:
-        start = at + 1
-    if kinds[start] & LETTER:
-        return _run(kinds, start, end, LETTER)
-    if kinds[start] & NUMBER:
-        return _run(kinds, start, end, NUMBER)
-    if not kinds[start] & SPACE:
-        return _symbols(kinds, start, end)
-    return _white(data, kinds, at, end, False)
+    bits = _bits(data, start, classes)
+    if bits & NUMBER:
+        return _run(data, classes, start, end, NUMBER)
+    if not bits & SPACE:
+        return _symbols(data, classes, start, end)
+    return _white(data, classes, at, end, False)
 
 
 @njit(cache=True, nogil=True)
-def _next_super(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
-    stop = _next_gpt2(data, kinds, at, end)
-    if kinds[stop - 1] & LETTER and data[at] != ord("'"):
-        while stop + 1 < end and data[stop] == 32 and kinds[stop + 1] & LETTER:
-            stop = _run(kinds, stop + 1, end, LETTER)
+def _next_super(data: np.ndarray, classes: np.ndarray, at: int, end: int) -> int:
+    start = at + 1 if data[at] == 32 and at + 1 < end else at
+    stop = _letters(data, classes, start, end)
+    if stop == start:
+        return _next_gpt2(data, classes, at, end)
+    while stop + 1 < end and data[stop] == 32:
+        after = _letters(data, classes, stop + 1, end)
+        if after == stop + 1:
+            break
+        stop = after
     return stop
 
 
 @njit(cache=True, nogil=True)
-def _next_gpt4(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
-    if kinds[at] & LETTER:
-        return _run(kinds, at, end, LETTER)
-    if kinds[at] & NUMBER:
-        stop = at
-        for _ in range(3):
-            if stop < end and kinds[stop] & NUMBER:
-                stop = following(data, stop, end)
-        return stop
+def _next_gpt4(data: np.ndarray, classes: np.ndarray, at: int, end: int) -> int:
     if data[at] == ord("'"):
         stop = _contraction(data, at, end, True)
         if stop > at:
             return stop
+    bits = _bits(data, at, classes)
+    if bits & NUMBER:
+        stop = at
+        for _ in range(3):
+            if stop < end and _bits(data, stop, classes) & NUMBER:
+                stop = following(data, stop, end)
+        return stop
     if data[at] != 10 and data[at] != 13:
-        after = following(data, at, end)
-        stop = _run(kinds, after, end, LETTER)
+        after = at if bits & LETTER else following(data, at, end)
+        stop = _letters(data, classes, after, end)
         if stop > after:
             return stop
     start = at + 1 if data[at] == 32 else at
-    stop = _symbols(kinds, start, end)
+    stop = _symbols(data, classes, start, end)
     if stop > start:
         while stop < end and (data[stop] == 10 or data[stop] == 13):
             stop += 1
         return stop
-    return _white(data, kinds, at, end, True)
+    return _white(data, classes, at, end, True)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -216,34 +280,32 @@ def _is_mark(data: np.ndarray, at: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _next_spaced(data: np.ndarray, kinds: np.ndarray, at: int, end: int) -> int:
+def _next_spaced(data: np.ndarray, classes: np.ndarray, at: int, end: int) -> int:
     stop = at
-    if kinds[at] & SPACE:
+    if _bits(data, at, classes) & SPACE:
         if not _is_mark(data, at):
-            while stop < end and kinds[stop] & SPACE and not _is_mark(data, stop):
-                stop += 1
+            while stop < end and _bits(data, stop, classes) & SPACE and not _is_mark(data, stop):
+                stop = following(data, stop, end)
             return stop
         stop += 1 if data[at] == 32 else 3
-    while stop < end and not kinds[stop] & SPACE:
-        stop += 1
-    return stop
+    while True:
+        stop = _ascii_run(data, stop, end, _VISIBLE)
+        if stop == end or _bits(data, stop, classes) & SPACE:
+            return stop
+        stop = following(data, stop, end)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _next_cut(data: np.ndarray, kinds: np.ndarray, at: int, end: int, kind: int) -> int:
-    """End of the pre-token at ``at`` < ``end``; for WORDS and BERT no gap stands there."""
-    if kind == GPT2:
-        return _next_gpt2(data, kinds, at, end)
-    if kind == GPT4:
-        return _next_gpt4(data, kinds, at, end)
-    if kind == SUPER:
-        return _next_super(data, kinds, at, end)
-    if kind == SPACED:
-        return _next_spaced(data, kinds, at, end)
+@njit(cache=True, nogil=True, forceinline=True)
+def _next_word(data: np.ndarray, classes: np.ndarray, at: int, end: int, kind: int) -> int:
+    """End of the pre-token at ``at`` < ``end`` for WORDS, GAPPED and BERT; no gap stands there."""
     with_marks = kind in (BERT, BERT_MARKS)
-    if with_marks and kinds[at] & _ALONE_IN_BERT:
+    if with_marks and _bits(data, at, classes) & _ALONE_IN_BERT:
         return following(data, at, end)
-    stop = at + 1
-    while stop < end and not _is_gap(kinds[stop], kind) and not (with_marks and kinds[stop] & _ALONE_IN_BERT):
-        stop += 1
-    return stop
+    while True:
+        at = _ascii_run(data, at, end, _ALPHANUMERIC) if with_marks else _ascii_run(data, at, end, _VISIBLE)
+        if at == end:
+            return at
+        bits = _bits(data, at, classes)
+        if _is_gap(bits, kind) or (with_marks and bits & _ALONE_IN_BERT):
+            return at
+        at = following(data, at, end)

@@ -160,6 +160,26 @@ def test_kernels_alone_give_the_same_ids(tokenizers, name, texts):
             assert found[0] == length
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt4", "bert", "words", "unigram", "unigram-kept"])
+def test_pieces_of_every_length_and_wherever_their_buffer_ends(tokenizers, name):
+    """Texts are read 8 and 16 bytes at a time: neither a text's neighbours nor what is behind the last one count."""
+    tokenizer, encoder = tokenizers[name]
+    words = [
+        stem[:size] for stem in ("lowestnewer" * 4, "a\x00" * 20, "low.é" * 8, "'s 12" * 8) for size in range(1, 36)
+    ]
+    texts = [before + word for word in words for before in ("", " ", "un ")]
+    expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert encoded(encoder, texts)[0] == expected
+    assert [encoded(encoder, [text])[0][0] for text in texts] == expected
+
+
+def test_a_cache_that_grows_keeps_what_it_knows(tokenizers):
+    tokenizer, _ = tokenizers["gpt2"]
+    encoder, texts = Encoder(tokenizer), ["the low", *(f"{n:x} un{n:018d}" for n in range(20_000)), "the low"]
+    expected = [piece.ids for piece in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    assert encoded(encoder, texts)[0] == encoded(encoder, texts)[0] == expected
+
+
 def test_most_english_words_are_segmented_by_the_kernels(tokenizers):
     words = ["the", "lowest", "newer", "words", "un"]
     raw, bounds = np.frombuffer("".join(words).encode(), np.uint8), np.cumsum([0, *map(len, words)])

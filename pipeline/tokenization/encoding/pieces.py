@@ -1,0 +1,292 @@
+"""The pieces of text that an encoder knows, with their ids: texts are cut and looked up in one pass.
+
+Pieces of up to 15 bytes, nearly all there are, are their own keys: two words of 64 bits, compared without a look at
+any other memory. What such a piece becomes lies beside its key; where that is one id, as it mostly is, it is the id.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import int32, int64, njit, uint64
+
+from pipeline.text.hashing import GOLDEN, MIX, span_hash, tail64
+from pipeline.text.kernels import borrow, load64
+from pipeline.tokenization.encoding import pretokenize
+
+_SHORT = 16  # bytes from which on a piece is hashed
+_ENTRY = uint64(0xFFFFFFFF)
+_FULL = np.int32(-0x80000000)
+_NOWHERE = np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+class Cache(NamedTuple):
+    """Piece e is ``keys[key_ends[e]:key_ends[e + 1]]``, its ids are ``ids[id_ends[e]:id_ends[e + 1]]``.
+
+    What a piece becomes is written as one int32, its *code*: the id where there is one, else ``~e``; that too while its
+    ids are not known. ``short`` is a hash table of the pieces below 16 bytes, of their bytes, length and code; ``long``
+    one of all others.
+    """
+
+    short: np.ndarray  # uint64 [slots, 3]: bytes 0 to 7 | bytes 8 to 14 and the length, 0 where free | code
+    long: np.ndarray  # uint64 [slots]: upper half of the hash | 1 + piece, 0 where free
+    keys: np.ndarray  # uint8
+    key_ends: np.ndarray  # int64 [capacity + 1]
+    ids: np.ndarray  # uint32
+    id_ends: np.ndarray  # int64 [capacity + 1]
+    size: np.ndarray  # int64 [2]: pieces known, and those of them that have their ids
+
+
+@njit(cache=True, nogil=True)
+def empty(capacity: int) -> Cache:
+    """Room for ``capacity`` pieces, a power of two; ``look_up`` makes more."""
+    return Cache(
+        np.zeros((2 * capacity, 3), np.uint64),
+        np.zeros(2 * capacity, np.uint64),
+        np.empty(16 * capacity, np.uint8),
+        np.zeros(capacity + 1, np.int64),
+        np.empty(2 * capacity, np.uint32),
+        np.zeros(capacity + 1, np.int64),
+        np.zeros(2, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def look_up(
+    data: np.ndarray,
+    offsets: np.ndarray,
+    classes: np.ndarray,
+    kind: int,
+    alone: int | np.uint8,
+    spots: np.ndarray,
+    bounds: np.ndarray,
+    cache: Cache,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Cache]:
+    """``(codes, cuts, opened, cache)`` of texts cut as ``pretokenize.cut_all`` cuts them.
+
+    ``codes`` int32: of all pieces; those of text i are ``cuts[i]:cuts[i + 1]`` (int64). ``opened`` int64: the pieces
+    in which sentences start, those at the bytes ``spots[bounds[i]:bounds[i + 1]]`` of text i: the first piece that ends
+    after one. ``cache`` takes the place of the given one; new pieces have no ids yet.
+    """
+    codes = np.empty(offsets[-1] - offsets[0], np.int32)  # what is not used costs no memory
+    cuts, opened = np.zeros(len(offsets), np.int64), np.empty(len(spots), np.int64)
+    state = np.array([0, offsets[0], offsets[0], 0, bounds[0], 0])
+    while not _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, cache):
+        cache = _grown(cache)
+    return codes[: state[3]], cuts, opened[: state[5]], cache
+
+
+@njit(cache=True, nogil=True)
+def _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, cache):
+    """Go on from ``state``; whether all texts are done. If not, the tables are too full for the next piece."""
+    data, offsets, classes, codes = borrow(data), borrow(offsets), borrow(classes), borrow(codes)
+    spots, bounds, cuts, opened = borrow(spots), borrow(bounds), borrow(cuts), borrow(opened)
+    short, long, size = borrow(cache.short), borrow(cache.long), borrow(cache.size)
+    keys, key_ends = borrow(cache.keys), borrow(cache.key_ends)
+    text, at, border, count, spot, sentences = state
+    mask = uint64(len(short) - 1)
+    while text < len(offsets) - 1:
+        first, end = offsets[text], offsets[text + 1]
+        ahead = spots[spot] + first if spot < bounds[text + 1] else _NOWHERE
+        while True:
+            start, stop, after = pretokenize.next_span(data, at, border, first, end, classes, kind, alone)
+            if start == stop:
+                break
+            code = _FULL
+            if stop - start < _SHORT:
+                low, high = _key(data, start, stop - start)
+                slot = _slot(low, high, mask)
+                while short[slot, 1] != 0:
+                    if short[slot, 1] == high and short[slot, 0] == low:
+                        code = int32(int64(short[slot, 2]))
+                        break
+                    slot = (slot + uint64(1)) & mask
+            else:
+                code = _find_long(data, start, stop - start, long, keys, key_ends)
+            if code == _FULL:
+                code = _insert(data, start, stop - start, short, long, keys, key_ends, size)
+                if code == _FULL:
+                    state[0], state[1], state[2], state[3], state[4], state[5] = (
+                        text, at, border, count, spot, sentences,
+                    )  # fmt: skip
+                    return False
+            if stop > ahead:
+                opened[sentences] = count
+                sentences += 1
+                while spot < bounds[text + 1] and spots[spot] + first < stop:
+                    spot += 1
+                ahead = spots[spot] + first if spot < bounds[text + 1] else _NOWHERE
+            codes[count] = code
+            count += 1
+            at, border = stop, after
+        text += 1
+        cuts[text] = count
+        at = border = end
+        spot = bounds[text]
+    state[3], state[5] = count, sentences
+    return True
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
+    """A piece of 1 to 15 bytes as two words: no two pieces have the same."""
+    if start + 16 <= len(data):
+        low, high = load64(data, start), load64(data, start + 8)
+        below, above = min(length, 8), max(length - 8, 0)
+        low &= ~uint64(0) >> uint64(64 - 8 * below)
+        high &= (~uint64(0) >> uint64(1)) >> uint64(63 - 8 * above)
+    elif length < 8:
+        low, high = tail64(data, start, length), uint64(0)
+    else:
+        low, high = load64(data, start), tail64(data, start + 8, length - 8)
+    return low, high | (uint64(length) << uint64(56))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _slot(low: np.uint64, high: np.uint64, mask: np.uint64) -> np.uint64:
+    h = uint64((low ^ uint64(high * MIX)) * GOLDEN)
+    return (h ^ (h >> uint64(32))) & mask
+
+
+@njit(cache=True, nogil=True)
+def _find_long(data, start, length, long, keys, key_ends):
+    """The code ``~piece`` of a long piece, _FULL if it is not known."""
+    key, mask = span_hash(data, start, length), uint64(len(long) - 1)
+    slot = key & mask
+    while long[slot] != 0:
+        if (long[slot] ^ key) & ~_ENTRY == 0:
+            piece = int64(long[slot] & _ENTRY) - 1
+            other = key_ends[piece]
+            if key_ends[piece + 1] - other == length:
+                k = 0
+                while k < length and keys[other + k] == data[start + k]:
+                    k += 1
+                if k == length:
+                    return int32(~piece)
+        slot = (slot + uint64(1)) & mask
+    return _FULL
+
+
+@njit(cache=True, nogil=True)
+def _insert(data, start, length, short, long, keys, key_ends, size):
+    """The code of a new piece; _FULL where there is no room for it."""
+    piece = size[0]
+    base = key_ends[piece]
+    if piece + 1 == len(key_ends) or base + length > len(keys):
+        return _FULL
+    for k in range(length):
+        keys[base + k] = data[start + k]
+    key_ends[piece + 1] = base + length
+    size[0] = piece + 1
+    _set(borrow(keys), base, length, piece, ~piece, borrow(short), borrow(long))
+    return int32(~piece)
+
+
+@njit(cache=True, nogil=True)
+def _set(keys, base, length, piece, code, short, long):
+    """Write the code of a piece that is short; of others the piece, where it is not there yet."""
+    if length < _SHORT:
+        low, high = _key(keys, base, length)
+        mask = uint64(len(short) - 1)
+        slot = _slot(low, high, mask)
+        while short[slot, 1] != 0 and (short[slot, 1] != high or short[slot, 0] != low):
+            slot = (slot + uint64(1)) & mask
+        short[slot, 0], short[slot, 1], short[slot, 2] = low, high, uint64(code)
+    else:
+        key, mask = span_hash(keys, base, length), uint64(len(long) - 1)
+        slot = key & mask
+        while long[slot] != 0:
+            slot = (slot + uint64(1)) & mask
+        long[slot] = (key & ~_ENTRY) | uint64(piece + 1)
+
+
+@njit(cache=True, nogil=True)
+def _grown(cache: Cache) -> Cache:
+    """The cache with twice the room for pieces where that was all used, else with twice the room for their bytes."""
+    short, long, keys, key_ends, ids, id_ends, size = cache
+    if size[0] + 1 < len(key_ends):
+        return Cache(short, long, np.concatenate((keys, np.empty_like(keys))), key_ends, ids, id_ends, size)
+    known = size[0]
+    key_ends = np.concatenate((key_ends, np.zeros(known, np.int64)))
+    id_ends = np.concatenate((id_ends, np.zeros(known, np.int64)))
+    short, long = np.zeros((4 * known, 3), np.uint64), np.zeros(4 * known, np.uint64)
+    for piece in range(known):
+        at = id_ends[piece]
+        code = int64(ids[at]) if piece < size[1] and id_ends[piece + 1] == at + 1 else ~piece
+        _set(keys, key_ends[piece], key_ends[piece + 1] - key_ends[piece], piece, code, short, long)
+    return Cache(short, long, keys, key_ends, ids, id_ends, size)
+
+
+@njit(cache=True, nogil=True)
+def learn(cache: Cache, ids: np.ndarray, lengths: np.ndarray) -> Cache:
+    """The cache with ``ids``, ``lengths`` of them a piece, for the pieces that have none."""
+    short, long, keys, key_ends, pool, id_ends, size = cache
+    piece = size[1]
+    at = id_ends[piece]
+    if at + len(ids) > len(pool):
+        pool = np.concatenate((pool, np.empty(len(pool) + len(ids), np.uint32)))
+    for k in range(len(ids)):
+        pool[at + k] = ids[k]
+    for k in range(len(lengths)):
+        base, length = key_ends[piece], key_ends[piece + 1] - key_ends[piece]
+        if lengths[k] == 1 and length < _SHORT:
+            _set(keys, base, length, piece, int64(pool[at]), short, long)
+        at += lengths[k]
+        piece += 1
+        id_ends[piece] = at
+    size[1] = piece
+    return Cache(short, long, keys, key_ends, pool, id_ends, size)
+
+
+@njit(cache=True, nogil=True)
+def write(
+    codes: np.ndarray,
+    cuts: np.ndarray,
+    opened: np.ndarray,
+    pool: np.ndarray,
+    id_ends: np.ndarray,
+    eos: int,
+    tokens: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fill ``tokens``, every text closed by ``eos`` if it is one: ``(lengths, sentences, counts)`` of Encoded.
+
+    Where ``tokens`` is too short, the ``lengths`` go on to the text that it ends in.
+    """
+    sentences, counts = np.empty(len(opened), np.uint32), np.zeros(len(cuts) - 1, np.int64)
+    lengths = np.empty(len(cuts) - 1, np.int64)
+    at = filled = mark = 0
+    for text in range(len(cuts) - 1):
+        base, first, k, end = at, filled, cuts[text], cuts[text + 1]
+        while k < end:
+            stop = opened[mark] if mark < len(opened) and opened[mark] < end else end
+            while k < stop:
+                code = codes[k]
+                k += 1
+                if code >= 0:
+                    if at == len(tokens):
+                        return lengths[:text], sentences, counts
+                    tokens[at] = code
+                    at += 1
+                else:
+                    low, high = id_ends[~code], id_ends[~code + 1]
+                    if at + high - low > len(tokens):
+                        return lengths[:text], sentences, counts
+                    for n in range(low, high):
+                        tokens[at] = pool[n]
+                        at += 1
+            if k < end:  # piece k, of which the next round takes care, opens a sentence
+                mark += 1
+                if codes[k] >= 0 or id_ends[~codes[k] + 1] > id_ends[~codes[k]]:
+                    place = 0 if filled == first else at - base
+                    if filled == first or place > sentences[filled - 1]:
+                        sentences[filled] = place
+                        filled += 1
+        if eos >= 0:
+            if at == len(tokens):
+                return lengths[:text], sentences, counts
+            tokens[at] = eos
+            at += 1
+        lengths[text] = at - base
+        counts[text] = filled - first
+    return lengths, sentences[:filled], counts
