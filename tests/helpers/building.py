@@ -10,6 +10,7 @@ checksum are written, the rename has not happened. A line of JSON tells how it e
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -79,6 +80,7 @@ def contents(root: Path) -> dict[str, str]:
 
 def forked(work: Callable[[], None]) -> int:
     """The wait status of a child process that does ``work``; call it before a kernel has started threads."""
+    gc.freeze()  # or the first collection in the child copies all that is here
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]

@@ -8,7 +8,8 @@ remove something, all that is on the disk is copied: what SIGKILL would leave. A
 of JSON tells what it left; the last line is of the run itself. ``steps``: a run of each objective is killed at a step,
 and the line tells whether the next one ends as one that nobody killed.
 
-All runs are forks of a process that has loaded torch and never used it, which saves each of them some seconds.
+All runs are forks of a process that has loaded torch and never used it, nor anything that starts threads, which saves
+each of them some seconds.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ import signal
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import torch
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from pipeline.build.lock import locked
+from pipeline.text import sentences
+from pipeline.tokenization import pack
+from pipeline.tokenization.encoding.encode import Encoder
 from tests.helpers.building import forked
 from tests.training.conftest import make_build, pretrain_section
 from training import objectives
@@ -123,12 +129,29 @@ def at_steps(built: Path, steps: dict[str, int]) -> None:
         print(json.dumps({**told, "first": int(first.read_text()), "step": step, "same": same}), flush=True)
 
 
+def threads() -> int:
+    """Of this process, those of libraries included."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+def warm(build: Path, *models: str) -> None:
+    """Load once, and not in each fork, what every run needs: modules, kernels, tables."""
+    before = threads()
+    objectives.load("causal")
+    for kind in models:
+        importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    get_checkpoint_conversion_mapping("gpt2")
+    Encoder(pack.load(str(build / "tokenizers" / "bytes" / "tokenizer.json")))
+    sentences.starts(pa.array(["One. Two."]))
+    assert threads() == before
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    objectives.load("causal")  # once, and not in each fork
-    importlib.import_module("transformers.models.gpt2.modeling_gpt2")
     if sys.argv[1] == "moments":
+        warm(Path(sys.argv[2]) / "build", "gpt2")
         at_moments(Path(sys.argv[2]))
     else:
+        warm(Path(sys.argv[2]) / "build", "gpt2", "albert", "electra", "t5", "bart")
         pairs = (argument.split("=") for argument in sys.argv[3:])
         at_steps(Path(sys.argv[2]), {objective: int(step) for objective, step in pairs})
