@@ -33,27 +33,49 @@ def learn(
     ``strings[bounds[i]:bounds[i + 1]]`` (alphabet.forbidden): their parts stay apart.
     ``shared``: how much shorter a piece is than its parts where the right one is ``inner``.
     """
-    pairs, slots = merges.index_pairs(symbols)
+    pairs, slots = merges.index_pairs(symbols, target)
+    return _learn(symbols, pairs, slots, pieces, target, min_frequency, max_length, strings, bounds, shared)
+
+
+@njit(cache=True, nogil=True)
+def _learn(
+    symbols: Symbols,
+    pairs: Pairs,
+    slots: np.ndarray,
+    pieces: Pieces,
+    target: int,
+    min_frequency: int,
+    max_length: int,
+    strings: np.ndarray,
+    bounds: np.ndarray,
+    shared: int | np.int64,
+) -> tuple[np.ndarray, Pieces]:
+    pairs = merges.lend(pairs)
     heap_count, heap_pair = np.empty(1024, np.int64), np.empty(1024, np.int32)
-    size = 0
-    for pair in range(pairs.size[0]):
-        if may_merge(pairs, pair, pieces, min_frequency, max_length, shared):
-            heap_count, heap_pair = push(heap_count, heap_pair, size, pairs, pair)
-            size += 1
+    size = n = 0
+    rarest = pairs.count[: pairs.size[0]].max() + 1 if pairs.size[0] else 0  # what occurs less waits outside the heap
     learned = np.empty((1024, 2), np.int32)
-    n = 0
-    while pieces.size[0] < target and size > 0:
+    while pieces.size[0] < target:
+        if size == 0:
+            above, rarest = rarest, max(rarest // 2, min_frequency, 1)
+            if rarest >= above:
+                break
+            for pair in range(pairs.size[0]):
+                if rarest <= pairs.count[pair] < above and may_merge(pairs, pair, pieces, rarest, max_length, shared):
+                    heap_count, heap_pair = push(heap_count, heap_pair, size, pairs, pair)
+                    size += 1
+            continue
         pair = heap_pair[0]
         count = pairs.count[pair]
-        if count != heap_count[0]:  # it has lost occurrences since: back to where it belongs now
+        if count != heap_count[0] and count >= rarest:  # it has lost occurrences since: back to where it belongs now
             heap_count[0] = count
             sink(heap_count, heap_pair, size, pairs)
             continue
-        if count < min_frequency or count < 1:
-            break
         size -= 1
         heap_count[0], heap_pair[0] = heap_count[size], heap_pair[size]
         sink(heap_count, heap_pair, size, pairs)
+        if count < rarest:
+            continue
         left, right = pairs.left[pair], pairs.right[pair]
         new, pieces = merges.join(pieces, left, right, strings, bounds, _length(pieces, left, right, shared))
         if new < 0:
@@ -61,10 +83,10 @@ def learn(
         if n == len(learned):
             learned = np.concatenate((learned, np.empty_like(learned)))
         learned[n, 0], learned[n, 1] = left, right
-        gained, slots, _ = merges.apply(symbols, pairs, slots, pair, new, n)
+        gained, slots, _ = merges.apply(symbols, pairs, slots, pair, new)
         n += 1
-        for pair in gained:  # what is too rare now can only come back here
-            if may_merge(pairs, pair, pieces, min_frequency, max_length, shared):
+        for pair in gained:  # what is too rare now comes back here, or where all pairs are looked at
+            if may_merge(pairs, pair, pieces, rarest, max_length, shared):
                 heap_count, heap_pair = push(heap_count, heap_pair, size, pairs, pair)
                 size += 1
     return learned[:n], pieces

@@ -4,10 +4,11 @@ Symbols are ids of pieces; each position of a word starts with one. Merging two 
 right one: a symbol of L > 1 positions has -L in its second and in its last, from which its neighbours are found. For
 every pair (left, right) ever adjacent the index knows how often it occurs now (words weighted by their counts, 64-bit)
 and a list of positions where it has occurred. So a merge touches only its own occurrences. Occurrences are adjacencies:
-"aaa" holds (a, a) twice, and merges from the left.
+"aaa" holds (a, a) twice, and merges from the left. The lists lie end to end: a merge first finds how many positions
+each pair gains, then writes them.
 
 Everything is allocated at its bound (what is not used costs no memory): n symbols allow n merges of occurrences, each
-of which makes two new adjacencies, maybe of new pairs, and gives back one entry of a list.
+of which makes two new adjacencies, maybe of new pairs.
 """
 
 from __future__ import annotations
@@ -39,16 +40,20 @@ class Symbols(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The index of adjacent pairs; ``size`` is [pairs, list entries, the first entry given back or -1]."""
+    """The index of adjacent pairs; ``size`` is [pairs, numbers of ``position``] in use.
+
+    A list in ``position`` is its length, the number of a row of this index that has the list before it (-1: none), and
+    the positions, ascending. Such a row is no pair: its symbols are -1.
+    """
 
     left: np.ndarray  # int32, per pair
     right: np.ndarray  # int32, per pair
     count: np.ndarray  # int64, per pair: occurrences now
-    head: np.ndarray  # int32, per pair: first of its list of positions, -1 for none
-    stamp: np.ndarray  # int32, per pair: the last merge that added to it
-    position: np.ndarray  # int32, per list entry
-    next_entry: np.ndarray  # int32, per list entry
-    size: np.ndarray  # int64 [3]
+    start: np.ndarray  # int64, per pair: where its list of positions is, -1 for none
+    position: np.ndarray  # int32
+    size: np.ndarray  # int64 [2]
+    near: np.ndarray  # int64 [symbols, 2, 3], while a pair is merged, by the symbol on its left or right: how often it
+    # occurs beside that, at how many positions, and where the list of these is
 
 
 class Pieces(NamedTuple):
@@ -69,11 +74,21 @@ def lend(pairs: Pairs) -> Pairs:
         borrow(pairs.left),
         borrow(pairs.right),
         borrow(pairs.count),
-        borrow(pairs.head),
-        borrow(pairs.stamp),
+        borrow(pairs.start),
         borrow(pairs.position),
-        borrow(pairs.next_entry),
         borrow(pairs.size),
+        borrow(pairs.near),
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _lend(symbols: Symbols) -> Symbols:
+    return Symbols(
+        borrow(symbols.symbol),
+        borrow(symbols.opens),
+        borrow(symbols.ends),
+        borrow(symbols.frequency),
+        borrow(symbols.run),
     )
 
 
@@ -130,25 +145,38 @@ def preceding(symbols: Symbols, at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def index_pairs(symbols: Symbols) -> tuple[Pairs, np.ndarray]:
-    """``(pairs, slots)``: the index of all adjacencies and its hash table, which ``add`` replaces when it grows."""
-    room, entries = 3 * len(symbols.symbol) + 1, 2 * len(symbols.symbol) + 1
+def index_pairs(symbols: Symbols, capacity: int) -> tuple[Pairs, np.ndarray]:
+    """``(pairs, slots)``: the index of all adjacencies and its hash table, which ``find`` replaces when it grows.
+
+    There may be up to ``capacity`` symbols.
+    """
+    n = len(symbols.symbol)
+    both = np.empty((3 * n + 1, 2), np.int32)
     pairs = Pairs(
-        np.empty(room, np.int32),
-        np.empty(room, np.int32),
-        np.empty(room, np.int64),
-        np.empty(room, np.int32),
-        np.empty(room, np.int32),
-        np.empty(entries, np.int32),
-        np.empty(entries, np.int32),
-        np.array([0, 0, -1]),
+        both[:, 0],
+        both[:, 1],
+        np.empty(3 * n + 1, np.int64),
+        np.empty(3 * n + 1, np.int64),
+        np.empty(9 * n + 2, np.int32),  # three numbers at most for each adjacency there ever is
+        np.zeros(2, np.int64),
+        np.zeros((capacity, 2, 3), np.int64),
     )
     slots = np.zeros(1 << 12, np.int32)
+    symbols, lent = _lend(symbols), lend(pairs)  # ``pairs`` itself is still needed at the end, and kept until then
     symbol, opens = symbols.symbol, symbols.opens
-    for at in range(len(symbol) - 1):
+    for at in range(n - 1):
         if symbol[at] >= 0 and symbol[at + 1] >= 0 and not opens[at + 1]:
-            pair, slots = find(pairs, slots, symbol[at], symbol[at + 1])
-            add(pairs, pair, at, int(weight(symbols, at)))
+            pair, slots = find(lent, slots, symbol[at], symbol[at + 1])
+            lent.count[pair] += weight(symbols, at)
+            lent.start[pair] += 1  # for now one less than how many positions it has
+    for pair in range(lent.size[0]):
+        length = lent.start[pair] + 1
+        lent.start[pair] = -1
+        _open(lent, pair, length)
+    for at in range(n - 1):
+        if symbol[at] >= 0 and symbol[at + 1] >= 0 and not opens[at + 1]:
+            pair, slots = find(lent, slots, symbol[at], symbol[at + 1])
+            _write(lent.position, lent.start[pair], at)
     return pairs, slots
 
 
@@ -157,22 +185,28 @@ def pair_slot(left: int, right: int, mask: int) -> int:
     return slot_of((uint64(left) << uint64(32)) | uint64(right), mask)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, np.ndarray]:
     """The index of a pair, made with count 0 if it is new; and the hash table, which may have been replaced."""
     mask = len(slots) - 1
     slot = pair_slot(left, right, mask)
-    while slots[slot] != 0:
-        pair = slots[slot] - 1
-        if pairs.left[pair] == left and pairs.right[pair] == right:
-            return int(pair), slots
+    pair = int(slots[slot]) - 1
+    while pair >= 0 and (pairs.left[pair] != left or pairs.right[pair] != right):
         slot = (slot + 1) & mask
-    pair = pairs.size[0]
+        pair = int(slots[slot]) - 1
+    if pair < 0:
+        pair, slots = _make(pairs, slots, left, right, slot)
+    return pair, slots
+
+
+@njit(cache=True, nogil=True)
+def _make(pairs: Pairs, slots: np.ndarray, left: int, right: int, slot: int) -> tuple[int, np.ndarray]:
+    pair = int(pairs.size[0])
     pairs.size[0] += 1
     pairs.left[pair], pairs.right[pair] = left, right
-    pairs.count[pair], pairs.head[pair], pairs.stamp[pair] = 0, -1, -1
+    pairs.count[pair], pairs.start[pair] = 0, -1
     slots[slot] = pair + 1
-    if 4 * pair > 3 * mask:
+    if 4 * pair > 3 * len(slots):
         mask = 2 * len(slots) - 1
         slots = np.zeros(2 * len(slots), np.int32)
         for known in range(pair + 1):
@@ -184,56 +218,64 @@ def find(pairs: Pairs, slots: np.ndarray, left: int, right: int) -> tuple[int, n
 
 
 @njit(cache=True, nogil=True, inline="always")
-def add(pairs: Pairs, pair: int, at: int, weight: int) -> None:
-    """One more occurrence of ``pair``, at position ``at``."""
-    entry = pairs.size[2]
-    if entry >= 0:
-        pairs.size[2] = pairs.next_entry[entry]
-    else:
-        entry = pairs.size[1]
-        pairs.size[1] += 1
-    pairs.position[entry] = at
-    pairs.next_entry[entry] = pairs.head[pair]
-    pairs.head[pair] = entry
-    pairs.count[pair] += weight
+def _open(pairs: Pairs, pair: int, length: int) -> int:
+    """An empty list of ``pair`` with room for ``length`` positions; where it is."""
+    before = -1
+    if pairs.start[pair] >= 0:
+        before = int(pairs.size[0])
+        pairs.size[0] += 1
+        pairs.left[before], pairs.right[before] = -1, -1
+        pairs.count[before], pairs.start[before] = 0, pairs.start[pair]
+    place = int(pairs.size[1])
+    pairs.size[1] += 2 + length
+    pairs.position[place], pairs.position[place + 1] = 0, before
+    pairs.start[pair] = place
+    return place
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _write(position: np.ndarray, place: int, at: int) -> None:
+    """One more position in the list at ``place``."""
+    length = position[place]
+    position[place + 2 + length] = at
+    position[place] = length + 1
 
 
 @njit(cache=True, nogil=True)
 def occurrences(pairs: Pairs, pair: int) -> np.ndarray:
-    """int32: the positions in the list of ``pair``, ascending (some of them past); gives back its entries."""
-    n, entry, last = 0, pairs.head[pair], np.int32(-1)
-    while entry >= 0:
-        n += 1
-        last, entry = entry, pairs.next_entry[entry]
-    positions = np.empty(n, np.int32)
-    entry = pairs.head[pair]
-    ascending = True
-    for k in range(n - 1, -1, -1):
-        positions[k] = pairs.position[entry]
-        ascending = ascending and (k == n - 1 or positions[k] < positions[k + 1])
-        entry = pairs.next_entry[entry]
-    if n > 0:
-        pairs.next_entry[last], pairs.size[2] = pairs.size[2], pairs.head[pair]
-        pairs.head[pair] = -1
-    if not ascending:
-        positions.sort()
+    """int32: the positions in the list of ``pair``, ascending (some of them past), which it then has no more."""
+    place = pairs.start[pair]
+    pairs.start[pair] = -1
+    if place < 0:
+        return np.empty(0, np.int32)
+    first, last = place + 2, place + 2 + pairs.position[place]
+    before = pairs.position[place + 1]
+    if before < 0:
+        return pairs.position[first:last]
+    positions = pairs.position[first:last].copy()
+    while before >= 0:
+        place = pairs.start[before]
+        first, last = place + 2, place + 2 + pairs.position[place]
+        positions = np.concatenate((positions, pairs.position[first:last]))
+        before = pairs.position[place + 1]
+    positions.sort()
     return positions
 
 
 @njit(cache=True, nogil=True)
-def apply(
-    symbols: Symbols, pairs: Pairs, slots: np.ndarray, pair: int, new: int, merge: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def apply(symbols: Symbols, pairs: Pairs, slots: np.ndarray, pair: int, new: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Replace every occurrence of ``pair`` by the symbol ``new``.
 
-    Returns the pairs that gained occurrences (each once: ``stamp`` is set to ``merge``), the hash table, and the sum of
-    the weights of the occurrences replaced.
+    Returns the pairs that gained occurrences (each once), the hash table, and the sum of the weights of the occurrences
+    replaced.
     """
-    pairs = lend(pairs)
+    symbols, pairs = _lend(symbols), lend(pairs)
     a, b = int(pairs.left[pair]), int(pairs.right[pair])
     positions = occurrences(pairs, pair)
-    gained = np.empty(2 * len(positions), np.int32)
-    n = replaced = 0
+    # by side, on the left and on the right: each neighbour once, and of every occurrence the neighbour and the position
+    others = np.empty((2, len(positions)), np.int32)
+    met = np.empty((2, len(positions), 2), np.int32)
+    lefts = rights = met_left = met_right = replaced = 0
     for k in range(len(positions)):
         at = int(positions[k])
         if symbols.symbol[at] != a:
@@ -245,28 +287,66 @@ def apply(
         before, after = preceding(symbols, at), following(symbols, right)
         if before >= 0:
             other = int(symbols.symbol[before])
-            lost, slots = find(pairs, slots, other, a)
-            pairs.count[lost] -= times
-            gain, slots = find(pairs, slots, other, new)
-            add(pairs, gain, before, times)
-            if pairs.stamp[gain] != merge:
-                pairs.stamp[gain] = merge
-                gained[n] = gain
-                n += 1
+            met[0, met_left, 0], met[0, met_left, 1] = other, before
+            met_left += 1
+            if _meet(pairs.near, other, 0, times):
+                others[0, lefts] = other
+                lefts += 1
         if after >= 0:
             other = int(symbols.symbol[after])
-            lost, slots = find(pairs, slots, b, other)
-            pairs.count[lost] -= times
-            gain, slots = find(pairs, slots, new, other)
-            add(pairs, gain, at, times)
-            if pairs.stamp[gain] != merge:
-                pairs.stamp[gain] = merge
-                gained[n] = gain
-                n += 1
+            met[1, met_right, 0], met[1, met_right, 1] = other, at
+            met_right += 1
+            if _meet(pairs.near, other, 1, times):
+                others[1, rights] = other
+                rights += 1
         _cover(symbols.symbol, at, right, new)
         replaced += times
+    gained = np.empty(lefts + rights, np.int32)
+    n, between = 0, -1
+    for k in range(lefts):
+        other = int(others[0, k])
+        lost, slots = find(pairs, slots, other, a)
+        gain, slots = find(pairs, slots, other, new)
+        _move(pairs, other, 0, lost, gain)
+        if other == new:
+            between = gain  # of two that are new: the only one that can gain on both sides
+        gained[n] = gain
+        n += 1
+    for k in range(rights):
+        other = int(others[1, k])
+        lost, slots = find(pairs, slots, b, other)
+        gain, slots = find(pairs, slots, new, other)
+        _move(pairs, other, 1, lost, gain)
+        if gain != between:
+            gained[n] = gain
+            n += 1
+    for k in range(met_left):
+        _write(pairs.position, pairs.near[met[0, k, 0], 0, 2], met[0, k, 1])
+    for k in range(met_right):
+        _write(pairs.position, pairs.near[met[1, k, 0], 1, 2], met[1, k, 1])
     pairs.count[pair] = 0
     return gained[:n], slots, replaced
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _meet(near: np.ndarray, other: int, side: int, times: int) -> bool:
+    """Note an occurrence beside the symbol ``other``; whether it is the first one there."""
+    first = near[other, side, 0] == 0
+    if first:
+        near[other, side, 1] = 0
+    near[other, side, 0] += times
+    near[other, side, 1] += 1
+    return first
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _move(pairs: Pairs, other: int, side: int, lost: int, gain: int) -> None:
+    """Move the occurrences that ``_meet`` noted of ``other`` from one pair to the other, which gets room for them."""
+    near = pairs.near
+    pairs.count[lost] -= near[other, side, 0]
+    pairs.count[gain] += near[other, side, 0]
+    near[other, side, 0] = 0
+    near[other, side, 2] = _open(pairs, gain, near[other, side, 1])
 
 
 @njit(cache=True, nogil=True, inline="always")

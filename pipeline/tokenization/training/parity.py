@@ -34,11 +34,11 @@ class _Group:
     units: float
 
 
-def group(symbols: np.ndarray, bounds: np.ndarray, frequency: np.ndarray, units: float) -> _Group:
-    """A group of words, as ``merges.link`` takes them, that say ``units``."""
+def group(symbols: np.ndarray, bounds: np.ndarray, frequency: np.ndarray, units: float, capacity: int) -> _Group:
+    """A group of words, as ``merges.link`` takes them, that say ``units``, for up to ``capacity`` pieces."""
     tokens = int((np.diff(bounds) * frequency).sum())
     linked = merges.link(symbols, bounds, frequency)
-    pairs, slots = merges.index_pairs(linked)
+    pairs, slots = merges.index_pairs(linked, capacity)
     heap = np.empty(1024, np.int64), np.empty(1024, np.int32)
     return _Group(linked, pairs, slots, heap, 0, tokens, units)
 
@@ -76,17 +76,17 @@ def learn(
         if new < 0:
             continue
         for one in {id(one): one for one in (*groups.values(), *judged.values())}.values():
-            _merge(one, left, right, new, len(learned), pieces, min_frequency, longest)
+            _merge(one, left, right, new, pieces, min_frequency, longest)
         learned.append((left, right))
         chosen[name] += 1
     return np.array(learned, np.int32).reshape(-1, 2), pieces, chosen
 
 
-def _merge(one: _Group, left: int, right: int, new: int, merge: int, pieces: Pieces, least: int, longest: int) -> None:
+def _merge(one: _Group, left: int, right: int, new: int, pieces: Pieces, least: int, longest: int) -> None:
     pair = _found(one.pairs, one.slots, left, right)
     if pair < 0:
         return
-    gained, one.slots, replaced = merges.apply(one.symbols, one.pairs, one.slots, pair, new, merge)
+    gained, one.slots, replaced = merges.apply(one.symbols, one.pairs, one.slots, pair, new)
     one.tokens -= replaced
     *heap, one.size = _add(gained, one.pairs, *one.heap, one.size, pieces, least, longest)
     one.heap = heap[0], heap[1]

@@ -37,18 +37,18 @@ def train_alike(
 
     ``parallel`` holds the counts of each group's part of a parallel text, and its lines.
     """
+    room = alphabet.room(config)
     made = {
-        name: parity.group(*_bytes(*_columns(table), config)[:3], _characters_of(table))
+        name: parity.group(*_bytes(*_columns(table), config)[:3], _characters_of(table), room)
         for name, table in groups.items()
     }
     judged = made
     if parallel is not None:
         judged = {
-            name: parity.group(*_bytes(*_columns(table), config)[:3], lines)
+            name: parity.group(*_bytes(*_columns(table), config)[:3], lines, room)
             for name, (table, lines) in parallel.items()
         }
     letters = [bytes([byte]) for byte in sorted(range(256), key=byte_alphabet().__getitem__)]
-    room = alphabet.room(config)
     pieces = _initial(letters, np.zeros(256, bool), room, config)
     longest = config.max_token_length or np.iinfo(np.int32).max
     learned, pieces, chosen = parity.learn(

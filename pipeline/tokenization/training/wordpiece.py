@@ -102,7 +102,7 @@ def learn(
     bounds: np.ndarray,
 ) -> tuple[np.ndarray, Pieces]:
     """As ``bpe.learn``, by the likelihood score; pairs that occur less than ``min_frequency`` times are left alone."""
-    pairs, slots = merges.index_pairs(symbols)
+    pairs, slots = merges.index_pairs(symbols, target)
     frequency = np.zeros(target, np.int64)
     for at in range(len(symbols.symbol)):
         if symbols.symbol[at] >= 0:
@@ -128,7 +128,7 @@ def learn(
         length = int(pieces.length[left] + pieces.length[right])
         new, pieces = merges.join(pieces, left, right, strings, bounds, length)
         learned[n, 0], learned[n, 1] = left, right
-        gained, slots, replaced = merges.apply(symbols, pairs, slots, pair, new, n)
+        gained, slots, replaced = merges.apply(symbols, pairs, slots, pair, new)
         for other in gained:
             _enter(lists, pairs, other)
         n += 1
