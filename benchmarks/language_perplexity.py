@@ -12,19 +12,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import fasttext
+import kenlm
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.documents import prose
+from benchmarks.peer import FILTERS
 from pipeline.build.stage import Batch
-from pipeline.stages import language
-from pipeline.stages.perplexity import scoring, train_model
+from pipeline.stages import language, pii
+from pipeline.stages.dedup import exact, minhash
+from pipeline.stages.heuristics import families
+from pipeline.stages.heuristics import stage as heuristics
+from pipeline.stages.perplexity import arpa_reader, lookup, scoring, train_model
 from pipeline.store import fasttext_model, model_files
 from pipeline.text.excerpts import excerpts
 from pipeline.text.fasttext_prediction import predict
@@ -97,7 +103,52 @@ def measure_perplexity(texts: pa.StringArray, folder: Path) -> None:
         loading = cpu(lambda path=path: scoring.perplexity(documents.slice(0, 1), path))
         seconds = best(lambda path=path: scoring.perplexity(documents, path))
         print(f"perplexity, prune {prune}: {rate(documents, seconds):.0f} MB/s, loaded in {loading:.1f} s")
+        beside_kenlm(documents, path)
+    measure_chain(documents, path)
     print(f"memory to train unpruned: {training_memory(lines, folder):.0f} MB beside the text")
+
+
+def beside_kenlm(texts: pa.StringArray, path: str) -> None:
+    """Our look-up and KenLM's own of the same lines in the same run."""
+    lines, theirs = sentences(texts).lines, kenlm.Model(path, kenlm_config())
+    strings, ours = lines.to_pylist(), arpa_reader.read(path)
+    assert ours is not None
+    lookup.log10(lines.slice(0, 1), ours)  # compiles
+    works = (partial(lookup.log10, lines, ours), lambda: [*map(theirs.score, strings)])
+    rounds = [[cpu(work) for work in works] for _ in range(REPEATS)]
+    seconds = [min(times) for times in zip(*rounds, strict=True)]
+    same = np.mean(lookup.log10(lines, ours) == np.array([*map(theirs.score, strings)]))
+    print(
+        f"look-up of lines alone: {rate(texts, seconds[0]):.0f} MB/s, KenLM (kenlm {metadata.version('kenlm')})"
+        f" {rate(texts, seconds[1]):.0f}: {seconds[1] / seconds[0]:.1f} times as fast; scores equal: {same:.2%}"
+    )
+
+
+def kenlm_config() -> kenlm.Config:
+    config = kenlm.Config()
+    config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
+    return config
+
+
+def measure_chain(texts: pa.StringArray, path: str) -> None:
+    """Every stage that looks at each document by itself, on the same documents."""
+    batch = Batch(texts, models={"language": model_files.pull(["lid.176"])["lid.176"]})
+    rules = families.Config.model_validate({name: {} for name in FILTERS})
+    chain: dict[str, Callable[[], object]] = {
+        "language": lambda: language.measure(language.Config(), batch),
+        "heuristics": lambda: heuristics.measure(rules, batch),
+        "perplexity": lambda: scoring.perplexity(texts, path),
+        "personal data": lambda: pii.measure(pii.Config(), batch),
+        "hashes": lambda: exact.content_hashes(texts, exact.Config()),
+        "MinHash": lambda: minhash.signatures(texts, minhash.Config()),
+    }
+    for work in chain.values():
+        work()
+    rounds = [{name: cpu(work) for name, work in chain.items()} for _ in range(REPEATS)]
+    seconds = {name: min(times[name] for times in rounds) for name in chain}
+    print("; ".join(f"{name} {rate(texts, took):.0f}" for name, took in seconds.items()), "MB/s")
+    three = sum(seconds[name] for name in ("language", "heuristics", "perplexity"))
+    print(f"the first three together: {rate(texts, three):.1f} MB/s; all: {rate(texts, sum(seconds.values())):.1f}")
 
 
 def training_memory(lines: pa.StringArray, folder: Path) -> float:

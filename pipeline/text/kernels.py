@@ -36,6 +36,15 @@ def _load64(_context, data, at):
     return types.uint64(data, at), build
 
 
+def _load32(_context, data, at):
+    def build(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(32).as_pointer())
+        return builder.load(place, align=1)
+
+    return types.uint32(data, at), build
+
+
 def _load_float(_context, data, at):
     def build(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -43,6 +52,28 @@ def _load_float(_context, data, at):
         return builder.load(place, align=1)
 
     return types.float32(data, at), build
+
+
+def _prefetch(_context, array, at):
+    def build(context, builder, signature, arguments):
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(view.data, [arguments[1]]), ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+        builder.call(function, [place, word(0), word(3), word(1)])  # to read, into every cache, data
+        return context.get_dummy_value()
+
+    return types.void(array, at), build
+
+
+def _high64(_context, _a, _b):
+    def build(_context, builder, _signature, arguments):
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(argument, wide) for argument in arguments))
+        return builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), build
 
 
 def _trailing_zeros(_context, word):
@@ -83,12 +114,21 @@ borrow: Any = intrinsic(_borrow)
 #: kinds would be compiled twice.
 frozen: Any = intrinsic(_frozen)
 
-#: ``load64(data, at)``: the eight bytes of the uint8 array from ``at`` on, all inside it, as one uint64 in the
+#: ``load64(data, at)``: the eight bytes of the array from its number ``at`` on, all inside it, as one uint64 in the
 #: machine's byte order.
 load64: Any = intrinsic(_load64)
 
+#: ``load32(data, at)``: the same of four bytes.
+load32: Any = intrinsic(_load32)
+
 #: ``load_float(data, at)``: the same of four bytes, as float32: a matrix within a file can begin anywhere.
 load_float: Any = intrinsic(_load_float)
+
+#: ``prefetch(data, at)``: has the processor fetch that number of the array from memory, and goes on without it.
+prefetch: Any = intrinsic(_prefetch)
+
+#: ``high64(a, b)``: the upper half of the product of two uint64.
+high64: Any = intrinsic(_high64)
 
 #: ``trailing_zeros(word)``: the zero bits of a uint64 below its lowest one, 64 if it has none.
 trailing_zeros: Any = intrinsic(_trailing_zeros)

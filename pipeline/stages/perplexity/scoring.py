@@ -1,9 +1,14 @@
-"""Perplexity of texts under a KenLM model (Heafield 2011, "KenLM: faster and smaller language model queries")."""
+"""Perplexity of texts under a KenLM model (Heafield 2011, "KenLM: faster and smaller language model queries").
+
+ARPA files and binaries of type ``probing`` are looked up by our kernel, which gives KenLM's scores to the bit; the
+kenlm library scores with what that does not read: tries, quantised binaries, compressed or unusual ARPA files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import chain
 from typing import NamedTuple
 
 import kenlm
@@ -11,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import MillError
-from pipeline.stages.perplexity import ccnet
+from pipeline.stages.perplexity import arpa_reader, ccnet, lookup, tables
 from pipeline.store import files, model_files
 from pipeline.text.sentence_folding import sentences
 
@@ -34,8 +39,7 @@ def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.n
     and the ends count as tokens: CCNet's definition. ``model_path`` is an ARPA file or a KenLM binary.
     """
     lines, words, first = sentences(texts)
-    model = _model(model_path, model_files.digest(model_path))
-    scores = np.fromiter(map(model.score, _strings(lines)), np.float64, len(lines))
+    scores = _model(model_path, model_files.digest(model_path))(lines)
     text = np.repeat(np.arange(len(texts)), np.diff(first))
     total = np.bincount(text, scores, len(texts))
     tokens = np.bincount(text, words + 1, len(texts)).astype(np.int64)
@@ -49,10 +53,10 @@ def piece_perplexity(texts: pa.StringArray, model_path: str, pieces_path: str) -
     scores, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
     text = 0
     for batch in ccnet.pieces(texts, pieces_path):
-        for pieces in batch:
-            if pieces:
-                scores[text], tokens[text] = model.score(" ".join(pieces)), len(pieces) + 1
-            text += 1
+        part = slice(text, text + len(batch))
+        tokens[part] = [len(pieces) + 1 if pieces else 0 for pieces in batch]
+        scores[part] = model(pa.array([" ".join(pieces) for pieces in batch], pa.string())) * (tokens[part] > 0)
+        text += len(batch)
     with np.errstate(invalid="ignore"):
         return 10 ** (-scores / tokens), tokens
 
@@ -64,15 +68,20 @@ def score(texts: pa.StringArray, scorer: Scorer) -> tuple[np.ndarray, np.ndarray
     return piece_perplexity(texts, scorer.model, scorer.sentencepiece)
 
 
-def _strings(lines: pa.StringArray) -> Iterator[str]:
-    for start in range(0, len(lines), _BATCH):
-        yield from lines.slice(start, _BATCH).to_pylist()
-
-
 @cache
-def _model(path: str, _digest: str) -> kenlm.Model:
-    """Loaded once a process."""
+def _model(path: str, _digest: str) -> Callable[[pa.StringArray], np.ndarray]:
+    """What gives the log10 probability of each line, float64. Loaded once a process."""
     files.check(path)
+    read = tables.open_binary(path) or arpa_reader.read(path)
+    return partial(lookup.log10, tables=read) if read else partial(_by_kenlm, _kenlm_model(path))
+
+
+def _by_kenlm(model: kenlm.Model, lines: pa.StringArray) -> np.ndarray:
+    batches = (lines.slice(start, _BATCH).to_pylist() for start in range(0, len(lines), _BATCH))
+    return np.fromiter(map(model.score, chain.from_iterable(batches)), np.float64, len(lines))
+
+
+def _kenlm_model(path: str) -> kenlm.Model:
     config = kenlm.Config()
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
