@@ -24,7 +24,7 @@ from training.labelled import files
 from training.recipe.finetuning import FinetuneConfig
 
 ROWS = 3_000
-NAMES = ("SST-2", "CoLA", "AG News", "movie reviews")
+NAMES = ("SST-2", "CoLA", "RTE", "AG News", "movie reviews")
 
 
 def main(base: str = "", minutes: str = "10", *names: str) -> None:
@@ -42,7 +42,7 @@ def main(base: str = "", minutes: str = "10", *names: str) -> None:
             data = {"data": labelled.data(SHARED.parent, Path(folder)), "documents": ROWS}
             rows = files.load(FinetuneConfig.model_validate({**own, **data}), 0)
             started = time.perf_counter()
-            rungs = cost_ladder.rungs([], base, 64, str(Path(folder, "work")))
+            rungs = cost_ladder.rungs([], base, 64, str(Path(folder, "work")), "pair" in labelled.fields)
             said = advice.advise(rows, rungs, float(minutes)).said
             seconds = time.perf_counter() - started
         best = max(said["rungs"], key=lambda rung: rung["accuracy"]["value"])

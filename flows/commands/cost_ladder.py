@@ -48,7 +48,8 @@ def climb(
     rows = labelled_files.load(config, config.seed or 0)
     terminal.print(audit_view(rows))
     length, settings = config.sequence_length, cost_ladder.settings(config)
-    rungs = cost_ladder.rungs(vectors, config.base or None, length, str(folder / "work"), **settings)
+    pairs = config.pair is not None
+    rungs = cost_ladder.rungs(vectors, config.base or None, length, str(folder / "work"), pairs, **settings)
     pool: list[tuple[str, str]] = []
     if unlabelled is not None:
         pool, without = unlabelled_texts.read(unlabelled, config.text)

@@ -47,6 +47,8 @@ def _confidence(said: Mapping[str, Any]) -> str:
     ece, sets = trust["ece"], trust["conformal"]
     spread = trust.get("spread", 0.0)
     evenly = f", {formats.share(spread, 1)} of the probability spread evenly" if spread else ""
+    if trust.get("curve"):
+        evenly = " and probabilities mapped by a rising curve"
     return (
         f"calibration error of {said['assessed']} {ece['before']:.3f}, {ece['after']:.3f} with logits divided by"
         f" {trust['temperature']:.2f}{evenly} ({ece['by_chance']:.3f} if perfect); sets of {sets['mean_size']:.2f}"

@@ -22,6 +22,7 @@ _POINTS, _FINE_POINTS = 300, 2000  # of a loss curve: drawn, and for who looks c
 PREDICTORS = {
     "model": "this model",
     "bag_of_words": "bag of words",
+    "overlap": "words that both texts share",
     "majority": "most frequent label",
     "mean": "mean of the training rows",
     "copy": "copy of the text",

@@ -120,7 +120,7 @@ def _next(
     read = np.sort(order[: max(wanted, int(left * rate / 2))])  # for the features, and for the probabilities
     part = "" if len(read) == len(order) else f", among {len(read):,} of {len(order):,}, as many as there is time for"
     say(f"texts to label next{part}")
-    texts = [unlabelled[row] for row in read.tolist()]
+    texts = [unlabelled[int(row)] for row in read]
     features = None if reading is None else reading.fitted.features(texts)  # type: ignore[attr-defined]
     shares = rung.fitted.predict_proba(texts)
     rows = worth_labelling.choose(shares, shares if features is None else features, wanted)

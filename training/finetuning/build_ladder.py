@@ -36,7 +36,8 @@ def climb(build: Build[BuildRecipe], name: str, progress: loop.Progress | None =
     job = job or job_of(build, name)
     folder = build.path("work", "cost_ladder", name)
     length, settings = config.sequence_length, cost_ladder.settings(config)
-    rungs = cost_ladder.rungs(job.embeddings.values(), job.base, length, folder, **settings)
+    pairs = config.pair is not None
+    rungs = cost_ladder.rungs(job.embeddings.values(), job.base, length, folder, pairs, **settings)
     parts = len(rungs) + 2  # the label audit and the learning curve
     heard: list[str] = []
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from training.finetuning import scores, suspects
 from training.finetuning.confidence import assess, calibration, slices, temperature
 from training.finetuning.confidence import costs as error_costs
-from training.finetuning.rungs import classical, word_vectors
+from training.finetuning.rungs import classical, overlap, word_vectors
 from training.finetuning.rungs.base import Examples, Fitted
 from training.finetuning.suspects import EXCERPT
 from training.labelled.kinds import KINDS
@@ -40,6 +40,7 @@ def describe(
     fitted: dict[str, Fitted] = {
         "bag_of_words": bag_of_words,
         **{name: word_vectors.fit(folder)(train, dev, len(labels)) for name, folder in embeddings.items()},
+        **({"overlap": overlap.fit(train, dev, len(labels))} if "pair" in table.column_names else {}),
         "majority": classical.majority(train, dev, len(labels)),
     }
     asked = {name: each.predict_proba(test.texts).argmax(1) for name, each in fitted.items()}
@@ -47,7 +48,7 @@ def describe(
     ours, bag = measures["model"], measures["bag_of_words"]
     right = predicted == test.labels
     confidence = assess.assess(dev_logits, dev.labels, logits, test.labels, test.groups)
-    scaling = temperature.Scaling(confidence["temperature"], confidence["spread"])
+    scaling = temperature.Scaling(*(confidence[name] for name in temperature.Scaling._fields))
     return {
         "scores": {name: {m.name: asdict(m.interval()) for m in each} for name, each in measures.items()},
         "lead_over_bag_of_words": {

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
 from training.finetuning import deadline, scores
-from training.finetuning.rungs import classical, tuned, word_vectors
+from training.finetuning.rungs import classical, overlap, tuned, word_vectors
 from training.finetuning.rungs.base import Examples, Fit, Fitted, examples
 from training.finetuning.rungs.encoder import Encoder, contrastive, contrastive_seconds, frozen
 from training.finetuning.scores import Interval
@@ -108,10 +108,11 @@ def sets_of(labelled: Labelled) -> Sets:
     return Sets(*(examples(table, labelled.labels) for table in tables), labels=labelled.labels)
 
 
-def cheap_rungs(vectors: Iterable[str] = ()) -> list[Rung]:
-    """The rungs without a base model; ``vectors`` are folders of embeddings."""
+def cheap_rungs(vectors: Iterable[str] = (), pairs: bool = False) -> list[Rung]:
+    """The rungs without a base model; ``vectors`` are folders of embeddings, ``pairs`` whether rows have two texts."""
     return [
         Rung(MAJORITY, "most frequent label", classical.majority),
+        *([Rung("overlap", "words that both texts share", overlap.fit)] if pairs else []),
         Rung("tf_idf", "tf-idf + logistic regression", classical.tf_idf),
         Rung("fasttext", "fastText", classical.fasttext),
         *(
@@ -121,13 +122,16 @@ def cheap_rungs(vectors: Iterable[str] = ()) -> list[Rung]:
     ]
 
 
-def rungs(vectors: Iterable[str], base: str | None, length: int, work: str, **fields: Any) -> list[Rung]:
+def rungs(
+    vectors: Iterable[str], base: str | None, length: int, work: str, pairs: bool = False, **fields: Any
+) -> list[Rung]:
     """All rungs in growing cost; those on a pretrained encoder only where there is a ``base``.
 
     ``base`` is the folder of a model that reads up to ``length`` tokens of a text; ``work`` a folder of our own;
+    ``pairs`` says whether rows have two texts;
     ``fields`` are those of a recipe's `finetune` that LoRA and the whole model are trained with.
     """
-    cheap = cheap_rungs(vectors)
+    cheap = cheap_rungs(vectors, pairs)
     if base is None:
         return cheap
     transformers_logging.disable_progress_bar()

@@ -10,8 +10,8 @@ from pipeline.store import files
 from training.labelled.rows import Labelled
 from training.recipe.finetuning import FinetuneConfig
 
-#: Raised when what is asked for would give another model, or its documents other rows.
-VERSION = 9
+#: Raised when what is asked for would give another model or other answers of it, or its documents other rows.
+VERSION = 10
 
 
 @dataclass(frozen=True)

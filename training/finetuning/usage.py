@@ -50,6 +50,12 @@ class Usage(Config):
     spread: Annotated[
         float, Field(ge=0, lt=1, description="share of the probability of classes that is spread evenly over them")
     ] = 0.0
+    curve: Annotated[
+        list[tuple[float, float]],
+        Field(
+            description="probabilities and what a rising curve maps them to, after which a row is made to add up to 1"
+        ),
+    ] = []
     costs: Annotated[
         dict[str, dict[str, float]],
         Field(description="what errors cost: the label of the least expected cost is answered; default: the likeliest"),
@@ -101,6 +107,7 @@ def of_summary(summary: Mapping[str, Any]) -> Usage | None:
         sequence_length=config.sequence_length,
         temperature=confidence.get("temperature", 1.0),
         spread=confidence.get("spread", 0.0),
+        curve=confidence.get("curve", []),
         costs=config.costs,
         cost_threshold=(summary.get("costs") or {}).get("threshold"),
         conformal=conformal and Conformal(alpha=conformal["alpha"], quantile=conformal["quantile"]),

@@ -52,7 +52,8 @@ class Vectors(Similarity):
 def _labels(model: Model, rows: Sequence[Row], size: int) -> list[Prediction]:
     logits = np.stack(_outputs(model, _texts(rows), size))
     used = model.usage
-    shares, best = temperature.probabilities(logits, used.temperature, used.spread), logits.argmax(1)
+    shares = temperature.probabilities(logits, used.temperature, used.spread, used.curve)
+    best = logits.argmax(1)
     if used.costs:
         best = costs.decide(shares, costs.matrix(used.costs, model.labels), used.cost_threshold)
     sets: list[list[str] | None] = [None] * len(rows)

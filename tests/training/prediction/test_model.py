@@ -176,6 +176,18 @@ def test_probabilities_are_calibrated_and_sets_are_conformal(models: dict) -> No
         assert found.set == [label for label, share in found.scores.items() if 1 - share <= limit]
 
 
+def test_probabilities_are_mapped_by_the_curve_that_the_model_has(models: dict, tmp_path: Path) -> None:
+    folder = shutil.copytree(models["classify"][0], tmp_path / "model")
+    texts = [Row(text) for text in models["classify"][1].test["text"].to_pylist()]
+    plain = [list(found.fields()["scores"].values()) for found in opening.open(folder).predict(texts)]
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["confidence"]["curve"] = [[0.0, 0.25], [1.0, 0.75]]
+    usage.write(folder, usage.of_summary(summary))
+    mapped = [list(found.fields()["scores"].values()) for found in opening.open(folder).predict(texts)]
+    raised = 0.9 * (0.25 + 0.5 * np.array(plain)) + 0.1 * np.array(plain)
+    assert np.array(mapped) == pytest.approx(raised / raised.sum(1, keepdims=True))
+
+
 def test_labels_are_those_of_the_least_expected_cost_where_costs_are_known(models: dict, tmp_path: Path) -> None:
     folder = shutil.copytree(models["classify"][0], tmp_path / "model")
     summary = json.loads((folder / "summary.json").read_text())

@@ -24,12 +24,13 @@ def assess(
     Conformal sets and abstaining go by the scaled probabilities.
     """
     scaling = temperature.fit_scaling(dev_logits, dev_labels)
-    plain, scaled = (temperature.probabilities(logits, *each) for each in ((), scaling))
+    plain, scaled = temperature.probabilities(logits), temperature.probabilities(logits, *scaling)
     right, confidence = calibration.is_right(scaled, labels), calibration.confidences(scaled)
     answered = abstain.curve(confidence, right)
     points = [dict(zip(("threshold", "coverage", "accuracy"), answered.at(share), strict=True)) for share in _COVERAGES]
     return {
         **scaling._asdict(),
+        "curve": [list(knot) for knot in scaling.curve],
         "ece": {
             "before": calibration.error(calibration.confidences(plain), right),
             "after": calibration.error(confidence, right),

@@ -54,10 +54,21 @@ def examples(table: pa.Table, labels: list[str]) -> Examples:
     """The rows of a ``Labelled`` table of task ``classify``; a pair's second text follows the first on a new line."""
     texts = table["text"].to_pylist()
     if "pair" in table.column_names:
-        texts = [f"{text}\n{pair}" for text, pair in zip(texts, table["pair"].to_pylist(), strict=True)]
+        texts = [joined(text, pair) for text, pair in zip(texts, table["pair"].to_pylist(), strict=True)]
     number = {label: at for at, label in enumerate(labels)}
     numbers = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
     return Examples(texts, numbers, table["group"].to_pylist())
+
+
+def joined(text: str, pair: str) -> str:
+    """Both texts of a pair as one, of which the second is the last line."""
+    return f"{text}\n{pair.replace(chr(10), ' ')}"
+
+
+def parted(text: str) -> tuple[str, str]:
+    """The two texts that ``joined`` joined."""
+    first, _, second = text.rpartition("\n")
+    return first, second
 
 
 def logits(probabilities: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from training.finetuning import scores
 from training.finetuning.encoded import Encoded, Reader
 from training.finetuning.long_text import windows
 from training.finetuning.long_text.pooling import logits
+from training.finetuning.rungs.base import joined
 from training.finetuning.scores import Measure
 from training.finetuning.tasks.base import Task, pairs
 from training.recipe.long_text import Head
@@ -49,8 +50,8 @@ class Classify(Task):
             for of, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
                 if of is not None:
                     ends[of] = max(ends[of], end)
-            second = "" if seconds is None else "\n" + seconds[row][: ends[1]]
-            made.append(texts[row][: ends[0]] + second)
+            first = texts[row][: ends[0]]
+            made.append(first if seconds is None else joined(first, seconds[row][: ends[1]]))
         return made
 
     def fields(self) -> dict:

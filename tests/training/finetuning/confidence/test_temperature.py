@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.finetuning.confidence import temperature
+from training.finetuning.confidence import calibration, temperature
 
 
 def drawn(t: float, rows: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -61,4 +61,25 @@ def test_where_some_labels_are_wrong_a_share_is_spread_and_no_prediction_changes
 def test_of_few_rows_the_temperature_alone_is_fitted() -> None:
     logits, labels = drawn(2.0, temperature.FEWEST - 1)
     labels[:5] = (labels[:5] + 1) % 4
-    assert temperature.fit_scaling(logits, labels) == (temperature.fit(logits, labels), 0.0)
+    assert temperature.fit_scaling(logits, labels) == (temperature.fit(logits, labels), 0.0, ())
+
+
+def test_where_confidence_is_no_function_of_a_temperature_a_curve_makes_it_true() -> None:
+    """Logits that lie near two values, as a small encoder's, and a step in how often they are right."""
+    draw = np.random.default_rng(3)
+    lead = draw.normal(np.where(draw.random(22_000) < 0.5, 2.0, -2.0), 0.4)
+    right = draw.random(22_000) < np.where(abs(lead) < 2, 0.7, 0.95)
+    logits, labels = np.stack([-lead / 2, lead / 2], 1), np.where(right, lead > 0, lead <= 0).astype(np.int64)
+    found = temperature.fit_scaling(logits[:2_000], labels[:2_000])
+    assert found.curve
+    plain, mapped = (
+        temperature.probabilities(logits[2_000:], *scaling) for scaling in (found._replace(curve=()), found)
+    )
+    assert mapped.sum(1) == pytest.approx(np.ones(20_000))
+    assert (mapped.argmax(1) == plain.argmax(1)).all()
+    before, after = (calibration.error(shares.max(1), right[2_000:]) for shares in (plain, mapped))
+    assert after < 0.03 < before
+
+
+def test_where_a_temperature_made_the_labels_there_is_no_curve() -> None:
+    assert not temperature.fit_scaling(*drawn(2.0, 2_000)).curve

@@ -11,8 +11,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.store import files
-from training.finetuning.rungs import classical, head, word_vectors
-from training.finetuning.rungs.base import Examples, Fit
+from training.finetuning.rungs import classical, head, overlap, word_vectors
+from training.finetuning.rungs.base import Examples, Fit, joined, parted
 from training.models import publish
 
 ORDER = ("the cat sees {}", "{} sees the cat")
@@ -45,6 +45,34 @@ def test_a_text_without_a_known_word_has_an_answer(fit: Fit) -> None:
     found = fit(made(60), made(30, 1), 3).predict_proba(["", "\n\n"])
     assert np.isfinite(found).all()
     assert found.sum(1) == pytest.approx(1)
+
+
+def pairs_of_words(rows: int, seed: int) -> Examples:
+    """The second text is a part of the first (class 1), or of other words (class 0); the words alone say nothing."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2, rows)
+    texts = []
+    for label in labels.tolist():
+        first, other = draw.permutation(200)[:24].reshape(2, 12)
+        second = (first if label else other)[:5]
+        texts.append(joined(*("\n".join(f"w{word}" for word in words) for words in (first, second))))
+    return Examples(texts, labels, [str(row) for row in range(rows)])
+
+
+def test_words_that_both_texts_share_tell_what_a_bag_of_words_cannot(tmp_path: Path) -> None:
+    train, dev, test = (pairs_of_words(rows, seed) for seed, rows in enumerate((300, 100, 200)))
+    found = overlap.fit(train, dev, 2)
+    assert (found.predict_proba(test.texts).argmax(1) == test.labels).mean() > 0.97
+    assert (classical.tf_idf(train, dev, 2).predict_proba(test.texts).argmax(1) == test.labels).mean() < 0.65
+    assert (overlap.fit(train, dev, 2).predict_proba(test.texts) == found.predict_proba(test.texts)).all()
+    assert np.isfinite(found.predict_proba(["", "\n", "only one"])).all()
+    found.save(str(tmp_path))
+    assert files.read_json(str(tmp_path / "idf.json"))["words"] == found.idf
+
+
+def test_the_second_text_of_a_pair_is_the_last_line() -> None:
+    assert parted(joined("a\nb", "c\nd")) == ("a\nb", "c d")
+    assert parted("alone") == ("", "alone")
 
 
 def test_the_majority_gives_the_shares_of_training() -> None:
