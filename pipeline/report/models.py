@@ -21,6 +21,7 @@ _POINTS, _FINE_POINTS = 300, 2000  # of a loss curve: drawn, and for who looks c
 #: Names for people of what the fine-tuning summary names; the model first, then its baselines.
 PREDICTORS = {
     "model": "this model",
+    "least_cost": "this model, by the costs of errors",
     "bag_of_words": "bag of words",
     "overlap": "words that both texts share",
     "majority": "most frequent label",
@@ -131,7 +132,10 @@ def main_measure(run: Mapping[str, Any]) -> str:
 
 def predictors(run: Mapping[str, Any]) -> list[str]:
     """What a fine-tuning summary has scores of: the model first, the most frequent label last."""
-    return sorted(run["scores"], key=lambda name: ({"model": 0, "bag_of_words": 1, "majority": 3}.get(name, 2), name))
+    return sorted(
+        run["scores"],
+        key=lambda name: ({"model": 0, "least_cost": 1, "bag_of_words": 2, "majority": 4}.get(name, 3), name),
+    )
 
 
 def score(measure: str, value: float) -> str:

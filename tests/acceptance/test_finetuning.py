@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import foreign_models
+from training.finetuning import cost_ladder
 from training.finetuning.finetune import Job, run
 from training.labelled import files
 from training.recipe.finetuning import FinetuneConfig
@@ -101,10 +102,15 @@ def test_pairs(shared: Path, tmp_path: Path) -> None:
             rows[side].append({"text": first, "pair": second, "label": "yes" if yes else "no"})
     base = foreign_models.bert(tmp_path / "base", [row["text"] for row in rows["train"]])
     data = {side: write(tmp_path / f"{side}.jsonl", of) for side, of in rows.items()}
-    found = finetuned(tmp_path, base, task="classify", pair="pair", label="label", data=data, epochs=2)
+    asked = {"task": "classify", "pair": "pair", "label": "label", "data": data}
+    found = finetuned(tmp_path, base, **asked, epochs=2)
     assert found["model"]["high"] > found["majority"]["value"]
     assert found["bag_of_words"]["low"] < found["majority"]["value"]
-    assert found["overlap"]["low"] > found["majority"]["high"]
+    config = FinetuneConfig.model_validate({"name": "x", "base": base, "dev_share": 0.25, **asked})
+    sets = cost_ladder.sets_of(files.load(config, 1))
+    ladder = cost_ladder.climb(sets, cost_ladder.cheap_rungs(pairs=True)[:2], minutes=5)
+    assert ladder.rung("overlap").accuracy.low > ladder.rung("majority").accuracy.high
+    assert cost_ladder.recommend(ladder, sets).name == "overlap"
 
 
 def test_translation(shared: Path, tmp_path: Path) -> None:

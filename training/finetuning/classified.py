@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,9 @@ def describe(
     right = predicted == test.labels
     confidence = assess.assess(dev_logits, dev.labels, logits, test.labels, test.groups)
     scaling = temperature.Scaling(*(confidence[name] for name in temperature.Scaling._fields))
+    by_cost = _by_cost(dev, test, dev_logits, logits, scaling, costs, labels) if costs else None
+    if by_cost is not None:
+        measures["least_cost"] = _measures(test, by_cost.answers, len(labels))
     return {
         "scores": {name: {m.name: asdict(m.interval()) for m in each} for name, each in measures.items()},
         "lead_over_bag_of_words": {
@@ -61,14 +64,21 @@ def describe(
         "slices": [{**asdict(each), "fails": each.fails} for each in _slices(right, test, table)],
         "suspects": suspects.find(bag_of_words, rows, (train, dev, test), right),
         "errors": errors(temperature.probabilities(logits, *scaling), test, table, labels),
-        **(_by_cost(dev, test, dev_logits, logits, scaling, costs, labels) if costs else {}),
+        **({} if by_cost is None else {"costs": by_cost.said}),
     }
+
+
+class _ByCost(NamedTuple):
+    """The ``answers`` of the least cost for the test rows, int64 [n], and what the summary says of them."""
+
+    answers: np.ndarray
+    said: dict[str, Any]
 
 
 def _by_cost(
     dev: Examples, test: Examples, dev_logits: np.ndarray, logits: np.ndarray, scaling: temperature.Scaling,
     given: Mapping[str, Mapping[str, float]], labels: list[str],
-) -> dict[str, Any]:  # fmt: skip
+) -> _ByCost:  # fmt: skip
     """What a test row costs on average by the most probable label, and by the label of the least cost."""
     cost = error_costs.matrix(given, labels)
     dev_shares, shares = (temperature.probabilities(side, *scaling) for side in (dev_logits, logits))
@@ -78,8 +88,9 @@ def _by_cost(
         counts = np.stack([cost[test.labels, answers], np.ones(len(test))], 1)
         return asdict(scores.interval(scores.ratio, scores.by_group(counts, test.groups)))
 
-    most_probable, least = mean(shares.argmax(1)), mean(error_costs.decide(shares, cost, limit))
-    return {"costs": {"threshold": limit, "most_probable": most_probable, "least_cost": least}}
+    answers = error_costs.decide(shares, cost, limit)
+    said = {"threshold": limit, "most_probable": mean(shares.argmax(1)), "least_cost": mean(answers)}
+    return _ByCost(answers, said)
 
 
 def errors(probabilities: np.ndarray, test: Examples, table: pa.Table, labels: list[str]) -> list[dict[str, Any]]:

@@ -78,6 +78,9 @@ def test_by_their_costs_errors_cost_less(described: tuple[dict, pa.Table, np.nda
     plain, least = found["costs"]["most_probable"], found["costs"]["least_cost"]
     assert plain["value"] == pytest.approx(((predicted != labels).sum() + 19 * dear.sum()) / len(labels))
     assert least["high"] < plain["low"]
+    scores = found["scores"]
+    assert scores["least_cost"]["accuracy"]["value"] <= scores["model"]["accuracy"]["value"]
+    assert scores["least_cost"]["matthews"] != scores["model"]["matthews"]
     assert found["costs"]["threshold"] is None
 
 
