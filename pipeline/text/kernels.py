@@ -102,6 +102,22 @@ def _between16(_context, data, at, fold, first, last):
     return types.uint64(data, at, fold, first, last), build
 
 
+def _copy16(_context, out, at, data, start, fold):
+    def build(context, builder, signature, arguments):
+        several = ir.VectorType(ir.IntType(8), 16)
+        places = []
+        for k in (0, 2):
+            array = context.make_array(signature.args[k])(context, builder, arguments[k])
+            places.append(builder.bitcast(builder.gep(array.data, [arguments[k + 1]]), several.as_pointer()))
+        byte = builder.trunc(arguments[4], ir.IntType(8))
+        lane = builder.insert_element(ir.Constant(several, None), byte, ir.IntType(32)(0))
+        lanes = builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16))
+        builder.store(builder.or_(builder.load(places[1], align=1), lanes), places[0], align=1)
+        return context.get_dummy_value()
+
+    return types.void(out, at, data, start, fold), build
+
+
 #: A zero that numba does not take for a constant: for each constant argument it compiles the callee once more.
 ZERO = np.int64(0)
 
@@ -123,6 +139,10 @@ load32: Any = intrinsic(_load32)
 
 #: ``load_float(data, at)``: the same of four bytes, as float32: a matrix within a file can begin anywhere.
 load_float: Any = intrinsic(_load_float)
+
+#: ``copy16(out, at, data, start, fold)``: the 16 bytes of one uint8 array from ``start`` on, the bits ``fold`` set in
+#: them, to another from ``at`` on, all inside them.
+copy16: Any = intrinsic(_copy16)
 
 #: ``prefetch(data, at)``: has the processor fetch that number of the array from memory, and goes on without it.
 prefetch: Any = intrinsic(_prefetch)

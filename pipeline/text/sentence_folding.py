@@ -20,12 +20,15 @@ from numba import njit
 
 from pipeline.text import scripts
 from pipeline.text.buffers import string_array, text_buffers
+from pipeline.text.kernels import between16, copy16, trailing_zeros
 from pipeline.text.utf8 import code_point, encode, width
 
 #: KenLM adds up a sentence in single precision; so many log probabilities keep six digits.
 LONGEST_SENTENCE = 512
 LONGEST_WORD = 64
 
+#: ASCII letters once this bit, which makes them lower case, is set in them.
+_CASE, _FIRST, _LAST = 32, ord("a"), ord("z")
 _SPACE, _WORD, _ALONE, _MARK, _NOTHING = range(5)
 _TABLE_END = 0x20000
 _ASCII_FORMS = {"‘’‚‛′`´": "'", "“”„‟″«»": '"', "‐‑‒–—―−": "-"}
@@ -47,7 +50,7 @@ def sentences(texts: pa.StringArray) -> Sentences:
     data, offsets = text_buffers(texts)
     used = data[offsets[0] : offsets[-1]]
     most = int(np.count_nonzero(used == 10)) + len(texts) + len(used) // LONGEST_SENTENCE
-    out = np.empty(2 * len(used), np.uint8)
+    out = np.empty(2 * len(used) + 16, np.uint8)
     ends, tokens, first = np.zeros(most + 1, np.int64), np.zeros(most, np.int32), np.zeros(len(texts) + 1, np.int64)
     lines = _fold(data, offsets, _table(), out, ends, tokens, first)
     return Sentences(string_array(out[: ends[lines]], ends[: lines + 1]), tokens[:lines], first)
@@ -128,6 +131,13 @@ def _fold(data, offsets, table, out, ends, tokens, first):
                 count, length = count + 1, 1
                 inside = _ALONE if kind == _ALONE else _WORD
             at = encode(folded, out, at)
+            while inside == _WORD and i + 16 <= len(data):  # most of a text is inside words of ASCII letters
+                letters = np.int64(trailing_zeros(~between16(data, i, _CASE, _FIRST, _LAST)))
+                letters = min(letters, end - i, LONGEST_WORD - length)
+                copy16(out, at, data, i, _CASE)
+                at, i, length = at + letters, i + letters, length + letters
+                if letters < 16:
+                    break
         if count:
             tokens[line] = count
             line += 1

@@ -30,8 +30,8 @@ LONGEST_ORDER = 6
 MOST = 1 << 31
 #: Numbers of an entry: a hash takes two of them.
 WORD, UNIGRAM, MIDDLE, LONGEST = 3, 2, 4, 3
-#: Slots of a table to its entries, as KenLM has them.
-SPACE = 1.5
+#: Slots of a table to its entries, in tables that we make. KenLM has 1.5: a third less memory, a fifth more time.
+SPACE = 2.0
 
 _MAGIC = b"mmap lm http://kheafield.com/code format version 5\n".ljust(56, b"\0")
 _BEGINS = b"mmap lm http://kheafield.com/code"

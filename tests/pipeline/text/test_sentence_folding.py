@@ -1,3 +1,5 @@
+import re
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -58,6 +60,19 @@ def test_a_text_gives_the_same_in_any_company(texts: list[str]):
     together = sentences(pa.array(["x", *texts], pa.string())[1:])
     for i, text in enumerate(texts):
         assert together.lines[together.first[i] : together.first[i + 1]].to_pylist() == folded(text)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "Hello", "ÉCOLE", "B7", "Ж", " ", "  ", "\n", "x" * 15, "Y" * 16, "z" * 63]), max_size=60
+    )
+)
+def test_words_are_lower_cased_with_their_digits_0_and_cut_where_they_are_too_long(parts: list[str]):
+    text = "".join(parts)
+    words = [re.findall(rf"\w{{1,{LONGEST_WORD}}}", re.sub(r"\d", "0", line.lower())) for line in text.split("\n")]
+    expected = [" ".join(line) for line in words if line]
+    assert folded(text) == expected
+    assert sentences(pa.array([text, "and another text, longer than a register"])).lines.to_pylist()[:-1] == expected
 
 
 @given(anything)
