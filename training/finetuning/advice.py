@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
 
-from pipeline.text import formats
 from training.batches import random_streams
 from training.finetuning import cost_ladder, deadline, learning_curve, suspects, worth_labelling
 from training.finetuning.confidence import assess
@@ -91,10 +91,10 @@ def _why_nothing(chosen: Recommendation, best: str, by: str, rows: int) -> str:
             f"no model is more accurate on {rows:,} development rows than the most frequent label; {best} leads by {by}"
         )
     # an interval narrows with the root of the rows
-    needed = rows * ((chosen.lead.value - chosen.lead.low) / chosen.lead.value) ** 2
+    needed = ceil(rows * ((chosen.lead.value - chosen.lead.low) / chosen.lead.value) ** 2)
     return (
         f"{rows:,} development rows are too few to show that any model is better than the most frequent label: {best}"
-        f" leads it by {by}. Were that its true lead, about {formats.short(needed)} rows would show it; label more"
+        f" leads it by {by}. Were that its true lead, about {needed:,} rows would show it; label more"
     )
 
 

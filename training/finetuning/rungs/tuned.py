@@ -92,7 +92,7 @@ def seconds(base: str, length: int, train: Examples, asked: int, **fields: Any) 
     data = encoded(reader.read(some), reader.pad, {})
     order = Order(data.lengths, config.batch_size, 0)
     started = time.perf_counter()
-    for step in range(order.steps_per_epoch):
+    for step in deadline.paced(range(order.steps_per_epoch)):
         _asked(model, data, order.rows(step)).square().sum().backward()
     each = (time.perf_counter() - started) / len(some)
     return each * (len(train) * config.epochs + asked / 3)
