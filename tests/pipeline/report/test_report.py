@@ -402,8 +402,12 @@ def test_the_cost_ladder_of_a_fine_tuning_is_shown(tmp_path: Path):
     for expected in (*shown, "Left out: <LoRA>: needs about 61 s."):
         assert expected in text, expected
     said["learning_curve"] = {"rung": None, "why": "no rung is quick enough"}
+    said["recommended"] = {"name": None, "why": "10 rows are too few"}
     files.write_json(build.path("cost_ladders", "topic.json"), said)
-    assert "not measured: no rung is quick enough." in " ".join(Page(render(build)).text.split())
+    text = " ".join(Page(render(build)).text.split())
+    assert "not measured: no rung is quick enough." in text
+    assert "Nothing is recommended: 10 rows are too few." in text
+    assert "* frozen" not in text
 
 
 def test_navigation_and_sections_of_the_template_are_in_one_order():
