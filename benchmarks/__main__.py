@@ -24,6 +24,7 @@ BENCHMARKS = (
     "tokenizers",
     "packing",
     "training",
+    "learning",
     "finetuning",
     "long_documents",
     "terabyte",

@@ -30,7 +30,7 @@ from training.finetuning.forward import inputs
 from training.loop import loop
 from training.models import architectures
 from training.recipe.model_shapes import PRESETS
-from training.recipe.sections import OptimiserConfig
+from training.recipe.run import OptimiserConfig
 from training.recipe.strategies import Features, Full
 
 VOCABULARY, ROWS, BATCH, LENGTH = 30_522, 192, 16, 128

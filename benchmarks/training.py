@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,10 @@ from benchmarks.documents import packed
 from pipeline.store import packed_tokens
 from training import objectives
 from training.batches import vocabulary
-from training.batches.windows import IGNORE
+from training.batches.windows import IGNORE, Reader, pieces
 from training.loop import loop
-from training.objectives.base import Task
-from training.recipe.sections import PretrainConfig
+from training.objectives.base import Objective, Task
+from training.recipe.pretraining import PretrainConfig
 
 STEPS = 3
 TURNS = 2
@@ -78,6 +78,12 @@ def prepare(objective: str, preset: str, length: int, batch: int, micro: int, pr
     return Task(config, vocabulary.Vocabulary(VOCABULARY, **SPECIAL), 0)
 
 
+def flops(objective: Objective, task: Task, module: torch.nn.Module, order: Reader) -> float:
+    """Of a token, with attention as the packs of ``order`` have it."""
+    own = pieces(order.read(np.arange(64)).segments)
+    return objective.flops(module, replace(task, pieces=own))
+
+
 def ours(task: Task, tokens: packed_tokens.PackedTokens, folder: str) -> dict[str, float]:
     """Speeds, the share of its time in which the loop waits for batches, and the model's FLOP/s."""
     objective, config = objectives.load(task.config.objective), task.config
@@ -87,8 +93,10 @@ def ours(task: Task, tokens: packed_tokens.PackedTokens, folder: str) -> dict[st
         return objective.examples(task, order.read(np.arange(config.batch_size) + step * config.batch_size))
 
     module = objective.create(task)
-    flops = objective.flops(module, task)
-    work = loop.Work(batch, objective.loss, objective.weights(task), lambda _: {"loss": 0.0}, lambda _: [], flops)
+    flops_per_token = flops(objective, task, module, order)
+    work = loop.Work(
+        batch, objective.loss, objective.weights(task), lambda _: {"loss": 0.0}, lambda _: [], flops_per_token
+    )
     plan = loop.Plan(
         folder,
         "benchmark",
@@ -110,7 +118,7 @@ def ours(task: Task, tokens: packed_tokens.PackedTokens, folder: str) -> dict[st
     loop.train(module, work, plan, progress)
     speeds = clock.speeds(config.batch_size * config.sequence_length)
     waited = statistics.median(row["input_wait"] for row in rows[1:])
-    return {**speeds, "input_wait": waited, "flops": speeds["tokens_per_second"] * flops}
+    return {**speeds, "input_wait": waited, "flops": speeds["tokens_per_second"] * flops_per_token}
 
 
 class _Windows(Dataset):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
@@ -123,6 +123,20 @@ def parts(plugin: Plugin, kind: type[P]) -> tuple[P, ...]:
 
 def _part(plugin: Plugin, kind: type[P], name: str) -> P:
     return next(part for part in parts(plugin, kind) if part.name == name)
+
+
+def added(plugins: Iterable[Plugin], kind: type[P], own: Iterable[P]) -> list[P]:
+    """The parts of one kind that ``plugins`` add to the program's ``own``. Raises MillError where two have one name."""
+    taken = {part.name: part for part in own}
+    new: list[P] = []
+    for part in (part for plugin in plugins for part in parts(plugin, kind)):
+        other = taken.setdefault(part.name, part)
+        if other is part:
+            new.append(part)
+        elif replace(part, plugin=None) != other:  # else it is our own, imported to be changed
+            whose = f"by {other.plugin}" if other.plugin else "by the program itself"
+            raise MillError(f"{part.plugin}: the name {part.name!r} is taken {whose}; give the part another name")
+    return new
 
 
 def find(text: str, folder: str | Path) -> Plugin:

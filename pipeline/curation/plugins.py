@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from pydantic import create_model
 
 from pipeline import MillError
-from pipeline.build.plugins import Part, Plugin, find, installed, parts
+from pipeline.build.plugins import Part, Plugin, added, find, installed, parts
 from pipeline.build.stage import Stage
 from pipeline.sources import READERS
 from pipeline.sources.reader import Reader
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from pipeline.curation.recipe import Recipe
 
 R = TypeVar("R", bound="Recipe")
-P = TypeVar("P", bound=Part)
 
 
 @cache
@@ -56,20 +54,6 @@ def readers(plugins: Iterable[Plugin]) -> list[Reader]:
             line = f'kind: Literal["{reader.name}"] = "{reader.name}"'
             raise MillError(f"{reader.plugin}: {reader.config.__name__} needs the field `{line}`; add it")
     return kinds
-
-
-def added(plugins: Iterable[Plugin], kind: type[P], own: Iterable[P]) -> list[P]:
-    """The parts of one kind that ``plugins`` add to the program's ``own``. Raises MillError where two have one name."""
-    taken = {part.name: part for part in own}
-    new: list[P] = []
-    for part in (part for plugin in plugins for part in parts(plugin, kind)):
-        other = taken.setdefault(part.name, part)
-        if other is part:
-            new.append(part)
-        elif replace(part, plugin=None) != other:  # else it is our own, imported to be changed
-            whose = f"by {other.plugin}" if other.plugin else "by the program itself"
-            raise MillError(f"{part.plugin}: the name {part.name!r} is taken {whose}; give the part another name")
-    return new
 
 
 def empty(model: Any, plugins: tuple[Plugin, ...]) -> Recipe:

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from pipeline import MillError
-from pipeline.build.plugins import Plugin
+from pipeline.build.plugins import Plugin, added
 from pipeline.build.stage import Stage
 from pipeline.curation import canaries as planted
 from pipeline.curation import plugins, repair
@@ -158,7 +158,7 @@ class Recipe(_with_stages(_Documents, registry.STAGES)):
     @classmethod
     def added_fields(cls, loaded: tuple[Plugin, ...]) -> dict[str, Any]:
         """Fields that the plug-ins ``loaded`` add or change. Raises MillError where two parts have one name."""
-        stages = plugins.added(loaded, Stage, registry.STAGES)
+        stages = added(loaded, Stage, registry.STAGES)
         for stage in stages:
             if hasattr(cls, stage.name) or stage.name in {*cls.model_fields, *_RESERVED}:
                 raise MillError(f"{stage.plugin}: the name {stage.name!r} is taken; give the stage another name")

@@ -21,7 +21,7 @@ from numba import njit
 from pipeline.store.packed_tokens import PackedTokens
 from training.batches import random_streams
 from training.batches.windows import NOTHING, Layout, Order, SentenceWindows, TooFewTokens, Windows
-from training.recipe.sections import PretrainConfig
+from training.recipe.pretraining import PretrainConfig
 
 
 class _Plan(NamedTuple):

@@ -73,6 +73,14 @@ class Reader(Protocol):
         ...
 
 
+def pieces(segments: np.ndarray) -> np.ndarray:
+    """Tokens of each piece of a document in ``segments`` [n, length], int64."""
+    edges = np.diff(segments, axis=1, prepend=NOTHING - 1, append=NOTHING - 1) != 0
+    rows, places = np.nonzero(edges)
+    own = rows[1:] == rows[:-1]
+    return np.diff(places)[own & (segments[rows[:-1], np.minimum(places[:-1], segments.shape[1] - 1)] != NOTHING)]
+
+
 class TooFewTokens(MillError):
     """The packed documents do not fill one window."""
 

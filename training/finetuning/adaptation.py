@@ -41,7 +41,7 @@ from training.objectives.base import Objective, Task
 from training.pretraining import pretrain
 from training.recipe import objectives as recipe_objectives
 from training.recipe.finetuning import AdaptConfig
-from training.recipe.sections import PretrainConfig
+from training.recipe.pretraining import PretrainConfig
 
 #: Raised when the same base and documents would give another model.
 VERSION = 1

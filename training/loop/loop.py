@@ -32,7 +32,7 @@ from training.loop import hardware, optimisers, processes
 from training.loop.checkpoint import Checkpoint
 from training.loop.log import Log, Metrics
 from training.recipe import gpu_peaks
-from training.recipe.sections import OptimiserConfig
+from training.recipe.run import OptimiserConfig
 
 #: Called with (steps done, steps in all, the latest metrics).
 Progress = Callable[[int, int, Metrics], None]
@@ -64,7 +64,8 @@ class Work:
     ``weights`` says what each part weighs. ``evaluate`` measures the model on held-out text: ``loss`` and
     whatever else there is; at the end ``domains``, if given, does so for each domain. ``documents(step)`` names what
     the step read. ``flops_per_token`` is for MFU. The best weights are those with the least ``error``, by default loss.
-    ``rates`` lets parameters learn at parts of the rate.
+    ``rates`` lets parameters learn at parts of the rate. ``part(step, rank, count)``, if given, makes the rows of one
+    process among ``count`` alone, with what these count: else each makes the whole batch and takes its part.
     """
 
     batch: Callable[[int], Batch]
@@ -76,6 +77,7 @@ class Work:
     domains: Callable[[Measure], dict[str, Metrics]] | None = None
     error: Callable[[Metrics], float] = operator.itemgetter("loss")
     rates: Rates = EVEN
+    part: Callable[[int, int, int], Batch] | None = None
 
 
 @dataclass(frozen=True)
@@ -254,8 +256,13 @@ class _Run:
                 yield made
 
     def _make(self, step: int) -> tuple[Batch, dict[str, Tensor]]:
-        batch = self.work.batch(step)
-        return batch, self._tensors(self.processes.part(batch.arrays))
+        if self.work.part is None or self.processes.count == 1:
+            batch = self.work.batch(step)
+            return batch, self._tensors(self.processes.part(batch.arrays))
+        own = self.work.part(step, self.processes.rank, self.processes.count)
+        names = sorted(own.counts)
+        tokens, *counts = self.processes.summed([own.tokens, *(own.counts[name] for name in names)])
+        return Batch(own.arrays, dict(zip(names, counts, strict=True)), tokens), self._tensors(own.arrays)
 
     def _tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
@@ -307,8 +314,11 @@ class _Run:
 
     def _losses(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         context = torch.autocast(self.device.type, self.dtype) if self.dtype else contextlib.nullcontext()
+        # what is left at the end of an evaluation is not worth a compilation for its shape
+        usual = self.module.training or len(next(iter(arrays.values()))) == self.plan.micro_batch
+        forward = self.forward if usual else self.module
         with context:
-            return self.forward(arrays)
+            return forward(arrays)
 
     def _micro_batches(self, tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         rows = len(next(iter(tensors.values())))

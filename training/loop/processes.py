@@ -1,8 +1,9 @@
 """The processes of a training run: one, or those that ``accelerate launch`` started, by DDP or (--use_fsdp) sharded.
 
-Every process makes the same batches and takes its own part of each, so a run is the same for any number of them up to
-the order of sums. Sharding is torch's FSDP2 (Zhao et al. 2023, "PyTorch FSDP"): a process holds its share of each
-parameter and its moments, and gathers one transformer block at a time. What is gathered is gathered by all together.
+Every process makes its own part of each batch, and what the parts count is added up before the step, so a run is the
+same for any number of them up to the order of sums. Sharding is torch's FSDP2 (Zhao et al. 2023, "PyTorch FSDP"): a
+process holds its share of each parameter and its moments, and gathers one transformer block at a time. What is gathered
+is gathered by all together.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -26,12 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among ``count``; ``state`` is accelerate's, None where there is one process only."""
+    """This process among ``count``; ``state`` is accelerate's, None where there is one process only.
+
+    ``numbers`` is the group by which numbers on the CPU are added up, beside what the devices do.
+    """
 
     rank: int = 0
     count: int = 1
     sharded: bool = False
     state: PartialState | None = None
+    numbers: Any = None
 
     @property
     def first(self) -> bool:
@@ -69,12 +75,7 @@ class Processes:
 
     def part(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """This process's rows. Raises MillError where they do not divide by the number of processes."""
-        rows = len(next(iter(arrays.values())))
-        if rows % self.count:
-            raise MillError(
-                f"batch_size ({rows}) must be divisible by the number of processes ({self.count}); change one of them"
-            )
-        own = slice(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
+        own = own_rows(len(next(iter(arrays.values()))), self.rank, self.count)
         return {name: array[own] for name, array in arrays.items()}
 
     @contextlib.contextmanager
@@ -97,10 +98,25 @@ class Processes:
             torch.distributed.all_reduce(values)
         return values
 
+    def summed(self, numbers: list[int]) -> list[int]:
+        """``numbers`` summed over the processes. To be called by one thread of each, in the same order."""
+        total = torch.tensor(numbers)
+        torch.distributed.all_reduce(total, group=self.numbers)
+        return total.tolist()
+
     def wait(self) -> None:
         """Return when all processes have come here."""
         if self.state is not None:
             self.state.wait_for_everyone()
+
+
+def own_rows(rows: int, rank: int, count: int) -> slice:
+    """Those of ``rows`` that the process ``rank`` of ``count`` trains on. Raises MillError where they do not divide."""
+    if rows % count:
+        raise MillError(
+            f"batch_size ({rows}) must be divisible by the number of processes ({count}); change one of them"
+        )
+    return slice(rank * rows // count, (rank + 1) * rows // count)
 
 
 def _holders(module: nn.Module) -> Counter[nn.Parameter]:
@@ -116,7 +132,12 @@ def current() -> Processes:
 
     state = PartialState(cpu=not torch.cuda.is_available())
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return Processes(state.process_index, state.num_processes, sharded, state)
+    return Processes(state.process_index, state.num_processes, sharded, state, _numbers())
+
+
+@cache
+def _numbers() -> Any:
+    return torch.distributed.new_group(backend="gloo")
 
 
 def whole(tensor: Tensor) -> Tensor:

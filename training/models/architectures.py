@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -82,6 +83,13 @@ def create(kind: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     return model.float().train()
 
 
+def recompute(module: nn.Module) -> None:
+    """Have the models in ``module`` keep one state a layer of a training step, and compute the rest again for it."""
+    for part in module.modules():
+        if isinstance(part, PreTrainedModel) and part.supports_gradient_checkpointing:
+            part.activation_checkpointing_enable({"use_reentrant": False})
+
+
 def count(model: PreTrainedModel) -> Parameters:
     """N of ``model`` by the three conventions. Works on the meta device."""
     parameters = dict(model.named_parameters())  # tied weights once
@@ -117,12 +125,20 @@ def positions(config: PreTrainedConfig) -> int | None:
     return None if known is None else int(known) - _position_offset(config.model_type, config.pad_token_id)
 
 
-def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: float = 1.0) -> float:
+def flops_per_token(
+    model: PreTrainedModel,
+    sequence_length: int,
+    head_share: float = 1.0,
+    pieces: np.ndarray | None = None,
+    causal: bool = False,
+) -> float:
     """Floating-point operations of forward and backward for one input token (Chowdhery 2022, appendix B).
 
     6 for each parameter that it is multiplied with, and 12 x width x length for attention in each layer.
     ``head_share`` is the share of the positions at which the output head, its transform included, is computed; what is
-    computed of [CLS] alone counts once a sequence. Layers that share weights count each time they run.
+    computed of [CLS] alone counts once a sequence. Layers that share weights count each time they run. ``pieces`` int64
+    [n] are tokens of pieces of documents that see themselves alone, only backwards if ``causal``; without them a
+    sequence counts as one, seen from everywhere, as is usual for MFU.
     """
     config = model.config
     layers, _ = dimensions(config)
@@ -141,7 +157,7 @@ def flops_per_token(model: PreTrainedModel, sequence_length: int, head_share: fl
         else:
             share = head_share
         products += parameter.numel() * share
-    return 6 * products + 12 * _attention_width(config) * sum(_seen(config, sequence_length))
+    return 6 * products + 12 * _attention_width(config) * sum(_seen(config, sequence_length, pieces, causal))
 
 
 def _attention_width(config: PreTrainedConfig) -> int:
@@ -151,10 +167,14 @@ def _attention_width(config: PreTrainedConfig) -> int:
     )
 
 
-def _seen(config: PreTrainedConfig, length: int) -> list[int]:
-    """How many tokens of a sequence of ``length`` one attends to at most, by layer."""
+def _seen(config: PreTrainedConfig, length: float, pieces: np.ndarray | None, causal: bool) -> list[float]:
+    """How many tokens one attends to, by layer: in a sequence of ``length`` at most, or in ``pieces`` on average."""
     layers, reach = dimensions(config)[0], _reach(config)
-    local = length if reach is None else min(length, 2 * reach + 1)
+    local: float = length if reach is None else min(length, 2 * reach + 1)
+    if pieces is not None:
+        near = np.minimum(pieces - 1, length if reach is None else reach)  # as far as any token of the piece sees
+        local = float((pieces + near * (2 * pieces - near - 1)).sum() / pieces.sum())
+        length = float((pieces * (pieces + 1) / 2 if causal else pieces**2).sum() / pieces.sum())
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * layers
     return [local if kind == "sliding_attention" else length for kind in kinds]
 

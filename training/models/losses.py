@@ -47,14 +47,13 @@ def _loss_and_gradients(
     for start in range(0, len(hidden), chunk):
         rows, wanted = hidden[start : start + chunk], labels[start : start + chunk]
         logits = F.linear(rows, weight, None if bias is None else bias.to(weight.dtype)).float()
-        log_shares = F.log_softmax(logits, dim=-1)
-        total = total + F.nll_loss(log_shares, wanted, ignore_index=IGNORE, reduction="sum")
+        counted = (wanted != IGNORE)[:, None]
+        label, level = torch.where(counted, wanted[:, None], 0), torch.logsumexp(logits, dim=-1, keepdim=True)
+        total = total + torch.where(counted, level - logits.gather(1, label), 0.0).sum()
         if d_hidden is None:
             continue
-        counted = (wanted != IGNORE)[:, None]
-        shares = log_shares.exp_()
-        one = torch.where(counted, -1.0, 0.0)
-        d_logits = shares.mul_(counted).scatter_add_(1, torch.where(counted, wanted[:, None], 0), one).to(weight.dtype)
+        shares = logits.sub_(torch.where(counted, level, torch.inf)).exp_()  # 0 where nothing counts
+        d_logits = shares.scatter_add_(1, label, torch.where(counted, -1.0, 0.0)).to(weight.dtype)
         d_hidden[start : start + chunk] = d_logits @ weight
         part = (d_logits.t() @ rows).float()
         d_weight = part if d_weight is None else d_weight.add_(part)

@@ -92,11 +92,12 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> Tensor:
     return linear_cross_entropy(hidden, architectures.output_head(model).weight, arrays["labels"].flatten())
 
 
-def flops(module: nn.Module, source: int, target: int) -> float:
+def flops(module: nn.Module, source: int, target: int, share: float | None = None) -> float:
     """Floating-point operations of forward and backward for one example of ``source`` and ``target`` tokens.
 
     6 for each parameter that a token is multiplied with: the decoder's keys and values across are made of the encoder's
-    tokens. 12 x layers x width for each pair of tokens that attend.
+    tokens. 12 x layers x width for each pair of tokens that attend: all, or ``share`` of them, and of the decoder's own
+    half of that.
     """
     model = cast(PreTrainedModel, module)
     tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
@@ -111,4 +112,7 @@ def flops(module: nn.Module, source: int, target: int) -> float:
         products += parameter.numel() * (target if in_decoder else source)
     products += cast(Tensor, architectures.output_head(model).weight).numel() * target
     layers, width = architectures.dimensions(model.config)
-    return 6 * products + 12 * layers * width * (source**2 + target**2 + source * target)
+    pairs: float = source**2 + target**2 + source * target
+    if share is not None:
+        pairs = share * (source**2 + target**2 / 2 + source * target)
+    return 6 * products + 12 * layers * width * pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from training.objectives.base import Objective
-from training.recipe.sections import PretrainConfig
+from training.recipe.pretraining import PretrainConfig
 
 
 def of(config: PretrainConfig) -> Objective:

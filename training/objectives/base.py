@@ -19,7 +19,7 @@ from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, Windows
 from training.recipe.objectives import Declared
-from training.recipe.sections import PretrainConfig
+from training.recipe.pretraining import PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Task:
 
     ``teacher`` is the folder of the model that a distilled one learns from. ``continuing`` (bool [vocabulary]) says
     which tokens go on with a word, ``odds`` (float64 [vocabulary]) how likely each is to be masked beside others; None:
-    each token is a word, and as likely as any.
+    each token is a word, and as likely as any. ``pieces`` (int64 [n]) are tokens of the pieces of documents that
+    windows hold, for what attention costs; None: a window counts as one.
     """
 
     config: PretrainConfig
@@ -37,6 +38,14 @@ class Task:
     teacher: str | None = None
     continuing: np.ndarray | None = None
     odds: np.ndarray | None = None
+    pieces: np.ndarray | None = None
+
+    @property
+    def seen(self) -> float | None:
+        """The share of a window that a token of it sees on average, by ``pieces``."""
+        if self.pieces is None:
+            return None
+        return float((self.pieces**2).sum() / self.pieces.sum() / self.config.sequence_length)
 
 
 @dataclass(frozen=True)

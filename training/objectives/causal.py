@@ -72,7 +72,7 @@ OBJECTIVE = Objective(
     loss=loss,
     checkpoint=lambda module: cast(PreTrainedModel, module),
     flops=lambda module, task: architectures.flops_per_token(
-        cast(PreTrainedModel, module), task.config.sequence_length
+        cast(PreTrainedModel, module), task.config.sequence_length, pieces=task.pieces, causal=True
     ),
     per_byte=("bits_per_byte", "causal"),
 )

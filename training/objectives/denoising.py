@@ -150,7 +150,7 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def flops(module: nn.Module, task: Task) -> float:
     """As if inputs were as long as labels; what infilling spares is not counted."""
     length = task.config.sequence_length
-    return seq2seq.flops(module, length, length) / length
+    return seq2seq.flops(module, length, length, task.seen) / length
 
 
 OBJECTIVE = Objective(

@@ -208,8 +208,8 @@ def flops(module: nn.Module, task: Task) -> float:
     share = task.config.mask_share if both.options.only_masked else 1.0
     teacher = cast(PreTrainedModel, both.__dict__["teacher"])
     return (
-        architectures.flops_per_token(both.student, length, share)
-        + architectures.flops_per_token(teacher, length, share) / 3
+        architectures.flops_per_token(both.student, length, share, task.pieces)
+        + architectures.flops_per_token(teacher, length, share, task.pieces) / 3
     )
 
 

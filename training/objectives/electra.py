@@ -130,8 +130,8 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def flops(module: nn.Module, task: Task) -> float:
     electra, length = cast(Electra, module), task.config.sequence_length
     return architectures.flops_per_token(
-        electra.generator, length, task.config.mask_share
-    ) + architectures.flops_per_token(electra.discriminator, length)
+        electra.generator, length, task.config.mask_share, task.pieces
+    ) + architectures.flops_per_token(electra.discriminator, length, 1.0, task.pieces)
 
 
 def weights(task: Task) -> dict[str, float]:

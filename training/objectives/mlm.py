@@ -72,7 +72,7 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def flops(module: nn.Module, task: Task) -> float:
     """The head is computed at the picked positions only."""
     model = cast(PreTrainedModel, module)
-    return architectures.flops_per_token(model, task.config.sequence_length, task.config.mask_share)
+    return architectures.flops_per_token(model, task.config.sequence_length, task.config.mask_share, task.pieces)
 
 
 OBJECTIVE = Objective(

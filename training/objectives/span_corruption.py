@@ -167,7 +167,7 @@ def loss(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def flops(module: nn.Module, task: Task) -> float:
     options, raw = task.config.span_corruption, _raw(task)
     of = lengths(raw, options.noise, options.mean_length)
-    return seq2seq.flops(module, of.inputs, of.targets) / raw
+    return seq2seq.flops(module, of.inputs, of.targets, task.seen) / raw
 
 
 OBJECTIVE = Objective(

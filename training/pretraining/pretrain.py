@@ -6,7 +6,6 @@ models/<name>/          config.json, model.safetensors, tokenizer files, metrics
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -26,15 +25,18 @@ from training import objectives
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
-from training.batches.windows import Reader, TooFewTokens, Windows
+from training.batches.windows import Reader, Windows, pieces
 from training.budget import budget
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
 from training.objectives.base import Objective, Task
 from training.pretraining import conservation, initial_embeddings, lineage, model_card, unigram_loss
-from training.recipe.sections import BuildRecipe, PretrainConfig
+from training.pretraining.evaluation import evaluate, evaluate_domains, held_out, positions
+from training.recipe.pretraining import PretrainConfig
+from training.recipe.sections import BuildRecipe
 
 VERSION = 1
+_LOOKED_AT = 64  # windows, to see how long the pieces of documents in them are
 
 
 class MissingInput(MillError):
@@ -76,6 +78,8 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     module = objective.create(task)
     model = objective.checkpoint(module)
     conservation.check(objective, task, train, order, module, tokenizer, random_streams.seed("order", seed))
+    if config.recompute:
+        architectures.recompute(module)
     if config.initial_embeddings == "cooccurrence":
         initial_embeddings.set_in(model, train, task.seed)
     plan = _plan(build, config, steps, seed, files.fingerprint(*made_of, config.of_weights()), heldout)
@@ -125,14 +129,21 @@ def _work(
 ) -> loop.Work:
     """What each step reads, how it is judged, and what is measured on ``heldout``."""
     rows = task.config.batch_size
+
+    def part(step: int, rank: int, count: int) -> Batch:
+        return objective.examples(task, order.read(positions(rows, step)[processes.own_rows(rows, rank, count)]))
+
     return loop.Work(
         batch=lambda step: objective.examples(task, order.read(positions(rows, step))),
         loss=objective.loss,
         weights=objective.weights(task),
         evaluate=partial(evaluate, objective, task, *held_out(objective, task, heldout)),
         documents=lambda step: document_ids(train, order.read(positions(rows, step))),
-        flops_per_token=objective.flops(module, task),
+        flops_per_token=objective.flops(
+            module, replace(task, pieces=pieces(order.read(np.arange(_LOOKED_AT)).segments))
+        ),
         domains=partial(evaluate_domains, objective, task, heldout),
+        part=part,
     )
 
 
@@ -210,11 +221,6 @@ def weights_hash(folder: str) -> str:
     return digest.hexdigest()
 
 
-def positions(batch_size: int, step: int) -> np.ndarray:
-    """The windows of the run that ``step`` reads: int64 [batch_size]."""
-    return np.arange(step * batch_size, (step + 1) * batch_size)
-
-
 def count_steps(config: PretrainConfig, order: Reader) -> int:
     """Steps of the run, from whichever of steps, tokens and epochs the recipe gives."""
     if config.steps is not None:
@@ -223,23 +229,6 @@ def count_steps(config: PretrainConfig, order: Reader) -> int:
         return max(1, math.ceil(config.tokens / (config.batch_size * order.length)))
     assert config.epochs is not None  # the recipe's check
     return max(1, math.ceil(config.epochs * order.windows_per_epoch / config.batch_size))
-
-
-def held_out(
-    objective: Objective, task: Task, packed: PackedTokens, repeat: bool = False
-) -> tuple[Windows, dict[str, int]]:
-    """Windows of whole held-out documents, always the same ones, and how many documents, tokens and bytes they are.
-
-    Each document is there once, or, with ``repeat``, as often as ``packed`` says.
-    """
-    order = objective.order(task, packed, random_streams.seed("held out"), repeat)
-    windows, rows = order.head(task.config.eval_tokens)
-    size = {
-        "documents": len(rows),
-        "tokens": int(np.diff(packed.starts)[rows].sum()),
-        "bytes": int(packed.documents["bytes"].to_numpy()[rows].sum()),
-    }
-    return windows, size
 
 
 def frequencies(objective: Objective, task: Task, train: PackedTokens, heldout: PackedTokens) -> dict[str, Any]:
@@ -253,55 +242,6 @@ def frequencies(objective: Objective, task: Task, train: PackedTokens, heldout: 
     _, rows = objective.order(task, heldout, random_streams.seed("held out"), False).head(task.config.eval_tokens)
     left_out = [] if part == "causal" else task.vocabulary.special
     return {"unigram_loss": unigram_loss.loss(train, heldout, rows, left_out), "unigram_part": part}
-
-
-def evaluate(
-    objective: Objective, task: Task, windows: Windows, size: dict[str, int], measure: loop.Measure
-) -> loop.Metrics:
-    """Mean loss by part on held-out text, and what its text costs in bits per byte.
-
-    bits per byte = mean nats a token x tokens / ln 2 / bytes of the documents, end tokens included; it compares models
-    with different tokenizers. A masked model's mean is over masked tokens, which see both sides: that measure has its
-    own name, because it does not compare with a causal model's.
-    """
-    weights = objective.weights(task)
-    sums: dict[str, float] = dict.fromkeys(weights, 0.0)
-    counts: dict[str, int] = dict.fromkeys(weights, 0)
-    rows = task.config.micro_batch or task.config.batch_size
-    for start in range(0, len(windows.tokens), rows):
-        batch: Batch = objective.examples(task, windows.take(slice(start, start + rows)))
-        for name, nats in measure(batch.arrays).items():
-            sums[name] += float(nats)
-            counts[name] += batch.counts[name]
-    means = {name: sums[name] / max(1, counts[name]) for name in sums}
-    measures = {
-        "loss": sum(weights[name] * mean for name, mean in means.items()),
-        **(means if len(means) > 1 else {}),
-        **size,
-    }
-    if objective.per_byte is not None:
-        measure_name, part = objective.per_byte
-        measures[measure_name] = means[part] * size["tokens"] / math.log(2) / size["bytes"]
-    return measures
-
-
-def evaluate_domains(
-    objective: Objective, task: Task, packed: PackedTokens, measure: loop.Measure
-) -> dict[str, loop.Metrics]:
-    """``evaluate`` for the documents of each domain alone, its share of ``eval_tokens`` each.
-
-    Domains whose held-out documents do not fill one sequence are left out.
-    """
-    domains = sorted(packed.manifest["domains"])
-    config = task.config.model_copy(update={"eval_tokens": max(1, task.config.eval_tokens // len(domains))})
-    part = replace(task, config=config)
-    results = {}
-    for domain in domains:
-        with contextlib.suppress(TooFewTokens):
-            results[domain] = evaluate(
-                objective, part, *held_out(objective, part, packed.of_domain(domain), True), measure
-            )
-    return results
 
 
 def origin(build: Build[BuildRecipe], train: PackedTokens, heldout: PackedTokens) -> dict[str, Any]:

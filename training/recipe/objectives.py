@@ -9,8 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline import MillError
-from pipeline.build.plugins import Part, Plugin
-from pipeline.curation import plugins
+from pipeline.build.plugins import Part, Plugin, added
 from pipeline.store.recipe_file import Config
 
 Positive = Annotated[float, Field(gt=0)]
@@ -151,7 +150,7 @@ class ObjectiveConfig(Config):
 
 def declared(loaded: Iterable[Plugin]) -> dict[str, Declared]:
     """The objectives that plug-ins add, by name. Raises MillError for one that does not fit."""
-    parts = [part for part in plugins.added(loaded, Declared, ()) if not _is_ours(part)]
+    parts = [part for part in added(loaded, Declared, ()) if not _is_ours(part)]
     for part in parts:
         if part.name in OBJECTIVES:
             raise MillError(f"{part.plugin}: the name {part.name!r} is taken; give the objective another name")

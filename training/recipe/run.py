@@ -98,7 +98,16 @@ class AblationOptimiser(OptimiserConfig):
 
 #: Fields that say how a run is carried out, not what comes of it: equal weights but for rounding and dropout's draws.
 CARRIED_OUT = frozenset(
-    {"micro_batch", "compile", "log_every", "eval_every", "checkpoint_every", "keep_last", "cost_ladder_minutes"}
+    {
+        "micro_batch",
+        "compile",
+        "recompute",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+        "keep_last",
+        "cost_ladder_minutes",
+    }
 )
 #: Fields that say how long a run is, or how it is measured: its weights so far do not depend on them.
 LENGTH = frozenset({"steps", "tokens", "epochs", "eval_tokens", "baselines", "held_out", "costs"})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import MillError
 from pipeline.build.build import Build
@@ -19,95 +18,8 @@ from pipeline.store import files
 from pipeline.store.recipe_file import Config, Misfit
 from training.recipe import base_folder, gpu_peaks, model_shapes, objectives, tasks
 from training.recipe.finetuning import FinetuneConfig, finetune_config
-from training.recipe.run import AblationOptimiser, ElmoOptimiser, LadderOptimiser, Name, OptimiserConfig, RunConfig
-
-
-class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
-    """One model, pretrained on the packed tokens of one tokenizer. Say how long by one of steps, tokens, epochs."""
-
-    loaded: ClassVar[tuple[Plugin, ...]] = ()
-
-    name: Annotated[Name, Field(description="name of the model, and of its folder")]
-    tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
-    model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
-    sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 256
-    initial_embeddings: Annotated[
-        Literal["random", "cooccurrence"],
-        Field(
-            description="token embeddings to start from: drawn, or of which tokens stand near which in the corpus,"
-            " which takes seconds and helps small models"
-        ),
-    ] = "random"
-    packing: Annotated[
-        Literal["concatenate", "best_fit", "full_sentences"],
-        Field(
-            description="documents end to end and cut; or best-fit: whole ones and under 1 % of padding; or best-fit"
-            " with longer ones cut between sentences (RoBERTa)"
-        ),
-    ] = "concatenate"
-    steps: Annotated[int | None, Field(ge=1, description="length of the run in optimiser steps")] = None
-    tokens: Annotated[int | None, Field(ge=1, description="length of the run in tokens read")] = None
-    epochs: Annotated[float | None, Field(gt=0, description="length of the run in passes over the training tokens")] = (
-        None
-    )
-    optimiser: Annotated[OptimiserConfig, Field(description="optimiser and learning-rate schedule")] = OptimiserConfig()
-    log_every: Annotated[int, Field(ge=1, description="steps between two lines of the log")] = 10
-    eval_every: Annotated[int | None, Field(ge=1, description="steps; only at the end if absent")] = None
-    eval_tokens: Annotated[int, Field(ge=1, description="held-out tokens that an evaluation reads")] = 100_000
-    checkpoint_every: Annotated[int, Field(ge=1, description="steps between two checkpoints")] = 100
-    keep_last: Annotated[int, Field(ge=1, description="checkpoints to keep, the latest ones")] = 2
-
-    @field_validator("model")
-    @classmethod
-    def _model_is_known(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
-        model_shapes.shape_of(model)
-        return model
-
-    @model_validator(mode="after")
-    def _a_student_has_its_teachers_embeddings(self) -> PretrainConfig:
-        if self.objective == "distillation" and self.initial_embeddings != "random":
-            raise MillError(
-                f"pretrain {self.name!r}: a student starts from its teacher; leave out `initial_embeddings`"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _length_is_said_once(self) -> PretrainConfig:
-        if sum(value is not None for value in (self.steps, self.tokens, self.epochs)) != 1:
-            raise MillError(f"pretrain {self.name!r}: set exactly one of `steps`, `tokens`, `epochs`")
-        return self
-
-    @model_validator(mode="after")
-    def _objective_fits_model(self) -> PretrainConfig:
-        objectives.check(self, self.name, self.shape)
-        return self
-
-    @property
-    def shape(self) -> model_shapes.Shape:
-        return model_shapes.shape_of(self.model)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travels as its plug-ins and its state, as a recipe does."""
-        return _empty, (self.loaded,), self.__getstate__()
-
-
-@cache
-def pretrain_config(loaded: tuple[Plugin, ...]) -> type[PretrainConfig]:
-    """PretrainConfig with the objectives that plug-ins add. Raises MillError for one that does not fit."""
-    added = objectives.declared(loaded)
-    if not added:
-        return PretrainConfig
-    field = PretrainConfig.model_fields["objective"]
-    names = Literal[(*objectives.OBJECTIVES, *added)]  # type: ignore[valid-type]
-    fields: Any = {"objective": (names, Field(description=field.description))}
-    made = create_model("PretrainConfig", __base__=PretrainConfig, __module__=__name__, **fields)
-    made.added, made.loaded = added, loaded
-    return made
-
-
-def _empty(loaded: tuple[Plugin, ...]) -> PretrainConfig:
-    known = pretrain_config(loaded)
-    return known.__new__(known)
+from training.recipe.pretraining import PretrainConfig, pretrain_config
+from training.recipe.run import AblationOptimiser, ElmoOptimiser, LadderOptimiser, Name, RunConfig
 
 
 class EmbeddingConfig(Config):

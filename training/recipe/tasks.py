@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pipeline import MillError
-from pipeline.build.plugins import Part, Plugin
-from pipeline.curation import plugins
+from pipeline.build.plugins import Part, Plugin, added
 
 #: What is learned of a row; training/labelled/kinds says which columns each goes by.
 Task = Literal["classify", "multi_label", "regression", "tokens", "answers", "text2text", "similarity"]
@@ -37,7 +36,7 @@ class Declared(Part):
 
 def declared(loaded: Iterable[Plugin]) -> dict[str, Declared]:
     """The tasks that plug-ins add, by name. Raises MillError for one that does not fit."""
-    parts = plugins.added(loaded, Declared, ())
+    parts = added(loaded, Declared, ())
     for part in parts:
         if part.name in TASKS:
             raise MillError(f"{part.plugin}: the name {part.name!r} is taken; give the task another name")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.conftest import END, SPECIAL, pack, sentences
-from training.batches.windows import NOTHING, Layout, Order, TooFewTokens
+from training.batches.windows import NOTHING, Layout, Order, TooFewTokens, pieces
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,8 @@ def test_the_head_is_whole_documents_and_padding(packed) -> None:
 def test_too_few_tokens_are_refused_with_a_remedy(packed) -> None:
     with pytest.raises(TooFewTokens, match="smaller sequence_length"):
         Order(packed, Layout(), 10**6, seed=3)
+
+
+def test_pieces_are_the_runs_of_each_row() -> None:
+    rows = np.array([[0, 0, 1, 1, 1, NOTHING], [3, 3, 3, 3, 3, 3], [NOTHING] * 6, [NOTHING, 0, 1, 2, 2, 0]])
+    assert pieces(rows).tolist() == [2, 3, 6, 1, 1, 2, 1]

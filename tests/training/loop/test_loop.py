@@ -15,7 +15,7 @@ from training.batches.batch import Batch
 from training.loop import checkpoint, loop, optimisers
 from training.pretraining.pretrain import pretrain
 from training.recipe.objectives import OBJECTIVES
-from training.recipe.sections import OptimiserConfig
+from training.recipe.run import OptimiserConfig
 
 
 @pytest.mark.slow
@@ -193,3 +193,30 @@ def test_the_gradient_norm_that_is_logged_is_the_one_before_clipping(tmp_path: P
     # loss = (w x + b - 3)^2 at w = b = 0, x = 1: both partial derivatives are -6
     assert seen[0]["grad_norm"] == pytest.approx(np.sqrt(72))
     assert seen[0]["loss"] == pytest.approx(9.0)
+
+
+def test_what_is_left_at_the_end_of_an_evaluation_is_not_compiled_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def compiled(module: nn.Module, **_: object):
+        def run(arrays):
+            shapes.append(tuple(arrays["x"].shape))
+            return module(arrays)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    rows = {"x": np.arange(7, dtype=np.float32)[:, None]}
+    found: list[float] = []
+
+    def evaluate(measure: loop.Measure) -> dict:
+        found.append(float(measure(rows)["square"]))
+        return {"loss": found[-1]}
+
+    for name, asked in (("plain", False), ("compiled", True)):
+        loop.train(Line(), work(evaluate=evaluate), plan(tmp_path / name, compile=asked, micro_batch=2))
+    assert found[0] == found[1]
+    assert set(shapes) == {(2, 1)}
+    assert len(shapes) == 3 * 2 + 3  # steps of two micro-batches, and three of the four parts of the evaluation

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from training.loop import optimisers
-from training.recipe.sections import OptimiserConfig
+from training.recipe.run import OptimiserConfig
 
 MUON = OptimiserConfig(algorithm="muon", learning_rate=0.01, weight_decay=0.3)
 

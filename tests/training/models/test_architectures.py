@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -142,6 +143,24 @@ def test_a_local_layer_counts_the_tokens_that_it_sees() -> None:
     layers = TINY["modernbert"]["num_hidden_layers"] - 1  # the first sees all
     assert flops[16] - flops[8] == layers * 12 * 32 * 8
     assert flops[10_000] - flops[8] == layers * 12 * 32 * (96 - 9)
+
+
+@pytest.mark.parametrize(("kind", "type_", "causal"), [("masked", "modernbert", False), ("causal", "qwen3", True)])
+def test_attention_within_pieces_counts_the_pairs_that_see_each_other(kind: str, type_: str, causal: bool) -> None:
+    config = architectures.configuration(TINY[type_], vocabulary(SPECIAL), 96)
+    model = architectures.create(kind, config, 0)
+    lengths = np.array([1, 5, 17, 41, 32])
+    segments = torch.repeat_interleave(torch.arange(5), torch.from_numpy(lengths))[None]
+    pairs = 0.0
+    for layer in config.layer_types:
+        reach = 8 if layer == "sliding_attention" else None
+        seen = attention.mask(segments, causal, False, reach)
+        assert isinstance(seen, torch.Tensor)
+        pairs += float(seen.sum())
+    width = config.num_attention_heads * config.head_dim if causal else 32
+    nothing = architectures.flops_per_token(model, 96, pieces=np.array([1]))  # a token that sees itself
+    found = architectures.flops_per_token(model, 96, 1.0, lengths, causal)
+    assert found - nothing == pytest.approx(12 * width * (pairs / 96 - len(config.layer_types)))
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from tests.training.conftest import TINY, TRAINED
 from tests.training.objectives.conftest import losses, pack_documents, read, task, tensors
 from training import objectives
 from training.batches.windows import IGNORE, NOTHING
 from training.loop import optimisers
 from training.models import architectures, seq2seq
+from training.recipe.model_shapes import dropout_fields
 from training.recipe.objectives import OBJECTIVES, PAIRED
-from training.recipe.sections import OptimiserConfig
+from training.recipe.run import OptimiserConfig
 
 PACKED = [name for name in OBJECTIVES if name not in PAIRED]
 
@@ -138,6 +140,31 @@ def test_every_parameter_has_one_optimiser_and_tables_and_heads_have_adamw(teach
         if any(part in name for part in ("attn", "attention", "mlp", "ffn", "intermediate", "DenseReluDense", ".fc")):
             table = "relative_attention_bias" in name
             assert muon == (parameter.dim() == 2 and not table), name
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "mlm_sop"])  # refused for ALBERT
+def test_states_that_are_computed_again_give_the_same_gradients(documents, teacher: str, objective: str) -> None:
+    """With dropout, whose draws are made again alike."""
+    model = TINY[TRAINED[objective]]
+    drops = dict.fromkeys(dropout_fields(model["type"]), 0.2)
+    found = task(objective, teacher, model={**model, **drops})
+    kind = objectives.load(objective)
+    arrays = tensors(read(found, documents[found.config.tokenizer], np.arange(2)).arrays)
+    gradients, kept = [], []
+    for again in (False, True):
+        module = kind.create(found)
+        if again:
+            architectures.recompute(module)
+        torch.manual_seed(7)
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):
+            loss = torch.stack(list(kind.loss(module, arrays).values())).sum()
+        loss.backward()
+        gradients.append([parameter.grad for parameter in module.parameters() if parameter.grad is not None])
+        kept.append(sum(saved))
+    assert kept[1] < 0.8 * kept[0]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("objective", ["span_corruption", "denoising"])

@@ -120,6 +120,16 @@ def test_any_pretraining_run_reads_itself(entry: dict) -> None:
     assert_reads_itself(recipe(pretrain=[entry]))
 
 
+def test_layers_that_transformers_does_not_compute_again_are_refused() -> None:
+    with pytest.raises(ValueError, match="`recompute` has no effect on albert; leave it out"):
+        recipe(pretrain=[pretrain_section("mlm_sop", recompute=True)])
+    plain, asked = (
+        recipe(pretrain=[pretrain_section("mlm", **more)]).pretrain[0] for more in ({}, {"recompute": True})
+    )
+    assert plain.of_result() == asked.of_result()  # the weights are the same
+    assert "recompute" not in plain.model_dump()
+
+
 @pytest.mark.parametrize("objective", PAIRED)
 def test_packing_of_pairs_is_refused(objective: str) -> None:
     section = pretrain_section(objective, packing="best_fit")
