@@ -10,29 +10,16 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Annotated
 
-import ftfy
-from ftfy import fixes
 from pydantic import Field
 
 from pipeline.store import recipe_file
 
 VERSION = 2
 
-_MOJIBAKE = ftfy.TextFixerConfig(
-    unescape_html=False,
-    remove_terminal_escapes=False,
-    fix_latin_ligatures=False,
-    fix_character_width=False,
-    uncurl_quotes=False,
-    fix_line_breaks=False,
-    fix_surrogates=False,
-    remove_control_chars=False,
-    normalization=None,
-    explain=False,
-)
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _TAG = re.compile(r"<[/!]?[A-Za-z][^<>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]")
@@ -111,7 +98,30 @@ def decode_entities(text: str) -> str:
 
     A text with a tag is taken for markup, where an entity says what it means, and left alone.
     """
-    return text if "&" not in text or _TAG.search(text) else fixes.unescape_html(text)
+    if "&" not in text or _TAG.search(text):
+        return text
+    from ftfy import fixes
+
+    return fixes.unescape_html(text)
+
+
+@cache
+def _mojibake_fixer() -> Callable[[str], str]:
+    from ftfy import TextFixerConfig, fix_text  # slow to load, and needed only where texts are repaired
+
+    config = TextFixerConfig(
+        unescape_html=False,
+        remove_terminal_escapes=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        fix_surrogates=False,
+        remove_control_chars=False,
+        normalization=None,
+        explain=False,
+    )
+    return partial(fix_text, config=config)
 
 
 def repair(text: str) -> str:
@@ -120,7 +130,7 @@ def repair(text: str) -> str:
     while match := _BEYOND_ASCII.search(text, done):
         start = max(done, text.rfind("\n", done, match.start()) + 1)
         end = text.find("\n", match.start()) + 1 or len(text)
-        parts += [text[done:start], ftfy.fix_text(text[start:end], _MOJIBAKE)]
+        parts += [text[done:start], _mojibake_fixer()(text[start:end])]
         done = end
     return "".join([*parts, text[done:]]) if parts else text
 
@@ -129,6 +139,8 @@ def remove_controls(text: str) -> str:
     """Without control characters (tab, line ends and form feed stay), terminal escapes and lone surrogates."""
     if not _CONTROL.search(text):
         return text
+    from ftfy import fixes
+
     return fixes.remove_control_chars(fixes.remove_terminal_escapes(fixes.fix_surrogates(text)))
 
 

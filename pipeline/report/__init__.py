@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup
 
@@ -129,6 +128,8 @@ def _tables(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _page(**values: Any) -> str:
+    import jinja2  # only a written report needs it
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report", ""),
         autoescape=True,

@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple, NoReturn
 
-import fsspec
 import pyarrow as pa
 import xxhash
 import zstandard
@@ -147,7 +146,12 @@ def bounded(read: Callable[[Any, File], Iterator[Record]]) -> Callable[[Any, Fil
 def open_raw(file: File) -> Iterator[IO[bytes]]:
     """The bytes of ``file`` as they are stored."""
     files.regular(file.path)
-    opened = files.local(file.path).open("rb") if files.is_local(file.path) else fsspec.open(file.path, "rb")
+    if files.is_local(file.path):
+        opened = files.local(file.path).open("rb")
+    else:
+        import fsspec
+
+        opened = fsspec.open(file.path, "rb")
     with opened as handle:
         yield handle  # type: ignore[misc]
 
@@ -158,7 +162,7 @@ def identity(_config: SourceConfig, file: File) -> str:
     mtime alone misses what a copy or a checkout keeps; hashing runs at the disk's speed, far above parsing.
     """
     if not files.is_local(file.path):
-        filesystem, inner = fsspec.core.url_to_fs(file.path)
+        filesystem, inner = files.filesystem_of(file.path)
         info = filesystem.info(inner)
         keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
         if known := {key: str(info[key]) for key in keys if info.get(key)}:

@@ -18,7 +18,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-import fsspec
 from pydantic import PlainSerializer
 
 from pipeline import MillError
@@ -145,6 +144,8 @@ def reaching(path: str) -> Iterator[None]:
 
 def filesystem_of(path: str) -> tuple[Any, str]:
     """The file system that ``path`` lies in, and the path there. Raises MillError if it is of no kind known here."""
+    import fsspec  # slow to load, and needed only where a path is no local one
+
     try:
         return fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:

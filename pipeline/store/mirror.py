@@ -28,8 +28,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fsspec.config import conf
-
 from pipeline import MillError
 from pipeline.store import checksums, files, objects
 from pipeline.store.objects import Entry
@@ -94,6 +92,8 @@ def _endpoint() -> tuple[str, ...]:
 @lru_cache(maxsize=8)
 def _account(protocol: str, *endpoint: str) -> str:
     """Eight digits that differ between servers where equal names stand for different objects."""
+    from fsspec.config import conf
+
     settings = [protocol, endpoint, conf.get(protocol, {})]
     return hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=4).hexdigest()
 

@@ -20,9 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-from fsspec.config import conf
-
 from pipeline import MillError
 from pipeline.store import files
 from pipeline.store.retries import passing
@@ -94,6 +91,9 @@ def is_shared(url: str) -> bool:
 
 @lru_cache(maxsize=32)
 def _filesystem(protocol: str) -> Any:
+    import fsspec
+    from fsspec.config import conf
+
     options: dict[str, Any] = {"use_listings_cache": False}
     if protocol in ("s3", "s3a"):  # what is asked again is asked again here, and counted
         given = conf.get(protocol, {}).get("config_kwargs", {})
@@ -115,6 +115,8 @@ def _filesystem(protocol: str) -> Any:
 
 def forget_stores() -> None:
     """Connect to every store again, with the settings of the environment as they are now."""
+    import fsspec
+
     _filesystem.cache_clear()
     fsspec.AbstractFileSystem.clear_instance_cache()
     for known in {type(store) for store in _opened}:

@@ -149,4 +149,4 @@ def read(text: str, name: str) -> tuple[yaml.Node | None, Any]:
 class Config(BaseModel):
     """Base of every part of a recipe: unknown fields are refused, values do not change after checking."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
