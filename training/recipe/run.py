@@ -77,7 +77,7 @@ class AdaptOptimiser(OptimiserConfig):
 class ElmoOptimiser(OptimiserConfig):
     """AdamW as ELMo starts out with it; fields that are not set keep these values."""
 
-    algorithm: Annotated[Literal["adamw"], Field(description="AdamW", exclude=True)] = "adamw"
+    algorithm: Annotated[Literal["adamw"], Field(description="always AdamW for ELMo", exclude=True)] = "adamw"
     learning_rate: Rate = 2e-3
     weight_decay: WeightDecay = 0.0
     beta2: Beta2 = 0.999
