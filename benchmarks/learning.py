@@ -144,17 +144,17 @@ def main() -> None:
                 for run in runs:
                     if first and options.only not in " ".join(run):
                         continue
-                    found = train(run, own[name], options.steps, seed)
-                    first = first or found
-                    fitting = round(options.steps * first["seconds"] / found["seconds"])
+                    outcome = train(run, own[name], options.steps, seed)
+                    first = first or outcome
+                    fitting = round(options.steps * first["seconds"] / outcome["seconds"])
                     # as long by its kind, or within what a clock can tell
                     near = run[:3] == runs[0][:3] or abs(fitting - options.steps) <= 0.02 * options.steps
-                    again = found if near else train(run, own[name], fitting, seed)
+                    again = outcome if near else train(run, own[name], fitting, seed)
                     cells = (
-                        f"{found['parameters'] / 1e6:.2f} M",
-                        f"{found['loss']:.3f}",
-                        f"{first['loss'] - found['loss']:+.3f}",
-                        f"{found['seconds']:.3f}",
+                        f"{outcome['parameters'] / 1e6:.2f} M",
+                        f"{outcome['loss']:.3f}",
+                        f"{first['loss'] - outcome['loss']:+.3f}",
+                        f"{outcome['seconds']:.3f}",
                         f"{again['loss']:.3f}",
                         f"{options.steps if near else fitting}",
                     )
