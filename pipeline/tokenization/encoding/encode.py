@@ -24,6 +24,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
 
 from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import character_classes
@@ -32,6 +33,7 @@ from pipeline.tokenization.encoding import normalise, pieces, pretokenize, segme
 from pipeline.tokenization.formats.export import GPT4_PATTERN, SUPER_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
+_FIRST_ROOM = 1 << 14  # pieces that a cache has room for at first
 _MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a new cache is begun
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _ALONE = ("cjk", *get_args(Script))  # classes of characters that are not ASCII
@@ -72,24 +74,32 @@ class Encoder:
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
         content = json.loads(tokenizer.to_str())
         self._cut = cut_of(content)
-        self._pieces_by, self._normalizer = tokenizer, None
-        if self._cut is not None and self._cut.whole_text:  # its pieces are normalised already, but for their spaces
-            steps = _flat(content["normalizer"], "normalizers")
-            self._normalizer = _with_steps(
-                content, [step for step in steps if step["type"] in normalise.KNOWN]
-            ).normalizer
+        self._pieces_by, self._normalizer, self._word_normalizer = tokenizer, None, None
+        self.model, self._alone, self._outside = None, np.uint8(0), np.uint8(0)
+        self._classes = self._word_classes = character_classes.table()
+        if self._cut is not None:
+            self._prepare(content, self._cut)
+        self._cache = pieces.empty(_FIRST_ROOM)
+
+    def _prepare(self, content: dict, cut: Cut) -> None:
+        """What the kernels use of a tokenizer.json."""
+        self.model = model_of(content, cut)
+        steps = _flat(content["normalizer"], "normalizers")
+        known = _with_steps(content, [step for step in steps if step["type"] in normalise.KNOWN]).normalizer
+        if cut.whole_text:  # its pieces are normalised already, but for their spaces
+            self._normalizer = known
             self._pieces_by = _with_steps(content, [step for step in steps if step in (_FOLD, _MARK)])
-            self._pieces_by.encode_special_tokens = tokenizer.encode_special_tokens
-        self.model = model_of(content, self._cut) if self._cut else None
-        self._alone = np.uint8(0)
-        is_marked = self._cut is not None and self._cut.kind in (pretokenize.SPACED, pretokenize.GAPPED)
-        self._classes = character_classes.marked_table() if is_marked else character_classes.table()
-        if self._cut is not None and self.byte_level:
-            self._alone = np.uint8(
-                self._cut.digits * character_classes.DIGIT | bool(self._cut.alone) * character_classes.SCRIPT
-            )
-            self._classes = character_classes.table(self._cut.alone)
-        self._cache = pieces.empty(1 << 14)
+            self._pieces_by.encode_special_tokens = self.tokenizer.encode_special_tokens
+        elif not self.byte_level:
+            self._word_normalizer = self.tokenizer.normalizer if cut.kind == pretokenize.BERT_MARKS else known
+        singles = cut.digits * character_classes.DIGIT | bool(cut.alone) * character_classes.SCRIPT
+        if self.byte_level:
+            self._alone, self._classes = np.uint8(singles), character_classes.table(cut.alone)
+        elif cut.kind in (pretokenize.SPACED, pretokenize.GAPPED):
+            self._classes = character_classes.marked_table()
+        marks = character_classes.PUNCTUATION | character_classes.CJK | character_classes.CONTROL
+        self._outside = np.uint8(character_classes.SPACE | singles | (cut.kind == pretokenize.BERT_MARKS) * marks)
+        self._word_classes = character_classes.marked_table(cut.alone)
 
     @property
     def compiled(self) -> bool:
@@ -157,7 +167,7 @@ class Encoder:
     ) -> Encoded:
         assert self._cut is not None
         if self._cache.size[0] > _MOST_WORDS or self._cache.key_ends[self._cache.size[0]] > _MOST_BYTES:
-            self._cache = pieces.empty(1 << 14)
+            self._cache = pieces.empty(_FIRST_ROOM)
         data, offsets = text_buffers(texts)
         codes, cuts, opened, self._cache = pieces.look_up(
             data, offsets, self._classes, self._cut.kind, self._alone, spots, bounds, self._cache
@@ -183,19 +193,33 @@ class Encoder:
         ids, lengths = np.zeros(0, np.uint32), np.full(known - done, -1, np.int64)
         if self.model is not None:
             ids, lengths = segment.segment(cache.keys, bounds, self.model)
-        left = lengths < 0
-        if left.any():
-            keys = pa.LargeStringArray.from_buffers(len(left), pa.py_buffer(bounds), pa.py_buffer(cache.keys))
-            left_over = keys.filter(pa.array(left)).to_pylist()
-            encoded = [piece.ids for piece in self._pieces_by.encode_batch_fast(left_over, add_special_tokens=False)]
-            sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
-            lengths[left] = sizes
-            mine = ids
-            ids = np.empty(int(lengths.sum()), np.uint32)
-            at = np.repeat(left, lengths)
-            ids[at] = np.fromiter(chain.from_iterable(encoded), np.uint32, int(sizes.sum()))
-            ids[~at] = mine
+        rest = lengths < 0
+        if rest.any():
+            keys = pa.LargeStringArray.from_buffers(len(rest), pa.py_buffer(bounds), pa.py_buffer(cache.keys))
+            ids, lengths = _merged(ids, lengths, *self._normalised_first(keys.filter(pa.array(rest))))
         self._cache = pieces.learn(cache, ids, lengths)
+
+    def _normalised_first(self, words: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        """``ids`` and ``lengths`` of the pieces that are not plain ASCII: by the kernels once they are normalised, else
+        by the tokenizer itself."""
+        ids, lengths = np.zeros(0, np.uint32), np.full(len(words), -1, np.int64)
+        if self.model is not None:
+            plain = words
+            if isinstance(self._word_normalizer, BertNormalizer):
+                plain = pa.array(map(self._word_normalizer.normalize_str, words.to_pylist()), words.type)
+            elif self._word_normalizer is not None:
+                plain, _ = normalise.normalise(words, self._word_normalizer)
+            ids, lengths = segment.segment(*text_buffers(plain), self.model, self._word_classes, self._outside)
+        rest = lengths < 0
+        if rest.any():
+            encodings = self._pieces_by.encode_batch_fast(
+                words.filter(pa.array(rest)).to_pylist(), add_special_tokens=False
+            )
+            encoded = [piece.ids for piece in encodings]
+            sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
+            made = np.fromiter(chain.from_iterable(encoded), np.uint32, int(sizes.sum()))
+            return _merged(ids, lengths, made, sizes)
+        return ids, lengths
 
     def _by_engine(self, texts: pa.StringArray, eos: int, spots: np.ndarray, bounds: np.ndarray) -> Encoded:
         """By ``tokenizers`` alone; for the sentences it must also say which characters each token is made of."""
@@ -214,6 +238,18 @@ class Encoder:
         tokens = np.fromiter(chain.from_iterable(encoded), self.dtype, int(lengths.sum()))
         counts = np.fromiter(map(len, starts), np.int64, len(starts))
         return Encoded(tokens, lengths, np.concatenate([np.zeros(0, np.uint32), *starts]), counts)
+
+
+def _merged(
+    ids: np.ndarray, lengths: np.ndarray, others: np.ndarray, other_lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``ids`` and ``lengths`` with those of others for the pieces whose length is -1."""
+    left = lengths < 0
+    lengths[left] = other_lengths
+    both = np.empty(len(ids) + len(others), np.uint32)
+    at = np.repeat(left, lengths)
+    both[at], both[~at] = others, ids
+    return both, lengths
 
 
 class Cut(NamedTuple):

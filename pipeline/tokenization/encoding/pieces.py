@@ -12,9 +12,10 @@ import numpy as np
 from numba import int32, int64, njit, uint64
 
 from pipeline.text.hashing import GOLDEN, MIX, span_hash, tail64
-from pipeline.text.kernels import borrow, load64
+from pipeline.text.kernels import borrow, load64, prefetch
 from pipeline.tokenization.encoding import pretokenize
 
+_TOGETHER = 32  # pieces that are cut before they are looked up, so that the waits for memory overlap
 _SHORT = 16  # bytes from which on a piece is hashed
 _ENTRY = uint64(0xFFFFFFFF)
 _FULL = np.int32(-0x80000000)
@@ -38,12 +39,10 @@ class Cache(NamedTuple):
     size: np.ndarray  # int64 [2]: pieces known, and those of them that have their ids
 
 
-@njit(cache=True, nogil=True)
 def empty(capacity: int) -> Cache:
     """Room for ``capacity`` pieces, a power of two; ``look_up`` makes more."""
     return Cache(
-        np.zeros((2 * capacity, 3), np.uint64),
-        np.zeros(2 * capacity, np.uint64),
+        *_tables(capacity),
         np.empty(16 * capacity, np.uint8),
         np.zeros(capacity + 1, np.int64),
         np.empty(2 * capacity, np.uint32),
@@ -52,7 +51,11 @@ def empty(capacity: int) -> Cache:
     )
 
 
-@njit(cache=True, nogil=True)
+def _tables(capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """``short`` and ``long``, filled by numpy, which asks for large pages of memory where numba does not."""
+    return np.full((2 * capacity, 3), 0, np.uint64), np.full(2 * capacity, 0, np.uint64)
+
+
 def look_up(
     data: np.ndarray,
     offsets: np.ndarray,
@@ -72,54 +75,64 @@ def look_up(
     codes = np.empty(offsets[-1] - offsets[0], np.int32)  # what is not used costs no memory
     cuts, opened = np.zeros(len(offsets), np.int64), np.empty(len(spots), np.int64)
     state = np.array([0, offsets[0], offsets[0], 0, bounds[0], 0])
-    while not _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, cache):
+    room = np.empty((_TOGETHER, 4), np.int64), np.empty((_TOGETHER, 3), np.uint64)
+    while not _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, *room, cache):
         cache = _grown(cache)
     return codes[: state[3]], cuts, opened[: state[5]], cache
 
 
 @njit(cache=True, nogil=True)
-def _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, cache):
+def _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, spans, words, cache):
     """Go on from ``state``; whether all texts are done. If not, the tables are too full for the next piece."""
     data, offsets, classes, codes = borrow(data), borrow(offsets), borrow(classes), borrow(codes)
     spots, bounds, cuts, opened = borrow(spots), borrow(bounds), borrow(cuts), borrow(opened)
     short, long, size = borrow(cache.short), borrow(cache.long), borrow(cache.size)
-    keys, key_ends = borrow(cache.keys), borrow(cache.key_ends)
+    keys, key_ends, spans, words = borrow(cache.keys), borrow(cache.key_ends), borrow(spans), borrow(words)
     text, at, border, count, spot, sentences = state
-    mask = uint64(len(short) - 1)
+    mask, table = uint64(len(short) - 1), short.reshape(short.size)
     while text < len(offsets) - 1:
         first, end = offsets[text], offsets[text + 1]
         ahead = spots[spot] + first if spot < bounds[text + 1] else _NOWHERE
-        while True:
-            start, stop, after = pretokenize.next_span(data, at, border, first, end, classes, kind, alone)
-            if start == stop:
-                break
-            code = _FULL
-            if stop - start < _SHORT:
-                low, high = _key(data, start, stop - start)
-                slot = _slot(low, high, mask)
-                while short[slot, 1] != 0:
-                    if short[slot, 1] == high and short[slot, 0] == low:
-                        code = int32(int64(short[slot, 2]))
-                        break
-                    slot = (slot + uint64(1)) & mask
-            else:
-                code = _find_long(data, start, stop - start, long, keys, key_ends)
-            if code == _FULL:
-                code = _insert(data, start, stop - start, short, long, keys, key_ends, size)
+        some = _TOGETHER
+        while some == _TOGETHER:  # cut some, have their slots fetched, and then look at those
+            some = 0
+            while some < _TOGETHER:
+                start, stop, after = pretokenize.next_span(data, at, border, first, end, classes, kind, alone)
+                if start == stop:
+                    break
+                spans[some, 0], spans[some, 1], spans[some, 2], spans[some, 3] = start, stop, at, border
+                if stop - start < _SHORT:
+                    low, high = _key(data, start, stop - start)
+                    slot = _slot(low, high, mask)
+                    words[some, 0], words[some, 1], words[some, 2] = low, high, slot
+                    prefetch(table, int64(3 * slot))
+                at, border = stop, after
+                some += 1
+            for k in range(some):
+                start, stop, code = spans[k, 0], spans[k, 1], _FULL
+                if stop - start < _SHORT:
+                    low, high, slot = words[k, 0], words[k, 1], words[k, 2]
+                    while short[slot, 1] != 0:
+                        if short[slot, 1] == high and short[slot, 0] == low:
+                            code = int32(int64(short[slot, 2]))
+                            break
+                        slot = (slot + uint64(1)) & mask
+                else:
+                    code = _find_long(data, start, stop - start, long, keys, key_ends)
                 if code == _FULL:
-                    state[0], state[1], state[2], state[3], state[4], state[5] = (
-                        text, at, border, count, spot, sentences,
-                    )  # fmt: skip
-                    return False
-            if stop > ahead:
-                opened[sentences] = count
-                sentences += 1
-                while spot < bounds[text + 1] and spots[spot] + first < stop:
-                    spot += 1
-                ahead = spots[spot] + first if spot < bounds[text + 1] else _NOWHERE
-            codes[count] = code
-            count += 1
-            at, border = stop, after
+                    code = _insert(data, start, stop - start, short, long, keys, key_ends, size)
+                    if code == _FULL:
+                        state[0], state[1], state[2], state[3] = text, spans[k, 2], spans[k, 3], count
+                        state[4], state[5] = spot, sentences
+                        return False
+                if stop > ahead:
+                    opened[sentences] = count
+                    sentences += 1
+                    while spot < bounds[text + 1] and spots[spot] + first < stop:
+                        spot += 1
+                    ahead = spots[spot] + first if spot < bounds[text + 1] else _NOWHERE
+                codes[count] = code
+                count += 1
         text += 1
         cuts[text] = count
         at = border = end
@@ -183,7 +196,7 @@ def _insert(data, start, length, short, long, keys, key_ends, size):
     return int32(~piece)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _set(keys, base, length, piece, code, short, long):
     """Write the code of a piece that is short; of others the piece, where it is not there yet."""
     if length < _SHORT:
@@ -201,21 +214,27 @@ def _set(keys, base, length, piece, code, short, long):
         long[slot] = (key & ~_ENTRY) | uint64(piece + 1)
 
 
-@njit(cache=True, nogil=True)
 def _grown(cache: Cache) -> Cache:
     """The cache with twice the room for pieces where that was all used, else with twice the room for their bytes."""
     short, long, keys, key_ends, ids, id_ends, size = cache
-    if size[0] + 1 < len(key_ends):
+    known = int(size[0])
+    if known + 1 < len(key_ends):
         return Cache(short, long, np.concatenate((keys, np.empty_like(keys))), key_ends, ids, id_ends, size)
-    known = size[0]
     key_ends = np.concatenate((key_ends, np.zeros(known, np.int64)))
     id_ends = np.concatenate((id_ends, np.zeros(known, np.int64)))
-    short, long = np.zeros((4 * known, 3), np.uint64), np.zeros(4 * known, np.uint64)
-    for piece in range(known):
-        at = id_ends[piece]
-        code = int64(ids[at]) if piece < size[1] and id_ends[piece + 1] == at + 1 else ~piece
-        _set(keys, key_ends[piece], key_ends[piece + 1] - key_ends[piece], piece, code, short, long)
-    return Cache(short, long, keys, key_ends, ids, id_ends, size)
+    grown = Cache(*_tables(2 * known), keys, key_ends, ids, id_ends, size)
+    _enter_all(grown)
+    return grown
+
+
+@njit(cache=True, nogil=True)
+def _enter_all(cache: Cache) -> None:
+    """Fill empty tables with all pieces."""
+    keys, key_ends, ids, id_ends = cache.keys, cache.key_ends, cache.ids, cache.id_ends
+    for piece in range(cache.size[0]):
+        at, base = id_ends[piece], key_ends[piece]
+        code = int64(ids[at]) if piece < cache.size[1] and id_ends[piece + 1] == at + 1 else ~piece
+        _set(borrow(keys), base, key_ends[piece + 1] - base, piece, code, borrow(cache.short), borrow(cache.long))
 
 
 @njit(cache=True, nogil=True)
@@ -231,7 +250,7 @@ def learn(cache: Cache, ids: np.ndarray, lengths: np.ndarray) -> Cache:
     for k in range(len(lengths)):
         base, length = key_ends[piece], key_ends[piece + 1] - key_ends[piece]
         if lengths[k] == 1 and length < _SHORT:
-            _set(keys, base, length, piece, int64(pool[at]), short, long)
+            _set(borrow(keys), base, length, piece, int64(pool[at]), borrow(short), borrow(long))
         at += lengths[k]
         piece += 1
         id_ends[piece] = at
@@ -255,6 +274,7 @@ def write(
     """
     sentences, counts = np.empty(len(opened), np.uint32), np.zeros(len(cuts) - 1, np.int64)
     lengths = np.empty(len(cuts) - 1, np.int64)
+    codes, id_ends, pool, last = borrow(codes), borrow(id_ends), borrow(pool), len(codes) - 1
     at = filled = mark = 0
     for text in range(len(cuts) - 1):
         base, first, k, end = at, filled, cuts[text], cuts[text + 1]
@@ -263,6 +283,8 @@ def write(
             while k < stop:
                 code = codes[k]
                 k += 1
+                prefetch(id_ends, max(int64(0), int64(~codes[min(k + _TOGETHER, last)])))
+                prefetch(pool, id_ends[max(int64(0), int64(~codes[min(k + _TOGETHER // 2, last)]))])
                 if code >= 0:
                     if at == len(tokens):
                         return lengths[:text], sentences, counts
