@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 RECIPE ?= data/recipes/demo.yaml
 
-.PHONY: demo test test-fast test-oldest lmplz lint bench fuzz sbom docs dist .venv-datatrove .venv-oldest .venv-sbom pictures clean
+.PHONY: demo test test-fast test-oldest lmplz lint bench fuzz sbom docs dist .venv-datatrove .venv-encoders .venv-oldest .venv-sbom pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -50,7 +50,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-bench: $(INSTALLED) .venv-datatrove
+bench: $(INSTALLED) .venv-datatrove .venv-encoders
 	$(BIN)/python -m benchmarks
 
 # By coverage where atheris has a wheel for this Python, else at random.
@@ -78,6 +78,13 @@ sbom: $(INSTALLED) .venv-sbom
 	.venv-datatrove/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/datatrove.txt
 	touch $@
 
+# The peers of the packing benchmark: tokenizers 1.0 does not go together with the one this project is built on.
+.venv-encoders: .venv-encoders/.installed
+.venv-encoders/.installed: benchmarks/encoders.txt
+	$(PYTHON) -m venv .venv-encoders
+	.venv-encoders/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/encoders.txt
+	touch $@
+
 # torch first and pinned: pip would otherwise take its newest build.
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -100,4 +107,4 @@ dist: $(INSTALLED)
 	.ci/smoke dist/*.whl $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .venv-datatrove .venv-sbom $(OLDEST) data/builds dist build site .fuzz
+	rm -rf $(VENV) .venv-datatrove .venv-encoders .venv-sbom $(OLDEST) data/builds dist build site .fuzz

@@ -3,23 +3,34 @@
 With ``--processes N`` as many processes of ours by the clock, beside as many threads of the library's.
 
 Ours goes from Arrow to files: sentences found, tokens and documents written. The library encodes a list of texts
-(``encode_batch_fast``) and keeps its own objects. Kernels are compiled before the clock starts.
+(``encode_batch_fast``) and keeps its own objects. Kernels are compiled before the clock starts. Where
+``.venv-encoders`` is there (``make .venv-encoders``), the fastest encoders of others follow, which only encode as well:
+their first pass and, in brackets, a second over the same text.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import tokenizers
+from tokenizers import Encoding, Tokenizer
 
 from benchmarks.documents import prose
 from pipeline.tokenization import pack
@@ -37,6 +48,9 @@ CASES = (
     ("Unigram", {"algorithm": "unigram"}),
 )
 
+ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv-encoders"
+PEERS = ("tokenizers", "tokie", "gigatoken")
+
 _shared: dict[str, Barrier] = {}
 
 
@@ -47,6 +61,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     several = options.processes > 1
+    print(f"tokenizers {tokenizers.__version__}; {_newer()}")
     os.environ |= {"TOKENIZERS_PARALLELISM": str(several).lower(), "RAYON_NUM_THREADS": str(options.processes)}
     clock = time.perf_counter if several else time.process_time
     texts = prose(options.megabytes)
@@ -67,13 +82,62 @@ def main() -> None:
             else:
                 _pack(folder, 0, texts.slice(0, 5))  # the kernels are there before the clock starts
                 ours = _seconds(clock, _pack, folder, 0, texts)
-            theirs = _seconds(clock, tokenizer.encode_batch_fast, listed, add_special_tokens=False)
+            start = clock()
+            encoded = tokenizer.encode_batch_fast(listed, add_special_tokens=False)
+            theirs = clock() - start
+            digest = _digest(tokenizer, texts, encoded)
+            del encoded
             alone = _seconds(clock, tokenizer.encode_batch, listed, add_special_tokens=False)
+            others = (
+                [] if several else [_peer(peer, f"{folder}/tokenizer.json", listed, digest, ours) for peer in PEERS]
+            )
         print(
             f"{name:28} ours {size / ours:6.1f}   encode_batch {size / alone:6.1f}   encode_batch_fast"
             f" {size / theirs:6.1f}   {alone / ours:.1f} and {theirs / ours:.1f} times as fast",
+            *others,
+            sep="\n    ",
             flush=True,
         )
+
+
+def _digest(tokenizer: Tokenizer, texts: pa.StringArray, theirs: list[Encoding]) -> int:
+    """CRC-32 of all ids that ours gives. Raises ValueError where the library's are others."""
+    ours = np.concatenate([block.tokens for block in Encoder(tokenizer).encode(texts)]).astype("<u4")
+    if not np.array_equal(ours, np.fromiter(chain.from_iterable(encoding.ids for encoding in theirs), np.uint32)):
+        raise ValueError("the ids are not those of tokenizers")
+    return zlib.crc32(ours.tobytes())
+
+
+def _peer(name: str, path: str, texts: list[str], digest: int, ours: float) -> str:
+    """What another encoder makes of ``texts``, beside our ids and seconds, as a line."""
+    if not (ENVIRONMENT / ".installed").exists():
+        return f"{name}: not there, `make {ENVIRONMENT.name}` installs it"
+    done = subprocess.run(
+        [str(ENVIRONMENT / "bin" / "python"), "-P", str(Path(__file__).with_name("encoder_peer.py")), name, path],
+        input="".join(json.dumps(text) + "\n" for text in texts).encode(),
+        capture_output=True,
+        check=False,
+        env={**os.environ, "RAYON_NUM_THREADS": "1"},
+    )
+    if done.returncode:
+        reason = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
+        return f"{name}: cannot encode with this tokenizer ({reason[:100]})"
+    result = json.loads(done.stdout)
+    first, again = (sum(len(text.encode()) for text in texts) / 1e6 / seconds for seconds in result["seconds"])
+    same = "the same ids" if result["digest"] == digest else "OTHER IDS"
+    times = result["seconds"][0] / ours
+    return f"{name} {result['version']}: {first:.1f} ({again:.1f}), {same}; ours {times:.2f} times as fast"
+
+
+def _newer() -> str:
+    """Whether the package index has a newer ``tokenizers`` than the one measured."""
+    asked = [sys.executable, "-m", "pip", "index", "versions", "tokenizers", "--pre", "--disable-pip-version-check"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    match = re.match(r"tokenizers \((.+)\)", done.stdout)
+    if not match:
+        return "the package index does not answer, there may be a newer one"
+    is_newest = match[1] == tokenizers.__version__
+    return "none is newer" if is_newest else f"WARNING: {match[1]} is newer, these numbers are not about it"
 
 
 def _seconds(clock: Callable[[], float], work: Callable[..., object], *arguments: Any, **options: Any) -> float:
