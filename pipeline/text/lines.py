@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numba import int64, njit, uint64
 
 from pipeline.text import characters
 from pipeline.text.buffers import string_array, text_buffers
 from pipeline.text.characters import BREAK, SPACE, kind
 from pipeline.text.hashing import span_hash
-from pipeline.text.kernels import text_data
+from pipeline.text.kernels import between16, text_data, trailing_zeros
 from pipeline.text.utf8 import continues, previous, width
 
 #: Lines of a document that are compared with each other; in a longer one those after are not. Bounds the memory.
@@ -21,14 +21,20 @@ MOST_LINES = 1 << 22
 def line_end(data: np.ndarray, start: int, end: int, table: np.ndarray) -> tuple[int, int]:
     """``(stop, next)`` of the line that starts at ``start``, as ``str.splitlines`` has it: the content is
     ``data[start:stop]``, the next line starts at ``next``."""
-    at = start - 1
-    for byte in data[start:end]:
-        at += 1
-        if 0x1E < byte < 0xC2 or (byte > 0xC2 and byte != 0xE2):  # most characters: surely no line break
-            continue
-        if kind(data, at, table) & BREAK:
+    at = start
+    while at < end:
+        if at + 16 <= end:  # most characters are surely no line break
+            plain = between16(data, at, 0, 0x1F, 0xC1) | between16(data, at, 0, 0xC3, 0xE1)
+            plain |= between16(data, at, 0, 0xE3, 0xFF)
+            at += int64(trailing_zeros(~plain))
+            if plain == 0xFFFF:
+                continue
+        byte = data[at]
+        may_break = byte < 0x1F or byte == 0xC2 or byte == 0xE2
+        if may_break and kind(data, at, table) & BREAK:
             paired = byte == ord("\r") and at + 1 < end and data[at + 1] == ord("\n")
             return at, at + width(byte) + paired
+        at += 1
     return end, end
 
 
@@ -72,9 +78,12 @@ def strip(data: np.ndarray, start: int, end: int, table: np.ndarray) -> tuple[in
 def find_byte(data: np.ndarray, start: int, end: int, byte: int) -> int:
     """The first place of ``byte`` in ``data[start:end]``, ``end`` if there is none."""
     at = start
-    for here in data[start:end]:
-        if here == byte:
-            break
+    while at + 16 <= end:
+        places = between16(data, at, 0, byte, byte)
+        if places:
+            return at + int64(trailing_zeros(places))
+        at += 16
+    while at < end and data[at] != byte:
         at += 1
     return at
 

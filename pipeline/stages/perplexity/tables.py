@@ -161,16 +161,16 @@ def first_slot(key, slots, reciprocal):
 def find(memory, start, width, slots, slot, key):
     """``(place in memory, whether it is there)`` of the entry with this key, or of the empty slot for it; place -1
     in a table without one."""
-    for _ in range(slots):
-        at = start + slot * width
+    at, end = start + slot * width, start + np.int64(slots) * width
+    for _ in range(np.int64(slots)):
         other = load64(memory, at)
         if other == key:
             return at, True
         if other == 0:
             return at, False
-        slot += 1
-        if slot == np.int64(slots):
-            slot = 0
+        at += width
+        if at == end:
+            at = start
     return np.int64(-1), False
 
 
