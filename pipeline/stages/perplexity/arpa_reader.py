@@ -63,7 +63,7 @@ def read(path: str) -> Tables | None:
         if at < 0 or data[at : at + 1] != b"\n":
             return None
         at += 1
-    if data[at:].rstrip() != b"\\end\\" or not words[where.starts[1]]:
+    if data[at:].rstrip(b"\n") != b"\\end\\" or not words[where.starts[1]]:
         return None
     try:
         return tables(words, where)
