@@ -93,15 +93,15 @@ def test_conformal_sets_hold_the_label_as_often_as_they_say(news: tuple[Sets, cl
 def test_injected_label_errors_are_found(shared: Path) -> None:
     """Of 5 % wrong labels at least 60 % are in a list of suspects of which at least half are right."""
     rows = ag_news(shared)
-    sets = split(rows, 6_080, 1_520, 0)
+    sets = split(rows, 3_800, 950, 0)
     texts = sets.train.texts + sets.dev.texts
     true = np.concatenate([sets.train.labels, sets.dev.labels])
     draw = np.random.default_rng(1)
     wrong = draw.choice(len(true), len(true) // 20, replace=False)
     given = true.copy()
     given[wrong] = (true[wrong] + draw.integers(1, 4, len(wrong))) % 4
-    train = Examples(texts[:6_080], given[:6_080], sets.train.groups)
-    fitted = classical.tf_idf(train, Examples(texts[6_080:], given[6_080:], sets.dev.groups), 4)
+    train = Examples(texts[:3_800], given[:3_800], sets.train.groups)
+    fitted = classical.tf_idf(train, Examples(texts[3_800:], given[3_800:], sets.dev.groups), 4)
     groups = sets.train.groups + sets.dev.groups
     shares = label_audit.out_of_fold(fitted.features(texts), given, groups, fitted.head.strength)
     hits = np.isin(label_audit.audit(shares, given).rows, wrong)

@@ -22,11 +22,14 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.build.stage import Scorer
 from pipeline.curation import recipe as recipes
 from pipeline.curation import steps as curate
 from pipeline.store import checksums, files, shards
+from pipeline.text import sentences
 from pipeline.tokenization import steps as tokenization
 
 
@@ -123,6 +126,8 @@ def killed_at(recipe: str, root: str, moment: str) -> None:
 def main(recipe: str, root: str, *moments: str) -> None:
     if not moments:
         watched(recipe, root, lambda running, _: print(running, flush=True))
+    steps(Build(root, recipes.load(recipe, recipes.Recipe)))  # its modules, and numba: once, and not in each fork
+    sentences.starts(pa.array(["One. Two."]))
     for moment in moments:
         status = forked(lambda moment=moment: killed_at(recipe, root, moment))
         finished = {name: list(state) for name, state in outputs(Path(root)).items()}
