@@ -176,21 +176,20 @@ def test_decoding_joins_the_pieces_of_words(saved):
 
 
 @pytest.mark.slow
-def test_other_processes_write_the_same_bytes(saved):
+def test_another_process_with_other_hashes_writes_the_same_bytes(saved):
     code = (
         "import sys, tempfile; from tests.pipeline.tokenization.formats.test_export import *\n"
         "print([save(tempfile.mkdtemp(), *made(name)) for name in CONFIGS])"
     )
     expected = str([digest for _, digest in saved.values()])
-    for seed in ("1", "2"):
-        found = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert found.stdout.strip() == expected
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == expected
 
 
 @pytest.mark.parametrize(
