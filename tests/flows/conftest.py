@@ -62,11 +62,16 @@ class Patient(httpx.HTTPTransport):
         return answer
 
 
+def client(url: str) -> httpx.Client:
+    """A client of the server at ``url``."""
+    return httpx.Client(base_url=url, timeout=120, transport=Patient())
+
+
 @pytest.fixture
 def api(server_url: str) -> Iterator[httpx.Client]:
     """A client of the tests' server."""
-    with httpx.Client(base_url=server_url, timeout=120, transport=Patient()) as client:
-        yield client
+    with client(server_url) as opened:
+        yield opened
 
 
 NEWEST = {

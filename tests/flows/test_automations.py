@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import automations
 from flows.execution import tracking
 from flows.views import events
 from pipeline.sources.quarantine import ErrorBudgetExceeded
@@ -48,10 +50,11 @@ def wait_for(happened, seconds: float) -> float:
 def test_alarms_reach_a_webhook(api, server_url, environment, webhook):
     address, posted = webhook
     online = {**environment, "PREFECT_API_URL": server_url}
-    for _ in range(2):  # the second time nothing is added
-        done = mill("automations", "--webhook", address, environment=online)
-        assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) == 3
+    done = mill("automations", "--webhook", address, environment=online)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    with temporary_settings({PREFECT_API_URL: server_url}):
+        automations.install(address, None, None)  # the second time nothing is added
     wrong = mill("automations", "--train", "pretrain/none", environment=online)
     assert wrong.returncode == 1
     assert "--train pretrain/none: the server has no such deployment" in " ".join(wrong.stderr.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import automations
 from pipeline.store import files
-from tests.flows.conftest import write_topics
+from tests.flows.conftest import client, write_topics
 from tests.helpers.held import Held, gone, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ class Place:
             worker = subprocess.Popen(
                 [*PREFECT, "worker", "start", "--pool", self.pool, "--name", self.pool],
                 cwd=self.folder,
-                env=self.online,
+                env={**self.online, "PREFECT_WORKER_QUERY_SECONDS": "2"},  # how soon it asks for work is Prefect's
                 stdout=written,
                 stderr=written,
             )
@@ -94,12 +94,17 @@ class Place:
         return api.post(f"/deployments/{deployment}/create_flow_run", json=body).raise_for_status().json()["id"]
 
 
-@pytest.fixture
-def place(tmp_path, environment, server_url) -> Place:
+@pytest.fixture(scope="module")
+def places(environment, server_url) -> Callable[[Path], Place]:
+    """A place in the folder ``place`` of a folder."""
     kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
-    folder = tmp_path / "place"
-    pool = f"pool-{tmp_path.name.replace('_', '-')}"
-    return Place(folder, pool, {**kept, "PREFECT_API_URL": server_url, "PWD": str(folder)})
+
+    def place(at: Path) -> Place:
+        folder = at / "place"
+        pool = f"pool-{at.name.replace('_', '-')}"
+        return Place(folder, pool, {**kept, "PREFECT_API_URL": server_url, "PWD": str(folder)})
+
+    return place
 
 
 def state(api: httpx.Client, run: str) -> dict[str, Any]:
@@ -110,21 +115,6 @@ def within(api: httpx.Client, run: str) -> list[dict[str, Any]]:
     """The parts of ``run``, which are flow runs."""
     parent = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}}
     return api.post("/flow_runs/filter", json=parent).raise_for_status().json()
-
-
-@pytest.mark.slow
-def test_a_deployment_is_registered_and_a_worker_completes_its_run(api, place, tmp_path):
-    # a clone would compile the kernels of these stages, which are not what is tested
-    recipe = write_topics(tmp_path, exact=None, minhash=None)
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place.folder)], check=True)
-    place.register()
-    with place.worker():
-        run = place.nightly(api, recipe)
-        wait_for(lambda: state(api, run)["type"] in ("COMPLETED", "FAILED", "CRASHED"))
-    assert state(api, run)["type"] == "COMPLETED", (place.folder / "worker.log").read_text()[-3000:]
-    assert files.read_json(str(place.folder / "built" / "topics" / "corpus" / "manifest.json"))["documents"] > 0
-    (entry,) = files.read_json(str(place.folder / "built" / "topics" / "build.json"))["runs"]
-    assert entry["state"] == "completed"
 
 
 def in_the_pools_environment(api: httpx.Client, pool: str) -> None:
@@ -139,34 +129,71 @@ def in_the_pools_environment(api: httpx.Client, pool: str) -> None:
     api.patch(f"/work_pools/{pool}", json={"base_job_template": template}).raise_for_status()
 
 
-@pytest.mark.slow
-def test_a_run_whose_worker_is_killed_is_crashed_and_one_that_ended_is_not(api, server_url, place, tmp_path):
+@dataclass
+class Killed:
+    """A build that held when its worker was killed ``at`` that time, the run of it, and one that had ended before."""
+
+    build: Held
+    run: str
+    completed: str
+    at: datetime
+
+
+@pytest.fixture(scope="module")
+def killed(places, server_url, tmp_path_factory) -> Killed:
+    """It takes 80 s until the server knows: other tests come between."""
+    folder = tmp_path_factory.mktemp("killed")
+    place = places(folder)
     place.folder.mkdir()
     place.register()
-    in_the_pools_environment(api, place.pool)
-    build = Held("held", tmp_path / "held", place.folder / "built")
+    build = Held("held", folder / "held", place.folder / "built")
     with temporary_settings({PREFECT_API_URL: server_url}):
         automations.install(None, None, None)
-    with place.worker() as worker:
+    with client(server_url) as api, place.worker() as worker:
+        in_the_pools_environment(api, place.pool)
         build.hold.unlink()
         completed = place.nightly(api, build.recipe)
         wait_for(lambda: state(api, completed)["type"] in ("COMPLETED", "FAILED", "CRASHED"))
         assert state(api, completed)["name"] == "Quarantined 1", (place.folder / "worker.log").read_text()[-3000:]
         build.forget()
         build.hold.touch()
-        killed = place.nightly(api, build.recipe, builds="others")
-        wait_for(lambda: build.at_work() and within(api, killed))
+        run = place.nightly(api, build.recipe, builds="others")
+        wait_for(lambda: build.at_work() and within(api, run))
         working = build.at_work()
         worker.kill()
-        began = datetime.now(UTC)
+        at = datetime.now(UTC)
     wait_for(lambda: gone(working), 10)
-    wait_for(lambda: state(api, killed)["type"] != "RUNNING", 150)
-    crashed = state(api, killed)
-    assert (crashed["type"], crashed["message"].partition(":")[0]) == ("CRASHED", "not heard of for 80 s")
-    assert datetime.fromisoformat(crashed["timestamp"]) - began < timedelta(seconds=120)
-    wait_for(lambda: {run["state_type"] for run in within(api, killed)} == {"CRASHED"}, 60)
-    assert state(api, completed)["name"] == "Quarantined 1"
+    return Killed(build, run, completed, at)
 
-    assert [mark.read_text() for mark in (build.folder / "at").iterdir()] == [KEY]
+
+@pytest.mark.slow
+def test_what_a_run_reads_from_a_block_is_in_its_environment_and_nowhere_else(api, killed):
+    assert [mark.read_text() for mark in (killed.build.folder / "at").iterdir()] == [KEY]
     for kind in ("flow_runs", "deployments", "work_pools", "logs"):
         assert KEY not in api.post(f"/{kind}/filter", json={}).raise_for_status().text
+
+
+@pytest.mark.slow
+def test_a_deployment_is_registered_and_a_worker_completes_its_run(api, places, tmp_path):
+    place = places(tmp_path)
+    # a clone would compile the kernels of these stages, which are not what is tested
+    recipe = write_topics(tmp_path, exact=None, minhash=None)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place.folder)], check=True)
+    place.register()
+    with place.worker():
+        run = place.nightly(api, recipe)
+        wait_for(lambda: state(api, run)["type"] in ("COMPLETED", "FAILED", "CRASHED"))
+    assert state(api, run)["type"] == "COMPLETED", (place.folder / "worker.log").read_text()[-3000:]
+    assert files.read_json(str(place.folder / "built" / "topics" / "corpus" / "manifest.json"))["documents"] > 0
+    (entry,) = files.read_json(str(place.folder / "built" / "topics" / "build.json"))["runs"]
+    assert entry["state"] == "completed"
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_killed_is_crashed_and_one_that_ended_is_not(api, killed):
+    wait_for(lambda: state(api, killed.run)["type"] != "RUNNING", 150)
+    crashed = state(api, killed.run)
+    assert (crashed["type"], crashed["message"].partition(":")[0]) == ("CRASHED", "not heard of for 80 s")
+    assert datetime.fromisoformat(crashed["timestamp"]) - killed.at < timedelta(seconds=120)
+    wait_for(lambda: {run["state_type"] for run in within(api, killed.run)} == {"CRASHED"}, 60)
+    assert state(api, killed.completed)["name"] == "Quarantined 1"

@@ -32,10 +32,9 @@ def test_a_scheduled_build_starts_takes_in_a_new_file_and_then_has_nothing_new(a
     command = [sys.executable, "-m", "flows.cli", "serve", "--recipe", str(recipe), "--cron", "* * * * * */10"]
     command += ["--builds", str(builds), "--runner", "threads", "--workers", "1"]
     log = tmp_path / "serve.log"
+    online = {**environment, "PREFECT_API_URL": server_url, "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
     with log.open("wb") as written:
-        served = subprocess.Popen(
-            command, env={**environment, "PREFECT_API_URL": server_url}, stdout=written, stderr=subprocess.STDOUT
-        )
+        served = subprocess.Popen(command, env=online, stdout=written, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 240
 
     def ended(name: str, after: str = "") -> dict:

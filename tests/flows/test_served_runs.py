@@ -41,7 +41,8 @@ def held(server_url, environment, tmp_path_factory) -> Iterator[dict[str, Held]]
         served = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "serve", "--builds", "builds", "--workers", "1"],
             cwd=folder,
-            env={**environment, "PREFECT_API_URL": server_url},
+            # how soon it asks for work is Prefect's affair; of what is cancelled it hears at once
+            env={**environment, "PREFECT_API_URL": server_url, "PREFECT_RUNNER_POLL_FREQUENCY": "2"},
             stdout=written,
             stderr=subprocess.STDOUT,
         )
@@ -55,6 +56,7 @@ def held(server_url, environment, tmp_path_factory) -> Iterator[dict[str, Held]]
     assert "FailedRun" not in log.read_text(), "what failed is said once"
     assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
     assert "stopped by SIGTERM" in log.read_text()
+    assert "polling" not in log.read_text(), "of what is cancelled it heard by asking"
 
 
 def state(api: httpx.Client, run: str) -> tuple[str, str, str]:
