@@ -201,7 +201,12 @@ def _planned(build: Build[BuildRecipe], config: PretrainConfig) -> dict[str, Any
 
 def _tokens(config: PretrainConfig, unique: int) -> int:
     if config.steps is not None:
-        return config.steps * config.batch_size * config.sequence_length
+        first = [
+            (phase.steps, (phase.batch_size or config.batch_size) * (phase.sequence_length or config.sequence_length))
+            for phase in config.first
+        ]
+        left = config.steps - sum(steps for steps, _ in first)
+        return sum(steps * tokens for steps, tokens in [*first, (left, config.batch_size * config.sequence_length)])
     return config.tokens if config.tokens is not None else math.ceil((config.epochs or 1) * unique)
 
 

@@ -21,10 +21,10 @@ from pipeline.build.build import Build
 from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import objectives
-from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
-from training.batches.windows import Reader, Windows
+from training.batches.windows import Windows
 from training.objectives.base import Objective, Task
+from training.pretraining import phases
 from training.recipe.sections import pretrain_config, stored
 
 WINDOW = 50  # steps whose median a loss is compared with
@@ -58,20 +58,19 @@ class Lineage:
 
     def __init__(self, objective: Objective, task: Task, packed: PackedTokens, tokenizer: str) -> None:
         self.task, self.packed = task, packed
-        self.order: Reader = objective.order(task, packed, random_streams.seed("order", task.seed), True)
+        self.read = phases.Phases(objective, task, packed)
         files.check(files.join(tokenizer, "tokenizer.json"))
         self.tokenizer = Tokenizer.from_file(str(files.local(files.join(tokenizer, "tokenizer.json"))))
 
     def windows(self, step: int) -> Windows:
         """What ``step`` (from 1) reads."""
-        size = self.task.config.batch_size
-        return self.order.read(np.arange((step - 1) * size, step * size))
+        return self.read.windows(step - 1)
 
     def documents(self, step: int) -> list[Seen]:
         """The documents that ``step`` (from 1) reads, those with most tokens first."""
         windows = self.windows(step)
         # without the tokens that are shown before a window: they are part of the one before
-        tokens, documents = (array[:, -self.order.length :] for array in (windows.tokens, windows.documents))
+        tokens, documents = (array[:, -self.read.length(step - 1) :] for array in (windows.tokens, windows.documents))
         excerpts = []
         for row in np.unique(documents[documents >= 0]).tolist():
             ids = tokens[documents == row]

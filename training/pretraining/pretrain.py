@@ -23,15 +23,14 @@ from pipeline.store import files
 from pipeline.store.packed_tokens import PackedTokens
 from training import objectives
 from training.batches import random_streams
-from training.batches.batch import Batch
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import Reader, Windows, pieces
 from training.budget import budget
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
 from training.objectives.base import Objective, Task
-from training.pretraining import conservation, initial_embeddings, lineage, model_card, unigram_loss
-from training.pretraining.evaluation import evaluate, evaluate_domains, held_out, positions
+from training.pretraining import conservation, initial_embeddings, lineage, model_card, phases, unigram_loss
+from training.pretraining.evaluation import evaluate, evaluate_domains, held_out
 from training.recipe.pretraining import PretrainConfig
 from training.recipe.sections import BuildRecipe
 
@@ -73,8 +72,8 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         return current
 
     task = objective.informed(Task(config, Vocabulary.of(train), seed, teacher), train, tokenizer)
-    order = objective.order(task, train, random_streams.seed("order", seed), True)
-    steps = count_steps(config, order)
+    read = phases.Phases(objective, task, train)
+    order, steps = read.order, read.steps()
     module = objective.create(task)
     model = objective.checkpoint(module)
     conservation.check(objective, task, train, order, module, tokenizer, random_streams.seed("order", seed))
@@ -83,7 +82,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     if config.initial_embeddings == "cooccurrence":
         initial_embeddings.set_in(model, train, task.seed)
     plan = _plan(build, config, steps, seed, files.fingerprint(*made_of, config.of_weights()), heldout)
-    state = loop.train(module, _work(objective, task, module, order, train, heldout), plan, progress)
+    state = loop.train(module, _work(objective, task, module, read, train, heldout), plan, progress)
     several = processes.current()
     if several.count > 1:  # the module is wrapped, or holds a share of the weights
         module, model = _last_checkpoint(objective, task, plan)
@@ -104,7 +103,7 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         "unique_tokens": len(train),
         "unique_bytes": int(train.manifest["bytes"]),
         "trained_tokens": state.tokens,
-        "epochs": steps * config.batch_size / order.windows_per_epoch,
+        "epochs": read.epochs(steps),
         **frequencies(objective, task, train, heldout),
         **result_of(state, hardware.device()),
         "processes": several.count,
@@ -123,27 +122,22 @@ def _work(
     objective: Objective,
     task: Task,
     module: torch.nn.Module,
-    order: Reader,
+    read: phases.Phases,
     train: PackedTokens,
     heldout: PackedTokens,
 ) -> loop.Work:
     """What each step reads, how it is judged, and what is measured on ``heldout``."""
-    rows = task.config.batch_size
-
-    def part(step: int, rank: int, count: int) -> Batch:
-        return objective.examples(task, order.read(positions(rows, step)[processes.own_rows(rows, rank, count)]))
-
     return loop.Work(
-        batch=lambda step: objective.examples(task, order.read(positions(rows, step))),
+        batch=read.batch,
         loss=objective.loss,
         weights=objective.weights(task),
         evaluate=partial(evaluate, objective, task, *held_out(objective, task, heldout)),
-        documents=lambda step: document_ids(train, order.read(positions(rows, step))),
+        documents=lambda step: document_ids(train, read.windows(step)),
         flops_per_token=objective.flops(
-            module, replace(task, pieces=pieces(order.read(np.arange(_LOOKED_AT)).segments))
+            module, replace(task, pieces=pieces(read.order.read(np.arange(_LOOKED_AT)).segments))
         ),
         domains=partial(evaluate_domains, objective, task, heldout),
-        part=part,
+        part=read.part,
     )
 
 

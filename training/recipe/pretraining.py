@@ -9,8 +9,19 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from pipeline import MillError
 from pipeline.build.plugins import Plugin
+from pipeline.store.recipe_file import Config
 from training.recipe import model_shapes, objectives
 from training.recipe.run import Name, OptimiserConfig, RunConfig
+
+
+class PhaseConfig(Config):
+    """Steps of a run before its last part, with sequences or batches of their own."""
+
+    steps: Annotated[int, Field(ge=1, description="steps of this phase")]
+    sequence_length: Annotated[
+        int | None, Field(ge=8, description="tokens in a sequence; that of the run if absent. BERT: 128, then 512")
+    ] = None
+    batch_size: Annotated[int | None, Field(ge=1, description="sequences a step; that of the run if absent")] = None
 
 
 class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
@@ -22,6 +33,14 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
     model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 256
+    first: Annotated[
+        list[PhaseConfig],
+        Field(
+            description="phases before the last, which has the run's own sequence_length and batch_size: shorter"
+            " sequences (BERT reads 128 tokens for nine tenths of its steps, then 512), or smaller batches",
+            exclude_if=lambda phases: not phases,
+        ),
+    ] = []
     initial_embeddings: Annotated[
         Literal["random", "cooccurrence"],
         Field(
@@ -67,6 +86,22 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
         if self.objective == "distillation" and self.initial_embeddings != "random":
             raise MillError(
                 f"pretrain {self.name!r}: a student starts from its teacher; leave out `initial_embeddings`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit_the_model(self) -> PretrainConfig:
+        longest = max((phase.sequence_length or 0 for phase in self.first), default=0)
+        if longest > self.sequence_length:
+            raise MillError(
+                f"pretrain {self.name!r}: a phase in `first` has sequences of {longest} tokens, and the model has"
+                f" positions for {self.sequence_length}; lower it, or raise `sequence_length`"
+            )
+        before = sum(phase.steps for phase in self.first)
+        if self.steps is not None and before >= self.steps:
+            raise MillError(
+                f"pretrain {self.name!r}: the phases in `first` have {before} steps and the run {self.steps}; raise"
+                " `steps`, which counts them too"
             )
         return self
 

@@ -32,7 +32,7 @@ def model(packed_build: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_steps_of_an_epoch_name_every_document_with_all_its_tokens(model: str) -> None:
     found, summary = lineage.of_model(model)
-    steps = -(-found.order.windows_per_epoch // summary["batch_size"])
+    steps = -(-found.read.order.windows_per_epoch // summary["batch_size"])
     size = summary["batch_size"]
     read: dict[str, int] = {}
     for step in range(1, steps + 1):
