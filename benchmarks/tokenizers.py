@@ -1,9 +1,9 @@
-"""Tokenizers: counting and training beside Hugging Face tokenizers and SentencePiece, on the same text.
+"""Tokenizers: counting and training beside Hugging Face tokenizers, SentencePiece and gigatoken, on the same text.
 
 Every run is a process of its own; its time leaves out imports and kernel loading. Its memory is the peak above what the
 process held with the text loaded, and in brackets the peak of the whole process: ours holds numba and Arrow, some
 190 MiB more than a peer's before either does anything. Training is measured on one core and on two, of which ours
-counts on both and trains on one.
+counts on both and trains on one. gigatoken runs in an environment of its own (``make .venv-encoders``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import json
 import multiprocessing
 import os
 import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ import pyarrow.compute as pc
 
 from benchmarks.documents import prose
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.formats import export
 from pipeline.tokenization.training import counts, train
 
 ALGORITHMS = ("bpe", "wordpiece", "unigram")
@@ -37,7 +40,9 @@ CLAIMS = (
     ("wordpiece", "Hugging Face", 3, 4),
     ("bpe", "sentencepiece", 1, 0),
     ("unigram", "sentencepiece", 2, 0),
+    ("bpe", "gigatoken", 1, 0),
 )
+ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv-encoders"
 
 
 @dataclass(frozen=True)
@@ -82,16 +87,49 @@ def _training(path: str, vocabulary: int, cores: str) -> None:
             f"train {name:30} {one.seconds:7.2f} s {one.processor:7.2f} s CPU {one.memory:6} MiB ({one.whole})",
             flush=True,
         )
-    for algorithm, peer, faster, smaller in CLAIMS:
-        ours, other = measurements[f"{algorithm}, ours"], measurements[f"{algorithm}, {peer}"]
+    if gigatoken := peer(path, vocabulary, cores):
+        name = f"bpe, gigatoken {gigatoken['version']}"
+        one = Measured(*(gigatoken[part] for part in ("seconds", "memory", "processor", "whole")))
+        measurements["bpe, gigatoken"] = one
+        print(
+            f"train {name:30} {one.seconds:7.2f} s {one.processor:7.2f} s CPU {one.memory:6} MiB ({one.whole})"
+            f"  {_alike(path, vocabulary, gigatoken['merges'])}",
+            flush=True,
+        )
+    for algorithm, peer_name, faster, smaller in CLAIMS:
+        if f"{algorithm}, {peer_name}" not in measurements:
+            continue
+        ours, other = measurements[f"{algorithm}, ours"], measurements[f"{algorithm}, {peer_name}"]
         times = other.seconds / ours.seconds, other.processor / ours.processor
         memory = other.memory / max(ours.memory, 1)
         print(
-            f"  {algorithm} beside {peer}: {times[0]:.1f} times as fast, {times[1]:.1f} by processor time "
+            f"  {algorithm} beside {peer_name}: {times[0]:.1f} times as fast, {times[1]:.1f} by processor time "
             f"{_verdict(min(times) >= faster)} ({faster}); its memory is {memory:.1f} times ours "
             + (f"{_verdict(memory >= smaller)} ({smaller})" if smaller else ""),
             flush=True,
         )
+
+
+def peer(path: str, vocabulary: int, cores: str) -> dict[str, Any] | None:
+    """What trainer_peer.py says of gigatoken on the texts of ``path``; None, and why, where it is not installed."""
+    if not (ENVIRONMENT / ".installed").exists():
+        print(f"gigatoken is not there: `make {ENVIRONMENT.name}` installs it")
+        return None
+    joined = Path(path).with_name("joined")
+    joined.write_bytes(b"\xff".join(text.encode() for text in _read(path).to_pylist()))
+    program = str(Path(__file__).with_name("trainer_peer.py"))
+    command = [str(ENVIRONMENT / "bin" / "python"), "-P", program, str(joined), str(vocabulary), cores]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # -P: the names here hide no package
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _alike(path: str, vocabulary: int, merges: list[list[str]]) -> str:
+    """Whether ours learns these merges, as far as it learns any."""
+    config = _config("bpe", vocabulary)
+    letters = {letter: byte for byte, letter in enumerate(export.byte_alphabet())}
+    learned = train.train(counts.count(_read(path), config), config).merges
+    ours = [[bytes(letters[letter] for letter in part).hex() for part in pair] for pair in learned]
+    return "the same merges" if ours == merges[: len(ours)] else "OTHER MERGES"
 
 
 def _verdict(holds: bool) -> str:
