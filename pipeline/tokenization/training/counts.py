@@ -146,6 +146,7 @@ def _table(words: pa.LargeStringArray, counts: np.ndarray) -> pa.Table:
         rows = pa.table({"run": run, "word": words.take(pa.array(order[alike]))})
         order[alike] = order[alike][pc.sort_indices(rows, [("run", "ascending"), ("word", "ascending")])]
     columns = [pa.array(partitions), words.take(pa.array(order)), pa.array(counts[order])]
+    pa.default_memory_pool().release_unused()  # else each thread that counts keeps what sorting has freed
     return pa.Table.from_arrays(columns, schema=COUNTS_SCHEMA)
 
 

@@ -85,7 +85,7 @@ def _add(
 ) -> int:
     """Count the spans from i on up to the first for which there may be no room; its number."""
     weighted = len(weights) > 0
-    few, most, many, used = size[0], len(short) // 2, size[1], size[2]
+    few, most, many, used = size[0], _most(short), size[1], size[2]
     while i < len(starts) and few < most:
         start, length = starts[i], ends[i] - starts[i]
         times = uint64(weights[i]) if weighted else uint64(1)
@@ -97,7 +97,7 @@ def _add(
                 few += 1
             short[slot, 2] += times
         else:
-            if 2 * many >= len(long) or used + _room(length) > len(words):
+            if many >= _most(long) or used + _room(length) > len(words):
                 break
             key = span_hash(data, start, length)
             slot = _long_slot(data, start, length, key, long, words)
@@ -120,6 +120,12 @@ def holds(data: np.ndarray, start: int, length: int, short: np.ndarray, long: np
         return bool(short[slot, 0] | short[slot, 1])
     key = span_hash(data, start, length)
     return bool(long[_long_slot(data, start, length, key, long, words), 0])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _most(slots: np.ndarray) -> int:
+    """How many of the slots may be taken."""
+    return len(slots) // 4 * 3
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -218,7 +224,7 @@ def contents(table: WordTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _with_room(table: WordTable, length: int) -> WordTable:
     """The table with room for one more word, of up to ``length`` bytes."""
     short, long, words, size = table
-    if 2 * size[0] >= len(short):
+    if size[0] >= _most(short):
         more = np.zeros((2 * len(short), 3), np.uint64)
         for slot in range(len(short)):
             if short[slot, 0] | short[slot, 1]:
@@ -231,7 +237,7 @@ def _with_room(table: WordTable, length: int) -> WordTable:
         longer = np.empty(used + used // 2, np.uint64)
         longer[: size[2]] = words[: size[2]]
         words = longer
-    if 2 * size[1] >= len(long):
+    if size[1] >= _most(long):
         wider = np.zeros((2 * len(long), 2), np.uint64)
         written, mask = words.view(np.uint8), uint64(len(wider) - 1)
         for slot in range(len(long)):
