@@ -49,8 +49,11 @@ def _rules(config: Config) -> Iterator[Rule]:
         yield from _limits("gopher_repetition", repetition, _REPETITION)
         yield from _ngram_limits("gopher_repetition", repetition)
     if c4 := config.c4:
+        each = _of_each(c4)
         for name, signal in _FOUND.items():
-            yield _rule(f"c4.{signal}", signal, _by_language(c4, lambda of, name=name: 0 if of[name] else None), False)
+            yield _rule(
+                f"c4.{signal}", signal, _by_language(each, lambda of, name=name: 0 if of[name] else None), False
+            )
         yield from _limits("c4", c4, {"min_sentences": "sentence_count"})
     if config.fineweb:
         yield Rule("fineweb.no_lines", "nonempty_line_count", minimum=1)
@@ -109,16 +112,18 @@ _DOLMA_REPETITION = {
 
 
 def _limits(name: str, family: Family, signals: Mapping[str, str]) -> Iterator[Rule]:
+    each = _of_each(family)
     for field, signal in signals.items():
-        limit = _by_language(family, lambda of, field=field: of[field])
+        limit = _by_language(each, lambda of, field=field: of[field])
         yield _rule(f"{name}.{field}", signal, limit, field.startswith("min_"))
 
 
 def _ngram_limits(name: str, family: GopherRepetition | DolmaRepetition, suffix: str = "") -> Iterator[Rule]:
+    each = _of_each(family)
     for kind in ("top", "duplicate"):
         field = f"max_{kind}_ngram_characters"
         for n in _lengths(family, field):
-            limit = _by_language(family, lambda of, field=field, n=n: of[field].get(n))
+            limit = _by_language(each, lambda of, field=field, n=n: of[field].get(n))
             signal = f"{kind}_{n}gram_character_fraction{suffix}"
             yield _rule(f"{name}.max_{kind}_{n}gram_characters", signal, limit, False)
 
@@ -129,14 +134,17 @@ def _lengths(family: GopherRepetition | DolmaRepetition, field: str) -> list[int
     return sorted({n for limits in given for n in limits})
 
 
-def _by_language(family: Family, limit: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """A threshold: ``limit`` of the family's fields, by language where it differs; NaN where it does not apply."""
-    common = limit(family.of(None))
+def _of_each(family: Family) -> dict[str | None, dict[str, Any]]:
+    """The fields of ``family`` by language, and under None those of documents whose language nothing named."""
     given = family.by_language
-    if given is None:
-        return common
-    labels = [*languages.known(), *(label for label in given if label not in languages.known())]
-    own = {label: limit(family.of(label)) for label in labels}
+    known = () if given is None else {**languages.known(), **given}
+    return {None: family.of(None), **{label: family.of(label) for label in known}}
+
+
+def _by_language(each: Mapping[str | None, Mapping[str, Any]], limit: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """A threshold: ``limit`` of a family's fields, by language where it differs; NaN where it does not apply."""
+    common = limit(each[None])
+    own = {label: limit(fields) for label, fields in each.items() if label is not None}
     differing = {label: math.nan if value is None else value for label, value in own.items() if value != common}
     if not differing:
         return common
