@@ -35,10 +35,14 @@ def opened(name: str, path: str) -> tuple[Callable[[list[str]], Any], Callable[[
 
         tokenizer = Tokenizer.from_json(path)
         return lambda texts: tokenizer.encode_batch_flat(texts, add_special_tokens=False), lambda result: result[0]
+    import awkward
     from gigatoken import Tokenizer
 
     tokenizer = Tokenizer(path)
-    return lambda texts: tokenizer.encode_batch(texts, parallel=False), lambda result: np.concatenate(list(result))
+    return (
+        lambda texts: tokenizer.encode_batch(texts, parallel=False),
+        lambda rows: awkward.to_numpy(awkward.flatten(rows)),
+    )
 
 
 def main(name: str, path: str) -> None:

@@ -34,7 +34,7 @@ from pipeline.tokenization.formats.export import GPT4_PATTERN, SUPER_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
 _FIRST_ROOM = 1 << 14  # pieces that a cache has room for at first
-_MOST_WORDS, _MOST_BYTES = 1 << 21, 1 << 28  # above which a new cache is begun
+_MOST_WORDS, _MOST_BYTES = 1 << 20, 1 << 28  # above which a new cache is begun
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _ALONE = ("cjk", *get_args(Script))  # classes of characters that are not ASCII
 _GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}
