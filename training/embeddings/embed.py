@@ -27,7 +27,7 @@ from training.embeddings import elmo, glove, word2vec, words
 from training.embeddings.words import WordCounts
 from training.loop import hardware, loop
 from training.models import architectures, publish
-from training.pretraining import pretrain
+from training.pretraining import evaluation, pretrain
 from training.recipe.sections import BuildRecipe, EmbeddingConfig
 
 VERSION = 1
@@ -157,7 +157,7 @@ def _embed_by_elmo(
     ).train()
 
     def rows(step: int) -> list[int]:
-        epochs, places = np.divmod(pretrain.positions(config.batch_size, step), len(train))
+        epochs, places = np.divmod(evaluation.positions(config.batch_size, step), len(train))
         orders = {
             epoch: random_streams.generator("elmo order", seed, epoch=int(epoch)).permutation(len(train))
             for epoch in np.unique(epochs)

@@ -38,7 +38,7 @@ from training.labelled import rows as labelled
 from training.loop import loop
 from training.models import attention, extend_tokenizer, publish
 from training.objectives.base import Objective, Task
-from training.pretraining import pretrain
+from training.pretraining import phases, pretrain
 from training.recipe import objectives as recipe_objectives
 from training.recipe.finetuning import AdaptConfig
 from training.recipe.pretraining import PretrainConfig
@@ -219,22 +219,20 @@ def _trained(
     )
     objective = objectives.of(settings)
     task = Task(settings, Vocabulary.of(packed["train"]), job.seed)
-    order = objective.order(task, packed["train"], random_streams.seed("order", job.seed), True)
+    read = phases.Phases(objective, task, packed["train"])
     held_out = pretrain.held_out(objective, task, packed["heldout"])
     work = loop.Work(
-        batch=lambda step: objective.examples(task, order.read(pretrain.positions(config.batch_size, step))),
+        batch=read.batch,
         loss=objective.loss,
         weights=objective.weights(task),
         evaluate=lambda measure: pretrain.evaluate(objective, task, *held_out, measure),
-        documents=lambda step: pretrain.document_ids(
-            packed["train"], order.read(pretrain.positions(config.batch_size, step))
-        ),
+        documents=lambda step: pretrain.document_ids(packed["train"], read.windows(step)),
         flops_per_token=objective.flops(model, task),
     )
     plan = loop.Plan(
         folder=_folder(job, "train"),
         fingerprint=made_by,
-        steps=pretrain.count_steps(settings, order),
+        steps=read.steps(),
         seed=job.seed,
         micro_batch=config.batch_size,
         optimiser=config.optimiser,

@@ -7,7 +7,6 @@ models/<name>/          config.json, model.safetensors, tokenizer files, metrics
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +23,7 @@ from pipeline.store.packed_tokens import PackedTokens
 from training import objectives
 from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
-from training.batches.windows import Reader, Windows, pieces
+from training.batches.windows import Windows, pieces
 from training.budget import budget
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
@@ -213,16 +212,6 @@ def weights_hash(folder: str) -> str:
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
-
-
-def count_steps(config: PretrainConfig, order: Reader) -> int:
-    """Steps of the run, from whichever of steps, tokens and epochs the recipe gives."""
-    if config.steps is not None:
-        return config.steps
-    if config.tokens is not None:
-        return max(1, math.ceil(config.tokens / (config.batch_size * order.length)))
-    assert config.epochs is not None  # the recipe's check
-    return max(1, math.ceil(config.epochs * order.windows_per_epoch / config.batch_size))
 
 
 def frequencies(objective: Objective, task: Task, train: PackedTokens, heldout: PackedTokens) -> dict[str, Any]:
