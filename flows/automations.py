@@ -88,6 +88,11 @@ async def _remove() -> list[str]:
     return [automation.name for automation in ours]
 
 
+def _crashed(message: str) -> ChangeFlowRunState:
+    """Not by force: a run that has ended stays as it ended, though a busy server hears its last word late."""
+    return ChangeFlowRunState(state=StateType.CRASHED, name=None, message=message, force=False)
+
+
 def _zombies() -> AutomationCore:
     heartbeat = "prefect.flow-run.heartbeat"
     trigger = EventTrigger(
@@ -103,7 +108,7 @@ def _zombies() -> AutomationCore:
         "a dead run is Crashed",
         "A run whose worker or process was killed says nothing any more.",
         trigger,
-        ChangeFlowRunState(state=StateType.CRASHED, name=None, message=message, force=True),
+        _crashed(message),
     )
 
 
@@ -121,7 +126,7 @@ def _stuck() -> AutomationCore:
         "a run stuck in Pending is Crashed",
         "A run that never began would hold its place in a work pool for ever.",
         trigger,
-        ChangeFlowRunState(state=StateType.CRASHED, name=None, message=message, force=True),
+        _crashed(message),
     )
 
 

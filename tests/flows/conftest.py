@@ -29,7 +29,13 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(prefect_home: Path) -> dict[str, str]:
     """The environment of a user's shell, with a Prefect home of the tests' own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return {**kept, "PREFECT_HOME": str(prefect_home), "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    return {
+        **kept,
+        "PREFECT_HOME": str(prefect_home),
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT1M",  # not 100 runs at once for a schedule of seconds
+    }
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,13 @@ def test_alarms_reach_a_webhook(api, server_url, environment, webhook):
         line.removeprefix("installed ") for line in done.stdout.splitlines()
     )
 
+    changes = [action for entry in known for action in entry["actions"] if action["type"] == "change-flow-run-state"]
+    assert [(change["state"], change["force"]) for change in changes] == [("CRASHED", False)] * 2
+    flow = api.post("/flows/", json={"name": "build"}).json()["id"]
+    ended = api.post("/flow_runs/", json={"flow_id": flow, "state": {"type": "COMPLETED"}}).json()["id"]
+    body = {"state": {"type": changes[0]["state"]}, "force": changes[0]["force"]}
+    assert api.post(f"/flow_runs/{ended}/set_state", json=body).json()["status"] == "ABORT", "what has ended stays so"
+
     with tracking.tracking(server_url, pytest.fail), tracking.flow("build", "build alarmed"):
         events.failed("alarmed", ErrorBudgetExceeded("source 'web': 12 of 80 records are bad"))
     wait_for(lambda: len(posted) >= 2, 60)
