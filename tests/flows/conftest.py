@@ -34,7 +34,7 @@ def environment(prefect_home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(prefect_home),
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT1M",  # not 100 runs at once for a schedule of seconds
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT1M",  # not 100 runs at once
     }
 
 
