@@ -111,11 +111,16 @@ def _read_part(build: Build, part: str) -> Outcome:
         return all(shards.read_fingerprint(path) == fingerprint for path, fingerprint in expected.items())
 
     def read() -> Made:
-        made = _documents(build, part, source, run, forgotten_ids, made_by)
-        for file, stamp, (path, *_, identity) in zip(run, stamps, content, strict=True):
-            if _stamp(source, file) != stamp and _identity(reader, source, file) != identity:
-                raise SourceChanged(f"source {source.name!r}: {path} changed while it was read; {_REMEDY}")
-        return made
+        outcome, report = _documents(build, part, source, run, forgotten_ids, made_by)
+        try:
+            for file, stamp, (path, *_, identity) in zip(run, stamps, content, strict=True):
+                if _stamp(source, file) != stamp and _identity(reader, source, file) != identity:
+                    raise SourceChanged(f"source {source.name!r}: {path} changed while it was read; {_REMEDY}")
+        except SourceChanged:
+            for shard in report["shards"]:  # or they would pass for those of the content, should that come back
+                files.remove(build.path("documents", shard["name"]))
+            raise
+        return outcome, report
 
     return make(_report_path(build, part), made_by, read, has_tables)
 

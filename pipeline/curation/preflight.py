@@ -89,6 +89,9 @@ def problems(build: Build, remote: bool = True) -> list[str]:
             with of("balance.tokenizer"):
                 balance.tokenizer_path(build.recipe.balance.tokenizer)
     for at, tokenizer in enumerate(build.recipe.tokenizers):
+        with of(f"tokenizers[{at}].parity.by"):
+            if tokenizer.parity is not None and tokenizer.parity.by == "language" and build.recipe.language is None:
+                raise MillError("`language` needs the `language` stage; add it, or group by `domain`")
         if tokenizer.parity is not None and (path := tokenizer.parity.parallel) is not None:
             with of(f"tokenizers[{at}].parity.parallel"):
                 if remote or files.is_local(path):

@@ -25,7 +25,7 @@ BLOCK = 128
 def mask(segments: Tensor, causal: bool, blocks: bool, reach: int | None = None) -> Tensor | BlockMask:
     """Who sees whom, for ``segments`` int64 [batch, length]: equal segments, and no later positions if ``causal``.
 
-    With ``reach`` no further than so many positions away. A BlockMask if ``blocks``, else boolean [batch, 1, length,
+    With ``reach``, none further away than that is seen. A BlockMask if ``blocks``, else boolean [batch, 1, length,
     length]: true where a query (third axis) may see a key (last axis).
     """
     if blocks:

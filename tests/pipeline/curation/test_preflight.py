@@ -327,6 +327,13 @@ def test_parallel_lines_are_there_and_parallel(tmp_path, content, problem):
         assert problem in fault
 
 
+def test_parity_by_language_needs_languages(tmp_path):
+    tokenizer = {"name": "alike", "algorithm": "bpe", "vocab_size": 1000}
+    fault = "tokenizers[0].parity.by: `language` needs the `language` stage"
+    assert fault in problems(tmp_path, tokenizers=[{**tokenizer, "parity": {}}])
+    assert problems(tmp_path, tokenizers=[{**tokenizer, "parity": {"by": "domain"}}]) == ""
+
+
 def test_a_limit_of_addresses_that_no_build_can_live_with_is_named(tmp_path):
     code = (
         "import resource; from pathlib import Path; from tests.pipeline.curation import test_preflight as here;"
