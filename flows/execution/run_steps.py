@@ -341,10 +341,13 @@ class Pool:
             raise NoRunner("the ray runner needs Ray: pip install 'corpusmill[ray]'") from error
         address = self.cluster or os.environ.get("RAY_ADDRESS")
         local: dict[str, Any] = {} if address else {"num_cpus": self.workers, "include_dashboard": False}
-        try:
-            ray.init(address=address, **local)
+        try:  # what workers say comes with their results
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
         except (ConnectionError, ImportError, RuntimeError) as error:
-            raise NotReached(f"--cluster {address}: no Ray cluster answers there ({error})") from error
+            raise NotReached(
+                f"--cluster {address}: no Ray cluster answers there, or one that asks for a token "
+                f"(set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH): {error}"
+            ) from error
         try:
             if self._all:
                 self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -361,6 +364,7 @@ class Pool:
         # when one is gone the others are ended by SIGTERM
         killed = [pid for pid in noted if ended[pid] not in (0, None, -signal.SIGTERM)]
         self._close()
+        self._all = False  # from now on as many as the step is tried with
         if not killed:
             return f"a worker process ended while at one of {', '.join(item for group in groups for item in group)}"
         code = ended[killed[0]] or 0
