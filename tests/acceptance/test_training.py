@@ -45,15 +45,15 @@ SHAPES = {
     "mlm_sop": {"type": "albert", **ENCODER, "embedding_size": 64, "num_hidden_groups": 1},
     "electra": {"type": "electra", **ENCODER, "embedding_size": 64},
 }
-WIDER = {
-    "span_corruption": {"type": "t5", "num_layers": 2, "d_model": 128, "num_heads": 4, "d_ff": 512, "d_kv": 32},
+SHAPES_OF_WRITERS = {
+    "span_corruption": {"type": "t5", "num_layers": 2, "d_model": 64, "num_heads": 2, "d_ff": 256, "d_kv": 32},
     "denoising": {
         "type": "bart",
-        "d_model": 128,
+        "d_model": 64,
         **{
             f"{side}_{field}": value
             for side in ("encoder", "decoder")
-            for field, value in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 512))
+            for field, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 256))
         },
     },
 }
@@ -66,8 +66,8 @@ REACHED = {
     "electra": ("mlm", 1.05),
 }
 #: Steps and learning rate of the two that write text. T5's embeddings start at N(0, 1), 50 times BART's, and AdamW
-#: moves a weight by about the rate: it needs more steps (T5 itself trained by Adafactor, which scales its steps).
-WRITERS = {"span_corruption": (600, 3e-3), "denoising": (120, 2e-3)}
+#: moves a weight by about the rate: it needs a higher one (T5 itself trained by Adafactor, which scales its steps).
+WRITERS = {"span_corruption": (150, 1e-2), "denoising": (60, 5e-3)}
 
 
 def prose(shared: Path, documents: int = 400, size: int = 1_000) -> list[str]:
@@ -128,7 +128,7 @@ def test_writers_learn_more_of_real_text_than_frequencies(shared: Path, tmp_path
     """T5 and BART on pieces of words; single bytes would say little of what a decoder has learned of its encoder."""
     roles: dict[Role, str] = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
     tokenizer = TokenizerConfig(
-        name="masked", algorithm="bpe", pre_tokenizer="gpt2", vocab_size=1024, special_tokens=roles
+        name="masked", algorithm="bpe", pre_tokenizer="gpt2", vocab_size=512, special_tokens=roles
     )
     write_build(tmp_path, prose(shared, documents=900), tokenizer)
     steps, rate = WRITERS[objective]
@@ -136,8 +136,8 @@ def test_writers_learn_more_of_real_text_than_frequencies(shared: Path, tmp_path
         str(tmp_path),
         pretrain_section(
             objective,
-            model=WIDER[objective],
-            sequence_length=128,
+            model=SHAPES_OF_WRITERS[objective],
+            sequence_length=64,
             batch_size=16,
             steps=steps,
             checkpoint_every=steps,
