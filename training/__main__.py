@@ -2,6 +2,7 @@
 
     mill tokenize RECIPE
     accelerate launch [--num_processes N] [--use_fsdp --fsdp_version 2 ...] -m training RECIPE RUN
+    [ACCELERATE_USE_FSDP=true] torchrun --nproc_per_node N -m training RECIPE RUN      # the same by torch's launcher
     mill build RECIPE       # goes on from there: the model is current
 
 Plain ``python -m training RECIPE RUN`` is the same run in one process.

@@ -1,4 +1,4 @@
-"""The processes of a training run: one, or those that ``accelerate launch`` started, by DDP or (--use_fsdp) sharded.
+"""The processes of a training run: one, or those that ``accelerate launch`` or torchrun started, by DDP or sharded.
 
 Every process makes its own part of each batch, and what the parts count is added up before the step, so a run is the
 same for any number of them up to the order of sums. Sharding is torch's FSDP2 (Zhao et al. 2023, "PyTorch FSDP"): a
@@ -125,7 +125,7 @@ def _holders(module: nn.Module) -> Counter[nn.Parameter]:
 
 
 def current() -> Processes:
-    """What this process is part of, by the environment that ``accelerate launch`` sets."""
+    """What this process is part of, by the environment that a launcher sets, and ACCELERATE_USE_FSDP."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     from accelerate import PartialState

@@ -7,12 +7,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from pipeline.store.packed_tokens import PackedTokens
 from training.batches import random_streams
 from training.batches.batch import Batch
 from training.batches.windows import TooFewTokens, Windows
-from training.loop import loop
+from training.loop import hardware, loop, processes
 from training.objectives.base import Objective, Task
 
 
@@ -48,15 +49,8 @@ def evaluate(
     own name, because it does not compare with a causal model's.
     """
     weights = objective.weights(task)
-    sums: dict[str, float] = dict.fromkeys(weights, 0.0)
-    counts: dict[str, int] = dict.fromkeys(weights, 0)
-    rows = task.config.micro_batch or task.config.batch_size
-    for start in range(0, len(windows.tokens), rows):
-        batch: Batch = objective.examples(task, windows.take(slice(start, start + rows)))
-        for name, nats in measure(batch.arrays).items():
-            sums[name] += float(nats)
-            counts[name] += batch.counts[name]
-    means = {name: sums[name] / max(1, counts[name]) for name in sums}
+    sums, counts = _sums(objective, task, windows, measure)
+    means = {name: sums[name] / max(1.0, counts[name]) for name in weights}
     measures = {
         "loss": sum(weights[name] * mean for name, mean in means.items()),
         **(means if len(means) > 1 else {}),
@@ -66,6 +60,29 @@ def evaluate(
         measure_name, part = objective.per_byte
         measures[measure_name] = means[part] * size["tokens"] / math.log(2) / size["bytes"]
     return measures
+
+
+def _sums(
+    objective: Objective, task: Task, windows: Windows, measure: loop.Measure
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The sum of each part of the loss over all windows, and the number of predictions in it.
+
+    Each process measures every n-th batch. All make equally many forward passes, because what is sharded is gathered by
+    all together: those that have no batch left at the end measure the first one without counting it.
+    """
+    several = processes.current()
+    names = list(objective.weights(task))
+    rows = task.config.micro_batch or task.config.batch_size
+    sums = np.zeros((2, len(names)))
+    for first in range(0, len(windows.tokens), rows * several.count):
+        start = first + rows * several.rank
+        own = start < len(windows.tokens)
+        batch: Batch = objective.examples(task, windows.take(slice(start, start + rows) if own else slice(rows)))
+        nats = measure(batch.arrays)
+        if own:
+            sums += [[float(nats[name]) for name in names], [batch.counts[name] for name in names]]
+    values, counts = several.total(torch.from_numpy(sums).to(hardware.device())).tolist()
+    return dict(zip(names, values, strict=True)), dict(zip(names, counts, strict=True))
 
 
 def evaluate_domains(

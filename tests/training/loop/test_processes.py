@@ -1,4 +1,4 @@
-"""Two processes under ``accelerate launch`` train what one does."""
+"""Two processes, by ``accelerate launch`` or torchrun, train what one does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,21 @@ import yaml
 from safetensors.torch import load_file
 
 from pipeline.build.lock import locked
+from tests.helpers.launched import counted_rows
 from tests.training.conftest import make_build, pretrain_section
 from training.__main__ import main
 from training.loop.processes import Processes
 from training.pretraining.pretrain import pretrain
 
-#: ``--cpu`` with one machine would be one process; ACCELERATE_USE_CPU has these two be on the CPU.
-DDP = ("--multi_gpu",)
-FSDP = ("--use_fsdp", "--fsdp_version=2")
+#: DDP by one launcher, and FSDP by the other. ``--cpu`` with one machine would be one process.
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node=2")
+ACCELERATE = (
+    *("accelerate.commands.launch", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"),
+    *("--dynamo_backend=no", "--main_process_port=0", "--use_fsdp", "--fsdp_version=2"),
+)
+
+
+BATCH = 8
 
 
 def section(objective: str, **fields) -> dict:
@@ -32,17 +39,14 @@ def section(objective: str, **fields) -> dict:
     return pretrain_section(objective, steps=6, checkpoint_every=3, eval_every=3, optimiser=optimiser, **fields)
 
 
-def launch(sections: Mapping[Path, dict], *options: str) -> None:
+def launch(sections: Mapping[Path, dict], launcher: Sequence[str]) -> None:
     """Train a section in the folder of builds that it stands beside, one after the other in the same processes."""
     for builds, section in sections.items():
         recipe = make_build(str(builds / "test"), section).recipe.model_dump(mode="json", exclude_none=True)
         (builds / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"),
-        *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", *options),
-        *("-m", "tests.helpers.launched", *(f"{builds}:{section['name']}" for builds, section in sections.items())),
-    ]
-    where = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    runs = [f"{builds}:{section['name']}" for builds, section in sections.items()]
+    command = [sys.executable, "-m", *launcher, "-m", "tests.helpers.launched", *runs]
+    where = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}  # both processes on the CPU
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **where}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-9000:]
@@ -59,25 +63,30 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [DDP, FSDP])
-def test_two_processes_train_what_one_does(packed_build: str, tmp_path: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_train_what_one_does(packed_build: str, tmp_path: Path, launcher: tuple[str, ...]) -> None:
     """With micro-batches and without. A sharded run goes on from the checkpoint of a single process, too."""
     micro = {"causal": 2, "mlm": None}
     together = {objective: tmp_path / objective / "test" for objective in micro}
     alone = {objective: tmp_path / f"{objective}-alone" / "test" for objective in micro}
-    summaries = {}
+    summaries, alone_rows = {}, {}
     for objective in micro:
         for root in (alone[objective], together[objective]):
             shutil.copytree(packed_build, root)
-        summaries[objective] = pretrain(make_build(str(alone[objective]), section(objective)), objective)
+        with counted_rows() as alone_rows[objective]:
+            summaries[objective] = pretrain(make_build(str(alone[objective]), section(objective)), objective)
     moved = tmp_path / "moved" / "test"
     shutil.copytree(alone["causal"], moved)
     shutil.rmtree(moved / "models")
     shutil.rmtree(moved / "work/pretrain/causal/step-00000006")
     sections = {root.parent: section(name, micro_batch=micro[name]) for name, root in together.items()}
-    launch({**sections, moved.parent: section("causal")}, *options)
+    launch({**sections, moved.parent: section("causal")}, launcher)
     for objective, root in together.items():
         assert_same_run(root, alone[objective], objective, summaries[objective])
+        parts = [int((root.parent / f"measured-{rank}").read_text()) for rank in range(2)]
+        # each time, the processes measure equally many batches
+        assert max(parts) - min(parts) <= 3 * BATCH < sum(alone_rows[objective]) / 4
+        assert sum(alone_rows[objective]) <= sum(parts) <= sum(alone_rows[objective]) + 3 * BATCH
     assert json.loads((moved / "models/causal/summary.json").read_text())["processes"] == 2
     assert_same(weights(moved, "causal"), weights(alone["causal"], "causal"))
     states = [json.loads(path.read_text()) for path in sorted((moved / "work/pretrain/causal").glob("*/state.json"))]
