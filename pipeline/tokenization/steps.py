@@ -559,8 +559,7 @@ def _count_tokens(build: Build, item: str) -> Outcome:
 
     def counts() -> Made:
         encoder = _encoder(build.path("tokenizers", name, "tokenizer.json"), _manifest_of(build, name)["sha256"])
-        config = _config(build, name)
-        about = token_account.facts(encoder.tokenizer, export.special_ids(config).get("eos"), config)
+        about = _facts(encoder, _config(build, name))
         table = shards.read_table(build.path("corpus", shard), ["id", "text", "domain", "repeats"])
         _repeats_are_balanced(build, index, table)
         actual = {}
@@ -572,12 +571,21 @@ def _count_tokens(build: Build, item: str) -> Outcome:
     return make(_account_path(build, name, shard), files.fingerprint(*made_by), counts)
 
 
+def _facts(encoder: Encoder, config: TokenizerConfig) -> token_account.Facts:
+    """Of the tokenizer of ``encoder``; kept as it is."""
+    if getattr(_kept, "facts_of", None) != (encoder.tokenizer, config):
+        _kept.facts = token_account.facts(encoder.tokenizer, export.special_ids(config).get("eos"), config)
+        _kept.facts_of = encoder.tokenizer, config
+    return _kept.facts
+
+
 def _repeats_are_balanced(build: Build, index: int, corpus: pa.Table) -> None:
     """Each document of a shard of the corpus is repeated as often as balancing said."""
     if "balance" not in build.stages:
         return
     source = build.shards()[index]  # a shard of the corpus holds what is alive of one of the documents
-    alive = ledger.alive([build.ledger(stage, source) for stage in build.stages], len(build.documents(source)))
+    ledgers = [build.ledger(stage, source) for stage in build.stages]
+    alive = ledger.alive(ledgers, len(ledgers[0]))
     wanted = build.ledger("balance", source)["repeats"].filter(pa.array(alive)).to_pylist()
     actual = corpus["repeats"].to_pylist()
     if actual != wanted:

@@ -2,8 +2,9 @@
 
 Of each shard, tokenizer and split: every document of the corpus is there once, in its split and place, with its domain,
 bytes and repeats; its tokens are its content and the end-of-text token where the tokenizer has one; no special token
-stands inside; and the file holds these tokens and no more. Pieces of bytes must add up to the document's bytes, and a
-few documents of each shard are encoded again by ``tokenizers`` alone. A mismatch raises TokensLost.
+stands inside; and the file holds these tokens and no more. Pieces of bytes must spell every document, and the first
+document of each shard and some others, up to a sixty-fourth of its bytes, are encoded again by ``tokenizers`` alone. A
+mismatch raises TokensLost.
 """
 
 from __future__ import annotations
@@ -15,21 +16,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
+from numba import int64, njit
 from tokenizers import Tokenizer
 
 from pipeline import MillError
 from pipeline.store import files, packed_tokens, shards
+from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
+from pipeline.text.kernels import borrow
 from pipeline.tokenization.config import TokenizerConfig
+from pipeline.tokenization.formats.export import byte_alphabet
 
 VERSION = 1
 UNITS = ("documents", "bytes", "content", "special", "tokens", "read")
 """``content`` and ``special`` are the tokens of texts and those that close them; ``read`` the tokens of one pass, in
 which a document is read as often as it is repeated."""
-#: Documents of a shard and split that are encoded again, and the largest in bytes.
-_AGAIN, _LARGEST = 4, 1 << 16
-_WRONG = ("does not end with the end-of-text token", "has a special token inside", "has an id beyond the vocabulary")
+#: Documents of a shard and split that are encoded again beside the first and the last, the largest in bytes, and of
+#: which part of the bytes all but the first are: tokenizers takes as long for this part as packing for the whole.
+_AGAIN, _LARGEST, _PART = 4, 1 << 16, 64
+_WRONG = (
+    "does not end with the end-of-text token", "has a special token inside", "has an id beyond the vocabulary",
+    "has tokens that spell another text",
+)  # fmt: skip
 
 
 class TokensLost(MillError):
@@ -38,12 +46,14 @@ class TokensLost(MillError):
 
 class Facts(NamedTuple):
     """What is known of a tokenizer's ids: the one that closes documents (-1 for none), those that no text may hold
-    (bool [vocabulary]), and the bytes of each piece (int32 [vocabulary]; empty where pieces are not the text's bytes).
+    (bool [vocabulary]), and the bytes of the pieces: of piece i ``spelled[bounds[i]:bounds[i + 1]]`` (uint8, int64
+    [vocabulary + 1]; empty where pieces are not the text's bytes).
     """
 
     eos: int
     special: np.ndarray
-    sizes: np.ndarray
+    spelled: np.ndarray
+    bounds: np.ndarray
 
 
 def facts(tokenizer: Tokenizer, eos: int | None, config: TokenizerConfig | None = None) -> Facts:
@@ -54,12 +64,15 @@ def facts(tokenizer: Tokenizer, eos: int | None, config: TokenizerConfig | None 
     special[[token["id"] for token in content["added_tokens"] if token["content"] != unk]] = True
     if content["model"]["type"] == "Unigram" and content["model"]["unk_id"] is not None:
         special[content["model"]["unk_id"]] = False
-    sizes = np.zeros(0, np.int32)
+    spelled, bounds = np.zeros(0, np.uint8), np.zeros(0, np.int64)
     if config is not None and config.byte_level and config.normalizer == "none" and not _changes(config):
-        sizes = np.zeros(len(special), np.int32)
+        pieces = [b""] * len(special)
+        byte_of = {symbol: byte for byte, symbol in enumerate(byte_alphabet())}
         for piece, index in tokenizer.get_vocab(with_added_tokens=False).items():
-            sizes[index] = len(piece)  # each byte is one character of GPT-2's alphabet
-    return Facts(-1 if eos is None else eos, special, sizes)
+            pieces[index] = bytes(byte_of.get(symbol, 0) for symbol in piece)
+        spelled = np.array(list(b"".join(pieces)), np.uint8)
+        bounds = np.cumsum([0, *map(len, pieces)])
+    return Facts(-1 if eos is None else eos, special, spelled, bounds)
 
 
 def _changes(config: TokenizerConfig) -> bool:
@@ -79,13 +92,10 @@ def of_shard(folder: str, index: int, corpus: pa.Table, about: Facts, tokenizer:
     starts, lengths = (table[name].to_numpy().astype(np.int64) for name in ("start", "length"))
     tokens = _read(path, packed_tokens.token_dtype(len(about.special)))
     shard.cover(table["id"], starts, lengths, len(tokens))
-    places, actual = _scan(tokens, starts, lengths, about.eos, about.special, about.sizes)
+    places = _scan(tokens, starts, lengths, *text_buffers(texts), *about)
     for code, place in enumerate(places.tolist()):
         if place >= 0:
             shard.fail(table["id"][place].as_py(), f"{_WRONG[code]} ({_shown(tokens, starts, lengths, place)})")
-    if len(about.sizes):
-        for row in np.flatnonzero(actual != sizes.to_numpy())[:1].tolist():
-            shard.fail(table["id"][row].as_py(), f"has {sizes[row]} bytes of text and {actual[row]} bytes of tokens")
     closing = [about.eos] if about.eos >= 0 else []
     for row in _chosen(table["id"].combine_chunks(), sizes.to_numpy()):
         ids = tokenizer.encode(texts[row].as_py(), add_special_tokens=False).ids + closing
@@ -110,8 +120,8 @@ class _Shard(NamedTuple):
 
     def same_documents(self, table: pa.Table, stated: Mapping[str, Any]) -> None:
         """One row a document of the corpus, in its order, with what the corpus says of it."""
-        actual, wanted = table["id"].to_pylist(), stated["id"].to_pylist()
-        if actual != wanted:
+        if not _equal(table["id"], stated["id"]):
+            actual, wanted = table["id"].to_pylist(), stated["id"].to_pylist()
             at = next((i for i, (a, b) in enumerate(zip(actual, wanted, strict=False)) if a != b), None)
             at = min(len(actual), len(wanted)) if at is None else at
             instead = "nothing" if at >= len(actual) else repr(actual[at])
@@ -121,10 +131,10 @@ class _Shard(NamedTuple):
                 name, f"{expected} in row {at} and {instead} does ({len(actual)} rows for {len(wanted)} documents)"
             )
         for column in ("domain", "bytes", "repeats"):
-            mine, its = table[column].to_pylist(), stated[column].to_pylist()
-            if mine != its:
+            if not _equal(table[column], stated[column]):
+                mine, its = table[column].to_pylist(), stated[column].to_pylist()
                 at = next(i for i, (a, b) in enumerate(zip(mine, its, strict=True)) if a != b)
-                self.fail(actual[at], f"has {column} {mine[at]!r} here and {its[at]!r} in the corpus")
+                self.fail(table["id"][at].as_py(), f"has {column} {mine[at]!r} here and {its[at]!r} in the corpus")
 
     def cover(self, ids: pa.ChunkedArray, starts: np.ndarray, lengths: np.ndarray, size: int) -> None:
         """The documents lie end to end and fill the file."""
@@ -133,6 +143,10 @@ class _Shard(NamedTuple):
             self.fail(ids[row].as_py(), f"starts at token {starts[row]} and the one before ends at {wanted[row]}")
         if size != lengths.sum():
             self.fail(None, f"holds {size:,} tokens and its documents have {lengths.sum():,}")
+
+
+def _equal(column: pa.ChunkedArray, other: Any) -> bool:
+    return column.equals(pa.chunked_array(other.chunks if isinstance(other, pa.ChunkedArray) else [other], column.type))
 
 
 def difference(contents: Sequence[int], wanted: Sequence[int]) -> str:
@@ -174,16 +188,20 @@ def close(counts: Mapping[str, Sequence[Mapping[str, int]]], manifests: Mapping[
 def _read(path: str, dtype: np.dtype) -> np.ndarray:
     files.check(path)
     local = files.local(path)
-    return np.memmap(local, dtype, "r") if local.stat().st_size else np.zeros(0, dtype)
+    tokens = np.memmap(local, dtype, "r") if local.stat().st_size else np.zeros(0, dtype)
+    tokens.flags.writeable = False  # a kernel is compiled for each kind of array
+    return tokens
 
 
 def _chosen(ids: pa.Array, sizes: np.ndarray) -> list[int]:
-    """The first and the last document, and some drawn by hash; not the largest."""
+    """The first document that fits; as long as they are a small part of the bytes, the last one and some by hash."""
     fit = np.flatnonzero(sizes <= _LARGEST)
     if len(fit) == 0:
         return []
     hashes = document_hash(ids.take(pa.array(fit)), 0)
-    return sorted({int(fit[0]), int(fit[-1]), *fit[np.argsort(hashes, kind="stable")[:_AGAIN]].tolist()})
+    wanted = [int(fit[0]), int(fit[-1]), *fit[np.argsort(hashes, kind="stable")[:_AGAIN]].tolist()]
+    read = np.cumsum([sizes[row] for row in wanted])
+    return sorted({row for row, much in zip(wanted, read, strict=True) if row == fit[0] or much <= sizes.sum() / _PART})
 
 
 def _shown(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, row: int) -> str:
@@ -192,23 +210,34 @@ def _shown(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, row: int
 
 
 @njit(cache=True, nogil=True)
-def _scan(tokens, starts, lengths, eos, special, sizes):
-    """``(places, found)``: the first document of each fault of _WRONG or -1, and the bytes of the pieces of each."""
-    places, actual = np.full(3, -1, np.int64), np.zeros(len(starts), np.int64)
+def _scan(tokens, starts, lengths, data, offsets, eos, special, spelled, bounds):
+    """The first document of each fault of _WRONG, or -1: int64 [4]. ``data[offsets[i]:offsets[i + 1]]`` is text i."""
+    tokens, data, special = borrow(tokens), borrow(data), borrow(special)
+    spelled, bounds = borrow(spelled), borrow(bounds)
+    places = np.full(4, -1, np.int64)
     for row in range(len(starts)):
-        end = starts[row] + lengths[row]
+        end, place, last = starts[row] + lengths[row], offsets[row], offsets[row + 1]
         if eos >= 0:
             if (lengths[row] == 0 or tokens[end - 1] != eos) and places[0] < 0:
                 places[0] = row
             end -= 1
         for at in range(starts[row], end):
-            token = tokens[at]
+            token = int64(tokens[at])
             if token >= len(special):
                 if places[2] < 0:
                     places[2] = row
             elif special[token]:
                 if places[1] < 0:
                     places[1] = row
-            elif len(sizes):
-                actual[row] += sizes[token]
-    return places, actual
+            elif len(bounds):
+                low, high = bounds[token], bounds[token + 1]
+                k = low
+                if place + high - low <= last:
+                    while k < high and spelled[k] == data[place + k - low]:
+                        k += 1
+                if k < high and places[3] < 0:
+                    places[3] = row
+                place += high - low
+        if len(bounds) and place != last and places[3] < 0:
+            places[3] = row
+    return places
