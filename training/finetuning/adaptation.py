@@ -38,7 +38,7 @@ from training.labelled import rows as labelled
 from training.loop import loop
 from training.models import attention, extend_tokenizer, publish
 from training.objectives.base import Objective, Task
-from training.pretraining import phases, pretrain
+from training.pretraining import conservation, phases, pretrain
 from training.recipe import objectives as recipe_objectives
 from training.recipe.finetuning import AdaptConfig
 from training.recipe.pretraining import PretrainConfig
@@ -181,10 +181,11 @@ def _packed(job: Job, table: pa.Table, split: str, tokenizer: str, made_by: str)
     held_out = max(1, round(_HELD_OUT * len(table)))
     part = table[:held_out] if split == "heldout" else table[held_out:]
     folder = _folder(job, f"tokens-{split}")
-    encoder = Encoder(pack.load(files.join(tokenizer, "tokenizer.json")))
+    path = files.join(tokenizer, "tokenizer.json")
+    encoder = Encoder(pack.load(path))
     roles = _special(tokenizer)
-    pack.pack_shard(folder, 0, part.combine_chunks(), encoder, None, made_by)
-    packed_tokens.write_manifest(folder, [0], encoder.tokenizer.get_vocab_size(), roles, made_by)
+    pack.pack_shard(folder, 0, part.combine_chunks(), encoder, roles.get("eos"), made_by)
+    packed_tokens.write_manifest(folder, [0], encoder.vocab_size, roles, files.file_digest(path))
     return PackedTokens(folder)
 
 
@@ -220,6 +221,8 @@ def _trained(
     objective = objectives.of(settings)
     task = Task(settings, Vocabulary.of(packed["train"]), job.seed)
     read = phases.Phases(objective, task, packed["train"])
+    order_seed = random_streams.seed("order", task.seed)
+    conservation.check(objective, task, packed["train"], read.order, model, extended, order_seed, trained=True)
     held_out = pretrain.held_out(objective, task, packed["heldout"])
     work = loop.Work(
         batch=read.batch,

@@ -25,6 +25,7 @@ from training.finetuning import (
     adaptation,
     bases,
     classified,
+    conservation,
     deadline,
     forgetting,
     near_copies,
@@ -173,6 +174,9 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     model = bases.load(task.auto, job.base, task.fields(), config.dropout, seed)
     task.prepare(model)
     pooling.attach(model, config.long_text, config.dropout, seed)
+    audited = audit.extended(config, rows, reader.tokenizer)
+    sets = {"train": (rows.train, train), "dev": (rows.dev, dev), "test": (rows.test, test)}
+    conservation.check(task, reader, sets, model, audited.get("truncated", {}))
     ready = strategies.prepare(
         config.strategy,
         model,
@@ -184,6 +188,7 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     )
     seen, unseen = ready.examples(train, "train"), ready.examples(dev, "dev")
     order = Order(seen.lengths, config.batch_size, job.seed)
+    conservation.check_epoch(config.name, rows.train, seen, order)
     plan = _plan(job, order)
     memory.forget_peak()
     state = loop.train(model, _work(task, seen, unseen, order, model, ready.rates), plan, progress)
@@ -199,7 +204,7 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
         "trained_by": trained_by,
         **_described(job),
         **pretrain.shape_of(model),
-        "audit": audit.extended(config, rows, reader.tokenizer),
+        "audit": audited,
         "steps": plan.steps,
         "main": task.main,
         "chosen": chosen,

@@ -32,6 +32,7 @@ from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack, token_canaries
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.token_account import TokensLost
+from training import objectives
 from training.batches.batch import Batch
 from training.batches.best_fit import FittedOrder
 from training.batches.segment_pairs import PairOrder
@@ -43,6 +44,8 @@ from training.recipe.objectives import PAIRED
 _LENGTH = 128  # tokens of a window of canaries, at most
 _SHARDS, _DOCUMENTS = 4, 8  # of the corpus, whose texts the published tokenizer must read as they are packed
 _FIRST = 16  # windows of the run that are looked at
+_ALONE = 4  # windows whose examples a plug-in's objective makes again, one by one
+_SENTINELS = 10**6  # at most, which come behind the vocabulary
 _REMEDY = "please report it with the recipe: the run would be trained on other tokens than the corpus holds"
 _REPACK = "delete the build's `tokens` folder and run the build again"
 _CLOSE = 2e-5  # of the sum of losses, whose order of summing differs
@@ -64,11 +67,13 @@ class _At:
 
 
 def check(
-    objective: Objective, task: Task, packed: PackedTokens, order: Reader, module: nn.Module, tokenizer: str, seed: int
-) -> dict[str, int]:
+    objective: Objective, task: Task, packed: PackedTokens, order: Reader, module: nn.Module, tokenizer: str, seed: int,
+    trained: bool = False,
+) -> dict[str, int]:  # fmt: skip
     """Raise TokensLost where tokens would be lost or changed in the run; returns what was looked at.
 
-    ``order`` reads ``packed`` in the run; ``tokenizer`` is the folder of the tokenizer that is published.
+    ``order`` reads ``packed`` in the run; ``tokenizer`` is the folder of the tokenizer that is published; ``trained``
+    says that the weights of ``module`` are not new.
     """
     _belongs(packed, tokenizer)
     _adds_up(packed)
@@ -86,10 +91,15 @@ def check(
     first = order.read(np.arange(min(_FIRST, task.config.batch_size)))
     _pieces(run, task, first, order)
     _epoch_size(run, task, order)
+    like = objective.like or objective.name
+    for at, part, read in ((epoch, small, windows), (run, task, first)):
+        batch = objective.examples(part, read)
+        if objective.plugin is None or objective.examples is objectives.load(like).examples:
+            _examples(at, part, read, batch, like)
+        else:
+            _plugins_examples(at, objective, part, read, batch, int(like == "causal"))
     if objective.plugin is None:
-        for at, part, read in ((epoch, small, windows), (run, task, first)):
-            _examples(at, part, read, objective.examples(part, read), objective.like or objective.name)
-        alone(epoch, objective, small, windows, module)
+        alone(epoch, objective, small, windows, module, trained)
     return {"canaries": len(canaries.documents), "windows": len(windows.tokens) + len(first.tokens)}
 
 
@@ -314,9 +324,31 @@ def _examples(at: _At, task: Task, windows: Windows, batch: Batch, like: str) ->
     if stated != targets or batch.tokens != inside.sum():
         at.fail(f"{stated} targets and {batch.tokens} tokens are stated; there are {targets} and {inside.sum()}")
     labels = arrays["labels"][arrays["labels"] != IGNORE]
-    size = task.vocabulary.size + (10**6 if like == "span_corruption" else 0)  # sentinels come behind the vocabulary
+    size = task.vocabulary.size + (_SENTINELS if like == "span_corruption" else 0)
     if len(labels) and not 0 <= labels.min() <= labels.max() < size:
         at.fail(f"targets from {labels.min()} to {labels.max()} of a vocabulary of {task.vocabulary.size}")
+
+
+def _plugins_examples(at: _At, objective: Objective, task: Task, windows: Windows, batch: Batch, width: int) -> None:
+    """What holds of any objective: examples are made of their window alone, and what is stated of them is there."""
+    inside = windows.segments[:, width:] != NOTHING
+    if batch.tokens != inside.sum():
+        at.fail(f"{batch.tokens} tokens are stated; there are {inside.sum()}")
+    if missing := objective.weights(task).keys() - batch.counts.keys():
+        at.fail(f"how many targets there are is not stated of {', '.join(sorted(missing))}")
+    for window in range(min(_ALONE, len(inside))):
+        single = objective.examples(task, windows.take(np.array([window]))).arrays
+        for name, array in batch.arrays.items():
+            mine, beside = np.asarray(single[name])[0], np.asarray(array)[window]
+            size = min(len(mine), len(beside)) if mine.ndim else None  # they may be filled up to the longest
+            if not np.array_equal(mine[:size], beside[:size]):
+                at.fail(f"its example alone has other {name} than beside those of others", window)
+    labels = np.asarray(batch.arrays.get("labels", np.zeros((0, 0), np.int64)))
+    stated, most = labels[labels != IGNORE], task.vocabulary.size + _SENTINELS * (objective.like == "span_corruption")
+    if labels.dtype.kind == "i" and len(stated) and not 0 <= stated.min() <= stated.max() < most:
+        at.fail(f"targets from {stated.min()} to {stated.max()} of a vocabulary of {task.vocabulary.size}")
+    if labels.shape == inside.shape and "picked" not in batch.arrays and (labels != IGNORE)[~inside].any():
+        at.fail("padding has labels", _where(labels != IGNORE, ~inside))
 
 
 def _where(wrong: np.ndarray, inside: np.ndarray) -> int:
@@ -457,7 +489,7 @@ def _kept_next(source: list[int], sentinel: int, raw: np.ndarray, place: int, si
     return stop > 0 and rest[:stop] == raw[place : place + stop].tolist()
 
 
-def alone(at: _At, objective: Objective, task: Task, windows: Windows, module: nn.Module) -> None:
+def alone(at: _At, objective: Objective, task: Task, windows: Windows, module: nn.Module, trained: bool) -> None:
     """A window of two or three documents costs what each costs alone; a model of pairs sees both, by intent."""
     if task.config.like in PAIRED:
         return
@@ -467,7 +499,7 @@ def alone(at: _At, objective: Objective, task: Task, windows: Windows, module: n
         return
     arrays = objective.examples(task, windows.take(np.array([chosen]))).arrays
     target = arrays.get("decoder_segments", arrays["segments"])
-    with _sharp(module):
+    with contextlib.nullcontext() if trained else _sharp(module):
         whole = _cost(objective, module, arrays)
         parts = [_cost(objective, module, _only(arrays, segment)) for segment in set(target[0].tolist()) - {NOTHING}]
     for name, value in whole.items():

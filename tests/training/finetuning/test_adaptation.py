@@ -9,17 +9,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline import MillError
 from pipeline.report import tables
 from pipeline.store import files, shards
+from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.token_account import TokensLost
 from tests.helpers import foreign_models
 from tests.training.conftest import make_build, pretrain_section, sentences
 from tests.training.finetuning.test_finetune import SETTINGS, write_corpus
-from training.finetuning import adaptation, finetune
+from training.batches.windows import IGNORE
+from training.finetuning import adaptation, bases, finetune
 from training.finetuning.job import Job
 from training.labelled.rows import Labelled, identity
+from training.models import attention
+from training.objectives import masking
 from training.pretraining import pretrain
 from training.recipe.finetuning import FinetuneConfig
 
@@ -111,6 +117,56 @@ def test_development_and_test_rows_are_not_read(job: Job) -> None:
     assert set(legal["domain"].to_pylist()) == {"legal"}
     with pytest.raises(MillError, match="fewer than 20 documents of domain 'other'"):
         adaptation.documents(job, job.config.adapt.model_copy(update={"domain": "other"}))
+
+
+def losing(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Encoder.encode
+
+    def wrong(self: Encoder, *asked: Any) -> Any:
+        for block in right(self, *asked):
+            lengths = block.lengths.copy()
+            lengths[-1] -= 1
+            yield block._replace(tokens=block.tokens[:-1], lengths=lengths)
+
+    monkeypatch.setattr(Encoder, "encode", wrong)
+
+
+def unmasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def every(segments: torch.Tensor, _causal: bool, _blocks: bool) -> torch.Tensor:
+        return torch.ones_like(segments[:, None, :, None] == segments[:, None, None, :])
+
+    right = bases.load
+    monkeypatch.setattr(attention, "mask", every)
+    monkeypatch.setattr(bases, "load", lambda *asked: sharpened(right(*asked)))
+
+
+def sharpened(model: torch.nn.Module) -> torch.nn.Module:
+    """New weights attend to all alike; trained ones do not."""
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            parameter.data *= 4
+    return model
+
+
+def mislabelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = masking.pick
+
+    def wrong(*asked: Any) -> Any:
+        picked, labels = right(*asked)
+        return picked, np.where(labels == IGNORE, IGNORE, (labels + 1) % 40)
+
+    monkeypatch.setattr(masking, "pick", wrong)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(losing, "token canary"), (unmasked, "documents see each other"), (mislabelled, "not the token at its place")],
+)
+def test_a_fault_is_found_before_the_first_step(job: Job, tmp_path: Path, monkeypatch, fault, said: str) -> None:
+    monkeypatch.setattr(adaptation.loop, "train", lambda *_: pytest.fail("a step was taken"))
+    fault(monkeypatch)
+    with pytest.raises(TokensLost, match=said):
+        adaptation.adapt(replace(job, work=str(tmp_path)))
 
 
 def test_a_run_that_does_not_ask_for_it_has_the_fingerprint_it_had(job: Job) -> None:

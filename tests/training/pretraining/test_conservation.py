@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -152,6 +154,12 @@ PACKING: dict[str, Callable[[Patch], None]] = {
     ),
     "wrong special id": encoded(lambda parts: [[*part[:-1], 7] for part in parts]),
     "last token of the text lost": encoded(lambda parts: [[*part[:-2], part[-1]] for part in parts]),
+    "two tokens of one document swapped": encoded(
+        lambda parts: [
+            *parts[:-2],
+            *([*part[:3], part[4], part[3], *part[5:]] if at == 0 else part for at, part in enumerate(parts[-2:])),
+        ]
+    ),
     "a token changed": encoded(lambda parts: [[part[0] + (1 < part[0] < 200), *part[1:]] for part in parts]),
     "document bound off by one": encoded(shifted),
     "lost last document": corpus(lambda table: table.slice(0, len(table) - 1)),
@@ -325,6 +333,54 @@ def test_a_fault_of_the_batches_is_found_before_the_first_step(build: Build, mon
     name, patch = IN_BATCHES[fault]
     patch(monkeypatch)
     with pytest.raises(tokenization.token_account.TokensLost):
+        start(build, name)
+
+
+# Faults of a plug-in's objective, which makes examples of its own
+
+
+def of_plugin(change: Callable[[Any, dict[str, np.ndarray]], Any], monkeypatch: Patch) -> None:
+    """Every objective is a plug-in's, whose batches are what ``change(batch, arrays)`` gives."""
+    right = objectives.of
+
+    def examples(objective: Any, task: Any, read: Any) -> Any:
+        batch = objective.examples(task, read)
+        return change(batch, {name: array.copy() for name, array in batch.arrays.items()})
+
+    def wrong(config: Any) -> Any:
+        objective = right(config)
+        plugin: Any = SimpleNamespace(made_by="a file")
+        own = partial(examples, objective)
+        return replace(objective, examples=own, plugin=plugin, like=objective.name, name="own")
+
+    monkeypatch.setattr(objectives, "of", wrong)
+
+
+def changed(name: str, value: Callable[[np.ndarray], np.ndarray]) -> Callable[[Any, dict[str, np.ndarray]], Any]:
+    return lambda batch, arrays: replace(batch, arrays={**arrays, name: value(arrays[name])})
+
+
+OF_PLUGINS: dict[str, tuple[str, Callable[[Any, dict[str, np.ndarray]], Any]]] = {
+    "tokens of other examples": ("causal", changed("tokens", lambda tokens: np.roll(tokens, 1, axis=0))),
+    "pad inside loss": ("packed", changed("labels", lambda labels: np.where(labels == IGNORE, 0, labels))),
+    "labels beyond the vocabulary": ("mlm", changed("labels", lambda labels: np.where(labels < 0, labels, 10**5))),
+    "tokens that are not there are stated": ("mlm", lambda batch, _arrays: replace(batch, tokens=batch.tokens + 1)),
+    "targets are not stated": ("causal", lambda batch, _arrays: replace(batch, counts={})),
+}
+
+
+@pytest.mark.parametrize("fault", OF_PLUGINS)
+def test_a_fault_of_a_plug_ins_batches_is_found(build: Build, monkeypatch: Patch, fault: str) -> None:
+    name, change = OF_PLUGINS[fault]
+    of_plugin(change, monkeypatch)
+    with pytest.raises(tokenization.token_account.TokensLost):
+        start(build, name)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_without_a_fault_a_plug_ins_run_starts(build: Build, monkeypatch: Patch, name: str) -> None:
+    of_plugin(lambda batch, _arrays: batch, monkeypatch)
+    with pytest.raises(AssertionError, match="step 1 was taken"):
         start(build, name)
 
 
