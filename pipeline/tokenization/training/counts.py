@@ -188,13 +188,10 @@ def _tally(
     ``bits`` is a table of classes.
     """
     data, offsets = text_buffers(texts)
-    data = text_data(data)
-    table = wordtable.empty(1 << 12)
-    for first, stop in blocks(offsets):
-        starts, ends, bounds = pretokenize.cut_all(data, offsets[first : stop + 1], bits, kind, alone)
-        repeats = _ONCE if weights is None else np.repeat(weights[first:stop], np.diff(bounds))
-        table = wordtable.add(data, starts, ends, repeats, table)
-    return _contents(table)
+    repeats = _ONCE if weights is None else weights
+    return _contents(
+        wordtable.add_texts(text_data(data), offsets, bits, kind, alone, repeats, wordtable.empty(1 << 12))
+    )
 
 
 def _contents(table: wordtable.WordTable) -> tuple[pa.LargeStringArray, np.ndarray]:

@@ -13,7 +13,8 @@ import numpy as np
 from numba import int64, njit, uint64
 
 from pipeline.text.hashing import GOLDEN, MIX, span_hash, tail64
-from pipeline.text.kernels import load64
+from pipeline.text.kernels import borrow, load64, prefetch
+from pipeline.tokenization.encoding import pretokenize
 
 
 class WordTable(NamedTuple):
@@ -25,6 +26,7 @@ class WordTable(NamedTuple):
     size: np.ndarray  # int64 [3]: short words, longer ones, numbers of ``words`` in use
 
 
+_TOGETHER = 32  # words that are cut before they are counted, so that the waits for memory overlap
 _PLACE = uint64((1 << 40) - 1)  # the bits of a slot that hold the place
 _ALL = uint64((1 << 64) - 1)
 
@@ -111,6 +113,86 @@ def _add(
     return i
 
 
+def add_texts(
+    data: np.ndarray,
+    offsets: np.ndarray,
+    classes: np.ndarray,
+    kind: int,
+    alone: int | np.uint8,
+    weights: np.ndarray,
+    table: WordTable,
+) -> WordTable:
+    """``table`` with the pre-tokens of texts, cut as ``pretokenize.cut_all`` cuts them; it takes the place of the given
+    one. Each of text i counts ``weights[i]`` times (int64; none: once).
+    """
+    state = np.array([0, offsets[0], offsets[0]])
+    room = np.empty((_TOGETHER, 4), np.int64), np.empty((_TOGETHER, 3), np.uint64)
+    while not _add_texts(data, offsets, classes, kind, alone, weights, state, *room, *table):
+        table = _with_room(table, int(room[0][0, 1] - room[0][0, 0]))
+    return table
+
+
+@njit(cache=True, nogil=True)
+def _add_texts(data, offsets, classes, kind, alone, weights, state, spans, keys, short, long, words, size):
+    """Go on from ``state``; whether all texts are done. If not, there may be no room for the word ``spans[0]``."""
+    data, offsets, classes, weights = borrow(data), borrow(offsets), borrow(classes), borrow(weights)
+    short, long, words, spans, keys = borrow(short), borrow(long), borrow(words), borrow(spans), borrow(keys)
+    text, at, border = state
+    few, many, used, slots = size[0], size[1], size[2], short.reshape(short.size)
+    mask, most, done = uint64(len(short) - 1), _most(short) - _TOGETHER, True
+    while text < len(offsets) - 1 and done:
+        first, end = offsets[text], offsets[text + 1]
+        times = uint64(weights[text]) if len(weights) else uint64(1)
+        some = _TOGETHER
+        while some == _TOGETHER:  # cut some, have their slots fetched, and then count those
+            some = 0
+            while some < _TOGETHER:
+                start, stop, after = pretokenize.next_span(data, at, border, first, end, classes, kind, alone)
+                if start == stop:
+                    break
+                low, high = _numbers(data, start, stop - start)
+                slot = _slot(low, high, mask)
+                prefetch(slots, int64(3 * slot))
+                spans[some, 0], spans[some, 1], spans[some, 2], spans[some, 3] = start, stop, at, border
+                keys[some, 0], keys[some, 1], keys[some, 2] = low, high, slot
+                at, border = stop, after
+                some += 1
+            k, done = 0, few < most or some == 0
+            while k < some and done:
+                low, high, slot = keys[k, 0], keys[k, 1], keys[k, 2]
+                if low | high:
+                    while short[slot, 0] != low or short[slot, 1] != high:
+                        if short[slot, 0] | short[slot, 1] == 0:
+                            short[slot, 0], short[slot, 1] = low, high
+                            few += 1
+                            break
+                        slot = (slot + uint64(1)) & mask
+                    short[slot, 2] += times
+                    k += 1
+                    continue
+                start, length = spans[k, 0], spans[k, 1] - spans[k, 0]
+                done = many < _most(long) and used + _room(length) <= len(words)
+                if done:
+                    key = span_hash(data, start, length)
+                    place = _long_slot(data, start, length, key, long, words)
+                    if long[place, 0] == 0:
+                        long[place, 0] = (key & ~_PLACE) | uint64(used + 1)
+                        used = _append(data, start, length, words, used)
+                        many += 1
+                    long[place, 1] += times
+                    k += 1
+            if not done:
+                at, border = spans[k, 2], spans[k, 3]
+                spans[0, 0], spans[0, 1] = spans[k, 0], spans[k, 1]
+                break
+        if done:
+            text += 1
+            at = border = end
+    state[0], state[1], state[2] = text, at, border
+    size[0], size[1], size[2] = few, many, used
+    return done
+
+
 @njit(cache=True, nogil=True)
 def holds(data: np.ndarray, start: int, length: int, short: np.ndarray, long: np.ndarray, words: np.ndarray) -> bool:
     """Whether the table with these parts holds the word ``data[start:start + length]``."""
@@ -129,10 +211,15 @@ def _most(slots: np.ndarray) -> int:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def _slot(first: np.uint64, second: np.uint64, mask: np.uint64) -> np.uint64:
+    return (uint64(first * GOLDEN + second * MIX) >> uint64(32)) & mask
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def _short_slot(short: np.ndarray, first: np.uint64, second: np.uint64) -> np.uint64:
     """Where a short word is, or the free slot for it."""
     mask = uint64(len(short) - 1)
-    slot = (uint64(first * GOLDEN + second * MIX) >> uint64(32)) & mask
+    slot = _slot(first, second, mask)
     while (short[slot, 0] != first or short[slot, 1] != second) and short[slot, 0] | short[slot, 1] != 0:
         slot = (slot + uint64(1)) & mask
     return slot
@@ -224,7 +311,7 @@ def contents(table: WordTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _with_room(table: WordTable, length: int) -> WordTable:
     """The table with room for one more word, of up to ``length`` bytes."""
     short, long, words, size = table
-    if size[0] >= _most(short):
+    if size[0] + _TOGETHER >= _most(short):
         more = np.zeros((2 * len(short), 3), np.uint64)
         for slot in range(len(short)):
             if short[slot, 0] | short[slot, 1]:

@@ -2,11 +2,16 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.text.buffers import text_buffers
 from pipeline.text.kernels import text_data
+from pipeline.tokenization import character_classes
+from pipeline.tokenization.character_classes import DIGIT
+from pipeline.tokenization.encoding import pretokenize
 from pipeline.tokenization.training import wordtable
 
 #: Of few letters and about as long as the table's numbers are, so that most words share a beginning; a zero byte is
@@ -49,6 +54,28 @@ def test_words_are_counted_as_a_dictionary_counts_them(words, others, weight):
     for word in {b"", b"#", b"x" * 8 + b"#", *words, *others}:
         text = text_data(np.frombuffer(word + b"#", np.uint8))
         assert wordtable.holds(text, 0, len(word), *table[:3]) == (word in expected)
+
+
+@given(st.lists(st.text("ab cé中🙂1'\n\t\0", max_size=60), max_size=8), st.booleans(), st.sampled_from([0, DIGIT]))
+def test_texts_are_counted_as_their_spans_are(texts, weighted, alone):
+    data, offsets = text_buffers(pa.array([text + " " + "é1" * at for at, text in enumerate(texts)], pa.string()))
+    data, bits, alone = text_data(data), character_classes.table(), np.uint8(alone)
+    weights = np.arange(3, 3 + len(texts)) if weighted else np.zeros(0, np.int64)
+    for kind in (pretokenize.GPT2, pretokenize.GPT4, pretokenize.WORDS, pretokenize.BERT_MARKS):
+        actual = wordtable.add_texts(data, offsets, bits, kind, alone, weights, wordtable.empty(8))
+        starts, ends, bounds = pretokenize.cut_all(data, offsets, bits, kind, alone)
+        times = np.repeat(weights, np.diff(bounds)) if weighted else weights
+        assert contents(actual) == contents(wordtable.add(data, starts, ends, times, wordtable.empty(8)))
+
+
+@pytest.mark.parametrize("length", [3, 12, 20])
+def test_a_table_grows_with_the_words_of_texts(length):
+    words = [f"{number}".rjust(length, "x") for number in range(3000)]
+    data, offsets = text_buffers(pa.array([" ".join(words[at : at + 100]) for at in range(0, 3000, 100)] * 2))
+    bits, none = character_classes.table(), np.zeros(0, np.int64)
+    kind = pretokenize.WORDS
+    table = wordtable.add_texts(text_data(data), offsets, bits, kind, np.uint8(0), none, wordtable.empty(8))
+    assert contents(table) == {word.encode(): 2 for word in words}
 
 
 @pytest.mark.parametrize("size", [3, 12, 20])
