@@ -63,6 +63,7 @@ MEMORY_BYTES = 8 << 30
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the other cores have tests of their own
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits leaves its core to the other tests
 # readline, which pytest imports, gives xdist's workers 80 columns; rich keeps those it finds when the commands are
 # imported, over what a test sets.

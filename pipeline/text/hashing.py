@@ -20,7 +20,7 @@ import pyarrow as pa
 from numba import njit, uint64
 
 from pipeline.text.buffers import text_buffers
-from pipeline.text.kernels import load64
+from pipeline.text.kernels import load32, load64
 
 _P1, _P2, _P3 = uint64(0x9E3779B185EBCA87), uint64(0xC2B2AE3D27D4EB4F), uint64(0x165667B19E3779F9)
 _P4, _P5 = uint64(0x85EBCA77C2B2AE63), uint64(0x27D4EB2F165667C5)
@@ -54,14 +54,14 @@ def hash_spans(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: np.
 
 @njit(cache=True, nogil=True)
 def xxh64(data: np.ndarray, start: int, end: int, seed: np.uint64) -> np.uint64:
-    """XXH64 of the bytes ``data[start:end]``."""
+    """XXH64 of the bytes ``data[start:end]``, on a machine whose numbers begin with the lowest byte."""
     at = start
     seed = uint64(seed)
     if end - start >= 32:
         a, b, c, d = uint64(seed + _P1 + _P2), uint64(seed + _P2), seed, uint64(seed - _P1)
         while at + 32 <= end:
-            a, b = _round(a, _load64(data, at)), _round(b, _load64(data, at + 8))
-            c, d = _round(c, _load64(data, at + 16)), _round(d, _load64(data, at + 24))
+            a, b = _round(a, load64(data, at)), _round(b, load64(data, at + 8))
+            c, d = _round(c, load64(data, at + 16)), _round(d, load64(data, at + 24))
             at += 32
         h = uint64(_rotate(a, 1) + _rotate(b, 7) + _rotate(c, 12) + _rotate(d, 18))
         for lane in (a, b, c, d):
@@ -70,10 +70,10 @@ def xxh64(data: np.ndarray, start: int, end: int, seed: np.uint64) -> np.uint64:
         h = uint64(seed + _P5)
     h = uint64(h + uint64(end - start))
     while at + 8 <= end:
-        h = uint64(_rotate(h ^ _round(uint64(0), _load64(data, at)), 27) * _P1 + _P4)
+        h = uint64(_rotate(h ^ _round(uint64(0), load64(data, at)), 27) * _P1 + _P4)
         at += 8
     if at + 4 <= end:
-        h = uint64(_rotate(h ^ uint64(_load32(data, at) * _P1), 23) * _P2 + _P3)
+        h = uint64(_rotate(h ^ uint64(uint64(load32(data, at)) * _P1), 23) * _P2 + _P3)
         at += 4
     while at < end:
         h = uint64(_rotate(h ^ uint64(uint64(data[at]) * _P5), 11) * _P1)
@@ -88,24 +88,9 @@ def _rotate(x: np.uint64, bits: int) -> np.uint64:
     return uint64((uint64(x) << uint64(bits)) | (uint64(x) >> uint64(64 - bits)))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
 def _round(accumulator: np.uint64, lane: np.uint64) -> np.uint64:
     return uint64(_rotate(uint64(accumulator + uint64(lane * _P2)), 31) * _P1)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _load32(data: np.ndarray, at: int) -> np.uint64:
-    return (
-        uint64(data[at])
-        | (uint64(data[at + 1]) << uint64(8))
-        | (uint64(data[at + 2]) << uint64(16))
-        | (uint64(data[at + 3]) << uint64(24))
-    )
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _load64(data: np.ndarray, at: int) -> np.uint64:
-    return _load32(data, at) | (_load32(data, at + 4) << uint64(32))
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pydoc_data.topics
+import signal
 import subprocess
 import sys
 import time
@@ -39,8 +40,8 @@ def environment(prefect_home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def server_url(environment: dict[str, str], prefect_home: Path) -> Iterator[str]:
-    """The API of a server on a free port, stopped after the tests; it serves the reports of `builds` in its home."""
+def _server(environment: dict[str, str], prefect_home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The API of a server on a free port, which ends with the tests; it serves the reports of `builds` in its home."""
     from flows.execution import server
 
     with pytest.MonkeyPatch.context() as patch:
@@ -50,9 +51,19 @@ def server_url(environment: dict[str, str], prefect_home: Path) -> Iterator[str]
             patch.setenv(name, value)
         port = server.free_port()
         process = server.start(port, prefect_home / "builds")
-        yield f"http://127.0.0.1:{port}/api"
+        yield f"http://127.0.0.1:{port}/api", process
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def server_url(_server: tuple[str, subprocess.Popen[bytes]]) -> Iterator[str]:
+    """The API of the tests' server. While no test needs it, it stands still: one that waits takes its share of a core."""
+    url, process = _server
+    process.send_signal(signal.SIGCONT)
+    yield url
+    process.send_signal(signal.SIGSTOP)
 
 
 class Patient(httpx.HTTPTransport):

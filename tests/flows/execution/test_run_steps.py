@@ -181,7 +181,7 @@ def test_a_run_that_is_interrupted_is_recorded_as_cancelled(topics_recipe, tmp_p
     assert row.state == "cancelled"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def online(environment, server_url):
     return {**environment, "PREFECT_API_URL": server_url}
 
