@@ -59,7 +59,7 @@ def _server(environment: dict[str, str], prefect_home: Path) -> Iterator[tuple[s
 
 @pytest.fixture(scope="module")
 def server_url(_server: tuple[str, subprocess.Popen[bytes]]) -> Iterator[str]:
-    """The API of the tests' server. While no test needs it, it stands still: one that waits takes its share of a core."""
+    """The API of the tests' server, which stands still between the files that use it: waiting takes some of a core."""
     url, process = _server
     process.send_signal(signal.SIGCONT)
     yield url

@@ -86,7 +86,7 @@ def test_a_build_in_s3_equals_that_in_a_folder_though_requests_are_refused_and_c
     assert "per GB of text" in summary._requests_line(counts)
     # each file is put once, and what is read is what this machine has put there itself
     assert counts["PUT"] - counts["retried"] < 1.2 * len(in_folder)
-    assert counts["GET"] + counts["LIST"] < len(in_folder)
+    assert counts.get("GET", 0) + counts["LIST"] < len(in_folder)
     s3.counts.clear()
     monkeypatch.setenv("CORPUSMILL_CACHE", f"{mirror.cache()}-of-another-machine")
     build(recipe, "tokenize", 2, "threads", "s3://bucket/builds")

@@ -89,6 +89,7 @@ def proxied(server: str) -> Iterator[Proxy]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or what follows the headers waits for 40 ms
 
         def log_message(self, *_: Any) -> None:
             pass
