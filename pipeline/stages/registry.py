@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.build.stage import Stage
-from pipeline.stages import bad_words, language, pii, urls
+from pipeline.stages import bad_words, language, pii, top, urls
 from pipeline.stages.balance import stage as balance
 from pipeline.stages.classifiers import quality, toxicity
 from pipeline.stages.decontaminate import stage as decontaminate
@@ -37,6 +37,7 @@ STAGES: tuple[Stage, ...] = (
     passages.STAGE,
     substring.STAGE,
     decontaminate.STAGE,
+    top.STAGE,
     balance.STAGE,
 )
 #: The stage that a plug-in's follows unless it says which.

@@ -25,11 +25,11 @@ from pipeline.build.build import Build, Made, Outcome, Step, View, make
 from pipeline.build.reuse import Refill, Reuse, refilled
 from pipeline.build.stage import Recipe, Stage
 from pipeline.stages.perplexity import reference_text, scoring, train_model
-from pipeline.stages.perplexity.quantiles import order_statistics
 from pipeline.stages.perplexity.reference_text import TRAINED, Reference
 from pipeline.stages.perplexity.scoring import Scorer
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.store.ledger import Rule
+from pipeline.store.quantiles import order_statistics
 
 VERSION = 2
 Share = Annotated[float, Field(ge=0, le=1)]

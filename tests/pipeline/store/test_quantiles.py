@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.perplexity.quantiles import order_statistics
+from pipeline.store.quantiles import order_statistics
 
 positive = st.floats(min_value=0, allow_nan=False, allow_infinity=True, width=32)
 
