@@ -158,8 +158,8 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
         tracking.flow(flow, f"{flow} {recipe.stem}", recipe=recipe.resolve(), **parameters),
         artifacts.failing(Path(root).name),
     ):
-        if _printing[-1] is Printing.quiet:
-            tracker.announce = lambda _line: None  # it is no warning
+        # where to watch is no warning, and says nothing to somebody who reads it there
+        tracker.announce = (lambda _line: None) if _printing[-1] is Printing.quiet else shows.show
         yield
     if not shows.made:
         terminal.print("up to date: nothing had to be made", style="green")

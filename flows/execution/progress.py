@@ -109,13 +109,14 @@ class Reporter:
     def tell(self, message: str) -> None:
         """A line for the user beside the steps', also in the run's log."""
         tracking.log(message, logging.WARNING)
-        self._tell(message)
+        self.show(message)
 
     def stop(self, message: str) -> None:
         """The last line of a run that is stopped."""
         self.tell(message)
 
-    def _tell(self, message: str) -> None:
+    def show(self, message: str) -> None:
+        """A line for the user beside the steps'."""
         print(visible(message), file=sys.stderr)
 
     def _ended(self, name: str, title: str, done: int, note: str, seconds: float, finished: bool) -> None: ...
@@ -196,7 +197,7 @@ class TerminalReporter(Reporter):
         if self.task is not None:
             self.bars.update(self.task, completed=done, note=note)
 
-    def _tell(self, message: str) -> None:
+    def show(self, message: str) -> None:
         self.console.print(message, style="yellow", highlight=False, markup=False)
 
     def stop(self, message: str) -> None:
