@@ -52,6 +52,7 @@ def build(
     names = get_args(Stop)
     chosen = [*names[: names.index(until) + 1], *(["report"] if with_report and until != "report" else [])]
     with (
+        contextlib.ExitStack() as unlocked,
         on_record(opened, recipe, tracking.page, reporter().seconds, on_wait),
         Pool(runner, workers, cluster) as pool,
     ):
@@ -63,7 +64,8 @@ def build(
                 if reporter().made == before:
                     tracking.conclude("Reused", "everything was up to date")
                 elif name == "curate":
-                    events.curated(opened, recipe)
+                    events.curated(opened)
+                    unlocked.callback(events.published, opened, recipe, settings)
         _say_error_of_plan(opened, pool.workers)
         state, summary = outcome.conclusion(opened, bool(reporter().made))
         tracking.conclude(state, summary)

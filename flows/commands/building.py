@@ -299,7 +299,7 @@ def automations(
         str | None, typer.Option(help="The deployment to run when a corpus is published, such as pretrain/on-demand.")
     ] = None,
     arrivals: Annotated[
-        str | None, typer.Option(help="The deployment to run on the event corpusmill.file.arrived.")
+        str | None, typer.Option(help="The deployment to run a minute after the event corpusmill.file.arrived.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Delete them.")] = False,
     port: Port = 4200,

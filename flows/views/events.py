@@ -39,8 +39,8 @@ def failed(name: str, error: BaseException) -> None:
         tracking.event("corpusmill.alarm.error-budget", build_id(name), payload)
 
 
-def curated(build: Build, recipe: Path) -> None:
-    """A new corpus: each stage's numbers, the alarms, and the corpus itself."""
+def curated(build: Build) -> None:
+    """A new corpus: each stage's numbers, the alarms, and the corpus as an asset."""
     account = sections.funnel(build)
     if account is None:
         return
@@ -57,10 +57,26 @@ def curated(build: Build, recipe: Path) -> None:
         tracking.event("corpusmill.stage.finished", f"corpusmill.stage.{name}.{row['stage']}", payload)
     for kind, warning in _alarms(build):
         tracking.event(f"corpusmill.alarm.{kind}", build_id(name), {"build": name, "warning": warning})
-    payload = {"build": name, "recipe": str(recipe.resolve()), "folder": build.path("corpus"), **_documents(build)}
-    tracking.event("corpusmill.corpus.published", f"corpusmill.corpus.{name}", payload)
+    payload = {"build": name, "folder": build.path("corpus"), **_documents(build)}
     sources = [asset_key(path) for path in source_paths(build)]
     tracking.event(ASSET, asset_key(build.path("corpus")), payload, related=upstream(sources))
+
+
+def published(build: Build, recipe: Path, settings: Sequence[str] = ()) -> None:
+    """The new corpus may be read: what `mill automations --train` runs needs the build's lock, so it is free by now.
+
+    ``settings``: the fields of the recipe that have another value, ``field=value``.
+    """
+    name = build.recipe.name
+    payload = {
+        "build": name,
+        "recipe": str(recipe.resolve()),
+        "set": list(settings),
+        "builds": build.address.rpartition("/")[0],
+        "folder": build.path("corpus"),
+        **_documents(build),
+    }
+    tracking.event("corpusmill.corpus.published", f"corpusmill.corpus.{name}", payload)
 
 
 def trained(build: Build, kind: str, name: str) -> None:

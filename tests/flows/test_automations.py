@@ -1,21 +1,31 @@
-"""What `mill automations` installs, on a real server: alarms reach a webhook. Dead runs: test_deployment.py."""
+"""What `mill automations` installs, on a real server: what alarms, a published corpus and files that arrive set off.
+
+Runs that are dead or stuck: test_deployment.py.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+import uuid
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.types.entrypoint import EntrypointType
 
 from flows import automations
 from flows.execution import tracking
+from flows.schedule import FLOWS
 from flows.views import events
 from pipeline.sources.quarantine import ErrorBudgetExceeded
 from tests.flows.conftest import mill
+from tests.helpers import small_build
 
 pytestmark = pytest.mark.slow
 
@@ -77,3 +87,60 @@ def test_alarms_reach_a_webhook(api, server_url, environment, webhook):
     assert {entry["resource"] for entry in posted} == {"corpusmill.build.alarmed"}
     assert all("12 of 80 records" in entry["payload"]["error"] for entry in posted)
     assert len(mill("automations", "--remove", environment=online).stdout.splitlines()) == 3
+
+
+def deploy(flow: str, name: str, **parameters: str) -> str:
+    """The id of a deployment of the flow, with its form, that nothing serves."""
+    module: Any = EntrypointType.MODULE_PATH
+    made: Any = FLOWS[flow].to_deployment(name=name, parameters=parameters, entrypoint_type=module)
+    return str(made.apply())
+
+
+def test_a_published_corpus_is_trained_on_and_files_that_arrived_are_curated(api, server_url, tmp_path):
+    build = small_build.open_small(tmp_path / "builds" / "crawl", name="crawl")
+    small_build.write_documents(build, [small_build.document(0, "a text")], 1)
+    small_build.close(build)
+    with temporary_settings({PREFECT_API_URL: server_url}):
+        training = deploy("pretrain", "automated")
+        with pytest.raises(automations.NoDeployment, match="pretrain/automated: this deployment asks for recipe when"):
+            automations.install(None, None, "pretrain/automated")
+        curation = deploy("curate", "automated", recipe="drop.yaml")
+        automations.install(None, "pretrain/automated", "curate/automated")
+
+    def runs(deployment: str, count: int) -> list[dict[str, Any]]:
+        """The runs of the deployment once there are ``count``, oldest first."""
+        wanted = {"deployments": {"id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        found: list[dict[str, Any]] = []
+
+        def asked() -> bool:
+            found[:] = api.post("/flow_runs/filter", json=wanted).raise_for_status().json()
+            return len(found) >= count
+
+        wait_for(asked, 60)
+        assert len(found) == count
+        return found
+
+    with tracking.tracking(server_url, pytest.fail), tracking.flow("curate", "curate crawl"):
+        events.published(build, tmp_path / "crawl.yaml", ["minhash.threshold=0.8", "seed=7"])
+    (run,) = runs(training, 1)
+    expected = {
+        "recipe": str(tmp_path / "crawl.yaml"),
+        "builds": str(tmp_path / "builds"),
+        "set": ["minhash.threshold=0.8", "seed=7"],
+    }
+    assert {name: run["parameters"][name] for name in expected} == expected
+
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text("utf-8")
+    (posted,) = [text for text in re.findall(r"^```json\n(.*?)^```$", guide, re.M | re.S) if "file.arrived" in text]
+    (event,) = json.loads(posted)
+    now = datetime.now(UTC)
+    times = [now + timedelta(seconds=seconds) for seconds in (0, 1, 59)]
+    files = [{**event, "occurred": time.isoformat(), "id": str(uuid.uuid4())} for time in times]
+    api.post("/events", json=files).raise_for_status()
+    (first,) = runs(curation, 1)
+    assert datetime.fromisoformat(first["expected_start_time"]) >= now + timedelta(seconds=60), "after all the files"
+    skipped = {"state": {"type": "CANCELLED", "name": "Skipped"}, "force": True}
+    api.post(f"/flow_runs/{first['id']}/set_state", json=skipped).raise_for_status()
+    assert runs(curation, 2)[1]["state_name"] == "Scheduled", "one for all files, and once more as it was skipped"
+    with temporary_settings({PREFECT_API_URL: server_url}):
+        assert len(automations.remove()) == 5

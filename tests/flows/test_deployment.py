@@ -129,6 +129,17 @@ def in_the_pools_environment(api: httpx.Client, pool: str) -> None:
     api.patch(f"/work_pools/{pool}", json={"base_job_template": template}).raise_for_status()
 
 
+@contextmanager
+def crashed_in_pending(api: httpx.Client, run: str) -> Iterator[None]:
+    """What `mill automations` installs against runs that never begin, for this run alone, and after 10 s."""
+    shipped = automations.stuck().model_dump(mode="json")
+    ours = {"match": {"prefect.resource.id": f"prefect.flow-run.{run}"}, "match_related": {}, "within": 10}
+    body = {**shipped, "name": f"for {run}", "trigger": {**shipped["trigger"], **ours}}
+    made = api.post("/automations/", json=body).raise_for_status().json()["id"]
+    yield
+    api.delete(f"/automations/{made}").raise_for_status()
+
+
 @dataclass
 class Killed:
     """A build that held when its worker was killed ``at`` that time, the run of it, and one that had ended before."""
@@ -174,15 +185,21 @@ def test_what_a_run_reads_from_a_block_is_in_its_environment_and_nowhere_else(ap
 
 
 @pytest.mark.slow
-def test_a_deployment_is_registered_and_a_worker_completes_its_run(api, places, tmp_path):
+def test_a_deployment_is_registered_and_a_worker_completes_its_run_though_another_is_stuck(api, places, tmp_path):
     place = places(tmp_path)
     # a clone would compile the kernels of these stages, which are not what is tested
     recipe = write_topics(tmp_path, exact=None, minhash=None)
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place.folder)], check=True)
     place.register()
-    with place.worker():
+    place.prefect("work-pool", "set-concurrency-limit", place.pool, "1")
+    stuck = place.nightly(api, recipe)
+    with crashed_in_pending(api, stuck):
+        api.post(f"/flow_runs/{stuck}/set_state", json={"state": {"type": "PENDING"}}).raise_for_status()
         run = place.nightly(api, recipe)
-        wait_for(lambda: state(api, run)["type"] in ("COMPLETED", "FAILED", "CRASHED"))
+        with place.worker():  # one place, and a run that never began has it
+            wait_for(lambda: state(api, stuck)["type"] == "CRASHED", 120)
+            wait_for(lambda: state(api, run)["type"] in ("COMPLETED", "FAILED", "CRASHED"))
+    assert state(api, stuck)["message"].startswith("stuck in Pending")
     assert state(api, run)["type"] == "COMPLETED", (place.folder / "worker.log").read_text()[-3000:]
     assert files.read_json(str(place.folder / "built" / "topics" / "corpus" / "manifest.json"))["documents"] > 0
     (entry,) = files.read_json(str(place.folder / "built" / "topics" / "build.json"))["runs"]

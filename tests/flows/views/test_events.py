@@ -58,7 +58,8 @@ def test_stages_alarms_and_what_is_published_are_events_with_their_numbers(api, 
     recipe = tmp_path / "announced.yaml"
     with tracking.tracking(server_url, pytest.fail), tracking.flow("build", "build announced"):
         events.started(build, recipe)
-        events.curated(build, recipe)
+        events.curated(build)
+        events.published(build, recipe)
         events.trained(build, "pretrain", "tiny")
         events.finished(build, recipe, worked=True, summary="4 read, 3 kept")
         events.finished(build, recipe, worked=False, summary="nothing new")
