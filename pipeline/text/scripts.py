@@ -13,6 +13,8 @@ So each of these parts words wherever the next one does, and all part them where
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 #: Ranges of code points, both ends included. Of each its letters are words by themselves.
 CHARACTERS = (
     (0x3005, 0x3007),  # ideographic iteration mark, closing mark and zero
@@ -48,6 +50,7 @@ def points(ranges: tuple[tuple[int, int], ...]) -> list[int]:
     return [point for first, last in ranges for point in range(first, last + 1)]
 
 
+@lru_cache(1 << 16)
 def is_unspaced(character: str) -> bool:
     """Whether the character belongs to a script without spaces between words."""
     return any(first <= ord(character) <= last for first, last in UNSPACED)

@@ -73,7 +73,7 @@ def test_a_deployment_is_run_for_what_arrived_and_again_if_it_was_skipped(api, s
     (folder / "first.jsonl").write_text("{}\n")
     for name in ("second.jsonl.part", "a.tmp", "b.tmp", "c.tmp"):
         (folder / name).touch()
-    program = "from flows import watching, cli; watching.AGAIN_SECONDS = 1; cli.main()"
+    program = "from flows import watching, cli; watching.AGAIN_SECONDS, watching.LOOK_SECONDS = 1, 0.5; cli.main()"
     command = ["watch", str(folder), "--deployment", "curate/watched", "--settle", "1"]
     with log.open("wb") as written:
         watching = subprocess.Popen(
@@ -105,7 +105,7 @@ def test_a_deployment_is_run_for_what_arrived_and_again_if_it_was_skipped(api, s
         end(runs(2)[1], "COMPLETED", "Completed")
         (folder / "second.jsonl.part").rename(folder / "second.jsonl")
         end(runs(3)[2], "COMPLETED", "Completed")
-        time.sleep(6)  # nothing new: nothing more is run
+        time.sleep(2)  # nothing new: nothing more is run
         runs(3)
     finally:
         watching.send_signal(signal.SIGTERM)

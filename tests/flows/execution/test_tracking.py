@@ -99,8 +99,10 @@ def test_progress_and_loss_are_artifacts_that_follow_the_run(server_url, monkeyp
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["hung", "killed"])
-def test_a_run_goes_on_and_ends_soon_when_the_server_goes_away(own_server, how):
+def test_a_run_goes_on_and_ends_soon_when_the_server_goes_away(own_server, how, monkeypatch):
     process, url = own_server
+    longest = tracking.REQUEST_SECONDS
+    monkeypatch.setattr(tracking, "REQUEST_SECONDS", 3)
     told: list[str] = []
     began = time.monotonic()
     with tracking.tracking(url, told.append) as tracker, tracking.flow("build", "build orphan"):
@@ -116,11 +118,11 @@ def test_a_run_goes_on_and_ends_soon_when_the_server_goes_away(own_server, how):
             calls.append(time.monotonic() - call)
         # the work waits for no answer; a loaded machine may hold up some calls, but none for as long as a request
         assert sorted(calls)[50] < 0.01
-        assert max(calls) < tracking.REQUEST_SECONDS
+        assert max(calls) < longest
         began = time.monotonic()
     took = time.monotonic() - began
     process.send_signal(signal.SIGCONT)  # for the one that is killed next
-    assert took < 40
+    assert took < 25
     assert len(told) == 1
     assert "Prefect server" in told[0]
 
