@@ -23,7 +23,8 @@ from pipeline.sources.base import RecordConfig, Rejected
 from pipeline.sources.reading import Damaged
 from pipeline.stages import registry
 from pipeline.stages.balance import stage as balance
-from pipeline.stages.classifiers import fine_tuned, scoring
+from pipeline.stages.classifiers import fine_tuned
+from pipeline.stages.classifiers import steps as classifiers
 from pipeline.stages.decontaminate import evaluation_sets
 from pipeline.stages.dedup import earlier_builds
 from pipeline.stages.perplexity import train_model
@@ -69,7 +70,7 @@ def problems(build: Build, remote: bool = True) -> list[str]:
         model = getattr(config, "model", None)
         if model and (remote or files.is_local(model)) and files.exists(model):
             with of(f"{name}.{'model' if config.fine_tuned else 'label'}"):
-                (fine_tuned.require if config.fine_tuned else scoring.require)(model, config.labels)
+                (fine_tuned.require if config.fine_tuned else classifiers.require)(model, config.labels)
     if (perplexity := build.recipe.perplexity) is not None and TRAINED in perplexity.models.values():
         with of("perplexity.estimator"):
             train_model.choose(perplexity.estimator)

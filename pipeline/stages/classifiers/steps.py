@@ -5,7 +5,7 @@ models/classifiers/<stage>.bin    models/classifiers/<stage>.json (what made it,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,10 @@ class BadLabelledTexts(MillError):
     """The labelled texts cannot be read or learned from; the message says which, and what to do."""
 
 
+class MadeByABuild(MillError):
+    """A model that a build made is not one to bring: it would be given other texts than it learned from."""
+
+
 def step(stage: str, title: str) -> Step:
     """The step that trains the classifier of ``stage``; it has no items where the recipe brings a model."""
     return Step(f"{stage}.train", title, partial(_items, stage), partial(_train, stage))
@@ -44,6 +48,18 @@ def step(stage: str, title: str) -> Step:
 def model_of(stage: str, config: Classifier) -> dict[str, str]:
     """What ``Stage.models`` asks for: the model that scores every document."""
     return {"classifier": f"build:models/classifiers/{stage}.bin" if config.made_here else str(config.model)}
+
+
+def require(path: str, labels: Sequence[str]) -> None:
+    """Raise NoSuchLabel unless the fastText model in ``path`` knows ``labels``, MadeByABuild if a build made it."""
+    scoring.require(path, labels)
+    note = f"{path.removesuffix('.bin')}.json"
+    if path.endswith(".bin") and files.exists(note) and files.read_json(note).get("sha256") == model_files.digest(path):
+        raise MadeByABuild(
+            f"{path}: a build made this model, and it reads folded text (lower-cased, marks apart, digits as 0), while"
+            " a `model` of your own is given the text as it is; give the `train` section, or the fine-tuned classifier,"
+            " that it was made of"
+        )
 
 
 def measure(config: Classifier, batch: Batch) -> pa.Array:

@@ -132,6 +132,14 @@ def test_a_model_of_the_users_own_scores_by_the_label_that_is_named(made: Build)
     assert toxicity.STAGE.models(toxicity.Config(model=path, label="positive")) == {"classifier": path}
 
 
+def test_a_model_that_a_build_made_is_not_one_to_bring_since_it_reads_folded_text(made: Build, tmp_path: Path):
+    path = made.path("models", "classifiers", "toxicity.bin")
+    with pytest.raises(steps.MadeByABuild, match=r"reads folded text .* give the `train` section"):
+        steps.require(path, ["positive"])
+    (tmp_path / "other.bin").write_bytes(Path(path).read_bytes())
+    steps.require(str(tmp_path / "other.bin"), ["positive"])
+
+
 def test_a_bound_by_language_holds_for_that_language():
     (rule,) = toxicity.rules(toxicity.Config(model="x", label="y", maximum={"en": 0.2}))
     assert (rule.name, rule.maximum, rule.by) == ("toxicity.maximum", {"en": 0.2}, "language")
