@@ -20,6 +20,7 @@ of BERT and ALBERT out of them, as a pure function of (seed, epoch, position).
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -56,14 +57,18 @@ def shard_names(index: int) -> tuple[str, str]:
     return f"tokens-{index:05d}.bin", f"documents-{index:05d}.arrow"
 
 
-def write_shard(folder: str, index: int, tokens: np.ndarray, documents: pa.Table, fingerprint: str) -> None:
-    """Write one shard. ``tokens`` [n] already has the dtype to store; ``documents`` has DOCUMENTS_SCHEMA.
+def write_shard(
+    folder: str, index: int, tokens: np.ndarray | Sequence[np.ndarray], documents: pa.Table, fingerprint: str
+) -> None:
+    """Write one shard. ``tokens`` [n], or parts of them, already have the dtype to store; ``documents`` has
+    DOCUMENTS_SCHEMA.
 
     The documents go last: while they are missing or name another fingerprint, the shard counts as not made.
     """
     tokens_name, documents_name = shard_names(index)
     with files.replacing(files.join(folder, tokens_name)) as handle:
-        handle.write(np.ascontiguousarray(tokens).data)
+        for part in [tokens] if isinstance(tokens, np.ndarray) else tokens:
+            handle.write(np.ascontiguousarray(part).data)
     shards.write_table(files.join(folder, documents_name), documents.cast(DOCUMENTS_SCHEMA), fingerprint)
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import int64, njit, uint64
+from numba import int64, njit
 
 from pipeline.text import characters, english
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import LETTER, LOWER, QUOTE, SPACE, TERMINAL, UPPER, kind
-from pipeline.text.kernels import load64, trailing_zeros
+from pipeline.text.kernels import between16, borrow, trailing_zeros
 from pipeline.text.utf8 import code_point, previous, width
 
 _OUTSIDE, _INSIDE, _STOPPED, _GAP = range(4)
 _STOP, _CALL, _QUESTION, _BLANK = ord("."), ord("!"), ord("?"), ord(" ")
-_EACH, _HIGH, _LOW = uint64(0x0101010101010101), uint64(0x8080808080808080), uint64(0x7F7F7F7F7F7F7F7F)
 
 
 def starts(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +30,7 @@ def starts(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(cache=True, nogil=True)
 def _starts(data, offsets, table, words):
+    data, table = borrow(data), borrow(table)
     places, bounds = np.empty(1024, np.int64), np.zeros(len(offsets), np.int64)
     count = 0
     for text in range(len(offsets) - 1):
@@ -71,16 +71,13 @@ def _starts(data, offsets, table, words):
 @njit(cache=True, nogil=True, forceinline=True)
 def _eventful(data, at, end):
     """Where the next control character, mark . ! ? or character that is not ASCII stands; ``end`` if none does."""
-    while at + 8 <= end:
-        word = load64(data, at)
-        low = word & _LOW
-        event = word | ~(low + _EACH * uint64(0x80 - 0x20))
-        for mark in (_STOP, _CALL, _QUESTION):
-            event |= ~((low ^ (_EACH * uint64(mark))) + _LOW)
-        size = int64(trailing_zeros(event & _HIGH) >> uint64(3))
+    while at + 16 <= len(data) and at < end:
+        event = between16(data, at, 0, _STOP, _STOP) | between16(data, at, 0, _CALL, _CALL)
+        event |= between16(data, at, 0, _QUESTION, _QUESTION) | ~between16(data, at, 0, _BLANK, 0x7F)
+        size = int64(trailing_zeros(event))
         at += size
-        if size < 8:
-            return at
+        if size < 16:
+            return min(at, end)
     while at < end and 0x20 <= data[at] < 0x80 and data[at] != _STOP and data[at] != _CALL and data[at] != _QUESTION:
         at += 1
     return at

@@ -56,7 +56,8 @@ def pack_shard(folder: str, index: int, corpus: pa.Table, encoder: Encoder, eos:
     nothing = np.zeros(0, np.int64)
     blocks = [Encoded(nothing.astype(encoder.dtype), nothing, nothing.astype(np.uint32), nothing)]
     blocks += encoder.encode(texts, eos, sentences.starts(texts))
-    tokens, lengths, places, counts = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    tokens, *parts = zip(*blocks, strict=True)
+    lengths, places, counts = map(np.concatenate, parts)
     documents = pa.table(
         {
             "start": np.cumsum(lengths) - lengths,
@@ -69,4 +70,4 @@ def pack_shard(folder: str, index: int, corpus: pa.Table, encoder: Encoder, eos:
         }
     )
     packed_tokens.write_shard(folder, index, tokens, documents, fingerprint)
-    return len(tokens)
+    return int(lengths.sum())

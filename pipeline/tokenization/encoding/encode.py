@@ -19,11 +19,13 @@ import json
 import os
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from tokenizers.normalizers import BertNormalizer
 
 from pipeline.text.buffers import text_buffers
@@ -72,7 +74,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
-        content = json.loads(tokenizer.to_str())
+        content = orjson.loads(tokenizer.to_str())
         self._cut = cut_of(content)
         self._pieces_by, self._normalizer, self._word_normalizer = tokenizer, None, None
         self.model, self._alone, self._outside = None, np.uint8(0), np.uint8(0)
@@ -85,10 +87,11 @@ class Encoder:
         """What the kernels use of a tokenizer.json."""
         self.model = model_of(content, cut)
         steps = _flat(content["normalizer"], "normalizers")
-        known = _with_steps(content, [step for step in steps if step["type"] in normalise.KNOWN]).normalizer
+        known = _normalizer([step for step in steps if step["type"] in normalise.KNOWN])
         if cut.whole_text:  # its pieces are normalised already, but for their spaces
             self._normalizer = known
-            self._pieces_by = _with_steps(content, [step for step in steps if step in (_FOLD, _MARK)])
+            self._pieces_by = Tokenizer.from_str(self.tokenizer.to_str())
+            self._pieces_by.normalizer = _normalizer([step for step in steps if step in (_FOLD, _MARK)])
             self._pieces_by.encode_special_tokens = self.tokenizer.encode_special_tokens
         elif not self.byte_level:
             self._word_normalizer = self.tokenizer.normalizer if cut.kind == pretokenize.BERT_MARKS else known
@@ -173,7 +176,7 @@ class Encoder:
             data, offsets, self._classes, self._cut.kind, self._alone, spots, bounds, self._cache
         )
         self._learn()
-        room = int(offsets[-1] - offsets[0]) + len(texts)
+        room = int(offsets[-1] - offsets[0]) + len(texts) + 3
         while True:
             tokens = np.empty(room, self.dtype)
             lengths, sentences, counts = pieces.write(
@@ -303,10 +306,14 @@ def cut_of(tokenizer: dict) -> Cut | None:
     return None
 
 
-def _with_steps(tokenizer: dict, normalizers: list[dict]) -> Tokenizer:
-    """The tokenizer of a tokenizer.json with other steps of normalisation."""
-    normalizer = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
-    return Tokenizer.from_str(json.dumps(tokenizer | {"normalizer": normalizer}))
+def _normalizer(steps: list[dict]) -> Any:
+    """The normalizer of these steps of a tokenizer.json; None without any."""
+    if not steps:
+        return None
+    content = json.loads(Tokenizer(BPE()).to_str())
+    return Tokenizer.from_str(
+        json.dumps(content | {"normalizer": {"type": "Sequence", "normalizers": steps}})
+    ).normalizer
 
 
 def _single(name: str) -> dict:

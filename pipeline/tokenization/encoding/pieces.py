@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import int32, int64, njit, uint64
+from numba import int64, njit, uint64
 
 from pipeline.text.hashing import GOLDEN, MIX, span_hash, tail64
 from pipeline.text.kernels import borrow, load64, prefetch
@@ -18,16 +18,18 @@ from pipeline.tokenization.encoding import pretokenize
 _TOGETHER = 32  # pieces that are cut before they are looked up, so that the waits for memory overlap
 _SHORT = 16  # bytes from which on a piece is hashed
 _ENTRY = uint64(0xFFFFFFFF)
-_FULL = np.int32(-0x80000000)
+_FULL = np.int64(-0x8000000000000000)
+_INLINE, _BITS, _ID = 3, 20, (1 << 20) - 1  # ids of a code and bits of each, above two that count them
+_MANY = 1 << 17  # pieces from which on the room for them is doubled, and not made fourfold
 _NOWHERE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 class Cache(NamedTuple):
     """Piece e is ``keys[key_ends[e]:key_ends[e + 1]]``, its ids are ``ids[id_ends[e]:id_ends[e + 1]]``.
 
-    What a piece becomes is written as one int32, its *code*: the id where there is one, else ``~e``; that too while its
-    ids are not known. ``short`` is a hash table of the pieces below 16 bytes, of their bytes, length and code; ``long``
-    one of all others.
+    What a piece becomes is written as one int64, its *code*: up to three ids below 2**20 and how many they are, else
+    ``~e``; that too while its ids are not known, and for long pieces. ``short`` is a hash table of the pieces below 16
+    bytes, of their bytes, length and code; ``long`` one of all others.
     """
 
     short: np.ndarray  # uint64 [slots, 3]: bytes 0 to 7 | bytes 8 to 14 and the length, 0 where free | code
@@ -68,11 +70,11 @@ def look_up(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Cache]:
     """``(codes, cuts, opened, cache)`` of texts cut as ``pretokenize.cut_all`` cuts them.
 
-    ``codes`` int32: of all pieces; those of text i are ``cuts[i]:cuts[i + 1]`` (int64). ``opened`` int64: the pieces
+    ``codes`` int64: of all pieces; those of text i are ``cuts[i]:cuts[i + 1]`` (int64). ``opened`` int64: the pieces
     in which sentences start, those at the bytes ``spots[bounds[i]:bounds[i + 1]]`` of text i: the first piece that ends
     after one. ``cache`` takes the place of the given one; new pieces have no ids yet.
     """
-    codes = np.empty(offsets[-1] - offsets[0], np.int32)  # what is not used costs no memory
+    codes = np.empty(offsets[-1] - offsets[0], np.int64)  # what is not used costs no memory
     cuts, opened = np.zeros(len(offsets), np.int64), np.empty(len(spots), np.int64)
     state = np.array([0, offsets[0], offsets[0], 0, bounds[0], 0])
     room = np.empty((_TOGETHER, 4), np.int64), np.empty((_TOGETHER, 3), np.uint64)
@@ -114,7 +116,7 @@ def _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opene
                     low, high, slot = words[k, 0], words[k, 1], words[k, 2]
                     while short[slot, 1] != 0:
                         if short[slot, 1] == high and short[slot, 0] == low:
-                            code = int32(int64(short[slot, 2]))
+                            code = int64(short[slot, 2])
                             break
                         slot = (slot + uint64(1)) & mask
                 else:
@@ -176,7 +178,7 @@ def _find_long(data, start, length, long, keys, key_ends):
                 while k < length and keys[other + k] == data[start + k]:
                     k += 1
                 if k == length:
-                    return int32(~piece)
+                    return int64(~piece)
         slot = (slot + uint64(1)) & mask
     return _FULL
 
@@ -193,7 +195,7 @@ def _insert(data, start, length, short, long, keys, key_ends, size):
     key_ends[piece + 1] = base + length
     size[0] = piece + 1
     _set(borrow(keys), base, length, piece, ~piece, borrow(short), borrow(long))
-    return int32(~piece)
+    return int64(~piece)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -215,16 +217,28 @@ def _set(keys, base, length, piece, code, short, long):
 
 
 def _grown(cache: Cache) -> Cache:
-    """The cache with twice the room for pieces where that was all used, else with twice the room for their bytes."""
+    """The cache with more room for pieces where that was all used, else with twice the room for their bytes."""
     short, long, keys, key_ends, ids, id_ends, size = cache
     known = int(size[0])
     if known + 1 < len(key_ends):
         return Cache(short, long, np.concatenate((keys, np.empty_like(keys))), key_ends, ids, id_ends, size)
-    key_ends = np.concatenate((key_ends, np.zeros(known, np.int64)))
-    id_ends = np.concatenate((id_ends, np.zeros(known, np.int64)))
-    grown = Cache(*_tables(2 * known), keys, key_ends, ids, id_ends, size)
+    more = known * (3 if known < _MANY else 1)
+    key_ends = np.concatenate((key_ends, np.zeros(more, np.int64)))
+    id_ends = np.concatenate((id_ends, np.zeros(more, np.int64)))
+    grown = Cache(*_tables(known + more), keys, key_ends, ids, id_ends, size)
     _enter_all(grown)
     return grown
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _code(ids, low, high, piece):
+    """The code of a short piece with ``ids[low:high]``."""
+    code = high - low
+    for k in range(min(high - low, _INLINE)):
+        if ids[low + k] >> uint64(_BITS):
+            return int64(~piece)
+        code |= int64(ids[low + k]) << (2 + _BITS * k)
+    return int64(code) if high - low <= _INLINE else int64(~piece)
 
 
 @njit(cache=True, nogil=True)
@@ -232,8 +246,9 @@ def _enter_all(cache: Cache) -> None:
     """Fill empty tables with all pieces."""
     keys, key_ends, ids, id_ends = cache.keys, cache.key_ends, cache.ids, cache.id_ends
     for piece in range(cache.size[0]):
-        at, base = id_ends[piece], key_ends[piece]
-        code = int64(ids[at]) if piece < cache.size[1] and id_ends[piece + 1] == at + 1 else ~piece
+        base, code = key_ends[piece], int64(~piece)
+        if piece < cache.size[1]:
+            code = _code(ids, id_ends[piece], id_ends[piece + 1], piece)
         _set(borrow(keys), base, key_ends[piece + 1] - base, piece, code, borrow(cache.short), borrow(cache.long))
 
 
@@ -249,8 +264,9 @@ def learn(cache: Cache, ids: np.ndarray, lengths: np.ndarray) -> Cache:
         pool[at + k] = ids[k]
     for k in range(len(lengths)):
         base, length = key_ends[piece], key_ends[piece + 1] - key_ends[piece]
-        if lengths[k] == 1 and length < _SHORT:
-            _set(borrow(keys), base, length, piece, int64(pool[at]), borrow(short), borrow(long))
+        if lengths[k] <= _INLINE and length < _SHORT:
+            code = _code(pool, at, at + lengths[k], piece)
+            _set(borrow(keys), base, length, piece, code, borrow(short), borrow(long))
         at += lengths[k]
         piece += 1
         id_ends[piece] = at
@@ -270,11 +286,12 @@ def write(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fill ``tokens``, every text closed by ``eos`` if it is one: ``(lengths, sentences, counts)`` of Encoded.
 
-    Where ``tokens`` is too short, the ``lengths`` go on to the text that it ends in.
+    Where ``tokens`` is too short (three more than there are have to fit), the ``lengths`` end with the text before the
+    one that it ends in.
     """
     sentences, counts = np.empty(len(opened), np.uint32), np.zeros(len(cuts) - 1, np.int64)
     lengths = np.empty(len(cuts) - 1, np.int64)
-    codes, id_ends, pool, last = borrow(codes), borrow(id_ends), borrow(pool), len(codes) - 1
+    codes, id_ends, pool, tokens = borrow(codes), borrow(id_ends), borrow(pool), borrow(tokens)
     at = filled = mark = 0
     for text in range(len(cuts) - 1):
         base, first, k, end = at, filled, cuts[text], cuts[text + 1]
@@ -283,13 +300,12 @@ def write(
             while k < stop:
                 code = codes[k]
                 k += 1
-                prefetch(id_ends, max(int64(0), int64(~codes[min(k + _TOGETHER, last)])))
-                prefetch(pool, id_ends[max(int64(0), int64(~codes[min(k + _TOGETHER // 2, last)]))])
-                if code >= 0:
-                    if at == len(tokens):
+                if code >= 0:  # all three are written, and those that count stay
+                    if at + _INLINE > len(tokens):
                         return lengths[:text], sentences, counts
-                    tokens[at] = code
-                    at += 1
+                    for n in range(_INLINE):
+                        tokens[at + n] = (code >> (2 + _BITS * n)) & _ID
+                    at += code & 3
                 else:
                     low, high = id_ends[~code], id_ends[~code + 1]
                     if at + high - low > len(tokens):
@@ -299,7 +315,8 @@ def write(
                         at += 1
             if k < end:  # piece k, of which the next round takes care, opens a sentence
                 mark += 1
-                if codes[k] >= 0 or id_ends[~codes[k] + 1] > id_ends[~codes[k]]:
+                code = codes[k]
+                if code & 3 if code >= 0 else id_ends[~code + 1] > id_ends[~code]:
                     place = 0 if filled == first else at - base
                     if filled == first or place > sentences[filled - 1]:
                         sentences[filled] = place

@@ -70,8 +70,8 @@ def model_of(
             letters = byte_alphabet() if byte_level else [chr(point) if point < 128 else "" for point in range(256)]
             inside = [vocabulary.get(letter, -1) for letter in letters]
             last = [vocabulary.get(letter + suffix, -1) if letter else -1 for letter in letters]
-            pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in content["merges"]]
-            ids = [(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in pairs]
+            pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in content["merges"])
+            ids = [vocabulary[piece] for a, b in pairs for piece in (a, b, a + b)]
             lead = vocabulary.get(_MARK, -2) if marked else -1
             kind = BYTES if byte_level else CHARACTERS
             initial = np.array([inside, last], np.int32)
@@ -104,7 +104,8 @@ def _no_merges() -> tuple[np.ndarray, np.ndarray]:
     return np.full((2, 256), -1, np.int32), _merge_table([])
 
 
-def _merge_table(merges: list[tuple[int, int, int]]) -> np.ndarray:
+def _merge_table(merges: list[int]) -> np.ndarray:
+    """Of the ids of both parts and of the whole, merge after merge."""
     return _hash_merges(np.array(merges, np.int32).reshape(-1, 3))
 
 
