@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import Verbose, say, telling_errors, terminal
+from flows.commands.options import Verbose, on_this_machine, say, telling_errors, terminal
 from pipeline import MillError
 
 #: The largest share of labels that may differ, by the precision.
@@ -19,7 +19,9 @@ class WrongUse(MillError):
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a fine-tuned model.", show_default=False)],
+    model_folder: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder or address of a fine-tuned model.", show_default=False)
+    ],
     onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX graph, for onnxruntime.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="With matrices of 8 bits: smaller, and often faster.")] = False,
     texts: Annotated[
@@ -36,7 +38,10 @@ def export(
         int | None, typer.Option(min=1, help="Threads of both in the check; default: all cores.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder to write; default: MODEL-onnx or MODEL-onnx-int8.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Folder to write; default: MODEL-onnx or MODEL-onnx-int8.", callback=on_this_machine
+        ),
     ] = None,
     verbose: Verbose = False,
 ) -> None:
@@ -44,6 +49,11 @@ def export(
     with telling_errors(verbose):
         if not onnx:
             raise WrongUse("say in which format: --onnx")
+        from pipeline.store import files
+
+        if out is None and not files.is_local(model_folder):
+            raise WrongUse(f"{model_folder}: an export is written to a folder of this machine; name one by --out")
+        folder = files.local(model_folder)
         made = out or folder.with_name(f"{folder.name}-onnx{'-int8' if int8 else ''}")
         if made.resolve() == folder.resolve():
             raise WrongUse(f"--out {made} is the model itself; name another folder")

@@ -19,6 +19,7 @@ from flows.commands.options import (
     Verbose,
     Workers,
     conclude,
+    on_this_machine,
     printing,
     quiet_prefect,
     reporter,
@@ -41,7 +42,7 @@ class WrongUse(MillError):
 
 def finetune(
     what: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="A file of labelled rows (csv, tsv, jsonl, parquet, arrow, conll, SQuAD json), a folder that"
             " `datasets` saved, or a recipe.",
@@ -83,7 +84,10 @@ def finetune(
         list[str] | None, typer.Option("--plugin", help="A Python file with a task of your own (docs/plugins.md).")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder of the model; default: models/ and the file's name.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Folder of the model; default: models/ and the file's name.", callback=on_this_machine
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -92,7 +96,10 @@ def finetune(
     wanted: Annotated[
         int, typer.Option("--next", min=0, help="With --minutes: texts of --unlabelled to label next.")
     ] = 0,
-    unlabelled: Annotated[Path | None, typer.Option(help="With --minutes: a file of texts without labels.")] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="With --minutes: a file of texts without labels.", callback=on_this_machine),
+    ] = None,
     vectors: Annotated[
         list[str] | None, typer.Option(help="With --minutes: a folder of word vectors to compare with.")
     ] = None,
@@ -110,7 +117,7 @@ def finetune(
     given |= {"compare": compare and [name.strip() for name in compare.split(",")], "grid": {} if grid else None}
     given |= {"understand": understand and [page.strip() for page in understand.split(",")]}
     files = {"dev": dev, "test": test}
-    if what.suffix.lower() in _RECIPES:
+    if Path(what).suffix.lower() in _RECIPES:
         with telling_errors(verbose):
             others = {"learning_rate": learning_rate, "set": settings or None, "out": out, "minutes": minutes}
             others |= {"next": wanted or None, "unlabelled": unlabelled, "vectors": vectors or None}
@@ -118,7 +125,7 @@ def finetune(
             if used := [name for name, value in {**given, **files, **others}.items() if value is not None]:
                 raise WrongUse(f"--{used[0].replace('_', '-')} is for files; of a recipe change the section `finetune`")
         with printing(quiet, as_json):
-            building.run(what, "finetune", workers, runner.value, builds, verbose)
+            building.run(Path(what), "finetune", workers, runner.value, builds, verbose)
         return
     with printing(quiet, as_json), telling_errors(verbose):
         quiet_prefect(verbose)
@@ -141,7 +148,7 @@ def finetune(
 
 
 def _config(
-    data: Path,
+    data: str,
     given: dict[str, Any],
     files: dict[str, str | None],
     learning_rate: float | None,
@@ -155,8 +162,10 @@ def _config(
     from training.recipe.finetuning import with_task
 
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    values["data"] = {"train": str(data), **{name: path for name, path in files.items() if path is not None}}
-    values["name"] = _NO_NAME.sub("-", (out or Path(data.name.partition(".")[0])).name.lower()).strip("-._") or "model"
+    values["data"] = {"train": data, **{name: path for name, path in files.items() if path is not None}}
+    file = Path(data).name
+    name = _NO_NAME.sub("-", out.name.lower() if out else file.partition(".")[0].lower())
+    values["name"] = name.strip("-._") or "model"
     if learning_rate is not None:
         values["optimiser"] = {"learning_rate": learning_rate}
     for field, value in parse(settings).items():
@@ -167,7 +176,7 @@ def _config(
             if not isinstance(section, dict):
                 raise WrongUse(f"--set {field}: {name} has no fields")
         section[last] = value
-    if ".conll" in data.name.lower() or values["data"].get("format") == "conll":
+    if ".conll" in file.lower() or values["data"].get("format") == "conll":
         values = {"task": "tokens", "label": "tags", **values}
     if values.get("task") == "answers":
         values.setdefault("label", "answers")
@@ -213,6 +222,7 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
 
     from tokenizers import Tokenizer
 
+    from pipeline.store import files as stored
     from training.finetuning import bases
     from training.finetuning.job import Job
     from training.labelled import audit, files
@@ -224,18 +234,19 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
             "`baselines` are word vectors of a recipe; leave them out, or compare them by --minutes --vectors"
         )
     bases.check(config.base)
+    base = str(stored.local(config.base))
     seed = config.seed or 0
     rows = files.load(config, seed)
     if config.per_class is not None:
         rows = few(rows, config.name, config.per_class, config.dev_share, seed)
     work = f"{out}.work"
-    tokenizer = Tokenizer.from_file(str(Path(bases.tokenizer_folder(config.base, work), "tokenizer.json")))
-    weights = pretrain.weights_hash(config.base)
+    tokenizer = Tokenizer.from_file(str(Path(bases.tokenizer_folder(base, work), "tokenizer.json")))
+    weights = pretrain.weights_hash(base)
     assert config.data is not None
     return Job(
         config=config,
         rows=replace(rows, audit=audit.extended(config, rows, tokenizer)),
-        base=config.base,
+        base=base,
         seed=seed,
         result=str(out),
         work=work,

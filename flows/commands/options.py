@@ -30,7 +30,18 @@ class Runner(StrEnum):
     ray = "ray"
 
 
-Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file; see data/recipes.", show_default=False)]
+def on_this_machine(path: Path | None) -> Path | None:
+    """``path``, which the command does not look for in an object store: an address is refused."""
+    if path is not None and ":/" in str(path):  # a Path has one slash left
+        shown = str(path).replace(":/", "://", 1)
+        raise typer.BadParameter(f"{shown} is an address; give a path of this machine, and copy there or from there")
+    return path
+
+
+Recipe = Annotated[
+    Path,
+    typer.Argument(help="The recipe, a YAML file; see data/recipes.", show_default=False, callback=on_this_machine),
+]
 Builds = Annotated[
     str,
     typer.Option(help="Folder that holds the builds, one folder a recipe; or its address, such as s3://bucket/builds."),

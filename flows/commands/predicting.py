@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from flows.commands.options import Verbose, errors, telling_errors
+from flows.commands.options import Verbose, errors, on_this_machine, telling_errors
 from pipeline import MillError
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from training.prediction.writing import Writer
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="Folder of a fine-tuned model, or of an adapter.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Folder or address of a fine-tuned model, or of an adapter.", show_default=False
+    ),
 ]
-Base = Annotated[Path | None, typer.Option(help="Of an adapter alone: the folder where its base lies now.")]
+Base = Annotated[str | None, typer.Option(help="Of an adapter alone: the folder where its base lies now.")]
 
 #: Said where a model carries what its errors cost.
 BY_COSTS = "labels are those of the least expected cost by the `costs` of the model's recipe, not always the likeliest"
@@ -50,7 +53,12 @@ def predict(
     pair: Annotated[list[str] | None, typer.Option(help="The second text, or the context, of each --text.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A jsonl, csv, tsv or parquet file; default: JSON lines to stdout."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A jsonl, csv, tsv or parquet file; default: JSON lines to stdout.",
+            callback=on_this_machine,
+        ),
     ] = None,
     kind: Annotated[
         str | None, typer.Option("--format", help="Format of FILE; default: by its name, of stdin jsonl.")
@@ -61,7 +69,10 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="Share of bad rows above which it fails; default: 0.01.")
     ] = None,
     quarantine: Annotated[
-        Path | None, typer.Option(help="File of the bad rows; default: the output's name and .quarantine.jsonl.")
+        Path | None,
+        typer.Option(
+            help="File of the bad rows; default: the output's name and .quarantine.jsonl.", callback=on_this_machine
+        ),
     ] = None,
     base: Base = None,
     verbose: Verbose = False,
@@ -91,16 +102,17 @@ def predict(
         _tell(outcome, model, output)
 
 
-def opened(folder: Path, base: Path | None, text_column: str | None = None, pair_column: str | None = None) -> Model:
+def opened(folder: str, base: str | None, text_column: str | None = None, pair_column: str | None = None) -> Model:
     """The model in ``folder``, which reads the columns that are given instead of those of its training."""
     from dataclasses import replace
 
     from transformers.utils import logging as transformers_logging
 
+    from pipeline.store import files
     from training.prediction import model as models
 
     transformers_logging.disable_progress_bar()
-    model = models.open(folder, None if base is None else str(base))
+    model = models.open(files.local(folder), None if base is None else str(files.local(base)))
     given = {"text": text_column, "pair": pair_column}
     columns = {name: column for name, column in given.items() if column is not None}
     return replace(model, usage=model.usage.model_copy(update=columns))

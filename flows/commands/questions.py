@@ -175,7 +175,8 @@ def whatif(
 
 def budget(
     what: Annotated[
-        Path, typer.Argument(help="A recipe, the folder of a corpus, or the folder of a model.", show_default=False)
+        str,
+        typer.Argument(help="A recipe, or the folder or address of a corpus or of a model.", show_default=False),
     ],
     parameters: Annotated[
         str | None, typer.Option(help="Size of the model, such as 350M or 1.3B; the recipe's if absent.")
@@ -193,19 +194,20 @@ def budget(
     with telling_errors(False):
         from flows.commands.settings import amount
         from flows.views import summary
+        from pipeline.store import files
         from training.budget import estimates
 
         wanted = amount("--parameters", parameters) if parameters else None
-        if what.is_dir():
-            terminal.print(summary.budget_view(estimates.of_folder(str(what), wanted, tokens_per_parameter)))
+        if not files.is_local(what) or Path(what).is_dir():
+            folder = str(files.local(what))
+            terminal.print(summary.budget_view(estimates.of_folder(folder, wanted, tokens_per_parameter)))
             return
 
         from flows.execution.open_build import open_build
         from pipeline.report import needs
         from pipeline.stages.balance.stage import what_if
-        from pipeline.store import files
 
-        build = open_build(what, builds)
+        build = open_build(Path(what), builds)
         config, domains = build.recipe.balance, files.exists(build.path("balance.json"))
         asked = config is not None and (wanted or (config.budget and config.budget.parameters))
         if asked and domains:
@@ -218,7 +220,9 @@ def budget(
 
 
 def lineage(
-    model: Annotated[Path, typer.Argument(help="The folder of a pretrained model of a build.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="The folder or address of a pretrained model of a build.", show_default=False)
+    ],
     step: Annotated[
         int | None, typer.Option(min=1, help="Training step to inspect; default: the largest spikes of the loss.")
     ] = None,
@@ -226,9 +230,10 @@ def lineage(
     """Show the documents behind a training step of MODEL, or behind the largest spikes of its loss."""
     with telling_errors(False):
         from flows.views import questions
+        from pipeline.store import files
         from training.pretraining.lineage import of_model
 
-        run, facts = of_model(str(model))
+        run, facts = of_model(files.here(model))
         if step is None:
             terminal.print(questions.spikes_view(facts["name"], facts["spikes"]))
             return

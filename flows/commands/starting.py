@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import BUILDS, Builds, Recipe, Workers, errors, say, telling_errors, terminal
+from flows.commands.options import (
+    BUILDS,
+    Builds,
+    Recipe,
+    Workers,
+    errors,
+    on_this_machine,
+    say,
+    telling_errors,
+    terminal,
+)
 from pipeline import MillError
 
 _NO_NAME = re.compile(r"[^a-z0-9_-]+")
@@ -81,10 +91,15 @@ def _place(problem: str) -> str:
 
 def init(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Files or folders with text: JSON lines, Parquet, CSV, WARC, txt, md.")
+        list[Path] | None,
+        typer.Argument(
+            help="Files or folders with text: JSON lines, Parquet, CSV, WARC, txt, md.",
+            callback=lambda paths: paths and list(map(on_this_machine, paths)),
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The recipe to write; default: NAME.yaml here.")
+        Path | None,
+        typer.Option("-o", "--output", help="The recipe to write; default: NAME.yaml here.", callback=on_this_machine),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the build; default: that of the first file.")] = None,
     text_field: Annotated[str | None, typer.Option(help="Field with the text; default: that with most text.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import Verbose, quiet_prefect, shown, telling_errors, terminal
+from flows.commands.options import Verbose, on_this_machine, quiet_prefect, shown, telling_errors, terminal
 
 
 def models_pull(
@@ -25,21 +25,23 @@ def models_pull(
 
 def extend_tokenizer(
     tokenizer: Annotated[str, typer.Argument(help="A folder or file: tokenizer.json, GPT-2's files, vocab.txt.")],
-    corpus: Annotated[Path, typer.Argument(help="The corpus folder of a build, with the domain's text.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    corpus: Annotated[str, typer.Argument(help="The corpus folder of a build, or its address.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", callback=on_this_machine)],
     tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens to add.")] = 1000,
     domain: Annotated[str | None, typer.Option(help="Only this domain of the corpus.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A model of that tokenizer, to write with embeddings for the new tokens.")
+        str | None, typer.Option(help="A model of that tokenizer, to write with embeddings for the new tokens.")
     ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Add to TOKENIZER the words of a domain that shorten its text most; with --model, embeddings for them too."""
     with telling_errors(verbose):
         from flows.views import summary
+        from pipeline.store import files
         from training.models.extend_tokenizer import extend
 
-        facts = extend(tokenizer, corpus, output, tokens, domain, model)
+        given = None if model is None else files.local(model)
+        facts = extend(str(files.local(tokenizer)), files.local_name(corpus), output, tokens, domain, given)
         terminal.print(summary.facts_view(str(output), facts, False))
 
 
@@ -47,7 +49,7 @@ def train_lm(
     inputs: Annotated[
         list[str], typer.Argument(help="Files or globs (JSON lines, Parquet, Arrow, text), or a build's corpus folder.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ARPA file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ARPA file to write.", callback=on_this_machine)],
     order: Annotated[int, typer.Option(min=2, max=6, help="Longest n-gram.")] = 5,
     prune: Annotated[str, typer.Option(help="As in lmplz: a count for each order, such as '0 0 1'.")] = "0 0 1",
     max_bytes: Annotated[

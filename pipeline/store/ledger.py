@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import MillError
+
 Threshold = float | Mapping[str, float]
 EDIT_COLUMNS = ("spans", "overwrites", "overwritten_with")
 VERDICT_COLUMNS = ("dropped_by", "value", "threshold", *EDIT_COLUMNS)
@@ -119,9 +121,17 @@ def spread(alive: np.ndarray, measured: Mapping[str, pa.Array]) -> dict[str, pa.
 
 
 def alive(ledgers: Sequence[pa.Table], rows: int) -> np.ndarray:
-    """Boolean mask of the documents that none of ``ledgers`` dropped."""
+    """Boolean mask of the documents that none of ``ledgers`` dropped.
+
+    Raises MillError where these are of another number of documents, because a run was stopped before all were made.
+    """
     mask = np.ones(rows, bool)
     for ledger in ledgers:
+        if len(ledger) != rows:
+            raise MillError(
+                f"a ledger has {len(ledger):,} entries for the {rows:,} documents of its shard: `mill forget` or a "
+                "build was stopped before its end. Run `mill build` on the recipe, then ask again"
+            )
         mask &= ledger["dropped_by"].is_null().to_numpy()
     return mask
 

@@ -13,12 +13,12 @@ _BESIDE = ("README.md", "metrics.jsonl")
 
 def problem(folder: str) -> str | None:
     """Why ``folder`` holds no whole model that can be opened safely, and what to do; None if it does."""
-    path = Path(folder)
+    path = files.local(folder)
     if not (path / "config.json").is_file():
         return f"{folder!r} is not the folder of a model (no config.json); name one that `save_pretrained` wrote"
     if (path / "adapter.json").is_file() and not any(path.glob("model*.safetensors")):
         return f"{folder!r} is an adapter alone, not a whole model; name its base, or train it with `merge: true`"
-    if unsafe := weights_problem(folder):
+    if unsafe := _unsafe(folder, path):
         return unsafe
     if not any((path / name).is_file() for name in TOKENIZERS):
         return f"{folder!r} has no tokenizer.json; save the model's tokenizer beside it"
@@ -27,7 +27,10 @@ def problem(folder: str) -> str | None:
 
 def weights_problem(folder: str) -> str | None:
     """Why the weights in ``folder`` cannot be opened safely, and what to do; None if they can."""
-    path = Path(folder)
+    return _unsafe(folder, Path(folder))
+
+
+def _unsafe(folder: str, path: Path) -> str | None:
     if any(path.glob("*.safetensors")):
         return None
     others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for file in path.glob(pattern))

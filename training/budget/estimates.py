@@ -50,10 +50,10 @@ def of_folder(folder: str, parameters: int | None, tokens_per_parameter: float |
     """
     path = Path(folder)
     recipe = path.resolve().parent / "recipe.json"
-    if (path / "config.json").is_file():
+    if files.exists(str(path / "config.json")):
         return of_model(folder, parameters, tokens_per_parameter)
-    if (path / "manifest.json").is_file():
-        config = stored(recipe.parent).budget if recipe.is_file() else BudgetConfig()
+    if files.exists(str(path / "manifest.json")):
+        config = stored(recipe.parent).budget if files.exists(str(recipe)) else BudgetConfig()
         return of_corpus(folder, _target(config, parameters, tokens_per_parameter))
     raise MillError(f"{folder}: neither a corpus (manifest.json) nor a model (config.json)")
 
@@ -132,7 +132,7 @@ def of_model(folder: str, parameters: int | None, tokens_per_parameter: float | 
     """The budget of a pretrained model of a build. Raises NoTokens for any other: its tokens are not known."""
     path = Path(folder).resolve()
     recipe = path.parent.parent / "recipe.json"
-    if not (path / "summary.json").is_file() or not recipe.is_file():
+    if not (path / "summary.json").is_file() or not files.exists(str(recipe)):
         sizes = parameters_of(folder)
         raise NoTokens(
             f"{folder}: a model of {sizes.total:,} parameters ({sizes.non_embedding:,} without embeddings), but not of"

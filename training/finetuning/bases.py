@@ -32,12 +32,13 @@ def check(base: str) -> None:
 
 def tokenizer_folder(base: str, work: str) -> str:
     """A folder with the tokenizer.json of ``base``: itself, or one in ``work`` where older files make it."""
-    if (Path(base) / "tokenizer.json").is_file():
-        return base
+    folder = files.local(base)
+    if (folder / "tokenizer.json").is_file():
+        return str(folder)
     made = Path(files.local(files.join(work, "tokenizer")))
     if not (made / "tokenizer.json").is_file():
         with files.replacing_folder(str(made)) as aside:
-            AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(str(aside))
+            AutoTokenizer.from_pretrained(folder, trust_remote_code=False).save_pretrained(str(aside))
     return str(made)
 
 

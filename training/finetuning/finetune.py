@@ -92,8 +92,9 @@ def asked(build: Build[BuildRecipe], config: FinetuneConfig) -> str | None:
 def _base(build: Build[BuildRecipe], config: FinetuneConfig) -> tuple[str, str, str]:
     """The folder of the base, what names its weights, and what names all of it."""
     if config.base not in {entry.name for entry in build.recipe.pretrain}:
-        weights = pretrain.weights_hash(config.base)
-        return config.base, weights, weights
+        folder = str(files.local(config.base))
+        weights = pretrain.weights_hash(folder)
+        return folder, weights, weights
     folder = build.path("models", config.base)
     if not files.exists(files.join(folder, "summary.json")):
         raise pretrain.MissingInput(f"{folder}: not there; run `mill pretrain` first")

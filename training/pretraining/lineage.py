@@ -124,7 +124,7 @@ def of_model(folder: str) -> tuple[Lineage, dict[str, Any]]:
     path = Path(folder).resolve()
     root = path.parent.parent
     for needed in (path / "summary.json", root / "recipe.json"):
-        if not needed.is_file():
+        if not files.exists(str(needed)):
             raise MillError(f"{needed}: not there; give the folder of a model, such as data/builds/demo/models/gpt")
     summary = files.read_json(str(path / "summary.json"))
     if summary["kind"] != "pretrain":

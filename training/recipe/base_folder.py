@@ -17,7 +17,7 @@ def problem(base: str, sequence_length: int = 0) -> str | None:
     """Why no fine-tuning at ``sequence_length`` can start from the folder ``base``, and what to do; None if it can."""
     if fault := model_folder.problem(base):
         return fault
-    config = files.read_json(files.join(base, "config.json"), "Save the model again.")
+    config = files.read_json(str(files.local(base) / "config.json"), "Save the model again.")
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in _SHIFTED:
         positions -= (config.get("pad_token_id") or 0) + 1

@@ -18,7 +18,12 @@ def problems(build: Build[BuildRecipe], remote: bool = True) -> list[str]:
     """Every problem that keeps the build from its end, with its field and remedy. Without ``remote`` no other machine
     is asked.
     """
-    messages = [*preflight.problems(build, remote), *_teachers(build, remote), *_bases(build), *_neutral(build, remote)]
+    messages = [
+        *preflight.problems(build, remote),
+        *_teachers(build, remote),
+        *_bases(build, remote),
+        *_neutral(build, remote),
+    ]
     return messages or [*_labels(build)]  # which lists the files of sources
 
 
@@ -35,9 +40,10 @@ def _teachers(build: Build[BuildRecipe], remote: bool) -> list[str]:
     ]
 
 
-def _bases(build: Build[BuildRecipe]) -> Iterator[str]:
+def _bases(build: Build[BuildRecipe], remote: bool) -> Iterator[str]:
     for at, run in enumerate(build.recipe.finetune):
-        if base_folder.is_folder(run.base) and (problem := base_folder.problem(run.base, run.sequence_length)):
+        here = base_folder.is_folder(run.base) and (remote or files.is_local(run.base))
+        if here and (problem := base_folder.problem(run.base, run.sequence_length)):
             yield f"finetune[{at}].base: {problem}"
 
 

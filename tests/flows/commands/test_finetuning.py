@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
@@ -101,16 +102,24 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
     ]
 
 
-def test_strategies_are_compared_in_one_table_and_plot(base: Path, data: Path, tmp_path: Path) -> None:
-    options = ("--text", "sentence", "--label", "topic", "--base", base, "--epochs", 1, "--set", "precision=fp32")
+@pytest.mark.usefixtures("store_cache")
+def test_strategies_are_compared_in_one_table_and_plot_of_what_lies_in_a_store(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(base), "/bucket/base", recursive=True)
+    memory.put(str(data), "/bucket/rows.csv")
+    rows, start = "memory://bucket/rows.csv", "memory://bucket/base"
+    options = ("--text", "sentence", "--label", "topic", "--base", start, "--epochs", 1, "--set", "precision=fp32")
     others = ("--long-text", "head_tail", "--sequence-length", 8, "--compare", "full, bitfit", "-o", tmp_path / "made")
-    run = mill("finetune", data, *options, *others)
+    run = mill("finetune", rows, *options, *others)
     assert run.exit_code == 0, run.output
     shown = " ".join(run.output.split())
     assert "Strategy parameters Share memory Seconds Accuracy Pretraining loss" in shown
     assert "not measured: no held-out text is given" in shown
     summary = json.loads((tmp_path / "made" / "summary.json").read_text())
     assert [row["strategy"] for row in summary["strategies"]] == ["full", "bitfit"]
+    assert (summary["base"], summary["made_from"]["data"]) == (start, rows)
     plot = (tmp_path / "made" / "strategies.svg").read_text()
     assert plot.startswith("<svg ")
     assert "bitfit" in plot
@@ -135,6 +144,7 @@ def test_strategies_are_compared_in_one_table_and_plot(base: Path, data: Path, t
         (("--text", "sentence", "--label", "topic", "--set", "per_class=900"), "per_class 900 wants 810 rows of each"),
         (("--label", "topic", "--set", "baselines=[cbow]"), "`baselines` are word vectors of a recipe"),
         (("--label", "topic", "--base", "nowhere"), "'nowhere' is not the folder of a model"),
+        (("--label", "topic", "--base", "memory://b/no"), "'memory://b/no' is not the folder of a model"),
         (("--text", "sentence", "--label", "topic", "--test", "no.csv"), "data.test: no file 'no.csv'"),
     ],
 )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import httpx
 import pytest
 from typer.testing import CliRunner, Result
@@ -57,6 +58,27 @@ def test_too_many_bad_rows_leave_no_output_but_their_list(model: str, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet.quarantine.jsonl", "rows.jsonl"]
     assert mill("predict", model, data, "-o", out, "--error-budget", 0.5).exit_code == 0
     assert out.exists()
+
+
+@pytest.mark.usefixtures("store_cache")
+def test_a_model_may_lie_in_a_store_and_what_is_written_may_not(model: str, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").put(model, "/bucket/model", recursive=True)
+    said = mill("predict", "memory://bucket/model", "--text", "the cat").stdout
+    assert said == mill("predict", model, "--text", "the cat").stdout
+    assert (
+        "'memory://bucket/no' is not the folder of a model"
+        in mill("predict", "memory://bucket/no", "--text", "a").stderr
+    )
+    for arguments in (
+        ("predict", model, "--text", "the cat", "-o", "memory://bucket/out.csv"),
+        ("export", model, "--onnx", "--out", "memory://bucket/onnx"),
+        ("train-lm", tmp_path, "-o", "memory://bucket/lm.arpa"),
+        ("build", "memory://bucket/recipe.yaml"),
+        ("init", "memory://bucket/text"),
+    ):
+        run = mill(*arguments)
+        assert (run.exit_code, "is an address; give a path of this machine" in run.stderr) == (2, True), run.stderr
+    assert "name one by --out" in mill("export", "memory://bucket/model", "--onnx").stderr
 
 
 def test_data_goes_to_stdout_and_all_else_to_stderr(model: str) -> None:

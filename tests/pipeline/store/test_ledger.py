@@ -4,10 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import MillError
 from pipeline.store import ledger
 from pipeline.store.ledger import Rule, judge
 
 value = st.one_of(st.none(), st.floats(allow_nan=False, width=32))
+
+
+def test_a_ledger_of_other_documents_than_the_shard_is_named():
+    table = pa.table({"dropped_by": pa.array([None, None], pa.string())})
+    with pytest.raises(MillError, match="a ledger has 2 entries for the 3 documents of its shard"):
+        ledger.alive([table], 3)
 
 
 @given(st.lists(st.tuples(value, value), min_size=1), st.floats(-5, 5), st.floats(-5, 5))

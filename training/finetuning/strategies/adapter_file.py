@@ -34,7 +34,7 @@ def write(
     model.config.save_pretrained(folder)
     save_file(tensors, folder / "adapter.safetensors")
     notes = {
-        "base": str(files.local(base).resolve()),
+        "base": files.url_of(str(files.local(base).resolve())),
         "base_weights": pretrain.weights_hash(base),
         "strategy": strategy.model_dump(mode="json"),
         "sequence_length": length,
@@ -48,7 +48,7 @@ def load(folder: str, base: str | None = None) -> PreTrainedModel:
     Raises bases.WrongBase where that is not there, or its weights are others.
     """
     notes = files.read_json(files.join(folder, NAME))
-    base = str(base or notes["base"])
+    base = str(files.local(base or notes["base"]))
     bases.check(base)
     if pretrain.weights_hash(base) != notes["base_weights"]:
         raise bases.WrongBase(
