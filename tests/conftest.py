@@ -16,43 +16,48 @@ from tests.helpers import s3_server
 
 #: The files that take longest, with the longest first. They begin first: one that began last would keep a single worker
 #: at work when all others have ended. Those that wait for a server or for the clock, and the others, take turns. The
-#: first and the third compile most kernels, which two workers at once would compile twice.
+#: third compiles most kernels, which two workers at once would compile twice: those around it need few.
 LONGEST = [
     "acceptance/test_training.py",
     "flows/test_automations.py",
     "pipeline/curation/test_bad_input.py",
     "training/loop/test_resume.py",
     "flows/test_deployment.py",
+    "acceptance/test_finetuning.py",
     "flows/test_served_runs.py",
     "flows/test_schedule.py",
-    "flows/test_faults.py",
-    "acceptance/test_finetuning.py",
-    "acceptance/test_dedup.py",
     "training/loop/test_processes.py",
-    "pipeline/tokenization/encoding/test_encode.py",
-    "flows/test_watching.py",
     "flows/test_object_store.py",
     "acceptance/test_tokenizers.py",
-    "pipeline/curation/test_guarantees.py",
-    "pipeline/stages/heuristics/test_stage.py",
-    "acceptance/test_finetuning_confidence.py",
-    "flows/execution/test_tracking.py",
-    "pipeline/questions/test_whatif.py",
-    "pipeline/tokenization/formats/test_export.py",
-    "test_packaging.py",
-    "test_docs_site.py",
-    "pipeline/sources/test_environment.py",
-    "acceptance/test_decontamination.py",
-    "pipeline/tokenization/encoding/test_pretokenize.py",
-    "flows/execution/test_server.py",
     "flows/execution/test_run_steps.py",
-    "training/studies/test_ladder.py",
-    "pipeline/tokenization/test_steps.py",
-    "flows/commands/test_questions.py",
-    "pipeline/stages/dedup/test_minhash.py",
-    "pipeline/curation/test_canaries.py",
+    "pipeline/curation/test_guarantees.py",
+    "flows/execution/test_server.py",
+    "flows/test_faults.py",
     "pipeline/curation/test_added_files.py",
     "flows/execution/test_stopping.py",
+    "training/export/test_onnx.py",
+    "flows/test_watching.py",
+    "flows/commands/test_questions.py",
+    "acceptance/test_finetuning_confidence.py",
+    "test_packaging.py",
+    "pipeline/stages/dedup/test_index.py",
+    "pipeline/tokenization/encoding/test_encode.py",
+    "training/studies/test_ladder.py",
+    "pipeline/questions/test_whatif.py",
+    "pipeline/tokenization/test_steps.py",
+    "acceptance/test_dedup.py",
+    "pipeline/sources/test_environment.py",
+    "flows/test_secrets.py",
+    "acceptance/test_decontamination.py",
+    "flows/execution/test_tracking.py",
+    "pipeline/curation/test_canaries.py",
+    "test_docs_site.py",
+    "training/finetuning/tasks/test_resume.py",
+    "pipeline/text/test_kernel_cache.py",
+    "pipeline/stages/heuristics/test_stage.py",
+    "pipeline/stages/dedup/test_minhash.py",
+    "pipeline/tokenization/formats/test_export.py",
+    "pipeline/tokenization/encoding/test_pretokenize.py",
 ]
 
 #: Each file of a build is flushed to the disk, which takes longer than making it. A folder in memory takes no time;
@@ -73,6 +78,11 @@ settings.register_profile(
     "corpusmill", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("corpusmill")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For ``-n auto`` one more than there are cores: while a test waits for a server, its core is another's."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or (os.cpu_count() or 1) + 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
