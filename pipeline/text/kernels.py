@@ -8,6 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 
 def _borrow(_context, array):
@@ -25,6 +26,19 @@ def _frozen(_context, array):
         return arguments[0]
 
     return array.copy(readonly=True)(array), build
+
+
+def _words_at(_context, _address, _count):
+    kind = types.Array(types.uint64, 1, "C", readonly=True)
+
+    def build(context, builder, _signature, arguments):
+        array = context.make_array(kind)(context, builder)
+        size = context.get_constant(types.intp, 8)
+        data = builder.inttoptr(arguments[0], array.data.type)
+        populate_array(array, data=data, shape=[arguments[1]], strides=[size], itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    return kind(types.int64, types.int64), build
 
 
 def _load64(_context, data, at):
@@ -129,6 +143,10 @@ borrow: Any = intrinsic(_borrow)
 #: ``frozen(array)``: the array as one that cannot be written to. Texts come as such arrays; a kernel called with both
 #: kinds would be compiled twice.
 frozen: Any = intrinsic(_frozen)
+
+#: ``words_at(address, count)``: that many uint64 from an address in memory on, as an array that cannot be written to.
+#: Whoever calls the kernel keeps them alive. (numba's own list of arrays is compiled in each process that makes one.)
+words_at: Any = intrinsic(_words_at)
 
 #: ``load64(data, at)``: the eight bytes of the array from its number ``at`` on, all inside it, as one uint64 in the
 #: machine's byte order.

@@ -19,6 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
+from pipeline.text.kernels import words_at
+
 #: Slack for the rounding of similarities in the triangle inequality.
 _ROUNDING = 1e-9
 
@@ -62,8 +64,9 @@ def find(parent, x):
 def join_groups(sets, places, starts, repeat, threshold, limit):
     """Edges that connect, in each group, what all pairs of similarity ``threshold`` or more connect.
 
-    ``sets``: list of uint64 arrays. ``places`` int64 [n, 3]: the set of document x is ``sets[places[x, 0]]`` from
-    ``places[x, 1]`` to ``places[x, 2]``, ascending and distinct. Group g is the documents ``starts[g]:starts[g + 1]``.
+    ``sets`` int64: where in memory arrays of uint64 begin. ``places`` int64 [n, 3]: the set of document x is what array
+    ``places[x, 0]`` holds from ``places[x, 1]`` to ``places[x, 2]``, ascending and distinct. Group g is the documents
+    ``starts[g]:starts[g + 1]``.
     ``repeat`` bool [n]: the document's set equals that of the document before it.
 
     ``limit`` bounds the work: a group has at most so many balls, and a document is compared with at most so many
@@ -139,7 +142,8 @@ def join_groups(sets, places, starts, repeat, threshold, limit):
 
 @njit(cache=True, nogil=True)
 def _set(sets, places, x):
-    return sets[places[x, 0]][places[x, 1] : places[x, 2]]
+    start, end = places[x, 1], places[x, 2]
+    return words_at(sets[places[x, 0]] + 8 * start, end - start)
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numba.typed import List  # type: ignore[attr-defined]
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, make
@@ -44,17 +43,17 @@ class Candidates:
         return np.memmap(path, np.int64) if path.stat().st_size else np.empty(0, np.int64)
 
     @cached_property
-    def sets(self) -> List:
-        """The hashes of all sets of each shard, one after the other: a numba list of uint64 arrays."""
-        hashes = List()  # type: ignore[operator]
-        for table in self.tables:
-            values = row_numbers.column(table, "shingles").values.to_numpy(zero_copy_only=True).view()
-            values.setflags(write=False)
-            hashes.append(values)
-        return hashes
+    def hashes(self) -> list[np.ndarray]:
+        """uint64: those of all sets of each shard, one after the other."""
+        return [row_numbers.column(table, "shingles").values.to_numpy(zero_copy_only=True) for table in self.tables]
+
+    @cached_property
+    def sets(self) -> np.ndarray:
+        """int64 a shard: where in memory its ``hashes`` begin, for as long as this object lives."""
+        return np.array([values.ctypes.data for values in self.hashes], np.int64)
 
     def places(self, row: np.ndarray) -> np.ndarray:
-        """int64 [n, 3]: the set of each row is ``sets[shard][start:end]``."""
+        """int64 [n, 3]: the set of each row is ``hashes[shard][start:end]``."""
         places = np.empty((len(row), 3), np.int64)
         places[:, 0] = row // row_numbers.SHARD
         order = np.argsort(row)
