@@ -40,7 +40,7 @@ def main(build: Path) -> None:
         sys.exit(f"{build}: no run of it was reported to a Prefect server")
     with server(4200) as url:
         run = reported[-1].rstrip("/").rpartition("/")[2]
-        take(f"{url.removesuffix('/api')}/runs/flow-run/{run}", FOLDER / "prefect.png", 1440, 980)
+        take(f"{url.removesuffix('/api')}/v2/runs/flow-run/{run}?tab=Artifacts", FOLDER / "prefect.png", 1440, 980)
 
 
 def take(address: str, picture: Path, width: int, height: int) -> None:
