@@ -23,6 +23,8 @@ from pipeline.store import mirror, objects
 BEAT = 15.0
 EXPIRY = 60.0
 _LOOK_AGAIN = 1.0
+#: What a build in a folder has in that place, which says nothing once it is copied into a store.
+_OF_A_FOLDER = {"owner": "a-folder"}
 
 
 @contextlib.contextmanager
@@ -107,9 +109,10 @@ def _beat(name: str, mine: dict[str, Any], stop: threading.Event) -> None:
 
 def _read(name: str) -> dict[str, Any] | None:
     try:
-        return json.loads(objects.read(name))
+        content = objects.read(name)
     except FileNotFoundError:
         return None
+    return json.loads(content) if content.startswith(b"{") else _OF_A_FOLDER
 
 
 def _bytes(lock: dict[str, Any]) -> bytes:
@@ -118,6 +121,8 @@ def _bytes(lock: dict[str, Any]) -> bytes:
 
 def _is_gone(lock: dict[str, Any]) -> bool:
     """Whether the owner was a process of this machine that is no more."""
+    if lock is _OF_A_FOLDER:
+        return True
     if lock["machine"] != _machine():
         return False
     try:

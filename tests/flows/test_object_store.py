@@ -126,7 +126,7 @@ def test_a_build_in_memory_is_for_one_process_alone(recipe, store_cache):  # noq
         build(recipe, "curate", 2, "processes", "memory://bucket/builds")
 
 
-def test_damage_in_a_store_is_found_by_verify(recipe, in_folder, store_cache):  # noqa: ARG001
+def test_damage_in_a_store_is_found_by_verify_and_made_good_by_the_next_build(recipe, in_folder, store_cache):  # noqa: ARG001
     memory = fsspec.filesystem("memory")
     for name, content in in_folder.items():
         memory.pipe_file(f"/bucket/builds/topics/{name}", content)
@@ -136,6 +136,9 @@ def test_damage_in_a_store_is_found_by_verify(recipe, in_folder, store_cache):  
     faults = verify(files.here("memory://bucket/builds/topics")).faults
     assert len(faults) == 2
     assert all(f"memory://bucket/builds/topics/{name}" in " ".join(faults) for name in (damaged, lost))
+    build(recipe, "tokenize", 2, "threads", "memory://bucket/builds")
+    assert_equal(contents("memory://bucket/builds/topics"), in_folder)
+    assert verify(files.here("memory://bucket/builds/topics")).faults == []
 
 
 @pytest.mark.slow
