@@ -22,6 +22,7 @@ BENCHMARKS = (
     "language_perplexity",
     "counting",
     "tokenizers",
+    "vocabularies",
     "packing",
     "training",
     "learning",

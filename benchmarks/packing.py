@@ -5,7 +5,7 @@ With ``--processes N`` as many processes of ours by the clock, beside as many th
 Ours goes from Arrow to files: sentences found, tokens and documents written. The library encodes a list of texts
 (``encode_batch_fast``) and keeps its own objects. Kernels are compiled before the clock starts. Where
 ``.venv-encoders`` is there (``make .venv-encoders``), the fastest encoders of others follow, which only encode as well:
-their first pass and, in brackets, a second over the same text.
+their first pass and, in brackets, a second over the same text, as ours by a build's worker, which keeps its encoder.
 """
 
 from __future__ import annotations
@@ -77,11 +77,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             save(folder, learned, config)
             tokenizer = pack.load(f"{folder}/tokenizer.json")
+            again = ""
             if several:
                 ours = _shared_out(folder, texts, options.processes)
             else:
                 _pack(folder, 0, texts.slice(0, len(texts) // 8))  # so the kernels are there before the clock starts
+                encoder = Encoder(pack.load(f"{folder}/tokenizer.json"))
                 ours = _seconds(clock, _pack, folder, 0, texts)
+                _pack(folder, 0, texts, encoder)
+                again = f" ({size / _seconds(clock, _pack, folder, 0, texts, encoder):.1f})"
             start = clock()
             encoded = tokenizer.encode_batch_fast(listed, add_special_tokens=False)
             theirs = clock() - start
@@ -92,7 +96,7 @@ def main() -> None:
                 [] if several else [_peer(peer, f"{folder}/tokenizer.json", listed, digest, ours) for peer in PEERS]
             )
         print(
-            f"{name:28} ours {size / ours:6.1f}   encode_batch {size / alone:6.1f}   encode_batch_fast"
+            f"{name:28} ours {size / ours:6.1f}{again}   encode_batch {size / alone:6.1f}   encode_batch_fast"
             f" {size / theirs:6.1f}   {alone / ours:.1f} and {theirs / ours:.1f} times as fast",
             *others,
             sep="\n    ",
@@ -168,8 +172,9 @@ def _pack_when_all_are_ready(folder: str, index: int, texts: pa.StringArray) -> 
     return start, time.time()
 
 
-def _pack(folder: str, index: int, texts: pa.StringArray) -> int:
-    encoder = Encoder(pack.load(f"{folder}/tokenizer.json"))
+def _pack(folder: str, index: int, texts: pa.StringArray, encoder: Encoder | None = None) -> int:
+    """By an ``encoder`` that may have read something, or by a new one."""
+    encoder = encoder or Encoder(pack.load(f"{folder}/tokenizer.json"))
     columns = {
         "id": [f"d{row}" for row in range(len(texts))],
         "text": texts,
