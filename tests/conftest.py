@@ -113,7 +113,10 @@ def store_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 @pytest.fixture(scope="session")
 def s3_address() -> Iterator[str]:
-    """The address of a server of the S3 protocol."""
+    """The address of a server of the S3 protocol: moto's, or one that is there already (S3_TEST_SERVER)."""
+    if given := os.environ.get("S3_TEST_SERVER"):
+        yield given
+        return
     with s3_server.serving() as address:
         yield address
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import subprocess
 import sys
@@ -63,12 +64,27 @@ def settings(address: str) -> dict[str, str]:
 
 
 def empty(address: str, bucket: str) -> None:
-    """Forget everything that the server at ``address`` holds, and make ``bucket``."""
+    """Forget everything that the server at ``address`` holds, moto's or another one's ``bucket``, and make this."""
+    if address == os.environ.get("S3_TEST_SERVER"):
+        _empty_bucket(address, bucket)
+        return
     for method, path in (("POST", "/moto-api/reset"), ("PUT", f"/{bucket}")):
         connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
         connection.request(method, path, headers={"Authorization": f"AWS4-HMAC-SHA256 Credential={_SCOPE}"})
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def _empty_bucket(address: str, bucket: str) -> None:
+    import boto3
+
+    access = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=address, **access)
+    if bucket not in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=bucket)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for entry in page.get("Contents", []):
+            client.delete_object(Bucket=bucket, Key=entry["Key"])
 
 
 @dataclass
