@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, uint64
 
 from pipeline.text.characters import ALONE, CLUSTER, SPACE, TERMINAL, kind
-from pipeline.text.kernels import ZERO, frozen
+from pipeline.text.kernels import ZERO, between32, frozen, trailing_zeros
 from pipeline.text.lines import count_characters, find_byte, spells
 from pipeline.text.utf8 import code_point, previous, width
 from pipeline.text.words import unit_end
@@ -44,13 +44,6 @@ def _bytes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def _rare_letters() -> np.ndarray:
-    flags = np.zeros(256, np.bool_)
-    flags[[ord(letter) for letter in "jJkKvVfFpP{["]] = True
-    return flags
-
-
-_RARE = _rare_letters()
 _PHRASE_JAVASCRIPT, _PHRASE_LOREM_IPSUM = _bytes("javascript"), _bytes("lorem ipsum")
 _PHRASE_PRIVACY, _PHRASE_TERMS = _bytes("privacy policy"), _bytes("terms of use")
 _PHRASE_COOKIE = _bytes("cookie policy")
@@ -142,12 +135,20 @@ def _has_few_words(data, start, end, fewest, table):
 def _has_long_word(data, start, end, longest, table):
     at = start
     while end - at > longest:  # else no word has room
-        begin = at
-        while at < end and not kind(data, at, table) & (SPACE | _UNSPACED):
-            at += width(data[at])
-        if at - begin > longest and count_characters(data, begin, at) > longest:
-            return True
-        at += width(data[at]) if at < end else 0
+        last = at + longest
+        space = last
+        while space > at and data[space] != ord(" "):
+            space -= 1
+        if space > at:  # no word before it is long
+            at = space + 1
+            continue
+        while at <= last:
+            begin = at
+            while at < end and not kind(data, at, table) & (SPACE | _UNSPACED):
+                at += width(data[at])
+            if at - begin > longest and count_characters(data, begin, at) > longest:
+                return True
+            at += width(data[at]) if at < end else 1
     return False
 
 
@@ -182,30 +183,52 @@ def _clean(data, start, end, scratch):
 
 @njit(cache=True, nogil=True)
 def _phrases(data, start, end):
-    """The phrases in the line, in any case; each is looked for at its rarest letter."""
-    flags, at = 0, start - 1
-    for byte in data[start:end]:
+    """The phrases in the line, in any case; each is looked for at a rare pair of its letters."""
+    flags, at = 0, start
+    while at + 33 <= len(data) and at < end:
+        places = between32(data, at, 32, ord("{"), ord("{"))  # the bit makes a [ of it, too
+        places |= _pair32(data, at, ord("j"), ord("a"))
+        places |= _pair32(data, at, ord("p"), ord("s")) | _pair32(data, at, ord("v"), ord("a"))
+        places |= _pair32(data, at, ord("m"), ord("s")) | _pair32(data, at, ord("k"), ord("i"))
+        while places:
+            place = at + np.int64(trailing_zeros(places))
+            places &= places - uint64(1)
+            if place < end:
+                flags |= _phrase_at(data, start, end, place)
+        at += 32
+    while at < end:
+        flags |= _phrase_at(data, start, end, at)
         at += 1
-        if not _RARE[byte]:
-            continue
-        letter = byte | 32
-        if byte == ord("{"):
-            flags |= CURLY_BRACKET
-        elif byte == ord("["):
-            flags |= _BRACKET
-        elif letter == ord("j"):
-            flags |= _JAVASCRIPT * spells(data, start, end, at, _PHRASE_JAVASCRIPT)
-        elif letter == ord("p"):
-            flags |= LOREM_IPSUM * spells(data, start, end, at - 7, _PHRASE_LOREM_IPSUM)
-        elif letter == ord("v"):
-            flags |= _POLICY * spells(data, start, end, at - 3, _PHRASE_PRIVACY)
-        elif letter == ord("f"):
-            flags |= _POLICY * spells(data, start, end, at - 7, _PHRASE_TERMS)
-        elif letter == ord("k"):
-            flags |= _POLICY * spells(data, start, end, at - 3, _PHRASE_COOKIE)
-            for phrase in _PHRASES_COOKIES:
-                flags |= _POLICY * spells(data, start, end, at + 4 - len(phrase), phrase)
     return flags
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _pair32(data, at, first, second):
+    return between32(data, at, 32, first, first) & between32(data, at + 1, 32, second, second)
+
+
+@njit(cache=True, nogil=True)
+def _phrase_at(data, start, end, at):
+    byte = data[at]
+    letter = byte | 32
+    if byte == ord("{"):
+        return CURLY_BRACKET
+    if byte == ord("["):
+        return _BRACKET
+    if letter == ord("j"):
+        return _JAVASCRIPT * spells(data, start, end, at, _PHRASE_JAVASCRIPT)
+    if letter == ord("p"):
+        return LOREM_IPSUM * spells(data, start, end, at - 7, _PHRASE_LOREM_IPSUM)
+    if letter == ord("v"):
+        return _POLICY * spells(data, start, end, at - 3, _PHRASE_PRIVACY)
+    if letter == ord("m"):
+        return _POLICY * spells(data, start, end, at - 3, _PHRASE_TERMS)
+    if letter == ord("k"):
+        named = spells(data, start, end, at - 3, _PHRASE_COOKIE)
+        for phrase in _PHRASES_COOKIES:
+            named |= spells(data, start, end, at + 4 - len(phrase), phrase)
+        return _POLICY * named
+    return 0
 
 
 @njit(cache=True, nogil=True)

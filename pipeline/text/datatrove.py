@@ -17,6 +17,7 @@ from numba import njit
 from pipeline.text import c4, characters, english, ngrams, spans
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import ALONE, CLUSTER, LETTER, SYMBOL, TERMINAL, kind
+from pipeline.text.hashing import short_key
 from pipeline.text.kernels import ZERO, borrow, frozen, text_data
 from pipeline.text.lines import (
     MOST_LINES,
@@ -30,7 +31,7 @@ from pipeline.text.lines import (
     times_met,
 )
 from pipeline.text.utf8 import previous
-from pipeline.text.words import CAPACITY, WORD, next_sentence, split, word_slot, word_tables
+from pipeline.text.words import CAPACITY, WORD, next_sentence, plain_run, split, word_slot, word_tables
 
 _FIELDS = """
     characters words real_words spaced_words spaced_characters letter_words stop_words
@@ -151,6 +152,8 @@ def _count(
         row.ellipses = _count_ellipses(data, begin, end)
         compared, compared_end = 0, begin
         at, cursor, newline, newline_end, cut = begin, begin, begin, begin, ZERO
+        if total_cuts == len(cuts):  # a text of which nothing is kept is a cut, too
+            cuts = c4.with_room(cuts, total_cuts, 1)
         mine = cuts[total_cuts:]
         while at < end:
             stop, resume = line_end(data, at, end, table)
@@ -160,30 +163,46 @@ def _count(
             row.ellipsis_lines += _ends_with_ellipsis(data, first, last)
             sentences, ended = 0, False
             at = first
+            real, spaced_characters, lettered, unspaced = 0, 0, 0, 0
             while at < last:
-                many, at = split(data, at, last, table, slots, words)
-                real, spaced, spaced_characters, lettered = 0, 0, 0, 0
+                letters, mark, key, after = plain_run(data, at, last, table, slots)
+                if letters > 0:
+                    sentences, ended = sentences + (ended or sentences == 0), False
+                    real, lettered, spaced_characters = real + 1, lettered + 1, spaced_characters + letters
+                    _meet(key, text, stops, stop_met, row)
+                    compared, compared_end = _compare(key, letters, at + letters, compared, compared_end, keys, ahead)
+                if letters >= 0:
+                    if mark:
+                        at += letters
+                        this = np.int64(table[data[at]])
+                        sentences, ended = next_sentence(sentences, ended, 1, this)
+                        is_real = not this & SYMBOL
+                        real, spaced_characters = real + is_real, spaced_characters + is_real
+                        key = short_key(data, at, 1)
+                        _meet(key, text, stops, stop_met, row)
+                        compared, compared_end = _compare(key, 1, at + 1, compared, compared_end, keys, ahead)
+                    row.words += (letters > 0) + mark
+                    at = after
+                    continue
+                many, at = split(data, at, after, table, slots, words)
                 for k in range(many):
                     word = words[k]
-                    sentences, ended = next_sentence(sentences, ended, word)
+                    sentences, ended = next_sentence(sentences, ended, word.characters, word.every)
                     is_real = not word.every & SYMBOL
-                    is_spaced = is_real and not word.some & (ALONE | CLUSTER)
+                    is_unspaced = is_real and word.some & (ALONE | CLUSTER) > 0
                     real += is_real
-                    spaced += is_spaced
-                    spaced_characters += is_spaced * word.characters
+                    unspaced += is_unspaced
+                    spaced_characters += (is_real and not is_unspaced) * word.characters
                     lettered += word.some & LETTER > 0
-                    slot = word_slot(word.key, stops)
-                    if slot >= 0 and stop_met[slot] != text:
-                        stop_met[slot] = text
-                        row.stop_words += 1
-                    if compared < len(keys):
-                        keys[compared], ahead[compared + 1] = word.key, ahead[compared] + word.characters
-                        compared, compared_end = compared + 1, word.end
+                    _meet(word.key, text, stops, stop_met, row)
+                    compared, compared_end = _compare(
+                        word.key, word.characters, word.end, compared, compared_end, keys, ahead
+                    )
                 row.words += many
-                row.real_words += real
-                row.spaced_words += spaced
-                row.spaced_characters += spaced_characters
-                row.letter_words += lettered
+            row.real_words += real
+            row.spaced_words += real - unspaced
+            row.spaced_characters += spaced_characters
+            row.letter_words += lettered
             if with_c4:
                 flags, size = c4.judge_line(data, first, last, rules, table, scratch)
                 row.lorem_ipsum |= flags & c4.LOREM_IPSUM > 0
@@ -217,13 +236,31 @@ def _count(
     return cut_offsets, cuts[:total_cuts]
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _meet(key, text, stops, stop_met, row):
+    """Counts a stop word, once a text."""
+    slot = word_slot(key, stops)
+    if slot >= 0 and stop_met[slot] != text:
+        stop_met[slot] = text
+        row.stop_words += 1
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _compare(key, characters, word_end, compared, compared_end, keys, ahead):
+    """Puts a word among those whose n-grams are counted, if there is room; how many these are, and the end of them."""
+    if compared == len(keys):
+        return compared, compared_end
+    keys[compared], ahead[compared + 1] = key, ahead[compared] + characters
+    return compared + 1, word_end
+
+
 @njit(cache=True, nogil=True)
 def _count_sentences(data, at, end, table, slots, words):
     sentences, ended = 0, False
     while at < end:
         many, at = split(data, at, end, table, slots, words)
         for k in range(many):
-            sentences, ended = next_sentence(sentences, ended, words[k])
+            sentences, ended = next_sentence(sentences, ended, words[k].characters, words[k].every)
     return sentences
 
 

@@ -16,7 +16,7 @@ from numba import njit
 from pipeline.text import characters, ngrams
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import LETTER, SPACE, kind
-from pipeline.text.hashing import FNV_OFFSET, fnv_step
+from pipeline.text.hashing import word_key
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.lines import MOST_LINES, clear_set, count_byte, count_characters, find_byte, set_size, times_met
 from pipeline.text.utf8 import width
@@ -81,15 +81,14 @@ def _count(data, offsets, table, sorts, stop_tables, duplicates_from, grams, lin
             if kind(data, at, table) & SPACE:
                 at += width(data[at])
                 continue
-            key, size, some, symbol = FNV_OFFSET, 0, 0, False
+            start, size, some, symbol = at, 0, 0, False
             while at < end and not kind(data, at, table) & SPACE:
                 some |= kind(data, at, table)
                 symbol |= data[at] == ord("#")
                 symbol |= data[at] == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == 0xA6
                 size += 1
-                for byte in data[at : at + width(data[at])]:
-                    key = fnv_step(key, byte)
                 at += width(data[at])
+            key = word_key(data, start, at)
             row.words += 1
             row.word_characters += size
             row.symbol_words += symbol

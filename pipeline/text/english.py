@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from numba import njit, uint64
 
-from pipeline.text.hashing import fnv
+from pipeline.text.hashing import word_key
 
 #: Flags of a table entry; below them the bytes of its first and second part (0: no such part), 8 bits each.
 EXCEPTION, UNIT = 1 << 16, 1 << 17
@@ -97,8 +97,8 @@ def _contractions() -> list[tuple[str, tuple[str, ...]]]:
 def lookup() -> np.ndarray:
     """uint64 [_PAIRS + 2 * _SLOTS]: the exceptions and units as ``find`` looks them up.
 
-    Two sets of bits turn most words away: one for each ``_shape`` that occurs, one for a part of each ``fnv``.
-    Then follow pairs of ``fnv`` and value by open addressing, where the hash of an empty slot is 0.
+    Two sets of bits turn most words away: one for each ``_shape`` that occurs, one for a part of each ``word_key``.
+    Then follow pairs of ``word_key`` and value by open addressing, where the hash of an empty slot is 0.
     """
     entries: dict[str, int] = dict.fromkeys(_UNITS.split(), UNIT)
     for text, parts in exceptions().items():
@@ -108,7 +108,7 @@ def lookup() -> np.ndarray:
     pairs = np.zeros((_SLOTS, 2), np.uint64)
     for text, value in entries.items():
         raw = np.frombuffer(text.encode(), np.uint8)
-        key = int(fnv(raw, 0, len(raw)))
+        key = int(word_key(raw, 0, len(raw)))
         shape = _shape(raw, 0, len(raw))
         shapes[shape >> 6] |= np.uint64(1 << (shape & 63))
         bits[key >> 6 & _BITS - 1] |= np.uint64(1 << (key & 63))
@@ -137,13 +137,19 @@ def find(data: np.ndarray, start: int, end: int, slots: np.ndarray) -> np.int64 
     shape = _shape(data, start, end)
     if not slots[shape >> 6] >> uint64(shape & 63) & uint64(1):
         return 0
-    return find_key(fnv(data, start, end), slots)
+    return find_key(word_key(data, start, end), slots)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def may_be_there(key: np.uint64, slots: np.ndarray) -> bool:
+    """False for most keys that ``find_key`` does not find."""
+    return slots[_SHAPES + (key >> uint64(6) & uint64(_BITS - 1))] >> (key & uint64(63)) & uint64(1) > 0
 
 
 @njit(cache=True, nogil=True)
 def find_key(key: np.uint64, slots: np.ndarray) -> np.int64 | int:
-    """``find`` for a text whose ``fnv`` is ``key``."""
-    if not slots[_SHAPES + (np.int64(key >> uint64(6)) & (_BITS - 1))] >> (key & uint64(63)) & uint64(1):
+    """``find`` for a text whose ``word_key`` is ``key``."""
+    if not may_be_there(key, slots):
         return 0
     slot = np.int64(key >> uint64(40)) & (_SLOTS - 1)
     while slots[_PAIRS + 2 * slot]:

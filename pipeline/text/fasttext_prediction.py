@@ -8,7 +8,6 @@ the last digits of float32, because the vectors of a word are added up before th
 
 from __future__ import annotations
 
-import dataclasses
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,15 +15,30 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, uint32, uint64
 
-from pipeline.store.fasttext_model import SOFTMAX, TREE, Model
+from pipeline.store.fasttext_model import SOFTMAX, TREE, Matrix, Model
 from pipeline.text.buffers import text_buffers
-from pipeline.text.kernels import ZERO, borrow, load64, load_float, text_data
+from pipeline.text.hashing import GOLDEN, span_hash, tail64
+from pipeline.text.kernels import (
+    ZERO,
+    add16,
+    between16,
+    borrow,
+    high64,
+    load_float,
+    ones,
+    prefetch,
+    text_data,
+    trailing_zeros,
+)
 
 #: Words whose vectors are kept for the time of a call: most words of a text were in one before. A power of two.
 _REMEMBERED = 1 << 15
 #: Numbers of a quantised matrix that are worked out before: adding up codes takes some ten times as long.
 _SMALL = 1 << 24
 _TRIES = 4  # places at which a word is looked for
+_TOGETHER = 128  # words, or n-grams of letters, that are fetched from memory before any is looked at
+_LINE = 64  # bytes of a line of the processor's cache
+_SHORT = 7  # bytes of a word that its key holds
 
 _LABEL = np.frombuffer(b"__label__", np.uint8)
 _END = np.frombuffer(b"</s>", np.uint8)
@@ -43,7 +57,6 @@ class _Tables(NamedTuple):
     words: np.ndarray
     word_offsets: np.ndarray
     slots: np.ndarray
-    any_kept: np.ndarray
     kept: np.ndarray
     full: np.ndarray
     codes: np.ndarray
@@ -52,6 +65,7 @@ class _Tables(NamedTuple):
     output: np.ndarray
     children: np.ndarray
     sigmoid: np.ndarray
+    dimension: int
 
 
 def predict(model: Model, texts: pa.StringArray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -70,17 +84,17 @@ def predict(model: Model, texts: pa.StringArray, k: int = 1) -> tuple[np.ndarray
 
 @lru_cache(maxsize=4)
 def _tables(model: Model) -> _Tables:
-    vectors = model.vectors
+    vectors = _in_order(model)
+    full = vectors.full.reshape(-1).view(np.uint8)
     if len(vectors.codes) * model.dimension <= _SMALL:
-        vectors = dataclasses.replace(vectors, full=vectors.dense(model.dimension))
+        full = _aligned(vectors.dense(model.dimension).reshape(-1).view(np.uint8))
     x = (np.arange(_SIGMOID_STEPS + 1, dtype=np.float32) * 2 * _SIGMOID_LIMIT) / _SIGMOID_STEPS - _SIGMOID_LIMIT
     return _Tables(
         words=text_data(model.words),
         word_offsets=model.word_offsets,
         slots=_slots(text_data(model.words), model.word_offsets),
-        any_kept=np.packbits(model.kept >= 0, bitorder="little"),
-        kept=model.kept,
-        full=text_data(vectors.full.reshape(-1).view(np.uint8)),
+        kept=_kept(model.kept),
+        full=text_data(full),
         codes=text_data(vectors.codes),
         centroids=vectors.centroids,
         norms=vectors.norms,
@@ -88,7 +102,35 @@ def _tables(model: Model) -> _Tables:
         output=np.ascontiguousarray(model.output if model.loss == TREE else model.output.T),
         children=_tree(model.counts) if model.loss == TREE else np.zeros((0, 2), np.int32),
         sigmoid=(1 / (1 + np.exp(-x))).astype(np.float32),
+        dimension=model.dimension,
     )
+
+
+def _aligned(data: np.ndarray) -> np.ndarray:
+    """A copy of bytes that begins with a line of the cache, so that few rows lie in two."""
+    room = np.empty(len(data) + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    room[start : start + len(data)] = data
+    return room[start : start + len(data)]
+
+
+def _in_order(model: Model) -> Matrix:
+    """The model's vectors, those of the buckets that pruning left in the order of the buckets."""
+    if not len(model.kept):
+        return model.vectors
+    words = np.arange(len(model.word_offsets) - 1)
+    rows = np.concatenate([words, len(words) + model.kept[model.kept >= 0]])
+    vectors = model.vectors
+    full, codes, norms = (part[rows] if len(part) else part for part in (vectors.full, vectors.codes, vectors.norms))
+    return Matrix(full, codes, vectors.centroids, norms)
+
+
+def _kept(kept: np.ndarray) -> np.ndarray:
+    """uint64 ``[buckets / 64, 2]``: which of 64 buckets pruning left, as bits, and how many before them; no rows if
+    there was none."""
+    bits = np.packbits(np.append(kept >= 0, np.zeros(-len(kept) % 64, np.bool_)), bitorder="little").view(np.uint64)
+    counts = np.bitwise_count(bits).astype(np.uint64)
+    return np.stack([bits, np.cumsum(counts, dtype=np.uint64) - counts], axis=1)
 
 
 def _tree(counts: np.ndarray) -> np.ndarray:
@@ -162,62 +204,84 @@ def _find(data, start, end, h, words, word_offsets, slots):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _key(data, start, end):
-    """A hash of 64 bits, not 0, by eight bytes at a time."""
-    h = uint64(end - start)
-    at = start
-    while at < end:
-        if at + 8 <= len(data):
-            part = load64(data, at)
-        else:
-            part = uint64(0)
-            for k in range(len(data) - at):
-                part |= uint64(data[at + k]) << uint64(8 * k)
-        if end - at < 8:
-            part &= (uint64(1) << uint64(8 * (end - at))) - uint64(1)
-        h = uint64((h ^ part) * uint64(0x9E3779B97F4A7C15))
-        h ^= h >> uint64(29)
-        at += 8
-    return h | uint64(1)
+    """What a word is remembered by, not 0: its bytes where these are few, else a hash of them."""
+    if end - start > _SHORT:
+        return span_hash(data, start, end - start) | uint64(255 << 56)
+    return tail64(data, start, end - start) | uint64(end - start) << uint64(56)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _add(row, tables, into):
+def _add(row, tables, into, at):
+    """Adds a row of the vectors to the numbers of ``into`` from ``at`` on."""
     full, codes, centroids = tables.full, tables.codes, tables.centroids
+    dimension, d = tables.dimension, 0
     if len(full):
-        for d in range(len(into)):
-            into[d] += load_float(full, 4 * (row * len(into) + d))
+        while d + 16 <= dimension:
+            add16(into, at + d, full, 4 * (row * dimension + d))
+            d += 16
+        while d < dimension:
+            into[at + d] += load_float(full, 4 * (row * dimension + d))
+            d += 1
         return
-    norm, size, d = tables.norms[row], centroids.shape[2], 0
+    norm, size = tables.norms[row], centroids.shape[2]
     for part in range(codes.shape[1]):
         code = codes[row, part]
-        for k in range(min(size, len(into) - d)):
-            into[d + k] += norm * centroids[part, code, k]
+        for k in range(min(size, dimension - d)):
+            into[at + d + k] += norm * centroids[part, code, k]
         d += size
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _add_bucket(bucket, tables, into):
+def _bucket(h, buckets, reciprocal):
+    """``h % buckets`` for 32 bits, without a division (Lemire, Kaser and Kurz 2019)."""
+    return np.int64(high64(uint64(reciprocal * uint64(h)), buckets))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _is_kept(bucket, kept):
     """1 if the bucket has a vector, 0 if it was pruned."""
-    if len(tables.kept):
-        if not tables.any_kept[bucket >> 3] >> (bucket & 7) & 1:
-            return 0
-        bucket = np.int64(tables.kept[bucket])
-    _add(len(tables.word_offsets) - 1 + bucket, tables, into)
-    return 1
+    return np.int64(kept[bucket >> 6, 0] >> uint64(bucket & 63) & uint64(1)) if len(kept) else 1
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _row(bucket, tables):
+    """The row of a bucket that has one."""
+    kept, first = tables.kept, len(tables.word_offsets) - 1
+    if not len(kept):
+        return first + bucket
+    before = kept[bucket >> 6, 0] & ((uint64(1) << uint64(bucket & 63)) - uint64(1))
+    return first + np.int64(kept[bucket >> 6, 1]) + np.int64(ones(before))
 
 
 @njit(cache=True, nogil=True)
-def _add_word(data, start, end, letters, tables, settings, into):
+def _add_buckets(buckets, count, tables, into, at):
+    """Adds the vectors of those of the ``count`` buckets that have one; how many they were."""
+    left = 0
+    for k in range(count):
+        bucket = buckets[k]
+        row = _row(bucket, tables)
+        if len(tables.full):
+            prefetch(tables.full, 4 * row * tables.dimension)
+        buckets[left] = row
+        left += _is_kept(bucket, tables.kept)
+    for k in range(left):
+        _add(buckets[k], tables, into, at)
+    return left
+
+
+@njit(cache=True, nogil=True)
+def _add_word(data, start, end, letters, grams, tables, settings, into, to):
     """Adds the vectors of a word and of the n-grams of its letters; how many these were, and the word's hash."""
     smallest, largest, _, buckets, _ = settings
-    data, letters, into, tables = borrow(data), borrow(letters), borrow(into), _borrowed(tables)
+    data, letters, grams, into = borrow(data), borrow(letters), borrow(grams), borrow(into)
+    tables = _borrowed(tables)
     h = _hash(data, start, end)
     word = _find(data, start, end, h, tables.words, tables.word_offsets, tables.slots)
     count = 0
     if word >= 0:
-        _add(word, tables, into)
+        _add(word, tables, into, to)
         count += 1
     if largest < 1 or buckets < 1:
         return count, h
@@ -225,6 +289,9 @@ def _add_word(data, start, end, letters, tables, settings, into):
     letters[0], letters[length - 1] = 60, 62  # < and >
     for k in range(start, end):  # an assignment of slices would take seconds to compile
         letters[k - start + 1] = data[k]
+    modulus = uint64(buckets)
+    reciprocal = uint64(uint64(0xFFFFFFFFFFFFFFFF) // modulus + uint64(1))
+    waiting = 0
     for first in range(length):
         if letters[first] & 0xC0 == 0x80:
             continue
@@ -238,8 +305,15 @@ def _add_word(data, start, end, letters, tables, settings, into):
                 gram = _step(gram, letters[at])
                 at += 1
             if n >= smallest and not (n == 1 and (first == 0 or at == length)):
-                count += _add_bucket(np.int64(gram % uint32(buckets)), tables, into)
-    return count, h
+                bucket = _bucket(gram, modulus, reciprocal)
+                if len(tables.kept):
+                    prefetch(tables.kept, 2 * (bucket >> 6))
+                grams[waiting] = bucket
+                waiting += 1
+                if waiting == len(grams):
+                    count += _add_buckets(grams, waiting, tables, into, to)
+                    waiting = 0
+    return count + _add_buckets(grams, waiting, tables, into, to), h
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -258,7 +332,6 @@ def _borrowed(tables):
         borrow(tables.words),
         borrow(tables.word_offsets),
         borrow(tables.slots),
-        borrow(tables.any_kept),
         borrow(tables.kept),
         borrow(tables.full),
         borrow(tables.codes),
@@ -267,22 +340,43 @@ def _borrowed(tables):
         borrow(tables.output),
         borrow(tables.children),
         borrow(tables.sigmoid),
+        tables.dimension,
     )
+
+
+@njit(cache=True, nogil=True)
+def _word_end(data, at, last):
+    """Where the word ends that begins at ``at``: at a blank, at ``</s>`` or at ``last``."""
+    while at < last:
+        if at + 16 <= len(data):
+            marks = between16(data, at, 0, 0, 32) | between16(data, at, 0, 60, 60)
+            at += np.int64(trailing_zeros(marks | uint64(1 << 16)))
+            if marks == 0:
+                continue
+            if at >= last:
+                break
+        if _blank(data[at]) or (data[at] == 60 and _starts_with(data, at, last, _END)):
+            return at
+        at += 1
+    return last
 
 
 @njit(cache=True, nogil=True)
 def _predict(data, offsets, tables, settings, labels, scores):
     word_ngrams, buckets, loss = settings[2], settings[3], settings[4]
     data, tables = borrow(data), _borrowed(tables)
-    dimension = tables.output.shape[1] if loss == TREE else tables.output.shape[0]
+    dimension = tables.dimension
     longest = ZERO
     for text in range(len(offsets) - 1):
         longest = max(longest, offsets[text + 1] - offsets[text])
-    letters = np.empty(longest + 2, np.uint8)
+    letters, grams = np.empty(longest + 2, np.uint8), np.empty(_TOGETHER, np.int64)
     hashes = np.empty(longest // 2 + 2 if word_ngrams > 1 else 0, np.uint32)
-    keys, sums = np.zeros(_REMEMBERED, np.uint64), np.empty((_REMEMBERED, dimension), np.float32)
+    keys, counts = np.zeros(_REMEMBERED, np.uint64), np.empty(_REMEMBERED, np.int32)
+    sums, word_hashes = np.empty(_REMEMBERED * dimension + _LINE // 4, np.float32), np.empty(_REMEMBERED, np.uint32)
+    base = np.int64(-(sums.ctypes.data // 4) & (_LINE // 4 - 1))
     starts, ends = np.empty(_REMEMBERED, np.int64), np.empty(_REMEMBERED, np.int64)
-    counts, word_hashes = np.empty(_REMEMBERED, np.int64), np.empty(_REMEMBERED, np.uint32)
+    next_starts, next_ends = np.empty(_TOGETHER, np.int64), np.empty(_TOGETHER, np.int64)
+    next_keys, next_places = np.empty(_TOGETHER, np.uint64), np.empty(_TOGETHER, np.int64)
     hidden = np.empty(dimension, np.float32)
     values = np.empty(tables.output.shape[1], np.float32)
     nodes, node_scores = np.empty(len(tables.children) + 1, np.int32), np.empty(len(tables.children) + 1, np.float32)
@@ -293,50 +387,50 @@ def _predict(data, offsets, tables, settings, labels, scores):
             hidden[d] = 0
         inputs, words = ZERO, ZERO
         at, last = offsets[text], offsets[text + 1]
-        while True:
-            while at < last:
+        while at < last:
+            many = 0
+            while many < _TOGETHER and at < last:
                 if _blank(data[at]):
                     at += 1
-                elif data[at] == 60 and _starts_with(data, at, last, _END):
+                    continue
+                if data[at] == 60 and _starts_with(data, at, last, _END):
                     at += len(_END)
-                else:
-                    break
-            if at == last:
-                break
-            start = at
-            while at < last and not _blank(data[at]) and not (data[at] == 60 and _starts_with(data, at, last, _END)):
-                at += 1
-            if data[start] == 95 and _starts_with(data, start, at, _LABEL):
-                continue
-            key, free, place = _key(data, start, at), -1, -1
-            for k in range(_TRIES):
-                slot = (int(key >> uint64(24)) + k) & (_REMEMBERED - 1)
-                if keys[slot] == 0:
-                    free = slot
-                    break
-                if keys[slot] == key and _same(data, start, at, data, starts[slot], ends[slot]):
-                    place = slot
-                    break
-            if place < 0 and free < 0:
-                count, h = _add_word(data, start, at, letters, tables, settings, hidden)
-            else:
-                if place < 0:
-                    place = free
-                    keys[place], starts[place], ends[place] = key, start, at
+                    continue
+                start = at
+                at = _word_end(data, at, last)
+                if data[start] == 95 and _starts_with(data, start, at, _LABEL):
+                    continue
+                key = _key(data, start, at)
+                place = np.int64(uint64(key * GOLDEN) >> uint64(40)) & (_REMEMBERED - 1)
+                prefetch(keys, place)
+                prefetch(sums, base + place * dimension)
+                next_starts[many], next_ends[many], next_keys[many], next_places[many] = start, at, key, place
+                many += 1
+            for k in range(many):
+                start, end, key, first = next_starts[k], next_ends[k], next_keys[k], next_places[k]
+                place, known = first, False
+                for n in range(_TRIES):
+                    place = (first + n) & (_REMEMBERED - 1)
+                    if keys[place] == key:
+                        known = end - start <= _SHORT or _same(data, start, end, data, starts[place], ends[place])
+                    if known or keys[place] == 0:
+                        break
+                if not known:
+                    if keys[place]:
+                        place = first  # the word there makes room
+                    row = base + place * dimension
                     for d in range(dimension):
-                        sums[place, d] = 0
-                    counts[place], word_hashes[place] = _add_word(
-                        data, start, at, letters, tables, settings, sums[place]
-                    )
-                for d in range(dimension):
-                    hidden[d] += sums[place, d]
-                count, h = counts[place], word_hashes[place]
-            inputs += count
-            if word_ngrams > 1:
-                hashes[words] = h
-            words += 1
+                        sums[row + d] = 0
+                    count, h = _add_word(data, start, end, letters, grams, tables, settings, sums, row)
+                    keys[place], starts[place], ends[place] = key, start, end
+                    counts[place], word_hashes[place] = count, h
+                _add_floats(hidden, sums, base + place * dimension)
+                inputs += counts[place]
+                if word_ngrams > 1:
+                    hashes[words] = word_hashes[place]
+                words += 1
         if end_word >= 0:
-            _add(end_word, tables, hidden)
+            _add(end_word, tables, hidden, 0)
             inputs += 1
         if word_ngrams > 1 and buckets > 0:
             hashes[words] = end_hash
@@ -344,7 +438,10 @@ def _predict(data, offsets, tables, settings, labels, scores):
                 h = uint64(np.int64(np.int32(hashes[first])))
                 for other in range(first + 1, min(words + 1, first + word_ngrams)):
                     h = uint64(h * _PAIRING + uint64(np.int64(np.int32(hashes[other]))))
-                    inputs += _add_bucket(np.int64(h % uint64(buckets)), tables, hidden)
+                    bucket = np.int64(h % uint64(buckets))
+                    if _is_kept(bucket, tables.kept):
+                        _add(_row(bucket, tables), tables, hidden, 0)
+                        inputs += 1
         if inputs == 0:
             continue
         for d in range(dimension):
@@ -353,6 +450,17 @@ def _predict(data, offsets, tables, settings, labels, scores):
             _walk(hidden, tables.output, tables.children, nodes, node_scores, labels[text], scores[text])
         else:
             _rate(hidden, tables.output, loss, tables.sigmoid, values, labels[text], scores[text])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _add_floats(into, numbers, at):
+    d = 0
+    while d + 16 <= len(into):
+        add16(into, d, numbers, 4 * (at + d))
+        d += 16
+    while d < len(into):
+        into[d] += numbers[at + d]
+        d += 1
 
 
 @njit(cache=True, nogil=True)

@@ -8,10 +8,10 @@ ideographic space becomes a blank. Between digits, the two marks that Japanese k
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, uint64
 
 from pipeline.text.addresses import CLASSES, DIGIT
-from pipeline.text.kernels import text_data
+from pipeline.text.kernels import between32, borrow, text_data, trailing_zeros
 from pipeline.text.utf8 import code_point, previous, width
 
 _SPACE, _FIRST, _LAST, _SHIFT = 0x3000, 0xFF01, 0xFF5E, 0xFF01 - 0x21
@@ -40,10 +40,18 @@ def fold(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 @njit(cache=True, nogil=True)
 def _has_some(data, offsets):
+    data = borrow(data)  # pyright: ignore[reportCallIssue]
     at, end = offsets[0], offsets[-1]
-    while at < end and (data[at] < 0xE2 or not _ascii(data, at, offsets[0], end)):
+    while at < end:
+        if at + 32 <= len(data):
+            places = between32(data, at, 0, 0xE2, 0xEF)
+            at += np.int64(trailing_zeros(places | uint64(1 << 32)))
+            if not places:
+                continue
+        if at < end and data[at] >= 0xE2 and _ascii(data, at, offsets[0], end):
+            return True
         at += 1
-    return at < end
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -122,7 +122,7 @@ def slot_of(key: np.uint64, mask: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def tail64(data: np.ndarray, at: int, size: int) -> np.uint64:
+def tail64(data: np.ndarray, at: int | np.int64, size: int | np.int64) -> np.uint64:
     """The ``size`` < 8 bytes of ``data`` from ``at`` on as one number."""
     if at + 8 <= len(data):
         return load64(data, at) & ((uint64(1) << uint64(8 * size)) - uint64(1))
@@ -133,7 +133,7 @@ def tail64(data: np.ndarray, at: int, size: int) -> np.uint64:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def span_hash(data: np.ndarray, start: int, length: int) -> np.uint64:
+def span_hash(data: np.ndarray, start: int | np.int64, length: int | np.int64) -> np.uint64:
     """A hash of ``data[start:start + length]``, never to be stored: it depends on the machine's byte order."""
     h = uint64(uint64(length) * GOLDEN)
     at, end = start, start + length
@@ -145,6 +145,21 @@ def span_hash(data: np.ndarray, start: int, length: int) -> np.uint64:
         h = uint64((h ^ tail64(data, at, end - at)) * _SPAN)
         h ^= h >> uint64(32)
     h = uint64(h * GOLDEN)
+    return h ^ (h >> uint64(29))
+
+
+@njit(cache=True, nogil=True)
+def word_key(data: np.ndarray, start: int | np.int64, end: int | np.int64) -> np.uint64:
+    """What words are told apart by: a hash of ``data[start:end]``, never to be stored."""
+    return span_hash(data, start, end - start)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def short_key(data: np.ndarray, start: int, size: int | np.int64) -> np.uint64:
+    """``word_key`` of 1 to 8 bytes, without a branch; 8 must be inside ``data``."""
+    word = load64(data, start) & (~uint64(0) >> uint64(64 - 8 * size))
+    h = uint64((uint64(uint64(size) * GOLDEN) ^ word) * _SPAN)
+    h = uint64((h ^ (h >> uint64(32))) * GOLDEN)
     return h ^ (h >> uint64(29))
 
 

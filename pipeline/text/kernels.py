@@ -90,6 +90,27 @@ def _high64(_context, _a, _b):
     return types.uint64(types.uint64, types.uint64), build
 
 
+def _ones(_context, word):
+    def build(_context, builder, _signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(word), build
+
+
+def _add16(_context, into, at, data, byte):
+    def build(context, builder, signature, arguments):
+        several = ir.VectorType(ir.FloatType(), 16)
+        sums = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(sums.data, [arguments[1]]), several.as_pointer())
+        array = context.make_array(signature.args[2])(context, builder, arguments[2])
+        start = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [arguments[3]])
+        added = builder.load(builder.bitcast(start, several.as_pointer()), align=1)
+        builder.store(builder.fadd(builder.load(place, align=4), added), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(into, at, data, byte), build
+
+
 def _trailing_zeros(_context, word):
     def build(_context, builder, _signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -97,23 +118,27 @@ def _trailing_zeros(_context, word):
     return types.uint64(word), build
 
 
-def _between16(_context, data, at, fold, first, last):
-    def build(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        several = ir.VectorType(ir.IntType(8), 16)
+def _between(lanes):
+    def typed(_context, data, at, fold, first, last):
+        def build(context, builder, signature, arguments):
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            several = ir.VectorType(ir.IntType(8), lanes)
 
-        def all_of(value):
-            byte = builder.trunc(value, ir.IntType(8))
-            lane = builder.insert_element(ir.Constant(several, None), byte, ir.IntType(32)(0))
-            return builder.shuffle_vector(lane, lane, ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16))
+            def all_of(value):
+                byte = builder.trunc(value, ir.IntType(8))
+                lane = builder.insert_element(ir.Constant(several, None), byte, ir.IntType(32)(0))
+                every = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+                return builder.shuffle_vector(lane, lane, every)
 
-        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), several.as_pointer())
-        folded = builder.or_(builder.load(place, align=1), all_of(arguments[2]))
-        past = builder.sub(folded, all_of(arguments[3]))
-        inside = builder.icmp_unsigned("<=", past, all_of(builder.sub(arguments[4], arguments[3])))
-        return builder.zext(builder.bitcast(inside, ir.IntType(16)), ir.IntType(64))
+            place = builder.bitcast(builder.gep(array.data, [arguments[1]]), several.as_pointer())
+            folded = builder.or_(builder.load(place, align=1), all_of(arguments[2]))
+            past = builder.sub(folded, all_of(arguments[3]))
+            inside = builder.icmp_unsigned("<=", past, all_of(builder.sub(arguments[4], arguments[3])))
+            return builder.zext(builder.bitcast(inside, ir.IntType(lanes)), ir.IntType(64))
 
-    return types.uint64(data, at, fold, first, last), build
+        return types.uint64(data, at, fold, first, last), build
+
+    return typed
 
 
 def _copy16(_context, out, at, data, start, fold):
@@ -130,6 +155,23 @@ def _copy16(_context, out, at, data, start, fold):
         return context.get_dummy_value()
 
     return types.void(out, at, data, start, fold), build
+
+
+def _lower16(_context, out, at, data, start):
+    def build(context, builder, signature, arguments):
+        several = ir.VectorType(ir.IntType(8), 16)
+        places = []
+        for k in (0, 2):
+            array = context.make_array(signature.args[k])(context, builder, arguments[k])
+            places.append(builder.bitcast(builder.gep(array.data, [arguments[k + 1]]), several.as_pointer()))
+        letters = builder.load(places[1], align=1)
+        past = builder.sub(letters, ir.Constant(several, [ord("A")] * 16))
+        capital = builder.icmp_unsigned("<", past, ir.Constant(several, [26] * 16))
+        small = builder.or_(letters, ir.Constant(several, [32] * 16))
+        builder.store(builder.select(capital, small, letters), places[0], align=1)
+        return context.get_dummy_value()
+
+    return types.void(out, at, data, start), build
 
 
 #: A zero that numba does not take for a constant: for each constant argument it compiles the callee once more.
@@ -162,18 +204,31 @@ load_float: Any = intrinsic(_load_float)
 #: them, to another from ``at`` on, all inside them.
 copy16: Any = intrinsic(_copy16)
 
+#: ``lower16(out, at, data, start)``: the same with the ASCII capitals among them in lower case.
+lower16: Any = intrinsic(_lower16)
+
+#: ``add16(into, at, data, byte)``: adds the 16 float32 that ``data``, whatever its type, holds from that byte on to
+#: those of the float32 array ``into`` from number ``at`` on, each to its own.
+add16: Any = intrinsic(_add16)
+
 #: ``prefetch(data, at)``: has the processor fetch that number of the array from memory, and goes on without it.
 prefetch: Any = intrinsic(_prefetch)
 
 #: ``high64(a, b)``: the upper half of the product of two uint64.
 high64: Any = intrinsic(_high64)
 
+#: ``ones(word)``: the bits that are set in a uint64.
+ones: Any = intrinsic(_ones)
+
 #: ``trailing_zeros(word)``: the zero bits of a uint64 below its lowest one, 64 if it has none.
 trailing_zeros: Any = intrinsic(_trailing_zeros)
 
 #: ``between16(data, at, fold, first, last)``: bit k of a uint64 says whether the byte ``at + k`` of the uint8 array,
 #: the bits ``fold`` set in it, is from ``first`` to ``last``, for the 16 bytes from ``at`` on, all inside the array.
-between16: Any = intrinsic(_between16)
+between16: Any = intrinsic(_between(16))
+
+#: ``between32``: the same of 32 bytes.
+between32: Any = intrinsic(_between(32))
 
 
 def text_data(data: np.ndarray) -> np.ndarray:

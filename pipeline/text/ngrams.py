@@ -21,6 +21,7 @@ from pipeline.text.kernels import borrow
 SHORTEST, LONGEST = 2, 10
 #: Words of a document that are compared; in a longer one those after are not. Bounds the memory (about 200 MB).
 MOST_WORDS = 1 << 22
+_MOST_COUNTS = 1 << 18
 
 
 #: Words of the n-grams of each length.
@@ -41,6 +42,7 @@ class Workspace(NamedTuple):
     first: np.ndarray  # int32: place where the n-gram at this place occurs first
     times: np.ndarray  # int32: how often the n-gram occurs that has its first place here
     places: np.ndarray  # int32: places whose n-gram occurs more than once, in order
+    counts: np.ndarray  # uint8: n-grams by some bits of their keys: none, one, or more
 
 
 def workspace(longest: int) -> Workspace:
@@ -48,7 +50,8 @@ def workspace(longest: int) -> Workspace:
     words = min(longest, MOST_WORDS)
     table = np.empty(_table_size(words), np.int32)
     first, times, places = (np.empty(words, np.int32) for _ in range(3))
-    return Workspace(np.empty(words, np.uint64), np.empty(words + 1, np.int32), table, first, times, places)
+    keys, ahead = np.empty(words, np.uint64), np.empty(words + 1, np.int32)
+    return Workspace(keys, ahead, table, first, times, places, np.empty(_counts_size(words), np.uint8))
 
 
 @njit(cache=True, nogil=True)
@@ -64,10 +67,7 @@ def repeats(space: Workspace, words: int, shortest: int, sizes: np.ndarray, top:
     times, places, ahead = borrow(space.times), borrow(space.places), borrow(space.ahead)
     top[:] = 0
     twice[:] = 0
-    for k in range(words - 1):
-        keys[k] = uint64(keys[k] * GOLDEN) ^ keys[k + 1]
-        places[k] = k
-    left = words - 1  # places that are still looked at
+    left = _pair(keys, borrow(space.counts), places, words)  # places that are still looked at
     row = 0
     for size in range(SHORTEST, min(sizes[-1], words) + 1):
         asked = size == sizes[row]
@@ -84,6 +84,25 @@ def repeats(space: Workspace, words: int, shortest: int, sizes: np.ndarray, top:
                     twice[row, 0], twice[row, 1] = _count(first, times, places, ahead, left, size)
             left = _lengthen(keys, first, places, left)
         row += asked
+
+
+@njit(cache=True, nogil=True)
+def _pair(keys, counts, places, words):
+    """Turns the ``keys`` of words into those of pairs, and keeps the places of such that may occur more than once.
+
+    Most pairs of a text occur once, which a count by some bits of their keys shows without a branch.
+    """
+    mask = _counts_size(words) - 1
+    counts[: mask + 1] = 0
+    for k in range(words - 1):
+        keys[k] = uint64(keys[k] * GOLDEN) ^ keys[k + 1]
+        slot = slot_of(keys[k], mask)
+        counts[slot] = min(counts[slot] + 1, 2)
+    kept = 0
+    for k in range(words - 1):
+        places[kept] = k
+        kept += counts[slot_of(keys[k], mask)] > 1
+    return kept
 
 
 @njit(cache=True, nogil=True)
@@ -141,6 +160,15 @@ def _lengthen(keys, first, places, left):
             places[kept] = place
             kept += 1
     return kept
+
+
+@njit(cache=True, nogil=True)
+def _counts_size(words):
+    """Counts for so many words: a power of two, up to what a processor's cache holds."""
+    size = 64
+    while size < min(8 * words, _MOST_COUNTS):
+        size *= 2
+    return size
 
 
 @njit(cache=True, nogil=True)

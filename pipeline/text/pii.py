@@ -16,7 +16,7 @@ from pipeline.text import characters, fullwidth
 from pipeline.text.addresses import CLASSES, DIGIT, LOWER, UPPER, ipv4, ipv6, is_a
 from pipeline.text.buffers import text_buffers
 from pipeline.text.emails import email
-from pipeline.text.kernels import borrow
+from pipeline.text.kernels import between32, borrow, trailing_zeros
 from pipeline.text.numbers import card, iban
 from pipeline.text.phones import phone
 
@@ -58,8 +58,7 @@ def _find(data, offsets, triggers, classes, reserved) -> tuple:
         start, end = offsets[text], offsets[text + 1]
         at, first = start, count
         while at < end:
-            while at < end and not triggers[data[at]]:
-                at += 1
+            at = _next(data, at, end, triggers)
             if at == end:
                 break
             last = start + ranges[count - 1, 1] if count > first else start
@@ -79,6 +78,20 @@ def _find(data, offsets, triggers, classes, reserved) -> tuple:
             count += 1
         out_offsets[text + 1] = count
     return out_offsets, ranges[:count, :2].copy(), ranges[:count, 2].copy()
+
+
+@njit(cache=True, nogil=True)
+def _next(data, at, end, triggers):
+    """The first place from ``at`` on that gives something away, ``end`` if there is none."""
+    while at < end and at + 32 <= len(data):
+        places = between32(data, at, 0, ord("0"), ord(":")) | between32(data, at, 0, ord("@"), ord("@"))
+        places |= between32(data, at, 0, ord("("), ord("(")) | between32(data, at, 0, ord("+"), ord("+"))
+        if places:
+            return min(end, at + np.int64(trailing_zeros(places)))
+        at += 32
+    while at < end and not triggers[data[at]]:
+        at += 1
+    return min(at, end)
 
 
 @njit(cache=True, nogil=True)

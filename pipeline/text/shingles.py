@@ -17,6 +17,7 @@ from pipeline.text import folding, scripts
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import ALONE
 from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
+from pipeline.text.kernels import between32, borrow, load64, trailing_zeros
 from pipeline.text.utf8 import decode
 
 
@@ -136,8 +137,20 @@ def roll(hashes, count, width):
 
 @njit(cache=True, nogil=True)
 def _hash_words(data, start, end, table, out):
+    data, table, out = borrow(data), borrow(table), borrow(out)
     count, at, inside, h = 0, start, False, FNV_OFFSET
     while at < end:
+        if not inside and at + 32 <= len(data):  # most words are ASCII throughout
+            letters = between32(data, at, 32, ord("a"), ord("z")) | between32(data, at, 0, ord("0"), ord("9"))
+            letters |= between32(data, at, 0, ord("_"), ord("_"))
+            size = min(np.int64(trailing_zeros(~letters | uint64(1 << 32))), end - at)
+            if size < 32 and (at + size == end or data[at + size] < 0x80):
+                if size:
+                    out[count] = mix(_ascii_word(data, at, size, table))
+                    count += 1
+                gaps = between32(data, at, 0, 0, 0x7F) & ~letters
+                at = min(end, at + size + np.int64(trailing_zeros(~(gaps >> uint64(size)))))
+                continue
         code, at = decode(data, at)
         entry = table[code]
         if inside and (entry == 0 or entry & ALONE):
@@ -155,6 +168,18 @@ def _hash_words(data, start, end, table, out):
         out[count] = mix(h)
         count += 1
     return count
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _ascii_word(data, start, size, table):
+    """FNV-1a of a word of ASCII in lower case; eight bytes from its start on are inside the data."""
+    h, letters = FNV_OFFSET, load64(data, start)
+    for k in range(8):  # no branch that depends on the size, which would be foretold wrong for many words
+        after = fnv_step(h, table[letters >> uint64(8 * k) & uint64(0x7F)])
+        h = after if k < size else h
+    for k in range(8, size):
+        h = fnv_step(h, table[data[start + k]])
+    return h
 
 
 @njit(cache=True, nogil=True)

@@ -35,12 +35,12 @@ from pipeline.text.characters import (
     continues_syllable,
     kind,
 )
-from pipeline.text.english import EXCEPTION, find_key
-from pipeline.text.hashing import FNV_OFFSET, fnv, fnv_step
-from pipeline.text.kernels import ZERO, text_data
-from pipeline.text.utf8 import continues, width
+from pipeline.text.english import EXCEPTION, find_key, may_be_there
+from pipeline.text.hashing import short_key, word_key
+from pipeline.text.kernels import ZERO, between32, text_data, trailing_zeros
+from pipeline.text.utf8 import width
 
-#: A word: its bytes in the data; its ``fnv``; its length in code points; the class bits that some and that all of
+#: A word: its bytes in the data; its ``word_key``; its length in code points; the class bits that some and that all of
 #: its characters have.
 WORD = np.dtype(
     [
@@ -101,31 +101,20 @@ def split(
             at += width(data[at])
             continue
         begin, stop = at, min(end, at + RUN)
-        key, size, some, every = FNV_OFFSET, 0, 0, -1
-        marks, mark, key_before = 0, at, key
+        size, some, every = 0, 0, -1
+        marks, mark = 0, at
         while at < stop:
-            byte = data[at]
-            if byte < 0x80:
-                this = np.int64(table[byte])
-                if this & SPACE:
-                    break
-                if not this & LETTER:
-                    marks, mark, key_before = marks + 1, at, key
-                key = fnv_step(key, byte)
-                at += 1
-            else:
-                this = kind(data, at, table)
-                if this & SPACE or at + width(byte) > stop:
-                    break
-                if not this & LETTER:
-                    marks, mark, key_before = marks + 2, at, key  # no simple mark
-                for _ in range(width(byte)):
-                    key = fnv_step(key, data[at])
-                    at += 1
+            this, wide = kind(data, at, table), width(data[at])
+            if this & SPACE or at + wide > stop:
+                break
+            if not this & LETTER:
+                marks, mark = marks + wide, at  # a wide one is no simple mark
+            at += wide
             some |= this
             every &= this
             size += 1
         first = count
+        key = word_key(data, begin, at)
         exception = find_key(key, slots) & EXCEPTION
         closed = marks == 1 and begin < mark == at - 1 and _closes(data, mark, table)
         if some & (ALONE | CLUSTER):
@@ -133,8 +122,8 @@ def split(
         elif (marks == 0 or size == 1 or some == DIGIT | BEFORE_STOP) and not exception:
             _set(words[count], begin, at, key, size, some, every)
             count, first = count + 1, count + 1
-        elif closed and not exception and not find_key(key_before, slots) & EXCEPTION:
-            _set(words[count], begin, mark, key_before, size - 1, LETTER, LETTER)
+        elif closed and not exception and not find_key(word_key(data, begin, mark), slots) & EXCEPTION:
+            _set(words[count], begin, mark, word_key(data, begin, mark), size - 1, LETTER, LETTER)
             words[count + 1].start, words[count + 1].end = mark, at
             count, first = count + 2, count + 1
         else:
@@ -142,6 +131,36 @@ def split(
         for k in range(first, count):
             _describe(data, table, words[k])
     return count, at
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def plain_run(data: np.ndarray, at: int, end: int, table: np.ndarray, slots: np.ndarray) -> tuple[Any, Any, Any, Any]:
+    """``(letters, mark, key, next)``: a run that ``split`` makes a word of ASCII letters of, a mark, or both.
+
+    The word is ``data[at : at + letters]``, with that key, if there are letters; the mark, ASCII and a word too,
+    follows if ``mark`` is 1. All between the run and ``next`` is white space. Where there is no such run, ``letters``
+    is -1, and the words of ``data[at:next]`` do not depend on what follows.
+    """
+    if at + 32 > len(data):
+        return np.int64(-1), np.int64(0), uint64(0), end
+    spaces = between32(data, at, 0, 9, 13) | between32(data, at, 0, 28, 32)
+    others = ~between32(data, at, 32, ord("a"), ord("z")) | uint64(1 << 32)
+    letters = min(np.int64(trailing_zeros(others)), end - at)
+    gap = spaces >> uint64(letters)
+    mark = np.int64(at + letters < end and not gap & uint64(1))
+    gap >>= uint64(mark)
+    stop, key = at + letters + mark, uint64(0)
+    plain = (stop == end or gap & uint64(1) > 0) and letters <= 24  # so many bytes follow that 8 can be loaded
+    if plain and letters:
+        key = short_key(data, at, letters) if letters <= 8 else word_key(data, at, at + letters)
+        plain = not (may_be_there(key, slots) and find_key(key, slots) & EXCEPTION)
+        plain = plain and not (mark and not _closes(data, at + letters, table))
+    if plain and mark:
+        whole = short_key(data, at, letters + 1) if letters < 8 else word_key(data, at, stop)
+        plain = not (may_be_there(whole, slots) and find_key(whole, slots) & EXCEPTION)
+    if plain:
+        return letters, mark, key, min(end, stop + np.int64(trailing_zeros(~gap)))
+    return np.int64(-1), mark, key, min(end, at + np.int64(trailing_zeros(spaces))) if spaces else end
 
 
 @njit(cache=True, nogil=True)
@@ -160,16 +179,15 @@ def _closes(data, mark, table):
 
 @njit(cache=True, nogil=True)
 def _describe(data, table, word):
-    key, size, some, every = FNV_OFFSET, 0, 0, -1
-    for at in range(word.start, word.end):
-        byte = data[at]
-        key = fnv_step(key, byte)
-        if not continues(byte):
-            this = kind(data, at, table)
-            some |= this
-            every &= this
-            size += 1
-    word.key, word.characters, word.some, word.every = key, size, some, every
+    size, some, every = 0, 0, -1
+    at = word.start
+    while at < word.end:
+        this = kind(data, at, table)
+        some |= this
+        every &= this
+        size += 1
+        at += width(data[at])
+    word.key, word.characters, word.some, word.every = word_key(data, word.start, word.end), size, some, every
 
 
 @njit(cache=True, nogil=True)
@@ -205,16 +223,18 @@ def unit_end(data: np.ndarray, at: int, end: int, table: np.ndarray) -> int:
 
 
 @njit(cache=True, nogil=True)
-def next_sentence(sentences: int, ended: bool, word: Any) -> tuple[int, bool]:
-    """``(sentences, ended)`` after one more word (a WORD).
+def next_sentence(
+    sentences: int, ended: bool | np.bool, characters: int, every: int | np.int64
+) -> tuple[int, bool | np.bool]:
+    """``(sentences, ended)`` after one more word, of so many characters, which all have the class bits ``every``.
 
     A sentence ends at a word that is a single terminal mark, and the next begins at the first word after it that is no
     punctuation (spaCy's sentencizer).
     """
-    mark = word.characters == 1 and word.every & TERMINAL > 0
+    mark = characters == 1 and every & TERMINAL > 0
     if sentences == 0:
         return 1, mark
-    if ended and not mark and not word.every & PUNCTUATION:
+    if ended and not mark and not every & PUNCTUATION:
         return sentences + 1, False
     return sentences, ended or mark
 
@@ -227,7 +247,7 @@ def word_table(words: tuple[str, ...]) -> np.ndarray:
     slots = np.zeros(256, np.uint64)
     for word in sorted(set(words)):
         raw = np.frombuffer(word.encode(), np.uint8)
-        key = fnv(raw, 0, len(raw))
+        key = word_key(raw, 0, len(raw))
         slot = int(key) & 255
         while slots[slot]:
             slot = slot + 1 & 255
@@ -242,7 +262,7 @@ def word_tables(sets: Sequence[tuple[str, ...]]) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def word_slot(key: np.uint64, slots: np.ndarray) -> np.int64 | int:
-    """Where the word whose ``fnv`` is ``key`` is in ``slots``, -1 if it is not there."""
+    """Where the word whose ``word_key`` is ``key`` is in ``slots``, -1 if it is not there."""
     slot = np.int64(key & uint64(255))
     while slots[slot] and slots[slot] != key:
         slot = (slot + 1) & 255

@@ -29,6 +29,7 @@ from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import SPACE
 from pipeline.text.hashing import hash_spans, xxh64
+from pipeline.text.kernels import between16, borrow, copy16, lower16, text_data
 from pipeline.text.utf8 import decode, encode
 
 VERSION = 1
@@ -64,28 +65,46 @@ def content_hashes(texts: pa.StringArray, config: Config) -> tuple[np.ndarray, n
     data, offsets = text_buffers(texts)
     if config.normalise == "none":
         return tuple(hash_spans(data, offsets[:-1], offsets[1:], np.uint64(seed)) for seed in (0, 1))  # type: ignore[return-value]
-    table = folding.text_table(case=config.normalise == "whitespace_and_case")
-    return _hash_folded(data, offsets, table)
+    case = config.normalise == "whitespace_and_case"
+    return _hash_folded(text_data(data), offsets, case, folding.text_table(case))
 
 
 @njit(cache=True, nogil=True)
-def _hash_folded(data, offsets, table):
+def _hash_folded(data, offsets, case, table):
+    data, table = borrow(data), borrow(table)
     first, second = np.empty(len(offsets) - 1, np.uint64), np.empty(len(offsets) - 1, np.uint64)
     longest = 0
     for i in range(len(first)):
         longest = max(longest, offsets[i + 1] - offsets[i])
     folded = np.empty(2 * longest + 4, np.uint8)  # the lower case of some characters of two bytes has three
     for i in range(len(first)):
-        size = _fold(data, offsets[i], offsets[i + 1], table, folded)
+        size = _fold(data, offsets[i], offsets[i + 1], case, table, folded)
         first[i], second[i] = xxh64(folded, 0, size, uint64(0)), xxh64(folded, 0, size, uint64(1))
     return first, second
 
 
 @njit(cache=True, nogil=True)
-def _fold(data, start, end, table, out):
-    """Write ``data[start:end]`` through ``table`` to ``out``; returns the number of bytes written."""
+def _fold(data, start, end, case, table, out):
+    """Write ``data[start:end]`` through ``table``, which folds ``case`` or not, to ``out``; returns the number of bytes
+    written."""
+    out = borrow(out)
     size, at, gap = 0, start, False
     while at < end:
+        if at + 16 <= end:  # most of a text is visible ASCII and single spaces
+            spaces = between16(data, at, 0, 32, 32)
+            plain = spaces | between16(data, at, 0, 33, 126)
+            after_space = gap or size == 0
+            if plain == 0xFFFF and not spaces & ((spaces << uint64(1)) | uint64(after_space)):
+                if gap:
+                    out[size] = 32
+                    size += 1
+                if case:
+                    lower16(out, size, data, at)
+                else:
+                    copy16(out, size, data, at, 0)
+                gap = spaces >> uint64(15) > 0
+                size, at = size + 16 - gap, at + 16
+                continue
         code, at = decode(data, at)
         entry = table[code]
         if entry == SPACE:

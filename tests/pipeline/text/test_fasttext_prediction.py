@@ -66,7 +66,7 @@ def both(request: pytest.FixtureRequest, lines: str, tmp_path_factory: pytest.Te
         lines = written(tmp_path_factory.mktemp("lines") / "many.txt", MOST_LABELS)
     # Eleven threads, because each sets a tenth of the weights, rounded down: with fewer some stay uninitialised.
     model = fasttext.train_supervised(
-        lines, loss=loss, minn=smallest, maxn=largest, wordNgrams=word_ngrams, dim=10, bucket=3000, epoch=5, lr=0.3,
+        lines, loss=loss, minn=smallest, maxn=largest, wordNgrams=word_ngrams, dim=20, bucket=3000, epoch=5, lr=0.3,
         thread=11, verbose=0,
     )  # fmt: skip
     if compression is not None:
@@ -96,6 +96,9 @@ def test_every_text_gets_the_labels_and_scores_that_fasttext_gives_it(both: Both
 def test_more_words_than_are_remembered_change_nothing(both: Both):
     numbers = [" ".join(f"w{k} {k}" for k in range(start, start + 400)) for start in range(0, 40_000, 400)]
     assert_equal(both, ODD + numbers + ODD)
+    together = predict(both.ours, pa.array(numbers))
+    alone = predict(both.ours, pa.array(numbers[-1:]))
+    assert [values[-1:].tobytes() for values in together] == [values.tobytes() for values in alone]
 
 
 def test_threads_share_one_model_and_get_what_one_of_them_gets(both: Both):
@@ -126,6 +129,6 @@ def test_a_file_that_is_cut_or_is_none_is_named(both: Both, lines: str, tmp_path
 
 def test_a_model_without_labels_is_refused(lines: str, tmp_path: Path):
     path = str(tmp_path / "vectors.bin")
-    fasttext.train_unsupervised(lines, dim=10, bucket=100, epoch=1, thread=11, verbose=0).save_model(path)
+    fasttext.train_unsupervised(lines, dim=20, bucket=100, epoch=1, thread=11, verbose=0).save_model(path)
     with pytest.raises(MillError, match="no labels"):
         fasttext_model.load(path)

@@ -14,11 +14,13 @@ MIXED = st.text(
         list("aAbZ9_ .-\n\u00a0ßÉéİΣςжЖ\u0301हिन्दी我爱。ひカﾊไท\u0e35ကျ한글😀\U00020000\x00\u2028")
     )
 )
-TEXTS = st.lists(st.one_of(MIXED, st.text()), max_size=6)
+PIECES = st.lists(st.sampled_from(["Word", "a_1", "Ninechars", "x" * 40, "É", " ", ", ", "  ", "9" * 31]), max_size=20)
+TEXTS = st.lists(st.one_of(MIXED, st.text(), PIECES.map("".join)), max_size=6)
 
 
 def sets_of(texts: list[str], ngram: int) -> list[list[int]]:
-    hashes, offsets = shingle_sets(pa.array(texts, pa.string()), ngram)
+    follows = "_" * 40  # is read together with what comes before, and is no part of it
+    hashes, offsets = shingle_sets(pa.array([*texts, follows], pa.string()), ngram)
     return [hashes[offsets[i] : offsets[i + 1]].tolist() for i in range(len(texts))]
 
 

@@ -83,7 +83,33 @@ def test_each_word_is_described(text: str) -> None:
         assert word["some"] & characters.LETTER == max(kind & characters.LETTER for kind in kinds)
         for bit in (characters.SYMBOL, characters.PUNCTUATION, characters.TERMINAL):
             assert bool(word["every"] & bit) == all(kind & bit for kind in kinds)
-        assert word["key"] == hashing.fnv(raw, 0, len(raw))
+        assert word["key"] == hashing.word_key(raw, 0, len(raw))
+
+
+RUNS = st.sampled_from(["word", "W", "ninechars", "x" * 23, "x" * 24, "x" * 40, "don't", "Mr", "é", "12", "im", "\xa0"])
+MARKS = st.sampled_from(["", ".", ",", "'", ")", "!!", "—", " ", "  ", "\n", " " * 40])
+
+
+@given(st.lists(st.tuples(RUNS, MARKS | st.sampled_from(ALPHABET)).map("".join), max_size=12).map("".join))
+def test_plain_runs_are_words_and_marks_as_any_are_split(text: str) -> None:
+    data = np.frombuffer(f"{text}{'x' * 40}".encode(), np.uint8)
+    data.flags.writeable = False
+    found, table, slots = np.empty(words.CAPACITY, words.WORD), characters.table(), english.lookup()
+    end = len(data) - 40  # the letters that follow are read too, and are no part of the text
+    count, _ = words.split(data, 0, end, table, slots, found)
+    expected = [(word["start"], word["end"], word["key"]) for word in found[:count]]
+    seen, at = [], 0
+    while at < end:
+        letters, mark, key, after = words.plain_run(data, at, end, table, slots)
+        if letters < 0:
+            count, after = words.split(data, at, after, table, slots, found)
+            seen += [(word["start"], word["end"], word["key"]) for word in found[:count]]
+        if letters > 0:
+            seen.append((at, at + letters, key))
+        if mark and letters >= 0:
+            seen.append((at + letters, at + letters + 1, hashing.word_key(data, at + letters, at + letters + 1)))
+        at = after
+    assert seen == expected
 
 
 def test_a_run_of_any_length_is_split_in_bounded_space() -> None:
@@ -100,7 +126,7 @@ def test_a_word_is_found_in_a_table_that_holds_it_and_only_there(stops: tuple[st
     table = words.word_table(stops)
     for word in (*stops, "other", "th", ""):
         raw = np.frombuffer(word.encode(), np.uint8)
-        key = np.uint64(hashing.fnv(raw, 0, len(raw)))
+        key = np.uint64(hashing.word_key(raw, 0, len(raw)))
         assert (words.word_slot(key, table) >= 0) == (word in stops)
 
 

@@ -14,7 +14,10 @@ from pipeline.stages.dedup.exact import Config, content_hashes
 from pipeline.text.folding import lower
 from tests.helpers.dedup_corpus import build_of, decisions, dropped, run
 
-TEXTS = st.lists(st.one_of(st.text(max_size=8), st.text(alphabet="aA \n\u00a0\u0085ßİΣ\x00"), st.text()), max_size=8)
+PIECES = st.lists(st.sampled_from(["Words", "a", " ", "  ", "B. ", "[{~", "\n", "É", "\x7f"]), max_size=30).map("".join)
+TEXTS = st.lists(
+    st.one_of(st.text(max_size=8), st.text(alphabet="aA \n\u00a0\u0085ßİΣ\x00"), st.text(), PIECES), max_size=8
+)
 
 
 def normalised(text: str, config: Config) -> str:

@@ -192,6 +192,12 @@ def test_c4_leaves_no_carriage_returns(ends: str) -> None:
     assert spans.cut(pa.array([text]), found.spans)[0].as_py() == "One is here.\nTwo is here."
 
 
+def test_c4_cuts_any_number_of_texts_of_which_it_leaves_nothing() -> None:
+    found = measure(*["no end mark"] * 3000, c4={})
+    assert found.spans is not None
+    assert found.spans.to_pylist() == [[{"start": 0, "end": 11}]] * 3000
+
+
 @given(st.lists(DOCUMENTS, max_size=4))
 def test_a_document_is_measured_alike_whatever_stands_around_it(texts: list[str]) -> None:
     together = measure(*texts)
