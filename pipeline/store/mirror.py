@@ -29,49 +29,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import MillError
-from pipeline.store import checksums, files, objects
+from pipeline.store import checksums, copies, files, objects
 from pipeline.store.objects import Entry
 
 #: Seconds for which a listing is believed outside of a step.
 LISTING_SECONDS = 5.0
 #: Bytes of a file's beginning that are fetched where only what made it is asked for; smaller files are fetched whole.
 HEAD = 64 << 10
-#: Share of the bytes allowed that is left after files were removed.
-_LEFT = 0.8
-#: Seconds for which a file stays after it was asked for.
-GRACE = 60.0
-_GIGABYTE = 10**9
 #: A version that is not yet known from a listing: followed by the checksum of what was put there.
 _OURS = "ours "
 #: Names of the files that say that their folder is whole; they are put there last and removed first.
 _CLOSING = frozenset({"manifest.json", "state.json", "summary.json", "config.json"})
-
-
-def cache() -> str:
-    """The folder of the local copies: CORPUSMILL_CACHE, or one in the user's cache."""
-    return _resolved(os.environ.get("CORPUSMILL_CACHE") or "", os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-
-
-@lru_cache(maxsize=8)
-def _resolved(given: str, base: str) -> str:
-    return str(Path(given or Path(base, "corpusmill", "stores")).expanduser().resolve())
-
-
-def limit() -> int:
-    """Bytes that the local copies may take: CORPUSMILL_CACHE_GB, or half of the disk's free space at the start."""
-    given = os.environ.get("CORPUSMILL_CACHE_GB")
-    try:
-        return int(float(given) * _GIGABYTE) if given else _half_free(cache())
-    except ValueError:
-        raise MillError(f"CORPUSMILL_CACHE_GB is {given!r}; set it to a number of gigabytes, such as 50") from None
-
-
-@lru_cache(maxsize=8)
-def _half_free(folder: str) -> int:
-    place = Path(folder)
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free // 2
 
 
 def here(url: str) -> str:
@@ -82,7 +50,7 @@ def here(url: str) -> str:
         raise MillError(files.masked(f"{url}: not the address of a folder in an object store, such as s3://bucket/x"))
     if "@" in parts[0]:
         raise MillError(files.masked(f"{url}: give credentials by the store's own settings, not in the address"))
-    return str(Path(cache(), f"{protocol}-{_account(protocol, *_endpoint())}", *parts))
+    return str(Path(copies.cache(), f"{protocol}-{_account(protocol, *_endpoint())}", *parts))
 
 
 def _endpoint() -> tuple[str, ...]:
@@ -100,7 +68,7 @@ def _account(protocol: str, *endpoint: str) -> str:
 
 def url_of(path: str) -> str | None:
     """The address in an object store that the local ``path`` stands for; None if it stands for itself."""
-    root = cache()
+    root = copies.cache()
     if not path.startswith(root) or path[len(root) : len(root) + 1] != "/":
         return None
     store, _, inner = path[len(root) + 1 :].rstrip("/").partition("/")
@@ -111,7 +79,7 @@ def url_of(path: str) -> str | None:
 
 def shown(text: str) -> str:
     """``text`` with the addresses of objects in place of the local paths that stand for them."""
-    root = cache()
+    root = copies.cache()
     if root not in text:
         return text
     first, *others = text.split(f"{root}/")
@@ -286,19 +254,19 @@ def ensure(path: str) -> bool:
     url, local = _url(path), Path(path)
     entry = _entry(url)
     if entry is None:
-        if _noted(local) is not None:
-            _forget(local)
+        if copies.noted(local) is not None:
+            copies.forget(local)
         return False
     if entry.folder:
         return False
-    note = _noted(local)
+    note = copies.noted(local)
     if note == entry.version:
-        os.utime(_note(local))
+        os.utime(copies.note_of(local))
         return True
     if note is not None and note.startswith(_OURS) and local.stat().st_size == entry.size:
         lines = _stated(url)
         if lines and lines[0] == note.removeprefix(_OURS):  # it is what this machine put there
-            _write_note(local, entry.version)
+            copies.write_note(local, entry.version)
             return True
     _fetch(url, local, entry)
     return True
@@ -326,7 +294,7 @@ def _fetch(url: str, local: Path, entry: Entry) -> None:
         aside.replace(local)
         if lines is not None:
             checksums.found_whole(local)
-        _write_note(local, entry.version)
+        copies.write_note(local, entry.version)
     finally:
         aside.unlink(missing_ok=True)
     _grown(entry.size)
@@ -334,7 +302,7 @@ def _fetch(url: str, local: Path, entry: Entry) -> None:
 
 def fetch_again(path: str) -> None:
     """Fetch the file ``path``, which is not here as it was fetched."""
-    _forget(Path(path))
+    copies.forget(Path(path))
     ensure(path)
 
 
@@ -349,7 +317,7 @@ def head(path: str) -> bytes | None:
     """The first bytes of the file ``path`` where all of it is not here and larger; None where it is, or not there."""
     url, local = _url(path), Path(path)
     entry = _entry(url)
-    if entry is None or entry.folder or entry.size <= 4 * HEAD or _noted(local) is not None:
+    if entry is None or entry.folder or entry.size <= 4 * HEAD or copies.noted(local) is not None:
         return None
     key = (url, entry.version)
     if key not in _state.heads:
@@ -374,7 +342,7 @@ def _put(content: Path, url: str) -> None:
 def written(path: str) -> None:
     """Note that the local file ``path`` is what was put there last."""
     if (entry := _entry(_url(path))) is not None:
-        _write_note(Path(path), entry.version)
+        copies.write_note(Path(path), entry.version)
         _grown(entry.size)
 
 
@@ -400,7 +368,7 @@ def remove(path: str) -> None:
         if _entry(one) is not None:
             objects.remove(one)
             _changed(one, None)
-    _forget(Path(path))
+    copies.forget(Path(path))
 
 
 def ensure_folder(path: str) -> bool:
@@ -410,7 +378,7 @@ def ensure_folder(path: str) -> bool:
     root = Path(path)
     for file in [file for file in root.rglob("*") if file.is_file() and url_of(str(file)) is not None]:
         if file.parent.name != checksums.FOLDER and str(file) not in wanted:
-            _forget(file)
+            copies.forget(file)
     _each(ensure, [file for file in wanted if f"/{checksums.FOLDER}/" not in file])
     for file in wanted:
         if f"/{checksums.FOLDER}/" in file and not Path(file).exists():  # of a file that is lost
@@ -476,7 +444,7 @@ def remove_folder(path: str) -> None:
     url = _url(path)
     inside = sorted(_tree(url), key=lambda name: (not _closes(name)[0], name))
     remove_all(f"{url}/{name}" for name in inside)
-    shutil.rmtree(_note(Path(path)), ignore_errors=True)
+    shutil.rmtree(copies.note_of(Path(path)), ignore_errors=True)
     with _state.lock:
         for known in [known for known in _state.listings if known == url or known.startswith(f"{url}/")]:
             del _state.listings[known]
@@ -538,79 +506,12 @@ def _stated(url: str) -> list[str] | None:
     return None
 
 
-def _note(local: Path) -> Path:
-    """Where it is noted which version of an object ``local`` holds."""
-    root = Path(cache())
-    return root / ".noted" / local.relative_to(root)
-
-
-def _noted(local: Path) -> str | None:
-    """The version of the object that ``local`` holds; None if it is not here, or not as it was put here."""
-    try:
-        version, *stamp = json.loads(_note(local).read_text())
-        return version if stamp == _stamp(local) else None
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        return None
-
-
-def _stamp(local: Path) -> list[int]:
-    status = local.stat()
-    return [status.st_ino, status.st_size, status.st_mtime_ns]
-
-
-def _write_note(local: Path, version: str) -> None:
-    note = _note(local)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    aside = note.with_name(f".{note.name}.{uuid.uuid4().hex[:8]}.partial")
-    aside.write_text(json.dumps([version, *_stamp(local)]))
-    aside.replace(note)
-
-
-def _forget(local: Path) -> None:
-    """Remove the local file and what is noted of it."""
-    for path in (_note(local), checksums.sidecar(local), local):
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
 def _grown(size: int) -> None:
     """Look the cache over once it may have grown past its limit."""
-    most = limit()
+    most = copies.limit()
     with _state.lock:
         _state.fetched += size
-        if _state.fetched < most * (1 - _LEFT) / 2:
+        if _state.fetched < most * (1 - copies.LEFT) / 2:
             return
         _state.fetched = 0
-    trim(most)
-
-
-def trim(most: int) -> int:
-    """Remove the files that were asked for longest ago until the cache takes less than ``most`` bytes, if it takes
-    more; returns the bytes that it takes. Only what is in a store is removed.
-    """
-    kept, total = [], 0
-    for local, asked in _all_noted():
-        with contextlib.suppress(OSError):
-            size = local.stat().st_size
-            kept.append((asked, size, local))
-            total += size
-    if total <= most:
-        return total
-    now = time.time()
-    for asked, size, local in sorted(kept, key=lambda entry: entry[0]):
-        if total <= most * _LEFT or now - asked < GRACE:
-            break
-        _forget(local)
-        total -= size
-    return total
-
-
-def _all_noted() -> Iterator[tuple[Path, float]]:
-    root = Path(cache())
-    notes = root / ".noted"
-    for folder, _, names in os.walk(notes):
-        for name in names:
-            note = Path(folder, name)
-            if name[:1] != "." or note.parent.name == checksums.FOLDER:
-                with contextlib.suppress(OSError):
-                    yield root / note.relative_to(notes), note.stat().st_mtime
+    copies.trim(most)

@@ -22,7 +22,7 @@ from pipeline.build import record
 from pipeline.questions.sample import sample
 from pipeline.questions.verify import verify
 from pipeline.questions.why import why
-from pipeline.store import files, mirror, objects
+from pipeline.store import copies, files, mirror, objects
 from tests.flows.conftest import TOPICS
 from tests.helpers import clusters, s3_server
 
@@ -88,7 +88,7 @@ def test_a_build_in_s3_equals_that_in_a_folder_though_requests_are_refused_and_c
     assert counts["PUT"] - counts["retried"] < 1.2 * len(in_folder)
     assert counts.get("GET", 0) + counts["LIST"] < len(in_folder)
     s3.counts.clear()
-    monkeypatch.setenv("CORPUSMILL_CACHE", f"{mirror.cache()}-of-another-machine")
+    monkeypatch.setenv("CORPUSMILL_CACHE", f"{copies.cache()}-of-another-machine")
     build(recipe, "tokenize", 2, "threads", "s3://bucket/builds")
     assert_equal(contents("s3://bucket/builds/topics"), in_folder)
     opened = open_build(recipe, "s3://bucket/builds")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import MillError
-from pipeline.store import checksums, files, mirror, objects, shards
+from pipeline.store import checksums, copies, files, mirror, objects, shards
 
 pytestmark = pytest.mark.usefixtures("store_cache")
 FOLDER = "memory://bucket/builds/x"
@@ -34,7 +34,7 @@ def write(name: str, content: bytes) -> None:
 def elsewhere(name: str, content: bytes) -> None:
     """Another machine writes ``name``."""
     memory = fsspec.filesystem("memory")
-    aside = Path(mirror.cache()).parent / "elsewhere"
+    aside = Path(copies.cache()).parent / "elsewhere"
     aside.write_bytes(content)
     sidecar = f"/bucket/builds/x/{checksums.sidecar(Path(name))}"
     memory.pipe_file(sidecar, f"{checksums.digest(aside)}\n".encode())
@@ -127,7 +127,7 @@ def test_a_folder_takes_the_place_of_another_and_is_closed_last(monkeypatch):
             for name in (*content, "config.json"):
                 (aside / name).write_text(name * 3)
         assert order[-1].endswith("config.json")
-    monkeypatch.setenv("CORPUSMILL_CACHE", f"{mirror.cache()}-of-another-machine")
+    monkeypatch.setenv("CORPUSMILL_CACHE", f"{copies.cache()}-of-another-machine")
     mirror.forget_listings()
     found = files.local(path("model"))
     assert sorted(file.name for file in found.iterdir() if file.is_file()) == ["b", "c", "config.json"]
@@ -141,7 +141,7 @@ def test_a_folder_takes_the_place_of_another_and_is_closed_last(monkeypatch):
 def test_only_the_head_is_read_to_see_what_made_a_table(monkeypatch):
     table = pa.table({"text": ["x" * 999] * 999})
     shards.write_table(path("a.arrow"), table, "made")
-    monkeypatch.setenv("CORPUSMILL_CACHE", f"{mirror.cache()}-of-another-machine")
+    monkeypatch.setenv("CORPUSMILL_CACHE", f"{copies.cache()}-of-another-machine")
     mirror.forget_listings()
     objects.requests.taken()
     with files.looking():
@@ -151,7 +151,7 @@ def test_only_the_head_is_read_to_see_what_made_a_table(monkeypatch):
 
 
 def test_the_copies_stay_below_their_limit_and_the_last_used_stay_longest(monkeypatch):
-    monkeypatch.setattr(mirror, "GRACE", -1.0)
+    monkeypatch.setattr(copies, "GRACE", -1.0)
     monkeypatch.setenv("CORPUSMILL_CACHE_GB", "0.00001")  # 10 kB
     for number in range(30):
         write(f"{number:02d}.bin", bytes(1000))
