@@ -208,6 +208,10 @@ def test_nothing_is_cut_at_any_width(browser: Browser, address: str, width: int)
     page = browser.new_page(viewport={"width": width, "height": 844})
     page.goto(address)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    word = "document.querySelector('.sample').appendChild(document.createElement('p')).textContent = 'x'.repeat(999)"
+    page.evaluate(word)  # what stands in a document may be one long word
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     for link in page.locator("nav a").all():
         box = link.bounding_box()
         assert box is not None
