@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
 from pipeline.text import sentences
+from pipeline.text.buffers import text_buffers
 from pipeline.tokenization.config import TokenizerConfig
-from pipeline.tokenization.encoding import encode, pretokenize
+from pipeline.tokenization.encoding import encode, pieces, pretokenize
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export
 from pipeline.tokenization.training import counts, train
@@ -292,3 +293,24 @@ def test_megabytes_of_text_are_cut_as_a_little_of_it_is():
         )[0]
     )
     assert np.array_equal(starts[1:], ends[:-1])
+
+
+def test_pieces_with_ids_of_any_number_and_size_are_written_at_both_looks() -> None:
+    known = {"a": [5], "b": [1 << 20, 7], "c": [1, 2, (1 << 20) - 1], "d": [1, 2, 3, 4], "e": [], "x" * 20: [9]}
+    data, offsets = text_buffers(pa.array([" ".join(known), " ".join(reversed(known)), "q"]))
+    bits, none = encode.character_classes.table(), np.zeros(0, np.int64)
+    cache = pieces.empty(8)
+    for _ in range(2):  # while the ids are not known, and once they are
+        codes, cuts, opened, cache = pieces.look_up(
+            data, offsets, bits, pretokenize.WORDS, np.uint8(0), none, np.zeros(4, np.int64), cache
+        )
+        if cache.size[1] == 0:
+            ids = [np.array(part, np.uint32) for part in (*known.values(), [8])]
+            cache = pieces.learn(cache, np.concatenate(ids), np.array([len(part) for part in ids]))
+        expected = [token for texts in (known.values(), reversed(known.values()), [[8]]) for p in texts for token in p]
+        tokens = np.zeros(len(expected) + 3, np.uint32)
+        lengths, _, _ = pieces.write(codes, cuts, opened, cache.ids, cache.id_ends, -1, tokens)
+        assert lengths.tolist() == [11, 11, 1]
+        assert tokens[: lengths.sum()].tolist() == expected
+        lengths, _, _ = pieces.write(codes, cuts, opened, cache.ids, cache.id_ends, -1, tokens[:14])
+        assert lengths.tolist() == [11]  # there is no room for more than the first text
