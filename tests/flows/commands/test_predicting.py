@@ -155,6 +155,7 @@ def test_wrong_use_is_one_message(model: str, arguments: tuple, said: str) -> No
     assert run.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_model_is_served_where_its_command_says(model: str) -> None:
     command = [sys.executable, "-m", "flows.cli", "serve-model", model, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

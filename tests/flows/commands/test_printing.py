@@ -122,6 +122,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PREFECT_API_URL": "http://127.0.0.1:1/api", "TERM": "xterm-256color", "COLUMNS": "80", **more}
 
 
+@pytest.mark.slow
 def test_a_log_has_no_control_codes_and_80_columns(built, folder):
     command = [sys.executable, "-m", "flows.cli", "curate", str(folder / "r.yaml"), "--builds", str(folder / "b")]
     run = subprocess.run(command, env=environment(), text=True, capture_output=True, timeout=120, check=True, cwd=ROOT)
@@ -133,6 +134,7 @@ def test_a_log_has_no_control_codes_and_80_columns(built, folder):
     assert [line for line in lines if len(line.rstrip()) > 80 and not paths.search(line)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built")
 def test_no_color_is_heeded_in_a_terminal(folder):
     def shown(**more: str) -> str:

@@ -73,6 +73,7 @@ def test_the_graph_gives_torchs_logits_for_any_batch_and_length(classifier: tupl
     check_outputs(classifier[0], exported)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["tokens", "answers", "similarity"])
 def test_other_tasks_export(task: str, tmp_path: Path):
     folder, rows, _ = published.publish(tmp_path, task, epochs=1)
@@ -97,6 +98,7 @@ def test_the_folder_says_what_it_is_and_was_checked_on(classifier: tuple[str, La
     files.check_folder(exported)
 
 
+@pytest.mark.slow
 def test_int8_is_smaller_and_takes_any_batch_and_length(
     classifier: tuple[str, Labelled], exported: str, tmp_path: Path
 ):
@@ -126,6 +128,7 @@ def test_labels_that_flip_are_counted(classifier: tuple[str, Labelled], exported
     assert compare(wrapped, graph, model, examples, 1).flipped == 1
 
 
+@pytest.mark.slow
 def test_both_figures_are_told_and_nothing_is_written_where_it_is_refused(
     classifier: tuple[str, Labelled], tmp_path: Path
 ):
@@ -176,6 +179,7 @@ def edu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_guide_run(edu: Path):
     commands = re.findall(r"^    mill (export .*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
     assert len(commands) == 2
