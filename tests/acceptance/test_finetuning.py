@@ -87,7 +87,7 @@ def test_answers(shared: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(whole), "utf-8")
     base = foreign_models.bert(tmp_path / "base", texts)
     data = {"train": str(path), "format": "squad"}
-    found = finetuned(tmp_path, base, task="answers", label="answers", data=data, epochs=2, answers={"overlap": 16})
+    found = finetuned(tmp_path, base, task="answers", label="answers", data=data, epochs=1, answers={"overlap": 16})
     assert found["model"]["value"] > found["majority"]["value"]
 
 
@@ -132,7 +132,7 @@ def test_translation(shared: Path, tmp_path: Path) -> None:
         data=data,
         text="en",
         label="de",
-        epochs=4,
+        epochs=3,
         batch_size=32,
         text2text={"target_length": 32, "measure": "bleu"},
     )

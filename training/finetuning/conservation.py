@@ -235,8 +235,9 @@ def _contexts(at: _At, task: Task, reader: Reader, whole: _Whole, parts: list[li
     """Windows behind the question hold the whole context, each with the stated overlap."""
     before, between, after = whole.frame()
     question, context = whole.part(0), whole.part(1)
-    if len(question) > reader.length // 2 - len(before) - len(between) - len(after):
-        return  # counted as cut
+    half = reader.length // 2 - len(before) - len(between) - len(after)
+    if len(question) > half - reader.tokenizer.num_special_tokens_to_add(is_pair=False):
+        return  # cut to half of a window, special tokens of its own included, and counted
     overlap = task.config.answers.overlap
     overlap = reader.length // 4 if overlap is None else overlap
     opening = [*before, *question, *between]
