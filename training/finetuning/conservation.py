@@ -180,6 +180,8 @@ def _texts(at: _At, task: Task, reader: Reader, data: Encoded, wholes: Mapping[i
             if data.types[examples[0]].tolist() != whole.types:
                 at.fail("has other token types than the tokenizer gives", row)
             continue
+        if task.config.like == "answers" and _is_question_cut(reader, whole):
+            continue  # it is counted
         if len(whole.ids) <= reader.length:
             at.fail(f"{len(whole.ids)} tokens fit into {reader.length}, and {sum(map(len, tokens))} are read", row)
         if task.config.like == "answers":
@@ -231,13 +233,16 @@ def _chunks(at: _At, task: Task, reader: Reader, whole: _Whole, parts: list[list
             at.fail(f"chunk {number} is not that part of the text in its special tokens", row)
 
 
+def _is_question_cut(reader: Reader, whole: _Whole) -> bool:
+    """Whether it does not fit into what is left of half a window by a pair's special tokens and by its own."""
+    half = reader.length // 2 - sum(map(len, whole.frame()))
+    return len(whole.part(0)) > half - reader.tokenizer.num_special_tokens_to_add(is_pair=False)
+
+
 def _contexts(at: _At, task: Task, reader: Reader, whole: _Whole, parts: list[list[int]], row: int) -> None:
     """Windows behind the question hold the whole context, each with the stated overlap."""
     before, between, after = whole.frame()
     question, context = whole.part(0), whole.part(1)
-    half = reader.length // 2 - len(before) - len(between) - len(after)
-    if len(question) > half - reader.tokenizer.num_special_tokens_to_add(is_pair=False):
-        return  # cut to half of a window, special tokens of its own included, and counted
     overlap = task.config.answers.overlap
     overlap = reader.length // 4 if overlap is None else overlap
     opening = [*before, *question, *between]

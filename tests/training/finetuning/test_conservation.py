@@ -52,7 +52,8 @@ def given(kind: str) -> tuple[list[str], list[dict[str, Any]]]:
         case "answers":
             found = [{"text": text.split()[1], "start": 4} for text in TEXTS]
             return [], [
-                {"question": "who ?", "context": text, "answers": [answer][: at % 4]}
+                # of any length up to half a window and beyond, where they are cut; that of the long text is short
+                {"question": "who " * ((at + 1) % len(TEXTS)) + "?", "context": text, "answers": [answer][: at % 4]}
                 for at, (text, answer) in enumerate(zip(TEXTS, found, strict=True))
             ]
         case _:
