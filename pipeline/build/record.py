@@ -61,7 +61,7 @@ def _build_row(root: str) -> BuildRow:
         state=state,
         runs=len(record["runs"]),
         started=started,
-        seconds=(ended - started).total_seconds() if started and ended else None,
+        seconds=(ended - started).total_seconds() if started and ended and ended >= started else None,
         error=last.get("error"),
         documents=first.get("documents"),
         bytes=first.get("bytes"),

@@ -99,7 +99,7 @@ def trim(most: int) -> int:
         return total
     now = time.time()
     for asked, size, local in sorted(kept, key=lambda entry: entry[0]):
-        if total <= most * LEFT or now - asked < GRACE:
+        if total <= most * LEFT or 0 <= now - asked < GRACE:  # the clock may have gone back
             break
         forget(local)
         total -= size

@@ -23,7 +23,7 @@ import yaml
 
 from flows import build
 from pipeline import MillError
-from pipeline.build import mend
+from pipeline.build import mend, record
 from pipeline.curation import forget_list
 from pipeline.questions.verify import verify
 from pipeline.store import checksums, files
@@ -187,6 +187,43 @@ def test_a_link_that_leads_out_of_a_build_is_refused_before_anything_is_written(
     with pytest.raises(MillError, match=r"builds/small: a link out of the folder of builds"):
         build.build(recipe, "curate", workers=1, builds=builds)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+#: Once the file BACK_AFTER is there, it is yesterday.
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int status = real(clock, now);
+    if (clock == CLOCK_REALTIME && access(getenv("BACK_AFTER"), F_OK) == 0) now->tv_sec -= 86400;
+    return status;
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the clock is turned back by a library that gcc makes")
+def test_a_clock_that_goes_back_in_the_middle_changes_nothing(root, recipe, environment, tmp_path):
+    (tmp_path / "clock.c").write_text(CLOCK)
+    library = tmp_path / "clock.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
+    builds = tmp_path / "builds"
+    turned = {"LD_PRELOAD": str(library), "BACK_AFTER": str(builds / "small" / "ledgers" / "exact")}
+    offline = {**environment, **turned, "PREFECT_API_URL": "http://127.0.0.1:1/api"}
+    command = [sys.executable, "-m", "flows.cli", "curate", str(recipe), "--builds", str(builds), "--workers", "2"]
+    subprocess.run(command, env=offline, check=True, capture_output=True, timeout=600)
+    made, expected = lasting(builds / "small"), lasting(root)
+    assert len(made) > 60
+    assert made == {name: expected[name] for name in made}
+    assert verify(str(builds / "small")).faults == []
+    (run,) = files.read_json(str(builds / "small" / "build.json"))["runs"]
+    assert run["ended"] < run["started"]  # it was turned back
+    assert record.runs(str(builds))[0].seconds is None
 
 
 def moments(root: Path, count: int) -> list[tuple[int, float]]:
