@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from benchmarks.documents import prose
+from pipeline.text.jit import njit
 
 SWAPPED, EDITED = 0.3, 0.01
 COPIES, NEAR = 0.05, 0.1

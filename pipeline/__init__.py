@@ -1,7 +1,3 @@
-from pathlib import Path
-
-from pipeline.text import kernel_cache
-
 #: The version of all of corpusmill; pyproject.toml reads it here.
 __version__ = "0.1.0"
 
@@ -12,6 +8,3 @@ class MillError(ValueError):
     The root of every error that corpusmill raises on purpose. Any other exception is a fault and keeps its traceback.
     It is a ValueError so that pydantic reports it with the field it was raised for.
     """
-
-
-kernel_cache.use(Path(__file__).parent.parent)

@@ -1,10 +1,12 @@
-"""The programs beside `mill` start: what `make bench` and `make pictures` run, as far as it costs next to nothing."""
+"""The programs beside `mill` start: what `make` runs, as far as it costs next to nothing."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,15 @@ ROOT = Path(__file__).parents[1]
 def test_a_benchmark_starts(name: str):
     """As far as its imports: what it measures takes minutes."""
     assert callable(importlib.import_module(f"benchmarks.{name}").main)
+
+
+def test_every_target_of_the_makefile_that_is_explained_has_commands_and_modules_that_are_there():
+    explained = re.findall(r"^# make ([\w-]+) ", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    assert {"test", "fuzz", "sbom"} <= set(explained)
+    shown = subprocess.run(["make", "--dry-run", *explained], cwd=ROOT, text=True, capture_output=True, check=True)
+    modules = set(re.findall(r"python -m ([\w.]+)", shown.stdout)) & {"tests.fuzz", "benchmarks"}
+    assert modules == {"tests.fuzz", "benchmarks"}
+    assert all(importlib.util.find_spec(f"{module}.__main__") for module in modules)
 
 
 def test_a_wrong_name_of_a_benchmark_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]):

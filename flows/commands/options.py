@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from enum import Enum, StrEnum
@@ -139,6 +140,17 @@ def telling_errors(verbose: bool) -> Iterator[None]:
         if _printing[-1] is Printing.json:
             write_json("summary", {"state": "failed", "error": message})
         raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """``telling_errors`` for a question that is answered at once: nothing that it loads is garbage before it ends."""
+    gc.disable()
+    try:
+        with telling_errors(False):
+            yield
+    finally:
+        gc.enable()
 
 
 def quiet_prefect(verbose: bool) -> None:

@@ -17,6 +17,7 @@ from flows.commands.options import (
     RunnerOption,
     Verbose,
     Workers,
+    answering,
     errors,
     say,
     telling_errors,
@@ -31,7 +32,7 @@ def why(
     builds: Builds = BUILDS,
 ) -> None:
     """Explain why a document is in the corpus or not: every signal, rule, value, threshold and margin."""
-    with telling_errors(False):
+    with answering():
         from flows.execution.open_build import latest_build, open_build
         from flows.views import questions
         from pipeline.questions.why import forgotten_document
@@ -291,7 +292,7 @@ def diff(
 
 def runs(builds: Builds = BUILDS) -> None:
     """List the builds in this folder: when they ran, how they ended, what they kept."""
-    with telling_errors(False):
+    with answering():
         from flows.views import questions
         from pipeline.build import record
 
@@ -309,8 +310,8 @@ def fields(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a recipe, for editors.")] = False,
 ) -> None:
     """Explain the fields of a recipe: type, default and purpose."""
-    with telling_errors(False):
-        from flows.views import recipe_fields, summary
+    with answering():
+        from flows.views import recipe_fields
         from pipeline.curation.recipe import load
         from training.recipe.sections import BuildRecipe
 
@@ -324,13 +325,13 @@ def fields(
             return
         if section is None:
             terminal.print("A recipe's sections; `mill fields SECTION` explains one:\n")
-            terminal.print(summary.fields_view(recipe_fields.sections(model)))
+            terminal.print(recipe_fields.fields_view(recipe_fields.sections(model)))
             return
         if kinds := recipe_fields.kinds(section, model) if "." not in section else []:
             terminal.print(f"The kinds of {section}; `mill fields {kinds[0].name}` explains the fields of one:\n")
-            terminal.print(summary.fields_view(kinds))
+            terminal.print(recipe_fields.fields_view(kinds))
             return
         if text := recipe_fields.about(section, model):
             terminal.print(text, markup=False, highlight=False)
             terminal.print()
-        terminal.print(summary.fields_view(recipe_fields.fields(section, model)))
+        terminal.print(recipe_fields.fields_view(recipe_fields.fields(section, model)))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table as RichTable
 
 from flows.execution.terminal import Text
-from pipeline.report.tables import Table
+
+if TYPE_CHECKING:
+    from pipeline.report.tables import Table
 
 #: Characters that a column of words gets at least beside columns of numbers.
 _LEAST_WORDS = 18

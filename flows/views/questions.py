@@ -10,18 +10,18 @@ from rich.padding import Padding
 
 from flows.execution.terminal import Text
 from flows.views.layout import Columns, line, text_panel
-from pipeline.build.record import BuildRow
-from pipeline.questions.diff import Difference
-from pipeline.questions.overlap import Overlap
-from pipeline.questions.sample import Sampled
-from pipeline.questions.whatif import Answer
-from pipeline.questions.why import Check, Explanation, Forgotten, Passage
-from pipeline.report.samples import excerpt
 from pipeline.stages import titles
 from pipeline.text import formats
+from pipeline.text.formats import excerpt
 
-if TYPE_CHECKING:
-    from pipeline.questions.similar import Near  # with datasketch and scipy, which other questions need not load
+if TYPE_CHECKING:  # each question loads what it needs, and not what the others do
+    from pipeline.build.record import BuildRow
+    from pipeline.questions.diff import Difference
+    from pipeline.questions.overlap import Overlap
+    from pipeline.questions.sample import Sampled
+    from pipeline.questions.similar import Near
+    from pipeline.questions.whatif import Answer
+    from pipeline.questions.why import Check, Explanation, Forgotten, Passage
 
 _STATES = {"completed": "green", "failed": "red", "killed": "red", "running": "yellow"}
 

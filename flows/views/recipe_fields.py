@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 
+from flows.execution.terminal import Text
 from pipeline import MillError
 from training.recipe.sections import BuildRecipe
 
@@ -55,6 +58,17 @@ def about(place: str, recipe: type[BuildRecipe] = BuildRecipe) -> str:
     section, _, kind = place.partition(".")
     models = [_kind(section, kind, recipe)] if kind else _models(_section(section, recipe).annotation)
     return "\n\n".join(inspect.getdoc(model) or "" for model in models if model.__doc__ != BaseModel.__doc__).strip()
+
+
+def fields_view(fields: Sequence[Field]) -> RenderableType:
+    """Each field's name, type and default on a line of its own, and below it what it is for; no name is cut."""
+    parts: list[RenderableType] = []
+    for field in fields:
+        parts.append(Text(field.name, "bold", no_wrap=True, overflow="ignore"))
+        default = field.default if field.default in ("", "required") else f"default {field.default}"
+        for text in filter(None, (", ".join(filter(None, (field.type, default))), field.about)):
+            parts.append(Padding(Text(text), (0, 0, 0, 4)))
+    return Group(*parts)
 
 
 def _section(name: str, recipe: type[BuildRecipe]) -> Any:

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from flows.execution.terminal import Text
 from flows.views.layout import drawn, line
-from flows.views.recipe_fields import Field
 from pipeline.build import record
 from pipeline.build.build import Build
 from pipeline.report import canaries, models, sections, tables, tokens
@@ -137,17 +136,6 @@ def _scores(run: Mapping[str, Any]) -> dict[str, Any]:
 def _model_warnings(build: Build) -> list[str]:
     runs = models.summaries(build, "pretrain")
     return [f"{run['name']}: {warning}" for run in runs for warning in run.get("warnings", [])]
-
-
-def fields_view(fields: Sequence[Field]) -> RenderableType:
-    """Each field's name, type and default on a line of its own, and below it what it is for; no name is cut."""
-    parts: list[RenderableType] = []
-    for field in fields:
-        parts.append(Text(field.name, "bold", no_wrap=True, overflow="ignore"))
-        default = field.default if field.default in ("", "required") else f"default {field.default}"
-        for text in filter(None, (", ".join(filter(None, (field.type, default))), field.about)):
-            parts.append(Padding(Text(text), (0, 0, 0, 4)))
-    return Group(*parts)
 
 
 def needs_view(section: Mapping[str, Any]) -> RenderableType:

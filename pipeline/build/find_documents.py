@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
 from pipeline.build.build import Build
 from pipeline.store import files, shards
+from pipeline.text.buffers import strings
 
 
 class UnknownDocument(MillError):
@@ -29,7 +29,7 @@ def locate(build: Build, ids: Iterable[str]) -> dict[str, tuple[str, int]]:
         if not wanted:
             break
         column = shards.read_table(build.path("documents", shard), ["id"])["id"].combine_chunks()
-        hits = pc.indices_nonzero(pc.is_in(column, pa.array(sorted(wanted), pa.string())))
+        hits = pc.indices_nonzero(pc.is_in(column, strings(sorted(wanted))))
         for row in hits.to_pylist():
             name = column[row].as_py()
             places[name] = (shard, row)

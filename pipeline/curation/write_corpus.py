@@ -17,7 +17,6 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipeline import MillError
@@ -72,6 +71,8 @@ def _write_shard(build: Build, shard: str) -> Outcome:
     if build.recipe.corpus.parquet and not (
         files.current(_parquet_is_current(parquet, made_by)) or _renamed(build, parquet, made_by, _parquet_is_current)
     ):
+        import pyarrow.parquet as pq  # with file systems that a recipe need not load
+
         with files.replacing(parquet) as handle:
             pq.write_table(shards.read_table(path), handle, compression="zstd")
         current = False
@@ -102,6 +103,8 @@ def _names(manifest: str, _stamp: Any) -> dict[str, str]:
 def _parquet_is_current(path: str, made_by: str) -> bool:
     if not files.exists(path):
         return False
+    import pyarrow.parquet as pq
+
     with files.opened(path) as handle:
         metadata = pq.read_schema(handle).metadata or {}
     return metadata.get(shards.FINGERPRINT) == made_by.encode()

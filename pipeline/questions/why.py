@@ -1,24 +1,21 @@
 """Questions to a build: why is this document in the corpus or not, and which builds are there.
 
-Every answer is read from shards and ledgers; nothing is measured again.
+Every answer is read from shards and ledgers; nothing is measured again. What is done to one text is done in plain
+Python, for pandas, which pyarrow loads for the first array it makes, and compiled kernels take longer to load.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
-from pipeline.build.build import Build, texts_before
+from pipeline.build.build import Build
 from pipeline.build.find_documents import UnknownDocument, locate, unknown
 from pipeline.curation import forget_list
 from pipeline.stages.registry import rules
 from pipeline.store import files, ledger, shards
-from pipeline.text import spans
-from pipeline.text.spans import SPANS
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def forgotten_document(build: Build, document_id: str) -> Forgotten | None:
 
 
 def _is_duplicate(build: Build, stage: str, shard: str, row: int) -> bool:
-    return _row(build.ledger_path(stage, shard), row)["duplicate_of"][0].is_valid
+    return _row(build.ledger_path(stage, shard), row, ["duplicate_of"])["duplicate_of"] is not None
 
 
 def why(build: Build, document_id: str) -> Explanation:
@@ -140,7 +137,7 @@ def why(build: Build, document_id: str) -> Explanation:
     if document_id not in places:
         raise UnknownDocument(unknown(build, document_id))
     shard, row = places[document_id]
-    document = {name: column[0].as_py() for name, column in _row(build.path("documents", shard), row).items()}
+    document = _row(build.path("documents", shard), row)
     passages: list[Passage] = []
     missing: list[str] = []
     signals: dict[str, Any] = {}
@@ -151,7 +148,7 @@ def why(build: Build, document_id: str) -> Explanation:
         if not files.exists(path):
             missing.append(stage)
             continue
-        entry = {name: column[0].as_py() for name, column in _row(path, row).items()}
+        entry = _row(path, row)
         measured = {name: value for name, value in entry.items() if name not in ledger.VERDICT_COLUMNS}
         signals |= measured
         checks = [check for rule in rules(build, stage) for check in _checks(rule, signals)]
@@ -166,13 +163,15 @@ def why(build: Build, document_id: str) -> Explanation:
         passages=passages,
         missing=missing,
         survivor=_survivor(build, passages[-1]) if passages else None,
-        corpus_text=texts_before(build, shard, [row], None)[0].as_py() if kept else None,
+        corpus_text=_text_before(build, shard, row, None) if kept else None,
     )
 
 
-def _row(path: str, row: int) -> dict[str, pa.ChunkedArray]:
+def _row(path: str, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """The values of one row, of all columns or of those of ``columns`` that are there."""
     table = shards.read_table(path).slice(row, 1)
-    return dict(zip(table.column_names, table.columns, strict=True))
+    names = [name for name in table.column_names if columns is None or name in columns]
+    return {name: table[name][0].as_py() for name in names}
 
 
 def _checks(rule: ledger.Rule, signals: Mapping[str, Any]) -> list[Check]:
@@ -197,12 +196,39 @@ def _limit(bound: ledger.Threshold, group: str | None) -> float | None:
 
 def _cuts(text: str, entry: Mapping[str, Any]) -> list[str]:
     """The pieces of the ingested text that a stage took out or wrote something else for."""
-    edits = [entry.get(name) for name in ("spans", "overwrites")]
-    if not any(edits):  # what merges them takes some tenths of a second to load
-        return []
-    both = [pa.array([edit], SPANS) for edit in edits]
     data = text.encode()
-    return [data[part["start"] : part["end"]].decode() for part in spans.merge(both)[0].as_py()]
+    edits = (part for name in ("spans", "overwrites") for part in entry.get(name) or ())
+    return [data[start:end].decode() for start, end in _united(edits)]
+
+
+def _text_before(build: Build, shard: str, row: int, stage: str | None) -> str:
+    """``texts_before`` of one document."""
+    text = _row(build.path("documents", shard), row, ["text"])["text"]
+    paths = [build.ledger_path(name, shard) for name in build.stages_before(stage)]
+    return _edited(text, [_row(path, row, ledger.EDIT_COLUMNS) for path in paths])
+
+
+def _edited(text: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    """``text`` after the edits of some stages: ``pipeline.build.build.edited`` of one text."""
+    data = bytearray(text.encode())
+    for entry in entries:
+        fill = iter((entry.get("overwritten_with") or "").encode())
+        for part in entry.get("overwrites") or ():
+            for at in range(part["start"], part["end"]):
+                data[at] = next(fill)
+    for start, end in reversed(_united(part for entry in entries for part in entry.get("spans") or ())):
+        del data[start:end]
+    return data.decode()
+
+
+def _united(ranges: Iterable[Mapping[str, int]]) -> list[tuple[int, int]]:
+    """The union of byte ranges, in order: touching ranges become one, empty ones vanish."""
+    united: list[tuple[int, int]] = []
+    for start, end in sorted((part["start"], part["end"]) for part in ranges if part["start"] < part["end"]):
+        if united and start <= united[-1][1]:
+            start, end = united[-1][0], max(end, united.pop()[1])
+        united.append((start, end))
+    return united
 
 
 def _survivor(build: Build, last: Passage) -> Survivor | None:
@@ -210,4 +236,4 @@ def _survivor(build: Build, last: Passage) -> Survivor | None:
     if not last.dropped_by or not name:
         return None
     shard, row = locate(build, [name])[name]
-    return Survivor(name, last.value, texts_before(build, shard, [row], last.stage)[0].as_py())
+    return Survivor(name, last.value, _text_before(build, shard, row, last.stage))

@@ -11,24 +11,21 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import regex
 
 from pipeline.build import find_documents
 from pipeline.build.build import Build, texts_before
 from pipeline.store import ledger
 from pipeline.store.ledger import relative_margin
+from pipeline.text.formats import LENGTH, excerpt
 from pipeline.text.hashing import document_hash
 
 CLOSEST, BY_HASH = 2, 2
 CLOSE = 0.1
 """A value within this share of its threshold is called a close call."""
-LENGTH = 600
-"""Characters that are shown of a text."""
 
 SAMPLES = pa.list_(
     pa.struct(
@@ -37,8 +34,6 @@ SAMPLES = pa.list_(
         + [("hash", pa.uint64()), ("documents", pa.int64())]
     )
 )
-_CLUSTER = regex.compile(r"\X")
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 
 
 @dataclass(frozen=True)
@@ -128,14 +123,6 @@ def excerpts(texts: pa.StringArray) -> list[str]:
     # A character may be a letter with many marks: read more code points than are shown, but not without end.
     heads = pc.utf8_slice_codeunits(texts, 0, 4 * LENGTH).to_pylist()
     return [excerpt(head) for head in heads]
-
-
-def excerpt(text: str) -> str:
-    """The beginning of ``text``; an ellipsis says that there is more."""
-    shown = "".join(match.group() for match in islice(_CLUSTER.finditer(text[: 4 * LENGTH]), LENGTH))
-    if len(shown) < len(text):
-        shown = shown.rstrip() + " …"
-    return shown.translate(_CONTROLS)
 
 
 def _closeness(row: dict) -> tuple[float, int]:

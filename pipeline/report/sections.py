@@ -247,7 +247,7 @@ def _quarantined(build: Build, source: str, reason: str) -> Iterator[dict[str, A
             table = shards.read_table(build.path("quarantine", name))
             mine = pc.and_(pc.equal(table["source"], source), pc.equal(table["reason"], reason))
             for row in table.filter(mine).slice(0, _EXAMPLES).to_pylist():
-                yield {**row, "excerpt": samples.excerpt(row["excerpt"])}
+                yield {**row, "excerpt": formats.excerpt(row["excerpt"])}
 
 
 def classifiers(build: Build) -> list[dict[str, Any]] | None:

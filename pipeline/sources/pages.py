@@ -7,11 +7,12 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 
 from __future__ import annotations
 
-from typing import IO, Any, NamedTuple
-
-import pyarrow.parquet as pq
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.sources.reading import EXPANDS, FREE, Damaged
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 DICTIONARY = 2
 _KINDS = range(4)

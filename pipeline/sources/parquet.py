@@ -7,12 +7,11 @@ import io
 import math
 from collections.abc import Iterator
 from itertools import count, pairwise
-from typing import IO, Annotated, Any, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipeline.sources import class_labels, messages, pages
@@ -29,6 +28,9 @@ from pipeline.sources.base import (
 )
 from pipeline.sources.reading import EXPANDS, FREE, OF_CONTENT, Damaged, bounded, open_raw
 from pipeline.sources.reading import identity as identity
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 VERSION = 5
 _BATCH_BYTES = 16 << 20
@@ -141,6 +143,8 @@ def columns(config: RecordConfig) -> set[str] | None:
 
 def column_names(_config: RecordConfig, file: File) -> list[str]:
     """The columns that ``file`` has. Raises Damaged where it cannot be read."""
+    import pyarrow.parquet as pq
+
     with open_raw(file) as handle:
         try:
             if not file.name.lower().endswith(_ARROW):
@@ -178,6 +182,8 @@ def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: floa
 
 def _opened(handle: IO[bytes], **options: Any) -> pq.ParquetFile:
     """A reader that holds a page at a time, and compares it with its checksum if it has one (Spark writes them)."""
+    import pyarrow.parquet as pq  # with file systems that a recipe need not load
+
     return pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True, **options)
 
 

@@ -172,6 +172,10 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         local(path)
     regular(path)
     opens.counted["read"] += 1
+    if is_local(path):
+        with reaching(path), local_name(path).open("rb") as handle:
+            yield handle
+        return
     filesystem, inner = filesystem_of(path)
     with reaching(path), filesystem.open(inner, "rb") as handle:
         yield handle

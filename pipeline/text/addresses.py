@@ -9,7 +9,8 @@ multicast.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from pipeline.text.jit import njit
 
 #: What an ASCII byte is, as bits; bytes from 0x80 are none of it.
 DIGIT, UPPER, LOWER, HEX, LOCAL, WORD, WIDE = 1, 2, 4, 8, 16, 32, 64

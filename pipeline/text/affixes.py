@@ -8,7 +8,6 @@ exception together ("a" + ".", ")" + ":") are united.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline.text.characters import (
     BEFORE_STOP,
@@ -24,6 +23,7 @@ from pipeline.text.characters import (
     kind,
 )
 from pipeline.text.english import EXCEPTION, LONGEST, UNIT, find
+from pipeline.text.jit import njit
 from pipeline.text.kernels import ZERO
 from pipeline.text.utf8 import code_point, previous, width
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text.characters import ALONE, CLUSTER, SPACE, TERMINAL, kind
+from pipeline.text.jit import njit
 from pipeline.text.kernels import ZERO, between32, frozen, trailing_zeros
 from pipeline.text.lines import count_characters, find_byte, spells
 from pipeline.text.utf8 import code_point, previous, width

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from pipeline.text import characters
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import LOWER, UPPER, kind
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.utf8 import width
 

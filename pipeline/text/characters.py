@@ -12,9 +12,9 @@ from functools import cache
 
 import numpy as np
 import regex
-from numba import njit
 
 from pipeline.text import scripts
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import code_point
 
 SPACE = 1  # str.isspace

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.text import c4, characters, english, ngrams, spans
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import ALONE, CLUSTER, LETTER, SYMBOL, TERMINAL, kind
 from pipeline.text.hashing import short_key
+from pipeline.text.jit import njit
 from pipeline.text.kernels import ZERO, borrow, frozen, text_data
 from pipeline.text.lines import (
     MOST_LINES,

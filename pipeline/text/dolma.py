@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.text import characters, ngrams
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import LETTER, SPACE, kind
 from pipeline.text.hashing import word_key
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.lines import MOST_LINES, clear_set, count_byte, count_characters, find_byte, set_size, times_met
 from pipeline.text.utf8 import width

@@ -11,10 +11,10 @@ domain are of them: in ``联系abc@x.com的`` they are the sentence around it. N
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline.text.addresses import CLASSES, DIGIT, LOCAL, LOWER, UPPER, WIDE, WORD, is_a, words
 from pipeline.text.characters import CONTINUOUS, JOINING, LETTER, kind
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import previous, width
 
 LONGEST_LOCAL_PART = 64

@@ -10,9 +10,10 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text.hashing import word_key
+from pipeline.text.jit import njit
 
 #: Flags of a table entry; below them the bytes of its first and second part (0: no such part), 8 bits each.
 EXCEPTION, UNIT = 1 << 16, 1 << 17

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline import MillError
 from pipeline.text.buffers import string_array, text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import continues
 
 #: Pieces of an excerpt. On documents of 3 KB eight pieces of 125 bytes gave the language of the whole text more often

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint32, uint64
+from numpy import uint32, uint64
 
 from pipeline.store.fasttext_model import SOFTMAX, TREE, Matrix, Model
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import GOLDEN, span_hash, tail64
+from pipeline.text.jit import njit
 from pipeline.text.kernels import (
     ZERO,
     add16,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
+from itertools import chain
 
 import numpy as np
 
@@ -23,7 +24,7 @@ SPACE = np.uint32(0xFFFFFFFF)
 
 _CODE_POINTS = 0x110000
 #: The planes that hold letters, marks, numbers and spaces; the others are private or empty.
-_ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE1000))
+_ASSIGNED = (range(0x40000), range(0xE0000, 0xE1000))
 
 
 def lower(character: str) -> str:
@@ -42,7 +43,7 @@ def word_table() -> np.ndarray:
     ``ALONE``.
     """
     table = np.zeros(_CODE_POINTS, np.uint32)
-    for code in _ASSIGNED:
+    for code in chain(*_ASSIGNED):
         character = chr(code)
         if in_word(character):
             table[code] = ord(lower(character))
@@ -56,7 +57,7 @@ def word_table() -> np.ndarray:
 def text_table(case: bool) -> np.ndarray:
     """uint32 [0x110000]: each character, in lower case if ``case`` folds; ``SPACE`` for what ``str.isspace`` names."""
     table = np.arange(_CODE_POINTS, dtype=np.uint32)
-    for code in _ASSIGNED:
+    for code in chain(*_ASSIGNED):
         character = chr(code)
         if character.isspace():
             table[code] = SPACE

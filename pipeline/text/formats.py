@@ -1,12 +1,19 @@
-"""How numbers and sizes are written for people: in the report, in artifacts and in the terminal."""
+"""How numbers, sizes and texts are written for people: in the report, in artifacts and in the terminal."""
 
 from __future__ import annotations
 
 import math
+from itertools import islice
+
+import regex
 
 _STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+#: Characters that are shown of a text.
+LENGTH = 600
+_CLUSTER = regex.compile(r"\X")
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 
 
 def words(name: str) -> str:
@@ -94,6 +101,14 @@ def duration(hours: float | None) -> str:
     if hours < 1 / 60:
         return f"{_significant(hours * 3600, 3)} s"
     return f"{_stripped(_significant(hours * 60, 3))} min" if hours < 1 else f"{number(hours)} h"
+
+
+def excerpt(text: str) -> str:
+    """The beginning of ``text``; an ellipsis says that there is more."""
+    shown = "".join(match.group() for match in islice(_CLUSTER.finditer(text[: 4 * LENGTH]), LENGTH))
+    if len(shown) < len(text):
+        shown = shown.rstrip() + " …"
+    return shown.translate(_CONTROLS)
 
 
 def _significant(value: float, digits: int) -> str:

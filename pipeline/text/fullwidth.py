@@ -8,9 +8,10 @@ ideographic space becomes a blank. Between digits, the two marks that Japanese k
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text.addresses import CLASSES, DIGIT
+from pipeline.text.jit import njit
 from pipeline.text.kernels import between32, borrow, text_data, trailing_zeros
 from pipeline.text.utf8 import code_point, previous, width
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.kernels import load32, load64
 
 _P1, _P2, _P3 = uint64(0x9E3779B185EBCA87), uint64(0xC2B2AE3D27D4EB4F), uint64(0x165667B19E3779F9)

@@ -32,11 +32,15 @@ _UNUSED_SECONDS = 7 * 24 * 3600
 _IMPORT = re.compile(rf"^(?:from|import) +((?:{'|'.join(_WINGS)})\b[\w.]*)(?: +import +(\([^)]*\)|.*))?", re.M)
 
 
-def use(root: Path) -> None:
+#: The folder of the wings.
+_ROOT = Path(__file__).parents[2]
+
+
+def use(root: Path = _ROOT) -> None:
     """Have numba keep the kernels of the wings under ``root`` in the folder for their sources as they are now.
 
     Beside the sources, or in the user's cache folder where these cannot be written to, or else for the time of this
-    process. Must come before the first kernel is defined. Worker processes come to the same folder.
+    process. Must come before numba makes the first kernel. Worker processes come to the same folder.
     """
     given = os.environ.get(_VARIABLE)
     if given and Path(given).parent.name != _FOLDER:
@@ -51,6 +55,7 @@ def use(root: Path) -> None:
 
 def has_kernels() -> bool:
     """Whether some kernels are compiled already; where none are, the first run of each takes its time for that."""
+    use()
     return any(Path(os.environ[_VARIABLE]).rglob("*.nbi"))
 
 
@@ -61,7 +66,7 @@ def digest(root: Path) -> str:
         for wing in _WINGS
         for path in (root / wing).rglob("*.py")
     }
-    pending = [name for name, source in sources.items() if b"numba" in source]
+    pending = [name for name, source in sources.items() if b"njit" in source or b"numba" in source]
     names = set(pending)
     while pending:
         for name in _imported(sources[pending.pop()].decode()):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import int64, njit, uint64
+from numpy import uint64
 
 from pipeline.text import characters
 from pipeline.text.buffers import string_array, text_buffers
 from pipeline.text.characters import BREAK, SPACE, kind
 from pipeline.text.hashing import span_hash
+from pipeline.text.jit import int64, njit
 from pipeline.text.kernels import between16, text_data, trailing_zeros
 from pipeline.text.utf8 import continues, previous, width
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text.hashing import GOLDEN, slot_of
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow
 
 SHORTEST, LONGEST = 2, 10

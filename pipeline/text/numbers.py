@@ -7,9 +7,9 @@ a prefix and length that a network issues).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline.text.addresses import DIGIT, LOWER, UPPER, WORD, is_a
+from pipeline.text.jit import njit
 
 #: Characters of an IBAN by country: the registry of ISO 13616 (SWIFT, release 99).
 _LENGTHS = {

@@ -14,9 +14,9 @@ Groups are parted by blanks, dots, hyphens or slashes, no-break spaces and typog
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline.text.addresses import CLASSES, DIGIT, WORD, is_a, words
+from pipeline.text.jit import njit
 from pipeline.text.numbers import begins_number
 
 FEWEST_DIGITS, FEWEST_NAMED_DIGITS, MOST_DIGITS, MOST_NORTH_AMERICAN_DIGITS = 8, 7, 15, 11

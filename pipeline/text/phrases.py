@@ -18,13 +18,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline import MillError
 from pipeline.text import characters
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import ALONE, CLUSTER, DIGIT, JOINING, LETTER, NUMERAL, SPACE, continues_syllable, kind
 from pipeline.text.hashing import slot_of
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.utf8 import continues, width
 

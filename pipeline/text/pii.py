@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.text import characters, fullwidth
 from pipeline.text.addresses import CLASSES, DIGIT, LOWER, UPPER, ipv4, ipv6, is_a
 from pipeline.text.buffers import text_buffers
 from pipeline.text.emails import email
+from pipeline.text.jit import njit
 from pipeline.text.kernels import between32, borrow, trailing_zeros
 from pipeline.text.numbers import card, iban
 from pipeline.text.phones import phone

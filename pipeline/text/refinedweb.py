@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.text import characters, spans
 from pipeline.text.buffers import text_buffers
 from pipeline.text.c4 import with_room
 from pipeline.text.characters import LETTER, LOWER, NUMERAL, SPACE, UPPER, kind
+from pipeline.text.jit import njit
 from pipeline.text.kernels import ZERO, borrow, text_data
 from pipeline.text.lines import find_byte, spells, strip
 from pipeline.text.utf8 import previous, width

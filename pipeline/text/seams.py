@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.text import characters, spans
 from pipeline.text.buffers import string_array, text_buffers
 from pipeline.text.characters import ALONE, CLUSTER, JOINING, LETTER, NUMERAL, SPACE, kind
+from pipeline.text.jit import njit
 from pipeline.text.kernels import text_data
 from pipeline.text.utf8 import previous, width
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.text import scripts
 from pipeline.text.buffers import string_array, text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.kernels import between16, copy16, trailing_zeros
 from pipeline.text.utf8 import code_point, encode, width
 

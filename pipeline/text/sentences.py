@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import int64, njit
+from numpy import int64
 
 from pipeline.text import characters, english
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import LETTER, LOWER, QUOTE, SPACE, TERMINAL, UPPER, kind
+from pipeline.text.jit import njit
 from pipeline.text.kernels import between16, borrow, trailing_zeros
 from pipeline.text.utf8 import code_point, previous, width
 

@@ -11,12 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text import folding, scripts
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import ALONE
 from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
+from pipeline.text.jit import njit
 from pipeline.text.kernels import between32, borrow, load64, trailing_zeros
 from pipeline.text.utf8 import decode
 

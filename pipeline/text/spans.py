@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from pipeline.text.buffers import string_array, text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import continues
 
 

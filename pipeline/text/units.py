@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from numba import njit
-
 from pipeline.text.folding import ALONE, SPACE
 from pipeline.text.hashing import FNV_OFFSET, fnv_step, mix
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import decode
 
 Unit = Literal["token", "sentence", "line", "paragraph"]

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text import characters, english
 from pipeline.text.affixes import split_run
@@ -37,6 +37,7 @@ from pipeline.text.characters import (
 )
 from pipeline.text.english import EXCEPTION, find_key, may_be_there
 from pipeline.text.hashing import short_key, word_key
+from pipeline.text.jit import njit
 from pipeline.text.kernels import ZERO, between32, text_data, trailing_zeros
 from pipeline.text.utf8 import width
 

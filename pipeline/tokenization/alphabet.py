@@ -11,9 +11,9 @@ NUL belongs to no alphabet: SentencePiece's files cannot hold it. It is unknown,
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline import MillError
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import decode
 from pipeline.tokenization.character_classes import SPACE, table
 from pipeline.tokenization.config import TokenizerConfig

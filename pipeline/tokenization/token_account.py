@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import int64, njit
 from tokenizers import Tokenizer
 
 from pipeline import MillError
 from pipeline.store import files, packed_tokens, shards
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
+from pipeline.text.jit import int64, njit
 from pipeline.text.kernels import borrow
 from pipeline.tokenization.config import TokenizerConfig
 from pipeline.tokenization.formats.export import byte_alphabet

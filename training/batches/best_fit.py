@@ -16,9 +16,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from pipeline.store.packed_tokens import PackedTokens
+from pipeline.text.jit import njit
 from training.batches import random_streams
 from training.batches.windows import NOTHING, Layout, Order, SentenceWindows, TooFewTokens, Windows
 from training.recipe.pretraining import PretrainConfig

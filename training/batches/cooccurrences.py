@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Iterable
 
 import numpy as np
-from numba import njit
+
+from pipeline.text.jit import njit
 
 _PENDING = 1 << 24  # pairs that are held before they are added up
 

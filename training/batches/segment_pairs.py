@@ -21,11 +21,11 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from pipeline import MillError
 from pipeline.store.packed_tokens import PackedTokens
 from pipeline.text.hashing import uniform
+from pipeline.text.jit import njit
 from training.batches import random_streams
 from training.batches.vocabulary import Vocabulary
 from training.batches.windows import NOTHING, TooFewTokens, Windows

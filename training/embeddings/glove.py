@@ -8,8 +8,8 @@ non-zero entries in a new order each epoch; a word's vector is w + w~.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from pipeline.text.jit import njit
 from training.batches import random_streams
 
 X_MAX, POWER = 100.0, 0.75

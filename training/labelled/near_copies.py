@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.stages.dedup import lsh, minhash
 from pipeline.stages.dedup.similarity_join import similarity
+from pipeline.text.jit import njit
 from pipeline.text.shingles import shingle_sets
 
 CONFIG = minhash.Config(bands=32, rows=4)

@@ -33,8 +33,6 @@ from pipeline.stages.balance.token_budget import Target, TokenBudget, token_budg
 from pipeline.store import files, ledger, model_files, recipe_file, shards
 from pipeline.text.excerpts import excerpts
 from pipeline.text.hashing import document_hash, unit_interval
-from pipeline.tokenization import pack
-from pipeline.tokenization.encoding.encode import Encoder
 
 VERSION = 1
 BINS = 1 << 16
@@ -280,6 +278,9 @@ def _measure_tokens(build: Build, item: str) -> Outcome:
 
 
 def _tokens(build: Build, tokenizer: str) -> Made:
+    from pipeline.tokenization import pack  # tokenizers, which a recipe need not load
+    from pipeline.tokenization.encoding.encode import Encoder
+
     ends = {
         domain: int(np.searchsorted(np.cumsum(histogram), _SAMPLE_BYTES)) + 1
         for domain, histogram in _histograms(build)[0].items()

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numpy import uint32, uint64
 
 from pipeline.text.hashing import fnv
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import continues, following
 
 #: What fastText puts after every line.

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from pipeline.stages.classifiers.features import Dictionary, Shape, dictionary, most_rows, text_rows
 from pipeline.store import files
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import uniform
+from pipeline.text.jit import njit
 from pipeline.text.kernels import text_data
 
 #: The labels of the models that builds make.

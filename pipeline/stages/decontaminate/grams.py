@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint32, uint64
+from numpy import uint32, uint64
 
 from pipeline.text import folding, scripts, shingles
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import ALONE
 from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow
 from pipeline.text.utf8 import decode
 

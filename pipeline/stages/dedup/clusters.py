@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, make
@@ -29,6 +28,7 @@ from pipeline.stages.dedup.survivors import survivors_first
 from pipeline.stages.dedup.verdicts import FINDINGS
 from pipeline.stages.dedup.verify import Candidates
 from pipeline.store import files, shards
+from pipeline.text.jit import njit
 
 if TYPE_CHECKING:
     from pipeline.stages.dedup.minhash import Config

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from pipeline.stages.dedup.similarity_join import find
+from pipeline.text.jit import njit
 
 #: Documents of which 16 bytes each are in memory.
 SPAN = 1 << 22

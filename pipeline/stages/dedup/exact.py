@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numpy import uint64
 from pydantic import Field
 
 from pipeline.build import row_numbers
@@ -29,6 +29,7 @@ from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import SPACE
 from pipeline.text.hashing import hash_spans, xxh64
+from pipeline.text.jit import njit
 from pipeline.text.kernels import between16, borrow, copy16, lower16, text_data
 from pipeline.text.utf8 import decode, encode
 

@@ -11,13 +11,14 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Made, Outcome, make
 from pipeline.stages.dedup import earlier_builds, exchange
 from pipeline.store import files, shards
 from pipeline.text.hashing import MIX
+from pipeline.text.jit import njit
 
 VERSION = 1
 

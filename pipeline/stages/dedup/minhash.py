@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint32, uint64
+from numpy import uint32, uint64
 from pydantic import Field
 
 from pipeline.build import row_numbers
@@ -39,6 +39,7 @@ from pipeline.store.recipe_file import Config as StageConfig
 from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import document_hash
+from pipeline.text.jit import njit
 from pipeline.text.shingles import hash_shingles, scratch
 
 VERSION = 1

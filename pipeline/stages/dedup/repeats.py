@@ -21,7 +21,6 @@ from typing import Annotated
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 from pydantic import Field
 
 from pipeline.build import row_numbers
@@ -32,6 +31,7 @@ from pipeline.store import files, ledger, shards
 from pipeline.store.recipe_file import Config
 from pipeline.text import folding, seams, spans
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.shingles import roll, word_counts, words_between
 from pipeline.text.units import Unit, code_of, split_units
 

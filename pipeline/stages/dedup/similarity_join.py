@@ -17,8 +17,9 @@ None of this changes the components that all pairs would give. Only the bound on
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
+from pipeline.text.jit import njit
 from pipeline.text.kernels import words_at
 
 #: Slack for the rounding of similarities in the triangle inequality.

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import IO
 
 import numpy as np
-from numba import njit
 
 from pipeline.stages.perplexity.kneser_ney import Model
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 
 #: Stands for the logarithm of 0, as in SRILM.
 LOG_ZERO = -99.0

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.stages.perplexity.tables import (
     LONGEST,
@@ -29,6 +29,7 @@ from pipeline.stages.perplexity.tables import (
     murmur,
     tables,
 )
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 
 _HEADER = re.compile(rb"\\data\\\n((?:ngram [1-9]=[0-9]{1,15}\n){2,%d})\n" % LONGEST_ORDER)

@@ -13,16 +13,18 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import sentencepiece
-from numba import njit
 
 from pipeline import MillError
 from pipeline.text.buffers import string_array, text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import code_point, previous, width
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 #: Bytes of normalised text whose pieces are Python strings at the same time.
 _BATCH = 1 << 20
@@ -84,6 +86,8 @@ def pieces(texts: pa.StringArray, model: str) -> Iterator[list[list[str]]]:
 
 @cache
 def _processor(path: str) -> sentencepiece.SentencePieceProcessor:
+    import sentencepiece
+
     try:
         return sentencepiece.SentencePieceProcessor(model_file=path)
     except (OSError, RuntimeError) as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.stages.perplexity.tables import (
     LONGEST,
@@ -26,6 +26,7 @@ from pipeline.stages.perplexity.tables import (
     murmur,
 )
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, load32, load64, prefetch, text_data, trailing_zeros
 
 #: Words that are looked up together.

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline import MillError
 from pipeline.text.hashing import tail64
+from pipeline.text.jit import njit
 from pipeline.text.kernels import high64, load64, text_data
 
 LONGEST_ORDER = 6

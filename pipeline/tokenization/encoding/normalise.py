@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 
 #: The steps of which this holds, as tokenizer.json names them.
 KNOWN = frozenset({"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "StripAccents"})

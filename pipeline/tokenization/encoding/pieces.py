@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import int64, njit, uint64
+from numpy import int64, uint64
 
 from pipeline.text.hashing import GOLDEN, MIX, span_hash, tail64
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, load64, prefetch
 from pipeline.tokenization.encoding import pretokenize
 

@@ -20,8 +20,9 @@ decoded one by one.
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit, uint64
+from numpy import uint64
 
+from pipeline.text.jit import int64, njit
 from pipeline.text.kernels import between16, borrow, trailing_zeros
 from pipeline.text.utf8 import decode, following, previous
 from pipeline.tokenization.character_classes import CJK, CONTROL, LETTER, NUMBER, PUNCTUATION, SPACE

@@ -13,13 +13,13 @@ import json
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from tokenizers import Tokenizer
 
 from pipeline import MillError
 from pipeline.store import files
 from pipeline.text.buffers import text_buffers
 from pipeline.text.hashing import FNV_OFFSET, document_hash, fnv_step, uniform
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import continues
 from pipeline.tokenization.encoding import spantable
 from pipeline.tokenization.encoding.spantable import SpanTable

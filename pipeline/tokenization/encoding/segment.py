@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import int64, njit, uint64
+from numpy import int64, uint64
 
 from pipeline.text.hashing import slot_of
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.utf8 import continues, decode, width
 from pipeline.tokenization.formats.export import byte_alphabet

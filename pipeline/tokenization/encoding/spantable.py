@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numpy import uint64
 
 from pipeline.text.hashing import GOLDEN, fnv
+from pipeline.text.jit import njit
 
 
 class SpanTable(NamedTuple):

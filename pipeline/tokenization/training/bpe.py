@@ -8,8 +8,8 @@ That is Hugging Face's rule, whose merges for byte-level BPE ours equal.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from pipeline.text.jit import njit
 from pipeline.text.kernels import ZERO
 from pipeline.tokenization.training import merges
 from pipeline.tokenization.training.merges import Pairs, Pieces, Symbols

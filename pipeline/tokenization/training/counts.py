@@ -13,10 +13,11 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit, uint64
+from numpy import uint64
 from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import TokenizerConfig

@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from numba import njit
 
+from pipeline.text.jit import njit
 from pipeline.text.kernels import ZERO
 from pipeline.tokenization.training import bpe, merges
 from pipeline.tokenization.training.merges import Pairs, Pieces, Symbols

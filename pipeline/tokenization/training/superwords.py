@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.kernels import text_data
 from pipeline.tokenization import alphabet, character_classes
 from pipeline.tokenization.config import SuperwordsConfig, TokenizerConfig

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from pipeline import MillError
 from pipeline.text.buffers import text_buffers
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import decode
 from pipeline.tokenization import alphabet
 from pipeline.tokenization.config import TokenizerConfig

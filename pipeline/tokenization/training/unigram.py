@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from pipeline.text.hashing import FNV_OFFSET, fnv_step
+from pipeline.text.jit import njit
 from pipeline.text.utf8 import continues, decode
 from pipeline.tokenization.encoding import spantable
 from pipeline.tokenization.encoding.spantable import SpanTable

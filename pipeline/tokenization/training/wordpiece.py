@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow
 from pipeline.tokenization.training import merges
 from pipeline.tokenization.training.merges import Pairs, Pieces, Symbols

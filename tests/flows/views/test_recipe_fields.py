@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.views import recipe_fields, summary
+from flows.views import recipe_fields
 from pipeline import MillError
 from pipeline.sources import Source
 from tests.helpers import plugins
@@ -32,7 +32,7 @@ def _reachable(annotation: object) -> set[type[BaseModel]]:
 
 def _shown(place: str) -> list[str]:
     output = io.StringIO()
-    Console(file=output, width=80).print(summary.fields_view(recipe_fields.fields(place)))
+    Console(file=output, width=80).print(recipe_fields.fields_view(recipe_fields.fields(place)))
     return output.getvalue().splitlines()
 
 

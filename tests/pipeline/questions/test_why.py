@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.build import find_documents
-from pipeline.build.build import Build
+from pipeline.build.build import Build, edited
 from pipeline.build.record import runs
 from pipeline.questions import why
 from pipeline.stages import language
 from pipeline.store.ledger import Rule
 from tests.helpers import small_build
 from tests.helpers.small_build import document
+from tests.pipeline.text.test_spans import TEXTS, as_spans, ranges_of
 
 
 @pytest.fixture
@@ -69,6 +72,22 @@ def test_an_edit_is_shown_as_what_it_cut_and_what_is_left(build: Build):
     assert [passage.cuts for passage in found.passages] == [[], ["me@x.org"], []]
     assert found.text == "größer: mail me@x.org now"
     assert found.corpus_text == "größer: mail  now"
+
+
+@given(st.data(), TEXTS, st.integers(0, 3))
+def test_one_text_is_edited_as_a_column_of_texts_is(data: st.DataObject, text: str, stages: int):
+    entries = []
+    for _ in range(stages):
+        ranges = data.draw(ranges_of(text))
+        size = sum(part["end"] - part["start"] for part in ranges or [])
+        fill = data.draw(st.text(alphabet="01", min_size=size, max_size=size))
+        entries.append({"overwrites": ranges, "overwritten_with": fill, "spans": data.draw(ranges_of(text))})
+    columns = [
+        {name: pa.array([value]) if isinstance(value, str) else as_spans([value]) for name, value in entry.items()}
+        for entry in entries
+    ]
+    (expected,) = edited(pa.array([text]), [pa.table(entry) for entry in columns])[0].to_pylist()
+    assert why._edited(text, entries) == expected
 
 
 def test_a_build_that_is_under_way_says_which_stages_are_missing(build: Build):

@@ -291,19 +291,19 @@ CLUSTERS = st.text(st.sampled_from("aé\u0301\u0308👩\u200d🚒🇩🇪한\r\n
 @given(CLUSTERS)
 def test_an_excerpt_never_cuts_a_character_in_two(text: str):
     whole = regex.findall(r"\X", text)
-    shown = samples.excerpt(text).removesuffix(" …")
+    shown = formats.excerpt(text).removesuffix(" …")
     plain = shown.replace("\u240d", "\r")
     assert text.startswith(plain)
-    assert len(regex.findall(r"\X", plain)) <= samples.LENGTH
-    if len(whole) <= samples.LENGTH and len(text) <= 4 * samples.LENGTH:
+    assert len(regex.findall(r"\X", plain)) <= formats.LENGTH
+    if len(whole) <= formats.LENGTH and len(text) <= 4 * formats.LENGTH:
         assert plain == text
     else:
-        assert plain.rstrip() == "".join(whole[: samples.LENGTH]).rstrip()
+        assert plain.rstrip() == "".join(whole[: formats.LENGTH]).rstrip()
 
 
 def test_an_excerpt_of_a_long_document_is_bounded_and_shows_controls():
     shown = samples.excerpts(pa.array(["a\u0301" * 5_000_000, "nul \x00 tab\t", ""]))
-    assert len(shown[0]) <= 4 * samples.LENGTH + 2
+    assert len(shown[0]) <= 4 * formats.LENGTH + 2
     assert shown[1:] == ["nul ␀ tab\t", ""]
 
 

@@ -14,14 +14,14 @@ from pipeline.text import kernel_cache
 
 CONSTANTS = "STEP = 1"
 INNER = """
-from numba import njit
+from pipeline.text.jit import njit
 from pipeline.constants import STEP
 @njit(cache=True)
 def inner(x):
     return x + STEP
 """
 OUTER = """
-from numba import njit
+from pipeline.text.jit import njit
 from pipeline.inner import inner
 @njit(cache=True)
 def outer(x):
@@ -31,7 +31,7 @@ ASK = """
 import sys
 from pipeline.outer import outer
 if __name__ == "__main__":
-    print(outer(1), sum(outer.stats.cache_hits.values()))
+    print(outer(1), sum(outer.dispatcher.stats.cache_hits.values()))
     if "worker" in sys.argv:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
     package = tmp_path / "project" / "pipeline"
     (package / "text").mkdir(parents=True)
     own = Path(pipeline.__file__).parent
-    for name in ("__init__.py", "text/__init__.py", "text/kernel_cache.py"):
+    for name in ("__init__.py", "text/__init__.py", "text/jit.py", "text/kernel_cache.py"):
         shutil.copy(own / name, package / name)
     (package / "constants.py").write_text(CONSTANTS)
     (package / "inner.py").write_text(INNER)
