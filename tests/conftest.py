@@ -80,6 +80,7 @@ settings.register_profile(
 settings.load_profile("corpusmill")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """For ``-n auto`` one more than there are cores: while a test waits for a server, its core is another's."""
     return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or (os.cpu_count() or 1) + 1)

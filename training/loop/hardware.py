@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,26 @@ def autocast_dtype(precision: Literal["fp32", "bf16", "auto"], where: torch.devi
         fast = where.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precision = "bf16" if fast else "fp32"
     return torch.bfloat16 if precision == "bf16" else None
+
+
+def sum_in_order() -> None:
+    """Have CUDA add up in the same order each time, so that a run that goes on from a checkpoint ends with equal bits.
+
+    Compiled gradients of embeddings are otherwise sums in the order of arrival. What knows no order is left as it is.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def seed(value: int, where: torch.device) -> None:
+    """Seed what draws on the CPU and on ``where``.
+
+    torch.manual_seed also asks for each kind of device that is not there, and writes down the stack: milliseconds.
+    """
+    torch.default_generator.manual_seed(value)
+    if where.type == "cuda":
+        torch.cuda.manual_seed(value)
 
 
 def keep_freed_memory() -> None:

@@ -31,6 +31,7 @@ from training.loop import checkpoint as checkpoints
 from training.loop import hardware, optimisers, processes
 from training.loop.checkpoint import Checkpoint
 from training.loop.log import Log, Metrics
+from training.models import tables
 from training.recipe import gpu_peaks
 from training.recipe.run import OptimiserConfig
 
@@ -203,6 +204,9 @@ class _Run:
         self.device = hardware.device()
         if self.device.type == "cpu":
             hardware.keep_freed_memory()
+        else:
+            hardware.sum_in_order()
+            tables.sum_by_products(model)
         self.model, self.work, self.plan, self.progress = model.to(self.device), work, plan, progress
         self.module = self.processes.wrap(_Forward(self.model, work.loss))
         self.optimisers = optimisers.make(self.model, plan.optimiser, work.rates.group)
@@ -273,9 +277,7 @@ class _Run:
     def _step(self, made: tuple[Batch, dict[str, Tensor]]) -> None:
         plan, state, (batch, tensors) = self.plan, self.state, made
         rank = (self.processes.rank,) if self.processes.rank else ()
-        seed = random_streams.seed("dropout", plan.seed, state.step, *rank)
-        # torch.manual_seed writes down the whole stack for each kind of device that is not there: milliseconds
-        torch.default_generator.manual_seed(seed) if self.device.type == "cpu" else torch.manual_seed(seed)
+        hardware.seed(random_streams.seed("dropout", plan.seed, state.step, *rank), self.device)
         rate = self._set_rates(state.step)
         parts = {name: torch.zeros((), device=self.device) for name in self.work.weights}
         *others, last = self._micro_batches(tensors)

@@ -40,11 +40,12 @@ def mask(segments: Tensor, causal: bool, blocks: bool, reach: int | None = None)
 def across(queries: Tensor, keys: Tensor, blocks: bool) -> Tensor | BlockMask:
     """Which tokens of an encoder, of segments ``keys`` [batch, source], a decoder's of ``queries`` [batch, target] see.
 
-    A token whose segment has none there gets nothing, or by a boolean matrix a mean of all: its label is ignored.
+    A token whose segment has none there sees the first, or by a boolean matrix all: its label is ignored, and what
+    attends to nothing has no gradient.
     """
-    if blocks:
-        return block_mask(queries, keys)
     seen = queries[:, None, :, None] == keys[:, None, None, :]
+    if blocks:
+        return block_mask(torch.where(seen.any(-1)[:, 0], queries, keys[:, :1]), keys)
     return seen | ~seen.any(-1, keepdim=True)
 
 
@@ -61,6 +62,23 @@ def block_mask(queries: Tensor, keys: Tensor, causal: bool = False, reach: int |
             seen = seen & ((query - key).abs() <= reach)
         return seen & (query >= key) if causal else seen
 
+    lists = torch.ops.corpusmill.visible_blocks(queries, keys, causal, reach)
+    made = BlockMask((queries.shape[1], keys.shape[1]), *lists, BLOCK_SIZE=(BLOCK, BLOCK), mask_mod=sees)
+    made.ndim = 4  # type: ignore[attr-defined]  # GPT-2 asks every mask for it
+    return made
+
+
+@torch.library.custom_op(
+    "corpusmill::visible_blocks",
+    mutates_args=(),
+    schema="(Tensor queries, Tensor keys, bool causal, int? reach) -> Tensor[]",
+)
+def _visible_blocks(queries: Tensor, keys: Tensor, causal: bool, reach: int | None) -> list[Tensor]:
+    """Which blocks of keys each block of queries sees in part and in full, and the other way round: int32, in pairs.
+
+    A pair is how many they are, [batch, 1, rows], and which, [batch, 1, rows, columns]. An operator of its own, because
+    flex attention reads such lists as rows one after another, and torch.compile may lay out what it makes in columns.
+    """
     low, high, begin, end = (bound[:, :, None] for bound in _bounds(queries))
     low_key, high_key, begin_key, end_key = (bound[:, None, :] for bound in _bounds(keys))
     some = (low <= high_key) & (low_key <= high)
@@ -71,11 +89,17 @@ def block_mask(queries: Tensor, keys: Tensor, causal: bool = False, reach: int |
     if reach is not None:
         some &= (begin_key - end <= reach) & (begin - end_key <= reach)
         every &= (end - begin_key <= reach) & (end_key - begin <= reach)
-    made = BlockMask.from_kv_blocks(
-        *_listed(some & ~every), *_listed(some & every), BLOCK, sees, (queries.shape[1], keys.shape[1])
-    )
-    made.ndim = 4  # type: ignore[attr-defined]  # GPT-2 asks every mask for it
-    return made
+    kinds = (some & ~every, some & every)
+    return [
+        listed for by in (lambda kind: kind, lambda kind: kind.mT) for kind in kinds for listed in _listed(by(kind))
+    ]
+
+
+@_visible_blocks.register_fake
+def _(queries: Tensor, keys: Tensor, _causal: bool, _reach: int | None) -> list[Tensor]:
+    rows, columns = (-(-side.shape[1] // BLOCK) for side in (queries, keys))
+    sizes = [(rows,), (rows, columns)] * 2 + [(columns,), (columns, rows)] * 2
+    return [queries.new_empty((len(queries), 1, *size), dtype=torch.int32) for size in sizes]
 
 
 def _bounds(segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -90,7 +114,7 @@ def _bounds(segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """How many ``blocks`` [batch, rows, columns] of each row are true, and first among its columns: which; int32."""
     order = torch.argsort(blocks.int(), dim=-1, descending=True, stable=True)
-    return blocks.sum(-1, dtype=torch.int32)[:, None], order.int()[:, None]
+    return blocks.sum(-1, dtype=torch.int32)[:, None].contiguous(), order.int()[:, None].contiguous()
 
 
 def attend(

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from training.batches.windows import IGNORE
 
-CHUNK = 4096  # rows of logits at a time
+CHUNK, CUDA_CHUNK = 4096, 16_384  # rows of logits at a time; a GPU multiplies large matrices faster
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, chunk: int = CHUNK
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, chunk: int | None = None
 ) -> Tensor:
     """Sum over rows of the cross-entropy in nats, of ``hidden`` [n, d] under a head ``weight`` [v, d], ``bias`` [v].
 
@@ -27,6 +27,7 @@ def linear_cross_entropy(
     softmax and the sum in float32.
     """
     device = hidden.device.type
+    chunk = chunk or (CUDA_CHUNK if hidden.is_cuda else CHUNK)
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     if len(hidden) <= chunk:  # nothing to save, so autograd does it with a copy of the gradients less
         logits = F.linear(hidden, weight, bias).float()
@@ -53,7 +54,7 @@ def _loss_and_gradients(
         if d_hidden is None:
             continue
         shares = logits.sub_(torch.where(counted, level, torch.inf)).exp_()  # 0 where nothing counts
-        d_logits = shares.scatter_add_(1, label, torch.where(counted, -1.0, 0.0)).to(weight.dtype)
+        d_logits = _less_one(shares, label, counted).to(weight.dtype)
         d_hidden[start : start + chunk] = d_logits @ weight
         part = (d_logits.t() @ rows).float()
         d_weight = part if d_weight is None else d_weight.add_(part)
@@ -61,6 +62,14 @@ def _loss_and_gradients(
             part = d_logits.float().sum(0)
             d_bias = part if d_bias is None else d_bias.add_(part)
     return total, d_hidden, d_weight, d_bias
+
+
+def _less_one(shares: Tensor, label: Tensor, counted: Tensor) -> Tensor:
+    """``shares`` [n, v] less 1 at the ``label`` [n, 1] of each row that is ``counted`` [n, 1]."""
+    if shares.is_cuda:  # a comparison becomes part of the kernel around it, a scatter writes and reads all of them
+        entries = torch.arange(shares.shape[1], device=shares.device)
+        return torch.where((entries == label) & counted, shares - 1.0, shares)
+    return shares.scatter_add_(1, label, torch.where(counted, -1.0, 0.0))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

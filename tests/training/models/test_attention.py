@@ -76,6 +76,23 @@ def test_blocks_are_those_that_a_look_at_every_pair_gives(causal: bool, reach: i
         used = torch.arange(rows[0].shape[-1]) < numbers[..., None]
         assert torch.equal(*(row.where(used, -1) for row in rows))
     assert found.seq_lengths == expected.seq_lengths
+    # what flex attention's kernels read has to lie row by row, compiled or not
+    for lists in (
+        found,
+        torch.compile(attention.mask, backend="aot_eager", fullgraph=True)(WINDOWS, causal, True, reach),
+    ):
+        named = [
+            f"{full}{side}_{what}"
+            for full in ("", "full_")
+            for side in ("q", "kv")
+            for what in ("num_blocks", "indices")
+        ]
+        assert all(getattr(lists, name).is_contiguous() for name in named)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_lists_of_blocks_are_one_operator_of_a_compiled_model(causal: bool) -> None:
+    torch.library.opcheck(torch.ops.corpusmill.visible_blocks.default, (WINDOWS, WINDOWS, causal, None))
 
 
 def test_a_decoder_sees_its_own_document_of_the_encoder_in_either_way() -> None:
@@ -88,6 +105,10 @@ def test_a_decoder_sees_its_own_document_of_the_encoder_in_either_way() -> None:
         for blocks in (True, False)
     )
     answered = queries != 1
+    mask = attention.across(queries, keys, True)
+    assert isinstance(mask, BlockMask)
+    rows, places, sources = torch.arange(2)[:, None, None], torch.arange(40)[:, None], torch.arange(48)
+    assert mask.mask_mod(rows, torch.tensor(0), places, sources).any(-1).all()  # each has a gradient
     torch.testing.assert_close(found[answered], expected[answered], rtol=0, atol=1e-5)
     assert found.isfinite().all()
 
