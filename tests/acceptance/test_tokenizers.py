@@ -73,12 +73,12 @@ def file_hashes(texts: list[str], shard_count: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_five_processes_and_three_shard_sizes_write_the_same_files(shared):
+def test_four_processes_and_three_shard_sizes_write_the_same_files(shared):
     texts = prose(shared, 1_000_000)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        runs = [pool.submit(file_hashes, texts, shard_count) for shard_count in (1, 3, 3, 7, 7)]
+        runs = [pool.submit(file_hashes, texts, shard_count) for shard_count in (1, 3, 7, 7)]
         first, *others = [run.result() for run in runs]
-    assert others == [first] * 4
+    assert others == [first] * 3
 
 
 @pytest.mark.slow
