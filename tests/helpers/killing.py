@@ -21,6 +21,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,10 +49,10 @@ def train(root: Path, section: dict, progress: loop.Progress | None = None) -> N
 
 def watch(root: Path) -> None:
     """Copy ``root`` before each change of a file or folder in it, beside a note of what was about to happen."""
-    count = 0
+    count, copying, inside = 0, threading.RLock(), False
 
     def hook(event: str, arguments: tuple) -> None:
-        nonlocal count
+        nonlocal count, inside
         if event not in EVENTS or not isinstance(arguments[0], str | Path):
             return
         if event == "open" and not str(arguments[1] or "").startswith(("w", "x", "a")):
@@ -59,10 +60,20 @@ def watch(root: Path) -> None:
         path = str(root / arguments[0])  # shutil.rmtree names files within the folder that it removes
         if not path.startswith(f"{root}/") or path.endswith(".lock"):
             return
-        copy = root.with_name(f"killed-{count:04d}")
-        count += 1
-        shutil.copytree(root, copy)
-        copy.with_suffix(".moment").write_text(f"{event} {path.removeprefix(str(root))}")
+        with copying:
+            if inside:  # what is removed below
+                return
+            inside = True
+            copy = root.with_name(f"killed-{count:04d}")
+            count += 1
+            while True:
+                try:
+                    shutil.copytree(root, copy)
+                    break
+                except (shutil.Error, FileNotFoundError):  # another thread has moved on in the middle of it
+                    shutil.rmtree(copy, ignore_errors=True)
+            copy.with_suffix(".moment").write_text(f"{event} {path.removeprefix(str(root))}")
+            inside = False
 
     sys.addaudithook(hook)
 

@@ -3,7 +3,8 @@
 A run is a pure function of its ``Work`` and ``Plan``: step ``s`` reads ``work.batch(s)`` and seeds torch with
 (seed, s), so a run that was killed goes on from its last checkpoint to bitwise equal weights on the same machine.
 The gradient of a step is that of the whole batch: each part of the loss is summed over the micro-batches and divided
-by what the whole batch holds of it. Losses stay on the device until the log's thread reads them; no step waits for it.
+by what the whole batch holds of it. Losses stay on the device until the log's thread reads them, and checkpoints are
+written by a thread of their own, one at a time; no step waits for either.
 Under ``accelerate launch`` each process takes its part of every batch, and of the weights with FSDP.
 """
 
@@ -15,7 +16,8 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -171,8 +173,12 @@ def train(model: nn.Module, work: Work, plan: Plan, progress: Progress | None = 
     run = _Run(model, work, plan, progress)
     try:
         return run.to_the_end()
+    except BaseException as error:
+        run.finish_writing(error)
+        raise
     finally:
         run.log.close()
+        run.writer.shutdown()
 
 
 class _Forward(nn.Module):
@@ -218,8 +224,10 @@ class _Run:
         if self.kept:
             self._resume(self.kept[-1])
         self.processes.wait()  # all have seen the same checkpoints
+        self.writer = ThreadPoolExecutor(1, "checkpoints")
+        self.writing: Future[None] | None = None
         # a run that was killed may have left some that were to go
-        self.kept = self._pruned(self.kept)
+        self.kept = self._pruned(self.kept, self.state.best_step)
         self.log = Log(plan.folder, self.state.step, self.processes.first)
         self.unread: list[tuple[Metrics, dict[str, Tensor]]] = []
         self.began: float | None = time.perf_counter()
@@ -245,6 +253,8 @@ class _Run:
         if not state.evaluation:  # all steps were there, and are measured otherwise than before
             self._evaluate()
             self._save()
+        self._written()
+        self.processes.wait()  # no process goes on with a checkpoint that is not there
         return state
 
     def _batches(self, start: int) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
@@ -366,6 +376,7 @@ class _Run:
             self.progress(rows[-1]["step"], self.plan.steps, rows[-1])
 
     def _stop(self, step: int, loss: float, norm: float) -> None:
+        wait([self.writing] if self.writing else [])
         good = str(self.kept[-1].folder) if self.kept else "none yet"
         read = self.work.documents(step - 1)
         shown = ", ".join(read[:5]) + (f" and {len(read) - 5} more" if len(read) > 5 else "")
@@ -397,17 +408,42 @@ class _Run:
         self.log.append([{"step": state.step, "evaluation": evaluation}])
 
     def _save(self) -> None:
+        self._written()  # the copies of one checkpoint at a time
         plan, state, first = self.plan, self.state, self.processes.first
         extra = {**vars(state), "best_loss": state.best_loss if state.best_step is not None else None}
         made_by = plan.made_by(state.step)
-        saved = checkpoints.save(plan.folder, state.step, self.model, self.optimisers, made_by, extra, first)
-        self.kept = self._pruned([*(other for other in self.kept if other.step != state.step), saved])
-        self.processes.wait()  # no process goes on from, or with, a checkpoint that is not there
+        snapshot = checkpoints.copied(state.step, self.model, self.optimisers, first)
+        if snapshot is None:
+            folder = files.local(checkpoints.path_of(plan.folder, state.step))
+            self._keep(Checkpoint(folder, state.step, made_by, extra))
+            return
 
-    def _pruned(self, kept: list[Checkpoint]) -> list[Checkpoint]:
+        def work() -> None:
+            self._keep(checkpoints.save(plan.folder, snapshot, made_by, extra))
+
+        self.writing = self.writer.submit(copy_context().run, work)
+
+    def _written(self) -> None:
+        """Wait until the last checkpoint is on the disk; raises what went wrong."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
+
+    def finish_writing(self, error: BaseException) -> None:
+        """Wait for the last checkpoint of a run that ``error`` ends, and note on this what went wrong."""
+        wait([self.writing] if self.writing else [])
+        failed = self.writing.exception() if self.writing else None
+        if failed is not None:
+            error.add_note(f"the last checkpoint was not written: {failed}")
+
+    def _keep(self, saved: Checkpoint) -> None:
+        kept = [*(other for other in self.kept if other.step != saved.step), saved]
+        self.kept = self._pruned(kept, saved.extra["best_step"])
+
+    def _pruned(self, kept: list[Checkpoint], best_step: int | None) -> list[Checkpoint]:
+        """What is left for a run that goes on from the last of ``kept``, whose best step is ``best_step``."""
         plan = self.plan
-        wanted = {self.state.best_step, plan.branch}
-        return checkpoints.prune(kept, plan.keep_last, wanted, self.processes.first)
+        return checkpoints.prune(kept, plan.keep_last, {best_step, plan.branch}, self.processes.first)
 
     def _resume(self, last: Checkpoint) -> None:
         if last.step:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
+import math
+import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,13 +181,60 @@ def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
     optimiser = optimisers.make(model, OptimiserConfig())
     model(torch.arange(4)).sum().backward()
     optimiser[0].step()
-    saved = checkpoint.save(str(tmp_path), 1, model, optimiser, "tied", {})
+    snapshot = checkpoint.copied(1, model, optimiser)
+    assert snapshot is not None
+    saved = checkpoint.save(str(tmp_path), snapshot, "tied", {})
     assert set(load_file(saved.folder / "model.safetensors")) == {"0.weight"}
     before = table.weight.detach().clone()
     table.weight.data.zero_()
     checkpoint.restore(saved, model, optimiser)
     assert torch.equal(head.weight, before)
     assert head.weight is table.weight
+
+
+def test_steps_go_on_while_a_checkpoint_is_written_and_do_not_change_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, at_three = checkpoint.save, threading.Event()
+
+    def slow(folder: str, snapshot: checkpoint.Snapshot, *of_run) -> checkpoint.Checkpoint:
+        assert snapshot.step != 2 or at_three.wait(60), "no step was made while the second was written"
+        return save(folder, snapshot, *of_run)
+
+    def progress(step: int, *_: object) -> None:
+        if step >= 3:
+            at_three.set()
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    config = OptimiserConfig(learning_rate=0.1, schedule="constant", warmup_steps=0)
+    run = plan(tmp_path / "run", steps=5, checkpoint_every=2, keep_last=3, log_every=1, optimiser=config)
+    loop.train(Line(), work(), run, progress)
+    assert kept_steps(tmp_path / "run") == [2, 4, 5]
+    short, second = Line(), Line()
+    loop.train(short, work(), plan(tmp_path / "short", steps=2, optimiser=config))
+    checkpoint.restore_model(found_by(run)[0], second)
+    assert all(torch.equal(a, b) for a, b in zip(short.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("diverges", [False, True])
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_or_is_said_with_what_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverges: bool
+) -> None:
+    def full(*_: object) -> checkpoint.Checkpoint:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    rate = loop.learning_rate
+    if diverges:
+        monkeypatch.setattr(loop, "learning_rate", lambda c, step, n: math.inf if step == 2 else rate(c, step, n))
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoint, "save", full)
+        with pytest.raises(loop.Diverged if diverges else OSError) as caught:
+            loop.train(Line(), work(), plan(tmp_path, steps=6, checkpoint_every=2, log_every=1))
+    said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert os.strerror(errno.ENOSPC) in said
+    assert kept_steps(tmp_path) == []
+    monkeypatch.undo()
+    assert loop.train(Line(), work(), plan(tmp_path, steps=6, checkpoint_every=2)).step == 6
 
 
 def test_the_gradient_norm_that_is_logged_is_the_one_before_clipping(tmp_path: Path) -> None:
