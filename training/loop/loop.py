@@ -5,7 +5,7 @@ A run is a pure function of its ``Work`` and ``Plan``: step ``s`` reads ``work.b
 The gradient of a step is that of the whole batch: each part of the loss is summed over the micro-batches and divided
 by what the whole batch holds of it. Losses stay on the device until the log's thread reads them, and checkpoints are
 written by a thread of their own, one at a time; no step waits for either.
-Under ``accelerate launch`` each process takes its part of every batch, and of the weights with FSDP.
+In several processes each takes its part of every batch and of what is measured, and of the weights with FSDP.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def decay_begins(config: OptimiserConfig, steps: int) -> int:
 def train(model: nn.Module, work: Work, plan: Plan, progress: Progress | None = None) -> State:
     """Train ``model`` in place, from its last checkpoint if there is one, to ``plan.steps``.
 
-    Under ``accelerate launch`` the last checkpoint holds the weights, and ``model`` a wrapped or sharded form of them.
+    In several processes the last checkpoint holds the weights, and ``model`` a wrapped or sharded form of them.
     Raises Diverged when a loss or a gradient is not finite.
     """
     run = _Run(model, work, plan, progress)
@@ -309,7 +309,7 @@ class _Run:
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             factor = self.work.rates.factor(group["group"], step)
             if not factor and self.processes.count > 1:
-                raise MillError("gradual unfreezing runs in one process: start it without `accelerate launch`")
+                raise MillError("gradual unfreezing runs in one process: start it without a launcher")
             group["lr"] = rate * factor
             for parameter in group["params"]:
                 parameter.requires_grad_(bool(factor))

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_ladder_of_a_file_says_all_and_writes_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finetuning.finetune(
-        folder / "topics.csv", text="sentence", label="topic", minutes=5, wanted=2, unlabelled=folder / "new.csv",
+        str(folder / "topics.csv"), text="sentence", label="topic", minutes=5, wanted=2, unlabelled=folder / "new.csv",
         out=folder / "out",
     )  # fmt: skip
     shown = capsys.readouterr().out
