@@ -161,6 +161,10 @@ def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(a
     def picture(page: Page, name: str) -> None:
         page.screenshot(path=tmp_path / f"{next(pictures)}-{name}.png")
 
+    def runs() -> set[str]:
+        wanted = {"deployments": {"name": {"any_": ["any-recipe"]}}, "flows": {"name": {"any_": ["curate"]}}}
+        return {run["id"] for run in api.post("/flow_runs/filter", json=wanted).raise_for_status().json()}
+
     def ask(page: Page) -> None:
         """Fill in the form of the deployment, submit it, and come to the page of the run."""
         build.forget()
@@ -181,9 +185,11 @@ def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(a
         page.get_by_role("button", name="Select Recipe").click()
         page.get_by_role("option", name="data/recipes/shown.yaml").click()
         picture(page, "form")
+        before = runs()
         page.get_by_role("button", name="Submit").click()
-        page.get_by_role("button", name="View run").click()
-        page.wait_for_url("**/runs/flow-run/*")
+        wait_for(lambda: runs() - before, 120)
+        # the button that leads there is shown for seconds only
+        page.goto(f"{ui}/runs/flow-run/{(runs() - before).pop()}")
 
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
