@@ -35,6 +35,9 @@ KINDS = {
     "pruned": ("hs", (2, 4), 2, {"cutoff": 300, "qnorm": True}),
 }
 MOST_LABELS = 300  # fastText quantises no smaller output
+#: How far apart fastText's sigmoid is at two steps of its table next to one another, at most: a score that lies where
+#: they meet is either, by the last digit of a sum. Few do.
+STEP = 0.25 * 16 / 512
 
 
 class Both(NamedTuple):
@@ -79,13 +82,17 @@ def assert_equal(both: Both, texts: list[str]) -> None:
     size = len(both.ours.labels)
     labels, scores = predict(both.ours, pa.array(texts, pa.string()), size)
     _, best = predict(both.ours, pa.array(texts, pa.string()))
+    between, seen = 0, 0
     for text, row, values, first in zip(texts, labels, scores, best, strict=True):
         names, theirs = both.theirs.predict(text.replace("\n", " ").replace("</s>", " "), k=size)
         ours = {both.ours.labels[label]: score for label, score in zip(row, values, strict=True) if label >= 0}
         wanted = {name.removeprefix("__label__"): score for name, score in zip(names, theirs, strict=True)}
-        assert ours == pytest.approx(wanted, abs=1e-5), text
+        assert ours == pytest.approx(wanted, abs=1e-5 if both.ours.loss == fasttext_model.SOFTMAX else STEP), text
+        between += sum(abs(ours[name] - score) > 1e-5 for name, score in wanted.items())
+        seen += len(wanted)
         assert first[0] == (max(ours.values()) if ours else 0)
         assert list(values) == sorted(values, reverse=True)
+    assert between <= 1 + seen // 200
 
 
 @given(st.lists(TEXTS, max_size=6))
