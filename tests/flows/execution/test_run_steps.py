@@ -219,21 +219,26 @@ stage = Stage("loud", "Shouts", Config, measure=measure, signals={"shouts": pa.i
 
 
 @pytest.mark.slow
-def test_workers_elsewhere_make_the_same_corpus_and_what_they_say_is_on_the_server(server_url, tmp_path):
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_workers_elsewhere_make_the_same_corpus_and_what_they_say_is_on_the_server(
+    runner, server_url, tmp_path, monkeypatch
+):
+    pytest.importorskip("distributed" if runner == "dask" else runner)
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     (tmp_path / "loud.py").write_text(WARNING)
-    recipe = write_topics(tmp_path, name="topics-dask", plugins=["loud.py"], loud={}, minhash=None, canaries=False)
+    recipe = write_topics(tmp_path, name=f"topics-{runner}", plugins=["loud.py"], loud={}, minhash=None, canaries=False)
     with (
         reporting(Reporter()),
         tracking.tracking(server_url, pytest.fail),
-        tracking.flow("build", "build by dask"),
+        tracking.flow("build", f"build by {runner}"),
     ):
-        build_all(recipe, "curate", 2, "dask", tmp_path)
+        build_all(recipe, "curate", 2, runner, tmp_path)
     made = open_build(recipe, tmp_path)
     expected, _ = building.make(made.recipe, tmp_path / "expected")
     assert building.curated(made) == building.curated(expected)
 
     by_id = {run["id"]: run for run in newest(server_url, "task_runs")}
-    (run,) = [run for run in newest(server_url, "flow_runs") if run["name"] == "build by dask"]
+    (run,) = [run for run in newest(server_url, "flow_runs") if run["name"] == f"build by {runner}"]
     lines = newest(server_url, "logs")
     said = [line for line in lines if line["flow_run_id"] == run["id"] and "are loud" in line["message"]]
     assert len(said) == 1  # one shard
