@@ -165,7 +165,7 @@ def _lengthen(keys, first, places, left):
 
 @njit(cache=True, nogil=True)
 def _counts_size(words):
-    """Counts for so many words: a power of two, up to what a processor's cache holds."""
+    """Counts for a number of words: a power of two, up to what a processor's cache holds."""
     size = 64
     while size < min(8 * words, _MOST_COUNTS):
         size *= 2

@@ -151,7 +151,7 @@ def plain_run(data: np.ndarray, at: int, end: int, table: np.ndarray, slots: np.
     mark = np.int64(at + letters < end and not gap & uint64(1))
     gap >>= uint64(mark)
     stop, key = at + letters + mark, uint64(0)
-    plain = (stop == end or gap & uint64(1) > 0) and letters <= 24  # so many bytes follow that 8 can be loaded
+    plain = (stop == end or gap & uint64(1) > 0) and letters <= 24  # 8 bytes can be loaded: enough follow
     if plain and letters:
         key = short_key(data, at, letters) if letters <= 8 else word_key(data, at, at + letters)
         plain = not (may_be_there(key, slots) and find_key(key, slots) & EXCEPTION)
@@ -227,7 +227,7 @@ def unit_end(data: np.ndarray, at: int, end: int, table: np.ndarray) -> int:
 def next_sentence(
     sentences: int, ended: bool | np.bool, characters: int, every: int | np.int64
 ) -> tuple[int, bool | np.bool]:
-    """``(sentences, ended)`` after one more word, of so many characters, which all have the class bits ``every``.
+    """``(sentences, ended)`` after one more word of ``characters``, which all have the class bits ``every``.
 
     A sentence ends at a word that is a single terminal mark, and the next begins at the first word after it that is no
     punctuation (spaCy's sentencizer).
