@@ -445,7 +445,7 @@ def to_document(
     if not isinstance(text, str):
         if text is _MISSING:
             return reject(f"no field {config.text_field!r}", f"set `text_field`; the record has {_fields(record)}")
-        return reject(f"field {config.text_field!r} is {type(text).__name__}, not a text")
+        return reject(f"field {config.text_field!r} is {kind_of(text)}, not a text")
     used = {config.text_field}
     own = _own(record, config.id_field, used)
     url = _text_of(record, config.url_field, used)
@@ -463,6 +463,12 @@ def to_document(
 
 
 _MISSING = object()
+
+
+def kind_of(value: Any) -> str:
+    """What ``value`` of a record is, in the words of JSON: null, a number, a list; else its type's name."""
+    kinds = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    return {**kinds, list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
 
 
 def value_of(record: Mapping[str, Any], field: str, missing: Any = None) -> Any:

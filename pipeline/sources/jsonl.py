@@ -24,6 +24,7 @@ from pipeline.sources.base import (
     Unread,
     excerpt,
     find_files,
+    kind_of,
     to_document,
 )
 from pipeline.sources.reading import TORN, bounded, open_file, read_lines
@@ -68,7 +69,8 @@ def records(config: Jsonl, file: File) -> Iterator[Fields | Rejected | Unread]:
                 continue
             record, fault = (None, fault) if fault else _parse(data)
             if fault is not None:
-                yield Rejected(file.path, number, offset, TORN if torn else fault, excerpt(data))
+                remedy = "`jq -c '.[]'` makes JSON lines of a list" if fault.startswith("a list") else ""
+                yield Rejected(file.path, number, offset, TORN if torn else fault, excerpt(data), remedy=remedy)
             else:
                 yield Fields(number, number, offset, record or {}, data)
 
@@ -88,7 +90,7 @@ def _parse(data: bytes) -> tuple[dict[str, Any] | None, str | None]:
             record = _exact(data)
         except (ValueError, RecursionError):
             return None, reason
-    return (record, None) if isinstance(record, dict) else (None, f"a JSON {type(record).__name__}, not an object")
+    return (record, None) if isinstance(record, dict) else (None, f"{kind_of(record)}, not an object")
 
 
 def _holds_large_numbers(value: Any) -> bool:

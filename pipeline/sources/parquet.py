@@ -77,7 +77,7 @@ def read_rows(config: RecordConfig, file: File, named: class_labels.Named | None
             naming = named or _naming(batch)
             for piece, is_empty in _pieces(batch, config.text_field):
                 if is_empty:
-                    reason = f"field {config.text_field!r} is NoneType, not a text"
+                    reason = f"field {config.text_field!r} is null, not a text"
                     yield Rejected(file.path, position + 1, None, reason, count=len(piece))
                     position += len(piece)
                     continue

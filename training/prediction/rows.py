@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import MillError
-from pipeline.sources.base import value_of
+from pipeline.sources.base import kind_of, value_of
 from training.finetuning.usage import Usage
 
 _MISSING = object()
@@ -67,7 +67,7 @@ def _text(column: str, value: Any) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise WrongRow("empty", f"{column!r} is empty")
     if not isinstance(value, str):
-        raise WrongRow("no text", f"{column!r} is {type(value).__name__}, no text")
+        raise WrongRow("no text", f"{column!r} is {kind_of(value)}, not a text")
     return value
 
 

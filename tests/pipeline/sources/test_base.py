@@ -90,9 +90,9 @@ def test_the_domain_is_the_records_then_the_recipes_then_the_sources_name():
     ("record", "reason"),
     [
         ({"body": "t"}, "no field 'text'"),
-        ({"text": None}, "field 'text' is NoneType, not a text"),
-        ({"text": 7}, "field 'text' is int, not a text"),
-        ({"text": ["t"]}, "field 'text' is list, not a text"),
+        ({"text": None}, "field 'text' is null, not a text"),
+        ({"text": 7}, "field 'text' is a number, not a text"),
+        ({"text": ["t"]}, "field 'text' is a list, not a text"),
         ({"text": b"\xff"}, "invalid UTF-8"),
         ({"text": "t", "x": {"deep": "\ud800"}}, "metadata: str is not valid UTF-8: surrogates not allowed"),
     ],

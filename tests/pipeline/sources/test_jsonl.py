@@ -68,10 +68,10 @@ BAD_LINES = [
     (b'{"text": "\xed\xa0\x80"}', "invalid UTF-8"),
     (b'{"text": "\\ud800"}', "invalid JSON: no low surrogate in string"),
     (b'{"body": "x"}', "no field 'text'"),
-    (b'{"text": 7}', "field 'text' is int, not a text"),
-    (b'{"text": null}', "field 'text' is NoneType, not a text"),
-    (b'["text"]', "a JSON list, not an object"),
-    (b"null", "a JSON NoneType, not an object"),
+    (b'{"text": 7}', "field 'text' is a number, not a text"),
+    (b'{"text": null}', "field 'text' is null, not a text"),
+    (b'["text"]', "a list, not an object"),
+    (b"null", "null, not an object"),
     (b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}", f"invalid JSON: {said_of(b'[' * 5000)}"),
     (b'{"text": "x", "deep": ' + b"[" * 400 + b"]" * 400 + b"}", "metadata: Recursion limit reached"),
     (b'{"text": "' + b"x" * 6000 + b'"}' + b" " * 6000, "longer than max_document_bytes"),
@@ -176,7 +176,7 @@ def test_nan_and_infinity_are_null_and_integers_of_any_size_keep_their_digits():
         ("s/a.jsonl#12345678901234567890123", "b", '{"n":[98765432109876543210987],"f":1.5e+30}'),
         ("s/a.jsonl#3", "NaN", '{"large":18446744073709551615}'),
     ]
-    assert rejected(found) == [(4, 212, "field 'text' is NoneType, not a text")]
+    assert rejected(found) == [(4, 212, "field 'text' is null, not a text")]
 
 
 def test_a_text_may_stand_inside_an_object_and_a_field_of_that_very_name_wins():

@@ -267,7 +267,7 @@ def test_hidden_words_are_cut_and_documents_are_a_sample(tmp_path: Path) -> None
         ("a.jsonl", TOPICS, {"group": "author"}, "{path}: no column 'author', which `group` names"),
         ("a.parquet", TOPICS, {"label": "label"}, "{path}: no column 'label', which `label` names"),
         ("a.csv", changed(7, text=" "), {}, "{path}:9: 'text' is empty; correct the row, or leave it out"),
-        ("a.jsonl", changed(7, text=5), {}, "{path}:8: 'text' is int, no text"),
+        ("a.jsonl", changed(7, text=5), {}, "{path}:8: 'text' is a number, not a text"),
         ("a.jsonl", changed(7, topic=["a"]), {}, "{path}:8: 'topic' is ['a'], and a label is one text"),
         ("a.csv", TOPICS, {"task": "regression"}, "{path}:2: 'topic' is 'w', no number; correct the row (and 59"),
         ("a.csv", TOPICS, {"task": "tokens"}, "{path}:2: 'text' and 'topic' must be lists"),

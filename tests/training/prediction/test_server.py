@@ -104,7 +104,7 @@ def test_rows_that_wait_are_predicted_together(client: httpx.Client, monkeypatch
         ({"rows": [{"text": "the cat"}, {"text": " "}]}, 422, r"rows[1]: 'text' is empty"),
         ({"rows": [{"text": 3}]}, 422, "valid string"),
         ({"rows": [{"texts": "the cat"}]}, 422, "texts"),
-        ({"rows": [{"text": ["the", "cat"]}]}, 422, "no text"),
+        ({"rows": [{"text": ["the", "cat"]}]}, 422, "is a list, not a text"),
         ({"rows": [{"text": "x" * 99_000}] * 200}, 413, "more than 16,777,216 bytes"),
     ],
 )

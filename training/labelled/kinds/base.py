@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
-from pipeline.sources.base import value_of
+from pipeline.sources.base import kind_of, value_of
 from training.labelled.findings import Findings
 from training.labelled.formats import Record
 from training.labelled.rows import WrongRows
@@ -112,9 +112,7 @@ class Kind(abc.ABC):
             if isinstance(text, str) and text.strip():
                 made[name] = text
                 continue
-            what = (
-                "is empty" if isinstance(text, str) or text in (None, MISSING) else f"is {type(text).__name__}, no text"
-            )
+            what = "is empty" if isinstance(text, str) or text in (None, MISSING) else f"is {kind_of(text)}, not a text"
             findings.fault(f"text {column}", record.place, f"{column!r} {what}; correct the row, or leave it out")
         if len(made) < len(texts):
             return None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.sources.base import kind_of
 from training.labelled.findings import Findings
 from training.labelled.formats import Record
 from training.labelled.kinds.base import Kind, Names
@@ -124,7 +125,7 @@ class Targets(Kind):
         self, _config: FinetuneConfig, at: Names, record: Record, label: Any, _: Mapping[str, str], findings: Findings
     ) -> dict[str, Any] | None:
         if not isinstance(label, str) or not label.strip():
-            what = "is empty" if isinstance(label, str) else f"is {type(label).__name__}, no text"
+            what = "is empty" if isinstance(label, str) else f"is {kind_of(label)}, not a text"
             findings.fault("target", record.place, f"{at.label!r} {what}; correct the row, or leave it out")
             return None
         return {"target": label}
