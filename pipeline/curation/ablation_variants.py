@@ -28,6 +28,7 @@ from pipeline.stages.rules import stage as rules
 from pipeline.store import files, shards
 from pipeline.tokenization import pack
 from pipeline.tokenization import steps as tokenization
+from pipeline.tokenization.steps.inputs import corpus_shards
 
 R = TypeVar("R", bound=Recipe)
 CURATED, RAW, NEUTRAL = "curated", "raw", "neutral"
@@ -129,7 +130,7 @@ def _leave_out_copies(build: Build, variant: Build) -> None:
     """Write the ids of documents that the variant must not train on: copies of what ``build`` holds out."""
     limits, seed = _thresholds(build.root), build.recipe.seed
     heldout: list[pa.Array] = []
-    for shard in tokenization.corpus_shards(build):
+    for shard in corpus_shards(build):
         table = shards.read_table(build.path("corpus", shard), ["id", "domain"])
         ids, domains = (table[name].combine_chunks() for name in ("id", "domain"))
         heldout.append(ids.filter(pa.array(pack.is_heldout(ids, domains, limits, seed))))
@@ -168,7 +169,7 @@ def _split(variant: Build, _item: str) -> Outcome:
     """The build's thresholds; a domain that curation left nothing of has none held out."""
     limits = {} if _is_neutral(variant) else _thresholds(str(Path(variant.root).parents[1]))
     domains: set[str] = set()
-    for shard in tokenization.corpus_shards(variant):
+    for shard in corpus_shards(variant):
         domains |= set(shards.read_table(variant.path("corpus", shard), ["domain"])["domain"].unique().to_pylist())
     limits = {**dict.fromkeys(sorted(domains), 0), **limits}
     path = variant.path("tokenizers", "split.json")

@@ -7,13 +7,13 @@ import pytest
 from tokenizers import Tokenizer
 
 import corpusmill
-from pipeline.tokenization import steps
+from pipeline.tokenization.steps.inputs import heldout_parts
 from tests.corpusmill.conftest import TOKENIZERS
 
 
 @pytest.mark.parametrize("config", TOKENIZERS, ids=lambda config: config["name"])
 def test_the_tokenizer_of_a_build_and_one_from_its_texts_are_the_same_bytes(built, tmp_path, config):
-    held_out = {row["id"] for table in steps._heldout(built) for row in table.to_pylist()}
+    held_out = {row["id"] for table in heldout_parts(built) for row in table.to_pylist()}
     texts = [row["text"] for row in corpusmill.documents(built) if row["id"] not in held_out]
     fields = {name: value for name, value in config.items() if name != "name"}
     made = corpusmill.train_tokenizer(reversed(texts), folder=tmp_path / "made", **fields)

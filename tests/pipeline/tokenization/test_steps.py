@@ -10,11 +10,12 @@ from transformers import AutoTokenizer
 
 from pipeline.store import files, shards
 from pipeline.store.packed_tokens import PackedTokens
-from pipeline.tokenization import pack, report, steps
+from pipeline.tokenization import pack, report
 from pipeline.tokenization.config import PackConfig, TokenizerConfig
 from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export
-from pipeline.tokenization.steps import NothingToTrainOn
+from pipeline.tokenization.steps.inputs import SPLITS
+from pipeline.tokenization.steps.training import NothingToTrainOn
 from pipeline.tokenization.training import counts, train
 from tests.pipeline.tokenization.conftest import THREE, StandIn, documents, make_build, run
 
@@ -25,7 +26,7 @@ def ids_of(build, name, split):
 
 @pytest.mark.parametrize("config", THREE, ids=lambda c: c.name)
 def test_every_document_is_packed_in_exactly_one_split(built, config):
-    train, heldout = (ids_of(built, config.name, split) for split in steps.SPLITS)
+    train, heldout = (ids_of(built, config.name, split) for split in SPLITS)
     assert sorted(train + heldout) == sorted(d["id"] for d in documents())
     assert len(heldout) == 12  # a tenth of sixty, in each of two domains
 
@@ -133,7 +134,7 @@ def test_special_tokens_in_the_text_are_text(literal, config):
     roles = export.special_ids(config)
     assert {role: vocabulary[token] for role, token in config.special.items()} == roles
     never = {index for role, index in roles.items() if role != "unk"}
-    for split in steps.SPLITS:
+    for split in SPLITS:
         packed = PackedTokens(build.path("tokens", config.name, split))
         assert packed.special_ids == roles
         for name, start, stop in zip(

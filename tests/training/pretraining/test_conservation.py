@@ -23,6 +23,8 @@ from pipeline.store.packed_tokens import PackedTokens
 from pipeline.tokenization import pack, token_canaries
 from pipeline.tokenization import steps as tokenization
 from pipeline.tokenization.encoding.encode import Encoded, Encoder
+from pipeline.tokenization.steps import accounting, packing
+from pipeline.tokenization.token_account import TokensLost
 from tests.pipeline.tokenization.conftest import documents
 from tests.pipeline.tokenization.conftest import make_build as make_corpus
 from tests.training.conftest import pretrain_section, recipe
@@ -141,9 +143,13 @@ def shifted(parts: list[list[int]]) -> list[list[int]]:
 
 
 def by_another(monkeypatch: Patch) -> None:
-    right = tokenization._encoder
-    monkeypatch.setattr(tokenization, "_encoder", lambda path, sha: right(path.replace("/bytes/", "/other/"), sha))
-    monkeypatch.setattr(tokenization._kept, "sha256", None, raising=False)
+    for step in (packing, accounting):
+        right = step.trained_encoder
+        monkeypatch.setattr(
+            step,
+            "trained_encoder",
+            lambda build, name, right=right: right(build, "other" if name == "bytes" else name),
+        )
 
 
 PACKING: dict[str, Callable[[Patch], None]] = {
@@ -174,9 +180,7 @@ PACKING: dict[str, Callable[[Patch], None]] = {
 @pytest.mark.parametrize("fault", PACKING)
 def test_a_fault_of_packing_fails_the_build(build: Build, monkeypatch: Patch, fault: str) -> None:
     PACKING[fault](monkeypatch)
-    with pytest.raises(
-        (tokenization.token_account.TokensLost, packed_tokens.DamagedTokens), match="run the build again"
-    ):
+    with pytest.raises((TokensLost, packed_tokens.DamagedTokens), match="run the build again"):
         packed_again(build)
 
 
@@ -220,9 +224,7 @@ ON_DISK: dict[str, Callable[[str], None]] = {
 @pytest.mark.parametrize("fault", ON_DISK)
 def test_a_fault_on_disk_is_found_before_the_first_step(build: Build, fault: str) -> None:
     ON_DISK[fault](build.root)
-    with pytest.raises(
-        (tokenization.token_account.TokensLost, packed_tokens.DamagedTokens), match="run the build again"
-    ):
+    with pytest.raises((TokensLost, packed_tokens.DamagedTokens), match="run the build again"):
         start(build, "causal")
 
 
@@ -332,7 +334,7 @@ IN_BATCHES: dict[str, tuple[str, Callable[[Patch], None]]] = {
 def test_a_fault_of_the_batches_is_found_before_the_first_step(build: Build, monkeypatch: Patch, fault: str) -> None:
     name, patch = IN_BATCHES[fault]
     patch(monkeypatch)
-    with pytest.raises(tokenization.token_account.TokensLost):
+    with pytest.raises(TokensLost):
         start(build, name)
 
 
@@ -373,7 +375,7 @@ OF_PLUGINS: dict[str, tuple[str, Callable[[Any, dict[str, np.ndarray]], Any]]] =
 def test_a_fault_of_a_plug_ins_batches_is_found(build: Build, monkeypatch: Patch, fault: str) -> None:
     name, change = OF_PLUGINS[fault]
     of_plugin(change, monkeypatch)
-    with pytest.raises(tokenization.token_account.TokensLost):
+    with pytest.raises(TokensLost):
         start(build, name)
 
 
@@ -414,7 +416,7 @@ def test_ids_above_65535_that_are_stored_in_16_bits_are_found(tmp_path: Path, mo
 
     monkeypatch.setattr(Encoder, "__init__", narrow)
     monkeypatch.setattr(packed_tokens, "token_dtype", lambda _size: np.dtype("<u2"))
-    with pytest.raises(tokenization.token_account.TokensLost, match="token canary"):
+    with pytest.raises(TokensLost, match="token canary"):
         canaries_of(tmp_path / "wrong", path)
 
 
@@ -423,7 +425,7 @@ def test_ids_that_are_read_as_signed_are_found(tmp_path: Path, monkeypatch: Patc
     canaries_of(tmp_path / "right", path)
     right = PackedTokens._open_tokens
     monkeypatch.setattr(PackedTokens, "_open_tokens", lambda self, entry: right(self, entry).view("<i2"))
-    with pytest.raises(tokenization.token_account.TokensLost, match="token canary"):
+    with pytest.raises(TokensLost, match="token canary"):
         canaries_of(tmp_path / "wrong", path)
 
 
