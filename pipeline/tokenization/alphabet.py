@@ -110,7 +110,7 @@ def _too_small(config: TokenizerConfig, most: int, count: int, covered: np.ndarr
     if config.algorithm != "wordpiece" and not config.byte_fallback:
         remedies.append("set `byte_fallback: true`")
     if config.algorithm == "bpe":
-        remedies.append("use a byte-level pre_tokenizer (gpt2, gpt4)")
+        remedies.append("use a byte-level pre_tokenizer (gpt2, gpt2_marks, gpt4)")
     return (
         f"tokenizer {config.name!r}: `vocab_size` {config.vocab_size} is less than its alphabet. {count} characters"
         f" ({covered[most - 1]:.2%} of the text) take {count * each} entries, beside {others}"

@@ -46,10 +46,13 @@ def ranges(name: str) -> str:
 
 
 @cache
-def table(scripts: tuple[str, ...] = ()) -> np.ndarray:
-    """uint8 [0x110000]: the class bits of each code point, SCRIPT for those of ``scripts`` (or classes)."""
+def table(scripts: tuple[str, ...] = (), marks: bool = False) -> np.ndarray:
+    """uint8 [0x110000]: the class bits of each code point, SCRIPT for those of ``scripts`` (or classes).
+
+    With ``marks`` those of Unicode (``\\p{M}``: vowel signs, accents of their own) are letters.
+    """
     bits = np.zeros(0x110000, np.uint8)
-    for name, bit in (_BITS | dict.fromkeys(scripts, SCRIPT)).items():
+    for name, bit in (_BITS | ({"mark": LETTER} if marks else {}) | dict.fromkeys(scripts, SCRIPT)).items():
         runs = _read()[name]
         for start, length in zip(runs[::2], runs[1::2], strict=True):
             bits[start : start + length] |= bit
@@ -96,6 +99,7 @@ def measure() -> dict[str, list[int]]:
     cjk = [p for p in points if p > 0x2000 and len(spaced.normalize_str(chr(p))) == 3]
     classes = {
         "letter": removed(r"\p{L}"),
+        "mark": removed(r"\p{M}"),
         "number": removed(r"\p{N}"),
         "space": removed(r"\s"),
         "punctuation": alone(pre_tokenizers.BertPreTokenizer()),

@@ -11,7 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from pipeline.store.recipe_file import Config
 
 Algorithm = Literal["bpe", "wordpiece", "unigram"]
-PreTokenizer = Literal["gpt2", "gpt4", "bert", "whitespace", "metaspace"]
+PreTokenizer = Literal["gpt2", "gpt2_marks", "gpt4", "bert", "whitespace", "metaspace"]
 Role = Literal["bos", "eos", "unk", "pad", "cls", "sep", "mask"]
 #: Those of ``pipeline.text.scripts`` as the engine names them, and Hangul, whose syllables some cut apart as well.
 Script = Literal[
@@ -21,11 +21,11 @@ Script = Literal[
 Template = Literal["none", "bert", "gpt2", "roberta", "t5"]
 
 #: Pre-tokenizers whose pieces are made of bytes (written in GPT-2's printable alphabet), not of characters.
-BYTE_LEVEL = ("gpt2", "gpt4")
+BYTE_LEVEL = ("gpt2", "gpt2_marks", "gpt4")
 
 _LATER = frozenset({"superwords", "parity"})
 _PRE_TOKENIZERS: dict[str, tuple[PreTokenizer, ...]] = {
-    "bpe": ("gpt2", "gpt4", "whitespace", "bert", "metaspace"),
+    "bpe": ("gpt2", "gpt2_marks", "gpt4", "whitespace", "bert", "metaspace"),
     "wordpiece": ("bert",),
     "unigram": ("metaspace",),
 }
@@ -92,8 +92,8 @@ class TokenizerConfig(Config):
     pre_tokenizer: Annotated[
         PreTokenizer | None,
         Field(
-            description="how text is cut into words first; default: gpt2 for bpe, bert for wordpiece, metaspace"
-            " for unigram"
+            description="how text is cut into words first; gpt2_marks is gpt2 without cuts at vowel signs and other"
+            " marks (Hindi, Tamil, Thai); default: gpt2 for bpe, bert for wordpiece, metaspace for unigram"
         ),
     ] = None
     normalizer: Annotated[

@@ -105,6 +105,7 @@ def expression(data: bytes) -> None:
 
 _ENCODERS = {
     "gpt2": {"algorithm": "bpe"},
+    "marks": {"algorithm": "bpe", "pre_tokenizer": "gpt2_marks"},
     "gpt4": {"algorithm": "bpe", "pre_tokenizer": "gpt4", "normalizer": "nfkc", "split_digits": True},
     "bert": {"algorithm": "wordpiece"},
     "unigram": {"algorithm": "unigram", "byte_fallback": True},

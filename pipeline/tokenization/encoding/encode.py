@@ -6,8 +6,8 @@ remains a token is a look-up in a hash table and a copy.
 
 Where a tokenizer's parts are not among those below, the text is encoded by ``tokenizers`` as it stands. Known are:
 
-- byte-level BPE cut by the pattern of GPT-2, GPT-4 or superwords, with or without single digits: normalised in bulk,
-  then cut by that pattern;
+- byte-level BPE cut by the pattern of GPT-2 (marks among the letters or not), GPT-4 or superwords, with or without
+  single digits: normalised in bulk, then cut by that pattern;
 - BERT's normaliser and pre-tokenizer: cut at white space, punctuation marks and CJK characters;
 - white space and Metaspace: cut at white space, which neither normalisation nor the model reaches across;
 - Metaspace that keeps white space, or marks not every word: normalised in bulk, then cut before every space.
@@ -32,7 +32,7 @@ from pipeline.text.buffers import text_buffers
 from pipeline.tokenization import character_classes
 from pipeline.tokenization.config import Script
 from pipeline.tokenization.encoding import normalise, pieces, pretokenize, segment
-from pipeline.tokenization.formats.export import GPT4_PATTERN, SUPER_PATTERN
+from pipeline.tokenization.formats.export import GPT4_PATTERN, MARKS_PATTERN, SUPER_PATTERN
 
 _BLOCK = 8 << 20  # bytes of text that are encoded at once
 _FIRST_ROOM = 1 << 14  # pieces that a cache has room for at first
@@ -40,6 +40,7 @@ _MOST_WORDS, _MOST_BYTES = 1 << 20, 1 << 28  # above which a new cache is begun
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _ALONE = ("cjk", *get_args(Script))  # classes of characters that are not ASCII
 _GPT4_SPLIT = {"type": "Split", "pattern": {"Regex": GPT4_PATTERN}, "behavior": "Isolated", "invert": False}
+_MARKS_SPLIT = _GPT4_SPLIT | {"pattern": {"Regex": MARKS_PATTERN}}
 _SUPER_SPLIT = _GPT4_SPLIT | {"pattern": {"Regex": SUPER_PATTERN}}
 _FOLD = {"type": "Replace", "pattern": {"Regex": r"[\s▁]+"}, "content": " "}
 _GAPS = [_FOLD, {"type": "Strip", "strip_left": True, "strip_right": True}]  # export's normaliser before Metaspace
@@ -97,7 +98,7 @@ class Encoder:
             self._word_normalizer = self.tokenizer.normalizer if cut.kind == pretokenize.BERT_MARKS else known
         singles = cut.digits * character_classes.DIGIT | bool(cut.alone) * character_classes.SCRIPT
         if self.byte_level:
-            self._alone, self._classes = np.uint8(singles), character_classes.table(cut.alone)
+            self._alone, self._classes = np.uint8(singles), character_classes.table(cut.alone, cut.marks)
         elif cut.kind in (pretokenize.SPACED, pretokenize.GAPPED):
             self._classes = character_classes.marked_table()
         marks = character_classes.PUNCTUATION | character_classes.CJK | character_classes.CONTROL
@@ -259,7 +260,8 @@ class Cut(NamedTuple):
     """How a tokenizer's texts may be cut: a kind of ``pretokenize``, and whether digits stand alone in its pre-tokens.
 
     ``whole_text``: its cut looks across words, so texts are normalised before it. ``alone``: the classes and scripts of
-    which every character stands alone as well. ``prefixed``: a space is put before the text.
+    which every character stands alone as well. ``prefixed``: a space is put before the text. ``marks``: marks are
+    letters.
     """
 
     kind: int
@@ -267,6 +269,7 @@ class Cut(NamedTuple):
     whole_text: bool
     alone: tuple[str, ...] = ()
     prefixed: bool = False
+    marks: bool = False
 
 
 def cut_of(tokenizer: dict) -> Cut | None:
@@ -285,6 +288,8 @@ def cut_of(tokenizer: dict) -> Cut | None:
             return Cut(pretokenize.GPT2, has_digits, bool(normalizer), alone)
         case ["Split", "ByteLevel"] if plain and rest[0] == _GPT4_SPLIT and not rest[1]["use_regex"]:
             return Cut(pretokenize.GPT4, has_digits, bool(normalizer), alone)
+        case ["Split", "ByteLevel"] if plain and rest[0] == _MARKS_SPLIT and not rest[1]["use_regex"]:
+            return Cut(pretokenize.GPT2, has_digits, bool(normalizer), alone, marks=True)
         case ["Split", "ByteLevel"] if plain and rest[0] == _SUPER_SPLIT and not rest[1]["use_regex"]:
             return Cut(pretokenize.SUPER, has_digits, bool(normalizer), alone)
         case ["BertPreTokenizer"] if [step["type"] for step in normalizer] == ["BertNormalizer"]:

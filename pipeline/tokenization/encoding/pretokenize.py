@@ -4,6 +4,7 @@
 with the engine that runs those expressions):
 
 - ``GPT2``: ``'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+``
+  (with the marks of classes.table among the letters: ` ?[\\p{L}\\p{M}]+` and ` ?[^\\s\\p{L}\\p{M}\\p{N}]+`)
 - ``GPT4`` (cl100k): ``(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|
   ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+``
 - ``SUPER``: GPT2's, but ` ?\\p{L}+(?: \\p{L}+)*` for its words: those with one space between them are one pre-token

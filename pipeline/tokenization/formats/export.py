@@ -17,6 +17,8 @@ GPT4_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+#: GPT-2's pattern in which a mark (a vowel sign, an accent of its own) is part of its word.
+MARKS_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 #: GPT-2's pattern in which words with one space between them are one piece.
 SUPER_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+(?: \p{L}+)*| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 #: Pieces of ``byte_fallback``: what the alphabet lacks is written with them.
@@ -76,6 +78,9 @@ def pre_tokenizer(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
             steps = [*alone, pattern, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         case "gpt2":
             steps = [*alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        case "gpt2_marks":
+            pattern = pre_tokenizers.Split(Regex(MARKS_PATTERN), "isolated")
+            steps = [*alone, pattern, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         case "gpt4":
             pattern = pre_tokenizers.Split(Regex(GPT4_PATTERN), "isolated")
             steps = [*alone, pattern, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]

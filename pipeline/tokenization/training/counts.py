@@ -37,6 +37,7 @@ COUNTS_SCHEMA = pa.schema(
 )
 _KINDS = {
     "gpt2": pretokenize.GPT2,
+    "gpt2_marks": pretokenize.GPT2,
     "gpt4": pretokenize.GPT4,
     "bert": pretokenize.BERT,
     "whitespace": pretokenize.WORDS,
@@ -61,7 +62,7 @@ def count(texts: pa.StringArray | pa.LargeStringArray, config: TokenizerConfig) 
     """
     normalizer = export.normalizer(config)
     kind = _KINDS[config.pre_tokenizer or ""]
-    bits = character_classes.table(tuple(config.split_scripts))
+    bits = character_classes.table(tuple(config.split_scripts), config.pre_tokenizer == "gpt2_marks")
     single = alone(config)
     if config.byte_level:
         if normalizer is not None:

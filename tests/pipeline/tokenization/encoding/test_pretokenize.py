@@ -47,6 +47,10 @@ TRICKY = [
 ]
 TRICKY += [
     "e\u0301",
+    "\u0301",
+    "हिन्दी",
+    "ที่",
+    "⃝",
     "1",
     "23",
     "½",
@@ -67,10 +71,10 @@ TRICKY += [
 texts = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(TRICKY), max_size=16).map("".join))
 
 
-def cut(texts: list[str], kind: int, split_digits: bool) -> list[list[str]]:
+def cut(texts: list[str], kind: int, split_digits: bool, marks: bool = False) -> list[list[str]]:
     data, offsets = text_buffers(pa.array(texts, pa.string()))
     alone = character_classes.DIGIT if split_digits else np.uint8(0)
-    starts, ends, bounds = pretokenize.cut_all(data, offsets, character_classes.table(), kind, alone)
+    starts, ends, bounds = pretokenize.cut_all(data, offsets, character_classes.table((), marks), kind, alone)
     spans = [data[a:b].tobytes().decode() for a, b in zip(starts, ends, strict=True)]
     return [spans[a:b] for a, b in itertools.pairwise(bounds)]
 
@@ -88,6 +92,18 @@ def test_cuts_equal_the_engines(kind, split_digits, found):
         engine = pre_tokenizers.Sequence(steps)
     expected = [[piece for piece, _ in engine.pre_tokenize_str(text)] for text in found]
     assert cut(found, kind, split_digits) == expected
+
+
+@given(st.lists(texts, min_size=1, max_size=8))
+def test_cuts_that_keep_marks_with_their_letters_equal_the_engines(found):
+    engine = pre_tokenizers.Split(Regex(export.MARKS_PATTERN), "isolated")
+    expected = [[piece for piece, _ in engine.pre_tokenize_str(text)] for text in found]
+    assert cut(found, pretokenize.GPT2, False, marks=True) == expected
+
+
+def test_only_where_marks_are_letters_a_word_with_vowel_signs_is_one_piece():
+    assert cut(["தமிழ் हिन्दी"], pretokenize.GPT2, False, marks=True) == [["தமிழ்", " हिन्दी"]]
+    assert cut(["தமிழ்"], pretokenize.GPT2, False) == [["தம", "ி", "ழ", "்"]]
 
 
 def test_gpt2_cuts_known_text():

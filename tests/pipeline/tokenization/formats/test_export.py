@@ -21,6 +21,7 @@ from tests.pipeline.tokenization.conftest import documents
 ROLES = {"cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
 CONFIGS = {
     "gpt2": {"algorithm": "bpe"},
+    "marks": {"algorithm": "bpe", "pre_tokenizer": "gpt2_marks"},
     "gpt4": {"algorithm": "bpe", "pre_tokenizer": "gpt4", "split_digits": True},
     "roberta": {"algorithm": "bpe", "template": "roberta", "special_tokens": ROLES},
     "sennrich": {"algorithm": "bpe", "pre_tokenizer": "whitespace"},

@@ -16,6 +16,7 @@ CONFIGS = [
     for options in (
         {"algorithm": "bpe"},
         {"algorithm": "bpe", "normalizer": "nfc", "lowercase": True},
+        {"algorithm": "bpe", "pre_tokenizer": "gpt2_marks"},
         {"algorithm": "bpe", "pre_tokenizer": "gpt4", "split_digits": True},
         {"algorithm": "bpe", "pre_tokenizer": "whitespace", "normalizer": "nfkc"},
         {"algorithm": "wordpiece"},
