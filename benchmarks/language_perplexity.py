@@ -30,7 +30,7 @@ from pipeline.stages import language, pii
 from pipeline.stages.dedup import exact, minhash
 from pipeline.stages.heuristics import families
 from pipeline.stages.heuristics import stage as heuristics
-from pipeline.stages.perplexity import arpa_reader, lookup, scoring, train_model
+from pipeline.stages.perplexity import arpa_reader, lookup, packed, scoring, train_model
 from pipeline.store import fasttext_model, model_files
 from pipeline.text.excerpts import excerpts
 from pipeline.text.fasttext_prediction import predict
@@ -103,15 +103,34 @@ def measure_perplexity(texts: pa.StringArray, folder: Path) -> None:
         loading = cpu(lambda path=path: scoring.perplexity(documents.slice(0, 1), path))
         seconds = best(lambda path=path: scoring.perplexity(documents, path))
         print(f"perplexity, prune {prune}: {rate(documents, seconds):.0f} MB/s, loaded in {loading:.1f} s")
+        quantised(documents, path, seconds)
         beside_kenlm(documents, path)
     measure_chain(documents, path)
     print(f"memory to train unpruned: {training_memory(lines, folder):.0f} MB beside the text")
 
 
+def quantised(texts: pa.StringArray, path: str, exact_seconds: float) -> None:
+    """What codes of 8 bits change: rate, perplexities, and the verdicts and buckets of the default percentiles."""
+    exact, coded = scoring.perplexity(texts, path)[0], scoring.perplexity(texts, path, quantised=True)[0]
+    seconds = best(lambda: scoring.perplexity(texts, path, quantised=True))
+    error = coded / exact - 1
+    moved = [np.mean(percentiles(exact, edges) != percentiles(coded, edges)) for edges in ((0.02, 0.9), (0.3, 0.6))]
+    print(
+        f"quantised: {exact_seconds / seconds:.2f} times as fast; perplexities off by {np.std(error):.2%} (standard"
+        f" deviation), {np.abs(error).max():.1%} at most; other verdict {moved[0]:.2%}, other bucket {moved[1]:.2%}"
+    )
+
+
+def percentiles(values: np.ndarray, edges: tuple[float, float]) -> np.ndarray:
+    return np.searchsorted(np.quantile(values, edges), values)
+
+
 def beside_kenlm(texts: pa.StringArray, path: str) -> None:
     """Our look-up and KenLM's own of the same lines in the same run."""
     lines, theirs = sentences(texts).lines, kenlm.Model(path, kenlm_config())
-    strings, ours = lines.to_pylist(), arpa_reader.read(path)
+    strings, tables = lines.to_pylist(), arpa_reader.read(path)
+    assert tables is not None
+    ours = packed.pack(tables)
     assert ours is not None
     lookup.log10(lines.slice(0, 1), ours)  # compiles
     works = (partial(lookup.log10, lines, ours), lambda: [*map(theirs.score, strings)])

@@ -186,3 +186,17 @@ def lower16(_context, out, at, data, start):
 
 between16 = intrinsic(_between(16))
 between32 = intrinsic(_between(32))
+
+
+@intrinsic
+def equal8(_context, data, at, _word):
+    def build(context, builder, signature, arguments):
+        several = ir.VectorType(ir.IntType(32), 8)
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), several.as_pointer())
+        lane = builder.insert_element(ir.Constant(several, None), arguments[2], ir.IntType(32)(0))
+        lanes = builder.shuffle_vector(lane, lane, ir.Constant(several, [0] * 8))
+        same = builder.icmp_unsigned("==", builder.load(place, align=4), lanes)
+        return builder.zext(builder.bitcast(same, ir.IntType(8)), ir.IntType(64))
+
+    return types.uint64(data, at, types.uint32), build

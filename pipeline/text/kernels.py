@@ -64,6 +64,10 @@ between16: Any = Intrinsic("between16")
 #: ``between32``: the same of 32 bytes.
 between32: Any = Intrinsic("between32")
 
+#: ``equal8(data, at, word)``: bit k of a uint64 says whether number ``at + k`` of the uint32 array is ``word``, for the
+#: 8 numbers from ``at`` on, all inside the array.
+equal8: Any = Intrinsic("equal8")
+
 
 def text_data(data: np.ndarray) -> np.ndarray:
     """``data`` as the kernels take texts: read-only whatever it was, for the reason that ``frozen`` has."""

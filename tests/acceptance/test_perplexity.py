@@ -106,3 +106,15 @@ def test_pieces_score_alike_from_arpa_and_from_binary(of_pieces, tmp_path: Path)
     subprocess.run(["build_binary", "trie", arpa, binary], check=True, capture_output=True)
     found, wanted = (scoring.piece_perplexity(documents, model, pieces)[0] for model in (binary, arpa))
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@needs("build_binary")
+@pytest.mark.usefixtures("kenlm_on_path")
+def test_quantised_scores_of_real_text_are_those_of_kenlm_s_quantised_build(english: str, tmp_path: Path):
+    binary, texts = str(tmp_path / "en.bin"), prose(1, "news")
+    subprocess.run(["build_binary", "-q", "8", "-b", "8", "trie", english, binary], check=True, capture_output=True)
+    found, wanted = scoring.perplexity(texts, english, quantised=True)[0], scoring.perplexity(texts, binary)[0]
+    np.testing.assert_allclose(np.log10(found), np.log10(wanted), atol=1e-4)
+    error = found / scoring.perplexity(texts, english)[0] - 1
+    print(f"\nquantised: perplexity off by {np.std(error):.2%}, at most {np.abs(error).max():.2%}")
+    assert error.any()

@@ -18,6 +18,7 @@ from pipeline.stages.perplexity.tables import (
     LONGEST_ORDER,
     MIDDLE,
     MOST,
+    MOST_WORDS,
     SPACE,
     UNIGRAM,
     WORD,
@@ -51,7 +52,7 @@ def read(path: str) -> Tables | None:
     counts = [int(count) for _, count in pairs]
     if [int(n) for n, _ in pairs] != list(range(1, len(counts) + 1)) or _SHORTEST_LINE * sum(counts) > len(data):
         return None
-    if SPACE * max(counts) > MOST:
+    if SPACE * max(counts) > MOST or counts[0] >= MOST_WORDS:
         return None
     where = layout(counts, SPACE)
     words = np.zeros(where.size, np.uint32)

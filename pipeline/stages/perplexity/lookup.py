@@ -11,41 +11,40 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numpy import uint64
+from numpy import uint32, uint64
 
-from pipeline.stages.perplexity.tables import (
-    LONGEST,
-    LONGEST_ORDER,
-    MIDDLE,
-    UNIGRAM,
-    WORD,
-    Tables,
-    find,
-    first_slot,
-    longer,
-    murmur,
-)
+from pipeline.stages.perplexity.packed import CODES, ENDS, LINE, TWO, Packed, mark_of
+from pipeline.stages.perplexity.tables import LONGEST_ORDER, UNIGRAM, Tables, find, first_slot, longer, murmur
 from pipeline.text.buffers import text_buffers
 from pipeline.text.jit import njit
-from pipeline.text.kernels import borrow, load32, load64, prefetch, text_data, trailing_zeros
+from pipeline.text.kernels import borrow, equal8, high64, load32, load64, prefetch, text_data, trailing_zeros
 
 #: Words that are looked up together.
 _BLOCK = 64
 #: Words before them that are kept of the block before.
 _BEFORE = LONGEST_ORDER - 1
-_WORD, _BEGIN, _END = range(3)
+#: Places for the numbers of the n-grams that end in a word, a power of two.
+_ROW, _SHIFT = uint64(8), uint64(3)
+#: Marks of the first and the last token of a line, beside its number.
+_BEGIN, _END = uint32(1 << 31), uint32(1 << 30)
+_ID = uint32((1 << 30) - 1)
 _SIGN = uint64(1 << 31)  # alone in a float32 it is -0.0
-_NO_NUMBERS = uint64(1 << 63)  # of an n-gram that is not there: no context of any
+_NO_NUMBERS = uint64(1 << 63 | 1 << 31)  # of an n-gram that is not there: none ends in it, none begins with it
 _NOTHING = np.float32(-0.0)  # what changes no sum
-_LINE = 15  # a slot is often looked for over two lines of the cache
+_LAST = LINE - 1
+_NO_LANE = uint64(1 << LINE)
 _BELOW, _TOPS = uint64(0x2121212121212121), uint64(0x8080808080808080)
+_ONE = uint64(1)
 
 
-def log10(lines: pa.StringArray, tables: Tables, block: int = _BLOCK) -> np.ndarray:
+def log10(lines: pa.StringArray, model: Tables | Packed, block: int = _BLOCK) -> np.ndarray:
     """float64 ``[lines]``: log10 of the probability of each line, as a sentence of words parted by white space."""
     data, offsets = text_buffers(lines)
+    tokens = np.empty((int(offsets[-1] - offsets[0]) + 1) // 2 + 2 * len(lines), np.uint32)
+    tables, lanes, books = model if isinstance(model, Packed) else (model, None, None)
+    count = _number(text_data(data), offsets, tables, lanes, block, tokens)
     scores = np.empty(len(lines))
-    _score(text_data(data), offsets, tables, block, scores)
+    _score(tokens[:count], tables, lanes, books, block, scores)
     return scores
 
 
@@ -85,96 +84,187 @@ def _word_end(data, at):
     return at
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _borrowed(tables):
+    return Tables(
+        borrow(tables.memory),
+        borrow(tables.starts),
+        borrow(tables.slots),
+        borrow(tables.reciprocals),
+        borrow(tables.widths),
+        tables.begin,
+        tables.end,
+    )
+
+
+# ``lanes`` and ``books`` are None for tables that are not packed or not quantised: numba compiles a kernel for each of
+# the three, without the others' branches.
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _aim(tables, lanes, n, key):
+    """Where an entry of table ``n`` is looked for first."""
+    if lanes is None:
+        return tables.starts[n] + first_slot(key, tables.slots[n], tables.reciprocals[n]) * tables.widths[n]
+    return tables.starts[n] + np.int64(high64(key, tables.slots[n]) << uint64(4))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _find(tables, lanes, n, place, key):
+    """``(where its numbers are, whether it is there)``."""
+    memory, start, slots, width = tables.memory, tables.starts[n], tables.slots[n], tables.widths[n]
+    if lanes is None:
+        at, known = find(memory, start, width, slots, (place - start) // width, key)
+        return at + 2, known
+    at, lane = _lane(memory, place, key, lanes[n], start, start + np.int64(slots) * LINE)
+    return at + lanes[n] + (lane << (lanes[n] == TWO)), lane < LINE
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _lane(memory, at, key, lanes, start, end):
+    """``(line, lane)`` of an entry; lane LINE if it is not there."""
+    mark, every = mark_of(key), uint64((_ONE << uint64(lanes)) - _ONE)
+    hits = equal8(memory, at, mark) & every
+    while not hits and load32(memory, at + _LAST) >> uint32(31):
+        at += LINE
+        at = start if at == end else at
+        hits = equal8(memory, at, mark) & every
+    return at, np.int64(trailing_zeros(hits | _NO_LANE))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _numbers(memory, books, n, place, known):
+    """The numbers of an n-gram that is not of the longest order: probability, and above it backoff."""
+    if books is None:
+        numbers = load64(memory, place)
+        return numbers if known else _NO_NUMBERS
+    code = load32(memory, place)
+    code = code if known else ENDS
+    backoff = load32(books, (2 * n + 1) * CODES + np.int64(code >> uint32(8) & uint32(0xFF)))
+    return uint64(_decoded(books, n, code)) | uint64(backoff) << uint64(32)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _probability(memory, books, n, place):
+    """The same of an n-gram of the longest order."""
+    number = load32(memory, place)
+    return number if books is None else _decoded(books, n, number)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _decoded(books, n, code):
+    """A code's probability, with the sign that it has in tables without codes."""
+    size = load32(books, 2 * n * CODES + np.int64(code & uint32(0xFF))) & uint32(0x7FFFFFFF)
+    return uint32(size | (code << uint32(15) & uint32(1 << 31)))
+
+
 @njit(cache=True, nogil=True)
-def _score(data, offsets, tables, block, scores):
-    data, memory = borrow(data), borrow(tables.memory)
-    starts, slots, reciprocals = borrow(tables.starts), borrow(tables.slots), borrow(tables.reciprocals)
-    order = len(starts) - 1
-    size = block + _BEFORE
-    kinds, ids, keys = np.zeros(size, np.uint8), np.zeros(size, np.uint32), np.zeros(size, np.uint64)
-    lengths, values = np.zeros(size, np.uint32), np.zeros(size * LONGEST_ORDER, np.uint64)
-    slots_of, waiting = np.zeros(size, np.uint32), np.zeros(size, np.uint32)
-    line, at, inside = 0, np.int64(0), False
-    scored, total = 0, np.float32(0)
-    while scored < len(scores):
-        used = _BEFORE
-        while used < size and line < len(scores):
-            if not inside:
-                at, inside = offsets[line], True
-                kinds[used], ids[used] = _BEGIN, tables.begin
-                used += 1
-                continue
-            last = offsets[line + 1]
+def _number(data, offsets, tables, lanes, block, tokens):
+    """Fills ``tokens`` with the numbers of the words of each line, between those of its begin and its end, with their
+    marks; returns how many they are."""
+    data, tokens, tables = borrow(data), borrow(tokens), _borrowed(tables)
+    memory = tables.memory
+    keys, places, where = np.zeros(block, np.uint64), np.zeros(block, np.int64), np.zeros(block, np.int64)
+    count, waiting = 0, 0
+    for line in range(len(offsets) - 1):
+        at, last = offsets[line], offsets[line + 1]
+        tokens[count] = uint32(tables.begin) | _BEGIN
+        count += 1
+        while True:
             while at < last and _blank(data[at]):
                 at += 1
             if at == last:
-                kinds[used], ids[used] = _END, tables.end
-                line, inside = line + 1, False
-                used += 1
-                continue
+                break
             start = at
             at = min(_word_end(data, at), last)
             key = murmur(data, start, at)
-            slot = first_slot(key, slots[0], reciprocals[0])
-            prefetch(memory, starts[0] + slot * WORD)
-            kinds[used], keys[used], slots_of[used] = _WORD, key, slot
-            used += 1
+            place = _aim(tables, lanes, 0, key)
+            prefetch(memory, place)
+            keys[waiting], places[waiting], where[waiting] = key, place, count
+            waiting, count = waiting + 1, count + 1
+            if waiting == block:
+                _settle(tables, lanes, keys, places, where, waiting, tokens)
+                waiting = 0
+        tokens[count] = uint32(tables.end) | _END
+        count += 1
+    _settle(tables, lanes, keys, places, where, waiting, tokens)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _settle(tables, lanes, keys, places, where, waiting, tokens):
+    tokens, tables = borrow(tokens), _borrowed(tables)
+    for k in range(waiting):
+        place, known = _find(tables, lanes, 0, places[k], keys[k])
+        number = load32(tables.memory, place)
+        tokens[where[k]] = number if known else uint32(0)
+
+
+@njit(cache=True, nogil=True)
+def _score(tokens, tables, lanes, books, block, scores):
+    tokens, tables = borrow(tokens), _borrowed(tables)
+    memory = tables.memory
+    order = len(tables.starts) - 1
+    size = block + _BEFORE
+    ids, values = np.zeros(size, np.uint32), np.zeros(size << 3, np.uint64)
+    lengths, waiting = np.zeros(size, np.int64), np.zeros(size, np.uint64)
+    keys, places = np.zeros(size, np.uint64), np.zeros(size, np.int64)
+    unigrams, first = tables.starts[1], 0
+    scored, total = 0, np.float32(0)
+    while first < len(tokens):
+        used = _BEFORE + min(block, len(tokens) - first)
         for i in range(_BEFORE, used):
-            if kinds[i] == _WORD:
-                place, known = find(memory, starts[0], WORD, slots[0], np.int64(slots_of[i]), keys[i])
-                ids[i] = load32(memory, place + 2) if known else 0
-            prefetch(memory, starts[1] + np.int64(ids[i]) * UNIGRAM)
-        count, width = 0, MIDDLE if order > 2 else LONGEST
-        for i in range(_BEFORE, used):
-            numbers = load64(memory, starts[1] + np.int64(ids[i]) * UNIGRAM)
-            values[i * LONGEST_ORDER], lengths[i] = numbers, 1
+            ids[i] = tokens[first + i - _BEFORE] & _ID
+            prefetch(memory, unigrams + np.int64(ids[i]) * UNIGRAM)
+        count = uint64(0)
+        for j in range(_BEFORE, used):
+            i = uint64(j)
+            numbers = load64(memory, unigrams + np.int64(ids[i]) * UNIGRAM)
+            row = i << _SHIFT
+            values[row], lengths[i] = numbers, 0
             for n in range(1, LONGEST_ORDER):
-                values[i * LONGEST_ORDER + n] = _NO_NUMBERS
-            key = longer(uint64(ids[i]), ids[i - 1])
-            slot = first_slot(key, slots[2], reciprocals[2])
-            prefetch(memory, starts[2] + slot * width)
-            prefetch(memory, starts[2] + slot * width + _LINE)
-            waiting[count], keys[count], slots_of[count] = i - _BEFORE, key, slot
-            count += _goes_on(numbers, values[(i - 1) * LONGEST_ORDER]) & (kinds[i] != _BEGIN)
+                values[row + uint64(n)] = _NO_NUMBERS
+            key = longer(uint64(ids[i]), ids[i - _ONE])
+            place = _aim(tables, lanes, 2, key)
+            prefetch(memory, place)
+            waiting[count], keys[count], places[count] = i, key, place
+            begins = tokens[first + j - _BEFORE] >> uint32(31)
+            count += uint64(_goes_on(numbers, values[row - _ROW]) & (begins == 0))
         for n in range(2, order):
-            passed, width = count, MIDDLE if n + 1 < order else LONGEST
-            count = 0
+            passed = count
+            count = uint64(0)
             for k in range(passed):
-                i, key = np.int64(waiting[k]) + _BEFORE, keys[k]
-                place, known = find(memory, starts[n], MIDDLE, slots[n], np.int64(slots_of[k]), key)
-                numbers = load64(memory, place + 2)
-                numbers = numbers if known else _NO_NUMBERS
-                row = i * LONGEST_ORDER + n - 1
+                i, key = waiting[k], keys[k]
+                place, known = _find(tables, lanes, n, places[k], key)
+                numbers = _numbers(memory, books, n, place, known)
+                row = (i << _SHIFT) + uint64(n - 1)
                 values[row] = numbers
                 lengths[i] += known
-                key = longer(key, ids[i - n])
-                slot = first_slot(key, slots[n + 1], reciprocals[n + 1])
-                waiting[count], keys[count], slots_of[count] = i - _BEFORE, key, slot
-                goes_on = _goes_on(numbers, values[row - LONGEST_ORDER])
-                place = starts[n + 1] + slot * width if goes_on else place
-                prefetch(memory, place)
-                prefetch(memory, place + _LINE)
-                count += goes_on
+                key = longer(key, ids[i - uint64(n)])
+                goes_on = _goes_on(numbers, values[row - _ROW])
+                ahead = _aim(tables, lanes, n + 1, key)
+                waiting[count], keys[count], places[count] = i, key, ahead
+                prefetch(memory, ahead if goes_on else place)
+                count += uint64(goes_on)
         for k in range(count):
-            i = np.int64(waiting[k]) + _BEFORE
-            place, known = find(memory, starts[order], LONGEST, slots[order], np.int64(slots_of[k]), keys[k])
-            values[i * LONGEST_ORDER + order - 1] = load32(memory, place + 2)
+            i = waiting[k]
+            place, known = _find(tables, lanes, order, places[k], keys[k])
+            values[(i << _SHIFT) + uint64(order - 1)] = _probability(memory, books, order, place)
             lengths[i] += known
         for i in range(_BEFORE, used):
-            if kinds[i] == _BEGIN:
-                total = np.float32(0)
-                continue
-            longest = np.int64(lengths[i]) - 1
-            score = _single(values[i * LONGEST_ORDER + longest] | _SIGN)
+            token, row = tokens[first + i - _BEFORE], uint64(i) << _SHIFT
+            longest = lengths[i]
+            score = _single(values[row + uint64(longest)] | _SIGN)
             for n in range(LONGEST_ORDER - 1):
-                backoff = _single(values[(i - 1) * LONGEST_ORDER + n] >> uint64(32))
+                backoff = _single(values[row - _ROW + uint64(n)] >> uint64(32))
                 score += backoff if n >= longest else _NOTHING
-            total += score
-            if kinds[i] == _END:
+            total = np.float32(0) if token & _BEGIN else total + score
+            if token & _END:
                 scores[scored] = total
                 scored += 1
         for k in range(_BEFORE):
             i = used - _BEFORE + k
             ids[k] = ids[i]
             for n in range(LONGEST_ORDER):
-                values[k * LONGEST_ORDER + n] = values[i * LONGEST_ORDER + n]
+                values[(k << 3) + n] = values[(i << 3) + n]
+        first += block

@@ -1,7 +1,8 @@
 """Perplexity of texts under a KenLM model (Heafield 2011, "KenLM: faster and smaller language model queries").
 
 ARPA files and binaries of type ``probing`` are looked up by our kernel, which gives KenLM's scores to the bit; the
-kenlm library scores with what that does not read: tries, quantised binaries, compressed or unusual ARPA files.
+kenlm library scores with what that does not read: tries, quantised binaries, compressed or unusual ARPA files. A binary
+stays in its file, whose pages all processes share; an ARPA file, or what is to be quantised, is packed in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import MillError
-from pipeline.stages.perplexity import arpa_reader, ccnet, lookup, tables
+from pipeline.stages.perplexity import arpa_reader, ccnet, lookup, packed, tables
 from pipeline.store import files, model_files
 from pipeline.text.sentence_folding import sentences
 
@@ -26,20 +27,23 @@ _BATCH = 1 << 16
 
 class Scorer(NamedTuple):
     """The files that texts are scored with: a KenLM model (ARPA or binary) and, if it is one of pieces, as CCNet's are,
-    its SentencePiece model."""
+    its SentencePiece model; ``quantised``: probabilities and backoffs as codes of 8 bits (``packed``), unless the kenlm
+    library scores."""
 
     model: str
     sentencepiece: str | None = None
+    quantised: bool = False
 
 
-def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.ndarray]:
+def perplexity(texts: pa.StringArray, model_path: str, quantised: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """``(perplexity float64 [n], tokens int64 [n])`` of each text, NaN and 0 for one without a sentence.
 
     10 ** (-log10 P / tokens), where P is the product of the probabilities of the text's sentences, each with its end,
-    and the ends count as tokens: CCNet's definition. ``model_path`` is an ARPA file or a KenLM binary.
+    and the ends count as tokens: CCNet's definition. ``model_path`` is an ARPA file or a KenLM binary, ``quantised`` as
+    ``Scorer`` has it.
     """
     lines, words, first = sentences(texts)
-    scores = _model(model_path, model_files.digest(model_path))(lines)
+    scores = _model(model_path, model_files.digest(model_path), quantised)(lines)
     text = np.repeat(np.arange(len(texts)), np.diff(first))
     total = np.bincount(text, scores, len(texts))
     tokens = np.bincount(text, words + 1, len(texts)).astype(np.int64)
@@ -47,9 +51,11 @@ def perplexity(texts: pa.StringArray, model_path: str) -> tuple[np.ndarray, np.n
         return 10 ** (-total / tokens), tokens
 
 
-def piece_perplexity(texts: pa.StringArray, model_path: str, pieces_path: str) -> tuple[np.ndarray, np.ndarray]:
+def piece_perplexity(
+    texts: pa.StringArray, model_path: str, pieces_path: str, quantised: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The same of texts as CCNet scores them: each is one sentence, of the pieces of the normalised text."""
-    model = _model(model_path, model_files.digest(model_path))
+    model = _model(model_path, model_files.digest(model_path), quantised)
     scores, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
     text = 0
     for batch in ccnet.pieces(texts, pieces_path):
@@ -64,16 +70,19 @@ def piece_perplexity(texts: pa.StringArray, model_path: str, pieces_path: str) -
 def score(texts: pa.StringArray, scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:
     """``perplexity`` or ``piece_perplexity``, as the model wants it."""
     if scorer.sentencepiece is None:
-        return perplexity(texts, scorer.model)
-    return piece_perplexity(texts, scorer.model, scorer.sentencepiece)
+        return perplexity(texts, scorer.model, scorer.quantised)
+    return piece_perplexity(texts, scorer.model, scorer.sentencepiece, scorer.quantised)
 
 
 @cache
-def _model(path: str, _digest: str) -> Callable[[pa.StringArray], np.ndarray]:
+def _model(path: str, _digest: str, quantised: bool) -> Callable[[pa.StringArray], np.ndarray]:
     """What gives the log10 probability of each line, float64. Loaded once a process."""
     files.check(path)
-    read = tables.open_binary(path) or arpa_reader.read(path)
-    return partial(lookup.log10, tables=read) if read else partial(_by_kenlm, _kenlm_model(path))
+    if model := tables.open_binary(path):
+        return partial(lookup.log10, model=(quantised and packed.pack(model, quantised)) or model)
+    if model := arpa_reader.read(path):
+        return partial(lookup.log10, model=packed.pack(model, quantised) or model)
+    return partial(_by_kenlm, _kenlm_model(path))
 
 
 def _by_kenlm(model: kenlm.Model, lines: pa.StringArray) -> np.ndarray:

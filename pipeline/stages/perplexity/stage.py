@@ -105,6 +105,13 @@ class Config(recipe_file.Config):
         train_model.Estimator,
         Field(description="program that trains: KenLM's lmplz, our own, or lmplz where it is installed"),
     ] = "auto"
+    quantised: Annotated[
+        bool,
+        Field(
+            description="probabilities and backoffs as codes of 8 bits, in two thirds of the memory; as `-q 8 -b 8` of"
+            " KenLM's build_binary"
+        ),
+    ] = False
     reference: Annotated[Reference, Field(description="documents that models are trained on")] = Reference()
     drop: Annotated[Drop, Field(description="shares of each language's documents to drop by perplexity")] = Drop()
     minimum: Annotated[
@@ -163,15 +170,16 @@ def _config(build: Build) -> Config:
 
 def _scorers(build: Build) -> dict[str, tuple[Scorer, Scorer]]:
     """For each language that has a model what scores documents of half 0 and of half 1."""
-    scorers = {}
-    for language, model in sorted(_config(build).models.items()):
+    config, scorers = _config(build), {}
+    for language, model in sorted(config.models.items()):
         if isinstance(model, PieceModel):
-            paths = (model_files.locate(path, build.root) for path in (model.kenlm, model.sentencepiece))
-            scorers[language] = (Scorer(*paths),) * 2
+            kenlm, pieces = (model_files.locate(path, build.root) for path in (model.kenlm, model.sentencepiece))
+            scorers[language] = (Scorer(kenlm, pieces, config.quantised),) * 2
         elif model != TRAINED:
-            scorers[language] = (Scorer(model_files.locate(model, build.root)),) * 2
+            scorers[language] = (Scorer(model_files.locate(model, build.root), quantised=config.quantised),) * 2
         elif paths := reference_text.model_paths(build, language):
-            scorers[language] = (Scorer(paths[0]), Scorer(paths[1]))
+            first, second = (Scorer(path, quantised=config.quantised) for path in paths)
+            scorers[language] = first, second
     return scorers
 
 
@@ -183,9 +191,10 @@ def _score(build: Build, shard: str) -> Outcome:
         VERSION,
         build.recipe.seed,
         {
-            language: [[path and model_files.digest(path) for path in scorer] for scorer in pair]
+            language: [[path and model_files.digest(path) for path in scorer[:2]] for scorer in pair]
             for language, pair in scorers.items()
         },
+        *(["quantised"] if _config(build).quantised else []),
         build.view_fingerprint(shard, "perplexity"),
     )
 
@@ -306,7 +315,7 @@ def _check(_config: Config, recipe: Recipe) -> None:
 
 def _reuse(old: Config, new: Config) -> Reuse | None:
     trained = TRAINED in new.models.values()
-    same = ["models"] + trained * ["order", "prune", "estimator", "reference"]
+    same = ["models", "quantised"] + trained * ["order", "prune", "estimator", "reference"]
     if any(getattr(old, name) != getattr(new, name) for name in same):
         return None
     refills = {"perplexity.score": Refill(scores_path, _refill)}

@@ -185,6 +185,26 @@ def test_new_cut_offs_score_nothing_again(tmp_path: Path):
     assert sum(row["dropped_by"] is not None for row in ledger(build)) == 6
 
 
+def test_quantised_models_score_again_and_train_nothing(tmp_path: Path):
+    build = lay_out(tmp_path, DOCUMENTS[:120], 60, Config(**FAST))
+    run(build)
+    models, exact = model_files(build), [row["perplexity"] for row in ledger(build)]
+    coded = changed(build, quantised=True)
+    outcomes = run(coded)
+    assert all(outcome.reused for outcome in outcomes["perplexity.model"])
+    assert not any(outcome.reused for outcome in outcomes["perplexity.score"])
+    assert model_files(build) == models
+    found = [row["perplexity"] for row in ledger(coded)]
+    scorers = perplexity._scorers(coded)["en"]
+    of_half = halves(pa.array([document.text for document in DOCUMENTS[:120]]), build.recipe.seed)
+    wanted = [
+        scoring.perplexity(pa.array([document.text]), scorers[half].model, quantised=True)[0][0]
+        for document, half in zip(DOCUMENTS[:120], of_half, strict=True)
+    ]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    assert found != exact
+
+
 def test_a_new_order_trains_and_scores_again(tmp_path: Path):
     build = lay_out(tmp_path, DOCUMENTS[:60], 30, Config(**FAST))
     run(build)
