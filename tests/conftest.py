@@ -34,6 +34,7 @@ LONGEST = [
     "flows/execution/test_server.py",
     "flows/test_faults.py",
     "pipeline/curation/test_added_files.py",
+    "flows/test_exhausted.py",
     "flows/execution/test_stopping.py",
     "training/export/test_onnx.py",
     "flows/test_watching.py",

@@ -62,6 +62,9 @@ def copy(path: Path, lines: list[str]) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         aside.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # the system does not say where the disk was full
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

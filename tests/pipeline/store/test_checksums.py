@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -228,3 +231,13 @@ def test_every_file_of_a_folder_has_a_checksum(tmp_path: Path) -> None:
     (target / "weights.npy").unlink()
     with pytest.raises(LostFile, match=r"weights\.npy: not there\. Delete the model's folder"):
         files.check_folder(str(target))
+
+
+def test_a_disk_that_is_full_when_a_checksum_is_written_is_named_with_the_file(tmp_path, monkeypatch):
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "table.json"))):
+        checksums.copy(tmp_path / "table.json", ["a line"])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
