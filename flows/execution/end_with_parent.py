@@ -6,6 +6,8 @@ import os
 import threading
 import time
 
+from pipeline.build.machine import is_running
+
 _watched: set[int] = set()
 
 
@@ -16,18 +18,8 @@ def end_with(parent: int) -> None:
     _watched.add(parent)
 
     def watch() -> None:
-        while _alive(parent):
+        while is_running(parent):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.build import machine
 from pipeline.store import mirror, objects
 
 BEAT = 15.0
@@ -123,15 +124,7 @@ def _is_gone(lock: dict[str, Any]) -> bool:
     """Whether the owner was a process of this machine that is no more."""
     if lock is _OF_A_FOLDER:
         return True
-    if lock["machine"] != _machine():
-        return False
-    try:
-        os.kill(lock["process"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    return lock["machine"] == _machine() and not machine.is_running(lock["process"])
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""The machine that a build runs on."""
+"""The machine that a build runs on, and its processes."""
 
 from __future__ import annotations
 
@@ -8,3 +8,14 @@ import os
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_running(process: int) -> bool:
+    """Whether this machine has a process of that number, whoever's it is."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

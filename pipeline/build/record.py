@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.build import lock_object
+from pipeline.build import lock_object, machine
 from pipeline.build.build import Build
 from pipeline.store import files
 
@@ -73,19 +72,7 @@ def _build_row(root: str) -> BuildRow:
 def _is_at_work(root: str, process: int | None) -> bool:
     if files.is_mirrored(root):
         return lock_object.holder(files.url_of(root)) is not None
-    return _is_running(process)
-
-
-def _is_running(process: int | None) -> bool:
-    if process is None:
-        return True  # nothing is known about it
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return process is None or machine.is_running(process)  # nothing is known about one without a number
 
 
 def runs_of(build: Build) -> list[dict[str, Any]]:
