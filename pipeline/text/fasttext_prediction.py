@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy import uint32, uint64
+from numpy import uint64
 
 from pipeline.store.fasttext_model import SOFTMAX, TREE, Matrix, Model
 from pipeline.text.buffers import text_buffers
-from pipeline.text.hashing import GOLDEN, span_hash, tail64
+from pipeline.text.hashing import FASTTEXT_OFFSET, GOLDEN, fasttext_hash, fasttext_step, span_hash, tail64
 from pipeline.text.jit import njit
 from pipeline.text.kernels import (
     ZERO,
@@ -43,7 +43,6 @@ _SHORT = 7  # bytes of a word that its key holds
 
 _LABEL = np.frombuffer(b"__label__", np.uint8)
 _END = np.frombuffer(b"</s>", np.uint8)
-_FNV_OFFSET, _FNV_PRIME = np.uint32(2166136261), np.uint32(16777619)
 _PAIRING = np.uint64(116049371)
 
 #: fastText adds this to a probability before its logarithm, and stays with the sum.
@@ -162,25 +161,11 @@ def _slots(words, word_offsets):
         size *= 2
     slots = np.full(size, -1, np.int32)
     for word in range(len(word_offsets) - 1):
-        at = int(_hash(words, word_offsets[word], word_offsets[word + 1])) & (size - 1)
+        at = int(fasttext_hash(words, word_offsets[word], word_offsets[word + 1])) & (size - 1)
         while slots[at] >= 0:
             at = (at + 1) & (size - 1)
         slots[at] = word
     return slots
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _step(h, byte):
-    """FNV-1a of 32 bits as fastText has it: a byte above 127 sets the upper bits too."""
-    return uint32((h ^ uint32(byte if byte < 128 else byte | 0xFFFFFF00)) * _FNV_PRIME)
-
-
-@njit(cache=True, nogil=True)
-def _hash(data, start, end):
-    h = _FNV_OFFSET
-    for at in range(start, end):
-        h = _step(h, data[at])
-    return h
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -278,7 +263,7 @@ def _add_word(data, start, end, letters, grams, tables, settings, into, to):
     smallest, largest, _, buckets, _ = settings
     data, letters, grams, into = borrow(data), borrow(letters), borrow(grams), borrow(into)
     tables = _borrowed(tables)
-    h = _hash(data, start, end)
+    h = fasttext_hash(data, start, end)
     word = _find(data, start, end, h, tables.words, tables.word_offsets, tables.slots)
     count = 0
     if word >= 0:
@@ -296,14 +281,14 @@ def _add_word(data, start, end, letters, grams, tables, settings, into, to):
     for first in range(length):
         if letters[first] & 0xC0 == 0x80:
             continue
-        gram, at = _FNV_OFFSET, first
+        gram, at = FASTTEXT_OFFSET, first
         for n in range(1, largest + 1):
             if at == length:
                 break
-            gram = _step(gram, letters[at])
+            gram = fasttext_step(gram, letters[at])
             at += 1
             while at < length and letters[at] & 0xC0 == 0x80:
-                gram = _step(gram, letters[at])
+                gram = fasttext_step(gram, letters[at])
                 at += 1
             if n >= smallest and not (n == 1 and (first == 0 or at == length)):
                 bucket = _bucket(gram, modulus, reciprocal)
@@ -381,7 +366,7 @@ def _predict(data, offsets, tables, settings, labels, scores):
     hidden = np.empty(dimension, np.float32)
     values = np.empty(tables.output.shape[1], np.float32)
     nodes, node_scores = np.empty(len(tables.children) + 1, np.int32), np.empty(len(tables.children) + 1, np.float32)
-    end_hash = _hash(_END, 0, len(_END))
+    end_hash = fasttext_hash(_END, 0, len(_END))
     end_word = _find(_END, 0, len(_END), end_hash, tables.words, tables.word_offsets, tables.slots)
     for text in range(len(offsets) - 1):
         for d in range(dimension):

@@ -8,16 +8,17 @@
 - ``span_hash``: of bytes eight at a time, for tables in memory only.
 - ``uniform``: SplitMix64, draws by number.
 
-Signatures and shingles that are stored depend on XXH64, FNV-1a and ``mix``: another constant is another format. Two
-formats of others bring hashes of their own: fastText's FNV-1a of 32 bits (``pipeline.stages.classifiers.features``) and
-XXH3 for files (the ``xxhash`` package).
+- ``fasttext_hash``: FNV-1a of 32 bits as fastText's models need it.
+
+Signatures and shingles that are stored depend on XXH64, FNV-1a and ``mix``: another constant is another format. KenLM's
+tables are read by MurmurHash64A (``pipeline.stages.perplexity.tables``); files have XXH3 (the ``xxhash`` package).
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numpy import uint64
+from numpy import uint32, uint64
 
 from pipeline.text.buffers import text_buffers
 from pipeline.text.jit import njit
@@ -28,6 +29,8 @@ _P4, _P5 = uint64(0x85EBCA77C2B2AE63), uint64(0x27D4EB2F165667C5)
 
 #: What FNV-1a starts with, and its prime.
 FNV_OFFSET, FNV_PRIME = uint64(0xCBF29CE484222325), uint64(0x100000001B3)
+#: Those of 32 bits.
+FASTTEXT_OFFSET, _FASTTEXT_PRIME = uint32(2166136261), uint32(16777619)
 #: Odd, so that to multiply by one is a bijection: 2**64 over the golden ratio (Knuth; SplitMix64); that of ``mix``.
 GOLDEN, MIX = uint64(0x9E3779B97F4A7C15), uint64(0xD6E8FEB86659FD93)
 _SPAN = uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's
@@ -106,6 +109,21 @@ def fnv(data: np.ndarray, start: int, end: int) -> np.uint64:
     h = FNV_OFFSET
     for at in range(start, end):
         h = fnv_step(h, data[at])
+    return h
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def fasttext_step(h: np.uint32, byte: int) -> np.uint32:
+    """FNV-1a of 32 bits as fastText has it: a byte above 127 sets the upper bits too."""
+    return uint32((h ^ uint32(byte if byte < 128 else byte | 0xFFFFFF00)) * _FASTTEXT_PRIME)
+
+
+@njit(cache=True, nogil=True)
+def fasttext_hash(data: np.ndarray, start: int, end: int) -> np.uint32:
+    """fastText's hash of the bytes ``data[start:end]``."""
+    h = FASTTEXT_OFFSET
+    for at in range(start, end):
+        h = fasttext_step(h, data[at])
     return h
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy import uint32, uint64
+from numpy import uint64
 
-from pipeline.text.hashing import fnv
+from pipeline.text.hashing import FASTTEXT_OFFSET, fasttext_hash, fasttext_step, fnv
 from pipeline.text.jit import njit
 from pipeline.text.utf8 import continues, following
 
 #: What fastText puts after every line.
 END = "</s>"
-#: fastText's own hash is part of the format of its models, so it stays beside those of ``pipeline.text.hashing``.
-_FASTTEXT_OFFSET, _FASTTEXT_PRIME = uint32(2166136261), uint32(16777619)
 
 
 class Dictionary(NamedTuple):
@@ -111,16 +109,6 @@ def _enter(data, offsets, keys, rows):
 
 
 @njit(cache=True, nogil=True)
-def _hash(data, start, end, before):
-    """fastText's hash: FNV-1a of 32 bits over signed bytes, going on from ``before``."""
-    value = uint32(before)
-    for at in range(start, end):
-        byte = uint32(data[at]) if data[at] < 0x80 else uint32(uint32(data[at]) | uint32(0xFFFFFF00))
-        value = uint32(uint32(value ^ byte) * _FASTTEXT_PRIME)
-    return value
-
-
-@njit(cache=True, nogil=True)
 def most_rows(characters: int, shape: Shape) -> int:
     """How many rows a text of so many bytes can have at most."""
     words = characters // 2 + 2
@@ -146,7 +134,7 @@ def text_rows(
                 count += 1
             if shape.longest > 0:
                 count = _characters(data, at, stop, words, shape, wrapped, out, count)
-            hashes[tokens] = np.int32(_hash(data, at, stop, _FASTTEXT_OFFSET))
+            hashes[tokens] = np.int32(fasttext_hash(data, at, stop))
             tokens += 1
         at = stop + 1
     wrapped[0], wrapped[1], wrapped[2], wrapped[3] = ord("<"), ord("/"), ord("s"), ord(">")
@@ -154,7 +142,7 @@ def text_rows(
     if row >= 0:
         out[count] = row
         count += 1
-    hashes[tokens] = np.int32(_hash(wrapped, 0, 4, _FASTTEXT_OFFSET))
+    hashes[tokens] = np.int32(fasttext_hash(wrapped, 0, 4))
     tokens += 1
     if shape.buckets > 0:
         for first in range(tokens):
@@ -177,11 +165,12 @@ def _characters(data, start, end, words, shape, wrapped, out, count):
     for first in range(size):
         if continues(wrapped[first]):
             continue
-        value, at, length = _FASTTEXT_OFFSET, first, 1
+        value, at, length = FASTTEXT_OFFSET, first, 1
         while at < size and length <= shape.longest:
             stop = following(wrapped, at, size)
-            value = _hash(wrapped, at, stop, value)
-            at = stop
+            while at < stop:
+                value = fasttext_step(value, wrapped[at])
+                at += 1
             if length >= shape.shortest and not (length == 1 and (first == 0 or at == size)):
                 out[count] = words + np.int64(uint64(value) % uint64(shape.buckets))
                 count += 1
