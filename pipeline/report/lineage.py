@@ -71,6 +71,8 @@ def _made(build: Build) -> Iterator[Part]:
         for run in build.section(section) or []:
             if made := _read(build, "models", run.name, "summary.json"):
                 known[made.get("fingerprint", "")] = run.name
+                if "/" in str(made.get("base", "")):  # a folder, which no run here has made
+                    known[made["made_from"]["base"]] = made["base"]
                 origins = [made.get("made_from", {}).get(key) for key in ("base", "corpus", "tokenizer", "tokens")]
                 origin = ", ".join(_named(known, entry) for entry in origins if entry)
                 holds = formats.several(made["steps"], "step") if "steps" in made else ""

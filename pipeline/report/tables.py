@@ -302,13 +302,18 @@ def pretraining(runs: Sequence[Mapping[str, Any]]) -> Table:
         ],
         [
             (
-                run["name"], f"{run['model_type']}, {run['objective']}", run["parameters"]["total"],
+                run["name"], _kind(run), run["parameters"]["total"],
                 run["parameters"]["non_embedding"], run["steps"], run["trained_tokens"], run["epochs"],
                 run["evaluation"]["loss"], run["unigram_loss"], _per_byte(run), run["tokens_per_second"],
             )
             for run in runs
         ],
     )  # fmt: skip
+
+
+def _kind(run: Mapping[str, Any]) -> str:
+    base = f", from {run['base']}" if "base" in run else ""
+    return f"{run['model_type']}, {run['objective']}{base}"
 
 
 def _per_byte(run: Mapping[str, Any]) -> str:

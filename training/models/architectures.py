@@ -70,10 +70,15 @@ def configuration(shape: Shape, vocabulary: Vocabulary, positions: int, **fields
     }
     settings |= _TOKENS_TOO.get(shape["type"], lambda _: {})(vocabulary) | fields
     config = AutoConfig.for_model(shape["type"], **settings)
+    in_one_kernel(config)
+    return config
+
+
+def in_one_kernel(config: PreTrainedConfig) -> None:
+    """Have a model of ``config`` compute GPT-2's activation as one kernel: the same function, three times as fast."""
     for field in ("activation_function", "hidden_act"):
         if getattr(config, field, None) == "gelu_new":
-            setattr(config, field, "gelu_pytorch_tanh")  # the same function in one kernel: three times as fast
-    return config
+            setattr(config, field, "gelu_pytorch_tanh")
 
 
 def create(kind: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:

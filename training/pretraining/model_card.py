@@ -52,9 +52,10 @@ def card(summary: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
     ]
     if budget is not None:
         tables.append(("Token budget", ["", "", "where it comes from"], models.budget_rows(budget)))
+    further = f" further from `{summary['base']}`" if "base" in summary else ""
     said = (
-        f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters, pretrained by"
-        f" `{objective}` on {formats.short(summary['trained_tokens'])} tokens with corpusmill."
+        f"A {summary['model_type']} model of {formats.short(summary['parameters']['total'])} parameters, pretrained"
+        f"{further} by `{objective}` on {formats.short(summary['trained_tokens'])} tokens with corpusmill."
     )
     if objective == "electra":
         said += (
@@ -252,6 +253,7 @@ def _origin(summary: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         ("corpus", f"`{made_from['corpus']}`" if made_from["corpus"] else None),
         ("tokenizer", f"{summary['tokenizer']} `{made_from['tokenizer']}`"),
         ("packed tokens", f"`{made_from['tokens']}`"),
+        ("base", f"{summary['base']} `{made_from['base']}`" if "base" in summary else None),
         ("this run", f"`{summary['fingerprint']}`, seed {summary['seed']}"),
         ("steps", f"{summary['steps']} of {summary['batch_size']} x {summary['sequence_length']} tokens"),
         ("trained on", _machine(summary)),

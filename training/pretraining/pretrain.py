@@ -28,8 +28,9 @@ from training.budget import budget
 from training.loop import checkpoint, hardware, loop, processes
 from training.models import architectures, publish
 from training.objectives.base import Objective, Task
-from training.pretraining import conservation, initial_embeddings, lineage, model_card, phases, unigram_loss
+from training.pretraining import conservation, initial_embeddings, lineage, model_card, phases, start, unigram_loss
 from training.pretraining.evaluation import evaluate, evaluate_domains, held_out
+from training.recipe import pretrain_base
 from training.recipe.pretraining import PretrainConfig
 from training.recipe.sections import BuildRecipe
 
@@ -39,6 +40,10 @@ _LOOKED_AT = 64  # windows, to see how long the pieces of documents in them are
 
 class MissingInput(MillError):
     """What a run starts from has not been made yet; the message says by which command it is."""
+
+
+class WrongBase(MillError):
+    """A run cannot start from its base; the message says why, and what to do."""
 
 
 class UnknownRun(MillError):
@@ -61,8 +66,12 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     tokenizer = build.path("tokenizers", config.tokenizer)
     added = objective.added_tokens(Task(config, Vocabulary.of(train), seed, teacher))
     tokenizer_is_there(config, tokenizer, added)
+    base_fits(config, tokenizer, added)
     taught_by = teacher and weights_hash(teacher)
-    made_of = (VERSION, objective.made_by, seed, train.fingerprint, taught_by)
+    started_from = config.base and weights_hash(str(files.local(config.base)))
+    made_of = [VERSION, objective.made_by, seed, train.fingerprint, taught_by]
+    if config.base is not None:  # earlier runs keep their fingerprints
+        made_of += [started_from, files.file_digest(files.join(config.base, "config.json"))]
     trained_by = files.fingerprint(*made_of, config.of_result(), heldout.fingerprint)
     made_by = publish.fingerprint(trained_by, tokenizer)
     result = build.path("models", name)
@@ -73,9 +82,10 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
     task = objective.informed(Task(config, Vocabulary.of(train), seed, teacher), train, tokenizer)
     read = phases.Phases(objective, task, train)
     order, steps = read.order, read.steps()
-    module = objective.create(task)
+    module = start.module(objective, task)
     model = objective.checkpoint(module)
-    conservation.check(objective, task, train, order, module, tokenizer, random_streams.seed("order", seed))
+    own, order_seed = config.base is not None, random_streams.seed("order", seed)
+    conservation.check(objective, task, train, order, module, tokenizer, order_seed, trained=own)
     if config.recompute:
         architectures.recompute(module)
     if config.initial_embeddings == "cooccurrence":
@@ -95,7 +105,8 @@ def pretrain(build: Build[BuildRecipe], name: str, progress: loop.Progress | Non
         **{field: getattr(config, field) for field in ("objective", "tokenizer", "sequence_length", "batch_size")},
         "config": config.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
-        "made_from": origin(build, train, heldout),
+        **({"base": config.base} if started_from else {}),
+        "made_from": origin(build, train, heldout) | ({"base": started_from} if started_from else {}),
         **shape_of(model),
         "steps": steps,
         "vocab_size": task.vocabulary.size,
@@ -163,7 +174,7 @@ def _plan(
 
 def _last_checkpoint(objective: Objective, task: Task, plan: loop.Plan) -> tuple[torch.nn.Module, Any]:
     """The whole module as it was trained, and its model."""
-    module = objective.create(task)
+    module = start.module(objective, task)
     checkpoint.restore_model(checkpoint.usable(plan.folder, plan.made_by, plan.steps)[-1], module)
     return module, objective.checkpoint(module)
 
@@ -202,6 +213,12 @@ def tokenizer_is_there(config: PretrainConfig, tokenizer: str, added: Sequence[s
             f"pretrain {config.name!r}: {path} is not there; the model is published with it{more}; train the tokenizer"
             f" {config.tokenizer!r} first, or copy the folder of the one that the tokens were packed with to that place"
         )
+
+
+def base_fits(config: PretrainConfig, tokenizer: str, added: Sequence[str]) -> None:
+    """Raise WrongBase, before any work, where the run cannot start from its base."""
+    if problem := pretrain_base.problem(config, tokenizer, added):
+        raise WrongBase(f"pretrain {config.name!r}: base {problem}")
 
 
 def weights_hash(folder: str) -> str:

@@ -1,4 +1,4 @@
-"""What can be known of the folder of a model that a fine-tuning starts from, without torch."""
+"""What can be known of the folder of a model that a run starts from, without torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def is_folder(base: str) -> bool:
 
 
 def problem(base: str, sequence_length: int = 0) -> str | None:
-    """Why no fine-tuning at ``sequence_length`` can start from the folder ``base``, and what to do; None if it can."""
+    """Why no run at ``sequence_length`` can start from the folder ``base``, and what to do; None if it can."""
     if fault := model_folder.problem(base):
         return fault
     config = files.read_json(str(files.local(base) / "config.json"), "Save the model again.")
-    positions = config.get("max_position_embeddings")
+    positions = config.get("n_positions" if config.get("model_type") == "gpt2" else "max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in _SHIFTED:
         positions -= (config.get("pad_token_id") or 0) + 1
     if isinstance(positions, int) and sequence_length > positions:

@@ -10,7 +10,7 @@ from pipeline.sources import READERS, Csv, Jsonl, Source, Text
 from pipeline.sources.base import RecordConfig
 from pipeline.sources.reading import COMPRESSED
 from pipeline.store import files
-from training.recipe import base_folder
+from training.recipe import base_folder, pretrain_base
 from training.recipe.sections import BuildRecipe, FinetuneConfig
 
 
@@ -21,6 +21,7 @@ def problems(build: Build[BuildRecipe], remote: bool = True) -> list[str]:
     messages = [
         *preflight.problems(build, remote),
         *_teachers(build, remote),
+        *_pretrain_bases(build, remote),
         *_bases(build, remote),
         *_neutral(build, remote),
     ]
@@ -38,6 +39,13 @@ def _teachers(build: Build[BuildRecipe], remote: bool) -> list[str]:
         and (remote or files.is_local(run.distillation.teacher))
         and not files.exists(files.join(run.distillation.teacher, "config.json"))
     ]
+
+
+def _pretrain_bases(build: Build[BuildRecipe], remote: bool) -> Iterator[str]:
+    for at, run in enumerate(build.recipe.pretrain):
+        here = run.base is not None and (remote or files.is_local(run.base))
+        if here and (problem := pretrain_base.problem(run, build.path("tokenizers", run.tokenizer))):
+            yield f"pretrain[{at}].base: {problem}"
 
 
 def _bases(build: Build[BuildRecipe], remote: bool) -> Iterator[str]:

@@ -32,6 +32,14 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
     name: Annotated[Name, Field(description="name of the model, and of its folder")]
     tokenizer: Annotated[str, Field(description="name of a tokenizer of this recipe")]
     model: Annotated[str | dict[str, Any], Field(description="a preset, or a preset with fields changed")]
+    base: Annotated[
+        str | None,
+        Field(
+            description="folder of a model, or its address in an object store, whose weights the run starts from: in"
+            " safetensors, of the shape of `model`, with the tokens of `tokenizer`; drawn if absent",
+            exclude_if=lambda base: base is None,
+        ),
+    ] = None
     sequence_length: Annotated[int, Field(ge=8, description="tokens in a sequence")] = 256
     first: Annotated[
         list[PhaseConfig],
@@ -87,6 +95,17 @@ class PretrainConfig(RunConfig, objectives.ObjectiveConfig):
             raise MillError(
                 f"pretrain {self.name!r}: a student starts from its teacher; leave out `initial_embeddings`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_base_is_one_whole_model(self) -> PretrainConfig:
+        if self.base is None:
+            return self
+        if self.like in ("distillation", "electra"):
+            own = "a student starts from its teacher" if self.like == "distillation" else "ELECTRA trains two models"
+            raise MillError(f"pretrain {self.name!r}: {own}; leave out `base`")
+        if self.initial_embeddings != "random":
+            raise MillError(f"pretrain {self.name!r}: the base has embeddings; leave out `initial_embeddings`")
         return self
 
     @model_validator(mode="after")
