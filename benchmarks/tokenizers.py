@@ -42,7 +42,7 @@ CLAIMS = (
     ("unigram", "sentencepiece", 2, 0),
     ("bpe", "gigatoken", 1, 0),
 )
-PARTS = 4  # of the text for each core: the less text, the fewer words a core holds at a time
+PARTS = 8  # of the text for each core: the less text, the fewer words a core holds at a time
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv-encoders"
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +33,21 @@ def text_buffers(texts: pa.StringArray | pa.LargeStringArray) -> tuple[np.ndarra
         offsets = np.frombuffer(offset_buffer, width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     data.flags.writeable = False
     return data, offsets
+
+
+def give_back() -> None:
+    """Hand the memory that was freed, Arrow's and glibc's, back to the system.
+
+    Each thread keeps its own otherwise: glibc takes larger and larger blocks from there once one was freed.
+    """
+    pa.default_memory_pool().release_unused()
+    if glibc := _glibc():
+        glibc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> Any:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def strings(values: Sequence[str]) -> pa.StringArray:

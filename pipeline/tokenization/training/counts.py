@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy import uint64
 from tokenizers.normalizers import Normalizer
 
-from pipeline.text.buffers import text_buffers
+from pipeline.text.buffers import give_back, text_buffers
 from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.tokenization import character_classes
@@ -148,7 +148,7 @@ def _table(words: pa.LargeStringArray, counts: np.ndarray) -> pa.Table:
         rows = pa.table({"run": run, "word": words.take(pa.array(order[alike]))})
         order[alike] = order[alike][pc.sort_indices(rows, [("run", "ascending"), ("word", "ascending")])]
     columns = [pa.array(partitions), words.take(pa.array(order)), pa.array(counts[order])]
-    pa.default_memory_pool().release_unused()  # else each thread that counts keeps what sorting has freed
+    give_back()  # else each thread that counts keeps what sorting has freed
     return pa.Table.from_arrays(columns, schema=COUNTS_SCHEMA)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import MillError
-from pipeline.text.buffers import text_buffers
+from pipeline.text.buffers import give_back, text_buffers
 from pipeline.text.jit import njit
 from pipeline.text.utf8 import decode
 from pipeline.tokenization import alphabet
@@ -90,7 +90,7 @@ def train(counts: pa.Table, config: TokenizerConfig, sequences: pa.Table | None 
         )
     if config.algorithm == "unigram":
         return _train_unigram(data, offsets, frequency, config)
-    pa.default_memory_pool().release_unused()  # else what sorting the counts has freed adds to the peak
+    give_back()  # else what sorting the counts has freed adds to the peak
     words = (_bytes if config.byte_level else _characters)(data, offsets, frequency, config)
     del data, offsets, frequency  # the words as symbols take their place
     prefix = config.continuing_subword_prefix if config.algorithm == "wordpiece" else ""
