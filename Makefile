@@ -86,10 +86,11 @@ sbom: $(INSTALLED) .venv-sbom
 	touch $@
 
 # torch first and pinned: pip would otherwise take its newest build.
+# By itself the pip of Debian 12 builds seqeval as setuptools did long ago, which ends with "No module named 'vcs_versioning'".
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
