@@ -42,6 +42,7 @@ from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.build.machine import cores
 from pipeline.store import files, messages, mirror, objects
+from pipeline.text import formats
 
 Runner = Literal["processes", "threads", "dask", "ray"]
 Work = Callable[[Build, str], Outcome]
@@ -128,7 +129,7 @@ def _run_step(build: Build, step: Step, pool: Pool) -> None:
             done, size = done + len(outcomes), size + sum(outcome.bytes for outcome in outcomes)
             made = made or not all(outcome.reused for outcome in outcomes)
             whole = whole and not any(outcome.reused for outcome in outcomes)
-            advance(done, f"{size / 1e6 / (time.monotonic() - began):.1f} MB/s" if size else "")
+            advance(done, f"{formats.size(size / (time.monotonic() - began))}/s" if size else "")
         reporter().note(bytes=size, reused=done == len(kept), dropped=lambda: dropped(build, step.name))
         if not made:
             advance(done, "reused")

@@ -65,7 +65,7 @@ def stage_lines(account: Mapping[str, Any], seconds: Mapping[str, float], whole:
         if row["cut"]["bytes"]:
             line += f", {formats.size(row['cut']['bytes'])} cut"
         if taken.get(row["stage"], 0) > 0:
-            line += f", {before['bytes'] / 1e6 / taken[row['stage']]:.1f} MB/s"
+            line += f", {formats.size(before['bytes'] / taken[row['stage']])}/s"
         lines.append(line)
         before = row
     return lines
