@@ -34,6 +34,12 @@ from pipeline.store.objects import Entry
 
 #: Seconds for which a listing is believed outside of a step.
 LISTING_SECONDS = 5.0
+#: Variables that say which server or account is meant: those of S3, which stand for other stores, too, and by protocol.
+_OF_S3 = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE")
+_ENDPOINTS = {
+    ("az", "abfs", "abfss"): ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME"),
+    ("gs", "gcs"): ("STORAGE_EMULATOR_HOST",),
+}
 #: Bytes of a file's beginning that are fetched where only what made it is asked for; smaller files are fetched whole.
 HEAD = 64 << 10
 #: A version that is not yet known from a listing: followed by the checksum of what was put there.
@@ -50,11 +56,13 @@ def here(url: str) -> str:
         raise MillError(files.masked(f"{url}: not the address of a folder in an object store, such as s3://bucket/x"))
     if "@" in parts[0]:
         raise MillError(files.masked(f"{url}: give credentials by the store's own settings, not in the address"))
-    return str(Path(copies.cache(), f"{protocol}-{_account(protocol, *_endpoint())}", *parts))
+    return str(Path(copies.cache(), f"{protocol}-{_account(protocol, *_endpoint(protocol))}", *parts))
 
 
-def _endpoint() -> tuple[str, ...]:
-    return tuple(os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE"))
+def _endpoint(protocol: str) -> tuple[str, ...]:
+    """What of the environment says which server or account names of ``protocol`` belong to."""
+    names = next((names for protocols, names in _ENDPOINTS.items() if protocol in protocols), _OF_S3)
+    return tuple(os.environ.get(name, "") for name in names)
 
 
 @lru_cache(maxsize=8)

@@ -54,6 +54,24 @@ def test_a_path_and_its_address_stand_for_each_other():
         assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        ("s3://bucket/x", "AWS_ENDPOINT_URL"),
+        ("az://container/x", "AZURE_STORAGE_ACCOUNT_NAME"),
+        ("abfs://container/x", "AZURE_STORAGE_CONNECTION_STRING"),
+        ("gs://bucket/x", "STORAGE_EMULATOR_HOST"),
+    ],
+)
+def test_equal_names_on_different_servers_have_different_copies(url, variable, monkeypatch):
+    places = set()
+    for value in ("one", "other"):
+        monkeypatch.setenv(variable, value)
+        places.add(mirror.here(url))
+        assert mirror.url_of(mirror.here(url)) == url
+    assert len(places) == 2
+
+
 def test_a_file_is_in_the_store_with_the_checksum_that_a_local_one_has(tmp_path):
     write("a.bin", b"content")
     with files.replacing(str(tmp_path / "a.bin")) as handle:
