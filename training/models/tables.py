@@ -27,7 +27,9 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
         (ids,) = ctx.saved_tensors
         entries = torch.arange(ctx.entries, device=ids.device)
-        return None, (entries[:, None] == ids.flatten()).to(gradient.dtype) @ gradient.flatten(0, -2)
+        which = (entries[:, None] == ids.flatten()).to(gradient.dtype)
+        with torch.autocast(ids.device.type, enabled=False):  # torch.compile traces backward under forward's autocast
+            return None, which @ gradient.flatten(0, -2)
 
 
 class _Table(nn.Embedding):

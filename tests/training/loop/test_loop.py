@@ -216,6 +216,21 @@ def test_steps_go_on_while_a_checkpoint_is_written_and_do_not_change_it(
     assert all(torch.equal(a, b) for a, b in zip(short.parameters(), second.parameters(), strict=True))
 
 
+def test_a_checkpoint_is_read_when_its_copies_have_arrived(tmp_path: Path) -> None:
+    """On a GPU the tensors are still on their way when the loop goes on."""
+    weights, moments = {"a": torch.zeros(3)}, {"exp_avg/a": torch.zeros(3)}
+
+    class Arrival:
+        def synchronize(self) -> None:
+            weights["a"] += 1
+            moments["exp_avg/a"] += 2
+
+    snapshot = checkpoint.Snapshot(1, weights, moments, Arrival())  # type: ignore[arg-type]
+    saved = checkpoint.save(str(tmp_path), snapshot, "late", {})
+    assert load_file(saved.folder / "model.safetensors")["a"].tolist() == [1, 1, 1]
+    assert load_file(saved.folder / "optimiser.safetensors")["exp_avg/a"].tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize("diverges", [False, True])
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_or_is_said_with_what_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverges: bool
