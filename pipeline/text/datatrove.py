@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy import uint64
 
 from pipeline.text import c4, characters, english, ngrams, spans
 from pipeline.text.buffers import text_buffers
 from pipeline.text.characters import ALONE, CLUSTER, LETTER, SYMBOL, TERMINAL, kind
 from pipeline.text.hashing import short_key
 from pipeline.text.jit import njit
-from pipeline.text.kernels import ZERO, borrow, frozen, text_data
+from pipeline.text.kernels import ZERO, between32, borrow, frozen, text_data, trailing_zeros
 from pipeline.text.lines import (
     MOST_LINES,
     clear_set,
@@ -311,16 +312,28 @@ def _count_paragraphs(data, begin, end, table, members, row):
 @njit(cache=True, nogil=True)
 def _count_ellipses(data, begin, end):
     """``...`` (without overlap) and U+2026."""
-    text, count, dotted = data[begin:end], 0, 0
-    for k in range(len(text) - 2):
-        dotted += (text[k] == ord(".")) & (text[k + 1] == ord(".")) & (text[k + 2] == ord("."))
-        count += (text[k] == 0xE2) & (text[k + 1] == 0x80) & (text[k + 2] == 0xA6)
-    if dotted:
-        dots = 0
-        for byte in text:
-            dots = dots + 1 if byte == ord(".") and dots < 3 else np.int64(byte == ord("."))
-            count += dots == 3
+    count, at = 0, begin
+    while at + 3 <= end:
+        if at + 34 <= len(data):
+            places = _each32(data, at, 0x2E, 0x2E, 0x2E) | _each32(data, at, 0xE2, 0x80, 0xA6)
+            at += np.int64(trailing_zeros(places | uint64(1 << 32)))
+            if not places:
+                continue
+            count += at + 3 <= end
+            at += 3
+            continue
+        dots = data[at] == 0x2E and data[at + 1] == 0x2E and data[at + 2] == 0x2E
+        found = dots or (data[at] == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == 0xA6)
+        count += found
+        at += 3 if found else 1
     return count
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _each32(data, at, first, second, third):
+    """Bit k says whether the three bytes from ``at + k`` on are these; 34 must be inside the array."""
+    places = between32(data, at, 0, first, first) & between32(data, at + 1, 0, second, second)
+    return places & between32(data, at + 2, 0, third, third)
 
 
 @njit(cache=True, nogil=True)
