@@ -323,9 +323,9 @@ def _count_ellipses(data, begin, end):
             at += 3
             continue
         dots = data[at] == 0x2E and data[at + 1] == 0x2E and data[at + 2] == 0x2E
-        found = dots or (data[at] == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == 0xA6)
-        count += found
-        at += 3 if found else 1
+        ellipsis = dots or (data[at] == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == 0xA6)
+        count += ellipsis
+        at += 3 if ellipsis else 1
     return count
 
 
