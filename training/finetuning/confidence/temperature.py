@@ -39,9 +39,11 @@ class Scaling(NamedTuple):
 
 
 def fit_scaling(logits: np.ndarray, labels: np.ndarray) -> Scaling:
-    """The scaling by which rows that it was not fitted on have the least negative log likelihood.
+    """The scaling by which it is least surprising, on rows it was not fitted on, whether an answer is right.
 
     Shapes as in ``fit``. With FEWEST rows or more the best in cross-validation: T alone, with a share, or with a curve.
+    They are compared by the confidence in the answer, which is what people go by: the likelihood of all labels also
+    counts how the rest is spread over the wrong classes, which hides a confidence that is wrong.
     """
     if len(labels) < FEWEST:
         return _plain(logits, labels)
@@ -49,7 +51,7 @@ def fit_scaling(logits: np.ndarray, labels: np.ndarray) -> Scaling:
 
     def loss(fitted: Callable[[np.ndarray, np.ndarray], Scaling]) -> float:
         return sum(
-            _loss(fitted(logits[fold != at], labels[fold != at]), logits[fold == at], labels[fold == at])
+            _surprise(fitted(logits[fold != at], labels[fold != at]), logits[fold == at], labels[fold == at])
             for at in range(_FOLDS)
         )
 
@@ -73,6 +75,13 @@ def _loss(scaling: Scaling, logits: np.ndarray, labels: np.ndarray) -> float:
     """Negative log likelihood of all rows, in nats."""
     own = probabilities(logits, *scaling)[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(own, np.finfo(float).tiny)).sum())
+
+
+def _surprise(scaling: Scaling, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Negative log likelihood of whether the most probable class of each row is its label, summed, in nats."""
+    shares = probabilities(logits, *scaling)
+    sure, right = shares.max(1), shares.argmax(1) == labels
+    return float(-np.log(np.maximum(np.where(right, sure, 1 - sure), np.finfo(float).tiny)).sum())
 
 
 def _fit_spread(logits: np.ndarray, labels: np.ndarray) -> Scaling:
