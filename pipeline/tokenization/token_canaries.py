@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 
 from pipeline.store import files, packed_tokens
 from pipeline.store.packed_tokens import PackedTokens
+from pipeline.text import sentences
 from pipeline.tokenization import pack
-from pipeline.tokenization.encoding.encode import Encoder
+from pipeline.tokenization.encoding.encode import Encoder, sentence_tokens
 from pipeline.tokenization.token_account import TokensLost, difference
 
 VERSION = 1
@@ -90,14 +91,19 @@ def check(packed: PackedTokens, tokenizer: Tokenizer) -> None:
         if rows[column].to_pylist() != wanted[column].to_pylist():
             raise TokensLost(f"{packed.folder}: {column} of the token canaries is not what was planted; {remedy}")
     closing = [packed.special_ids["eos"]] if "eos" in packed.special_ids else []
+    spots, bounds = sentences.starts(wanted["text"].combine_chunks())
     at = 0
     for row, (name, text) in enumerate(zip(wanted["id"].to_pylist(), wanted["text"].to_pylist(), strict=True)):
-        ids = tokenizer.encode(text, add_special_tokens=False).ids + closing
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        ids = encoding.ids + closing
         contents = packed.tokens(int(starts[row]), int(starts[row + 1])).astype(np.int64).tolist()
         if starts[row] != at or contents != ids:
             place = f"starts at token {starts[row]} for {at}; " if starts[row] != at else ""
             raise TokensLost(f"{packed.folder}: token canary {name!r} {place}{difference(contents, ids)}; {remedy}")
         at += len(ids)
         opens = rows["sentences"][row].as_py()
-        if opens != sorted(set(opens)) or any(not 0 <= place < max(1, len(ids)) for place in opens):
-            raise TokensLost(f"{packed.folder}: token canary {name!r} has sentences at {opens}; {remedy}")
+        places = sentence_tokens(text, encoding, spots[bounds[row] : bounds[row + 1]]).tolist()
+        if opens != places:
+            raise TokensLost(
+                f"{packed.folder}: token canary {name!r} has sentences at {opens} instead of {places}; {remedy}"
+            )

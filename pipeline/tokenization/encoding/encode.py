@@ -235,7 +235,7 @@ class Encoder:
             for row, text in enumerate(texts.to_pylist()):
                 encoding = self.tokenizer.encode(text, add_special_tokens=False)
                 encoded.append(encoding.ids)
-                starts.append(_sentence_tokens(text, encoding, spots[bounds[row] : bounds[row + 1]]))
+                starts.append(sentence_tokens(text, encoding, spots[bounds[row] : bounds[row + 1]]))
         if eos >= 0:
             encoded = [[*ids, eos] for ids in encoded]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
@@ -344,8 +344,9 @@ def _flat(part: dict | None, name: str) -> list[dict]:
     return [inner for step in part[name] for inner in _flat(step, name)] if part["type"] == "Sequence" else [part]
 
 
-def _sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
-    """uint32: for each byte of ``spots`` the first token of the first pre-token that ends after it."""
+def sentence_tokens(text: str, encoding, spots: np.ndarray) -> np.ndarray:
+    """uint32: for each byte of ``spots`` the first token of the first pre-token that ends after it, by ``tokenizers``'s
+    ``encoding`` of ``text``."""
     if len(spots) == 0 or len(encoding.ids) == 0:
         return np.zeros(0, np.uint32)
     places = np.cumsum((np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80) - 1

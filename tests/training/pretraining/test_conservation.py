@@ -152,6 +152,17 @@ def by_another(monkeypatch: Patch) -> None:
         )
 
 
+def sentences_moved(monkeypatch: Patch) -> None:
+    """Every sentence but a document's first starts one token late."""
+    right = Encoder.encode
+
+    def wrong(self: Encoder, *arguments: Any) -> Any:
+        for block in right(self, *arguments):
+            yield block._replace(sentences=block.sentences + (block.sentences > 0).astype(np.uint32))
+
+    monkeypatch.setattr(Encoder, "encode", wrong)
+
+
 PACKING: dict[str, Callable[[Patch], None]] = {
     "no EOS": encoded(lambda parts: [part[:-1] for part in parts]),
     "double EOS": encoded(lambda parts: [[*part, part[-1]] for part in parts]),
@@ -174,6 +185,7 @@ PACKING: dict[str, Callable[[Patch], None]] = {
     "swapped domains": column("domain", lambda names: names[::-1]),
     "repeats ignored in packing": column("repeats", lambda numbers: pc.multiply(pc.divide(numbers, numbers), 1)),
     "wrong tokenizer": by_another,
+    "sentences one token off": sentences_moved,
 }
 
 
