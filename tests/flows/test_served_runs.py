@@ -211,12 +211,6 @@ def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(a
         # the button that leads there is shown for seconds only
         page.goto(f"{ui}/runs/flow-run/{run}")
 
-    def cancel(page: Page) -> None:
-        page.get_by_role("button", name="Open menu").click()
-        page.get_by_role("menuitem", name="Cancel").click()
-        picture(page, "cancelling")
-        page.get_by_role("button", name="Cancel").last.click()
-
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.on("response", refused)
@@ -228,7 +222,10 @@ def test_a_run_asked_for_by_the_form_is_cancelled_and_completed_in_the_browser(a
         wait_for(build.at_work)
         working = build.at_work()
         picture(page, "running")
-        accepted(page, "/set_state", lambda: cancel(page))
+        page.get_by_role("button", name="Open menu").click()
+        page.get_by_role("menuitem", name="Cancel").click()
+        picture(page, "cancelling")
+        accepted(page, "/set_state", page.get_by_role("button", name="Cancel Flow Run").click)
         began = datetime.now(UTC)
         wait_for(lambda: gone(working), 10)
         expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible()
