@@ -13,6 +13,7 @@ import typer
 
 from flows.commands.options import Verbose, conclude, say, telling_errors, terminal
 from pipeline import MillError
+from pipeline.text import formats
 
 if TYPE_CHECKING:
     from training.recipe.finetuning import FinetuneConfig
@@ -93,4 +94,4 @@ def labels(
         from training.labelled import fixes
 
         for fixed in fixes.apply(decisions, label):
-            say(f"{fixed.copy}: {fixed.relabelled:,} rows with another label, {fixed.removed:,} removed")
+            say(f"{fixed.copy}: {formats.count(fixed.relabelled)} with another label, {fixed.removed:,} removed")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from pipeline.sources.base import value_of
+from pipeline.sources.base import File, value_of
 from training.labelled import audit, formats, kinds, splits
 from training.labelled.findings import Findings
 from training.labelled.formats import Given, Record
@@ -33,7 +33,7 @@ def load(config: FinetuneConfig, seed: int) -> Labelled:
     findings.refuse()
     for name, files in given.items():
         if not rows[name]:
-            raise WrongRows(f"{files.option}: no rows take part; see what was passed over: {findings.counted()}")
+            raise WrongRows(_none(files, findings))
     split = kind.settled(_split(config, rows, seed, findings), findings)
     hidden = frozenset(word for part in split.values() for row in part for word in row.hidden)
     tables = {name: _table(kind.types(config), part, hidden) for name, part in split.items()}
@@ -49,6 +49,15 @@ def load(config: FinetuneConfig, seed: int) -> Labelled:
         audit=seen,
         hidden_words=len(hidden),
     )
+
+
+def _none(given: Given, findings: Findings) -> str:
+    """That no row of ``given`` takes part, and why."""
+    named = ", ".join(file.path for file in given.files[:5])
+    why = "; ".join(
+        f"{what['rows']:,} {kind}, the first {what['example']}" for kind, what in findings.counted().items()
+    )
+    return f"{given.option}: {named}: " + (f"no row takes part: {why}" if why else "no rows; give a file that has some")
 
 
 def look(config: FinetuneConfig) -> None:
@@ -68,7 +77,7 @@ def look(config: FinetuneConfig) -> None:
                 if not missing or given.format != "jsonl":
                     break
             if first is not None and missing:
-                raise WrongRows(_lacking(file.path, missing, first))
+                raise WrongRows(_lacking(given, file, missing, wanted, first))
 
 
 def _missing(wanted: dict[str, str], record: Record) -> dict[str, str]:
@@ -92,7 +101,7 @@ def _read(config: FinetuneConfig, kind: Kind, given: Given, findings: Findings) 
             if (row := _row(config, kind, at, record, own)) is not None:
                 rows.append(row)
         if first is not None and missing:
-            raise WrongRows(_lacking(file.path, missing, first))
+            raise WrongRows(_lacking(given, file, missing, wanted, first))
         findings.take(own)
     return rows
 
@@ -104,12 +113,15 @@ def _wanted(config: FinetuneConfig, at: Names) -> dict[str, str]:
     return {**at.named(), **group, **only, **{f"hide: {name}": name for name in config.hide}}
 
 
-def _lacking(path: str, missing: dict[str, str], first: Record) -> str:
+def _lacking(given: Given, file: File, missing: dict[str, str], wanted: dict[str, str], first: Record) -> str:
     columns = ", ".join(list(map(str, first.values))[:30])
-    return "\n".join(
-        f"{path}: no column {column!r}, which `{option.partition(':')[0]}` names; there is {columns}"
+    lines = [
+        f"{file.path}: no column {column!r}, which `{option.partition(':')[0]}` names; there is {columns}"
         for option, column in missing.items()
-    )
+    ]
+    if given.format in ("csv", "tsv") and len(missing) == len(wanted):
+        lines.append("if that is a row and no header, name the columns in order: `data.columns`")
+    return "\n".join(lines)
 
 
 def _row(config: FinetuneConfig, kind: Kind, at: Names, record: Record, findings: Findings) -> Row | None:

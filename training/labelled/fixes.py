@@ -6,22 +6,21 @@ suspects.csv. A decision is ``keep`` (as is nothing), ``remove``, ``suggested``,
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import MillError
+from pipeline.sources.base import File, value_of
 from pipeline.store import files
-
-#: How the tables are written; in a TSV, quotes are characters like others.
-_STYLES: dict[str, dict[str, Any]] = {
-    ".csv": {"delimiter": ","},
-    ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None},
-}
+from training.labelled import tables
+from training.labelled.kinds.texts import name_of
 
 
 class WrongFix(MillError):
@@ -93,7 +92,7 @@ def _corrected(path: Path, wanted: dict[int, _Decision], column: str) -> bytes:
     data = path.read_bytes()
     if path.suffix == ".jsonl":
         return _edited_lines(path, _lines(data), wanted, column)
-    if path.suffix in _STYLES:
+    if path.suffix in (".csv", ".tsv"):
         return _edited_table(path, data, wanted, column)
     raise WrongFix(f"{path}: labels are corrected in .csv, .tsv and .jsonl files; correct this one where it is made")
 
@@ -108,20 +107,53 @@ def _edited_lines(path: Path, lines: list[bytes], wanted: dict[int, _Decision], 
         if number > len(lines):
             raise WrongFix(f"{path}: there is no line {number}; audit the labels of the file as it is now")
         line = lines[number - 1]
-        row = json.loads(line)
-        was = row.get(column)
-        _is_as_it_was(decision, str(was))
+        row, last = _object(path, number, line), column
+        holder = row
+        if column not in row:  # `a.b` names a field of an object
+            *names, last = column.split(".")
+            holder = value_of(row, ".".join(names)) if names else row
+        was = holder.get(last) if isinstance(holder, dict) else None
+        _is_as_it_was(decision, was)
         if decision.label is None:
             lines[number - 1] = b""
             continue
-        value = int(decision.label) if isinstance(was, int) and decision.label.lstrip("-").isdigit() else decision.label
+        holder[last] = _like(was, decision.label)
         end = line[len(line.rstrip(b"\r\n")) :]
-        lines[number - 1] = json.dumps({**row, column: value}, ensure_ascii=False).encode() + end
+        lines[number - 1] = json.dumps(row, ensure_ascii=False).encode() + end
     return b"".join(lines)
 
 
+def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise WrongFix(f"{path}:{number}: no JSON object; audit the labels of the file as it is now")
+    return row
+
+
+def _like(was: Any, label: str) -> Any:
+    """``label`` as the file writes labels, where ``was`` is one: a truth value, a number, or a text."""
+    if isinstance(was, bool) and label in ("True", "False"):
+        return label == "True"
+    if isinstance(was, int | float) and not isinstance(was, bool):
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                if math.isfinite(value := number(label)) and name_of(value) == label:
+                    return value
+    return label
+
+
+def _style(path: Path) -> dict[str, Any]:
+    """How the table is written; in a TSV, quotes are characters like others."""
+    tabs = path.suffix == ".tsv"
+    table = tables.table("labels", File(str(path), path.name, 0), tabs=tabs)
+    return {"delimiter": table.delimiter, **({"quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {})}
+
+
 def _edited_table(path: Path, data: bytes, wanted: dict[int, _Decision], column: str) -> bytes:
-    style = _STYLES[path.suffix]
+    style = _style(path)
     lines = _lines(data)
     decoded = (line.decode("utf-8-sig" if at == 0 else "utf-8") for at, line in enumerate(lines))
     reader = csv.reader(decoded, **style)
@@ -149,7 +181,8 @@ def _edited_table(path: Path, data: bytes, wanted: dict[int, _Decision], column:
     return b"".join(made)
 
 
-def _is_as_it_was(decision: _Decision, label: str) -> None:
+def _is_as_it_was(decision: _Decision, value: Any) -> None:
+    label = name_of(value)  # as it was read
     if label != decision.was:
         raise WrongFix(
             f"{decision.place}: the label is {label!r} and was {decision.was!r} when it was audited; audit the labels"

@@ -12,7 +12,7 @@ from pipeline.sources import csv, hub, jsonl, parquet
 from pipeline.sources.base import Fields, File, NoFiles, Rejected, find_files, printable
 from pipeline.sources.reading import COMPRESSED, OF_CONTENT, Damaged, open_file, read_lines
 from pipeline.store import files
-from training.labelled import conll, parallel, rte, squad
+from training.labelled import conll, parallel, rte, squad, tables
 from training.labelled.findings import Findings
 from training.labelled.rows import WrongRows
 from training.recipe.finetuning import Format, LabelledFiles
@@ -195,14 +195,10 @@ def _records(given: Given, file: File, data: LabelledFiles, findings: Findings) 
 
 
 def _of_text(given: Given, file: File, data: LabelledFiles, findings: Findings) -> Iterator[Record]:
-    options: dict[str, Any] = {"name": given.option, "path": [file.path]}
     if given.format == "jsonl":
-        records = jsonl.records(jsonl.Jsonl(**options), file)
+        records = jsonl.records(jsonl.Jsonl(name=given.option, path=[file.path]), file)
     else:
-        tabs = given.format == "tsv"
-        options |= {"columns": data.columns, **({"delimiter": "\t", "quote": None} if tabs else {})}
-        table = csv.Csv(**options)
-        _named_once(csv.column_names(table, file), file)
+        table = tables.table(given.option, file, tabs=given.format == "tsv", columns=data.columns)
         records = csv.records(table, file)
     quoted: Counter[str] = Counter()
     first = ""
@@ -215,7 +211,8 @@ def _of_text(given: Given, file: File, data: LabelledFiles, findings: Findings) 
             yield Record(place, file.name, record.line, record.values)
         elif isinstance(record, Rejected):
             where = f"{file.path}:{record.record}" if given.format == "jsonl" else f"{file.path}, row {record.record}"
-            findings.fault(record.reason, where, f"{record.reason}: {record.excerpt[:60]!r}; correct the row")
+            remedy = "write the file in UTF-8" if record.reason == "invalid UTF-8" else "correct the row"
+            findings.fault(record.reason, where, f"{record.reason}: {record.excerpt[:60]!r}; {remedy}")
         else:
             raise _damaged(file, record.after_record, record.reason)
     if quoted:
@@ -227,12 +224,6 @@ def _of_text(given: Given, file: File, data: LabelledFiles, findings: Findings) 
 
 def _is_quoted(value: Any) -> bool:
     return isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"'
-
-
-def _named_once(names: list[str], file: File) -> None:
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise WrongRows(f"{file.path}: {times} columns are called {name!r}; give each a name of its own")
 
 
 @contextlib.contextmanager

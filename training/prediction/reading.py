@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from pipeline.sources import csv, jsonl, parquet
 from pipeline.sources.base import Fields, File, NoFiles, Rejected, Unread, find_files, printable
 from pipeline.sources.reading import COMPRESSED, OF_CONTENT, Damaged
 from pipeline.store import files
+from training.labelled import tables
 from training.labelled.rows import WrongRows
 
 Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow"]
@@ -78,16 +79,10 @@ def _damaged(name: str, number: int, reason: str) -> WrongRows:
 
 
 def _read(file: File, kind: Format) -> Iterator[Fields | Rejected | Unread]:
-    options: dict[str, Any] = {"name": "predict", "path": [file.path]}
     if kind == "jsonl":
-        yield from jsonl.records(jsonl.Jsonl(**options), file)
+        yield from jsonl.records(jsonl.Jsonl(name="predict", path=[file.path]), file)
     elif kind in ("csv", "tsv"):
-        tabs = {"delimiter": "\t", "quote": None} if kind == "tsv" else {}
-        table = csv.Csv(**options, **tabs)
-        names = csv.column_names(table, file)
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise WrongRows(f"{file.path}: several columns are called {twice[0]!r}; give each a name of its own")
-        yield from csv.records(table, file)
+        yield from csv.records(tables.table("predict", file, tabs=kind == "tsv"), file)
     else:
         shown = file._replace(name=f"{file.name}.arrow") if kind == "arrow" else file  # the reader goes by the name
         for number, row in enumerate(parquet.rows(shown, _MAX_RATIO), 1):

@@ -354,3 +354,37 @@ def test_quotes_of_a_tsv_are_characters_and_that_is_said(tmp_path: Path) -> None
     data = load(path)
     assert ('"quoted"', "w") in rows(data)
     assert any("1 rows have values in double quotes" in note for note in data.audit["notes"])
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_csv_is_read_by_the_delimiter_of_its_header(tmp_path: Path, mark: str) -> None:
+    """Spreadsheets write semicolons where the comma is the decimal mark."""
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as handle:
+        writer = csv.writer(handle, delimiter=mark)
+        writer.writerows([["text", "topic"], *([f"{row['text']}{mark}1,5", row["topic"]] for row in TOPICS)])
+    assert rows(load(path)) == sorted((f"{row['text']}{mark}1,5", row["topic"]) for row in TOPICS)
+    files.look(config(path))
+
+
+def test_a_quoted_header_of_one_column_is_one_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('"text;topic"\n"a;b"\n')
+    assert "there is text;topic" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no rows; give a file that has some"),
+        (b"text,topic\n", "no rows; give a file that has some"),
+        (b"text,topic\na,\nb,\n", "no row takes part: 2 rows without a value in 'topic', the first {path}:2"),
+        (b"text,topic\ncaf\xe9,w\n", "invalid UTF-8: 'caf\\\\xe9,w'; write the file in UTF-8"),
+        (b"a stone,h\na river,w\n", "if that is a row and no header, name the columns in order: `data.columns`"),
+    ],
+    ids=["nothing", "a header", "no labels", "latin-1", "no header"],
+)
+def test_files_without_rows_and_other_tables_say_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert message.format(path=path) in refused(path)

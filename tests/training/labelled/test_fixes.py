@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,27 @@ def test_tabs_and_json_lines(tmp_path: Path) -> None:
     (tmp_path / "pets.jsonl").write_text('{"text": "a\u2028b", "label": 1}\n{"text":"c","label":0}\n')
     (found,) = fixes.apply(decide(tmp_path, "pets.jsonl", (1, "1", "0"), (2, "0", "remove")), "label")
     assert found.copy.read_text() == '{"text": "a\u2028b", "label": 0}\n'
+
+
+def test_labels_are_compared_as_they_are_read_and_written_as_they_stand(tmp_path: Path) -> None:
+    """pandas writes 1.0 for a whole number beside gaps; a truth value stays one; spaces around a label do not count."""
+    values = ("1.0", "true", "0", '{"b": 2}', "1.5")
+    (tmp_path / "pets.jsonl").write_text("".join(f'{{"text": "x", "a": {value}}}\n' for value in values))
+    decided = decide(tmp_path, "pets.jsonl", (1, "1", "0"), (2, "True", "False"), (3, "0", "nan"), (5, "1.5", "2.5"))
+    (found,) = fixes.apply(decided, "a")
+    made = [json.loads(line)["a"] for line in found.copy.read_text().splitlines()]
+    assert [repr(value) for value in made] == ["0", "False", "'nan'", "{'b': 2}", "2.5"]
+    (found,) = fixes.apply(decide(tmp_path, "pets.jsonl", (4, "2", "7")), "a.b")
+    assert json.loads(found.copy.read_text().splitlines()[3]) == {"text": "x", "a": {"b": 7}}
+    (tmp_path / "pets.csv").write_text("text;label\nmeows; dog \nbarks,;dog\n")
+    (found,) = fixes.apply(decide(tmp_path, "pets.csv", (2, "dog", "cat")), "label")
+    assert found.copy.read_text() == "text;label\nmeows;cat\nbarks,;dog\n"
+
+
+def test_a_line_that_is_no_object_any_more_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pets.jsonl").write_text('{"text": "x", "label"\n')
+    with pytest.raises(WrongFix, match=r"pets\.jsonl:1: no JSON object"):
+        fixes.apply(decide(tmp_path, "pets.jsonl", (1, "dog", "cat")), "label")
 
 
 @pytest.mark.parametrize(

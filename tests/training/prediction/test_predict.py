@@ -202,7 +202,7 @@ def test_files_that_cannot_be_read_to_their_end_say_so(model: Model, tmp_path: P
         reading.sources(str(tmp_path / "rows.xls"))
     twice = tmp_path / "twice.csv"
     twice.write_text("text,text\na,b\n")
-    with pytest.raises(WrongRows, match="several columns are called 'text'"):
+    with pytest.raises(WrongRows, match="2 columns are called 'text'"):
         predict(model, twice)
 
 
