@@ -55,7 +55,7 @@ def fit_scaling(logits: np.ndarray, labels: np.ndarray) -> Scaling:
             for at in range(_FOLDS)
         )
 
-    return min((_plain, _fit_spread, _fit_curve), key=loss)(logits, labels)
+    return min((_plain, fit_spread, _fit_curve), key=loss)(logits, labels)
 
 
 def _plain(logits: np.ndarray, labels: np.ndarray) -> Scaling:
@@ -84,8 +84,8 @@ def _surprise(scaling: Scaling, logits: np.ndarray, labels: np.ndarray) -> float
     return float(-np.log(np.maximum(np.where(right, sure, 1 - sure), np.finfo(float).tiny)).sum())
 
 
-def _fit_spread(logits: np.ndarray, labels: np.ndarray) -> Scaling:
-    """T and a spread share of the least ``_loss``, from the T of ``fit`` on; or that alone."""
+def fit_spread(logits: np.ndarray, labels: np.ndarray) -> Scaling:
+    """T and a spread share of the least negative log likelihood, from the T of ``fit`` on; or that alone."""
     t = fit(logits, labels)
     each, classes = np.arange(len(labels)), logits.shape[1]
 

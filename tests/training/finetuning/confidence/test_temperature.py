@@ -41,11 +41,29 @@ def test_two_classes_by_hand() -> None:
     assert temperature.fit(logits, np.array([0, 0, 0, 1])) == pytest.approx(2 / np.log(3), rel=1e-4)
 
 
-def test_where_some_labels_are_wrong_a_share_is_spread_and_no_prediction_changes() -> None:
-    logits, labels = drawn(0.8, 3_000)
+def partly_wrong(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of temperature 0.8, and labels of which 8 % are drawn evenly."""
+    logits, labels = drawn(0.8, rows)
     draw = np.random.default_rng(1)
-    labels = np.where(draw.random(3_000) < 0.08, draw.integers(0, 4, 3_000), labels)
-    found = temperature.fit_scaling(logits, labels)
+    return logits, np.where(draw.random(rows) < 0.08, draw.integers(0, 4, rows), labels)
+
+
+def test_where_some_labels_are_wrong_confidence_is_true_and_no_prediction_changes() -> None:
+    logits, labels = partly_wrong(23_000)
+    found = temperature.fit_scaling(logits[:3_000], labels[:3_000])
+    assert found.spread or found.curve
+    logits, labels = logits[3_000:], labels[3_000:]
+    shares = temperature.probabilities(logits, *found)
+    assert (shares.argmax(1) == logits.argmax(1)).all()
+    plain = temperature.probabilities(logits, temperature.fit(logits, labels))
+    right = calibration.is_right(shares, labels)
+    before, after = (calibration.error(calibration.confidences(each), right) for each in (plain, shares))
+    assert after < 0.02 < before
+
+
+def test_where_some_labels_are_wrong_their_share_is_spread() -> None:
+    logits, labels = partly_wrong(3_000)
+    found = temperature.fit_spread(logits, labels)
     assert found.spread == pytest.approx(0.08, abs=0.015)
     assert found.temperature == pytest.approx(0.8, rel=0.1)
     shares = temperature.probabilities(logits, *found)
