@@ -1,9 +1,10 @@
 """Pretraining on one GPU beside Hugging Face's Trainer, as one table; where there is no GPU, at toy size to try it.
 
     python -m benchmarks.gpu --pack FOLDER [--megabytes 60]   # on a machine with the prose: its tokens, to be carried
+    python -m benchmarks.gpu --suspects                       # which part of compiled GPT-2 is wrong: a minute
     python -m benchmarks.gpu [--only MODEL ...] [--tokens FOLDER --minutes 3] [--profile FOLDER] [--toy]
 
-The second prints what the card does at most; tokens/s and MFU of each of GROUPS; with ``--tokens`` the loss curve of
+The third prints what the card does at most; tokens/s and MFU of each of GROUPS; with ``--tokens`` the loss curve of
 GPT-2 124M on them; how far compiled losses and gradients in bf16 are from those of the CPU in float32; and whether a
 run that was stopped ends with equal bits. With ``--profile`` the kernels of a step, by their time, go to a file a run.
 ``--toy`` takes small shapes, whatever the hardware. Models compile side by side, each in a process of its own that
@@ -34,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import training
+from benchmarks import gpu_suspects, training
 from benchmarks.documents import packed, prose
 from pipeline.store.packed_tokens import PackedTokens
 from training import objectives
@@ -420,12 +421,21 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
     "errors": _errors,
     "resume": _resume,
     "train": _train,
+    "suspects": gpu_suspects.measure,
 }
+
+
+def suspects(toy: bool) -> None:
+    """All variants side by side, each in a process of its own."""
+    children = {name: _Child("suspects", toy, variant=name) for name in gpu_suspects.VARIANTS}
+    for name, child in children.items():
+        print(gpu_suspects.line(name, child.result()), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gpu", description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
     parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--suspects", action="store_true", help="compiled GPT-2 with one part exchanged at a time")
     parser.add_argument("--pack", type=Path, help="folder to write the prose's tokens to")
     parser.add_argument("--megabytes", type=float, default=60.0, help="of prose to pack")
     parser.add_argument("--only", nargs="*", default=[], metavar="MODEL", help="presets to measure; all if absent")
@@ -438,6 +448,8 @@ def main() -> None:
     if given.child:
         what, arguments = given.child
         print(_RESULT + json.dumps(CHILDREN[what](**json.loads(arguments), toy=toy)), flush=True)
+    elif given.suspects:
+        suspects(toy)
     elif given.pack:
         pack(given.pack, given.megabytes, 1_000 if given.toy else GPT2)
     else:
