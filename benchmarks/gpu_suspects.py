@@ -121,11 +121,11 @@ def _call(
     return float(total.detach()), {name: part.grad.cpu().double() for name, part in module.named_parameters()}
 
 
-def line(variant: str, found: dict[str, Any] | str) -> str:
-    if isinstance(found, str):
-        return f"{variant:<30} failed: {found}"
-    bits = ["equal" if found[name] else "OTHER" for name in ("losses", "gradients")]
+def line(variant: str, outcome: dict[str, Any] | str) -> str:
+    if isinstance(outcome, str):
+        return f"{variant:<30} failed: {outcome}"
+    bits = ["equal" if outcome[name] else "OTHER" for name in ("losses", "gradients")]
     return (
-        f"{variant:<30} loss {found['loss']:.1e}  gradient {found['gradient']:.1e}  bits: loss {bits[0]}, gradient"
-        f" {bits[1]}; worst {found['worst']}"
+        f"{variant:<30} loss {outcome['loss']:.1e}  gradient {outcome['gradient']:.1e}  bits: loss {bits[0]}, gradient"
+        f" {bits[1]}; worst {outcome['worst']}"
     )
