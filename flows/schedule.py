@@ -87,7 +87,7 @@ def _stoppable(hours: float | None, tracker: tracking.Tracker, tell: Callable[[s
 
     def stopped(why: stopping.Stopped) -> None:
         if why == "timed out":
-            tracker.time_out(f"stopped after {hours:g} hours, its timeout_hours; the next run goes on from here", 3)
+            tracker.time_out(f"stopped after {hours:g} hours, its timeout_hours; the next run goes on from here", 30)
         else:
             tracker.cancel(3)
 

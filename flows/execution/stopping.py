@@ -19,6 +19,9 @@ import psutil
 LAST_SECONDS = 8
 """How long what must be noted of a stopped run may take before it is given up."""
 
+LIMIT_SECONDS = 40
+"""The same after a time limit, where nobody waits: a server that is busy is waited for longer."""
+
 TIME_LIMIT = 124
 """The exit code of a process that ran too long, as that of `timeout`."""
 
@@ -120,7 +123,7 @@ def time_limit(hours: float | None) -> Iterator[None]:
         return
 
     def end() -> None:
-        last = threading.Timer(LAST_SECONDS, _end, (TIME_LIMIT - 128,))
+        last = threading.Timer(LIMIT_SECONDS, _end, (TIME_LIMIT - 128,))
         last.daemon = True
         last.start()
         try:

@@ -101,7 +101,7 @@ def test_every_end_of_a_served_run(api, server_url, environment, held):
     run = start(timeout_hours=10 / 3600)
     wait_for(build.at_work)
     working = build.at_work()
-    wait_for(lambda: ended(api, run) and gone(working), 30)
+    wait_for(lambda: ended(api, run) and gone(working), 60)
     assert state(api, run)[:2] == ("FAILED", "TimedOut")
     assert "stopped after 0.00277778 hours, its timeout_hours" in state(api, run)[2]
     assert build.last()["state"] == "timed out"
