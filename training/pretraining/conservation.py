@@ -16,10 +16,11 @@ A breach raises TokensLost.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -36,7 +37,7 @@ from training import objectives
 from training.batches.batch import Batch
 from training.batches.best_fit import FittedOrder
 from training.batches.segment_pairs import PairOrder
-from training.batches.windows import IGNORE, NOTHING, Order, Reader, Windows
+from training.batches.windows import IGNORE, NOTHING, Order, Reader, SentenceWindows, Windows
 from training.models.published_tokenizer import Known
 from training.objectives.base import Objective, Task
 from training.recipe.objectives import PAIRED
@@ -442,7 +443,31 @@ def _written(at: _At, task: Task, windows: Windows, arrays: Mapping[str, Any]) -
     before = np.roll(wanted, 1, axis=1)
     if (wrong := same & (arrays["decoder_tokens"] != before)).any():
         at.fail("an input of the decoder is not the token before its label", _where(wrong, same))
+    for window in range(len(wanted)):
+        _spoilt(at, task, windows, arrays, wanted[window], window)
     return int(labelled.sum())
+
+
+def _spoilt(at: _At, task: Task, windows: Windows, arrays: Mapping[str, Any], wanted: np.ndarray, window: int) -> None:
+    """The encoder reads each document's own tokens in its frame, in order but where sentences changed places."""
+    mask, frame = task.vocabulary.mask, (task.vocabulary.opening, task.vocabulary.closing)
+    marks, sentences = windows.segments[window].astype(np.int64), cast(SentenceWindows, windows).sentences[window]
+    for low, high in _runs(marks):
+        whole = wanted[low:high]
+        source = arrays["tokens"][window][arrays["segments"][window] == marks[low]]
+        if marks[low] == NOTHING or not len(source):
+            continue
+        if any(whole[end] in frame and source[end] != whole[end] for end in (0, -1)):
+            at.fail("an input of the encoder lacks the frame of its document", window)
+        if Counter(source[source != mask].tolist()) - Counter(whole.tolist()):
+            at.fail("an input of the encoder is not a token of its document", window)
+        neighbours = set(pairwise(whole.tolist()))
+        parted = sum(mask not in pair and pair not in neighbours for pair in pairwise(source.tolist()))
+        seams = int(sentences[low:high].sum()) + 3  # sentences that moved, the frame's ends, and a rotation
+        if task.config.denoising.noise == "deletion":
+            seams += len(whole) - len(source)
+        if parted > seams:
+            at.fail(f"inputs of the encoder are parted in {parted} places, and at most {seams} are seams", window)
 
 
 def _spans(at: _At, task: Task, windows: Windows, arrays: Mapping[str, Any]) -> int:

@@ -30,7 +30,7 @@ from tests.pipeline.tokenization.conftest import make_build as make_corpus
 from tests.training.conftest import pretrain_section, recipe
 from training import objectives
 from training.batches import best_fit, windows
-from training.batches.windows import IGNORE
+from training.batches.windows import IGNORE, NOTHING
 from training.models import attention
 from training.objectives import masking
 from training.pretraining import pretrain as pretraining
@@ -305,6 +305,16 @@ def leaking(monkeypatch: Patch) -> None:
     monkeypatch.setattr(attention, "mask", seen)
 
 
+def backwards(_task: Any, _read: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Each document of the encoder's input in its frame, from its end to its beginning."""
+    tokens = arrays["tokens"].copy()
+    for row, marks in enumerate(arrays["segments"]):
+        for segment in set(marks.tolist()) - {NOTHING}:
+            places = np.flatnonzero(marks == segment)[1:-1]
+            tokens[row, places] = tokens[row, places[::-1]]
+    return tokens
+
+
 def as_text(_task: Any, read: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.where(arrays["labels"] == IGNORE, read.tokens[:, 1:], arrays["labels"])
 
@@ -337,6 +347,15 @@ IN_BATCHES: dict[str, tuple[str, Callable[[Patch], None]]] = {
     "inputs of spans one place off": (
         "span_corruption",
         put("tokens", lambda _t, _r, arrays: np.roll(arrays["tokens"], 1, axis=1)),
+    ),
+    "encoder reads its rows backwards": (
+        "denoising",
+        put("tokens", lambda _t, _r, arrays: arrays["tokens"][:, ::-1].copy()),
+    ),
+    "encoder reads its documents backwards": ("denoising", put("tokens", backwards)),
+    "encoder reads another window": (
+        "denoising",
+        put("tokens", lambda _t, _r, rows: np.roll(rows["tokens"], 1, 0)),
     ),
     "decoder reads its labels": ("denoising", put("decoder_tokens", lambda _t, read, _a: read.tokens)),
 }
