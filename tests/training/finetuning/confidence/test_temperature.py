@@ -99,5 +99,31 @@ def test_where_confidence_is_no_function_of_a_temperature_a_curve_makes_it_true(
     assert after < 0.03 < before
 
 
+def steps_in_sureness(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, labels, and whether the answer is right: its lead lies near two values, and of wrong answers the label is
+    mostly the second most likely."""
+    draw, each = np.random.default_rng(seed), np.arange(rows)
+    lead = draw.normal(np.where(draw.random(rows) < 0.5, 3.0, 1.0), 0.3)
+    logits = draw.normal(0, 4.0, (rows, 4))
+    order = logits.argsort(1)
+    answer, second, third = order[:, -1], order[:, -2], order[:, -3]
+    logits[each, answer] = logits[each, second] + abs(lead)
+    right = draw.random(rows) < np.where(lead < 2, 0.72, 0.93)
+    return logits, np.where(right, answer, np.where(draw.random(rows) < 0.8, second, third)), right
+
+
+def test_the_scaling_is_chosen_by_the_confidence_in_the_answer_and_not_by_what_else_is_likely() -> None:
+    curves, own, shared = 0, [], []
+    for seed in range(8):
+        logits, labels, right = steps_in_sureness(seed, 21_000)
+        found = temperature.fit_scaling(logits[:1_000], labels[:1_000])
+        curves += bool(found.curve)
+        for errors, scaling in ((own, found), (shared, temperature.fit_spread(logits[:1_000], labels[:1_000]))):
+            sure = temperature.probabilities(logits[1_000:], *scaling).max(1)
+            errors.append(calibration.error(sure, right[1_000:]))
+    assert curves >= 6  # the likelihood of all labels takes it in less than half
+    assert np.mean(own) < np.mean(shared)
+
+
 def test_where_a_temperature_made_the_labels_there_is_no_curve() -> None:
     assert not temperature.fit_scaling(*drawn(2.0, 2_000)).curve
