@@ -171,7 +171,7 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
     watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
     terminal.print(f"[bold]{Path(root).name}[/] in {root}{watch}")
     if not kernel_cache.has_kernels():
-        say("the first run compiles kernels, which takes about a minute; later runs find them")
+        say("the first run compiles kernels, some minutes of processor time; later runs find them")
     with (
         reporter() as shows,
         progress.reporting(shows),
