@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.options import Verbose, conclude, say, telling_errors, terminal
+from flows.commands.options import Columns, Verbose, conclude, names_of, say, telling_errors, terminal
 from pipeline import MillError
 from pipeline.text import formats
 
@@ -87,11 +87,12 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
 def labels(
     decisions: Annotated[Path, typer.Argument(help="suspects.csv of the cost ladder with your decisions.")],
     label: Annotated[str, typer.Option(help="Column of the labels in the files that the rows are in.")],
+    columns: Columns = None,
     verbose: Verbose = False,
 ) -> None:
     """Apply DECISIONS (keep, remove, suggested, or the right label) to copies of the files that they are about."""
     with telling_errors(verbose):
         from training.labelled import fixes
 
-        for fixed in fixes.apply(decisions, label):
+        for fixed in fixes.apply(decisions, label, names_of(columns)):
             say(f"{fixed.copy}: {formats.count(fixed.relabelled)} with another label, {fixed.removed:,} removed")

@@ -12,6 +12,7 @@ from flows.commands import building, cost_ladder
 from flows.commands.options import (
     BUILDS,
     Builds,
+    Columns,
     Json,
     Quiet,
     Runner,
@@ -19,6 +20,7 @@ from flows.commands.options import (
     Verbose,
     Workers,
     conclude,
+    names_of,
     on_this_machine,
     printing,
     quiet_prefect,
@@ -53,6 +55,7 @@ def finetune(
     text: Annotated[str | None, typer.Option(help="Column of the text, or of the question.")] = None,
     pair: Annotated[str | None, typer.Option(help="Column of the second text, or of the context.")] = None,
     label: Annotated[str | None, typer.Option(help="Column to predict; default for conll: tags.")] = None,
+    columns: Columns = None,
     group: Annotated[str | None, typer.Option(help="Column whose equal rows stay on one side of the split.")] = None,
     task: Annotated[
         str | None,
@@ -116,7 +119,7 @@ def finetune(
     given |= {"long_text": long_text and {"kind": long_text}}
     given |= {"compare": compare and [name.strip() for name in compare.split(",")], "grid": {} if grid else None}
     given |= {"understand": understand and [page.strip() for page in understand.split(",")]}
-    files = {"dev": dev, "test": test}
+    files = {"dev": dev, "test": test, "columns": names_of(columns)}
     if Path(what).suffix.lower() in _RECIPES:
         with telling_errors(verbose):
             others = {"learning_rate": learning_rate, "set": settings or None, "out": out, "minutes": minutes}
@@ -150,7 +153,7 @@ def finetune(
 def _config(
     data: str,
     given: dict[str, Any],
-    files: dict[str, str | None],
+    files: dict[str, Any],
     learning_rate: float | None,
     settings: list[str],
     plugins: list[str],
@@ -162,7 +165,7 @@ def _config(
     from training.recipe.finetuning import with_task
 
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    values["data"] = {"train": data, **{name: path for name, path in files.items() if path is not None}}
+    values["data"] = {"train": data, **{name: value for name, value in files.items() if value is not None}}
     file = Path(data).name
     name = _NO_NAME.sub("-", out.name.lower() if out else file.partition(".")[0].lower())
     values["name"] = name.strip("-._") or "model"

@@ -39,6 +39,16 @@ def on_this_machine(path: Path | None) -> Path | None:
     return path
 
 
+def names_of(columns: str | None) -> tuple[str, ...] | None:
+    """The names in ``columns``, between commas. Raises BadParameter where one is empty."""
+    if columns is None:
+        return None
+    names = tuple(name.strip() for name in columns.split(","))
+    if not all(names):
+        raise typer.BadParameter(f"--columns {columns}: a name is empty; name every column, as text,label")
+    return names
+
+
 Recipe = Annotated[
     Path,
     typer.Argument(help="The recipe, a YAML file; see data/recipes.", show_default=False, callback=on_this_machine),
@@ -59,6 +69,10 @@ Cluster = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Prefect's log and whole tracebacks.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Names of the columns of a csv or tsv file without a header, in order, as text,label."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show warnings, errors and the last line, nothing else.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each step and one for the whole.")]
 Port = Annotated[int, typer.Option(min=1024, max=65535, help="Port of the Prefect server on 127.0.0.1.")]

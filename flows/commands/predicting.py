@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from flows.commands.options import Verbose, errors, on_this_machine, telling_errors
+from flows.commands.options import Columns, Verbose, errors, names_of, on_this_machine, telling_errors
 from pipeline import MillError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def predict(
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text; default: as in training.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, or of the context.")] = None,
+    columns: Columns = None,
     error_budget: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of bad rows above which it fails; default: 0.01.")
     ] = None,
@@ -81,6 +82,8 @@ def predict(
     with telling_errors(verbose), _quiet_pipe():
         if (file is None) == (not text):
             raise WrongUse("give a FILE to predict, or --text")
+        if columns is not None and file is None:
+            raise WrongUse("--columns are those of a FILE without a header; leave them out beside --text")
         if pair and len(pair) != len(text or []):
             raise WrongUse(f"{len(text or [])} --text and {len(pair)} --pair; give each text its second one")
         from training.prediction import writing
@@ -90,7 +93,7 @@ def predict(
             if file is not None and Path(file).resolve() == output.resolve():
                 raise WrongUse(f"--output {output} is the file that is read; write to another")
         with tempfile.TemporaryDirectory() as spool:
-            sources = [] if file is None else _sources(file, kind, Path(spool))
+            sources = [] if file is None else _sources(file, kind, columns, Path(spool))
             model = opened(folder, base, text_column, pair_column)
             if file is None:
                 sources = [_of_texts(model, text or [], pair or [], Path(spool))]
@@ -118,7 +121,7 @@ def opened(folder: str, base: str | None, text_column: str | None = None, pair_c
     return replace(model, usage=model.usage.model_copy(update=columns))
 
 
-def _sources(file: str, kind: str | None, spool: Path) -> list[Source]:
+def _sources(file: str, kind: str | None, columns: str | None, spool: Path) -> list[Source]:
     from pipeline.sources.base import File
     from training.prediction import reading
 
@@ -126,11 +129,14 @@ def _sources(file: str, kind: str | None, spool: Path) -> list[Source]:
     if kind is not None and kind not in known:
         raise WrongUse(f"--format {kind} is not read; take one of {', '.join(known)}")
     if file != "-":
-        return reading.sources(file, kind)  # type: ignore[arg-type]
+        return reading.sources(file, kind, names_of(columns))  # type: ignore[arg-type]
     path = spool / "stdin"
     with path.open("wb") as handle:
         shutil.copyfileobj(sys.stdin.buffer, handle)
-    return [reading.Source(File(str(path), "stdin", path.stat().st_size), kind or "jsonl", "stdin")]  # type: ignore[arg-type]
+    given = File(str(path), "stdin", path.stat().st_size)
+    source = reading.Source(given, kind or "jsonl", "stdin", names_of(columns))  # type: ignore[arg-type]
+    reading.check_columns(source)
+    return [source]
 
 
 def _of_texts(model: Model, texts: list[str], pairs: list[str], spool: Path) -> Source:

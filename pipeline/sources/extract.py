@@ -1,12 +1,15 @@
 """HTML to text in a process of its own, because a page can take any time and memory, or crash the parser.
 
 ``Extractor`` runs ``page.py`` as a program. The limits kill it (or it dies by itself); the next page gets a new one.
-Time is processor time, so that a busy machine extracts the same.
+Time is processor time, so that a busy machine extracts the same. A library that waits for itself uses none: a process
+that sleeps without having answered is killed, too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,9 +17,14 @@ import tempfile
 from collections.abc import Sequence
 from typing import IO
 
+import psutil
+
 from pipeline import MillError
 from pipeline.sources import page as program
 from pipeline.sources.page import receive, send
+
+#: Seconds after which a process that has not answered is looked at, and again whether it has worked since.
+_LOOK = 15.0
 
 
 class ExtractionFailed(MillError):
@@ -48,6 +56,7 @@ class Extractor:
         process = self._process or self._start()
         try:
             send(_pipe(process.stdin), kind.encode(), charset.encode(), ",".join(codings).encode(), page)
+            self._await(process)
             fault, text = (receive(_pipe(process.stdout)).decode() for _ in range(2))
         except (BrokenPipeError, EOFError) as error:
             code, last = self._end()
@@ -63,12 +72,33 @@ class Extractor:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", program.__file__, self._library, *self._limits]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "RUST_BACKTRACE": "0"},  # resiliparse without memory locks itself out while it makes one
+        )
         try:
+            self._await(self._process)
             receive(_pipe(self._process.stdout))
-        except EOFError as error:
-            raise MillError(f"the extractor {self._library!r} does not start: {self._end()[1]}") from error
+        except (EOFError, ExtractionFailed) as error:
+            why = str(error) or self._end()[1]
+            raise MillError(f"the extractor {self._library!r} does not start: {why}") from error
         return self._process
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
+        """Until ``process`` answers, or has ended. Raises ExtractionFailed where it never will, and is killed."""
+        answers = select.poll()
+        answers.register(_pipe(process.stdout), select.POLLIN)
+        worked = None
+        while not answers.poll(_LOOK * 1000):
+            watched = psutil.Process(process.pid)
+            before, worked = worked, watched.cpu_times()[:2]
+            if watched.status() == psutil.STATUS_SLEEPING and worked == before:
+                process.kill()
+                self._end()
+                raise ExtractionFailed("extraction waits for what never comes")
 
     def _end(self) -> tuple[int, str]:
         """Exit status of the process, and the last line that it left behind."""

@@ -120,7 +120,7 @@ def _lacking(given: Given, file: File, missing: dict[str, str], wanted: dict[str
         for option, column in missing.items()
     ]
     if given.format in ("csv", "tsv") and len(missing) == len(wanted):
-        lines.append("if that is a row and no header, name the columns in order: `data.columns`")
+        lines.append("if that is a row and no header, name the columns in order: `data.columns`, or --columns")
     return "\n".join(lines)
 
 

@@ -44,8 +44,10 @@ class _Decision:
     label: str | None  # None: the row is removed
 
 
-def apply(decisions: Path, column: str) -> list[Fixed]:
+def apply(decisions: Path, column: str, columns: tuple[str, ...] | None = None) -> list[Fixed]:
     """Carry out ``decisions`` on the column of labels ``column``; a copy NAME.fixed.EXT beside each file.
+
+    ``columns`` are those of tables without a header, in order; None: their first row names them.
 
     Rows without a decision stay byte for byte. Raises WrongFix where a row is not as the decision has it, so where the
     file has changed since; then nothing is written.
@@ -56,7 +58,7 @@ def apply(decisions: Path, column: str) -> list[Fixed]:
         if not path or not line.isdigit():
             raise WrongFix(f"{decisions}: {decision.place!r} is no place in a file; leave `place` as it was written")
         by_file[Path(path)][int(line)] = decision
-    made = {path: _corrected(path, wanted, column) for path, wanted in sorted(by_file.items())}
+    made = {path: _corrected(path, wanted, column, columns) for path, wanted in sorted(by_file.items())}
     fixed = []
     for path, content in made.items():
         copy = path.with_name(f"{path.stem}.fixed{path.suffix}")
@@ -86,14 +88,16 @@ def _read(path: Path) -> list[_Decision]:
     return made
 
 
-def _corrected(path: Path, wanted: dict[int, _Decision], column: str) -> bytes:
+def _corrected(path: Path, wanted: dict[int, _Decision], column: str, columns: tuple[str, ...] | None) -> bytes:
     if not path.is_file():
         raise WrongFix(f"{path}: not there; run `mill labels` in the folder where the labels were audited")
     data = path.read_bytes()
+    if path.suffix in (".csv", ".tsv"):
+        return _edited_table(path, data, wanted, column, columns)
+    if columns is not None:
+        raise WrongFix(f"{path}: it names its fields itself; leave out --columns")
     if path.suffix == ".jsonl":
         return _edited_lines(path, _lines(data), wanted, column)
-    if path.suffix in (".csv", ".tsv"):
-        return _edited_table(path, data, wanted, column)
     raise WrongFix(f"{path}: labels are corrected in .csv, .tsv and .jsonl files; correct this one where it is made")
 
 
@@ -145,21 +149,26 @@ def _like(was: Any, label: str) -> Any:
     return label
 
 
-def _style(path: Path) -> dict[str, Any]:
+def _style(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
     """How the table is written; in a TSV, quotes are characters like others."""
     tabs = path.suffix == ".tsv"
-    table = tables.table("labels", File(str(path), path.name, 0), tabs=tabs)
+    table = tables.table("labels", File(str(path), path.name, 0), tabs=tabs, columns=columns)
     return {"delimiter": table.delimiter, **({"quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {})}
 
 
-def _edited_table(path: Path, data: bytes, wanted: dict[int, _Decision], column: str) -> bytes:
-    style = _style(path)
+def _edited_table(
+    path: Path, data: bytes, wanted: dict[int, _Decision], column: str, columns: tuple[str, ...] | None
+) -> bytes:
+    style = _style(path, columns)
     lines = _lines(data)
     decoded = (line.decode("utf-8-sig" if at == 0 else "utf-8") for at, line in enumerate(lines))
     reader = csv.reader(decoded, **style)
-    names = next(reader, [])
+    names = next(reader, []) if columns is None else list(columns)
     if column not in names:
-        raise WrongFix(f"{path}: no column {column!r}; name the column of the labels by --label")
+        raise WrongFix(
+            f"{path}: no column {column!r}; name the column of the labels by --label, and by --columns those of a table"
+            " without a header"
+        )
     place, first, left = names.index(column), reader.line_num + 1, dict(wanted)
     made = lines[: reader.line_num]
     for row in reader:

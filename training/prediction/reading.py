@@ -36,22 +36,37 @@ def format_of(path: str) -> Format:
 
 
 class Source(NamedTuple):
-    """One file to predict. ``name`` is what messages and the quarantine call it."""
+    """One file to predict. ``name`` is what messages and the quarantine call it.
+
+    ``columns`` are those of a table without a header, in order; None: its first row names them.
+    """
 
     file: File
     format: Format
     name: str
+    columns: tuple[str, ...] | None = None
 
 
-def sources(path: str, wanted: Format | None = None) -> list[Source]:
-    """The file, or the files of the pattern ``path``. Raises WrongRows where there is none, or its format unknown."""
+def sources(path: str, wanted: Format | None = None, columns: tuple[str, ...] | None = None) -> list[Source]:
+    """The file, or the files of the pattern ``path``.
+
+    Raises WrongRows where there is none, its format is unknown, or one that names its columns itself is given others.
+    """
     try:
         inputs = find_files(csv.Csv(name="predict", path=[path]))
     except NoFiles as error:
         raise WrongRows(f"no file {files.masked(path)!r}; correct the path") from error
     if len(inputs) == 1 and files.is_local(path):
         inputs = [inputs[0]._replace(path=path)]  # messages name it as the user does
-    return [Source(file, wanted or format_of(file.path), file.path) for file in inputs]
+    made = [Source(file, wanted or format_of(file.path), file.path, columns) for file in inputs]
+    for source in made:
+        check_columns(source)
+    return made
+
+
+def check_columns(source: Source) -> None:
+    if source.columns is not None and source.format not in ("csv", "tsv"):
+        raise WrongRows(f"{source.name}: a {source.format} file names its columns itself; leave out --columns")
 
 
 def rows(source: Source) -> Iterator[Fields | Rejected]:
@@ -59,10 +74,10 @@ def rows(source: Source) -> Iterator[Fields | Rejected]:
 
     Raises WrongRows where it has two columns of one name, or cannot be read to its end.
     """
-    file, kind, name = source
+    file, kind, name, columns = source
     number = 0
     try:
-        for row in _read(file, kind):
+        for row in _read(file, kind, columns):
             if isinstance(row, Unread):
                 raise _damaged(name, number, row.reason)
             number = row.record
@@ -78,11 +93,11 @@ def _damaged(name: str, number: int, reason: str) -> WrongRows:
     return WrongRows(f"{name}: not read after row {number:,}: {reason}; take the whole file again")
 
 
-def _read(file: File, kind: Format) -> Iterator[Fields | Rejected | Unread]:
+def _read(file: File, kind: Format, columns: tuple[str, ...] | None) -> Iterator[Fields | Rejected | Unread]:
     if kind == "jsonl":
         yield from jsonl.records(jsonl.Jsonl(name="predict", path=[file.path]), file)
     elif kind in ("csv", "tsv"):
-        yield from csv.records(tables.table("predict", file, tabs=kind == "tsv"), file)
+        yield from csv.records(tables.table("predict", file, tabs=kind == "tsv", columns=columns), file)
     else:
         shown = file._replace(name=f"{file.name}.arrow") if kind == "arrow" else file  # the reader goes by the name
         for number, row in enumerate(parquet.rows(shown, _MAX_RATIO), 1):

@@ -93,6 +93,13 @@ def test_a_file_and_a_model_make_a_classifier(base: Path, data: Path, tmp_path: 
     assert (step["event"], step["name"], step["reused"]) == ("step", "finetune", True)
     assert (last["event"], last["state"], last["scores"]) == ("summary", "completed", summary["scores"])
     assert mill("finetune", data, *options, *others, "--quiet").stdout == f"model: {tmp_path}/made\n"
+    (tmp_path / "bare.csv").write_text("".join(data.read_text().splitlines(True)[1:]))
+    given = (*options, *others, "--out", tmp_path / "bare", "--columns")
+    run = mill("finetune", tmp_path / "bare.csv", *given, "sentence,topic")
+    assert run.exit_code == 0, run.output
+    bare = json.loads((tmp_path / "bare" / "summary.json").read_text())
+    assert (bare["documents"], bare["scores"]["majority"]) == (sizes, summary["scores"]["majority"])
+    assert "a name is empty" in mill("finetune", tmp_path / "bare.csv", *given, "sentence,").output
     looked = mill("finetune", data, *options, *others, "--understand", "attention, pooling")
     assert looked.exit_code == 0, looked.output
     assert "What attention heads of the base look at, on 31 test texts" in " ".join(looked.output.split())

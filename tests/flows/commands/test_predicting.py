@@ -99,6 +99,15 @@ def test_data_goes_to_stdout_and_all_else_to_stderr(model: str) -> None:
     assert lines(run.stdout)[0]["scores"] == row["scores"]
 
 
+def test_a_table_without_a_header_has_its_columns_named(model: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("the cat,1\nthe dog,2\n")
+    assert "there is the cat, 1" in " ".join(mill("predict", model, tmp_path / "rows.csv").stderr.split())
+    run = mill("predict", model, tmp_path / "rows.csv", "--columns", "text, n")
+    assert [(row["text"], row["n"]) for row in lines(run.stdout)] == [("the cat", "1"), ("the dog", "2")]
+    read = mill("predict", model, "-", "--format", "tsv", "--columns", "n,text", stdin=b"1\tthe cat\n")
+    assert lines(read.stdout)[0]["scores"] == pytest.approx(lines(run.stdout)[0]["scores"], abs=1e-6)
+
+
 def test_the_guide_does_what_it_says(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guide = Path(__file__).parents[3] / "docs" / "guide.md"
     block = guide.read_text("utf-8").partition("### Predictions\n")[2].partition("```sh\n")[2].partition("```")[0]
@@ -146,6 +155,8 @@ def test_a_model_with_costs_says_that_it_answers_by_them(model: str, tmp_path: P
         (("-", "--format", "xml"), "--format xml is not read"),
         (("--text", "a", "--pair", "b", "--pair", "c"), "1 --text and 2 --pair"),
         (("--text", "a", "--pair", "b"), "the model reads no second text"),
+        (("--text", "a", "--columns", "text"), "--columns are those of a FILE without a header"),
+        (("-", "--columns", "text"), "stdin: a jsonl file names its columns itself; leave out --columns"),
     ],
 )
 def test_wrong_use_is_one_message(model: str, arguments: tuple, said: str) -> None:

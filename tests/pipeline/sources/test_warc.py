@@ -8,6 +8,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import brotli
 import fsspec
@@ -19,9 +20,9 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from pipeline import MillError
-from pipeline.sources import warc
+from pipeline.sources import extract, warc
 from pipeline.sources.base import Document, Flagged, PassedOver, Record, Rejected, Unread
-from pipeline.sources.extract import Extractor
+from pipeline.sources.extract import ExtractionFailed, Extractor
 from pipeline.sources.warc import Warc
 
 SENTENCES = "The quick brown fox jumps over the lazy dog, and nobody was surprised. " * 4
@@ -412,6 +413,37 @@ def test_an_extractor_that_cannot_start_is_not_taken_for_a_bad_page():
         extractor.text(b"<p>x")
     with Extractor("resiliparse", 1, 1 << 20) as extractor, pytest.raises(MillError):
         extractor.text(b"<p>x")
+
+
+WAITS = """
+import sys, threading
+sys.path.insert(0, {folder!r})
+from pipeline.sources import page
+def waits(text):
+    if "wait" in text:
+        lock = threading.Lock()
+        lock.acquire(); lock.acquire()
+    return text
+page.LIBRARIES["waits"] = lambda: waits
+if sys.argv[1] == "never":
+    threading.Event().wait()
+page._serve(*sys.argv[1:])
+"""
+
+
+def test_a_library_that_waits_for_itself_costs_its_page_and_no_other(tmp_path, monkeypatch):
+    program = tmp_path / "program.py"
+    program.write_text(WAITS.format(folder=str(Path(extract.__file__).parents[2])))
+    monkeypatch.setattr(extract.program, "__file__", str(program))
+    monkeypatch.setattr(extract, "_LOOK", 0.5)
+    with Extractor("waits", 1, 1 << 30) as extractor:
+        assert extractor.text(b"<p>one") == "<p>one"
+        with pytest.raises(ExtractionFailed, match="waits for what never comes"):
+            extractor.text(b"<p>wait")
+        assert extractor.text(b"<p>two") == "<p>two"
+    with Extractor("never", 1, 1 << 30) as extractor, pytest.raises(MillError, match="does not start") as refused:
+        extractor.text(b"<p>x")
+    assert not isinstance(refused.value, ExtractionFailed)  # no page's fault
 
 
 @given(st.integers(0, 2**32))

@@ -180,13 +180,14 @@ def edu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_guide_run(edu: Path):
+def test_the_commands_of_the_guide_run_and_say_no_more_than_their_result(edu: Path, capfd: pytest.CaptureFixture[str]):
     commands = re.findall(r"^    mill (export .*)$", GUIDE.read_text("utf-8"), re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
         done = CliRunner().invoke(app, [*shlex.split(command), "--allow-slower", "--max-flips", "0.1"])
         assert done.exit_code == 0, done.output
         assert "rows a second, torch" in done.output
+        assert "warn" not in "".join([done.output, *capfd.readouterr()]).lower()
     assert json.loads((edu / "edu-onnx" / "export.json").read_text())["check"]["rows_from"] == "test rows of train.csv"
     assert (
         json.loads((edu / "edu-onnx-int8" / "export.json").read_text())["check"]["rows_from"] == "rows of reviews.csv"

@@ -57,6 +57,18 @@ def test_labels_are_compared_as_they_are_read_and_written_as_they_stand(tmp_path
     assert found.copy.read_text() == "text;label\nmeows;cat\nbarks,;dog\n"
 
 
+def test_a_table_without_a_header_is_corrected_from_its_first_row_on(tmp_path: Path) -> None:
+    (tmp_path / "pets.csv").write_text("meows,dog\nbarks,dog\n")
+    decided = decide(tmp_path, "pets.csv", (1, "dog", "cat"))
+    (made,) = fixes.apply(decided, "label", ("text", "label"))
+    assert made.copy.read_text() == "meows,cat\nbarks,dog\n"
+    with pytest.raises(WrongFix, match=r"no column 'label'; .* by --columns those of a table without a header"):
+        fixes.apply(decided, "label")
+    (tmp_path / "pets.jsonl").write_text('{"text": "meows", "label": "dog"}\n')
+    with pytest.raises(WrongFix, match=r"pets\.jsonl: it names its fields itself; leave out --columns"):
+        fixes.apply(decide(tmp_path, "pets.jsonl", (1, "dog", "cat")), "label", ("text", "label"))
+
+
 def test_a_line_that_is_no_object_any_more_is_named(tmp_path: Path) -> None:
     (tmp_path / "pets.jsonl").write_text('{"text": "x", "label"\n')
     with pytest.raises(WrongFix, match=r"pets\.jsonl:1: no JSON object"):
