@@ -48,14 +48,15 @@ def items(build: Build) -> list[str]:
 
 def findings(build: Build, number: int) -> list[str]:
     """The paths of what was found about the shard ``number`` among all, and maybe others; see ``verdicts``."""
-    if lsh.groups(build):
-        return [exchange.findings_path(build, "minhash.found", number)]
-    return _parts(build)
+    parts = _parts(build)
+    return [exchange.findings_path(build, "minhash.found", number)] if parts and lsh.groups(build) else parts
 
 
 def gather(build: Build, group: str) -> Outcome:
-    """Write, for each shard of ``group``, what was found about it."""
-    return exchange.gather(build, "minhash.found", group, _parts(build), earlier_builds.count(build))
+    """Write, for each shard of ``group``, what was found about it, if anything was found at all."""
+    if not (parts := _parts(build)):
+        return Outcome(reused=True)
+    return exchange.gather(build, "minhash.found", group, parts, earlier_builds.count(build))
 
 
 def _parts(build: Build) -> list[str]:

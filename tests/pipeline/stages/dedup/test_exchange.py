@@ -53,6 +53,16 @@ def test_opened_files_are_those_of_the_formulas(tmp_path, monkeypatch, inputs):
         assert found[name] <= 8 * inputs, name
 
 
+def test_many_shards_without_a_duplicate_keep_all_documents(tmp_path, monkeypatch):
+    monkeypatch.setattr(exchange, "DIRECT", 4)
+    texts = [" ".join(f"w{number}x{place}" for place in range(40)) for number in range(20)]
+    build = build_of(tmp_path, texts, 2, **SECTIONS)
+    run(build, [*exact.steps(), *minhash.steps(), *substring.steps()])
+    assert exchange.groups(10)
+    for stage in SECTIONS:
+        assert all(build.ledger(stage, shard)["dropped_by"].null_count == 2 for shard in build.shards())
+
+
 @pytest.mark.parametrize("inputs", [65, 1000, 15_000, 1_000_000])
 @pytest.mark.parametrize("keys", [1, 14])
 def test_there_are_at_most_four_files_between_for_each_shard(inputs, keys):
