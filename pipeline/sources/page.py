@@ -214,7 +214,8 @@ def _serve(library: str, seconds: str, memory: str) -> None:
 
     logging.disable()
     extract = LIBRARIES[library]()
-    import resiliparse.parse.encoding  # noqa: F401 - loaded before the limit, so that it is not the first page's memory
+    # loaded before the limit, so that it is not the first page's memory
+    import resiliparse.parse.encoding  # noqa: F401  # pyright: ignore[reportMissingModuleSource]
 
     codecs.register_error("c1", _as_control)
     resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
