@@ -94,5 +94,8 @@ def labels(
     with telling_errors(verbose):
         from training.labelled import fixes
 
-        for fixed in fixes.apply(decisions, label, names_of(columns)):
+        made = fixes.apply(decisions, label, names_of(columns))
+        if not made:
+            say(f"{decisions}: no row has a decision, so nothing was written; fill in the column `decision`")
+        for fixed in made:
             say(f"{fixed.copy}: {formats.count(fixed.relabelled)} with another label, {fixed.removed:,} removed")

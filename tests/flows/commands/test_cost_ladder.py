@@ -55,6 +55,9 @@ def test_the_ladder_of_a_file_says_all_and_writes_it(folder: Path, capsys: pytes
         rows = csv.DictWriter(handle, list(suspects[0]))
         rows.writeheader()
         rows.writerows(suspects)
+    capsys.readouterr()
+    cost_ladder.labels(folder / "out" / "suspects.csv", "topic")
+    assert "no row has a decision" in " ".join(capsys.readouterr().out.split())
     cost_ladder.labels(folder / "fix.csv", "topic")
     before, after = ((folder / name).read_text().splitlines() for name in ("topics.csv", "topics.fixed.csv"))
     assert [line for line, (a, b) in enumerate(zip(before, after, strict=True), 1) if a != b] == [30]
