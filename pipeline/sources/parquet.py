@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count, pairwise
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -212,17 +213,19 @@ def _group_batches(
     handle: IO[bytes], plain: pq.ParquetFile, group: int, wanted: set[str] | None, max_ratio: float
 ) -> Iterator[pa.RecordBatch]:
     """Batches of bounded size: pages by the sizes stated, repeated texts by their dictionary."""
-    names = plain.schema_arrow.names
-    if len(set(names)) < len(names):  # such columns cannot be named
-        chosen, texts = None, []
+    schema = plain.schema_arrow  # made again by each call
+    names, texts = set(schema.names), set[str]()
+    if len(names) < len(schema):  # such columns cannot be named
+        chosen = None
     else:
-        chosen = [name for name in names if wanted is None or name in wanted]
-        texts = [name for name in chosen if _is_text(plain.schema_arrow.field(name).type)]
+        chosen = [field.name for field in schema if wanted is None or field.name in wanted]
+        names.intersection_update(chosen)
+        texts = {field.name for field in schema if field.name in names and _is_text(field.type)}
     about = plain.metadata.row_group(group)
     columns = [about.column(index) for index in range(about.num_columns)]
     if about.total_byte_size > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
         raise Damaged(EXPANDS)
-    read = [column for column in columns if chosen is None or column.path_in_schema.split(".")[0] in chosen]
+    read = [column for column in columns if chosen is None or column.path_in_schema.split(".")[0] in names]
     # a list of one value over and over is stored in a few bytes, whatever its length
     listed = _ELEMENT * sum(column.num_values for index, column in enumerate(columns) if _is_listed(plain, index))
     if listed > FREE + max_ratio * sum(column.total_compressed_size for column in columns):
@@ -233,7 +236,7 @@ def _group_batches(
     # the reader by dictionary holds all texts of a group, so it is for those that state a small size
     sizes = [column.total_uncompressed_size for column in columns if column.path_in_schema in texts]
     if repeated and texts and sum(sizes) <= _DICTIONARY_BYTES:
-        reader = _opened(handle, read_dictionary=texts)
+        reader = _opened(handle, read_dictionary=sorted(texts))
     expanded = [size for path, size in repeated.items() if reader is plain or path not in texts]
     rows = _batch_rows(max(about.total_byte_size, listed), about.num_rows)
     # each row may hold what fills its column's dictionary
@@ -248,12 +251,17 @@ def _is_listed(plain: pq.ParquetFile, column: int) -> bool:
 
 def _named_apart(batch: pa.RecordBatch) -> pa.RecordBatch:
     """``batch`` with a number behind the names of columns that others before them have: x, x.1, x.2."""
-    names: list[str] = []
-    for name in batch.schema.names:
-        free = (other for number in count(1) if (other := f"{name}.{number}") not in batch.schema.names)
-        names.append(name if name not in names else next(other for other in free if other not in names))
-    if names == batch.schema.names:
+    stated = batch.schema.names
+    if len(known := set(stated)) == len(stated):
         return batch
+    names: list[str] = []
+    taken: set[str] = set()
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
+    for name in stated:
+        if name in taken:
+            known.add(name := next(other for number in numbers[name] if (other := f"{name}.{number}") not in known))
+        taken.add(name)
+        names.append(name)
     return pa.RecordBatch.from_arrays(batch.columns, names, metadata=batch.schema.metadata)
 
 

@@ -243,6 +243,18 @@ def test_values_that_python_cannot_hold_are_given_as_text(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+@pytest.mark.parametrize("name", ["c{}", "x"])
+def test_the_time_for_columns_grows_with_their_number(tmp_path, name, ending):
+    names = ["text", *map(name.format, range(2_000))]
+    write(tmp_path / f"a{ending}", pa.Table.from_arrays([pa.array(["t"])] * len(names), names))
+    began = time.process_time()
+    (found,) = read(tmp_path / f"a{ending}")
+    assert isinstance(found, Document)
+    assert len(orjson.loads(found.metadata or "")) == 2_000
+    assert time.process_time() - began < 6  # it takes 0.5 s, and took 20
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 def test_columns_of_the_same_name_are_told_apart(tmp_path, ending):
     names = ["text", "x", "x", "text", "x.1"]
     table = pa.Table.from_arrays([pa.array([value]) for value in ("one", 1, 2, "two", 3)], names=names)
