@@ -4,13 +4,16 @@
     python -m benchmarks NAME --option ...    one of them, with its own options
 
 Each benchmark runs in a process of its own, on one core unless it says otherwise, over real documents of about 3 KB:
-those of the acceptance data where it lies beside the checkout, else this environment's own documentation.
+those of the acceptance data where it lies beside the checkout, else this environment's own documentation. Peers of
+which the package index has a newer release are named first.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+from benchmarks import newer
 
 BENCHMARKS = (
     "curation",
@@ -39,6 +42,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
+    newer.main()
     failed = 0
     for name in names or BENCHMARKS:
         print(f"\n== {name}", flush=True)

@@ -16,7 +16,7 @@ from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, load64, prefetch
 from pipeline.tokenization.encoding import pretokenize
 
-_TOGETHER = 32  # pieces that are cut before they are looked up, so that the waits for memory overlap
+_TOGETHER = 32  # pieces whose slots are fetched before they are written, so that the waits for memory overlap
 _SHORT = 16  # bytes from which on a piece is hashed
 _ENTRY = uint64(0xFFFFFFFF)
 _FULL = np.int64(-0x8000000000000000)
@@ -78,7 +78,7 @@ def look_up(
     codes = np.empty(offsets[-1] - offsets[0], np.int64)  # what is not used costs no memory
     cuts, opened = np.zeros(len(offsets), np.int64), np.empty(len(spots), np.int64)
     state = np.array([0, offsets[0], offsets[0], 0, bounds[0], 0])
-    room = np.empty((_TOGETHER, 4), np.int64), np.empty((_TOGETHER, 3), np.uint64)
+    room = np.empty((pretokenize.SPANS, 3), np.int64), np.empty((pretokenize.SPANS, 3), np.uint64)
     while not _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, *room, cache):
         cache = _grown(cache)
     return codes[: state[3]], cuts, opened[: state[5]], cache
@@ -96,21 +96,16 @@ def _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opene
     while text < len(offsets) - 1:
         first, end = offsets[text], offsets[text + 1]
         ahead = spots[spot] + first if spot < bounds[text + 1] else _NOWHERE
-        some = _TOGETHER
-        while some == _TOGETHER:  # cut some, have their slots fetched, and then look at those
-            some = 0
-            while some < _TOGETHER:
-                start, stop, after = pretokenize.next_span(data, at, border, first, end, classes, kind, alone)
-                if start == stop:
-                    break
-                spans[some, 0], spans[some, 1], spans[some, 2], spans[some, 3] = start, stop, at, border
-                if stop - start < _SHORT:
-                    low, high = _key(data, start, stop - start)
+        some = pretokenize.TOGETHER
+        while some >= pretokenize.TOGETHER:  # cut some, have their slots fetched, and then look at those
+            some, at, border = pretokenize.next_spans(data, at, border, first, end, classes, kind, alone, spans)
+            for k in range(some):
+                start, length = spans[k, 0], spans[k, 1] - spans[k, 0]
+                if length < _SHORT:
+                    low, high = _key(data, start, length)
                     slot = _slot(low, high, mask)
-                    words[some, 0], words[some, 1], words[some, 2] = low, high, slot
+                    words[k, 0], words[k, 1], words[k, 2] = low, high, slot
                     prefetch(table, int64(3 * slot))
-                at, border = stop, after
-                some += 1
             for k in range(some):
                 start, stop, code = spans[k, 0], spans[k, 1], _FULL
                 if stop - start < _SHORT:
@@ -125,7 +120,7 @@ def _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opene
                 if code == _FULL:
                     code = _insert(data, start, stop - start, short, long, keys, key_ends, size)
                     if code == _FULL:
-                        state[0], state[1], state[2], state[3] = text, spans[k, 2], spans[k, 3], count
+                        state[0], state[1], state[2], state[3] = text, spans[k, 2], spans[k, 2], count
                         state[4], state[5] = spot, sentences
                         return False
                 if stop > ahead:
@@ -217,6 +212,17 @@ def _set(keys, base, length, piece, code, short, long):
         long[slot] = (key & ~_ENTRY) | uint64(piece + 1)
 
 
+@njit(cache=True, nogil=True)
+def _fetch(keys, key_ends, first, end, short):
+    """Have the slots of these pieces fetched, so that the waits for memory overlap."""
+    table = short.reshape(short.size)
+    for piece in range(first, end):
+        length = key_ends[piece + 1] - key_ends[piece]
+        if length < _SHORT:
+            low, high = _key(keys, key_ends[piece], length)
+            prefetch(table, int64(3 * _slot(low, high, uint64(len(short) - 1))))
+
+
 def _grown(cache: Cache) -> Cache:
     """The cache with more room for pieces where that was all used, else with twice the room for their bytes."""
     short, long, keys, key_ends, ids, id_ends, size = cache
@@ -247,6 +253,8 @@ def _enter_all(cache: Cache) -> None:
     """Fill empty tables with all pieces."""
     keys, key_ends, ids, id_ends = cache.keys, cache.key_ends, cache.ids, cache.id_ends
     for piece in range(cache.size[0]):
+        if piece % _TOGETHER == 0:
+            _fetch(borrow(keys), borrow(key_ends), piece, min(piece + _TOGETHER, cache.size[0]), borrow(cache.short))
         base, code = key_ends[piece], int64(~piece)
         if piece < cache.size[1]:
             code = _code(ids, id_ends[piece], id_ends[piece + 1], piece)
@@ -264,6 +272,8 @@ def learn(cache: Cache, ids: np.ndarray, lengths: np.ndarray) -> Cache:
     for k in range(len(ids)):
         pool[at + k] = ids[k]
     for k in range(len(lengths)):
+        if k % _TOGETHER == 0:
+            _fetch(borrow(keys), borrow(key_ends), piece, min(piece + _TOGETHER, size[0]), borrow(short))
         base, length = key_ends[piece], key_ends[piece + 1] - key_ends[piece]
         if lengths[k] <= _INLINE and length < _SHORT:
             code = _code(pool, at, at + lengths[k], piece)

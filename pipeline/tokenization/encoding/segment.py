@@ -7,7 +7,8 @@ once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from operator import add
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import int64, uint64
@@ -16,14 +17,17 @@ from pipeline.text.hashing import slot_of
 from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.utf8 import continues, decode, width
+from pipeline.tokenization.encoding import trie
+from pipeline.tokenization.encoding.trie import INNER, Trie, step
 from pipeline.tokenization.formats.export import byte_alphabet
 
 BYTES, CHARACTERS, WORDPIECE, UNIGRAM = range(4)
 LONGEST = 256  # bytes of a piece that is segmented here
+_ROOM = LONGEST + 4  # symbols of one, its mark included
 _MARK = "▁"
-_NEVER = np.int32(0x7FFFFFFF)
-_CHILD = uint64(0xFFFFFFFF)
-_INNER = 1  # the node of the trie that pieces going on a word start from; others start from 0
+_SYMBOL, _RANK = 21, 22  # bits of an entry of the table of merges: of each of two symbols, and of 1 + the rank
+_PLACE = 10  # bits of where a pair stands in its piece, below its rank
+_NEVER = np.int64(1 << _RANK)  # above every rank
 _ASCII_ONLY = text_data(np.zeros(0, np.uint8))
 _NONE = np.uint8(0)
 
@@ -32,10 +36,10 @@ class Model(NamedTuple):
     """A vocabulary as the kernels use it. Arrays that a kind does not need are empty.
 
     ``initial`` int32 [2, 256]: the symbol of each byte or ASCII character, inside a word and at its end; -1 for none.
-    ``merges`` int32 [slots, 4]: a hash table of (left, right, rank, merged), rank -1 where a slot is free.
-    ``trie`` uint64: a hash table of a trie of pieces, byte by byte (of characters that are not ASCII for BPE), ``node |
-    byte | child``, 0 where a slot is free. ``ids`` int32 and ``scores`` float64 [nodes]: the piece that ends at a node,
-    -1 for none, and its logarithm of probability.
+    ``merges`` uint64: a hash table of ``left | right | 1 + rank``, 0 where a slot is free. ``merged`` int32 [ranks]:
+    what each merge makes. ``pairs`` int32 [256 * 256]: at which rank two bytes inside a word merge, _NEVER if they do
+    not; most looks are for those, and the few that texts have stand close together.
+    ``trie`` holds the pieces, for BPE characters that are not ASCII alone.
     """
 
     kind: int
@@ -47,9 +51,9 @@ class Model(NamedTuple):
     longest: int  # characters of a word above which WordPiece gives it up
     initial: np.ndarray
     merges: np.ndarray
-    trie: np.ndarray
-    ids: np.ndarray
-    scores: np.ndarray
+    merged: np.ndarray
+    pairs: np.ndarray
+    trie: Trie
 
 
 def model_of(
@@ -71,8 +75,10 @@ def model_of(
             letters = byte_alphabet() if byte_level else [chr(point) if point < 128 else "" for point in range(256)]
             inside = [vocabulary.get(letter, -1) for letter in letters]
             last = [vocabulary.get(letter + suffix, -1) if letter else -1 for letter in letters]
-            pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in content["merges"])
-            ids = [vocabulary[piece] for a, b in pairs for piece in (a, b, a + b)]
+            pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in content["merges"]]
+            merges = _ids_of(pairs, vocabulary)
+            if max(vocabulary.values(), default=0) >> _SYMBOL or len(merges) >= (1 << _RANK) - 1:
+                return None
             lead = vocabulary.get(_MARK, -2) if marked else -1
             kind = BYTES if byte_level else CHARACTERS
             initial = np.array([inside, last], np.int32)
@@ -86,7 +92,8 @@ def model_of(
                     if len(piece) == 1 + len(end) and piece.endswith(end) and ord(piece[0]) >= 128
                 ]
             )
-            return Model(kind, lower, digits, spaced, lead, -1, 0, initial, _merge_table(ids), *_trie(wide))
+            tables = _merge_tables(merges, initial[0])
+            return Model(kind, lower, digits, spaced, lead, -1, 0, initial, *tables, trie.of(wide))
         case "WordPiece":
             prefix = content["continuing_subword_prefix"]
             rows = [
@@ -94,36 +101,36 @@ def model_of(
                 for piece, index in vocabulary.items()
             ]
             longest, unknown = content["max_input_chars_per_word"], vocabulary[unk]
-            return Model(WORDPIECE, lower, digits, False, -1, unknown, longest, *_no_merges(), *_trie(rows))
+            return Model(WORDPIECE, lower, digits, False, -1, unknown, longest, *_no_merges(), trie.of(rows))
         case "Unigram":
             rows = [(piece.encode(), False, index, score) for index, (piece, score) in enumerate(vocabulary)]
-            return Model(UNIGRAM, lower, digits, spaced, 0 if marked else -1, -1, 0, *_no_merges(), *_trie(rows))
+            return Model(UNIGRAM, lower, digits, spaced, 0 if marked else -1, -1, 0, *_no_merges(), trie.of(rows))
     return None
 
 
-def _no_merges() -> tuple[np.ndarray, np.ndarray]:
-    return np.full((2, 256), -1, np.int32), _merge_table([])
+def _no_merges() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    none = np.zeros(0, np.int32)
+    return np.full((2, 256), -1, np.int32), np.zeros(2, np.uint64), none, none
 
 
-def _merge_table(merges: list[int]) -> np.ndarray:
-    """Of the ids of both parts and of the whole, merge after merge."""
-    return _hash_merges(np.array(merges, np.int32).reshape(-1, 3))
+def _ids_of(pairs: list[Any], vocabulary: dict[str, int]) -> np.ndarray:
+    """int32 [pairs, 3]: the ids of both parts and of the whole."""
+    ids = np.empty((len(pairs), 3), np.int32)
+    left, right = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    for column, pieces in enumerate((left, right, map(add, left, right))):
+        ids[:, column] = list(map(vocabulary.__getitem__, pieces))
+    return ids
 
 
-def _trie(rows: list[tuple[bytes, bool, int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The fields ``trie``, ``ids`` and ``scores`` of Model from (bytes, whether it goes on a word, id, score)."""
-    data = np.frombuffer(b"".join(row[0] for row in rows), np.uint8)
-    ends = np.cumsum([0, *(len(row[0]) for row in rows)], dtype=np.int64)
-    table, last = _grow(data, ends, np.array([row[1] for row in rows], np.int64))
-    nodes = int(np.max(table & _CHILD, initial=_INNER)) + 1
-    ids, scores = np.full(nodes, -1, np.int32), np.zeros(nodes)
-    ids[last], scores[last] = [row[2] for row in rows], [row[3] for row in rows]
-    return table, ids, scores
+def _merge_tables(merges: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The fields ``merges``, ``merged`` and ``pairs`` of Model."""
+    table = _hash_merges(merges)
+    return table, merges[:, 2].copy(), _pair_ranks(table, initial)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _pair_slot(left, right, mask):
-    return slot_of((uint64(left) << uint64(32)) | uint64(right), mask)
+def _pair(left, right):
+    return (uint64(left) << uint64(_SYMBOL)) | uint64(right)
 
 
 @njit(cache=True, nogil=True)
@@ -131,68 +138,37 @@ def _hash_merges(merges):
     size = 2
     while size < 2 * len(merges):
         size *= 2
-    table = np.full((size, 4), -1, np.int32)
+    table = np.zeros(size, np.uint64)
     for rank in range(len(merges)):
-        left, right = merges[rank, 0], merges[rank, 1]
-        slot = _pair_slot(left, right, size - 1)
-        while table[slot, 2] >= 0 and (table[slot, 0] != left or table[slot, 1] != right):
+        pair = _pair(merges[rank, 0], merges[rank, 1])
+        slot = slot_of(pair, size - 1)
+        while table[slot] != 0 and table[slot] >> uint64(_RANK) != pair:
             slot = (slot + 1) & (size - 1)
-        table[slot, 0], table[slot, 1], table[slot, 2], table[slot, 3] = left, right, rank, merges[rank, 2]
+        table[slot] = (pair << uint64(_RANK)) | uint64(rank + 1)
     return table
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _merge(left, right, table):
-    """``(rank, merged)`` of two symbols; rank _NEVER if they do not merge."""
-    mask = len(table) - 1
-    slot = _pair_slot(left, right, mask)
-    while table[slot, 2] >= 0:
-        if table[slot, 0] == left and table[slot, 1] == right:
-            return table[slot, 2], table[slot, 3]
-        slot = (slot + 1) & mask
-    return _NEVER, np.int32(-1)
+@njit(cache=True, nogil=True)
+def _pair_ranks(table, initial):
+    pairs = np.full(1 << 16, _NEVER, np.int32)
+    for left in range(256):
+        for right in range(256):
+            if initial[left] >= 0 and initial[right] >= 0:
+                pairs[left << 8 | right] = _rank(initial[left], initial[right], table)
+    return pairs
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _child(trie, node, byte):
-    """``(child, slot)``: the child of a node by a byte, 0 if there is none, and where it is or would be."""
-    mask = len(trie) - 1
-    key = (uint64(node) << uint64(8)) | uint64(byte)
-    slot = slot_of(key, mask)
-    while trie[slot] != 0:
-        if trie[slot] >> uint64(32) == key:
-            return int64(trie[slot] & _CHILD), slot
+def _rank(left, right, table):
+    """The rank at which two symbols merge; _NEVER if they do not."""
+    mask = len(table) - 1
+    pair = _pair(left, right)
+    slot = slot_of(pair, mask)
+    while table[slot] != 0:
+        if table[slot] >> uint64(_RANK) == pair:
+            return int64(table[slot] & uint64((1 << _RANK) - 1)) - 1
         slot = (slot + 1) & mask
-    return int64(0), slot
-
-
-@njit(cache=True, nogil=True)
-def _grow(data, ends, roots):
-    """``(trie, last)`` of the pieces ``data[ends[i]:ends[i + 1]]``, each from its root: the node at which it ends."""
-    trie, last, nodes = np.zeros(1024, np.uint64), np.empty(len(roots), np.int64), _INNER + 1
-    for i in range(len(roots)):
-        node = roots[i]
-        for at in range(ends[i], ends[i + 1]):
-            child, slot = _child(trie, node, data[at])
-            if child == 0:
-                child = int64(nodes)
-                trie[slot] = (uint64(node) << uint64(40)) | (uint64(data[at]) << uint64(32)) | uint64(child)
-                nodes += 1
-                if 2 * nodes > len(trie):
-                    trie = _wider(trie)
-            node = child
-        last[i] = node
-    return trie, last
-
-
-@njit(cache=True, nogil=True)
-def _wider(trie):
-    wider = np.zeros(2 * len(trie), np.uint64)
-    for entry in trie:
-        if entry != 0:
-            _, slot = _child(wider, entry >> uint64(40), (entry >> uint64(32)) & uint64(0xFF))
-            wider[slot] = entry
-    return wider
+    return _NEVER
 
 
 def segment(
@@ -202,33 +178,68 @@ def segment(
 
     A length of -1 says that the piece is not one for these kernels: characters that are not ASCII are known with a
     table of ``classes`` only, for pieces that are normalised, and none may be in the classes ``outside``.
+
+    For Unigram pieces are taken in the order of their first eight bytes, so that a piece goes on from the paths of the
+    one before it as far as they have the same bytes.
     """
-    text, symbols = np.empty(LONGEST + 3, np.uint8), np.empty(LONGEST + 4, np.int32)
-    ranks, merged, applied = (np.empty(LONGEST + 4, np.int32) for _ in range(3))
-    score, back, via = np.empty(LONGEST + 4), np.empty(LONGEST + 4, np.int64), np.empty(LONGEST + 4, np.int64)
-    room = text, symbols, ranks, merged, applied, score, back, via
-    return _segment(text_data(data), bounds, model, classes, outside, *room)
+    data, pieces = text_data(data), len(bounds) - 1
+    order = np.argsort(_openings(data, bounds)) if model.kind == UNIGRAM else np.arange(pieces)
+    texts, paths = np.empty((2, _ROOM), np.uint8), np.empty((3, _ROOM), np.int64)
+    room = *texts, *_merging_room(), *paths, *np.empty((2, _ROOM, _ROOM), np.int32), np.empty(_ROOM)
+    ids, lengths = _segment(data, bounds, order, model, classes, outside, *room)
+    return (_reordered(ids, lengths, order) if model.kind == UNIGRAM else ids), lengths
 
 
 @njit(cache=True, nogil=True)
-def _segment(data, bounds, model, classes, outside, text, symbols, ranks, merged, applied, score, back, via):
-    data, text, symbols, score = borrow(data), borrow(text), borrow(symbols), borrow(score)
-    ranks, merged, applied = borrow(ranks), borrow(merged), borrow(applied)
-    classes, back, via, trie = borrow(classes), borrow(back), borrow(via), borrow(model.trie)
-    initial, merges, known, scores = (
-        borrow(model.initial),
-        borrow(model.merges),
-        borrow(model.ids),
-        borrow(model.scores),
-    )
+def _openings(data, bounds):
+    """uint64: the first eight bytes of each piece, the first of them highest."""
+    openings = np.zeros(len(bounds) - 1, np.uint64)
+    for i in range(len(openings)):
+        for k in range(min(bounds[i + 1] - bounds[i], 8)):
+            openings[i] |= uint64(data[bounds[i] + k]) << uint64(56 - 8 * k)
+    return openings
+
+
+@njit(cache=True, nogil=True)
+def _reordered(ids, lengths, order):
+    """The ids of the pieces one after the other, given those in this order."""
+    places, at = np.empty(len(order), np.int64), 0
+    for i in order:
+        places[i] = at
+        at += max(lengths[i], 0)
+    placed, at = np.empty_like(ids), 0
+    for i in range(len(order)):
+        for k in range(lengths[i]):
+            placed[at + k] = ids[places[i] + k]
+        at += max(lengths[i], 0)
+    return placed
+
+
+def _merging_room() -> tuple[np.ndarray, ...]:
+    """``symbols``, ``applied``, ``keys``, ``before`` and ``after`` of ``_merge_all``."""
+    return *np.empty((2, _ROOM), np.int32), *np.empty((3, _ROOM), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _segment(
+    data, bounds, order, model, classes, outside,
+    text, last, symbols, applied, keys, before, after, alive, back, via, starts, nodes, score,
+):  # fmt: skip
+    data, text, last, symbols, score = borrow(data), borrow(text), borrow(last), borrow(symbols), borrow(score)
+    applied, keys, before, after, alive = borrow(applied), borrow(keys), borrow(before), borrow(after), borrow(alive)
+    classes, back, via, starts, nodes = borrow(classes), borrow(back), borrow(via), borrow(starts), borrow(nodes)
+    links = borrow(model.trie.roots), borrow(model.trie.labels), borrow(model.trie.first)
+    initial, known, scores = borrow(model.initial), borrow(model.trie.ids), borrow(model.trie.scores)
+    merges, merged, pairs = borrow(model.merges), borrow(model.merged), borrow(model.pairs)
+    best = score, back, via
     lengths = np.full(len(bounds) - 1, -1, np.int64)
-    ids, filled = np.empty(1024, np.uint32), 0
-    for i in range(len(bounds) - 1):
+    ids, filled, done = np.empty(1024, np.uint32), 0, 0
+    for i in order:
         start, end = bounds[i], bounds[i + 1]
         if end - start > LONGEST or end == start:
             continue
         if model.kind == BYTES:
-            n = _bytes(data, start, end, initial, symbols)
+            n = _bytes(data, start, end, initial, pairs, symbols, keys)
         else:
             has_mark = data[start] == 32 if model.spaced else model.lead != -1
             size = 0
@@ -240,15 +251,23 @@ def _segment(data, bounds, model, classes, outside, text, symbols, ranks, merged
             if size < 0:
                 continue
             if model.kind == CHARACTERS:
-                n = _characters(text, size, has_mark, model.lead, initial, trie, known, symbols)
+                n = _characters(text, size, has_mark, model.lead, initial, links, known, merges, pairs, symbols, keys)
             elif model.kind == WORDPIECE:
-                n = _longest_matches(text, size, model.longest, model.unk, trie, known, symbols)
+                n = _longest_matches(text, size, model.longest, model.unk, links, known, symbols)
             else:
-                n = _best_path(text, size, trie, known, scores, symbols, score, back, via)
+                shared = 0
+                while shared < min(size, done) and text[shared] == last[shared]:
+                    shared += 1
+                while 0 < shared < size and continues(text[shared]):
+                    shared -= 1
+                for k in range(shared, size):
+                    last[k] = text[k]
+                n = _best_path(text, size, shared, links, known, scores, symbols, best, alive, starts, nodes)
+                done = size if n >= 0 else 0
         if n < 0:
             continue
         if model.kind == BYTES or model.kind == CHARACTERS:
-            n = _merge_all(symbols, n, merges, ranks, merged, applied)
+            n = _merge_all(symbols, n, keys, before, after, merges, merged, applied)
         if filled + n > len(ids):
             ids = np.concatenate((ids, np.empty(len(ids) + n, np.uint32)))
         for k in range(n):
@@ -258,16 +277,21 @@ def _segment(data, bounds, model, classes, outside, text, symbols, ranks, merged
     return ids[:filled], lengths
 
 
-@njit(cache=True, nogil=True)
-def _bytes(data, start, end, initial, symbols):
+@njit(cache=True, nogil=True, forceinline=True)
+def _bytes(data, start, end, initial, pairs, symbols, keys):
+    last = int64(0)
     for k in range(end - start):
-        symbols[k] = initial[0, data[start + k]]
+        byte = int64(data[start + k])
+        symbols[k] = initial[0, byte]
         if symbols[k] < 0:
             return -1
+        if k > 0:
+            keys[k - 1] = int64(pairs[last << 8 | byte])
+        last = byte
     return end - start
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _plain(data, start, end, lower, digits, classes, outside, text, size):
     """Copy a piece to ``text[size:]``, lower-cased as the model has it; the length of ``text`` then, or -1."""
     at = start
@@ -290,8 +314,8 @@ def _plain(data, start, end, lower, digits, classes, outside, text, size):
     return size
 
 
-@njit(cache=True, nogil=True)
-def _characters(text, size, has_mark, lead, initial, trie, ids, symbols):
+@njit(cache=True, nogil=True, forceinline=True)
+def _characters(text, size, has_mark, lead, initial, links, ids, merges, pairs, symbols, keys):
     n = at = 0
     if has_mark:
         symbols[0] = lead
@@ -301,9 +325,9 @@ def _characters(text, size, has_mark, lead, initial, trie, ids, symbols):
         if text[at] < 0x80:
             symbols[n] = initial[1 if after == size else 0, text[at]]
         else:
-            node = _INNER if after == size else 0
+            node = INNER if after == size else 0
             for k in range(at, after):
-                node, _ = _child(trie, node, text[k])
+                node = step(links, node, text[k])
                 if node == 0:
                     return -1
             symbols[n] = ids[node]
@@ -312,41 +336,57 @@ def _characters(text, size, has_mark, lead, initial, trie, ids, symbols):
     for k in range(n):
         if symbols[k] < 0:
             return -1
+    plain = size if n == has_mark + size else 0  # ASCII alone, whose last character may have a symbol of its own
+    for k in range(n - 1):
+        place = k - has_mark
+        if 0 <= place < plain - 2:
+            keys[k] = int64(pairs[int64(text[place]) << 8 | int64(text[place + 1])])
+        else:
+            keys[k] = _rank(symbols[k], symbols[k + 1], merges)
     return n
 
 
-@njit(cache=True, nogil=True)
-def _merge_all(symbols, n, table, ranks, merged, applied):
+@njit(cache=True, nogil=True, forceinline=True)
+def _merge_all(symbols, n, keys, before, after, merges, merged, applied):
     """Merge the pair of lowest rank, the leftmost first, until none merges; returns how many symbols are left.
 
-    ``applied`` takes the rank of each merge.
+    ``keys`` are the ranks of the pairs to begin with. ``applied`` takes the rank of each merge.
     """
-    whole = n
-    for k in range(n - 1):
-        ranks[k], merged[k] = _merge(symbols[k], symbols[k + 1], table)
-    while n > 1:
-        best, rank = 0, ranks[0]
-        for k in range(1, n - 1):
-            if ranks[k] < rank:
-                best, rank = k, ranks[k]
-        if rank == _NEVER:
+    for k in range(n):
+        before[k], after[k] = k - 1, k + 1
+        keys[k] = keys[k] << _PLACE | k
+    keys[n - 1] = _NEVER << _PLACE
+    times = 0
+    while True:
+        least = keys[0]
+        for k in range(1, n):  # no branch: which is the least cannot be foreseen
+            least = min(least, keys[k])
+        rank, at = least >> _PLACE, least & ((1 << _PLACE) - 1)
+        if rank >= _NEVER:
             break
-        applied[whole - n] = rank
-        symbols[best] = merged[best]
-        n -= 1
-        for k in range(best + 1, n):
-            symbols[k] = symbols[k + 1]
-            if k < n:
-                ranks[k], merged[k] = ranks[k + 1], merged[k + 1]
-        if best > 0:
-            ranks[best - 1], merged[best - 1] = _merge(symbols[best - 1], symbols[best], table)
-        if best < n - 1:
-            ranks[best], merged[best] = _merge(symbols[best], symbols[best + 1], table)
-    return n
+        applied[times] = rank
+        times += 1
+        symbols[at] = merged[rank]
+        keys[after[at]] = _NEVER << _PLACE
+        following = after[after[at]]
+        after[at] = following
+        if following < n:
+            before[following] = at
+            keys[at] = _rank(symbols[at], symbols[following], merges) << _PLACE | at
+        else:
+            keys[at] = _NEVER << _PLACE
+        if at > 0:
+            keys[before[at]] = _rank(symbols[before[at]], symbols[at], merges) << _PLACE | before[at]
+    at = left = 0
+    while at < n:
+        symbols[left] = symbols[at]
+        left += 1
+        at = after[at]
+    return left
 
 
-@njit(cache=True, nogil=True)
-def _longest_matches(text, size, longest, unk, trie, ids, symbols):
+@njit(cache=True, nogil=True, forceinline=True)
+def _longest_matches(text, size, longest, unk, links, ids, symbols):
     characters = 0
     for k in range(size):
         characters += not continues(text[k])
@@ -355,13 +395,13 @@ def _longest_matches(text, size, longest, unk, trie, ids, symbols):
         return 1
     start = n = 0
     while start < size:
-        node, match, stop, end = int64(_INNER if start > 0 else 0), np.int32(-1), start, start
+        node, match, stop, end = int64(INNER if start > 0 else 0), np.int32(-1), start, start
         while end < size:
-            node, _ = _child(trie, node, text[end])
+            node = step(links, node, text[end])
             if node == 0:
                 break
             end += 1
-            if ids[node] >= 0:
+            if links[2][node] & 1:
                 match, stop = ids[node], end
         if match < 0:
             symbols[0] = unk
@@ -372,28 +412,35 @@ def _longest_matches(text, size, longest, unk, trie, ids, symbols):
     return n
 
 
-@njit(cache=True, nogil=True)
-def _best_path(text, size, trie, ids, scores, symbols, score, back, via):
-    """Viterbi, ties to the path found first; -1 if a character is no piece of the vocabulary."""
-    for k in range(size + 1):
-        score[k] = -np.inf
-    score[0] = 0.0
-    start = 0
-    while start < size:
-        after, node, single, end = start + width(text[start]), int64(0), False, start
-        while end < size:
-            node, _ = _child(trie, node, text[end])
-            if node == 0:
-                break
-            end += 1
-            if ids[node] >= 0:
-                single = single or end == after
-                total = score[start] + scores[node]
-                if total > score[end]:
-                    score[end], back[end], via[end] = total, start, node
-        if not single:
+@njit(cache=True, nogil=True, forceinline=True)
+def _best_path(text, size, shared, links, ids, scores, symbols, best, alive, starts, nodes):
+    """Viterbi, ties to the piece that starts first; -1 if a character is no piece of the vocabulary.
+
+    At each byte ``alive`` pieces may go on, begun at ``starts``, of which the trie is at ``nodes``: all take a step
+    together, so that the waits for memory overlap. Up to byte ``shared``, where a character ends, all is as the text
+    before has left it.
+    """
+    score, back, via = best
+    score[0], alive[0], opened = 0.0, 0, 0
+    for at in range(shared, size):
+        some, left, highest, single = alive[at], 0, -np.inf, False
+        if not continues(text[at]):
+            starts[at, some], nodes[at, some], opened = at, 0, at
+            some += 1
+        for k in range(some):
+            node = step(links, int64(nodes[at, k]), text[at])
+            if node != 0:
+                start = int64(starts[at, k])
+                starts[at + 1, left], nodes[at + 1, left] = start, node
+                left += 1
+                if links[2][node] & 1:
+                    single = single or start == opened
+                    total = score[start] + scores[node]
+                    if total > highest:
+                        highest, back[at + 1], via[at + 1] = total, start, node
+        alive[at + 1], score[at + 1] = left, highest
+        if not single and (at + 1 == size or not continues(text[at + 1])):
             return -1
-        start = after
     n, at = 0, size
     while at > 0:
         symbols[n] = ids[via[at]]
@@ -404,23 +451,25 @@ def _best_path(text, size, trie, ids, scores, symbols, score, back, via):
     return n
 
 
-@njit(cache=True, nogil=True)
 def merge_uses(data: np.ndarray, offsets: np.ndarray, counts: np.ndarray, model: Model) -> tuple[int, np.ndarray]:
     """``(bytes, uses)`` of words that occur ``counts`` times: how often each merge applies to them, int64 [ranks].
 
     For byte-level BPE. Words of more than ``LONGEST`` bytes, or with a byte that is no piece, are left out of both.
     """
-    uses, total = np.zeros(np.max(model.merges[:, 2]) + 1, np.int64), np.int64(0)
-    symbols, applied = np.empty(LONGEST + 4, np.int32), np.empty(LONGEST + 4, np.int32)
-    ranks, merged = np.empty(LONGEST + 4, np.int32), np.empty(LONGEST + 4, np.int32)
+    return _merge_uses(data, offsets, counts, model, *_merging_room())
+
+
+@njit(cache=True, nogil=True)
+def _merge_uses(data, offsets, counts, model, symbols, applied, keys, before, after):
+    uses, total = np.zeros(len(model.merged), np.int64), np.int64(0)
     for i in range(len(counts)):
         if offsets[i + 1] - offsets[i] > LONGEST:
             continue
-        n = _bytes(data, offsets[i], offsets[i + 1], model.initial, symbols)
+        n = _bytes(data, offsets[i], offsets[i + 1], model.initial, model.pairs, symbols, keys)
         if n < 1:
             continue
-        left = _merge_all(symbols, n, model.merges, ranks, merged, applied)
+        left = _merge_all(symbols, n, keys, before, after, model.merges, model.merged, applied)
         for k in range(n - left):
             uses[applied[k]] += counts[i]
         total += n * counts[i]
-    return total, uses  # type: ignore[return-value]
+    return total, uses

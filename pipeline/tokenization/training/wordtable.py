@@ -27,7 +27,6 @@ class WordTable(NamedTuple):
     size: np.ndarray  # int64 [3]: short words, longer ones, numbers of ``words`` in use
 
 
-_TOGETHER = 32  # words that are cut before they are counted, so that the waits for memory overlap
 _PLACE = uint64((1 << 40) - 1)  # the bits of a slot that hold the place
 _ALL = uint64((1 << 64) - 1)
 
@@ -127,7 +126,7 @@ def add_texts(
     one. Each of text i counts ``weights[i]`` times (int64; none: once).
     """
     state = np.array([0, offsets[0], offsets[0]])
-    room = np.empty((_TOGETHER, 4), np.int64), np.empty((_TOGETHER, 3), np.uint64)
+    room = np.empty((pretokenize.SPANS, 3), np.int64), np.empty((pretokenize.SPANS, 3), np.uint64)
     while not _add_texts(data, offsets, classes, kind, alone, weights, state, *room, *table):
         table = _with_room(table, int(room[0][0, 1] - room[0][0, 0]))
     return table
@@ -140,24 +139,18 @@ def _add_texts(data, offsets, classes, kind, alone, weights, state, spans, keys,
     short, long, words, spans, keys = borrow(short), borrow(long), borrow(words), borrow(spans), borrow(keys)
     text, at, border = state
     few, many, used, slots = size[0], size[1], size[2], short.reshape(short.size)
-    mask, most, done = uint64(len(short) - 1), _most(short) - _TOGETHER, True
+    mask, most, done = uint64(len(short) - 1), _most(short) - pretokenize.SPANS, True
     while text < len(offsets) - 1 and done:
         first, end = offsets[text], offsets[text + 1]
         times = uint64(weights[text]) if len(weights) else uint64(1)
-        some = _TOGETHER
-        while some == _TOGETHER:  # cut some, have their slots fetched, and then count those
-            some = 0
-            while some < _TOGETHER:
-                start, stop, after = pretokenize.next_span(data, at, border, first, end, classes, kind, alone)
-                if start == stop:
-                    break
-                low, high = _numbers(data, start, stop - start)
+        some = pretokenize.TOGETHER
+        while some >= pretokenize.TOGETHER:  # cut some, have their slots fetched, and then count those
+            some, at, border = pretokenize.next_spans(data, at, border, first, end, classes, kind, alone, spans)
+            for k in range(some):
+                low, high = _numbers(data, spans[k, 0], spans[k, 1] - spans[k, 0])
                 slot = _slot(low, high, mask)
                 prefetch(slots, int64(3 * slot))
-                spans[some, 0], spans[some, 1], spans[some, 2], spans[some, 3] = start, stop, at, border
-                keys[some, 0], keys[some, 1], keys[some, 2] = low, high, slot
-                at, border = stop, after
-                some += 1
+                keys[k, 0], keys[k, 1], keys[k, 2] = low, high, slot
             k, done = 0, few < most or some == 0
             while k < some and done:
                 low, high, slot = keys[k, 0], keys[k, 1], keys[k, 2]
@@ -183,7 +176,7 @@ def _add_texts(data, offsets, classes, kind, alone, weights, state, spans, keys,
                     long[place, 1] += times
                     k += 1
             if not done:
-                at, border = spans[k, 2], spans[k, 3]
+                at = border = spans[k, 2]
                 spans[0, 0], spans[0, 1] = spans[k, 0], spans[k, 1]
                 break
         if done:
@@ -312,7 +305,7 @@ def contents(table: WordTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _with_room(table: WordTable, length: int) -> WordTable:
     """The table with room for one more word, of up to ``length`` bytes."""
     short, long, words, size = table
-    if size[0] + _TOGETHER >= _most(short):
+    if size[0] + pretokenize.SPANS >= _most(short):
         more = np.zeros((2 * len(short), 3), np.uint64)
         for slot in range(len(short)):
             if short[slot, 0] | short[slot, 1]:

@@ -1,6 +1,7 @@
 """The compiled scanners against the engine that will read our tokenizers."""
 
 import itertools
+import re
 import unicodedata
 from typing import get_args
 
@@ -70,6 +71,12 @@ TRICKY += [
 ]
 texts = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(TRICKY), max_size=16).map("".join))
 
+#: Long enough to be cut 64 bytes at a time, where they are ASCII.
+ASCII = ["a", "word", "Z", "'s", "'t", "'re", "'ve", "'LL", "'", "e", "1", "23", ".", "!?", "_", "(", "\x1c", "\x00"]
+ASCII += [" ", " ", "  ", "\n", "\t ", "\r\n", "\x0b", "\x0c", "\x7f", "-" * 70, "long" * 20, " " * 70]
+LONG = st.sampled_from([*ASCII, *ASCII, "é", "中", "ſ", "\u3000"])
+long_texts = st.lists(LONG, min_size=30, max_size=90).map("".join)
+
 
 def cut(texts: list[str], kind: int, split_digits: bool, marks: bool = False) -> list[list[str]]:
     data, offsets = text_buffers(pa.array(texts, pa.string()))
@@ -81,7 +88,7 @@ def cut(texts: list[str], kind: int, split_digits: bool, marks: bool = False) ->
 
 @pytest.mark.parametrize("split_digits", [False, True])
 @pytest.mark.parametrize("kind", list(ENGINES))
-@given(st.lists(texts, min_size=1, max_size=8))
+@given(st.lists(texts | long_texts, min_size=1, max_size=8))
 def test_cuts_equal_the_engines(kind, split_digits, found):
     engine = ENGINES[kind]
     if kind == pretokenize.BERT:  # ours reads cleaned text, as the engine does after its normaliser
@@ -94,11 +101,23 @@ def test_cuts_equal_the_engines(kind, split_digits, found):
     assert cut(found, kind, split_digits) == expected
 
 
-@given(st.lists(texts, min_size=1, max_size=8))
+@given(st.lists(texts | long_texts, min_size=1, max_size=8))
 def test_cuts_that_keep_marks_with_their_letters_equal_the_engines(found):
     engine = pre_tokenizers.Split(Regex(export.MARKS_PATTERN), "isolated")
     expected = [[piece for piece, _ in engine.pre_tokenize_str(text)] for text in found]
     assert cut(found, pretokenize.GPT2, False, marks=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        (pretokenize.BERT_WORDS, r"[^\t\n\r ]+"),
+        (pretokenize.BERT_MARKS, r"[!-/:-@\[-`{-~]|[^\t\n\r !-/:-@\[-`{-~]+"),
+    ],
+)
+@given(st.lists(st.sampled_from([*ASCII, "é"]), max_size=90).map("".join))
+def test_text_that_bert_has_yet_to_clean_is_cut_at_what_stays_white_space(kind, pattern, text):
+    assert cut([text], kind, False) == [re.findall(pattern, text)]
 
 
 def test_only_where_marks_are_letters_a_word_with_vowel_signs_is_one_piece():
