@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as bench
+from benchmarks import newer
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +37,20 @@ def test_a_wrong_name_of_a_benchmark_is_refused_with_those_there_are(capsys: pyt
     shown = capsys.readouterr().err
     assert "no benchmark 'packings'" in shown
     assert "packing, training" in shown
+
+
+def test_a_peer_of_which_there_is_a_newer_release_than_the_one_measured_is_named():
+    measured = newer.measured_versions()
+    assert {"tokenizers", "sentencepiece", "gigatoken", "tokie", "datatrove"} <= set(measured)
+    assert len(measured["tokenizers"]) == 2
+    assert (
+        newer.line("tokie", {"0.1.4"}, "0.1.5")
+        == "tokie 0.1.4: WARNING: 0.1.5 is newer, these numbers are not about it"
+    )
+    assert (
+        newer.line("tokenizers", {"1.0.0rc3", "0.23.3"}, "1.0.0rc3") == "tokenizers 0.23.3 and 1.0.0rc3: none is newer"
+    )
+    assert "does not answer" in newer.line("tokie", {"0.1.4"}, None)
 
 
 def test_a_picture_is_taken_of_a_page_or_the_missing_browser_is_named(tmp_path: Path):

@@ -182,6 +182,17 @@ def test_pieces_of_every_length_and_wherever_their_buffer_ends(tokenizers, name)
     assert [encoded(encoder, [text])[0][0] for text in texts] == expected
 
 
+@pytest.mark.parametrize("name", ["unigram", "unigram-kept", "unigram-bytes-lower"])
+def test_pieces_that_begin_alike_are_segmented_as_each_is_alone(tokenizers, name):
+    """Each goes on from the paths of the one before it, in an order that is not that of the text."""
+    tokenizer, encoder = tokenizers[name]
+    stems = [("lowest" * 3 + "é" + "newer" * 2 + "計算")[:size] for size in range(30)]
+    words = [stem + end for stem in stems for end in ("", ",", "st", "é", "\U0001f999", "ê" * 3, "x" * 300, ".st")]
+    texts = [" ".join(words), *words[::-1]]
+    expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert encoded(Encoder(tokenizer), texts)[0] == encoded(encoder, texts)[0] == expected
+
+
 def test_a_cache_that_grows_keeps_what_it_knows(tokenizers):
     tokenizer, _ = tokenizers["gpt2"]
     encoder, texts = Encoder(tokenizer), ["the low", *(f"{n:x} un{n:018d}" for n in range(20_000)), "the low"]
