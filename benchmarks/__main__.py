@@ -32,6 +32,7 @@ BENCHMARKS = (
     "finetuning",
     "long_documents",
     "terabyte",
+    "engines",
 )
 
 
