@@ -9,7 +9,7 @@ was. Nothing here knows what runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any, Generic, TypeAlias
@@ -129,7 +129,7 @@ class Build(Generic[R_co]):
 
     def path(self, *names: str) -> str:
         """The path of ``names`` in the build. Raises MillError where it would lead out of it."""
-        if any(".." in name and ".." in name.split("/") for name in names):
+        if ".." in "/".join(names) and any(".." in name.split("/") for name in names):
             raise MillError(f"{'/'.join(names)!r} leads out of the folder of the build, {self.root}")
         return files.join(self.root, *names)
 
@@ -148,13 +148,14 @@ class Build(Generic[R_co]):
 
     def shards(self) -> list[str]:
         """Names of the document shards, in the order of the documents."""
-        return list(self._places())
+        return list(self.places())
 
     def place(self, shard: str) -> int:
         """The number of ``shard`` in ``shards()``, from 0."""
-        return self._places()[shard]
+        return self.places()[shard]
 
-    def _places(self) -> dict[str, int]:
+    def places(self) -> Mapping[str, int]:
+        """The number of each document shard in ``shards()``, from 0."""
         path = self.path("documents", "manifest.json")
         try:
             stamp = files.stamp(path)

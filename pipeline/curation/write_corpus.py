@@ -49,7 +49,8 @@ def steps() -> list[Step]:
 
 
 def shard_name(build: Build, shard: str) -> str:
-    return f"data-{build.place(shard):05d}-of-{len(build.shards()):05d}.arrow"
+    places = build.places()
+    return f"data-{places[shard]:05d}-of-{len(places):05d}.arrow"
 
 
 def corpus_table(build: Build, shard: str) -> pa.Table:

@@ -55,7 +55,7 @@ def named(stages: Sequence[Stage], name: str) -> Stage:
 
 def before(stages: Sequence[Stage], name: str | None) -> Sequence[Stage]:
     """Those of ``stages`` before that of this name, whether a recipe runs them or not; all for None."""
-    return stages if name is None else stages[: stages.index(named(stages, name))]
+    return stages if name is None else stages[: next(at for at, stage in enumerate(stages) if stage.name == name)]
 
 
 def rules(build: Build, name: str) -> list[Rule]:

@@ -21,7 +21,10 @@ from typing import IO, Annotated, Any
 from pydantic import PlainSerializer
 
 from pipeline import MillError
-from pipeline.store import checksums, messages, opens
+from pipeline.store import checksums, copies, messages, opens
+
+#: In a block of ``looking`` the folder of the local copies of objects; None outside of one.
+_looking: ContextVar[str | None] = ContextVar("looking", default=None)
 
 #: Packages whose errors mean that an object store or a web server did not give what was asked for.
 _STORES = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google", "s3fs"})
@@ -92,8 +95,18 @@ def local(path: str) -> Path:
     return name
 
 
+def own_name(path: str) -> str | None:
+    """``path`` as the system knows it, if it is local and stands for itself; asked for each file of a build, and a
+    ``Path`` would take ten times as long.
+    """
+    name = path.removeprefix("file://")
+    return None if "://" in name or is_mirrored(name) else name
+
+
 def is_mirrored(path: str) -> bool:
     """Whether the local ``path`` stands for an object or a folder of a store."""
+    if (copied := _looking.get()) is not None and not path.startswith(copied):
+        return False  # the usual case, without asking the environment where the copies are
     return "/" in path and _mirror().url_of(path) is not None
 
 
@@ -117,7 +130,7 @@ def _mirror() -> Any:
 
 def join(base: str, *names: str) -> str:
     """``base/name/...`` with single slashes."""
-    return "/".join([base.rstrip("/"), *(name.strip("/") for name in names)])
+    return "/".join([base.rstrip("/"), *[name.strip("/") for name in names]])
 
 
 @contextlib.contextmanager
@@ -160,7 +173,7 @@ def regular(path: str) -> str:
     """``path``. Raises NotRegular if it leads to something local that is neither a file nor a folder."""
     if is_local(path):
         place = local(path)
-        if place.exists() and not (place.is_file() or place.is_dir()):
+        if not place.is_file() and not place.is_dir() and place.exists():
             raise NotRegular(f"{path}: a pipe, a device or a socket; give a regular file")
     return path
 
@@ -197,13 +210,10 @@ class NotCurrent(Exception):
     """In a ``looking`` block: something has to be made first."""
 
 
-_looking: ContextVar[bool] = ContextVar("looking", default=False)
-
-
 @contextlib.contextmanager
 def looking() -> Iterator[None]:
     """In the block work only looks whether its outputs are current: where one is not, NotCurrent is raised."""
-    token = _looking.set(True)
+    token = _looking.set(copies.cache())
     try:
         yield
     finally:
@@ -212,16 +222,20 @@ def looking() -> Iterator[None]:
 
 def current(is_current: bool) -> bool:
     """``is_current``, whether an output is there and made by exactly this; all work that may be skipped asks here."""
-    if not is_current and _looking.get():
+    if not is_current and _looking.get() is not None:
         raise NotCurrent
     return is_current
 
 
 def exists(path: str) -> bool:
+    if (name := own_name(path)) is not None:
+        try:
+            os.stat(name)  # noqa: PTH116
+        except OSError:
+            return Path(name).exists()  # which raises what is none of absence
+        return True
     if is_mirrored(path):
         return _mirror().kind(path) is not None
-    if is_local(path):
-        return local(path).exists()
     filesystem, inner = filesystem_of(path)
     with reaching(path):
         return filesystem.exists(inner)
@@ -394,13 +408,28 @@ def write_json(path: str, value: Any) -> None:
 
 def read_json(path: str, remedy: str = "Delete it and run the same command again.") -> Any:
     """The value in ``path``. Raises LostFile, or DamagedFile with the place and the remedy."""
-    check(path, remedy)
-    with finding(path), opened(path) as handle:
-        content = handle.read()
+    content = read_whole(path, remedy)
     try:
         return json.loads(content)
     except ValueError as error:  # JSON's and UTF-8's own
         raise DamagedFile(f"{path}: not readable as JSON ({error}). {remedy}", path) from error
+
+
+def read_whole(path: str, remedy: str) -> bytes:
+    """What ``path`` holds. Raises LostFile, or DamagedFile if it is not as it was written."""
+    name = own_name(path)
+    if name is None:
+        check(path, remedy)
+        with finding(path), opened(path) as handle:
+            return handle.read()
+    opens.counted["read"] += 1
+    with finding(path), reaching(path):
+        if not os.path.isfile(name):  # noqa: PTH113
+            regular(path)
+        content, whole = checksums.read(name)
+    if not whole:
+        raise _damaged(path, remedy)
+    return content
 
 
 @contextlib.contextmanager
@@ -418,12 +447,15 @@ def check(path: str, remedy: str = "Delete it and run the same command again.") 
     Files without a noted checksum pass: those of other programs and of earlier versions. So does an absent one.
     What is damaged here and not in its store is fetched again.
     """
-    if is_mirrored(path) and _mirror().ensure(path) and not checksums.is_whole(local_name(path)):
+    name = own_name(path)
+    if name is None and is_mirrored(path) and _mirror().ensure(path) and not checksums.is_whole(local_name(path)):
         _mirror().fetch_again(path)
-    if is_local(path) and not checksums.is_whole(local(path)):
-        raise DamagedFile(
-            f"{path}: not as it was written, its checksum differs: damaged or changed since. {remedy}", path
-        )
+    if is_local(path) and not checksums.is_whole(name or local(path)):
+        raise _damaged(path, remedy)
+
+
+def _damaged(path: str, remedy: str) -> DamagedFile:
+    return DamagedFile(f"{path}: not as it was written, its checksum differs: damaged or changed since. {remedy}", path)
 
 
 def is_noted(path: str) -> bool:
@@ -469,13 +501,13 @@ def are_there(folder: str, stated: Mapping[str, int]) -> bool:
 
 def head(path: str) -> bytes | None:
     """While it is only looked what is current: the first bytes of an object that is not here; None otherwise."""
-    return _mirror().head(path) if _looking.get() else None
+    return _mirror().head(path) if _looking.get() is not None else None
 
 
 def stamp(path: str) -> Any:
     """Something that differs once ``path`` has been written again. Raises FileNotFoundError."""
     if is_local(path):
-        status = local(path).stat()
+        status = os.stat(own_name(path) or local(path))  # noqa: PTH116
         return status.st_ino, status.st_size, status.st_mtime_ns
     filesystem, inner = filesystem_of(path)
     return filesystem.ukey(inner)

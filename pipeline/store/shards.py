@@ -7,6 +7,7 @@ so every file states its row count and is refused when it holds another number.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 
 from pipeline.store import files, opens
 from pipeline.store.files import DamagedFile
+
+_REMEDY = "Delete it and run the build again."
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -30,6 +33,16 @@ FINGERPRINT = b"corpusmill.fingerprint"
 ROWS = b"corpusmill.rows"
 TEXT_BYTES = b"corpusmill.text_bytes"
 BATCHES = b"corpusmill.batches"
+
+#: By its path, what a file was made by, and what ``stat`` said of it then: each stage asks for the ledgers of all those
+#: before it.
+_made_by: dict[str, tuple[tuple[int, ...], str | None]] = {}
+#: The most files that are kept in mind; some 60 MB.
+_KEPT = 1 << 17
+#: Bytes of a file's beginning that mostly hold its schema.
+_HEAD = 4096
+#: Bytes up to which a file is read whole, at once with its check; a larger one is mapped.
+_SMALL = 1 << 16
 
 
 def write_table(path: str, table: pa.Table, fingerprint: str) -> None:
@@ -88,10 +101,14 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
     Raises LostFile, or DamagedFile, naming the file and the remedy.
     """
-    files.check(path, "Delete it and run the build again.")
+    small = _is_small(path)
+    if not small:
+        files.check(path, _REMEDY)
     try:
         with files.finding(path):
-            if files.is_local(path):
+            if small:
+                table = pa.ipc.open_stream(files.read_whole(path, _REMEDY)).read_all()
+            elif files.is_local(path):
                 opens.counted["read"] += 1
                 with pa.memory_map(str(files.local(path))) as source:
                     table = pa.ipc.open_stream(source).read_all()
@@ -101,25 +118,37 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise DamagedFile(
-            f"{path}: not a readable Arrow stream ({error}). Delete it and run the build again.", path
-        ) from error
+        raise DamagedFile(f"{path}: not a readable Arrow stream ({error}). {_REMEDY}", path) from error
     stated = (table.schema.metadata or {}).get(ROWS)
     if stated is not None and int(stated) != len(table):
         raise DamagedFile(
-            f"{path}: holds {len(table)} rows where {int(stated)} were written. Delete it and run the build again.",
+            f"{path}: holds {len(table)} rows where {int(stated)} were written. {_REMEDY}",
             path,
         )
     return table if columns is None else table.select(columns)
 
 
+def _is_small(path: str) -> bool:
+    name = files.own_name(path)
+    try:
+        return name is not None and os.stat(name).st_size <= _SMALL  # noqa: PTH116
+    except FileNotFoundError:
+        return False
+
+
 def read_metadata(path: str) -> dict[bytes, bytes] | None:
     """What the schema of ``path`` says beside its fields; None if the file is absent or not Arrow. Reads no rows."""
-    opens.counted["head"] += files.is_local(path)
-    if files.is_mirrored(path) and (head := files.head(path)) is not None:
-        with contextlib.suppress(pa.ArrowException):  # longer than the head
-            return pa.ipc.open_stream(head).schema.metadata or {}
+    return _metadata(path, files.own_name(path))
+
+
+def _metadata(path: str, name: str | None) -> dict[bytes, bytes] | None:
+    """``name``: that of ``path`` as ``files.own_name`` gives it."""
+    opens.counted["head"] += name is not None or files.is_local(path)
     try:
+        head = _head(name) if name is not None else files.head(path) if files.is_mirrored(path) else None
+        if head is not None:
+            with contextlib.suppress(pa.ArrowException):  # longer than the head, or not Arrow
+                return pa.ipc.read_schema(pa.py_buffer(head)).metadata or {}
         with pa.OSFile(str(files.local(path))) if files.is_local(path) else files.opened(path) as handle:
             return pa.ipc.open_stream(handle).schema.metadata or {}
     except (FileNotFoundError, pa.ArrowException):
@@ -130,9 +159,34 @@ def read_metadata(path: str) -> dict[bytes, bytes] | None:
         return None
 
 
+def _head(name: str) -> bytes:
+    with open(name, "rb", buffering=0) as handle:  # noqa: PTH123
+        return handle.read(_HEAD)
+
+
 def read_fingerprint(path: str) -> str | None:
-    """The fingerprint that ``path`` was written with; None if the file is absent or not ours."""
-    value = (read_metadata(path) or {}).get(FINGERPRINT)
+    """The fingerprint that ``path`` was written with; None if the file is absent or not ours.
+
+    A file that has not changed since it was last asked for, by inode, size and time, is not opened again.
+    """
+    if (name := files.own_name(path)) is None:
+        return _fingerprint(_metadata(path, name))
+    try:
+        status = os.stat(name)  # noqa: PTH116
+    except FileNotFoundError:
+        opens.counted["head"] += 1  # in a store it would be a request
+        return None
+    stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    known = _made_by.get(path)
+    if known is None or known[0] != stamp:
+        if len(_made_by) >= _KEPT:
+            _made_by.clear()
+        known = _made_by[path] = stamp, _fingerprint(_metadata(path, name))
+    return known[1]
+
+
+def _fingerprint(metadata: dict[bytes, bytes] | None) -> str | None:
+    value = (metadata or {}).get(FINGERPRINT)
     return value.decode() if value else None
 
 

@@ -56,7 +56,8 @@ def indexes(build: Build) -> dict[str, dict[str, Any]]:
 def inputs(build: Build, table: str) -> list[str]:
     """The paths of ``table`` (``exact.hashes``, ...) of all shards, those of earlier builds first."""
     before = [files.join(folder, table, shard) for folder, index in indexes(build).items() for shard in index["shards"]]
-    return before + [build.path("work", table, shard) for shard in build.shards()]
+    folder = build.path("work", table)
+    return before + [f"{folder}/{shard}" for shard in build.places()]
 
 
 def shards_before(build: Build) -> int:
@@ -71,7 +72,7 @@ def number(build: Build, shard: str) -> int:
 
 def count(build: Build) -> int:
     """How many shards there are, those of earlier builds included."""
-    return shards_before(build) + len(build.shards())
+    return shards_before(build) + len(build.places())
 
 
 def partitions(build: Build) -> list[str]:

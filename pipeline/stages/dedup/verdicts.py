@@ -28,6 +28,7 @@ FINDINGS = pa.schema(
         pa.field("value", pa.float64()),
     ]
 )
+_NONE = FINDINGS.empty_table()
 
 
 def write_verdicts(
@@ -38,7 +39,7 @@ def write_verdicts(
     Its signals are ``duplicate_of``, ``cluster`` and, under the name ``size``, the number of documents in
     the cluster (1 for a document by itself).
     """
-    tables = [FINDINGS.empty_table(), *(shards.read_table(path) for path in findings)]
+    tables = [_NONE, *(shards.read_table(path) for path in findings)]
     entries = row_numbers.in_shard(tables, earlier_builds.number(build, shard))
     made_by = files.fingerprint(
         VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), row_numbers.digest(entries)

@@ -14,6 +14,7 @@ from pipeline.tokenization.encoding.encode import Encoder
 from pipeline.tokenization.formats import export
 from pipeline.tokenization.steps.inputs import (
     SPLITS,
+    corpus_place,
     corpus_shards,
     ledger_column,
     manifest_of,
@@ -37,7 +38,7 @@ def _account_path(build: Build, name: str, shard: str) -> str:
 
 def count_tokens(build: Build, item: str) -> Outcome:
     name, shard = item.split("/")
-    index = corpus_shards(build).index(shard)
+    index = corpus_place(build, shard)
     made_by = files.fingerprint("tokens", token_account.VERSION, packed_by(build, name, shard))
 
     def counts() -> Made:

@@ -13,7 +13,7 @@ from pipeline.build.build import Build, Made, Outcome, make
 from pipeline.store import files, shards
 from pipeline.tokenization.steps.counting import PARTS
 from pipeline.tokenization.steps.inputs import (
-    corpus_shards,
+    corpus_place,
     languages,
     limits,
     part_of,
@@ -33,7 +33,7 @@ def count(build: Build, item: str) -> Outcome:
     name, shard = item.split("/")
     config = tokenizer_config(build, name)
     assert config.parity is not None  # who has none has no such item
-    by, index = config.parity.by, corpus_shards(build).index(shard)
+    by, index = config.parity.by, corpus_place(build, shard)
     inputs = [shard_fingerprint(build, shard)]
     if by == "language":
         if "language" not in build.stages:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,7 +36,7 @@ def tokenizer_config(build: Build, name: str) -> TokenizerConfig:
 
 def manifest_of(build: Build, name: str) -> dict:
     """What is known of the trained tokenizer."""
-    return files.read_json(build.path("tokenizers", name, "manifest.json"))
+    return _content(build.path("tokenizers", name, "manifest.json"))
 
 
 def trained_encoder(build: Build, name: str) -> Encoder:
@@ -50,7 +51,23 @@ def trained_encoder(build: Build, name: str) -> Encoder:
 
 
 def corpus_shards(build: Build) -> list[str]:
-    return list(files.read_json(build.path("corpus", "manifest.json"))["shards"])
+    return list(_corpus_places(build))
+
+
+def corpus_place(build: Build, shard: str) -> int:
+    """The number of ``shard`` in ``corpus_shards``, from 0."""
+    return _corpus_places(build)[shard]
+
+
+def _corpus_places(build: Build) -> dict[str, int]:
+    path = build.path("corpus", "manifest.json")
+    with files.finding(path):
+        return _places(path, files.stamp(path))
+
+
+@lru_cache(maxsize=8)  # every item of every step asks for it, and it is as long as the corpus has shards
+def _places(manifest: str, _stamp: Any) -> dict[str, int]:
+    return {name: place for place, name in enumerate(files.read_json(manifest)["shards"])}
 
 
 def for_each_shard(build: Build, names: list[str]) -> list[str]:
@@ -68,7 +85,18 @@ def shard_fingerprint(build: Build, shard: str) -> str:
 
 def limits(build: Build) -> dict[str, int]:
     """Per domain the hash below which a document is held out."""
-    return files.read_json(build.path("tokenizers", "split.json"))["thresholds"]
+    return _content(build.path("tokenizers", "split.json"))["thresholds"]
+
+
+def _content(path: str) -> Any:
+    """What ``read_json`` gives; the same again while the file has not changed, as every item asks for it."""
+    with files.finding(path):
+        return _json(path, files.stamp(path))
+
+
+@lru_cache(maxsize=16)
+def _json(path: str, _stamp: Any) -> Any:
+    return files.read_json(path)
 
 
 def part_of(build: Build, table: pa.Table, split: str) -> pa.Table:

@@ -8,6 +8,7 @@ from pipeline.tokenization import pack
 from pipeline.tokenization.formats import export
 from pipeline.tokenization.steps.inputs import (
     SPLITS,
+    corpus_place,
     corpus_shards,
     for_each_shard,
     limits,
@@ -36,7 +37,7 @@ def packed_by(build: Build, name: str, shard: str) -> str:
 
 def pack_tokens(build: Build, item: str) -> Outcome:
     name, shard = item.split("/")
-    index = corpus_shards(build).index(shard)
+    index = corpus_place(build, shard)
     made_by = packed_by(build, name, shard)
     tokens_name, documents_name = packed_tokens.shard_names(index)
     folders = [build.path("tokens", name, split) for split in SPLITS]
