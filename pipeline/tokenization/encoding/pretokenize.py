@@ -66,7 +66,7 @@ def cut_all(
     return starts[:count], ends[:count], bounds
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def next_spans(
     data: np.ndarray,
     at: int,
@@ -84,9 +84,9 @@ def next_spans(
     ``spans`` int64 [SPANS, 3] takes their starts, their ends, and the place from which each is found again, with that
     for its border.
     """
-    count = 0
+    count, has_windows = 0, _has_windows(kind)
     while count < TOGETHER:
-        if _has_windows(kind) and at + _WINDOW <= end and load64(data, at) & _BEYOND_ASCII == 0:
+        if has_windows and at + _WINDOW <= end and load64(data, at) & _BEYOND_ASCII == 0:
             starts, ends = _edges(data, at, kind, alone)
             if ends:
                 base = at
