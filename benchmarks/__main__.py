@@ -33,6 +33,7 @@ BENCHMARKS = (
     "long_documents",
     "terabyte",
     "engines",
+    "plans",
 )
 
 

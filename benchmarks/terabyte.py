@@ -53,8 +53,8 @@ SECTIONS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=_bytes, default="1GB", help="JSON lines to curate")
-    parser.add_argument("--predict", type=_bytes, default=None, help="the smaller corpus; a tenth if absent")
+    parser.add_argument("--size", type=bytes_of, default="1GB", help="JSON lines to curate")
+    parser.add_argument("--predict", type=bytes_of, default=None, help="the smaller corpus; a tenth if absent")
     parser.add_argument("--folder", type=Path, default=None, help="where text and builds go; removed in the end")
     parser.add_argument("--without", action="append", default=[], choices=[*SECTIONS])
     parser.add_argument("--core-hour", type=float, default=CORE_HOUR, help="dollars")
@@ -74,7 +74,7 @@ def main() -> None:
         datatrove(Path(folder, "model"), options.core_hour)
 
 
-def _bytes(text: str) -> int:
+def bytes_of(text: str) -> int:
     return int(TypeAdapter(ByteSize).validate_python(text))
 
 

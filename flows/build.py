@@ -57,8 +57,9 @@ def build(
         Pool(runner, workers, cluster) as pool,
     ):
         events.started(opened, recipe)
+        most: list[int] = []
         for name in chosen:
-            with tracking.flow(name, f"{name} {recipe.stem}"):
+            with tracking.flow(name, f"{name} {recipe.stem}"), _noting_memory(opened, name, most):
                 before = reporter().made
                 carry_out(opened, pool, [parts[part] for part in chosen[: chosen.index(name) + 1]])
                 if reporter().made == before:
@@ -66,7 +67,8 @@ def build(
                 elif name == "curate":
                     events.curated(opened)
                     unlocked.callback(events.published, opened, recipe, settings)
-        _say_error_of_plan(opened, pool.workers)
+        if runner in ("processes", "threads"):
+            _say_error_of_plan(opened, pool.workers, most)
         state, summary = outcome.conclusion(opened, bool(reporter().made))
         tracking.conclude(state, summary)
         events.finished(opened, recipe, bool(reporter().made), summary)
@@ -95,19 +97,32 @@ def carry_out(build: Build[BuildRecipe], pool: Pool, parts: Sequence[Part]) -> N
     mend.clear(mended)
 
 
-def _say_error_of_plan(build: Build[BuildRecipe], workers: int) -> None:
+@contextlib.contextmanager
+def _noting_memory(build: Build[BuildRecipe], part: Stop, most: list[int]) -> Iterator[None]:
+    """Adds to ``most`` what memory a part takes that `mill plan --measure` has planned."""
+    if part not in ("curate", "tokenize") or not files.exists(build.path("plan.json")):
+        yield
+        return
+    from pipeline.curation import costs
+
+    with costs.watching(children=True) as held:
+        yield
+    most += held
+
+
+def _say_error_of_plan(build: Build[BuildRecipe], workers: int, most: Sequence[int]) -> None:
     """After a build of which `mill plan --measure` has planned steps: how far off the plan was."""
-    if not reporter().processor or not files.exists(build.path("plan.json")):
+    if not most or not reporter().processor:
         return
     from flows.views.plan import error_line
     from pipeline.curation import plan
 
     if (rates := plan.read(build)) is None:
         return
-    text = row_numbers.corpus_size(build, "bytes")
-    planned = plan.of(rates, text, build.recipe.shard_bytes, workers)
+    text, shards = row_numbers.corpus_size(build, "bytes"), len(build.shards())
+    planned = plan.of(rates, text, build.recipe.shard_bytes, workers, shards)
     if (error := plan.error(planned, reporter().processor)) is not None:
-        reporter().tell(error_line(*error, planned.memory))
+        reporter().tell(error_line(error, (planned.memory, max(most))))
 
 
 def curate(build: Build[BuildRecipe], pool: Pool) -> None:

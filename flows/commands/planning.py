@@ -53,8 +53,9 @@ def plan(
                 " sample of its sources, and `mill check` gives rough ranges without"
             )
         rows = []
-        for name, text in {"this corpus": rates["text"], **sizes}.items():
-            planned = plans.of(rates, text, opened.recipe.shard_bytes, machines * each)
+        this = ("this corpus", rates["text"], rates["shards"])
+        for name, text, known in [this, *((name, text, None) for name, text in sizes.items())]:
+            planned = plans.of(rates, text, opened.recipe.shard_bytes, machines * each, known)
             month = planned.clock / 3600 / _HOURS_OF_A_MONTH
             dollars = planned.processor / 3600 * core_hour
             dollars += planned.disk / 1e9 * GIGABYTE_MONTH * month + planned.opened / 1000 * REQUESTS

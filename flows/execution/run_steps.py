@@ -40,7 +40,7 @@ from flows.execution.progress import reporter
 from flows.execution.storage_retries import persistent
 from pipeline import MillError
 from pipeline.build.build import Build, Outcome, Step
-from pipeline.build.machine import cores
+from pipeline.build.machine import HERE_SECONDS, cores
 from pipeline.store import files, messages, mirror, objects
 from pipeline.text import formats
 
@@ -53,9 +53,6 @@ TASKS_PER_WORKER = 4
 
 #: Seconds in which a cluster has to answer.
 CLUSTER_SECONDS = 30
-
-HERE_SECONDS = 1
-"""How long a step may take in this process before worker processes, which take longer to start, are worth it."""
 
 
 class WorkerKilled(MillError):

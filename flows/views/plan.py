@@ -30,10 +30,11 @@ def plan_view(plans: Iterable[tuple[str, Plan, float]], machines: int, cores: in
     return Group(line("plan", f"curation, tokenizers and packing on {where}"), table, Text(f"  {price}", "dim"))
 
 
-def error_line(planned: float, took: float, memory: float) -> str:
-    """How far off a plan was."""
-    off = planned / took - 1
+def error_line(seconds: tuple[float, float], memory: tuple[float, float]) -> str:
+    """How far off a plan was, in seconds of processor time and in bytes of memory of one process."""
+    planned, took = seconds
     return (
-        f"plan: {planned:,.1f} s of processor time planned, {took:,.1f} s taken ({off:+.0%});"
-        f" memory planned a worker: {formats.size(memory)}"
+        f"plan: {planned:,.1f} s of processor time planned, {took:,.1f} s taken ({planned / took - 1:+.0%});"
+        f" memory of a process: {formats.size(memory[0])} planned, {formats.size(memory[1])} taken"
+        f" ({memory[0] / memory[1] - 1:+.0%})"
     )

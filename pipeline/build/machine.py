@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+#: How long a step may take in the first process before worker processes, which take longer to start, are worth it.
+HERE_SECONDS = 1
+
 
 def cores() -> int:
     """Processor cores that this process may use."""

@@ -7,6 +7,7 @@ memory follow formulas (docs/scale.md), as they depend on shards and partitions,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -23,13 +24,17 @@ import psutil
 from pipeline.build.build import Build, Outcome, Step
 from pipeline.store import files, opens
 
-_LOOK_SECONDS = 0.01
+#: Between two looks at memory: of a process that does one item of a sample, and of all processes of a build.
+_LOOK_SECONDS, _ALL_SECONDS = 0.02, 0.1
+#: Looks after which the children of a process are listed again.
+_CHILDREN_LOOKS = 10
 
 
 class StepCost(NamedTuple):
     """What one step took: ``processor`` and ``clock`` seconds, ``memory`` the most bytes that one process held (without
     the pages of mapped files), ``written`` the bytes by which the build grew, ``opened`` the files that were opened.
-    ``longest``: processor seconds of the longest item, below which no number of workers brings the step.
+    ``longest``: processor seconds of the longest item, below which no number of workers brings the step. ``grown``: by
+    how much of ``memory`` a process grew over one item.
     """
 
     step: str
@@ -40,6 +45,7 @@ class StepCost(NamedTuple):
     memory: int
     written: int
     opened: int
+    grown: int = 0
 
 
 def carry_out(build: Build, steps: Sequence[Step], pool: ProcessPoolExecutor) -> Iterator[StepCost]:
@@ -48,19 +54,20 @@ def carry_out(build: Build, steps: Sequence[Step], pool: ProcessPoolExecutor) ->
     for step in steps:
         before, began, here = opens.counted.total(), time.perf_counter(), time.process_time()
         items = list(step.items(build))
-        planning = time.process_time() - here, opens.counted.total() - before
-        count = len(items)
+        opened, count = opens.counted.total() - before, len(items)
         done = list(pool.map(_work, [build] * count, [step.work] * count, items))
+        own = time.process_time() - here
         clock, grown = time.perf_counter() - began, _size(build.root)
         yield StepCost(
             step.name,
             count,
-            planning[0] + sum(one.processor for one in done),
+            own + sum(one.processor for one in done),
             clock,
             max((one.processor for one in done), default=0.0),
             max((one.memory for one in done), default=0),
             grown - size,
-            planning[1] + sum(one.opened for one in done),
+            opened + sum(one.opened for one in done),
+            max((one.memory - one.before for one in done), default=0),
         )
         size = grown
 
@@ -84,24 +91,38 @@ def processes(workers: int) -> Iterator[ProcessPoolExecutor]:
 class _Item(NamedTuple):
     processor: float
     memory: int
+    before: int
     opened: int
 
 
+#: The latest build of which this process did an item, and its processor seconds then: to be handed the next one takes
+#: time as well.
+_done = "", 0.0
+
+
 def _work(build: Build, work: Callable[[Build, str], Outcome], item: str) -> _Item:
-    before, began = opens.counted.total(), time.process_time()
-    with _watching() as most:
+    global _done
+    memory, opened, began = memory_of(os.getpid()), opens.counted.total(), time.process_time()
+    if _done[0] == build.root:
+        began = _done[1]
+    with watching() as most:
         work(build, item)
-    return _Item(time.process_time() - began, most[0], opens.counted.total() - before)
+    _done = build.root, time.process_time()
+    return _Item(_done[1] - began, most[0], memory, opens.counted.total() - opened)
 
 
 @contextmanager
-def _watching() -> Iterator[list[int]]:
-    """Holds, once the block has ended, the most memory that this process held during it."""
-    most, ended = [memory_now()], threading.Event()
+def watching(children: bool = False) -> Iterator[list[int]]:
+    """Holds, once the block has ended, the most memory that this process held during it, or one of its children."""
+    most, ended = [memory_of(os.getpid())], threading.Event()
 
     def look() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            most[0] = max(most[0], memory_now())
+        processes, looks = [os.getpid()], 0
+        while not ended.wait(_ALL_SECONDS if children else _LOOK_SECONDS):
+            if children and looks % _CHILDREN_LOOKS == 0:
+                processes = [os.getpid(), *_children()]
+            looks += 1
+            most[0] = max(most[0], *map(memory_of, processes))
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
@@ -110,14 +131,31 @@ def _watching() -> Iterator[list[int]]:
     finally:
         ended.set()
         watcher.join()
-        most[0] = max(most[0], memory_now())
+        most[0] = max(most[0], memory_of(os.getpid()))
 
 
-def memory_now() -> int:
-    """Bytes of memory that this process holds itself, without the pages of mapped files where the system tells."""
-    status = Path("/proc/self/status")
-    anonymous = re.search(r"RssAnon:\s+(\d+)", status.read_text()) if status.exists() else None
-    return int(anonymous[1]) * 1024 if anonymous else psutil.Process().memory_info().rss
+def _children() -> list[int]:
+    """The processes that this one has started; ``psutil`` looks through all processes for them."""
+    lists = list(Path("/proc/self/task").glob("*/children"))
+    if not lists:
+        return [child.pid for child in psutil.Process().children()]
+    with contextlib.suppress(OSError):  # a thread has ended
+        return [int(process) for path in lists for process in path.read_text().split()]
+    return []
+
+
+def memory_of(process: int) -> int:
+    """Bytes of memory that ``process`` holds itself, without the pages of mapped files where the system tells; 0 where
+    it has ended.
+    """
+    status = Path(f"/proc/{process}/status")
+    try:
+        if not status.exists():
+            return psutil.Process(process).memory_info().rss
+        anonymous = re.search(r"RssAnon:\s+(\d+)", status.read_text())
+    except (psutil.Error, OSError):
+        return 0
+    return int(anonymous[1]) * 1024 if anonymous else 0
 
 
 def _size(root: str) -> int:

@@ -65,9 +65,8 @@ def _plan(build: Build) -> list[str]:
     """Names of the parts, in the order of the documents; which files each consists of is written beside them."""
     names, warnings = [], {}
     for source in build.recipe.sources:
-        matches = build.recipe.readers[source.kind].list_files(source)
         warnings[source.name] = sources_left_out(source) if isinstance(source, FileConfig) else []
-        for run in group(matches, build.recipe.shard_bytes // _PART):
+        for run in parts(build, source):
             name = f"{source.name}-{files.fingerprint(run[0].name)[:16]}"
             named = [file._replace(path=files.masked(file.path)) for file in run]
             files.write_json(_plan_path(build, name), {"source": source.name, "files": named})
@@ -75,6 +74,11 @@ def _plan(build: Build) -> list[str]:
     files.write_json(build.path("work", "ingest", "plan-warnings.json"), warnings)
     files.write_json(build.path("work", "ingest", "plan.json"), names)
     return names
+
+
+def parts(build: Build, source: Source) -> Iterator[list[File]]:
+    """The files of ``source`` as they are read together."""
+    return group(build.recipe.readers[source.kind].list_files(source), build.recipe.shard_bytes // _PART)
 
 
 def _plan_path(build: Build, part: str) -> str:

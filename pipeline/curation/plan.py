@@ -1,37 +1,38 @@
 """What curating, tokenizing and packing will cost at any size, from the rates of a sample of a build's own sources.
 
-``measure`` takes the first documents of the sources, writes them as JSON lines, and carries out the steps on a quarter
-of them and on all, in one fresh process. The difference gives each step's rate, what is left its fixed part. Reading
-the sources is timed with their own reader. ``of`` turns that into time, memory, disk and opened files (on an object
-store requests) for any size and number of cores, by the formulas of docs/scale.md.
+``measure`` writes a sample of the text as JSON lines, and carries out the steps on a quarter and on all of it, the
+latter in shards of two sizes, in one fresh process. What text adds, what a shard adds and what is left fixed follow
+from the differences. Reading the sources is timed with their own reader. ``of`` turns that into time, memory, disk and
+opened files (on an object store requests) for any size and number of cores, by the formulas of docs/scale.md.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline import MillError
 from pipeline.build import row_numbers
 from pipeline.build.build import Build, Step
-from pipeline.curation import costs, repair
+from pipeline.build.machine import HERE_SECONDS
+from pipeline.curation import costs, ingest, text_sample
 from pipeline.curation import steps as curation
-from pipeline.sources.base import Document
-from pipeline.sources.jsonl import Jsonl
 from pipeline.stages.dedup import exchange, repeats
 from pipeline.store import files
 from pipeline.tokenization import steps as tokenization
 
-VERSION = 1
-#: The smaller sample is this share of the larger one, and so are its shards.
+VERSION = 2
+#: The smaller sample is one of so many documents of the larger one.
 _SMALL = 4
-#: Shards of a sample: enough to tell a step over shards from one of a single item.
-_SHARDS = 8
+#: Shards of the larger sample, and of it once more: enough to tell what a shard takes from what its text takes.
+_SHARDS, _WIDE = 8, 2
+#: Shards are as much larger, for whole documents do not fill them.
+_ROOM = 1.05
+#: Each run is carried out as often, and the least counts: other work on the machine only adds.
+_REPEATS = 2
 _WARM_UP = 200_000
 #: Steps over partitions of hashes, and the text or documents that a partition is made for.
 _OF_DOCUMENTS = ("exact.duplicates", "minhash.candidates", "minhash.edges")
@@ -71,134 +72,118 @@ def _recipe(build: Build) -> str:
 
 
 def measure(build: Build, size: int) -> dict[str, Any]:
-    """The rates of the steps of ``build``, from at most ``size`` bytes of text of its sources; written beside it.
+    """The rates of the steps of ``build``, from about ``size`` bytes of text of its sources; written beside it.
 
     Raises MillError if the sources hold no text.
     """
     with tempfile.TemporaryDirectory(prefix="corpusmill-") as folder:
-        sample = _sample(build, size)
-        large, small, warm = (_build(build, folder, sample, part) for part in (1, 1 / _SMALL, _WARM_UP / size))
+        sample = text_sample.take(build, size)
+        warm = _part(build, Path(folder, "warm"), sample, max(1, sample.size // _WARM_UP), 1)
+        small = _part(build, Path(folder, "small"), sample, _SMALL, _SHARDS)
+        large, wide = (_part(build, Path(folder, str(shards)), sample, 1, shards) for shards in (_SHARDS, _WIDE))
         with costs.processes(1) as pool:  # compiles the kernels that are not compiled yet
             list(costs.carry_out(warm.fresh("compiled"), _steps(build), pool))
         with costs.processes(1) as pool:
             imports = pool.submit(time.process_time).result()
-            list(costs.carry_out(warm.fresh("start"), _steps(build), pool))
-            kernels = pool.submit(time.process_time).result() - imports
-            runs = [list(costs.carry_out(each.fresh("run"), _steps(build), pool)) for each in (small, large)]
+            start = list(costs.carry_out(warm.fresh("start"), _steps(build), pool))
+            runs = [
+                [list(costs.carry_out(part.fresh(f"run-{n}"), _steps(build), pool)) for n in range(_REPEATS)]
+                for part in (small, large, wide)
+            ]
+        read = sum(text_sample.seconds_to_read(source, build.recipe.readers["jsonl"]) for source in large.sources)
+        of_parts = [list(map(_least, zip(*repeated, strict=True))) for repeated in runs]
         rates = {
             "recipe": _recipe(build),
             "sample": large.text,
-            "documents": sample.documents / sample.text,
-            "text": sample.ratio * sample.stored,
+            "documents": sample.documents / sample.size,
+            "text": sample.text,
+            "shards": _shards(build, sample),
             "imports": imports,
-            "kernels": kernels,
-            "ingest": sample.seconds / sample.text,
+            "memory": max(cost.memory for repeated in runs for run in repeated for cost in run),
             "steps": {
-                one.step: _rates(one, other, small, large) for one, other in zip(*runs, strict=True) if other.items
+                one.step: _rates(first, (one, other, third), (small, large, wide), warm)
+                for first, one, other, third in zip(start, *of_parts, strict=True)
+                if other.items
             },
         }
+        # the sources' own readers instead of that of the sample
+        rates["steps"]["ingest"]["rate"] += max(0.0, sample.seconds - read / large.text)
     files.write_json(path(build), rates)
     return rates
 
 
-class _Sample(NamedTuple):
-    """The first documents of the sources: JSON lines by source, their ``text`` bytes, how long they took to be read;
-    ``ratio``: text in a byte of a source's file, of which there are ``stored`` bytes.
-    """
-
-    lines: dict[str, list[str]]
-    text: int
-    documents: int
-    seconds: float
-    ratio: float
-    stored: int
+def _shards(build: Build, sample: text_sample.Sample) -> int:
+    """How many shards the sources make, by the text in them that the sample suggests."""
+    parts = (
+        (sum(file.size for file in part), sample.ratios[source.name])
+        for source in build.recipe.sources
+        for part in ingest.parts(build, source)
+    )
+    return sum(max(1, math.ceil(stored * ratio / build.recipe.shard_bytes)) for stored, ratio in parts)
 
 
 class _Part(NamedTuple):
+    """``text`` bytes of a sample, as ``sources`` of a build in ``folder``."""
+
     build: Build
+    sources: list[Any]
     text: int
-    shard: int
-    folder: str
 
     def fresh(self, name: str) -> Build:
-        return Build(f"{self.folder}/{name}", self.build.recipe, self.build.scorer)
+        return Build(f"{self.build.root}/{name}", self.build.recipe, self.build.scorer)
+
+    @property
+    def shards(self) -> int:
+        """What the runs made of it."""
+        return len(self.fresh("run-0").shards())
 
 
-def _sample(build: Build, size: int) -> _Sample:
-    normalise = repair.Normaliser(build.recipe.normalise) if build.recipe.normalise else lambda text: text
-    lines: dict[str, list[str]] = {}
-    listed = {s.name: build.recipe.readers[s.kind].list_files(s) for s in build.recipe.sources}
-    stored = sum(file.size for rows in listed.values() for file in rows)
-    text = documents = 0
-    ratio, seconds = 0.0, 0.0
-    for source in build.recipe.sources:
-        share = sum(file.size for file in listed[source.name]) / max(stored, 1)
-        before, read, began = _read_bytes(), 0, time.process_time()
-        rows = []
-        for document in _documents(build, source, listed[source.name]):
-            document = document._replace(text=normalise(document.text))
-            read += len(document.text.encode("utf-8", "replace"))
-            rows.append(document)
-            if read >= size * share:
-                break
-        seconds += time.process_time() - began
-        taken = _read_bytes() - before
-        ratio += share * (read / taken if taken > read / 100 else 1.0)
-        text, documents = text + read, documents + len(rows)
-        lines[source.name] = [
-            json.dumps({"text": d.text, "url": d.url, "domain": d.domain, "metadata": d.metadata}) + "\n" for d in rows
-        ]
-    if not text:
-        raise MillError("the sources hold no text to measure with; `mill check` says what is wrong with them")
-    return _Sample(lines, text, documents, seconds, ratio, stored)
-
-
-def _documents(build: Build, source: Any, rows: list[Any]) -> Iterator[Document]:
-    reader = build.recipe.readers[source.kind]
-    for file in rows:
-        yield from (record for record in reader.read(source, file) if isinstance(record, Document))
-
-
-def _read_bytes() -> int:
-    """Bytes that this process has read from files; 0 where the system does not say."""
-    counts = Path("/proc/self/io")
-    return int(counts.read_text().split()[1]) if counts.exists() else 0
-
-
-def _build(build: Build, folder: str, sample: _Sample, part: float) -> _Part:
-    """A build of ``part`` of the sample, its shards as much smaller."""
-    part = min(part, 1.0)
-    here = Path(folder, f"{part:.6f}")
-    here.mkdir(exist_ok=True)
-    sources, text = [], 0
-    for name, lines in sample.lines.items():
-        chosen = lines[: math.ceil(len(lines) * part)]
-        (here / f"{name}.jsonl").write_text("".join(chosen), encoding="utf-8", errors="replace")
-        text += sum(map(len, chosen))
-        sources.append(Jsonl(name=name, path=[str(here / f"{name}.jsonl")], domain_field="domain"))
-    shard = max(100_000, min(build.recipe.shard_bytes, int(sample.text * part) // _SHARDS))
+def _part(build: Build, folder: Path, sample: text_sample.Sample, every: int, shards: int) -> _Part:
+    """A build of one in ``every`` documents of the sample, in shards as large as all of it fills ``shards`` of."""
+    folder.mkdir()
+    sources, text = text_sample.write(sample, folder, every)
+    shard = max(100_000, min(build.recipe.shard_bytes, int(sample.size / shards * _ROOM)))
     recipe = build.recipe.model_copy(update={"sources": sources, "shard_bytes": shard})
-    return _Part(Build(str(here), recipe, build.scorer), text, shard, str(here))
+    return _Part(Build(str(folder), recipe, build.scorer), sources, text)
 
 
 def _steps(build: Build) -> list[Step]:
     return [*curation.steps(build.recipe), *(tokenization.steps() if build.recipe.tokenizers else [])]
 
 
-def _rates(small: costs.StepCost, large: costs.StepCost, one: _Part, other: _Part) -> dict[str, float]:
-    rate = max(0.0, (large.processor - small.processor) / (other.text - one.text))
-    units = [_unit(small.step, part.text, part.shard) for part in (one, other)]
-    memory = max(0.0, (large.memory - small.memory) / (units[1] - units[0])) if units[1] > units[0] else 0.0
+def _least(runs: Sequence[costs.StepCost]) -> costs.StepCost:
+    """The time of the fastest of equal runs; memory by the one that grew most, for a later run uses what is free."""
+    return min(runs, key=lambda cost: cost.processor)._replace(grown=max(cost.grown for cost in runs))
+
+
+def _rates(
+    start: costs.StepCost, runs: Sequence[costs.StepCost], parts: Sequence[_Part], warm: _Part
+) -> dict[str, float]:
+    """Of one step: ``runs`` of ``parts``, which are a small sample and a large one in shards of two sizes, and the
+    ``start`` of a process on ``warm``.
+    """
+    small, large, wide = runs
+    one, other, third = parts
+    items = large.items - wide.items
+    item = max(0.0, (large.processor - wide.processor) / items) if items else 0.0
+    rate = max(0.0, (wide.processor - small.processor - item * (wide.items - small.items)) / (third.text - one.text))
+    fixed = max(0.0, wide.processor - rate * third.text - item * wide.items)
+    by_text = small.step in (*_OF_DOCUMENTS, *_OF_TEXT)
+    lower, part = (small, one) if by_text else (large, other)
+    units = [_unit(small.step, each.text, each.text / each.shards) for each in (part, third)]
+    memory = max(0.0, (wide.grown - lower.grown) / (units[1] - units[0])) if units[1] > units[0] else 0.0
+    per_shard = items / (other.shards - third.shards) if other.shards > third.shards else large.items / other.shards
     return {
-        "fixed": max(0.0, large.processor - rate * other.text),
+        "fixed": fixed,
+        "item": item,
         "rate": rate,
+        "start": max(0.0, start.processor - fixed - item * start.items - rate * warm.text),
         "memory": memory,
-        "memory_fixed": max(0.0, large.memory - memory * units[1]),
+        "memory_fixed": start.memory + max(0.0, wide.grown - memory * units[1]),
         "written": large.written / other.text,
-        "items": large.items,
-        "serial": float(small.items == large.items == 1 and small.step not in (*_OF_DOCUMENTS, *_OF_TEXT)),
+        "items": wide.items - per_shard * third.shards,
+        "items_a_shard": per_shard,
         "opened": large.opened / large.items,
-        "shards": other.text / other.shard,
     }
 
 
@@ -209,41 +194,60 @@ def _unit(step: str, text: float, shard: float, documents: float = 1 / 4000) -> 
     return min(text, repeats.PARTITION_BYTES) if step in _OF_TEXT else shard
 
 
-def of(rates: Mapping[str, Any], size: float, shard_bytes: int, cores: int) -> Plan:
-    """The plan for ``size`` bytes of text on ``cores`` cores, a worker on each."""
-    shards = max(1, math.ceil(size / shard_bytes))
-    seconds = {name: step["fixed"] + step["rate"] * size for name, step in rates["steps"].items()}
-    seconds["ingest"] = max(seconds.get("ingest", 0.0), rates["ingest"] * size)
-    clock = memory = disk = opened = 0.0
-    for name, step in rates["steps"].items():
-        items = 1 if step["serial"] else max(1, _items(name, step, size, shards, rates["documents"]))
-        clock += seconds[name] / min(cores, items)
-        unit = _unit(name, size, min(shard_bytes, size), rates["documents"])
+def of(rates: Mapping[str, Any], size: float, shard_bytes: int, cores: int, shards: int | None = None) -> Plan:
+    """The plan for ``size`` bytes of text on ``cores`` cores, a worker on each; in as few shards as may be if they are
+    not known.
+    """
+    shards = shards or max(1, math.ceil(size / shard_bytes))
+    steps = rates["steps"]
+    items = {name: _items(name, step, size, shards, rates["documents"]) for name, step in steps.items()}
+    seconds = {name: step["fixed"] + step["item"] * items[name] + step["rate"] * size for name, step in steps.items()}
+    clock = disk = opened = 0.0
+    memory = rates["memory"]  # what is held after a while, even if no step grows by the size of its items
+    for name, step in steps.items():
+        clock += seconds[name] / min(cores, items[name])
+        unit = _unit(name, size, min(shard_bytes, size / shards), rates["documents"])
         memory = max(memory, step["memory_fixed"] + step["memory"] * unit)
         disk += step["written"] * size
-        opened += step["opened"] * items
+        opened += step["opened"] * items[name]
     opened += _exchanged(rates, size, shards)
     disk += sum(
         step["written"] * size * 1.3
-        for name, step in rates["steps"].items()
+        for name, step in steps.items()
         if exchange.groups(shards)
-        and name in ("exact.hashes", "minhash.signatures", *(f"{s}.hashes" for s in _REPEATS))
+        and name in ("exact.hashes", "minhash.signatures", *(f"{s}.hashes" for s in _OF_REPEATS))
     )
-    clock += rates["imports"] + rates["kernels"]
-    # in a small build a kernel is used by about one process; in a large one none of this counts
-    start = cores * rates["imports"] + rates["kernels"]
-    return Plan(size, sum(seconds.values()) + start, clock, memory, disk, opened, seconds)
+    clock += rates["imports"] + sum(step["start"] for step in steps.values())
+    return Plan(
+        size, sum(seconds.values()) + _start(rates, seconds, items, cores), clock, memory, disk, opened, seconds
+    )
 
 
-_REPEATS = ("passages", "substring")
+_OF_REPEATS = ("passages", "substring")
+
+
+def _start(rates: Mapping[str, Any], seconds: Mapping[str, float], items: Mapping[str, int], cores: int) -> float:
+    """Processor seconds for imports and kernels: of the first process, and of the others that a step long enough for
+    them starts.
+    """
+    total, started = 0.0, False
+    for name, step in rates["steps"].items():
+        if not started and cores > 1 and items[name] > 1 and seconds[name] + step["start"] > HERE_SECONDS:
+            started, total = True, total + cores * rates["imports"] + step["start"]
+        total += step["start"] * (min(cores, items[name]) if started else 1)
+    return total
 
 
 def _items(name: str, step: Mapping[str, float], size: float, shards: int, documents: float) -> int:
+    if name == "ingest":
+        return shards
     if name in _OF_DOCUMENTS:
-        return int(step["items"]) * len(row_numbers.partition_names(int(size * documents), row_numbers.PARTITION_ROWS))
+        return round(step["items"]) * len(
+            row_numbers.partition_names(int(size * documents), row_numbers.PARTITION_ROWS)
+        )
     if name in _OF_TEXT:
         return len(row_numbers.partition_names(int(size), repeats.PARTITION_BYTES))
-    return math.ceil(step["items"] / step["shards"] * shards)
+    return max(1, math.ceil(step["items"] + step["items_a_shard"] * shards))
 
 
 def _exchanged(rates: Mapping[str, Any], size: float, shards: int) -> float:
@@ -251,7 +255,7 @@ def _exchanged(rates: Mapping[str, Any], size: float, shards: int) -> float:
     total = 0.0
     for name, step in rates["steps"].items():
         if name in (*_OF_DOCUMENTS, *_OF_TEXT):
-            keys = int(step["items"]) if name in _OF_DOCUMENTS else 1
+            keys = round(step["items"]) if name in _OF_DOCUMENTS else 1
             partitions = _items(name, step, size, shards, rates["documents"])
             names = [f"{n:05d}" for n in range(max(1, partitions // keys))]
             groups = len(exchange.groups(shards))

@@ -16,6 +16,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import IO, Any, NamedTuple, NoReturn
 
 import pyarrow as pa
@@ -142,6 +143,54 @@ def bounded(read: Callable[[Any, File], Iterator[Record]]) -> Callable[[Any, Fil
     return reading
 
 
+#: Where the bytes that are read of files are counted.
+_counts: ContextVar[list[int] | None] = ContextVar("_counts", default=None)
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[list[int]]:
+    """Holds how many bytes were read of files in the block so far, as they are stored."""
+    count = [0]
+    before = _counts.set(count)
+    try:
+        yield count
+    finally:
+        _counts.reset(before)
+
+
+class _Counted(io.RawIOBase):
+    """The bytes of ``handle``, each of which adds one to ``count`` when it is read for the first time."""
+
+    def __init__(self, handle: IO[bytes], count: list[int]):
+        self._handle, self._count = handle, count
+        self._read: list[tuple[int, int]] = []  # disjoint ranges
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._handle.seekable()
+
+    def tell(self) -> int:
+        return self._handle.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._handle.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        begin = self._handle.tell()
+        data = self._handle.read(len(buffer))
+        buffer[: len(data)] = data
+        self._note(begin, begin + len(data))
+        return len(data)
+
+    def _note(self, begin: int, end: int) -> None:
+        known = [(low, high) for low, high in self._read if low <= end and high >= begin]
+        self._count[0] += end - begin - sum(min(high, end) - max(low, begin) for low, high in known)
+        self._read = [part for part in self._read if part not in known]
+        self._read.append((min(begin, *(low for low, _ in known), end), max(end, *(high for _, high in known), begin)))
+
+
 @contextlib.contextmanager
 def open_raw(file: File) -> Iterator[IO[bytes]]:
     """The bytes of ``file`` as they are stored."""
@@ -152,8 +201,9 @@ def open_raw(file: File) -> Iterator[IO[bytes]]:
         import fsspec
 
         opened = fsspec.open(file.path, "rb")
+    count = _counts.get()
     with opened as handle:
-        yield handle  # type: ignore[misc]
+        yield handle if count is None else _Counted(handle, count)  # type: ignore[misc,arg-type]
 
 
 def identity(_config: SourceConfig, file: File) -> str:

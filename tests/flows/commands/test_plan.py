@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -62,33 +64,64 @@ def test_the_commands_of_the_guide_plan_this_corpus_and_a_terabyte_and_a_build_s
     assert "rates that `mill plan --measure` measured" in flat(offline("check", recipe, "--builds", "b").stdout)
     with progress.reporting(progress.Reporter()):
         builds.build(recipe, "curate", 1, "processes", Path("b"))
-    told = re.search(r"plan: ([\d.,]+) s of processor time planned, ([\d.,]+) s taken", capsys.readouterr().err)
-    assert told is not None
-    assert float(told[2]) > 0
+    shown = capsys.readouterr().err
+    line = re.search(
+        r"plan: ([\d.,]+) s of processor time planned, ([\d.,]+) s taken .*; memory .*, (\d+) MB taken", shown
+    )
+    assert line is not None, shown
+    assert float(line[2]) > 0
+    assert int(line[3]) > 50
 
 
-def cost(step: str, processor: float, memory: int, items: int, opened: int) -> StepCost:
-    return StepCost(step, items, processor, processor, processor, memory, 1000, opened)
+def cost(step: str, processor: float, grown: int, items: int) -> StepCost:
+    return StepCost(step, items, processor, processor, processor, 1_000 + grown, 1000, 4 * items, grown)
 
 
-def test_rates_come_from_the_difference_of_two_samples():
-    one, other = (plan._Part(None, text, shard, "") for text, shard in ((1_000, 100), (5_000, 500)))  # type: ignore[arg-type]
-    rates = plan._rates(cost("x", 3.0, 1_100, 10, 40), cost("x", 7.0, 1_500, 10, 40), one, other)
-    assert (rates["rate"], rates["fixed"]) == (0.001, 2.0)
-    assert (rates["memory"], rates["memory_fixed"]) == (1.0, 1_000.0)
-    known = {"steps": {"x": rates}, "ingest": 0.0, "documents": 0.001, "imports": 1.0, "kernels": 0.0}
-    found = plan.of(known, 100_000, 1_000, 4)
-    assert found.processor == 2 + 100 + 4 * 1
-    assert found.clock == pytest.approx((2 + 100) / 4 + 1)
-    assert found.memory == 2_000
-    assert found.disk == 20_000
-    assert found.opened == 400
+def part(text: int, shards: int) -> Any:
+    return SimpleNamespace(text=text, shards=shards)
+
+
+#: A step of 2 s, and 0.5 s a shard and 1 ms a byte; its memory is 300 bytes and one for each of a shard.
+SMALL, LARGE, WIDE = part(1_000, 2), part(4_000, 8), part(4_000, 2)
+RUNS = cost("x", 4.0, 800, 2), cost("x", 10.0, 800, 8), cost("x", 7.0, 2_300, 2)
+
+
+def rates_of(step: dict[str, float], name: str = "x") -> dict[str, Any]:
+    return {"steps": {name: step}, "documents": 0.001, "imports": 1.0, "memory": 100}
+
+
+def test_what_text_and_shards_and_a_start_add_follows_from_samples_and_shards_of_two_sizes():
+    rates = plan._rates(cost("x", 5.5, 0, 1), RUNS, (SMALL, LARGE, WIDE), part(1_000, 1))
+    assert (rates["rate"], rates["item"], rates["fixed"]) == (0.001, 0.5, 2.0)
+    assert rates["start"] == 5.5 - 2.0 - 0.5 - 1.0
+    assert (rates["memory"], rates["memory_fixed"]) == (1.0, 1_300.0)
+    planned = plan.of(rates_of(rates), 100_000, 1_000, 4)
+    assert planned.steps == {"x": 2 + 100 * 0.5 + 100}
+    assert planned.processor == planned.steps["x"] + 4 * 1 + (4 + 1) * 2  # the first process, and four when it is long
+    assert planned.clock == pytest.approx(planned.steps["x"] / 4 + 1 + 2)
+    assert planned.memory == 1_300 + 1_000
+    assert planned.disk == 25_000
+    assert planned.opened == 400
+
+
+def test_a_short_build_starts_no_other_process():
+    rates = plan._rates(cost("x", 0.05, 0, 1), [cost("x", 0.01, 0, 2)] * 3, (SMALL, LARGE, WIDE), part(0, 1))
+    planned = plan.of(rates_of(rates), 4_000, 1_000, 64)
+    assert planned.processor == pytest.approx(0.01 + 0.04)
+
+
+def test_the_shards_of_a_corpus_count_where_they_are_known():
+    rates = rates_of(plan._rates(cost("x", 5.5, 0, 1), RUNS, (SMALL, LARGE, WIDE), part(1_000, 1)))
+    assert plan.of(rates, 4_000, 1_000_000, 1, shards=10).steps["x"] == 2 + 10 * 0.5 + 4
 
 
 def test_a_step_of_one_item_is_not_shared_out():
-    one, other = (plan._Part(None, text, 100, "") for text in (1_000, 5_000))  # type: ignore[arg-type]
-    rates = plan._rates(cost("m", 1.0, 1, 1, 5), cost("m", 5.0, 1, 1, 5), one, other)
-    found = plan.of(
-        {"steps": {"m": rates}, "ingest": 0.0, "documents": 0.001, "imports": 0.0, "kernels": 0.0}, 100_000, 100, 64
-    )
-    assert found.clock == pytest.approx(100)
+    runs = cost("m", 1.0, 0, 1), cost("m", 4.0, 0, 1), cost("m", 4.0, 0, 1)
+    rates = plan._rates(cost("m", 0.1, 0, 1), runs, (SMALL, LARGE, WIDE), part(100, 1))
+    assert plan.of({**rates_of(rates, "m"), "imports": 0.0}, 100_000, 100, 64).clock == pytest.approx(100)
+
+
+def test_memory_of_partitions_grows_with_all_text():
+    runs = [cost("substring.repeats", 1.0, grown, 1) for grown in (1_000, 4_000, 4_000)]
+    rates = rates_of(plan._rates(runs[0], runs, (SMALL, LARGE, WIDE), part(100, 1)), "substring.repeats")
+    assert plan.of(rates, 40_000, 1_000, 2).memory == 2_000 + 40_000

@@ -1,0 +1,135 @@
+"""How far off plans are: ten builds, each planned from a sample of its own text and then carried out.
+
+    python -m benchmarks plans [--sample 8MB] [--builds 10] [--steps]
+
+Each build has two worker processes and begins in a fresh process, as `mill build` does. Compared are processor time,
+with the start of the processes, the most memory of one process, and disk. Processor time, so that other work on the
+machine distorts little; it still slows what shares a core with it, so that a plan and a build that were not equally
+disturbed differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.curation import claim
+from benchmarks.documents import prose
+from benchmarks.terabyte import bytes_of
+from flows import build as builds
+from flows.execution import progress
+from flows.execution.open_build import open_build
+from pipeline.build import row_numbers
+from pipeline.curation import costs, plan
+from pipeline.store import model_files
+
+WORKERS = 2
+WITHIN, LEAST = 0.10, 0.9
+FILES = 6
+DEDUP = "exact: {}\nminhash: {}\n"
+FILTERS = f"heuristics: {{}}\npii: {{}}\n{DEDUP}substring: {{}}\n"
+WEB = f'language: {{keep: {{"*": 0}}}}\nbad_words: {{}}\n{FILTERS}balance: {{}}\n'
+TOKENIZER = "exact: {}\ntokenizers: [{name: bpe, algorithm: bpe, vocab_size: 8000}]\n"
+#: Of each build its stages, megabytes of text and of a shard.
+BUILDS = [
+    (DEDUP, 12, 64),
+    (DEDUP, 29, 4),
+    (DEDUP, 58, 16),
+    (FILTERS, 12, 4),
+    (FILTERS, 29, 64),
+    (FILTERS, 58, 8),
+    (WEB, 20, 4),
+    (WEB, 50, 16),
+    (TOKENIZER, 15, 4),
+    (TOKENIZER, 40, 8),
+]
+
+
+class Compared(NamedTuple):
+    """Seconds of processor time, bytes of memory and of disk: planned, and taken; and the seconds of each step."""
+
+    seconds: tuple[float, float]
+    memory: tuple[float, float]
+    disk: tuple[float, float]
+    steps: dict[str, tuple[float, float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", type=bytes_of, default="8MB")
+    parser.add_argument("--builds", type=int, default=len(BUILDS))
+    parser.add_argument("--steps", action="store_true", help="show each step that is further off than 0.1 s")
+    options = parser.parse_args()
+    model_files.pull(["lid.176"])
+    errors = []
+    print(f"| {'stages':60} | text | shard | planned, s | taken, s | off | memory, MB | off | disk, MB | off |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for stages, megabytes, shard in BUILDS[: options.builds]:
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = write(Path(folder), stages, megabytes, shard)
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                pool.submit(measure, recipe, options.sample).result()
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                found = pool.submit(carry_out, recipe, "tokenize" if "tokenizers" in stages else "curate").result()
+        errors.append(off(found.seconds))
+        names = ", ".join(line.partition(":")[0] for line in stages.splitlines())
+        cells = (
+            f"{pair[0] / unit:.{digits}f} | {pair[1] / unit:.{digits}f} | {off(pair):+.0%}"
+            for pair, unit, digits in ((found.seconds, 1, 1), (found.memory, 1e6, 0), (found.disk, 1e6, 0))
+        )
+        print(f"| {names:60} | {megabytes} MB | {shard} MB | {' | '.join(cells)} |", flush=True)
+        if options.steps:
+            for name, (planned, took) in found.steps.items():
+                if abs(planned - took) > 0.1:
+                    print(f"    {name:24} {planned:6.2f} {took:6.2f}")
+    within = sum(abs(error) <= WITHIN for error in errors)
+    text = f"{within} of {len(errors)} builds planned within {WITHIN:.0%}"
+    claim(text, within / len(errors), LEAST, "of them")
+
+
+def off(pair: tuple[float, float]) -> float:
+    return pair[0] / pair[1] - 1
+
+
+def write(folder: Path, stages: str, megabytes: int, shard: int) -> Path:
+    """A recipe over ``megabytes`` of prose in FILES files of JSON lines; each has documents of all kinds."""
+    texts = prose(megabytes).to_pylist()
+    random.Random(megabytes).shuffle(texts)
+    for number in range(FILES):
+        lines = (json.dumps({"text": text}) + "\n" for text in texts[number::FILES])
+        (folder / f"{number}.jsonl").write_text("".join(lines))
+    source = f'sources: [{{name: prose, kind: jsonl, path: "{folder}/*.jsonl", domain: web}}]'
+    recipe = folder / "plan.yaml"
+    recipe.write_text(f"name: plan\nshard_bytes: {shard}MB\n{source}\n{stages}")
+    return recipe
+
+
+def measure(recipe: Path, sample: int) -> None:
+    plan.measure(open_build(recipe, recipe.parent / "builds"), sample)
+
+
+def carry_out(recipe: Path, until: builds.Stop) -> Compared:
+    """The build of ``recipe``, beside what was planned for it."""
+    with progress.reporting(progress.Reporter()) as shown, costs.watching(children=True) as most:
+        builds.build(recipe, until, WORKERS, "processes", recipe.parent / "builds")
+    build = open_build(recipe, recipe.parent / "builds")
+    rates = plan.read(build)
+    assert rates is not None
+    size = row_numbers.corpus_size(build, "bytes")
+    planned = plan.of(rates, size, build.recipe.shard_bytes, WORKERS, len(build.shards()))
+    took = shown.processor
+    seconds = plan.error(planned, took)
+    assert seconds is not None
+    disk = float(sum(path.stat().st_size for path in Path(build.root).rglob("*") if path.is_file()))
+    steps = {name: (value + rates["steps"][name]["start"], took[name]) for name, value in planned.steps.items()}
+    return Compared(seconds, (planned.memory, float(most[0])), (planned.disk, disk), steps)
+
+
+if __name__ == "__main__":
+    main()
