@@ -25,6 +25,7 @@ from benchmarks.terabyte import bytes_of
 from flows import build as builds
 from flows.execution import progress
 from flows.execution.open_build import open_build
+from flows.execution.run_steps import loaded
 from pipeline.build import row_numbers
 from pipeline.curation import costs, plan
 from pipeline.store import model_files
@@ -111,7 +112,7 @@ def write(folder: Path, stages: str, megabytes: int, shard: int) -> Path:
 
 
 def measure(recipe: Path, sample: int) -> None:
-    plan.measure(open_build(recipe, recipe.parent / "builds"), sample)
+    plan.measure(open_build(recipe, recipe.parent / "builds"), sample, loaded)
 
 
 def carry_out(recipe: Path, until: builds.Stop) -> Compared:

@@ -39,6 +39,7 @@ def plan(
     """
     with telling_errors(False):
         from flows.execution.open_build import open_build
+        from flows.execution.run_steps import loaded
         from flows.views import plan as views
         from pipeline.build.machine import cores
         from pipeline.curation import plan as plans
@@ -46,7 +47,7 @@ def plan(
         machines, each = _cluster(cluster) if cluster else (1, cores())
         sizes = {text: float(_bytes(text, "--size")) for text in size} if size else SIZES
         opened = open_build(recipe, builds)
-        rates = plans.measure(opened, _bytes(sample, "--sample")) if measure else plans.read(opened)
+        rates = plans.measure(opened, _bytes(sample, "--sample"), loaded) if measure else plans.read(opened)
         if rates is None:
             raise MillError(
                 f"{recipe}: no rates are measured for this recipe; `mill plan {recipe} --measure` measures them on a"

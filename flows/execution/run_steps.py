@@ -137,6 +137,11 @@ def _run_step(build: Build, step: Step, pool: Pool) -> None:
             reporter().processor[step.name] = processor_seconds() - used
 
 
+def loaded() -> float:
+    """Processor time of this process, which has loaded by then what a worker loads for its first task."""
+    return time.process_time()
+
+
 def processor_seconds() -> float:
     """Processor time of this process and of those it started and has not ended."""
     total = time.process_time()
