@@ -35,7 +35,7 @@ WITHIN, LEAST = 0.10, 0.9
 FILES = 6
 DEDUP = "exact: {}\nminhash: {}\n"
 FILTERS = f"heuristics: {{}}\npii: {{}}\n{DEDUP}substring: {{}}\n"
-WEB = f'language: {{keep: {{"*": 0}}}}\nbad_words: {{}}\n{FILTERS}balance: {{}}\n'
+WEB = f'language: {{keep: {{"*": 0}}}}\n{FILTERS}balance: {{}}\n'
 TOKENIZER = "exact: {}\ntokenizers: [{name: bpe, algorithm: bpe, vocab_size: 8000}]\n"
 #: Of each build its stages, megabytes of text and of a shard.
 BUILDS = [

@@ -65,8 +65,9 @@ def _plan(build: Build) -> list[str]:
     """Names of the parts, in the order of the documents; which files each consists of is written beside them."""
     names, warnings = [], {}
     for source in build.recipe.sources:
+        runs = parts(build, source)
         warnings[source.name] = sources_left_out(source) if isinstance(source, FileConfig) else []
-        for run in parts(build, source):
+        for run in runs:
             name = f"{source.name}-{files.fingerprint(run[0].name)[:16]}"
             named = [file._replace(path=files.masked(file.path)) for file in run]
             files.write_json(_plan_path(build, name), {"source": source.name, "files": named})
