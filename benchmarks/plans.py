@@ -77,16 +77,16 @@ def main() -> None:
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 pool.submit(measure, recipe, options.sample).result()
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                found = pool.submit(carry_out, recipe, "tokenize" if "tokenizers" in stages else "curate").result()
-        errors.append(off(found.seconds))
+                compared = pool.submit(carry_out, recipe, "tokenize" if "tokenizers" in stages else "curate").result()
+        errors.append(off(compared.seconds))
         names = ", ".join(line.partition(":")[0] for line in stages.splitlines())
         cells = (
             f"{pair[0] / unit:.{digits}f} | {pair[1] / unit:.{digits}f} | {off(pair):+.0%}"
-            for pair, unit, digits in ((found.seconds, 1, 1), (found.memory, 1e6, 0), (found.disk, 1e6, 0))
+            for pair, unit, digits in ((compared.seconds, 1, 1), (compared.memory, 1e6, 0), (compared.disk, 1e6, 0))
         )
         print(f"| {names:60} | {megabytes} MB | {shard} MB | {' | '.join(cells)} |", flush=True)
         if options.steps:
-            for name, (planned, took) in found.steps.items():
+            for name, (planned, took) in compared.steps.items():
                 if abs(planned - took) > 0.1:
                     print(f"    {name:24} {planned:6.2f} {took:6.2f}")
     within = sum(abs(error) <= WITHIN for error in errors)

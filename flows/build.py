@@ -105,9 +105,9 @@ def _noting_memory(build: Build[BuildRecipe], part: Stop, most: list[int]) -> It
         return
     from pipeline.curation import costs
 
-    with costs.watching(children=True) as held:
+    with costs.watching(children=True) as memory:
         yield
-    most += held
+    most += memory
 
 
 def _say_error_of_plan(build: Build[BuildRecipe], workers: int, most: Sequence[int]) -> None:
