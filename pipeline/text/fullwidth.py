@@ -8,11 +8,10 @@ ideographic space becomes a blank. Between digits, the two marks that Japanese k
 from __future__ import annotations
 
 import numpy as np
-from numpy import uint64
 
 from pipeline.text.addresses import CLASSES, DIGIT
 from pipeline.text.jit import njit
-from pipeline.text.kernels import between32, borrow, text_data, trailing_zeros
+from pipeline.text.kernels import between64, borrow, text_data, trailing_zeros
 from pipeline.text.utf8 import code_point, previous, width
 
 _SPACE, _FIRST, _LAST, _SHIFT = 0x3000, 0xFF01, 0xFF5E, 0xFF01 - 0x21
@@ -42,34 +41,47 @@ def fold(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 @njit(cache=True, nogil=True)
 def _has_some(data, offsets):
     data = borrow(data)  # pyright: ignore[reportCallIssue]
-    at, end = offsets[0], offsets[-1]
+    at, end = _lead(data, offsets[0], offsets[-1]), offsets[-1]
+    while at < end and not _ascii(data, at, offsets[0], end):
+        at = _lead(data, at + 1, end)
+    return at < end
+
+
+@njit(cache=True, nogil=True)
+def _lead(data, at, end):
+    """The first place from ``at`` on at which a character begins that may be folded, ``end`` if there is none."""
     while at < end:
-        if at + 32 <= len(data):
-            places = between32(data, at, 0, 0xE2, 0xEF)
-            at += np.int64(trailing_zeros(places | uint64(1 << 32)))
+        if at + 64 <= len(data):
+            places = between64(data, at, 0, 0xE2, 0xE3) | between64(data, at, 0, 0xEF, 0xEF)
+            at += np.int64(trailing_zeros(places))
             if not places:
                 continue
-        if at < end and data[at] >= 0xE2 and _ascii(data, at, offsets[0], end):
-            return True
+            return min(at, end)
+        if data[at] == 0xE2 or data[at] == 0xE3 or data[at] == 0xEF:
+            return at
         at += 1
-    return False
+    return end
 
 
 @njit(cache=True, nogil=True)
 def _fold(data, offsets):
+    data = borrow(data)  # pyright: ignore[reportCallIssue]
     out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(len(offsets), np.int64)
     size = 0
     for text in range(len(offsets) - 1):
-        at = offsets[text]
-        while at < offsets[text + 1]:
-            byte = _ascii(data, at, offsets[text], offsets[text + 1])
+        at, end = offsets[text], offsets[text + 1]
+        copied = at
+        while copied < end:
+            at = _lead(data, at, end)
+            byte = _ascii(data, at, offsets[text], end) if at < end else 0
+            if byte > 0 or at == end:
+                out[size : size + at - copied] = data[copied:at]
+                size += at - copied
+                copied = at
             if byte > 0:
                 out[size] = byte
-                size, at = size + 1, at + 3
-            else:
-                for _ in range(width(data[at])):
-                    out[size] = data[at]
-                    size, at = size + 1, at + 1
+                size, copied = size + 1, copied + 3
+            at += 3
         out_offsets[text + 1] = size
     return out[:size], out_offsets
 
