@@ -126,6 +126,14 @@ def trailing_zeros(_context, word):
     return types.uint64(word), build
 
 
+@intrinsic
+def leading_zeros(_context, word):
+    def build(_context, builder, _signature, arguments):
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(word), build
+
+
 def _between(lanes):
     def typed(_context, data, at, fold, first, last):
         def build(context, builder, signature, arguments):
@@ -186,6 +194,7 @@ def lower16(_context, out, at, data, start):
 
 between16 = intrinsic(_between(16))
 between32 = intrinsic(_between(32))
+between64 = intrinsic(_between(64))
 
 
 @intrinsic

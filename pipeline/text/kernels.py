@@ -57,12 +57,16 @@ ones: Any = Intrinsic("ones")
 #: ``trailing_zeros(word)``: the zero bits of a uint64 below its lowest one, 64 if it has none.
 trailing_zeros: Any = Intrinsic("trailing_zeros")
 
+#: ``leading_zeros(word)``: those above its highest one.
+leading_zeros: Any = Intrinsic("leading_zeros")
+
 #: ``between16(data, at, fold, first, last)``: bit k of a uint64 says whether the byte ``at + k`` of the uint8 array,
 #: the bits ``fold`` set in it, is from ``first`` to ``last``, for the 16 bytes from ``at`` on, all inside the array.
 between16: Any = Intrinsic("between16")
 
-#: ``between32``: the same of 32 bytes.
+#: ``between32`` and ``between64``: the same of 32 and 64 bytes.
 between32: Any = Intrinsic("between32")
+between64: Any = Intrinsic("between64")
 
 #: ``equal8(data, at, word)``: bit k of a uint64 says whether number ``at + k`` of the uint32 array is ``word``, for the
 #: 8 numbers from ``at`` on, all inside the array.

@@ -16,10 +16,17 @@ from numpy import uint64
 from pipeline.text import folding, scripts
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import ALONE
-from pipeline.text.hashing import FNV_OFFSET, GOLDEN, fnv_step, mix
-from pipeline.text.jit import njit
-from pipeline.text.kernels import between32, borrow, load64, trailing_zeros
+from pipeline.text.hashing import FNV_OFFSET, FNV_PRIME, GOLDEN, fnv_step, mix
+from pipeline.text.jit import int64, njit
+from pipeline.text.kernels import between64, borrow, load64, trailing_zeros
+from pipeline.text.runs import WINDOW, edges, without_lowest
 from pipeline.text.utf8 import decode
+
+#: What takes back the steps of FNV-1a over the zero bytes after a word of 0 to 8 bytes: each only multiplied.
+_UNDONE = np.array([pow(int(FNV_PRIME), size - 8, 2**64) for size in range(9)], np.uint64)
+_ONES, _TOPS = uint64(0x0101010101010101), uint64(0x8080808080808080)
+#: Added to a byte of ASCII, they set its highest bit from "A" on and past "Z".
+_TO_A, _PAST_Z = uint64(_ONES * uint64(0x80 - ord("A"))), uint64(_ONES * uint64(0x80 - ord("Z") - 1))
 
 
 def words(text: str) -> Iterator[str]:
@@ -141,16 +148,17 @@ def _hash_words(data, start, end, table, out):
     data, table, out = borrow(data), borrow(table), borrow(out)
     count, at, inside, h = 0, start, False, FNV_OFFSET
     while at < end:
-        if not inside and at + 32 <= len(data):  # most words are ASCII throughout
-            letters = between32(data, at, 32, ord("a"), ord("z")) | between32(data, at, 0, ord("0"), ord("9"))
-            letters |= between32(data, at, 0, ord("_"), ord("_"))
-            size = min(np.int64(trailing_zeros(~letters | uint64(1 << 32))), end - at)
-            if size < 32 and (at + size == end or data[at + size] < 0x80):
-                if size:
-                    out[count] = mix(_ascii_word(data, at, size, table))
-                    count += 1
-                gaps = between32(data, at, 0, 0, 0x7F) & ~letters
-                at = min(end, at + size + np.int64(trailing_zeros(~(gaps >> uint64(size)))))
+        if not inside and data[at] < 0x80 and at + WINDOW + 8 <= len(data):  # most words are ASCII throughout
+            members = between64(data, at, 32, ord("a"), ord("z")) | between64(data, at, 0, ord("0"), ord("9"))
+            members |= between64(data, at, 0, ord("_"), ord("_"))
+            size = min(WINDOW, end - at, int64(trailing_zeros(between64(data, at, 0, 0x80, 0xFF))))
+            starts, ends, rest = edges(members, uint64(0), size, at + size == end)
+            while ends:
+                word = int64(trailing_zeros(starts))
+                out[count] = mix(_ascii_word(data, at + word, int64(trailing_zeros(ends)) - word))
+                count, starts, ends = count + 1, without_lowest(starts), without_lowest(ends)
+            at += rest
+            if rest == size or (rest and size == WINDOW):
                 continue
         code, at = decode(data, at)
         entry = table[code]
@@ -172,15 +180,29 @@ def _hash_words(data, start, end, table, out):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _ascii_word(data, start, size, table):
-    """FNV-1a of a word of ASCII in lower case; eight bytes from its start on are inside the data."""
-    h, letters = FNV_OFFSET, load64(data, start)
-    for k in range(8):  # no branch that depends on the size, which would be foretold wrong for many words
-        after = fnv_step(h, table[letters >> uint64(8 * k) & uint64(0x7F)])
-        h = after if k < size else h
-    for k in range(8, size):
-        h = fnv_step(h, table[data[start + k]])
+def _ascii_word(data, start, size):
+    """FNV-1a of a word of ASCII letters, digits and ``_`` in lower case, which is not empty; eight bytes from its last
+    on are inside the data."""
+    h = FNV_OFFSET
+    while size > 8:
+        h = _eight_steps(h, _lower8(load64(data, start)))
+        start, size = start + 8, size - 8
+    rest = uint64(64 - 8 * size)
+    return uint64(_eight_steps(h, _lower8(load64(data, start) & ~uint64(0) >> rest)) * _UNDONE[size])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _eight_steps(h, letters):
+    for k in range(8):
+        h = fnv_step(h, letters >> uint64(8 * k) & uint64(0xFF))
     return h
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _lower8(letters):
+    """Eight bytes of ASCII in lower case."""
+    from_a, past_z = uint64(letters + _TO_A), uint64(letters + _PAST_Z)
+    return letters | (from_a & ~past_z & _TOPS) >> uint64(2)
 
 
 @njit(cache=True, nogil=True)

@@ -29,8 +29,8 @@ from pipeline.text import folding
 from pipeline.text.buffers import text_buffers
 from pipeline.text.folding import SPACE
 from pipeline.text.hashing import hash_spans, xxh64
-from pipeline.text.jit import njit
-from pipeline.text.kernels import between16, borrow, copy16, lower16, text_data
+from pipeline.text.jit import int64, njit
+from pipeline.text.kernels import between16, borrow, copy16, lower16, text_data, trailing_zeros
 from pipeline.text.utf8 import decode, encode
 
 VERSION = 1
@@ -93,19 +93,20 @@ def _fold(data, start, end, case, table, out):
     while at < end:
         if at + 16 <= end:  # most of a text is visible ASCII and single spaces
             spaces = between16(data, at, 0, 32, 32)
-            plain = spaces | between16(data, at, 0, 33, 126)
-            after_space = gap or size == 0
-            if plain == 0xFFFF and not spaces & ((spaces << uint64(1)) | uint64(after_space)):
-                if gap:
-                    out[size] = 32
-                    size += 1
+            doubled = spaces & (spaces << uint64(1) | uint64(gap or size == 0))
+            others = doubled | ~(spaces | between16(data, at, 0, 33, 126))
+            plain = int64(trailing_zeros(others | uint64(1 << 16)))
+            if plain:
+                out[size] = 32
+                size += gap
                 if case:
                     lower16(out, size, data, at)
                 else:
                     copy16(out, size, data, at, 0)
-                gap = spaces >> uint64(15) > 0
-                size, at = size + 16 - gap, at + 16
-                continue
+                gap = spaces >> uint64(plain - 1) & uint64(1) > 0
+                size, at = size + plain - gap, at + plain
+                if plain == 16:
+                    continue
         code, at = decode(data, at)
         entry = table[code]
         if entry == SPACE:

@@ -44,6 +44,9 @@ from pipeline.text.shingles import hash_shingles, scratch
 
 VERSION = 1
 
+#: Hashes of shingles that are compared at once: a loop over a multiple of them leaves no rest that is done one by one.
+_TOGETHER = 32
+
 
 class Config(StageConfig):
     """The defaults are datatrove's (FineWeb): word 5-grams, 14 bands of 8 rows.
@@ -140,16 +143,36 @@ def _signature_kernel(data, offsets, table, ngram, a, b):
     signatures = np.full((texts, len(a)), uint32(0xFFFFFFFF), np.uint32)
     bags, counts = np.zeros(texts, np.uint64), np.zeros(texts, np.int64)
     hashes = scratch(offsets)
+    halves = np.empty(len(hashes) + _TOGETHER, np.uint32)
     for i in range(texts):
         counts[i] = hash_shingles(data, offsets[i], offsets[i + 1], table, ngram, hashes)
-        signature = signatures[i]
-        for j in range(counts[i]):
-            bags[i] += hashes[j]
-            h = _finalize(uint32(hashes[j] >> uint64(32)))
-            for k in range(len(a)):
-                # numba widens uint32 arithmetic to uint64: each result is cut back to 32 bits
-                signature[k] = min(signature[k], uint32(uint32(a[k] * h) + b[k]))
+        bags[i] = _finalize_all(hashes, counts[i], halves)
+        if counts[i]:
+            _sign_text(halves, counts[i], a, b, signatures[i])
     return signatures, bags, counts
+
+
+@njit(cache=True, nogil=True)
+def _finalize_all(hashes, count, halves):
+    """Fills ``halves`` with what the permutations map, the last again up to a multiple of ``_TOGETHER``; the sum of the
+    hashes."""
+    bag = uint64(0)
+    for j in range(count):
+        bag += hashes[j]
+        halves[j] = _finalize(uint32(hashes[j] >> uint64(32)))
+    for j in range(count, -(-count // _TOGETHER) * _TOGETHER):
+        halves[j] = halves[count - 1]
+    return bag
+
+
+@njit(cache=True, nogil=True)
+def _sign_text(halves, count, a, b, signature):
+    for k in range(len(a)):
+        least, factor, addend = uint32(0xFFFFFFFF), a[k], b[k]
+        for j in range(-(-count // _TOGETHER) * _TOGETHER):
+            # numba widens uint32 arithmetic to uint64: each result is cut back to 32 bits
+            least = min(least, uint32(uint32(factor * halves[j]) + addend))
+        signature[k] = least
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,7 @@ TEXTS = st.lists(st.one_of(MIXED, st.text(), PIECES.map("".join)), max_size=6)
 
 
 def sets_of(texts: list[str], ngram: int) -> list[list[int]]:
-    follows = "_" * 40  # is read together with what comes before, and is no part of it
+    follows = "_" * 80  # is read together with what comes before, and is no part of it
     hashes, offsets = shingle_sets(pa.array([*texts, follows], pa.string()), ngram)
     return [hashes[offsets[i] : offsets[i + 1]].tolist() for i in range(len(texts))]
 
