@@ -16,21 +16,23 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy import uint64
 
 from pipeline.text import scripts
 from pipeline.text.buffers import string_array, text_buffers
-from pipeline.text.jit import njit
-from pipeline.text.kernels import between16, copy16, trailing_zeros
+from pipeline.text.jit import int64, njit
+from pipeline.text.kernels import between64, borrow, lower16, trailing_zeros
+from pipeline.text.runs import WINDOW, edges, without_lowest
 from pipeline.text.utf8 import code_point, encode, width
 
 #: KenLM adds up a sentence in single precision; so many log probabilities keep six digits.
 LONGEST_SENTENCE = 512
 LONGEST_WORD = 64
 
-#: ASCII letters once this bit, which makes them lower case, is set in them.
-_CASE, _FIRST, _LAST = 32, ord("a"), ord("z")
+_CASE = 32  # makes ASCII capitals lower case
+_AHEAD = 80  # bytes that a window reads: its tokens are copied by 16
 _SPACE, _WORD, _ALONE, _MARK, _NOTHING = range(5)
-_TABLE_END = 0x20000
+_TABLE_END, _CLASS = 0x20000, 24
 _ASCII_FORMS = {"‘’‚‛′`´": "'", "“”„‟″«»": '"', "‐‑‒–—―−": "-"}
 
 
@@ -58,7 +60,7 @@ def sentences(texts: pa.StringArray) -> Sentences:
 
 @cache
 def _table() -> np.ndarray:
-    """uint32 [_TABLE_END]: for each code point what it becomes, and from bit 24 on its class."""
+    """uint32 [_TABLE_END]: for each code point what it becomes, and from bit ``_CLASS`` on its class."""
     table = np.empty(_TABLE_END, np.uint32)
     unspaced = set(scripts.points(scripts.UNSPACED))
     ascii_form = {char: plain for chars, plain in _ASCII_FORMS.items() for char in chars}
@@ -82,35 +84,49 @@ def _table() -> np.ndarray:
             folded = ascii_form[char]
         if len(folded) > 1:  # U+0130 alone
             folded = char
-        table[point] = ord(folded) | kind << 24
+        table[point] = ord(folded) | kind << _CLASS
     return table
 
 
 @njit(cache=True, nogil=True)
 def _fold(data, offsets, table, out, ends, tokens, first):
     """Fills ``out`` with the sentences one after another and the arrays that describe them; returns how many."""
+    data, table, out, ends, tokens = borrow(data), borrow(table), borrow(out), borrow(ends), borrow(tokens)
     line, at = 0, 0
     for text in range(len(offsets) - 1):
         i, end = offsets[text], offsets[text + 1]
         count, length, inside = 0, 0, _SPACE  # tokens in the line; characters in the token; class of the token
         while i < end:
             point = np.int64(data[i])
+            if point < 0x80 and i + _AHEAD <= len(data) and (inside != _WORD or table[point] >> _CLASS != _WORD):
+                starts, stops, digits, rest, size = _window(data, i, end)
+                while stops:
+                    start, stop = int64(trailing_zeros(starts)), int64(trailing_zeros(stops))
+                    starts, stops = without_lowest(starts), without_lowest(stops)
+                    if count == LONGEST_SENTENCE:
+                        line, count = _close(line, count, at, tokens, ends)
+                    out[at] = 32
+                    at, count = at + (count > 0), count + 1
+                    _copy(out, at, data, i, start, stop, digits)
+                    at += stop - start
+                if size:
+                    i, inside = i + rest, _SPACE
+                    if rest == size or (rest and size == WINDOW):
+                        continue
+                    point = np.int64(data[i])
             if point < 0x80:
                 i += 1
             else:
                 point = code_point(data, i)
                 i += width(data[i])
             if point == 10:
-                if count:
-                    tokens[line] = count
-                    line += 1
-                    ends[line] = at
-                count, inside = 0, _SPACE
+                line, count = _close(line, count, at, tokens, ends)
+                inside = _SPACE
                 continue
             folded, kind = point, _ALONE
             if point < _TABLE_END:
                 folded = np.int64(table[point]) & 0xFFFFFF
-                kind = np.int64(table[point]) >> 24
+                kind = np.int64(table[point]) >> _CLASS
             if kind == _NOTHING:
                 continue
             if kind == _SPACE:
@@ -121,26 +137,46 @@ def _fold(data, offsets, table, out, ends, tokens, first):
                 length += 1
             else:
                 if count == LONGEST_SENTENCE:
-                    tokens[line] = count
-                    line += 1
-                    ends[line] = at
-                    count = 0
+                    line, count = _close(line, count, at, tokens, ends)
                 if count:
                     out[at] = 32
                     at += 1
                 count, length = count + 1, 1
                 inside = _ALONE if kind == _ALONE else _WORD
             at = encode(folded, out, at)
-            while inside == _WORD and i + 16 <= len(data):  # most of a text is inside words of ASCII letters
-                letters = np.int64(trailing_zeros(~between16(data, i, _CASE, _FIRST, _LAST)))
-                letters = min(letters, end - i, LONGEST_WORD - length)
-                copy16(out, at, data, i, _CASE)
-                at, i, length = at + letters, i + letters, length + letters
-                if letters < 16:
-                    break
-        if count:
-            tokens[line] = count
-            line += 1
-            ends[line] = at
+        line, count = _close(line, count, at, tokens, ends)
         first[text + 1] = line
     return line
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _close(line, count, at, tokens, ends):
+    """Ends a line of ``count`` tokens at ``at``, if it has any."""
+    if count:
+        tokens[line], ends[line + 1] = count, at
+        line += 1
+    return line, 0
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _window(data, at, end):
+    """``(starts, ends, digits, rest, size)`` of the tokens that a window of ASCII holds, as ``runs.edges`` has them."""
+    stops = between64(data, at, 0, 0x80, 0xFF) | between64(data, at, 0, 10, 10) | between64(data, at, 0, 96, 96)
+    size = min(WINDOW, end - at, int64(trailing_zeros(stops)))
+    digits = between64(data, at, 0, ord("0"), ord("9"))
+    words = digits | between64(data, at, _CASE, ord("a"), ord("z"))
+    closed = at + size == end or (size < WINDOW and data[at + size] < 0x80)  # else it may go on, or a mark follow
+    starts, ends, rest = edges(words, between64(data, at, 0, 33, 126) & ~words, size, closed)
+    return starts, ends, digits, rest, size
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _copy(out, at, data, base, start, stop, digits):
+    """Puts the token ``data[base + start : base + stop]`` of ASCII, in lower case and its digits 0, at ``out[at]``."""
+    lower16(out, at, data, base + start)
+    for k in range(start + 16, stop, 16):
+        lower16(out, at + k - start, data, base + k)
+    digits &= (uint64(1) << uint64(stop)) - (uint64(1) << uint64(start))
+    while digits:
+        out[at + int64(trailing_zeros(digits)) - start] = ord("0")
+        digits = without_lowest(digits)

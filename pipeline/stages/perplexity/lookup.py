@@ -16,8 +16,9 @@ from numpy import uint32, uint64
 from pipeline.stages.perplexity.packed import CODES, ENDS, LINE, TWO, Packed, mark_of
 from pipeline.stages.perplexity.tables import LONGEST_ORDER, UNIGRAM, Tables, find, first_slot, longer, murmur
 from pipeline.text.buffers import text_buffers
-from pipeline.text.jit import njit
-from pipeline.text.kernels import borrow, equal8, high64, load32, load64, prefetch, text_data, trailing_zeros
+from pipeline.text.jit import int64, njit
+from pipeline.text.kernels import between64, borrow, equal8, high64, load32, load64, prefetch, text_data, trailing_zeros
+from pipeline.text.runs import WINDOW, edges, without_lowest
 
 #: Words that are looked up together.
 _BLOCK = 64
@@ -125,7 +126,7 @@ def _lane(memory, at, key, lanes, start, end):
     """``(line, lane)`` of an entry; lane LINE if it is not there."""
     mark, every = mark_of(key), uint64((_ONE << uint64(lanes)) - _ONE)
     hits = equal8(memory, at, mark) & every
-    while not hits and load32(memory, at + _LAST) >> uint32(31):
+    while (hits == 0) & (load32(memory, at + _LAST) >> uint32(31) != 0):  # one branch, hardly ever taken
         at += LINE
         at = start if at == end else at
         hits = equal8(memory, at, mark) & every
@@ -163,37 +164,56 @@ def _number(data, offsets, tables, lanes, block, tokens):
     """Fills ``tokens`` with the numbers of the words of each line, between those of its begin and its end, with their
     marks; returns how many they are."""
     data, tokens, tables = borrow(data), borrow(tokens), _borrowed(tables)
-    memory = tables.memory
-    keys, places, where = np.zeros(block, np.uint64), np.zeros(block, np.int64), np.zeros(block, np.int64)
+    room = block + WINDOW
+    starts, ends, where = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    keys, places = np.empty(room, np.uint64), np.empty(room, np.int64)
     count, waiting = 0, 0
     for line in range(len(offsets) - 1):
         at, last = offsets[line], offsets[line + 1]
         tokens[count] = uint32(tables.begin) | _BEGIN
         count += 1
-        while True:
-            while at < last and _blank(data[at]):
-                at += 1
-            if at == last:
-                break
-            start = at
-            at = min(_word_end(data, at), last)
-            key = murmur(data, start, at)
-            place = _aim(tables, lanes, 0, key)
-            prefetch(memory, place)
-            keys[waiting], places[waiting], where[waiting] = key, place, count
-            waiting, count = waiting + 1, count + 1
-            if waiting == block:
-                _settle(tables, lanes, keys, places, where, waiting, tokens)
+        while at < last:
+            rest = 0
+            if at + WINDOW < len(data):
+                firsts, afters, rest = _words(data, at, last)
+                while afters:
+                    start, end = at + int64(trailing_zeros(firsts)), at + int64(trailing_zeros(afters))
+                    firsts, afters = without_lowest(firsts), without_lowest(afters)
+                    starts[waiting], ends[waiting], where[waiting] = start, end, count
+                    waiting, count = waiting + 1, count + 1
+                at += rest
+            if rest == 0:  # near the end of the data, or a word that is longer than a window
+                while at < last and _blank(data[at]):
+                    at += 1
+                if at < last:
+                    start, at = at, min(_word_end(data, at), last)
+                    starts[waiting], ends[waiting], where[waiting] = start, at, count
+                    waiting, count = waiting + 1, count + 1
+            if waiting >= block:
+                _settle(data, tables, lanes, starts, ends, keys, places, where, waiting, tokens)
                 waiting = 0
         tokens[count] = uint32(tables.end) | _END
         count += 1
-    _settle(tables, lanes, keys, places, where, waiting, tokens)
+    _settle(data, tables, lanes, starts, ends, keys, places, where, waiting, tokens)
     return count
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _words(data, at, last):
+    """``(starts, ends, rest)`` of the words of a window, as ``runs.edges`` has them."""
+    blanks = between64(data, at, 0, 9, 13) | between64(data, at, 0, 32, 32) | between64(data, at, 0, 0, 0)
+    size = min(WINDOW, last - at)
+    return edges(~blanks, uint64(0), size, at + size == last)
+
+
 @njit(cache=True, nogil=True)
-def _settle(tables, lanes, keys, places, where, waiting, tokens):
-    tokens, tables = borrow(tokens), _borrowed(tables)
+def _settle(data, tables, lanes, starts, ends, keys, places, where, waiting, tokens):
+    """Puts the numbers of the ``waiting`` words in ``tokens``, each ``where`` it belongs."""
+    data, tokens, tables = borrow(data), borrow(tokens), _borrowed(tables)
+    for k in range(waiting):
+        keys[k] = murmur(data, starts[k], ends[k])
+        places[k] = _aim(tables, lanes, 0, keys[k])
+        prefetch(tables.memory, places[k])
     for k in range(waiting):
         place, known = _find(tables, lanes, 0, places[k], keys[k])
         number = load32(tables.memory, place)
