@@ -22,10 +22,10 @@ def places(word: np.uint64) -> list[int]:
 @given(WINDOWS, st.booleans(), st.integers(0, 2**64 - 1))
 def test_the_runs_of_a_window_are_those_of_a_regular_expression(window: str, closed: bool, beyond: int) -> None:
     """Members are m, runs by themselves a; what bits beyond the window say changes nothing."""
-    beyond = np.uint64(beyond >> len(window) << len(window))
+    more = np.uint64(beyond >> len(window) << len(window))
     spans = [match.span() for match in re.finditer("m+|a", window)]
     ended = [span for span in spans if closed or span[1] < len(window)]
-    starts, ends, rest = runs.edges(bits(window, "m") | beyond, bits(window, "a") | beyond, len(window), closed)
+    starts, ends, rest = runs.edges(bits(window, "m") | more, bits(window, "a") | more, len(window), closed)
     assert list(zip(places(starts), places(ends), strict=False)) == ended
     assert places(ends) == [end for _, end in ended]
     assert rest == (len(window) if ended == spans else spans[-1][0])
