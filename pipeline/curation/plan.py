@@ -174,7 +174,12 @@ def _rates(
     lower, part = (small, one) if by_text else (large, other)
     units = [_unit(small.step, each.text, each.text / each.shards) for each in (part, third)]
     memory = max(0.0, (wide.grown - lower.grown) / (units[1] - units[0])) if units[1] > units[0] else 0.0
-    per_shard = items / (other.shards - third.shards) if other.shards > third.shards else large.items / other.shards
+    if by_text:
+        per_shard = 0.0
+    elif other.shards > third.shards:
+        per_shard = items / (other.shards - third.shards)
+    else:  # the recipe's shards are so small that the sample's are as large: a step has an item for each, or a few
+        per_shard = large.items / other.shards if large.items >= other.shards else 0.0
     return {
         "fixed": fixed,
         "item": item,

@@ -125,3 +125,12 @@ def test_memory_of_partitions_grows_with_all_text():
     runs = [cost("substring.repeats", 1.0, grown, 1) for grown in (1_000, 4_000, 4_000)]
     rates = rates_of(plan._rates(runs[0], runs, (SMALL, LARGE, WIDE), part(100, 1)), "substring.repeats")
     assert plan.of(rates, 40_000, 1_000, 2).memory == 2_000 + 40_000
+
+
+@pytest.mark.parametrize(("name", "items", "at_ten_times"), [("minhash.edges", 14, 14), ("m", 1, 1), ("x", 8, 80)])
+def test_items_are_known_where_both_sizes_of_shards_are_that_of_the_recipe(name, items, at_ten_times):
+    parts = part(1_000, 2), part(4_000, 8), part(4_000, 8)
+    runs = cost(name, 1.0, 0, min(items, 2) if name == "x" else items), *[cost(name, 4.0, 0, items)] * 2
+    rates = rates_of(plan._rates(cost(name, 0.1, 0, 1), runs, parts, part(100, 1)), name)
+    assert plan.of(rates, 40_000, 500, 2).opened >= 4 * at_ten_times
+    assert plan._items(name, rates["steps"][name], 40_000, 80, 0.001) == at_ten_times
