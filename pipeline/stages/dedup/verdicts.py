@@ -8,6 +8,7 @@ duplicates: ``duplicate_of`` (id of the survivor, null for a document that is ke
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,11 @@ FINDINGS = pa.schema(
         pa.field("value", pa.float64()),
     ]
 )
-_NONE = FINDINGS.empty_table()
+
+
+@lru_cache(maxsize=1)  # and not when this is imported: Arrow loads pandas for it
+def _none() -> pa.Table:
+    return FINDINGS.empty_table()
 
 
 def write_verdicts(
@@ -39,7 +44,7 @@ def write_verdicts(
     Its signals are ``duplicate_of``, ``cluster`` and, under the name ``size``, the number of documents in
     the cluster (1 for a document by itself).
     """
-    tables = [_NONE, *(shards.read_table(path) for path in findings)]
+    tables = [_none(), *(shards.read_table(path) for path in findings)]
     entries = row_numbers.in_shard(tables, earlier_builds.number(build, shard))
     made_by = files.fingerprint(
         VERSION, rule, threshold, size, build.view_fingerprint(shard, stage), row_numbers.digest(entries)
