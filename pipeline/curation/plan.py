@@ -25,13 +25,13 @@ from pipeline.store import files
 from pipeline.tokenization import steps as tokenization
 
 VERSION = 2
-#: The smaller sample is one of so many documents of the larger one.
+#: The smaller sample takes every fourth document of the larger one.
 _SMALL = 4
-#: Shards of the larger sample, and of it once more: enough to tell what a shard takes from what its text takes.
+#: The larger sample is carried out in 8 shards and in 2, so that the cost of a shard and of its text can be told apart.
 _SHARDS, _WIDE = 8, 2
-#: Shards are as much larger, for whole documents do not fill them.
+#: Shards are given 5 % more room, as whole documents do not fill them exactly.
 _ROOM = 1.05
-#: Each run is carried out as often, and the least counts: other work on the machine only adds.
+#: Each run is repeated, and the least time counts: other work on the machine only adds.
 _REPEATS = 2
 _WARM_UP = 200_000
 #: Steps over partitions of hashes, and the text or documents that a partition is made for.

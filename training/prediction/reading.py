@@ -65,6 +65,7 @@ def sources(path: str, wanted: Format | None = None, columns: tuple[str, ...] | 
 
 
 def check_columns(source: Source) -> None:
+    """Raise WrongRows where ``source`` is given columns, and its format names them itself."""
     if source.columns is not None and source.format not in ("csv", "tsv"):
         raise WrongRows(f"{source.name}: a {source.format} file names its columns itself; leave out --columns")
 
