@@ -12,12 +12,15 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
-from pipeline.build import row_numbers
+from pipeline.build import machine, row_numbers
 from pipeline.build.build import Build, Step
-from pipeline.build.machine import HERE_SECONDS
 from pipeline.curation import costs, ingest, text_sample
 from pipeline.curation import steps as curation
 from pipeline.stages.dedup import exchange, repeats
@@ -31,8 +34,8 @@ _SMALL = 4
 _SHARDS, _WIDE = 8, 2
 #: Shards are given 5 % more room, as whole documents do not fill them exactly.
 _ROOM = 1.05
-#: Each run is repeated, and the least time counts: other work on the machine only adds.
-_REPEATS = 2
+#: Processes that carry out the sample at once, each for itself, at most: workers share caches and the bus to memory.
+_AT_ONCE = 4
 _WARM_UP = 200_000
 #: Steps over partitions of hashes, and the text or documents that a partition is made for.
 _OF_DOCUMENTS = ("exact.duplicates", "minhash.candidates", "minhash.edges")
@@ -83,25 +86,22 @@ def measure(build: Build, size: int, loaded: Callable[[], float] = time.process_
         small = _part(build, Path(folder, "small"), sample, _SMALL, _SHARDS)
         large, wide = (_part(build, Path(folder, str(shards)), sample, 1, shards) for shards in (_SHARDS, _WIDE))
         with costs.processes(1) as pool:  # compiles the kernels that are not compiled yet
-            imports = pool.submit(loaded).result() / 2
             list(costs.carry_out(warm.fresh("compiled"), _steps(build), pool))
-        with costs.processes(1) as pool:
-            imports += pool.submit(loaded).result() / 2
-            start = list(costs.carry_out(warm.fresh("start"), _steps(build), pool))
-            runs = [
-                [list(costs.carry_out(part.fresh(f"run-{n}"), _steps(build), pool)) for n in range(_REPEATS)]
-                for part in (small, large, wide)
-            ]
+        at_once = max(2, min(_AT_ONCE, machine.cores()))
+        with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+            runs = list(pool.map(partial(_carry_out, warm, (small, large, wide), loaded), range(at_once)))
         read = sum(text_sample.seconds_to_read(source, build.recipe.readers["jsonl"]) for source in large.sources)
-        of_parts = [list(map(_least, zip(*repeated, strict=True))) for repeated in runs]
+        start, *of_parts = (
+            list(map(_mean, zip(*rows, strict=True))) for rows in zip(*(run.costs for run in runs), strict=True)
+        )
         rates = {
             "recipe": _recipe(build),
             "sample": large.text,
             "documents": sample.documents / sample.size,
             "text": sample.text,
             "shards": _shards(build, sample),
-            "imports": imports,
-            "memory": max(cost.memory for repeated in runs for run in repeated for cost in run),
+            "imports": mean(run.imports for run in runs),
+            "memory": max(cost.memory for run in runs for rows in run.costs[1:] for cost in rows),
             "steps": {
                 one.step: _rates(first, (one, other, third), (small, large, wide), warm)
                 for first, one, other, third in zip(start, *of_parts, strict=True)
@@ -153,9 +153,29 @@ def _steps(build: Build) -> list[Step]:
     return [*curation.steps(build.recipe), *(tokenization.steps() if build.recipe.tokenizers else [])]
 
 
-def _least(runs: Sequence[costs.StepCost]) -> costs.StepCost:
-    """The time of the fastest of equal runs; memory by the one that grew most, for a later run uses what is free."""
-    return min(runs, key=lambda cost: cost.processor)._replace(grown=max(cost.grown for cost in runs))
+class _Run(NamedTuple):
+    """Processor seconds of a process until it has loaded what a worker loads, and what each step took: its first time,
+    on a few documents, and on each part of the sample.
+    """
+
+    imports: float
+    costs: list[list[costs.StepCost]]
+
+
+def _carry_out(warm: _Part, parts: Sequence[_Part], loaded: Callable[[], float], number: int) -> _Run:
+    """The steps on the parts of the sample, on a fresh process."""
+    with costs.processes(1) as pool:
+        imports = pool.submit(loaded).result()
+        return _Run(
+            imports,
+            [list(costs.carry_out(part.fresh(f"run-{number}"), _steps(part.build), pool)) for part in (warm, *parts)],
+        )
+
+
+def _mean(runs: Sequence[costs.StepCost]) -> costs.StepCost:
+    """The mean time of equal runs; memory by the one that grew most, for a later run uses what is free."""
+    processor = mean(cost.processor for cost in runs)
+    return runs[0]._replace(processor=processor, grown=max(cost.grown for cost in runs))
 
 
 def _rates(
@@ -239,7 +259,7 @@ def _start(rates: Mapping[str, Any], seconds: Mapping[str, float], items: Mappin
     """
     total, started = 0.0, False
     for name, step in rates["steps"].items():
-        if not started and cores > 1 and items[name] > 1 and seconds[name] + step["start"] > HERE_SECONDS:
+        if not started and cores > 1 and items[name] > 1 and seconds[name] + step["start"] > machine.HERE_SECONDS:
             started, total = True, total + cores * rates["imports"] + step["start"]
         total += step["start"] * (min(cores, items[name]) if started else 1)
     return total
