@@ -12,7 +12,7 @@ _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b", re.IGNORECASE)
 _BLANK = re.compile(rb"\r?\n\r?\n")
 _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]{0,4096})?\r?\n")
 _LINE_END = re.compile(rb"\r?\n|\r")
-_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:()+-]{1,40})""", re.IGNORECASE)
+_CHARSET = re.compile(r"""charset\s*+=\s*+(?:["']\s*+)?+([\w.:()+-]{1,40})""", re.IGNORECASE)
 _MIME = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,60}/[a-z0-9!#$&^_.+-]{1,60}")
 
 

@@ -88,19 +88,19 @@ def is_start(line: bytes) -> bool:
 
 def parse_fields(lines: bytes) -> dict[str, str]:
     """Headers as ``name: value`` by lower-case name; of several with a name the first, folded lines joined."""
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     name = ""
     for line in lines.splitlines():
         if line[:1] in (b" ", b"\t") and name:
-            fields[name] += " " + _text(line)
+            fields[name].append(_text(line))
             continue
         key, colon, value = line.partition(b":")
         if name := _text(key).lower() if colon else "":
             if name in fields:
                 name = ""
             else:
-                fields[name] = _text(value)
-    return fields
+                fields[name] = [_text(value)]
+    return {name: " ".join(parts) for name, parts in fields.items()}
 
 
 def _trimmed(content: bytes) -> bytes:

@@ -106,6 +106,17 @@ def test_time_is_bounded_on_a_hostile_archive(unit):
     assert all(isinstance(row, Record) for row in rows)
 
 
+@pytest.mark.parametrize(
+    "more", [b"; charset=%b;" % (b" " * 900_000), b"\r\nX: y" + b"\n " * 400_000], ids=["charset", "folded"]
+)
+def test_time_is_bounded_on_a_hostile_header(more):
+    content = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain%b\r\n\r\nA text." % more
+    start = time.process_time()
+    rows = read(b"http://a/ 1.2.3.4 20260102030405 text/html %d\n%b\n" % (len(content), content), "h.arc")
+    assert time.process_time() - start < 2
+    assert [row.text for row in rows if isinstance(row, Document)] == ["A text."]
+
+
 def test_hostile_pages_are_read_or_refused():
     source = random.Random(5)
     base = page("<p>&amp;&#0;&#x110000;<![CDATA[x]]><svg><math>").encode()
