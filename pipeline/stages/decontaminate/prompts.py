@@ -19,8 +19,8 @@ _LABEL = re.compile(
 )
 _ENUMERATOR = re.compile(r"(?:^|(?<=\s))[(\[]?([A-Za-z]|\d{1,2})[.):\]](?=\s)", re.MULTILINE)
 _LINE = re.compile(r"^[^\n]*[^\s][^\n]*$", re.MULTILINE)
-_FIRST_SENTENCE = re.compile(r"\s*([^\n]*?[.!?:。！？：])(?=\s|$)")
-_OPENING = re.compile(r"\s*([^\s:：]+(?:[ \t]+[^\s:：]+){3})[^\n]*\n(?=\s*[^\s])")
+_FIRST_SENTENCE = re.compile(r"\s*+([^\n]*?[.!?:。！？：])(?=\s|$)")
+_OPENING = re.compile(r"\s*+([^\s:：]++(?:[ \t]++[^\s:：]++){3})[^\n]*\n(?=\s*[^\s])")
 _LETTER = re.compile(r"[^\W\d_]")
 _DIGITS = re.compile(r"\d+")
 
