@@ -306,7 +306,8 @@ def _explain(name: str, node: yaml.Node | None, model: type[BaseModel], error: d
     elif choices:
         message = f"{str(value)[:40]!r} is not known; {_known(str(value), choices)}"
     elif not isinstance(value, dict | list) and loc and "error" not in context:
-        message = f"{message} (found {value!r})"
+        written = repr(value)
+        message = f"{message} (found {written if len(written) < 80 else f'{written[:60]}...'})"
     place = f"{name}, line {line}: " if name and node is not None else f"{name}: " if name else ""
     return f"{place}{field or 'recipe'}: {message}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ def refused(tmp_path: Path, content: bytes | str) -> str:
 )
 def test_a_mistake_is_named_by_file_and_line(tmp_path, content, message):
     assert refused(tmp_path, content).startswith(f"mine.yaml, {message}")
+
+
+def test_a_long_number_that_is_none_is_named_in_short_and_at_once(tmp_path):
+    start = time.process_time()
+    message = refused(tmp_path, f"{BASE}seed: {'9' * 30_000}x\n")
+    assert message.startswith("mine.yaml, line 4: seed: ")
+    assert len(message) < 300
+    assert time.process_time() - start < 4
 
 
 def test_a_name_that_is_not_there_is_reported_where_it_stands(tmp_path):
