@@ -411,7 +411,7 @@ def read_json(path: str, remedy: str = "Delete it and run the same command again
     content = read_whole(path, remedy)
     try:
         return json.loads(content)
-    except ValueError as error:  # JSON's and UTF-8's own
+    except (ValueError, RecursionError) as error:  # JSON's and UTF-8's own, and what is nested too deeply
         raise DamagedFile(f"{path}: not readable as JSON ({error}). {remedy}", path) from error
 
 

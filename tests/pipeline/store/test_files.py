@@ -11,7 +11,7 @@ from pipeline.sources.base import File
 from pipeline.store import checksums, files, model_files
 
 
-@pytest.mark.parametrize("content", [b'{"a": 1', b'{"a": "\xff"}', b"", b"\x00" * 10])
+@pytest.mark.parametrize("content", [b'{"a": 1', b'{"a": "\xff"}', b"", b"\x00" * 10, b"[" * 100_000], ids=range(5))
 def test_damaged_json_is_named_with_the_place_and_the_remedy(tmp_path, content):
     path = tmp_path / "manifest.json"
     path.write_bytes(content)
