@@ -22,6 +22,7 @@ def read(stream: IO[bytes], name: str, findings: Findings) -> Iterator[tuple[int
     Raises WrongRows where the XML is broken, has no pair, or declares entities, which could expand without bound.
     """
     parser = expat.ParserCreate()
+    parser.buffer_text, parser.buffer_size = True, _STEP  # not a call for each line
     pairs: list[tuple[int, dict[str, Any]]] = []
     inside: list[str] = []
     seen = renamed = 0

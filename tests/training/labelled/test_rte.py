@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, content: str, said: str
     (tmp_path / "a.xml").write_text(content)
     with pytest.raises(WrongRows, match=said):
         load(tmp_path / "a.xml")
+
+
+def test_time_grows_with_the_lines_of_a_text(tmp_path: Path) -> None:
+    lines = "\n" * 1_000_000
+    (tmp_path / "a.xml").write_text(pairs("value", ("FALSE", "TRUE")).replace("<t>", f"<t>{lines}", 1))
+    start = time.process_time()
+    load(tmp_path / "a.xml")
+    assert time.process_time() - start < 3
 
 
 def test_a_column_that_it_has_not_is_named_with_those_it_has(tmp_path: Path) -> None:
