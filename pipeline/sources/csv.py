@@ -1,6 +1,7 @@
 """CSV and TSV, plain or compressed (.gz, .zst, .bz2, .xz): one document a row (RFC 4180, any delimiter, any quote).
 
-A quote that is never closed, or closed in a later row, costs its own row: reading goes on at the next line.
+A quote that is never closed, or closed in a later row, costs its own row: reading goes on at the next line. Columns of
+one name are told apart as text, text.1, text.2.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from pipeline.sources.base import (
     find_files,
     to_document,
 )
+from pipeline.sources.column_names import distinct
 from pipeline.sources.reading import TORN, Damaged, Line, bounded, open_file, read_lines
 from pipeline.sources.reading import identity as identity
 
-VERSION = 2
+VERSION = 3
 _BOM = "\ufeff"
 #: Lines that a quoted field goes on over are taken for rows if this many delimiters stand in them where rows have them.
 _EVIDENCE = 8
@@ -91,7 +93,7 @@ def read(config: Csv, file: File) -> Iterator[Record]:
 
 def records(config: Csv, file: File) -> Iterator[Fields | Rejected | Unread]:
     """The rows of ``file``, and what is none. Raises Damaged, and what a parser raises."""
-    columns = config.columns
+    columns = None if config.columns is None else distinct(config.columns)
     position = 0
     csv.field_size_limit(max(csv.field_size_limit(), int(config.max_document_bytes)))  # else 128 KiB
     with open_file(file, config.max_compression_ratio) as stream:
@@ -111,7 +113,7 @@ def records(config: Csv, file: File) -> Iterator[Fields | Rejected | Unread]:
                 if fault is not None:
                     rows = _reader(config, lines)
             if columns is None and fault is None:
-                columns = row
+                columns = distinct(row)
                 continue
             if not row and fault is None:
                 continue

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections import defaultdict
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from pipeline.sources.base import (
     printable,
     to_document,
 )
+from pipeline.sources.column_names import distinct
 from pipeline.sources.reading import EXPANDS, FREE, OF_CONTENT, Damaged, bounded, open_raw
 from pipeline.sources.reading import identity as identity
 
@@ -250,18 +250,9 @@ def _is_listed(plain: pq.ParquetFile, column: int) -> bool:
 
 
 def _named_apart(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """``batch`` with a number behind the names of columns that others before them have: x, x.1, x.2."""
     stated = batch.schema.names
-    if len(known := set(stated)) == len(stated):
+    if (names := distinct(stated)) == stated:
         return batch
-    names: list[str] = []
-    taken: set[str] = set()
-    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
-    for name in stated:
-        if name in taken:
-            known.add(name := next(other for number in numbers[name] if (other := f"{name}.{number}") not in known))
-        taken.add(name)
-        names.append(name)
     return pa.RecordBatch.from_arrays(batch.columns, names, metadata=batch.schema.metadata)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as standard
 import gzip
 import io
+from typing import Any
 
 import fsspec
 import pytest
@@ -51,6 +52,15 @@ def test_the_header_names_the_fields_and_the_rest_is_metadata():
         Document("s/a.csv#a", "one", "s", "s", None, '{"label":"pos"}'),
         Document("s/a.csv#b", "two", "s", "s", None, '{"label":"neg"}'),
     ]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_columns_of_the_same_name_are_told_apart(named):
+    header = b"" if named else b"text,x,text,x,x.1\n"
+    columns: dict[str, Any] = {"columns": ["text", "x", "text", "x", "x.1"]} if named else {}
+    (found,) = read(header + b"one,1,two,2,3\n", **columns)
+    assert isinstance(found, Document)
+    assert (found.text, found.metadata) == ("one", '{"x":"1","text.1":"two","x.2":"2","x.1":"3"}')
 
 
 def test_a_table_without_header_takes_its_columns_from_the_recipe():
