@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cache, cached_property, update_wrapper
+from functools import cache, cached_property, partial, update_wrapper
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class Kernel:
         """What numba made of the function."""
         with _making:  # two threads would compile it twice
             if self._dispatcher is None:
-                self._dispatcher = _numba().njit(**self.targetoptions)(self.py_func)
+                self._dispatcher = _made(self.py_func, self.targetoptions)
         return self._dispatcher
 
     @property
@@ -75,6 +75,21 @@ def _numba() -> Any:
     import numba
 
     return numba
+
+
+def _made(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    dispatcher = _numba().njit(**options)(function)
+    if options.get("cache"):
+        dispatcher.compile = partial(_compile, f"{function.__module__}.{function.__qualname__}", dispatcher.compile)
+    return dispatcher
+
+
+def _compile(name: str, own: Callable[[Any], Any], signature: Any) -> Any:
+    """numba's own way to compile or load the kernel ``name``, unless another process is at it."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock, kernel_cache.compiling(name):  # in this order in every thread
+        return own(signature)
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -5,12 +5,15 @@ constants that it calls and uses. A kernel whose own file is unchanged would go 
 another. So the folder is named by a digest of all modules with kernels and of everything that these import of ours.
 
 ``NUMBA_CACHE_DIR``, where it is set, is left as it is: whoever sets it looks after the folder.
+
+A kernel is compiled by one process at a time; others that need it wait and load what that one made.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -19,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 _VARIABLE = "NUMBA_CACHE_DIR"
@@ -51,6 +55,34 @@ def use(root: Path = _ROOT) -> None:
     os.environ[_VARIABLE] = str(_folder(_places(root), name))
     if numba := sys.modules.get("numba"):
         numba.config.reload_config()  # it read the environment when it was imported
+
+
+@contextlib.contextmanager
+def compiling(kernel: str) -> Iterator[None]:
+    """Waits while another process has ``kernel`` in such a block. Where the system has no locks nobody waits."""
+    place = int.from_bytes(hashlib.blake2b(kernel.encode(), digest_size=7).digest())
+    locks = _locks()
+    try:
+        if locks is not None:
+            fcntl.lockf(locks, fcntl.LOCK_EX, 1, place)
+    except OSError:
+        locks = None
+    try:
+        yield
+    finally:
+        if locks is not None:
+            fcntl.lockf(locks, fcntl.LOCK_UN, 1, place)
+
+
+@cache
+def _locks() -> int | None:
+    """A file of which each byte stands for a kernel. The system lets go of what a killed process had locked."""
+    folder = Path(os.environ[_VARIABLE])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder / "locks", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return None
 
 
 def has_kernels() -> bool:

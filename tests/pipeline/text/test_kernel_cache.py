@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,17 @@ def root(tmp_path: Path) -> Path:
     return package.parent
 
 
+def clean(root: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "PYTHONPATH")}
+    return kept | {"XDG_CACHE_HOME": str(root.parent / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def ask(root: Path, *worker: str, **environment: str) -> list[int]:
     """``outer(1)``, how often it came from the disk, and with ``"worker"`` what it is in a worker process."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "PYTHONPATH")}
-    clean |= {"XDG_CACHE_HOME": str(root.parent / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         [sys.executable, "ask.py", *worker],
         cwd=root,
-        env=clean | environment,
+        env=clean(root) | environment,
         capture_output=True,
         text=True,
         check=True,
@@ -135,3 +139,23 @@ def test_the_digest_covers_all_kernels_and_not_what_no_kernel_depends_on(root):
     assert with_training != before
     (root / "pipeline/report.py").write_text("")
     assert kernel_cache.digest(root) != with_training
+
+
+def test_of_processes_that_need_a_kernel_at_once_one_compiles_it(root):
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(ask, [root] * 3))
+    assert sorted(answers) == [[2, 0], [2, 1], [2, 1]]
+
+
+def test_a_process_waits_for_the_one_that_compiles_and_takes_over_when_that_is_killed(root):
+    code = "from pipeline.text.kernel_cache import *; use()\nwith compiling('pipeline.inner.inner'): print(); input()"
+    command, pipe = [sys.executable, "-u", "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, cwd=root, env=clean(root), stdin=pipe, stdout=pipe) as compiler:
+        assert compiler.stdout
+        assert compiler.stdout.readline()
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(ask, root)
+            with pytest.raises(TimeoutError):
+                answer.result(6)
+            compiler.kill()
+            assert answer.result(60) == [2, 0]
