@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from tokenizers.normalizers import Normalizer
 
 from pipeline.text.buffers import text_buffers
-from pipeline.text.jit import njit
+from pipeline.text.jit import int64, njit
+from pipeline.text.kernels import between64, borrow, copy16, lower16, trailing_zeros
 
+_WINDOW, _COPIED = 64, 16  # bytes that are looked at, and that are copied, together
 #: The steps of which this holds, as tokenizer.json names them.
 KNOWN = frozenset({"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "StripAccents"})
 
@@ -39,7 +41,7 @@ def normalise(
     written, written_bounds = text_buffers(pa.array(changed, pa.large_string()))
     which = units.indices.to_numpy()
     size = int(offsets[-1] - offsets[0] + (np.diff(written_bounds)[which] - (ends - starts)).sum())
-    out = np.empty(size, np.uint8)
+    out = np.empty(size + _COPIED, np.uint8)
     moved, inside = np.empty(len(places), np.int64), np.full(len(places), -1, np.int64)
     out_bounds = _rewrite(
         data, offsets, starts, ends, owners, which, written, written_bounds, lower, out, places, bounds, moved, inside
@@ -48,7 +50,7 @@ def normalise(
         text = int(np.searchsorted(bounds, place, "right")) - 1
         before = bytes(data[starts[inside[place]] : offsets[text] + places[place]]).decode()
         moved[place] += len(normalizer.normalize_str(before).encode())
-    array = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(out_bounds), pa.py_buffer(out))
+    array = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(out_bounds), pa.py_buffer(out[:size]))
     return array, moved
 
 
@@ -85,7 +87,12 @@ def _units(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for text in range(len(offsets) - 1):
         at, end = offsets[text], offsets[text + 1]
         while at < end:
-            if data[at] < 0x80:
+            if at + _WINDOW <= end:
+                wide = between64(data, at, 0, 0x80, 0xFF)
+                at += int64(trailing_zeros(wide))
+                if not wide:
+                    continue
+            elif data[at] < 0x80:
                 at += 1
                 continue
             starts[n] = max(at - 1, offsets[text])
@@ -102,29 +109,55 @@ def _rewrite(
 ):
     """Fill ``out`` with the texts, unit i written as ``which[i]`` says, and ``moved`` with their places.
 
-    Returns int64 offsets into ``out``. A place within unit i is moved to the unit's start, and ``inside`` says i.
+    Returns int64 offsets into ``out``, which has room for ``_COPIED`` bytes more. A place within unit i is moved to the
+    unit's start, and ``inside`` says i.
     """
+    data, written, out = borrow(data), borrow(written), borrow(out)
     out_bounds = np.zeros(len(offsets), np.int64)
     filled = unit = 0
     for text in range(len(offsets) - 1):
-        at, opened, place = offsets[text], filled, bounds[text]
-        while at < offsets[text + 1]:
-            is_unit = unit < len(starts) and starts[unit] == at and owners[unit] == text
-            stop = ends[unit] if is_unit else at + 1
-            while place < bounds[text + 1] and places[place] < stop - offsets[text]:
-                moved[place] = filled - opened
-                if places[place] > at - offsets[text]:
-                    inside[place] = unit
+        base, opened, place = offsets[text], filled, bounds[text]
+        at, end = base, offsets[text + 1]
+        while at < end:
+            is_last = unit == len(starts) or owners[unit] != text
+            stop = end if is_last else starts[unit]
+            while place < bounds[text + 1] and places[place] < stop - base:
+                moved[place] = filled - opened + places[place] - (at - base)
                 place += 1
-            if is_unit:
+            filled = _copy_ascii(data, at, stop, lower, out, filled)
+            at = stop
+            if not is_last:
+                while place < bounds[text + 1] and places[place] < ends[unit] - base:
+                    moved[place] = filled - opened
+                    if places[place] > at - base:
+                        inside[place] = unit
+                    place += 1
                 for k in range(written_bounds[which[unit]], written_bounds[which[unit] + 1]):
                     out[filled] = written[k]
                     filled += 1
+                at = ends[unit]
                 unit += 1
-            else:
-                byte = data[at]
-                out[filled] = byte + 32 if lower and 65 <= byte <= 90 else byte
-                filled += 1
-            at = stop
         out_bounds[text + 1] = filled
     return out_bounds
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _copy_ascii(data, at, stop, lower, out, filled):
+    """Copy ``data[at:stop]``, in lower case if ``lower``, to ``out[filled:]``; where it ends there.
+
+    Less than ``_COPIED`` bytes behind it are written over.
+    """
+    while at < stop and at + _COPIED <= len(data):
+        if lower:
+            lower16(out, filled, data, at)
+        else:
+            copy16(out, filled, data, at, 0)
+        step = min(_COPIED, stop - at)
+        at += step
+        filled += step
+    while at < stop:
+        byte = data[at]
+        out[filled] = byte + 32 if lower and 65 <= byte <= 90 else byte
+        at += 1
+        filled += 1
+    return filled

@@ -25,7 +25,7 @@ import numpy as np
 from numpy import uint64
 
 from pipeline.text.jit import int64, njit
-from pipeline.text.kernels import between16, between32, borrow, load64, trailing_zeros
+from pipeline.text.kernels import between16, between32, borrow, leading_zeros, load64, trailing_zeros
 from pipeline.text.utf8 import decode, following, previous
 from pipeline.tokenization.character_classes import CJK, CONTROL, DIGIT, LETTER, NUMBER, PUNCTUATION, SPACE
 
@@ -109,7 +109,7 @@ def next_spans(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _has_windows(kind: int) -> bool:
-    return kind in (GPT2, WORDS, BERT, BERT_WORDS, BERT_MARKS)
+    return kind not in (SPACED, GAPPED)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -131,7 +131,7 @@ def _edges(data: np.ndarray, at: int, kind: int, alone: int | np.uint8) -> tuple
     letters = _within(data, at, ord("a"), ord("z")) | _within(data, at, ord("A"), ord("Z"))
     numbers, space = _within(data, at, ord("0"), ord("9")), _within(data, at, 32, 32)
     lone = numbers if alone & DIGIT else uint64(0)
-    if kind != GPT2:
+    if kind >= WORDS:
         gaps = space | _within(data, at, 9, 13)
         if kind >= BERT_WORDS:  # which removes two of them as control characters
             gaps &= ~_within(data, at, 11, 12)
@@ -143,20 +143,59 @@ def _edges(data: np.ndarray, at: int, kind: int, alone: int | np.uint8) -> tuple
     blank = space | _within(data, at, 9, 13)
     marks = ~(letters | numbers | blank)
     opens = marks & ~(marks << one) & ~(space << one)
-    starts = (letters & ~(letters << one) & ~(space << one)) | opens | (blank & ~(blank << one)) | lone
-    if lone:  # no other piece sees what is beyond it
-        starts |= blank & ~(blank >> one) & ~(numbers >> one)
+    if kind == GPT4:
+        newlines = _within(data, at, 10, 10) | _within(data, at, 13, 13)
+        starts = _starts_gpt4(letters, numbers, blank, newlines, marks, opens, lone)
+        solid = ~blank & (sure << one | one)  # how white space is cut depends on where it ends
+        sure &= (~uint64(0) >> leading_zeros(solid)) << one | one if solid else one
     else:
-        starts |= (numbers & ~(numbers << one) & ~(space << one)) | (blank & ~(blank >> one))
+        starts = (letters & ~(letters << one) & ~(space << one)) | opens | (blank & ~(blank << one)) | lone
+        if lone:  # no other piece sees what is beyond it
+            starts |= blank & ~(blank >> one) & ~(numbers >> one)
+        else:
+            starts |= (numbers & ~(numbers << one) & ~(space << one)) | (blank & ~(blank >> one))
+        if kind == SUPER:
+            starts &= ~(space & (letters << one) & (letters >> one))
     quotes = opens & _within(data, at, ord("'"), ord("'"))
     while quotes:
         quote = trailing_zeros(quotes)
-        size = _contraction(data, at + int64(quote), at + _WINDOW, False) - at - int64(quote)
+        size = _contraction(data, at + int64(quote), at + _WINDOW, kind == GPT4) - at - int64(quote)
         if size > 0:
             starts = (starts & ~(one << (quote + one))) | (one << (quote + uint64(size)))
         quotes &= quotes - one
     starts = (starts & sure) | one
     return starts, starts & ~one
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _starts_gpt4(
+    letters: np.uint64,
+    numbers: np.uint64,
+    blank: np.uint64,
+    newlines: np.uint64,
+    marks: np.uint64,
+    opens: np.uint64,
+    lone: np.uint64,
+) -> np.uint64:
+    """Where GPT-4's pre-tokens start, contractions aside, given which of 64 bytes are what; ``blank`` are all white."""
+    one = uint64(1)
+    inline = blank & ~newlines
+    starts = opens | lone | (letters & ~(letters << one) & ~((inline | opens) << one))
+    if not lone:  # threes of digits
+        thirds = numbers & ~(numbers << one)
+        while thirds:
+            starts |= thirds
+            thirds = thirds << uint64(3) & numbers & numbers << one & numbers << uint64(2)
+    blank &= ~(newlines & ~(newlines + (newlines & marks << one)))  # but for newlines that end a run of marks
+    starts |= blank & ~(blank << one)
+    starts |= inline & ~(blank >> one) & ~(lone >> one)
+    after = inline & newlines << one & blank << one  # white space goes on after a newline
+    again = inline + after & ~inline & newlines
+    while again:  # and has another: there only the last one ends a pre-token
+        before = after & (again & ~(again - one)) - one
+        after &= ~(one << (uint64(63) - leading_zeros(before)))
+        again &= again - one
+    return starts | after
 
 
 @njit(cache=True, nogil=True, forceinline=True)

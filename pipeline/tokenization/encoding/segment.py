@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import int64, uint64
 
-from pipeline.text.hashing import slot_of
+from pipeline.text.hashing import MIX, slot_of
 from pipeline.text.jit import njit
 from pipeline.text.kernels import borrow, text_data
 from pipeline.text.utf8 import continues, decode, width
@@ -25,9 +25,12 @@ BYTES, CHARACTERS, WORDPIECE, UNIGRAM = range(4)
 LONGEST = 256  # bytes of a piece that is segmented here
 _ROOM = LONGEST + 4  # symbols of one, its mark included
 _MARK = "▁"
-_SYMBOL, _RANK = 21, 22  # bits of an entry of the table of merges: of each of two symbols, and of 1 + the rank
+_SYMBOL, _RANK = 21, 22  # bits of an entry of the table of merges: of each of two symbols, and of the rank
 _PLACE = 10  # bits of where a pair stands in its piece, below its rank
 _NEVER = np.int64(1 << _RANK)  # above every rank
+_NO_SYMBOL = (1 << _SYMBOL) - 1  # what stands before and after a piece: no pair has it
+_FREE = uint64(0xFFFFFFFFFFFFFFFF)
+_KICKS = 100  # entries of the table of merges moved for a new one before it is given twice the room
 _ASCII_ONLY = text_data(np.zeros(0, np.uint8))
 _NONE = np.uint8(0)
 
@@ -36,8 +39,8 @@ class Model(NamedTuple):
     """A vocabulary as the kernels use it. Arrays that a kind does not need are empty.
 
     ``initial`` int32 [2, 256]: the symbol of each byte or ASCII character, inside a word and at its end; -1 for none.
-    ``merges`` uint64: a hash table of ``left | right | 1 + rank``, 0 where a slot is free. ``merged`` int32 [ranks]:
-    what each merge makes. ``pairs`` int32 [256 * 256]: at which rank two bytes inside a word merge, _NEVER if they do
+    ``merges`` uint64: a hash table of ``left | right | rank``, each at one of two slots. ``merged`` int32 [ranks]: what
+    each merge makes. ``pairs`` int32 [256 * 256]: at which rank two bytes inside a word merge, _NEVER if they do
     not; most looks are for those, and the few that texts have stand close together.
     ``trie`` holds the pieces, for BPE characters that are not ASCII alone.
     """
@@ -77,7 +80,7 @@ def model_of(
             last = [vocabulary.get(letter + suffix, -1) if letter else -1 for letter in letters]
             pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in content["merges"]]
             merges = _ids_of(pairs, vocabulary)
-            if max(vocabulary.values(), default=0) >> _SYMBOL or len(merges) >= (1 << _RANK) - 1:
+            if max(vocabulary.values(), default=0) >= _NO_SYMBOL or len(merges) >= (1 << _RANK) - 1:
                 return None
             lead = vocabulary.get(_MARK, -2) if marked else -1
             kind = BYTES if byte_level else CHARACTERS
@@ -110,7 +113,7 @@ def model_of(
 
 def _no_merges() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     none = np.zeros(0, np.int32)
-    return np.full((2, 256), -1, np.int32), np.zeros(2, np.uint64), none, none
+    return np.full((2, 256), -1, np.int32), np.full(2, _FREE), none, none
 
 
 def _ids_of(pairs: list[Any], vocabulary: dict[str, int]) -> np.ndarray:
@@ -133,19 +136,43 @@ def _pair(left, right):
     return (uint64(left) << uint64(_SYMBOL)) | uint64(right)
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _slots(pair: np.uint64, mask: int) -> tuple[int, int]:
+    return slot_of(pair, mask), int64(uint64(pair * MIX) >> uint64(32)) & mask  # type: ignore[return-value]
+
+
 @njit(cache=True, nogil=True)
 def _hash_merges(merges):
+    """Cuckoo hashing (Pagh and Rodler 2001): to see whether a pair merges, which nothing foretells, takes no branch."""
     size = 2
     while size < 2 * len(merges):
         size *= 2
-    table = np.zeros(size, np.uint64)
+    while True:
+        table = np.full(size, _FREE)
+        if _fill(table, merges):
+            return table
+        size *= 2
+
+
+@njit(cache=True, nogil=True)
+def _fill(table, merges):
+    mask = len(table) - 1
     for rank in range(len(merges)):
         pair = _pair(merges[rank, 0], merges[rank, 1])
-        slot = slot_of(pair, size - 1)
-        while table[slot] != 0 and table[slot] >> uint64(_RANK) != pair:
-            slot = (slot + 1) & (size - 1)
-        table[slot] = (pair << uint64(_RANK)) | uint64(rank + 1)
-    return table
+        entry = (pair << uint64(_RANK)) | uint64(rank)
+        slot, other = _slots(pair, mask)
+        if table[other] >> uint64(_RANK) == pair:
+            slot = other
+        kicks = 0
+        while table[slot] != _FREE and table[slot] >> uint64(_RANK) != entry >> uint64(_RANK):
+            if kicks == _KICKS:
+                return False
+            kicks += 1
+            table[slot], entry = entry, table[slot]
+            first, second = _slots(entry >> uint64(_RANK), mask)
+            slot = first ^ second ^ slot
+        table[slot] = entry
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -161,14 +188,11 @@ def _pair_ranks(table, initial):
 @njit(cache=True, nogil=True, forceinline=True)
 def _rank(left, right, table):
     """The rank at which two symbols merge; _NEVER if they do not."""
-    mask = len(table) - 1
     pair = _pair(left, right)
-    slot = slot_of(pair, mask)
-    while table[slot] != 0:
-        if table[slot] >> uint64(_RANK) == pair:
-            return int64(table[slot] & uint64((1 << _RANK) - 1)) - 1
-        slot = (slot + 1) & mask
-    return _NEVER
+    slot, other = _slots(pair, len(table) - 1)
+    first, second = table[slot], table[other]
+    entry = first if first >> uint64(_RANK) == pair else second
+    return int64(entry & uint64((1 << _RANK) - 1)) if entry >> uint64(_RANK) == pair else _NEVER
 
 
 def segment(
@@ -355,7 +379,7 @@ def _merge_all(symbols, n, keys, before, after, merges, merged, applied):
     for k in range(n):
         before[k], after[k] = k - 1, k + 1
         keys[k] = keys[k] << _PLACE | k
-    keys[n - 1] = _NEVER << _PLACE
+    keys[n - 1], before[0], symbols[n] = _NEVER << _PLACE, n, _NO_SYMBOL  # place n is on either side of the piece
     times = 0
     while True:
         least = keys[0]
@@ -367,16 +391,11 @@ def _merge_all(symbols, n, keys, before, after, merges, merged, applied):
         applied[times] = rank
         times += 1
         symbols[at] = merged[rank]
+        preceding, following = before[at], after[after[at]]
         keys[after[at]] = _NEVER << _PLACE
-        following = after[after[at]]
-        after[at] = following
-        if following < n:
-            before[following] = at
-            keys[at] = _rank(symbols[at], symbols[following], merges) << _PLACE | at
-        else:
-            keys[at] = _NEVER << _PLACE
-        if at > 0:
-            keys[before[at]] = _rank(symbols[before[at]], symbols[at], merges) << _PLACE | before[at]
+        after[at], before[following] = following, at
+        keys[at] = _rank(symbols[at], symbols[following], merges) << _PLACE | at
+        keys[preceding] = _rank(symbols[preceding], symbols[at], merges) << _PLACE | preceding
     at = left = 0
     while at < n:
         symbols[left] = symbols[at]

@@ -44,6 +44,7 @@ PARTS += [
     "Ǆ",
     "ϔ",
     "\u00a0",
+    "Plain text of ASCII in Capitals and small letters, longer than 64 bytes. ",
 ]
 TEXTS = st.lists(
     st.one_of(st.text(max_size=12), st.lists(st.sampled_from(PARTS), max_size=14).map("".join)), max_size=6

@@ -23,6 +23,7 @@ GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s
 ENGINES = {
     pretokenize.GPT2: pre_tokenizers.Split(Regex(GPT2_PATTERN), "isolated"),
     pretokenize.GPT4: pre_tokenizers.Split(Regex(export.GPT4_PATTERN), "isolated"),
+    pretokenize.SUPER: pre_tokenizers.Split(Regex(export.SUPER_PATTERN), "isolated"),
     pretokenize.WORDS: pre_tokenizers.WhitespaceSplit(),
     pretokenize.BERT: pre_tokenizers.BertPreTokenizer(),
 }
@@ -73,7 +74,7 @@ texts = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(TRICKY), max_si
 
 #: Long enough to be cut 64 bytes at a time, where they are ASCII.
 ASCII = ["a", "word", "Z", "'s", "'t", "'re", "'ve", "'LL", "'", "e", "1", "23", ".", "!?", "_", "(", "\x1c", "\x00"]
-ASCII += [" ", " ", "  ", "\n", "\t ", "\r\n", "\x0b", "\x0c", "\x7f", "-" * 70, "long" * 20, " " * 70]
+ASCII += [" ", " ", "  ", "\n", "\n", "\t ", "\r\n", "\x0b", "\x0c", "\x7f", "-" * 70, "long" * 20, " " * 70]
 LONG = st.sampled_from([*ASCII, *ASCII, "é", "中", "ſ", "\u3000"])
 long_texts = st.lists(LONG, min_size=30, max_size=90).map("".join)
 
@@ -136,6 +137,8 @@ def test_gpt4_cuts_known_text():
         ["hello", "123", "!!!?", " (", "안녕하세요", "!)", " 😉"]
     ]
     assert cut(["a.\n\n  b 12345"], pretokenize.GPT4, False) == [["a", ".\n\n", " ", " b", " ", "123", "45"]]
+    blank_lines = ["a", " \n \n", "   ", " b", "\n \n", " ", "7"]
+    assert cut(["".join(blank_lines) + "x" * 64], pretokenize.GPT4, False) == [[*blank_lines, "x" * 64]]
 
 
 def test_byte_patterns_lose_nothing():
