@@ -1,14 +1,14 @@
 """What the pages of a Parquet column state, read before anything is read or decompressed.
 
 pyarrow allocates what a page's header states, and a damaged one may state gigabytes. Headers are thrift structs in the
-compact protocol (parquet.thrift, `PageHeader`): https://github.com/apache/parquet-format, and
-https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
+compact protocol (parquet.thrift, `PageHeader`): https://github.com/apache/parquet-format.
 """
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
+from pipeline.sources import thrift
 from pipeline.sources.reading import EXPANDS, FREE, Damaged
 
 if TYPE_CHECKING:
@@ -18,11 +18,8 @@ DICTIONARY = 2
 _KINDS = range(4)
 #: Bytes read at first for a header, and the most that one may have (it may hold long values as its statistics).
 _HEADER, _LARGEST = 256, 1 << 24
-_DEEPEST = 8
 #: Writers before parquet-mr 1.2.9 leave this many bytes out of the size of a column (PARQUET-816).
 _MISSING = 100
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
-_NUMBERS = (4, 5, 6)
 
 
 class Page(NamedTuple):
@@ -71,7 +68,7 @@ def _page(handle: IO[bytes], at: int) -> tuple[Page, int]:
         handle.seek(at)
         header = handle.read(size)
         try:
-            fields, length = _struct(header, 0)
+            fields, length = thrift.struct(header, 0)
         except IndexError:
             if len(header) < size or size >= _LARGEST:
                 raise Damaged("the file is damaged") from None
@@ -83,58 +80,3 @@ def _page(handle: IO[bytes], at: int) -> tuple[Page, int]:
             raise Damaged("the file is damaged")
         values = about.get(1, 0)
         return Page(*stated, values if isinstance(values, int) else -1), at + length  # type: ignore[arg-type]
-
-
-def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """The numbers and structs of the struct at ``at`` by their fields, and where it ends. Raises IndexError beyond."""
-    if depth > _DEEPEST:
-        raise Damaged("the file is damaged")
-    fields: dict[int, Any] = {}
-    number = 0
-    while (head := data[at]) != 0:
-        at += 1
-        if head >> 4:
-            number += head >> 4
-        else:
-            number, at = _number(data, at)
-        fields[number], at = _value(data, at, head & 15, depth)
-    return fields, at + 1
-
-
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in (_TRUE, _FALSE):
-        return None, at
-    if kind in _NUMBERS:
-        return _number(data, at)
-    if kind == _STRUCT:
-        return _struct(data, at, depth + 1)
-    if kind in (_BYTE, _DOUBLE):
-        return None, at + (1 if kind == _BYTE else 8)
-    if kind == _BINARY:
-        length, at = _unsigned(data, at)
-        return None, at + length
-    if kind not in (_LIST, _SET) or depth > _DEEPEST:
-        raise Damaged("the file is damaged")
-    head, at = data[at], at + 1
-    count = head >> 4
-    if count == 15:
-        count, at = _unsigned(data, at)
-    for _ in range(count):
-        _, at = (None, at + 1) if head & 15 in (_TRUE, _FALSE) else _value(data, at, head & 15, depth + 1)
-        _ = data[at - 1]  # raises IndexError, so that no count of its own makes this long
-    return None, at
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    raw, at = _unsigned(data, at)
-    return raw >> 1 ^ -(raw & 1), at
-
-
-def _unsigned(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while shift < 70:
-        byte, at = data[at], at + 1
-        number, shift = number | (byte & 0x7F) << shift, shift + 7
-        if byte < 0x80:
-            return number, at
-    raise Damaged("the file is damaged")

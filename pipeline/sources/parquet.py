@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline.sources import class_labels, messages, pages
+from pipeline.sources import class_labels, footer, messages, pages
 from pipeline.sources.base import (
     File,
     FileConfig,
@@ -160,6 +160,7 @@ def _parquet_batches(handle: IO[bytes], wanted: set[str] | None, max_ratio: floa
     """Batches of bounded size, whatever the encoding; of a row group that cannot be read what it would have held."""
     try:
         plain = _opened(handle)
+        footer.check(handle, plain)
         groups, stated = plain.metadata.num_row_groups, plain.metadata.num_rows
     except _FAILURES as error:
         raise _damaged(error, 0) from error

@@ -185,6 +185,20 @@ def test_a_file_with_any_bytes_changed_is_read_as_far_as_it_goes(tmp_path_factor
     assert all(isinstance(row, Document | Rejected | Unread) for row in found)
 
 
+def test_a_footer_with_any_bit_turned_costs_its_file_and_nothing_more(tmp_path):
+    """pyarrow ends the process at a footer that contradicts its own schema."""
+    table = pa.table({"text": ["one", "two"], "more": [[1], [2]]})
+    path = tmp_path / "x.parquet"
+    pq.write_table(table, path, store_schema=False)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[-8:-4], "little")
+    for at in range(length):
+        changed = bytearray(raw)
+        changed[at - 8 - length] ^= 1
+        path.write_bytes(changed)
+        assert all(isinstance(row, Document | Rejected | Unread) for row in read(path))
+
+
 def test_of_a_file_with_a_damaged_page_the_other_row_groups_are_read(tmp_path):
     table = pa.table({"id": list(range(2000)), "text": [f"text {i * 2654435761 % 2**32}" for i in range(2000)]})
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=200, compression="none")
