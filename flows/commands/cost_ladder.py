@@ -40,6 +40,7 @@ def climb(
     from flows.views.labelled import audit_view
     from pipeline.store import files
     from training.finetuning import advice, cost_ladder
+    from training.finetuning.rungs.base import joined
     from training.labelled import files as labelled_files
     from training.labelled import unlabelled_texts
 
@@ -51,12 +52,14 @@ def climb(
     length, settings = config.sequence_length, cost_ladder.settings(config)
     pairs = config.pair is not None
     rungs = cost_ladder.rungs(vectors, config.base or None, length, str(folder / "work"), pairs, **settings)
-    pool: list[tuple[str, str]] = []
+    pool: list[unlabelled_texts.Unlabelled] = []
     if unlabelled is not None:
-        pool, without = unlabelled_texts.read(unlabelled, config.text)
+        pool, without = unlabelled_texts.read(unlabelled, config.text, config.pair)
         if without:
-            say(f"{unlabelled}: {without:,} rows have no text and were passed over")
-    advised = advice.advise(rows, rungs, minutes, [text for _, text in pool], wanted, lambda what: say(f"... {what}"))
+            what = "row has" if without == 1 else "rows have"
+            say(f"{unlabelled}: {without:,} {what} no text{' or no second one' if pairs else ''}, passed over")
+    texts = [row.text if row.pair is None else joined(row.text, row.pair) for row in pool]
+    advised = advice.advise(rows, rungs, minutes, texts, wanted, lambda what: say(f"... {what}"))
     if not config.base:
         advised.said["left_out"]["models on a pretrained encoder"] = "no --base was given"
     with files.replacing(str(folder / "ladder.json"), summed=False) as handle:
@@ -68,8 +71,9 @@ def climb(
         _write(folder / "suspects.csv", columns, ({"decision": "", **row} for row in suspects["rows"]))
         say(f"labels that look wrong: {folder / 'suspects.csv'}")
     if wanted:
-        chosen = ({"place": pool[row][0], config.text: pool[row][1], config.label: ""} for row in advised.next_rows)
-        _write(folder / "next.csv", ("place", config.text, config.label), chosen)
+        names = [config.text, *([config.pair] if config.pair else [])]
+        chosen = (dict(zip(("place", *names), pool[row], strict=False)) for row in advised.next_rows)
+        _write(folder / "next.csv", ("place", *names, config.label), chosen)
         say(f"texts to label next: {folder / 'next.csv'}")
 
 

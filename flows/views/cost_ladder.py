@@ -73,7 +73,8 @@ def _suspects(audit: Mapping[str, Any]) -> str:
         return f"not looked for: {audit['why']}"
     scores = audit["accuracy"]
     without = "" if scores["without"] is None else f", {formats.share(scores['without'], 1)} without them"
+    of_test = "1 is a test row" if audit["test_suspects"] == 1 else f"{audit['test_suspects']:,} are test rows"
     return (
-        f"{audit['count']:,} of {audit['audited']:,} rows; {audit['test_suspects']:,} are test rows: accuracy"
+        f"{audit['count']:,} of {audit['audited']:,} rows; {of_test}: accuracy"
         f" {formats.share(scores['all'], 1)} with{without}"
     )

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline import MillError
 from training.finetuning import deadline, scores
-from training.finetuning.rungs import classical, overlap, tuned, word_vectors
+from training.finetuning.rungs import apart, classical, overlap, tuned, word_vectors
 from training.finetuning.rungs.base import Examples, Fit, Fitted, examples
 from training.finetuning.rungs.encoder import Encoder, contrastive, contrastive_seconds, frozen
 from training.finetuning.scores import Interval
@@ -135,25 +135,33 @@ def rungs(
     if base is None:
         return cheap
     transformers_logging.disable_progress_bar()
-    encoder = Encoder(base, length, work)
+    encoder = Encoder(base, length, work, pairs)
 
-    def reading(sets: Sets) -> float:
-        return encoder.seconds([text for part in (sets.train, sets.dev, sets.test) for text in part.texts])
+    def texts(sets: Sets) -> list[str]:
+        return [text for part in (sets.train, sets.dev, sets.test) for text in part.texts]
 
+    if pairs:
+        reading = apart.Reading(encoder)
+        first = Rung(
+            "frozen", "frozen encoder, both texts apart + head", apart.fit(reading),
+            lambda sets: reading.seconds(texts(sets)),
+        )  # fmt: skip
+    else:
+        first = Rung("frozen", "frozen encoder + head", frozen(encoder), lambda sets: encoder.seconds(texts(sets)))
     return [
         *cheap,
-        Rung("frozen", "frozen encoder + head", frozen(encoder), reading),
+        first,
         Rung(
             "pairs", "encoder trained on pairs + head", contrastive(encoder),
-            lambda sets: contrastive_seconds(encoder, sets.train) + reading(sets),
+            lambda sets: contrastive_seconds(encoder, sets.train) + encoder.seconds(texts(sets)),
         ),
         Rung(
-            "lora", "LoRA", tuned.tuned(base, length, **fields, strategy={"kind": "lora"}),
-            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test), **fields),
+            "lora", "LoRA", tuned.tuned(base, length, pairs, **fields, strategy={"kind": "lora"}),
+            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test), pairs, **fields),
         ),
         Rung(
-            "full", "the whole model trained", tuned.tuned(base, length, **fields),
-            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test), **fields),
+            "full", "the whole model trained", tuned.tuned(base, length, pairs, **fields),
+            lambda sets: tuned.seconds(base, length, sets.train, len(sets.dev) + len(sets.test), pairs, **fields),
         ),
     ]  # fmt: skip
 

@@ -164,6 +164,7 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     if config.adapt is not None:
         return adaptation.run(job, made_by, lambda part: _trained(part, progress), progress)
     if config.compare or config.grid is not None or config.seeds > 1:
+        _check_strategies(job)
         return several.run(job, made_by, lambda part: _trained(part, progress))
     files.check_folder(job.base)
     if config.costs:
@@ -191,6 +192,7 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     order = Order(seen.lengths, config.batch_size, job.seed)
     conservation.check_epoch(config.name, rows.train, seen, order)
     plan = _plan(job, order)
+    count = ready.trained_in(model, plan.steps)
     memory.forget_peak()
     state = loop.train(model, _work(task, seen, unseen, order, model, ready.rates), plan, progress)
     peak = memory.peak()
@@ -215,8 +217,8 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     }
     cost = {
         "strategy": config.strategy.kind,
-        "trained": ready.trained,
-        "share": ready.trained / sum(parameter.numel() for parameter in model.parameters()),
+        "trained": count,
+        "share": count / sum(parameter.numel() for parameter in model.parameters()),
         "peak_bytes": peak,
         "seconds": state.seconds,
         "score": summary["scores"]["model"][task.main],
@@ -237,6 +239,15 @@ def _trained(job: Job, progress: loop.Progress | None) -> dict[str, Any]:
     known = _known(rows.train, reader)
     publish.publish(job.result, model, tokenizer, plan.folder, summary, labelled, write=write, known=known)
     return summary
+
+
+def _check_strategies(job: Job) -> None:
+    """Raise WrongStrategy where one to be compared does not go with the base: before another has been trained."""
+    for strategy in job.config.compare:
+        task = task_of(job.config, job.rows)
+        model = bases.load(task.auto, job.base, task.fields(), 0.0, 0)
+        task.prepare(model)
+        strategies.prepare(strategy, model, 0, job.config.sequence_length)
 
 
 def _known(rows: pa.Table, reader: Reader) -> list[Known]:

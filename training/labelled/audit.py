@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
+from pipeline.text.formats import several
 from training.labelled import kinds, near_copies
 from training.labelled.findings import Findings
 from training.labelled.kinds.base import Kind
@@ -31,15 +32,16 @@ def labels(kind: Kind, tables: Tables) -> list[str]:
 
 
 def refuse_unknown(config: FinetuneConfig, kind: Kind, tables: Tables, given: Mapping[str, str]) -> None:
-    """Raise WrongRows where training has fewer than two classes, or lacks a label that another set has."""
+    """Raise WrongRows where training has fewer than two classes or scores, or lacks a label that another set has."""
     if kind.fewest is None:
+        _refuse_one_score(config, kind, tables["train"])
         return
     counts = Counter(name for row in tables["train"][kind.label].to_pylist() for name in kind.classes(row))
     if len(counts) < kind.fewest:
         raise WrongRows(
-            f"finetune {config.name!r}: the training rows have {'the one label' if counts else 'no label'}"
-            f" {', '.join(map(repr, counts))} in {config.label!r}, and there is nothing to tell apart; take another"
-            " `label`"
+            f"finetune {config.name!r}: the training rows have"
+            f" {f'the one label {next(iter(counts))!r}' if counts else 'no label'} in {config.label!r}, and there is"
+            " nothing to tell apart; take another `label`"
         )
     lines = []
     for name in ("dev", "test"):
@@ -54,11 +56,21 @@ def refuse_unknown(config: FinetuneConfig, kind: Kind, tables: Tables, given: Ma
         if name not in given and config.of_classes:
             remedy = "add rows with it, or leave rare labels out by `smallest_class`"
         lines += [
-            f"{first[label]}: the label {label!r} is in {count:,} {name} rows and in no training row; {remedy}"
+            f"{first[label]}: the label {label!r} is in {several(count, f'{name} row')} and in no training row;"
+            f" {remedy}"
             for label, count in unknown.most_common(20)
         ]
     if lines:
         raise WrongRows("\n".join(lines))
+
+
+def _refuse_one_score(config: FinetuneConfig, kind: Kind, train: pa.Table) -> None:
+    """Raise WrongRows where the rows of a regression all have one score."""
+    if kind.name == "regression" and len(train) and (train["score"].to_numpy() == train["score"][0].as_py()).all():
+        raise WrongRows(
+            f"finetune {config.name!r}: the training rows all have {train['score'][0].as_py():g} in {config.label!r},"
+            " and there is nothing to learn; take another `label`"
+        )
 
 
 def of(config: FinetuneConfig, kind: Kind, tables: Tables, findings: Findings) -> dict[str, Any]:
@@ -115,12 +127,22 @@ def contradictions(kind: Kind, tables: Tables, texts: Mapping[str, Sequence[str]
         for place, label, text in zip(table["place"].to_pylist(), labelled, texts[name], strict=True):
             where, other = first.setdefault(text, (place, label))
             if other != label:
-                wrong.setdefault(text, [f"{where}: {_short(other)}", f"{place}: {_short(label)}"])
+                before, now = _apart(other, label)
+                wrong.setdefault(text, [f"{where}: {before}", f"{place}: {now}"])
     return {"texts": len(wrong), "example": next(iter(wrong.values()), [])}
 
 
+def _apart(one: Any, other: Any) -> tuple[str, str]:
+    """Two labels that differ, in short: of the tags of words the first two that do."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        at = next(at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+        return f"word {at + 1} is {one[at]}", f"word {at + 1} is {other[at]}"
+    return _short(one), _short(other)
+
+
 def _short(label: Any) -> str:
-    return str(label)[:60]
+    text = str(label)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def copies(config: FinetuneConfig, tables: Tables, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def _lacking(given: Given, file: File, missing: dict[str, str], wanted: dict[str
     ]
     if given.format in ("csv", "tsv") and len(missing) == len(wanted):
         lines.append("if that is a row and no header, name the columns in order: `data.columns`, or --columns")
+    if given.format == "jsonl" and "data" in first.values and len(missing) == len(wanted):
+        lines.append("if that is a file of questions as SQuAD has them, say `task: answers`, or --task answers")
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ def test_the_ladder_of_a_file_says_all_and_writes_it(folder: Path, capsys: pytes
         out=folder / "out",
     )  # fmt: skip
     shown = capsys.readouterr().out
-    for expected in ("tf-idf", "fastText", "recommended", "calibration error", "1 rows have no text", "no --base"):
+    for expected in ("tf-idf", "fastText", "recommended", "calibration error", "1 row has no text", "no --base"):
         assert expected in shown, expected
     said = json.loads((folder / "out" / "ladder.json").read_text())
     assert said["recommended"]["name"] == "tf_idf"
@@ -69,3 +69,29 @@ def test_texts_to_choose_from_are_asked_for(folder: Path) -> None:
         data = LabelledFiles(train=str(folder / "topics.csv"))
         config = FinetuneConfig(name="topics", base="", data=data, text="sentence", label="topic")
         cost_ladder.climb(config, 5, folder / "none", wanted=2)
+
+
+def test_of_pairs_both_texts_are_read_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which pair is unsure is only seen by both of its texts."""
+    draw = np.random.default_rng(0)
+    words = [word for of in WORDS.values() for word in of]
+    with (tmp_path / "pairs.csv").open("w", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["one", "two", "same"])
+        for row in range(240):
+            first = draw.permutation(words)[:4]
+            second = first[:2] if row % 2 else [word for word in words if word not in first][:2]
+            rows.writerow([f"{' '.join(first)} {row}", " ".join(second), "yes" if row % 2 else "no"])
+    sure = [(" ".join(words[:4]), " ".join(words[at : at + 2])) for at in (0, 1, 2, 4, 5, 6)]
+    unsure = (" ".join(words[:4]), f"{words[0]} {words[6]}")
+    with (tmp_path / "new.csv").open("w", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerows([("one", "two"), *sure[:3], unsure, *sure[3:], ("only one", "")])
+    finetuning.finetune(
+        str(tmp_path / "pairs.csv"), text="one", pair="two", label="same", minutes=5, wanted=1,
+        unlabelled=tmp_path / "new.csv", out=tmp_path / "out",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "out" / "ladder.json").read_text())["recommended"]["name"] == "overlap"
+    assert "1 row has no text or no second one" in " ".join(capsys.readouterr().out.split())
+    with (tmp_path / "out" / "next.csv").open() as handle:
+        assert [(row["one"], row["two"], row["same"]) for row in csv.DictReader(handle)] == [(*unsure, "")]

@@ -54,6 +54,16 @@ def test_repeated_texts_and_labels_that_contradict_each_other_are_counted(tmp_pa
     }
 
 
+def test_tags_that_contradict_each_other_are_shown_where_they_do(tmp_path: Path) -> None:
+    """However many words are before."""
+    rows = [{"words": [*"abcdefghijklmnop", str(n)], "tags": [*["O"] * 16, "B-n"]} for n in range(40)]
+    wrong = {**rows[5], "tags": [*["O"] * 12, "B-p", "I-p", "O", "O", "B-n"]}
+    train = write(tmp_path / "a.jsonl", [*rows, wrong])
+    fields = {"task": "tokens", "text": "words", "label": "tags", "allow_near_copies": True}
+    example = load(train, None, **fields).audit["contradictions"]["example"]
+    assert set(example) == {f"{train}:6: word 13 is O", f"{train}:41: word 13 is B-p"}
+
+
 def test_too_many_near_copies_are_refused_and_their_rows_are_known_where_they_are_allowed(tmp_path: Path) -> None:
     train = write(tmp_path / "a.jsonl", [{"text": LONG.format(f"{n} " * 3), "label": "ab"[n % 2]} for n in range(3)]
                   + [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(40)])  # fmt: skip

@@ -219,7 +219,9 @@ def test_each_task_has_its_columns(tmp_path: Path, task: str, content: dict, col
     others = [
         {
             **content,
-            "topic": {"classify": n % 2 + 1, "multi_label": content["topic"] or ["x"]}.get(task, content["topic"]),
+            "topic": {"classify": n % 2 + 1, "regression": n, "multi_label": content["topic"] or ["x"]}.get(
+                task, content["topic"]
+            ),
         }
         for n in range(60)
     ]
@@ -275,6 +277,8 @@ def test_hidden_words_are_cut_and_documents_are_a_sample(tmp_path: Path) -> None
         ("a.csv", TOPICS, {"task": "similarity"}, "similarity is of two texts"),
         ("a.csv", TOPICS, {"label": "text"}, "and in no training row"),
         ("a.csv", [{**row, "topic": "x"} for row in TOPICS], {}, "have the one label 'x' in 'topic'"),
+        ("a.csv", [{**row, "topic": 3} for row in TOPICS], {"task": "regression"}, "all have 3 in 'topic', and there"),
+        ("a.jsonl", [{**row, "topic": []} for row in TOPICS], {"task": "multi_label"}, "have no label in 'topic', and"),
     ],
 )  # fmt: skip
 def test_faults_name_file_row_and_remedy(tmp_path: Path, name: str, content: list, options: dict, message: str) -> None:
@@ -323,12 +327,18 @@ def test_answers_that_are_not_where_they_are_said_to_be(tmp_path: Path, answer: 
     assert message in told
 
 
+def test_questions_that_are_read_as_rows_are_pointed_at_their_task(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(squad()))
+    assert "--task answers" in refused(path, "topic")
+
+
 def test_labels_that_training_lacks_are_named_with_their_row(tmp_path: Path) -> None:
     train = write(tmp_path, "train.jsonl", TOPICS[:30])
     test = write(tmp_path, "test.jsonl", [*TOPICS[30:], {"text": "a new one", "topic": "new"}])
     told = refused(train, data={"test": str(test)})
     remedy = "add training rows with it, or leave its rows out"
-    assert told == f"{test}:31: the label 'new' is in 1 test rows and in no training row; {remedy}"
+    assert told == f"{test}:31: the label 'new' is in 1 test row and in no training row; {remedy}"
 
 
 def test_damage_and_wrong_files_are_refused(tmp_path: Path) -> None:

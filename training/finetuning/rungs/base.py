@@ -71,6 +71,14 @@ def parted(text: str) -> tuple[str, str]:
     return first, second
 
 
+def sides(texts: list[str], paired: bool) -> tuple[list[str], list[str] | None]:
+    """What a model reads of ``texts`` as its first and its second text; of what is ``paired`` both, else no second."""
+    if not paired:
+        return texts, None
+    both = [parted(text) for text in texts]
+    return [first for first, _ in both], [second for _, second in both]
+
+
 def logits(probabilities: np.ndarray) -> np.ndarray:
     """Logarithms of probabilities, finite: what temperature scaling divides."""
     return np.log(np.maximum(probabilities, LEAST_PROBABILITY))

@@ -25,7 +25,7 @@ from training.finetuning import bases, deadline
 from training.finetuning.encoded import Encoded, Reader, encoded
 from training.finetuning.forward import inputs
 from training.finetuning.rungs import head
-from training.finetuning.rungs.base import Examples, Fit, Fitted
+from training.finetuning.rungs.base import Examples, Fit, Fitted, sides
 
 _BATCH = 32
 #: SetFit's defaults: pairs of each kind for an example, texts in a batch of each side, and the learning rate at BERT's
@@ -37,14 +37,15 @@ _TIMED = 4  # batches that are timed to estimate the rest
 
 
 class Encoder:
-    """The encoder in the folder ``base``, reading up to ``length`` tokens of a text."""
+    """The encoder in the folder ``base``, reading up to ``length`` tokens of a text, or of both of a pair together."""
 
-    def __init__(self, base: str, length: int, work: str) -> None:
+    def __init__(self, base: str, length: int, work: str, paired: bool = False) -> None:
         bases.check(base)
         self.reader: Reader = bases.reader(base, bases.tokenizer_folder(base, work), length)
         model: Any = bases.load(AutoModel, base, {}, 0.0, 0)
         self.model: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
         self.model.eval()
+        self.paired = paired
         self._known: dict[str, np.ndarray] = {}
 
     def tuned(self) -> Encoder:
@@ -54,7 +55,7 @@ class Encoder:
         return twin
 
     def read(self, texts: list[str]) -> Encoded:
-        return encoded(self.reader.read(texts), self.reader.pad, {})
+        return encoded(self.reader.read(*sides(texts, self.paired)), self.reader.pad, {})
 
     def vectors(self, arrays: dict[str, np.ndarray]) -> Tensor:
         """Mean of the last layer over the tokens of each text: float32 [n, width]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -59,7 +61,9 @@ def _fit(features: Any, labels: np.ndarray, classes: int, strength: float) -> He
     bias = np.full(classes, _UNSEEN, np.float32)
     bias[seen] = 0
     if len(seen) > 1:
-        model = LogisticRegression(C=strength, max_iter=1_000).fit(features, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the development rows judge it as it is
+            model = LogisticRegression(C=strength, max_iter=1_000).fit(features, labels)
         if len(seen) == 2:  # scikit-learn gives the second class' logit alone
             weights[:, seen[1]], bias[seen[1]] = model.coef_[0], model.intercept_[0]
         else:

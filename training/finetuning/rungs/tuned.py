@@ -21,7 +21,7 @@ from training.finetuning.encoded import Encoded, Order, encoded
 from training.finetuning.finetune import run
 from training.finetuning.forward import inputs
 from training.finetuning.job import Job
-from training.finetuning.rungs.base import Examples, Fit
+from training.finetuning.rungs.base import Examples, Fit, sides
 from training.labelled.rows import Labelled, identity
 from training.pretraining import pretrain
 from training.recipe.finetuning import FinetuneConfig
@@ -35,6 +35,7 @@ class Published:
 
     folder: tempfile.TemporaryDirectory
     length: int
+    paired: bool
 
     @property
     def path(self) -> str:
@@ -43,7 +44,7 @@ class Published:
     def predict_proba(self, texts: list[str]) -> np.ndarray:
         reader = bases.reader(self.path, self.path, self.length)
         model = bases.load(AutoModelForSequenceClassification, self.path, {}, 0.0, 0).eval()
-        return softmax(_logits(model, encoded(reader.read(texts), reader.pad, {})), axis=1)
+        return softmax(_logits(model, encoded(reader.read(*sides(texts, self.paired)), reader.pad, {})), axis=1)
 
     def save(self, folder: str) -> None:
         for path in Path(self.path).iterdir():
@@ -51,17 +52,17 @@ class Published:
                 shutil.copy(path, folder)
 
 
-def tuned(base: str, length: int, **fields: Any) -> Fit:
+def tuned(base: str, length: int, paired: bool = False, **fields: Any) -> Fit:
     """Fine-tuning from ``base`` on texts of up to ``length`` tokens; ``fields`` are those of a recipe's `finetune`.
 
-    The fit raises OutOfTime where a deadline passes.
+    ``paired`` says whether each is two texts, joined. The fit raises OutOfTime where a deadline passes.
     """
 
     def fit(train: Examples, dev: Examples, classes: int) -> Published:
         folder = tempfile.TemporaryDirectory(prefix="mill-tuned-")
         labels = [f"{label:06d}" for label in range(classes)]
-        tables = {name: _table(part, labels) for name, part in (("train", train), ("dev", dev), ("test", dev))}
-        made = Published(folder, length)
+        tables = {name: _table(part, labels, paired) for name, part in (("train", train), ("dev", dev), ("test", dev))}
+        made = Published(folder, length, paired)
         job = Job(
             config=_config(base, length, fields),
             rows=Labelled("classify", labels, **tables, fingerprint=identity("classify", tables), audit={}),
@@ -79,7 +80,7 @@ def tuned(base: str, length: int, **fields: Any) -> Fit:
     return fit
 
 
-def seconds(base: str, length: int, train: Examples, asked: int, **fields: Any) -> float:
+def seconds(base: str, length: int, train: Examples, asked: int, paired: bool = False, **fields: Any) -> float:
     """An estimate of the time that ``tuned`` takes of ``train``, and of asking it about ``asked`` texts.
 
     By some steps forward and back; a text that is asked about takes a third of one that is trained on.
@@ -89,7 +90,7 @@ def seconds(base: str, length: int, train: Examples, asked: int, **fields: Any) 
         reader = bases.reader(base, bases.tokenizer_folder(base, work), length)
     model = bases.load(AutoModelForSequenceClassification, base, {"num_labels": 2}, config.dropout, 0)
     some = train.texts[:: max(1, len(train) // (_TIMED * config.batch_size))][: _TIMED * config.batch_size]
-    data = encoded(reader.read(some), reader.pad, {})
+    data = encoded(reader.read(*sides(some, paired)), reader.pad, {})
     order = Order(data.lengths, config.batch_size, 0)
     started = time.perf_counter()
     for step in deadline.paced(range(order.steps_per_epoch)):
@@ -106,13 +107,15 @@ def _config(base: str, length: int, fields: dict[str, Any]) -> FinetuneConfig:
     return FinetuneConfig.model_validate({**own, "epochs": _EPOCHS, "optimiser": optimiser, **fields})
 
 
-def _table(part: Examples, labels: list[str]) -> pa.Table:
+def _table(part: Examples, labels: list[str], paired: bool) -> pa.Table:
+    first, second = sides(part.texts, paired)
     ids = [f"{row:09d}" for row in range(len(part))]
     columns = {
         "id": ids,
         "group": part.groups,
         "place": ids,
-        "text": part.texts,
+        "text": first,
+        **({} if second is None else {"pair": second}),
         "label": [labels[label] for label in part.labels],
     }
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

@@ -39,6 +39,13 @@ class Ready:
     adapter: bool = False
     plain: bool = True
 
+    def trained_in(self, model: nn.Module, steps: int) -> int:
+        """How many of ``trained`` change within ``steps``: what a rate of 0 has frozen until then does not."""
+        if self.rates is loop.EVEN:
+            return self.trained
+        factors = ((p, self.rates.factor(self.rates.group(n), steps - 1)) for n, p in model.named_parameters())
+        return sum(parameter.numel() for parameter, factor in factors if parameter.requires_grad and factor > 0)
+
 
 def head(model: PreTrainedModel) -> set[str]:
     """Names of the parameters above the pretrained model: its head, and a pooler, which pretraining may have lacked."""

@@ -293,7 +293,7 @@ def test_where_a_strategy_makes_no_sense_it_says_so(
 
 def test_gradual_unfreezing_keeps_lower_layers_until_their_epoch(bases_of: dict[str, str], tmp_path: Path) -> None:
     made = job(tmp_path, bases_of["bert"], "gradual_unfreezing", epochs=2)
-    run(made)
+    assert run(made)["strategies"][0]["trained"] == LAYER + HEAD
     before, after = (load_file(Path(folder, "model.safetensors")) for folder in (bases_of["bert"], made.result))
     changed = {n for n in before if not torch.equal(before[n], after[f"bert.{n}"])}
     assert any("layer.1." in n for n in changed)

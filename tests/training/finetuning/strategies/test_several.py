@@ -14,6 +14,7 @@ from pipeline.report import tables
 from tests.training.finetuning.strategies.conftest import job
 from training.finetuning.finetune import run
 from training.finetuning.job import Job
+from training.finetuning.strategies.base import WrongStrategy
 from training.recipe.strategies import Grid
 
 GRID = {"learning_rate": [1e-5, 3e-3], "batch_size": [32], "epochs": [1]}
@@ -66,3 +67,13 @@ def test_the_choice_does_not_look_at_the_test_rows(compared: tuple[Job, dict[str
 
 def test_the_ranges_are_those_of_the_paper() -> None:
     assert Grid().model_dump() == {"learning_rate": [2e-5, 3e-5, 5e-5], "batch_size": [16, 32], "epochs": [2, 3, 4]}
+
+
+def test_a_strategy_that_does_not_fit_is_refused_before_another_is_trained(
+    bases_of: dict[str, str], tmp_path: Path
+) -> None:
+    long = {"kind": "prompt", "tokens": 64}
+    with pytest.raises(WrongStrategy, match="strategy prompt: 64 tokens"):
+        run(job(tmp_path, bases_of["bert"], "full", compare=["bitfit", long]))
+    assert not list(tmp_path.rglob("model.safetensors"))
+    assert not list(tmp_path.rglob("metrics.jsonl"))
