@@ -18,6 +18,8 @@ def problem(base: str, sequence_length: int = 0) -> str | None:
     if fault := model_folder.problem(base):
         return fault
     config = files.read_json(str(files.local(base) / "config.json"), "Save the model again.")
+    if not isinstance(config, dict):
+        return f"{base!r}: config.json is not the configuration of a model (no JSON object); save the model again"
     positions = config.get("n_positions" if config.get("model_type") == "gpt2" else "max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in _SHIFTED:
         positions -= (config.get("pad_token_id") or 0) + 1

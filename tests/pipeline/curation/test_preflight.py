@@ -268,7 +268,7 @@ def test_a_base_that_is_a_folder_holds_a_model_that_can_start(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "pytorch_model.bin").write_bytes(b"")
     assert "no weights in safetensors, only pytorch_model.bin, which can run code" in refused()
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"{}")
     assert "has no tokenizer.json" in refused()
     (folder / "tokenizer.json").write_text("{}")
     assert "has 128 positions, and sequence_length is 129" in refused(sequence_length=129)
