@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flows.commands.options import (
     BUILDS,
@@ -265,7 +266,7 @@ def serve(
                 served, what = [one], f"{flow.value}/{one.name}" + (f" at {cron} ({timezone})" if cron else "")
                 if skipped := serving.skip_missed(one.name):
                     terminal.print(f"skipped {skipped} runs that were missed while nothing served them")
-            terminal.print(f"serving [bold]{what}[/]; watch {url.removesuffix('/api')}/deployments")
+            terminal.print(f"serving [bold]{escape(what)}[/]; watch {url.removesuffix('/api')}/deployments")
             serving.serve(served, limit, on_sigterm)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from flows.execution.terminal import Console, write_json
 from pipeline.store import messages
@@ -183,7 +184,7 @@ def shown(flow: str, recipe: Path, root: str, **parameters: str) -> Iterator[Non
 
     url = server.find()
     watch = f"  [dim]watch: {url.removesuffix('/api')}[/]" if url else ""
-    terminal.print(f"[bold]{Path(root).name}[/] in {root}{watch}")
+    terminal.print(f"[bold]{escape(Path(root).name)}[/] in {escape(root)}{watch}")
     if not kernel_cache.has_kernels():
         say("the first run compiles kernels, some minutes of processor time; later runs find them")
     with (

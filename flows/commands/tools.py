@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flows.commands.options import Verbose, on_this_machine, quiet_prefect, shown, telling_errors, terminal
 
@@ -20,7 +21,7 @@ def models_pull(
         from pipeline.store import model_files
 
         for name, path in model_files.pull(names).items():
-            terminal.print(f"[green]✓[/] {name}  [dim]{path}[/]", highlight=False)
+            terminal.print(f"[green]✓[/] {name}  [dim]{escape(str(path))}[/]", highlight=False)
 
 
 def extend_tokenizer(

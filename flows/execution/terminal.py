@@ -30,7 +30,13 @@ class Text(rich.text.Text):
 
 
 class Console(rich.console.Console):
-    """rich's Console; control codes are rich's own (cursor, colours), never those in what is printed."""
+    """rich's Console; control codes are rich's own (cursor, colours), never those in what is printed.
+
+    Nor are names between colons pictures: they stand in data, as in ``root:x:0``.
+    """
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(emoji=False, **named)
 
     def render_str(self, text: str, **named: Any) -> rich.text.Text:
         return super().render_str(visible(text), **named)

@@ -11,6 +11,7 @@ import pytest
 from rich.panel import Panel
 from rich.table import Table
 
+from flows.commands import options
 from flows.execution.progress import TerminalReporter
 from flows.execution.terminal import Console
 from flows.views import layout, questions
@@ -88,6 +89,20 @@ def test_no_way_of_printing_lets_control_characters_through(terminal: bool):
         shown = printed(what, terminal)
         assert not STEERS.search(shown)
         assert r"\x1b[31m" in shown
+
+
+def test_names_between_colons_are_no_pictures():
+    table = Table()
+    table.add_row("root:x:0")
+    for what in ("root:x:0", table, Panel("root:x:0")):
+        assert "root:x:0" in printed(what, True)
+
+
+def test_brackets_in_the_name_of_a_folder_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = str(tmp_path / "b[red] [" / "] small")
+    with options.shown("build", tmp_path / "small.yaml", root):
+        pass
+    assert root in capsys.readouterr().out.replace("\n", "")
 
 
 def test_messages_of_errors_are_visible():
