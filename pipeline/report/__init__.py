@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -88,10 +89,18 @@ def render(build: Build, budget: Mapping[str, Any] | None = None) -> str:
         "name": build.recipe.name,
         "recipe": yaml.safe_dump(build.recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
     }
-    page = _page(**content, figures=sections.figures(content), tables=_tables(content))
+    page = _STEERS.sub(_code_point, _page(**content, figures=sections.figures(content), tables=_tables(content)))
     with files.replacing(path) as handle:
         handle.write(page.encode())
     return path
+
+
+#: Characters of data that turn the order of what is read, or that a page may not hold.
+_STEERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _code_point(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 #: Of each table the section that it is in, and what lays it out.

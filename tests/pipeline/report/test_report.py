@@ -114,6 +114,12 @@ def test_the_page_does_not_depend_on_how_the_corpus_is_cut_into_shards(tmp_path:
     assert pages[0] == pages[1] == pages[2]
 
 
+def test_no_text_turns_the_order_of_the_page_or_hides_a_part_of_it(tmp_path: Path):
+    page = render(make(tmp_path, hostile="\x1b[31m \u202e \u2066"))
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+    assert r"news\u001b[31m \u202e \u2066" in page
+
+
 def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path):
     page = Page(render(make(tmp_path, hostile=HOSTILE)))
     names = {name for name, _ in page.elements}
