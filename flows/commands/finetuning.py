@@ -243,7 +243,9 @@ def _job(config: FinetuneConfig, out: Path) -> Job:
     if config.per_class is not None:
         rows = few(rows, config.name, config.per_class, config.dev_share, seed)
     work = f"{out}.work"
-    tokenizer = Tokenizer.from_file(str(Path(bases.tokenizer_folder(base, work), "tokenizer.json")))
+    folder = bases.tokenizer_folder(base, work)
+    with bases.opening(config.base):
+        tokenizer = Tokenizer.from_file(str(Path(folder, "tokenizer.json")))
     weights = pretrain.weights_hash(base)
     assert config.data is not None
     return Job(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,20 @@ def check(base: str) -> None:
         raise WrongBase(problem)
 
 
+@contextlib.contextmanager
+def opening(base: str) -> Iterator[None]:
+    """Whatever libraries raise in the block over what the folder of a model holds becomes WrongBase."""
+    try:
+        yield
+    except MillError:
+        raise
+    except Exception as error:  # tokenizers and huggingface_hub raise bare ones
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise WrongBase(f"{base}: it cannot be opened as a model ({why}); save it again, or name another") from error
+
+
 def tokenizer_folder(base: str, work: str) -> str:
     """A folder with the tokenizer.json of ``base``: itself, or one in ``work`` where older files make it."""
     folder = files.local(base)
@@ -37,18 +53,19 @@ def tokenizer_folder(base: str, work: str) -> str:
         return str(folder)
     made = Path(files.local(files.join(work, "tokenizer")))
     if not (made / "tokenizer.json").is_file():
-        with files.replacing_folder(str(made)) as aside:
+        with opening(base), files.replacing_folder(str(made)) as aside:
             AutoTokenizer.from_pretrained(folder, trust_remote_code=False).save_pretrained(str(aside))
     return str(made)
 
 
 def reader(base: str, tokenizer: str, length: int) -> Reader:
     """How ``base`` reads sequences of up to ``length`` tokens. Raises WrongBase where it has fewer positions."""
-    config = AutoConfig.from_pretrained(files.local(base), trust_remote_code=False)
+    with opening(base):
+        config = AutoConfig.from_pretrained(files.local(base), trust_remote_code=False)
+        opened_tokenizer: Any = AutoTokenizer.from_pretrained(files.local(tokenizer), trust_remote_code=False)
     most = architectures.positions(config)
     if most is not None and length > most:
         raise WrongBase(f"{base}: it has {most} positions, and `sequence_length` is {length}; lower it")
-    opened_tokenizer: Any = AutoTokenizer.from_pretrained(files.local(tokenizer), trust_remote_code=False)
     pad = config.pad_token_id if getattr(config, "pad_token_id", None) is not None else opened_tokenizer.pad_token_id
     backend = opened_tokenizer.backend_tokenizer
     backend.no_padding()
@@ -65,7 +82,8 @@ def longest(base: str, config: PreTrainedConfig) -> int:
 def load(auto: Any, base: str, fields: dict[str, Any], dropout: float, seed: int) -> PreTrainedModel:
     """The model in ``base`` as ``auto`` opens it, configured with ``fields``; float32, new layers by ``seed``."""
     folder = files.local(base)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with opening(base):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if type(config) not in auto._model_mapping:
         raise WrongBase(
             f"{base}: transformers has no {auto.__name__.removeprefix('Auto')} of the architecture"
@@ -85,14 +103,15 @@ def opened(auto: Any, base: str, config: PreTrainedConfig, seed: int) -> PreTrai
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it would list the new layers' weights as missing
     try:
-        model = auto.from_pretrained(
-            files.local(base),
-            config=config,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+        with opening(base):
+            model = auto.from_pretrained(
+                files.local(base),
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
     finally:
         transformers_logging.set_verbosity(verbosity)
     return model.train()

@@ -122,7 +122,8 @@ def open(folder: str | Path, base: str | None = None) -> Model:
     if not alone and (problem := base_folder.problem(folder)):
         raise WrongModel(problem)
     files.check_folder(folder)
-    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with bases.opening(folder):
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     used = usage.read(folder) or _usage_of(folder, config)
     labels = [str(config.id2label[at]) for at in range(config.num_labels)] if used.task in _WITH_LABELS else []
     how = side_files.read(folder)
@@ -171,15 +172,16 @@ def _load(auto: Any, folder: str, config: PreTrainedConfig) -> PreTrainedModel:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        model, notes = auto.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with bases.opening(folder):
+            model, notes = auto.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     finally:
         transformers_logging.set_verbosity(verbosity)
     if missing := sorted(notes["missing_keys"]):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
@@ -134,6 +137,29 @@ def test_strategies_are_compared_in_one_table_and_plot_of_what_lies_in_a_store(
     assert json.loads((tmp_path / "made" / "long_text.json").read_text())["long_text"]["kind"] == "head_tail"
 
 
+@pytest.mark.usefixtures("store_cache")
+def test_the_cost_ladder_compares_models_on_what_lies_in_a_store(base: Path, data: Path, tmp_path: Path) -> None:
+    vectors = tmp_path / "words"
+    vectors.mkdir()
+    save_file({"vectors": np.eye(4, dtype=np.float32)}, vectors / "vectors.safetensors")
+    (vectors / "words.txt").write_text("water\nstone\n1\n2\n")
+    (vectors / "summary.json").write_text(json.dumps({"method": "cbow", "lowercase": True}))
+    memory = fsspec.filesystem("memory")
+    for folder in (base, vectors):
+        memory.put(str(folder), f"/bucket/{folder.name}", recursive=True)
+    memory.put(str(data), "/bucket/rows.csv")
+    options = ("memory://bucket/rows.csv", "--text", "sentence", "--label", "topic", "--minutes", 2, "--epochs", 1)
+    given = ("--base", f"memory://bucket/{base.name}", "--vectors", "memory://bucket/words", "--sequence-length", 8)
+    run = mill("finetune", *options, *given, "-o", tmp_path / "made")
+    assert run.exit_code == 0, run.output
+    climbed = json.loads((tmp_path / "made" / "ladder.json").read_text())["rungs"]
+    assert {"static:words", "frozen", "full"} <= {rung["name"] for rung in climbed}
+    for option, name in (("--base", "the folder of a model"), ("--vectors", "the folder of `embeddings`")):
+        run = mill("finetune", *options, option, "memory://bucket/no")
+        assert run.exit_code == 1
+        assert f"'memory://bucket/no' is not {name}" in " ".join(run.output.split())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -160,6 +186,30 @@ def test_what_is_wrong_is_said_before_training(base: Path, data: Path, options: 
     assert run.exit_code == 1
     assert message in " ".join(run.output.split())
     assert not Path("models").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("config.json", '{"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}', "custom code"),
+        ("config.json", '{"model_type": "bert", "hidden_size": "many"}', "hidden_size"),
+        ("config.json", '{"model_type": "bert", "hidden_size": 48}', "mismatched"),
+        ("tokenizer.json", "{", "EOF while parsing"),
+    ],
+)
+def test_a_base_that_libraries_cannot_open_is_named(
+    base: Path, data: Path, tmp_path: Path, name: str, content: str, why: str
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    (folder / name).write_text(content)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    run = mill("finetune", data, "--base", folder, "--text", "sentence", "--label", "topic", "--out", tmp_path / "made")
+    assert run.exit_code == 1
+    said = " ".join(run.output.split())
+    assert f"{folder}: it cannot be opened as a model (" in said
+    assert why in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_of_python_gives_a_task_of_its_own(base: Path, data: Path, tmp_path: Path) -> None:
