@@ -39,11 +39,16 @@ def climb(
     from flows.views import cost_ladder as views
     from flows.views.labelled import audit_view
     from pipeline.store import files
-    from training.finetuning import advice, cost_ladder
+    from training.finetuning import advice, bases, cost_ladder
     from training.finetuning.rungs.base import joined
     from training.labelled import files as labelled_files
     from training.labelled import unlabelled_texts
 
+    base = None
+    if config.base:
+        bases.check(config.base)
+        base = str(files.local(config.base))
+    folders = [str(files.local(folder)) for folder in vectors]
     given = config.data is not None and config.data.dev is not None
     if not given and "dev_share" not in config.model_fields_set:
         config = config.model_copy(update={"dev_share": _DEV_SHARE})
@@ -51,7 +56,7 @@ def climb(
     terminal.print(audit_view(rows))
     length, settings = config.sequence_length, cost_ladder.settings(config)
     pairs = config.pair is not None
-    rungs = cost_ladder.rungs(vectors, config.base or None, length, str(folder / "work"), pairs, **settings)
+    rungs = cost_ladder.rungs(folders, base, length, str(folder / "work"), pairs, **settings)
     pool: list[unlabelled_texts.Unlabelled] = []
     if unlabelled is not None:
         pool, without = unlabelled_texts.read(unlabelled, config.text, config.pair)
@@ -60,7 +65,7 @@ def climb(
             say(f"{unlabelled}: {without:,} {what} no text{' or no second one' if pairs else ''}, passed over")
     texts = [row.text if row.pair is None else joined(row.text, row.pair) for row in pool]
     advised = advice.advise(rows, rungs, minutes, texts, wanted, lambda what: say(f"... {what}"))
-    if not config.base:
+    if base is None:
         advised.said["left_out"]["models on a pretrained encoder"] = "no --base was given"
     with files.replacing(str(folder / "ladder.json"), summed=False) as handle:
         handle.write(json.dumps(advised.said, indent=1).encode())

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline import MillError
 from pipeline.store import files
 from training.embeddings import elmo, words
 from training.embeddings.embed import load_vectors, load_words
@@ -28,8 +29,13 @@ _BATCH = 32
 
 
 def fit(folder: str) -> Fit:
-    """The rung of the embeddings in ``folder``."""
-    method = files.read_json(files.join(folder, "summary.json"))["method"]
+    """The rung of the embeddings in ``folder``. Raises MillError where there are none."""
+    path = files.join(folder, "summary.json")
+    method = files.read_json(path).get("method") if files.exists(path) else None
+    if method is None:
+        raise MillError(
+            f"{folder!r} is not the folder of `embeddings` that a build made (summary.json); correct the path"
+        )
     return partial(_fit_elmo if method == "elmo" else _fit_static, folder)
 
 
