@@ -1,9 +1,11 @@
 """The price of a terabyte: text of a crawl's statistics, curated end to end on two cores, and what each stage costs.
 
     python -m benchmarks terabyte [--size 1GB] [--predict 100MB] [--folder FOLDER] [--without substring]
+    python -m benchmarks terabyte [--size 10GB] --only exact --superwords 200000
 
 The text is that of ``benchmarks.synthetic_web``. A corpus of ``--predict`` bytes is curated first; what it says of the
-large one is compared with what that takes. Processor time counts, so other work on the machine distorts little.
+large one is compared with what that takes. With ``--superwords`` a tokenizer of that many entries is learned from all
+that is kept, which is then packed. Processor time counts, so other work on the machine distorts little.
 Memory is the most that one process held (without pages of mapped files), times two. datatrove's filters and MinHash
 signatures run on a sample of the same text where its environment is there (``make .venv-datatrove``).
 """
@@ -24,11 +26,12 @@ from pathlib import Path
 from pydantic import ByteSize, TypeAdapter
 
 from benchmarks import peer, synthetic_web
-from pipeline.build.build import Build
+from pipeline.build.build import Build, Step
 from pipeline.curation import costs, recipe, steps
 from pipeline.curation.costs import StepCost
 from pipeline.store import files, model_files
 from pipeline.text import formats
+from pipeline.tokenization import steps as tokenization
 
 WORKERS = 2
 #: Of a rented core, on demand, in dollars; a general-purpose machine of a large provider in 2026 asks 0.03 to 0.05.
@@ -37,6 +40,7 @@ CORE_HOUR = 0.04
 DISK, SUBSTRING_DISK = 4.0, 6.0
 PEER_MEGABYTES = 2
 TB = 1e12
+TOKENIZER = "tokenizers: [{{name: superwords, algorithm: bpe, vocab_size: {}, superwords: {{}}}}]"
 SECTIONS = {
     "language": "{keep: {en: 0.3}}",
     "heuristics": (
@@ -57,21 +61,29 @@ def main() -> None:
     parser.add_argument("--predict", type=bytes_of, default=None, help="the smaller corpus; a tenth if absent")
     parser.add_argument("--folder", type=Path, default=None, help="where text and builds go; removed in the end")
     parser.add_argument("--without", action="append", default=[], choices=[*SECTIONS])
+    parser.add_argument("--only", action="append", default=[], choices=[*SECTIONS], help="leave out all other stages")
+    parser.add_argument("--superwords", type=int, help="entries of a tokenizer of superwords, learned at the end")
     parser.add_argument("--core-hour", type=float, default=CORE_HOUR, help="dollars")
     options = parser.parse_args()
-    model_files.pull(["lid.176"])
+    sections = [name for name in options.only or SECTIONS if name not in options.without]
+    if "language" in sections:
+        model_files.pull(["lid.176"])
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        least = options.size * (DISK if "substring" in options.without else SUBSTRING_DISK)
+        least = options.size * (SUBSTRING_DISK if "substring" in sections else DISK)
         if (free := shutil.disk_usage(folder).free) < least:
             raise SystemExit(
                 f"{folder}: {formats.size(free)} are free, and {formats.size(least)} are needed; choose another"
                 " --folder, a smaller --size or --without substring"
             )
         synthetic_web.save(synthetic_web.model(), Path(folder, "model"))
-        small = measured(Path(folder), options.predict or options.size // 10, options.without)
-        large = measured(Path(folder), options.size, options.without)
+        text = [f"{name}: {SECTIONS[name]}" for name in sections]
+        if options.superwords:
+            text.append(TOKENIZER.format(options.superwords))
+        small = measured(Path(folder), options.predict or options.size // 10, text)
+        large = measured(Path(folder), options.size, text)
         show(small, large, options.core_hour)
-        datatrove(Path(folder, "model"), options.core_hour)
+        if not options.only:
+            datatrove(Path(folder, "model"), options.core_hour)
 
 
 def bytes_of(text: str) -> int:
@@ -108,11 +120,10 @@ def total(name: str, rows: Iterable[StepCost]) -> StepCost:
     )
 
 
-def measured(folder: Path, size: int, without: Iterable[str]) -> Measured:
-    """Make ``size`` bytes of JSON lines, curate them, and remove both."""
+def measured(folder: Path, size: int, sections: list[str]) -> Measured:
+    """Make ``size`` bytes of JSON lines, curate them by ``sections`` of a recipe, and remove both."""
     here = folder / str(size)
     here.mkdir()
-    sections = [f"{name}: {config}" for name, config in SECTIONS.items() if name not in {*without}]
     source = f'sources: [{{name: web, kind: jsonl, path: "{here}/*.jsonl"}}]'
     build = Build(f"{here}/build", recipe.parse("\n".join(["name: terabyte", source, *sections]), recipe.Recipe))
     with costs.processes(WORKERS) as pool:
@@ -123,7 +134,7 @@ def measured(folder: Path, size: int, without: Iterable[str]) -> Measured:
         print(f"{formats.size(written)} of JSON lines written, {rate:.0f} MB/s by the clock", flush=True)
         warm_up(pool, folder, sections)
         rows = []
-        for cost in costs.carry_out(build, steps.steps(build.recipe), pool):
+        for cost in costs.carry_out(build, _steps(build), pool):
             rows.append(cost)
             print(
                 f"  {cost.step:24} {cost.items:6} items {cost.processor:9.1f} s of processor time {cost.clock:8.1f} s"
@@ -163,9 +174,13 @@ def warm_up(pool: ProcessPoolExecutor, folder: Path, sections: list[str]) -> Non
     shutil.rmtree(here)
 
 
+def _steps(build: Build) -> list[Step]:
+    return [*steps.steps(build.recipe), *(tokenization.steps() if build.recipe.tokenizers else [])]
+
+
 def _build(text: str, folder: str) -> None:
     own = Build(f"{folder}/build-{os.getpid()}", recipe.parse(text, recipe.Recipe))
-    for step in steps.steps(own.recipe):
+    for step in _steps(own):
         for item in step.items(own):
             step.work(own, item)
     time.sleep(1)  # so that the other process takes the other
