@@ -1,6 +1,7 @@
 r"""JSON lines, plain or compressed (.gz, .zst, .bz2, .xz): one object a line, lines ending at ``\n`` only.
 
 NaN and the infinities, as Python and pandas write them, are read as null; integers of any size keep their digits.
+Of a key that an object has twice the last value counts, as in Python and JavaScript.
 """
 
 from __future__ import annotations
