@@ -15,22 +15,27 @@ import numpy as np
 import pyarrow as pa
 from numpy import uint64
 
-from pipeline.store.fasttext_model import SOFTMAX, TREE, Matrix, Model
+from pipeline.store.fasttext_model import TREE, Matrix, Model
 from pipeline.text.buffers import text_buffers
+from pipeline.text.fasttext_labels import SIGMOID_LIMIT, SIGMOID_STEPS, rate, walk
 from pipeline.text.hashing import FASTTEXT_OFFSET, GOLDEN, fasttext_hash, fasttext_step, span_hash, tail64
-from pipeline.text.jit import njit
+from pipeline.text.jit import int64, njit
 from pipeline.text.kernels import (
     ZERO,
     add16,
     between16,
+    between64,
     borrow,
     high64,
+    load64,
     load_float,
     ones,
     prefetch,
     text_data,
     trailing_zeros,
 )
+from pipeline.text.runs import WINDOW, edges, without_lowest
+from pipeline.text.utf8 import continues
 
 #: Words whose vectors are kept for the time of a call: most words of a text were in one before. A power of two.
 _REMEMBERED = 1 << 15
@@ -44,11 +49,6 @@ _SHORT = 7  # bytes of a word that its key holds
 _LABEL = np.frombuffer(b"__label__", np.uint8)
 _END = np.frombuffer(b"</s>", np.uint8)
 _PAIRING = np.uint64(116049371)
-
-#: fastText adds this to a probability before its logarithm, and stays with the sum.
-_TINY = 1e-5
-#: Its table of the sigmoid: the number of steps, and how far it reaches to both sides of 0.
-_SIGMOID_STEPS, _SIGMOID_LIMIT = 512, 8.0
 
 
 class _Tables(NamedTuple):
@@ -66,6 +66,7 @@ class _Tables(NamedTuple):
     children: np.ndarray
     sigmoid: np.ndarray
     dimension: int
+    reciprocal: np.uint64  # of the number of buckets, as ``_bucket`` takes it
 
 
 def predict(model: Model, texts: pa.StringArray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +89,7 @@ def _tables(model: Model) -> _Tables:
     full = vectors.full.reshape(-1).view(np.uint8)
     if len(vectors.codes) * model.dimension <= _SMALL:
         full = _aligned(vectors.dense(model.dimension).reshape(-1).view(np.uint8))
-    x = (np.arange(_SIGMOID_STEPS + 1, dtype=np.float32) * 2 * _SIGMOID_LIMIT) / _SIGMOID_STEPS - _SIGMOID_LIMIT
+    x = (np.arange(SIGMOID_STEPS + 1, dtype=np.float32) * 2 * SIGMOID_LIMIT) / SIGMOID_STEPS - SIGMOID_LIMIT
     return _Tables(
         words=text_data(model.words),
         word_offsets=model.word_offsets,
@@ -103,6 +104,7 @@ def _tables(model: Model) -> _Tables:
         children=_tree(model.counts) if model.loss == TREE else np.zeros((0, 2), np.int32),
         sigmoid=(1 / (1 + np.exp(-x))).astype(np.float32),
         dimension=model.dimension,
+        reciprocal=np.uint64((2**64 - 1) // max(model.buckets, 1) + 1 & 2**64 - 1),
     )
 
 
@@ -155,46 +157,51 @@ def _tree(counts: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _slots(words, word_offsets):
-    """int32, a power of two of slots: the words by their hash, -1 where there is none."""
+    """uint64, a power of two of slots: the words by their hash, which is the upper half of an entry; the lower is the
+    word's place + 1, 0 where there is none."""
     size = 2
     while size < 2 * len(word_offsets):
         size *= 2
-    slots = np.full(size, -1, np.int32)
+    slots = np.zeros(size, np.uint64)
     for word in range(len(word_offsets) - 1):
-        at = int(fasttext_hash(words, word_offsets[word], word_offsets[word + 1])) & (size - 1)
-        while slots[at] >= 0:
+        h = fasttext_hash(words, word_offsets[word], word_offsets[word + 1])
+        at = np.int64(h) & (size - 1)
+        while slots[at]:
             at = (at + 1) & (size - 1)
-        slots[at] = word
+        slots[at] = uint64(h) << uint64(32) | uint64(word + 1)
     return slots
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _same(data, start, end, others, first, last):
-    if end - start != last - first:
+    size, k = end - start, 0
+    if size != last - first:
         return False
-    for k in range(end - start):  # noqa: SIM110 a kernel knows no generators
-        if data[start + k] != others[first + k]:
+    while k + 8 <= size:
+        if load64(data, start + k) != load64(others, first + k):
             return False
-    return True
+        k += 8
+    return k == size or tail64(data, start + k, size - k) == tail64(others, first + k, size - k)
 
 
 @njit(cache=True, nogil=True)
 def _find(data, start, end, h, words, word_offsets, slots):
     """The place of a word in the vocabulary; -1 for another."""
-    at = int(h) & (len(slots) - 1)
-    while slots[at] >= 0:
-        word = slots[at]
-        if _same(data, start, end, words, word_offsets[word], word_offsets[word + 1]):
-            return word
+    at = np.int64(h) & (len(slots) - 1)
+    while slots[at]:
+        if slots[at] >> uint64(32) == uint64(h):
+            word = np.int64(slots[at] & uint64(0xFFFFFFFF)) - 1
+            if _same(data, start, end, words, word_offsets[word], word_offsets[word + 1]):
+                return word
         at = (at + 1) & (len(slots) - 1)
     return -1
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _key(data, start, end):
-    """What a word is remembered by, not 0: its bytes where these are few, else a hash of them."""
+    """What a word is remembered by, not 0: its bytes where these are few, else 63 bits of a hash of them."""
     if end - start > _SHORT:
-        return span_hash(data, start, end - start) | uint64(255 << 56)
+        return span_hash(data, start, end - start) | uint64(1 << 63)
     return tail64(data, start, end - start) | uint64(end - start) << uint64(56)
 
 
@@ -272,26 +279,20 @@ def _add_word(data, start, end, letters, grams, tables, settings, into, to):
     if largest < 1 or buckets < 1:
         return count, h
     length = end - start + 2
-    letters[0], letters[length - 1] = 60, 62  # < and >
+    letters[0], letters[length - 1], letters[length] = 60, 62, 0  # < and >
     for k in range(start, end):  # an assignment of slices would take seconds to compile
         letters[k - start + 1] = data[k]
-    modulus = uint64(buckets)
-    reciprocal = uint64(uint64(0xFFFFFFFFFFFFFFFF) // modulus + uint64(1))
-    waiting = 0
+    modulus, waiting = uint64(buckets), 0
     for first in range(length):
-        if letters[first] & 0xC0 == 0x80:
+        if continues(letters[first]):
             continue
-        gram, at = FASTTEXT_OFFSET, first
-        for n in range(1, largest + 1):
-            if at == length:
-                break
+        gram, n = FASTTEXT_OFFSET, 0
+        for at in range(first, length):
             gram = fasttext_step(gram, letters[at])
-            at += 1
-            while at < length and letters[at] & 0xC0 == 0x80:
-                gram = fasttext_step(gram, letters[at])
-                at += 1
-            if n >= smallest and not (n == 1 and (first == 0 or at == length)):
-                bucket = _bucket(gram, modulus, reciprocal)
+            ends = not continues(letters[at + 1])
+            n += ends
+            if ends and n >= smallest and not (n == 1 and (first == 0 or at + 1 == length)):
+                bucket = _bucket(gram, modulus, tables.reciprocal)
                 if len(tables.kept):
                     prefetch(tables.kept, 2 * (bucket >> 6))
                 grams[waiting] = bucket
@@ -299,6 +300,8 @@ def _add_word(data, start, end, letters, grams, tables, settings, into, to):
                 if waiting == len(grams):
                     count += _add_buckets(grams, waiting, tables, into, to)
                     waiting = 0
+            if n == largest and ends:
+                break
     return count + _add_buckets(grams, waiting, tables, into, to), h
 
 
@@ -327,6 +330,7 @@ def _borrowed(tables):
         borrow(tables.children),
         borrow(tables.sigmoid),
         tables.dimension,
+        tables.reciprocal,
     )
 
 
@@ -348,6 +352,35 @@ def _word_end(data, at, last):
 
 
 @njit(cache=True, nogil=True)
+def _next_words(data, at, last, starts, ends):
+    """``(count, at)``: fills ``starts`` and ``ends`` with the next words that are no labels, _TOGETHER or a few more,
+    the last of them before ``at``."""
+    data, many = borrow(data), 0
+    while many < _TOGETHER and at < last:
+        rest = 0
+        if at + WINDOW < len(data):
+            blanks = between64(data, at, 0, 9, 13) | between64(data, at, 0, 32, 32) | between64(data, at, 0, 0, 0)
+            size = min(WINDOW, last - at, int64(trailing_zeros(between64(data, at, 0, 60, 60))))
+            firsts, afters, rest = edges(~blanks, uint64(0), size, at + size == last)
+            while afters:
+                start, end = at + int64(trailing_zeros(firsts)), at + int64(trailing_zeros(afters))
+                firsts, afters = without_lowest(firsts), without_lowest(afters)
+                starts[many], ends[many] = start, end
+                many += not (data[start] == 95 and _starts_with(data, start, end, _LABEL))
+            at += rest
+        if rest == 0:  # what begins with or holds a <, is longer than a window, or near the end of the data
+            if _blank(data[at]):
+                at += 1
+            elif data[at] == 60 and _starts_with(data, at, last, _END):
+                at += len(_END)
+            else:
+                start, at = at, _word_end(data, at, last)
+                starts[many], ends[many] = start, at
+                many += not (data[start] == 95 and _starts_with(data, start, at, _LABEL))
+    return many, at
+
+
+@njit(cache=True, nogil=True)
 def _predict(data, offsets, tables, settings, labels, scores):
     word_ngrams, buckets, loss = settings[2], settings[3], settings[4]
     data, tables = borrow(data), _borrowed(tables)
@@ -355,14 +388,14 @@ def _predict(data, offsets, tables, settings, labels, scores):
     longest = ZERO
     for text in range(len(offsets) - 1):
         longest = max(longest, offsets[text + 1] - offsets[text])
-    letters, grams = np.empty(longest + 2, np.uint8), np.empty(_TOGETHER, np.int64)
+    letters, grams = np.empty(longest + 3, np.uint8), np.empty(_TOGETHER, np.int64)
     hashes = np.empty(longest // 2 + 2 if word_ngrams > 1 else 0, np.uint32)
     keys, counts = np.zeros(_REMEMBERED, np.uint64), np.empty(_REMEMBERED, np.int32)
     sums, word_hashes = np.empty(_REMEMBERED * dimension + _LINE // 4, np.float32), np.empty(_REMEMBERED, np.uint32)
     base = np.int64(-(sums.ctypes.data // 4) & (_LINE // 4 - 1))
-    starts, ends = np.empty(_REMEMBERED, np.int64), np.empty(_REMEMBERED, np.int64)
-    next_starts, next_ends = np.empty(_TOGETHER, np.int64), np.empty(_TOGETHER, np.int64)
-    next_keys, next_places = np.empty(_TOGETHER, np.uint64), np.empty(_TOGETHER, np.int64)
+    room = _TOGETHER + WINDOW
+    next_starts, next_ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    next_keys, next_places = np.empty(room, np.uint64), np.empty(room, np.int64)
     hidden = np.empty(dimension, np.float32)
     values = np.empty(tables.output.shape[1], np.float32)
     nodes, node_scores = np.empty(len(tables.children) + 1, np.int32), np.empty(len(tables.children) + 1, np.float32)
@@ -374,42 +407,28 @@ def _predict(data, offsets, tables, settings, labels, scores):
         inputs, words = ZERO, ZERO
         at, last = offsets[text], offsets[text + 1]
         while at < last:
-            many = 0
-            while many < _TOGETHER and at < last:
-                if _blank(data[at]):
-                    at += 1
-                    continue
-                if data[at] == 60 and _starts_with(data, at, last, _END):
-                    at += len(_END)
-                    continue
-                start = at
-                at = _word_end(data, at, last)
-                if data[start] == 95 and _starts_with(data, start, at, _LABEL):
-                    continue
-                key = _key(data, start, at)
+            many, at = _next_words(data, at, last, next_starts, next_ends)
+            for k in range(many):
+                key = _key(data, next_starts[k], next_ends[k])
                 place = np.int64(uint64(key * GOLDEN) >> uint64(40)) & (_REMEMBERED - 1)
                 prefetch(keys, place)
                 prefetch(sums, base + place * dimension)
-                next_starts[many], next_ends[many], next_keys[many], next_places[many] = start, at, key, place
-                many += 1
+                next_keys[k], next_places[k] = key, place
             for k in range(many):
                 start, end, key, first = next_starts[k], next_ends[k], next_keys[k], next_places[k]
-                place, known = first, False
+                place = first
                 for n in range(_TRIES):
                     place = (first + n) & (_REMEMBERED - 1)
-                    if keys[place] == key:
-                        known = end - start <= _SHORT or _same(data, start, end, data, starts[place], ends[place])
-                    if known or keys[place] == 0:
+                    if keys[place] == key or keys[place] == 0:
                         break
-                if not known:
+                if keys[place] != key:
                     if keys[place]:
                         place = first  # the word there makes room
                     row = base + place * dimension
                     for d in range(dimension):
                         sums[row + d] = 0
                     count, h = _add_word(data, start, end, letters, grams, tables, settings, sums, row)
-                    keys[place], starts[place], ends[place] = key, start, end
-                    counts[place], word_hashes[place] = count, h
+                    keys[place], counts[place], word_hashes[place] = key, count, h
                 _add_floats(hidden, sums, base + place * dimension)
                 inputs += counts[place]
                 if word_ngrams > 1:
@@ -433,9 +452,9 @@ def _predict(data, offsets, tables, settings, labels, scores):
         for d in range(dimension):
             hidden[d] *= np.float32(1 / inputs)
         if loss == TREE:
-            _walk(hidden, tables.output, tables.children, nodes, node_scores, labels[text], scores[text])
+            walk(hidden, tables.output, tables.children, nodes, node_scores, labels[text], scores[text])
         else:
-            _rate(hidden, tables.output, loss, tables.sigmoid, values, labels[text], scores[text])
+            rate(hidden, tables.output, loss, tables.sigmoid, values, labels[text], scores[text])
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -447,82 +466,3 @@ def _add_floats(into, numbers, at):
     while d < len(into):
         into[d] += numbers[at + d]
         d += 1
-
-
-@njit(cache=True, nogil=True)
-def _log(value):
-    return np.float32(np.log(np.float64(np.float32(value)) + _TINY))
-
-
-@njit(cache=True, nogil=True)
-def _insert(label, score, labels, scores):
-    """Puts a label among the best; ``scores`` are logarithms, downwards, of those whose label is not -1."""
-    at = len(labels)
-    while at > 0 and (labels[at - 1] < 0 or scores[at - 1] <= score):
-        at -= 1
-    if at == len(labels):
-        return
-    for k in range(len(labels) - 1, at, -1):
-        labels[k], scores[k] = labels[k - 1], scores[k - 1]
-    labels[at], scores[at] = label, score
-
-
-@njit(cache=True, nogil=True)
-def _exponentials(labels, scores):
-    for k in range(len(labels)):
-        if labels[k] >= 0:
-            scores[k] = np.exp(scores[k])
-
-
-@njit(cache=True, nogil=True)
-def _walk(hidden, output, children, nodes, node_scores, labels, scores):
-    """The best leaves of the tree, without a look below what is worse already than all of them."""
-    leaves = len(output)
-    least = _log(0.0)
-    nodes[0], node_scores[0], depth = 2 * leaves - 2, 0, 1
-    while depth:
-        depth -= 1
-        node, score = nodes[depth], node_scores[depth]
-        if score < least or (labels[-1] >= 0 and score < scores[-1]):
-            continue
-        if node < leaves:
-            _insert(node, score, labels, scores)
-            continue
-        value = np.float32(0)
-        for d in range(len(hidden)):
-            value += output[node - leaves, d] * hidden[d]
-        yes = np.float32(1 / (1 + np.float64(np.exp(-value))))
-        nodes[depth], node_scores[depth] = children[node, 1], score + _log(yes)
-        nodes[depth + 1], node_scores[depth + 1] = children[node, 0], score + _log(1 - np.float64(yes))
-        depth += 2
-    _exponentials(labels, scores)
-
-
-@njit(cache=True, nogil=True)
-def _rate(hidden, output, loss, sigmoid, values, labels, scores):
-    """The best labels by a softmax over all, or by a sigmoid for each."""
-    for label in range(len(values)):
-        values[label] = 0
-    for d in range(len(hidden)):
-        for label in range(len(values)):
-            values[label] += output[d, label] * hidden[d]
-    if loss == SOFTMAX:
-        greatest, total = values[0], np.float32(0)
-        for label in range(len(values)):
-            greatest = max(greatest, values[label])
-        for label in range(len(values)):
-            values[label] = np.exp(values[label] - greatest)
-            total += values[label]
-        for label in range(len(values)):
-            values[label] /= total
-    else:
-        for label in range(len(values)):
-            if values[label] < -_SIGMOID_LIMIT:
-                values[label] = 0
-            elif values[label] > _SIGMOID_LIMIT:
-                values[label] = 1
-            else:
-                values[label] = sigmoid[int((values[label] + _SIGMOID_LIMIT) * _SIGMOID_STEPS / _SIGMOID_LIMIT / 2)]
-    for label in range(len(values)):
-        _insert(label, _log(values[label]), labels, scores)
-    _exponentials(labels, scores)
