@@ -8,6 +8,7 @@ exception together ("a" + ".", ")" + ":") are united.
 from __future__ import annotations
 
 import numpy as np
+from numpy import uint64
 
 from pipeline.text.characters import (
     BEFORE_STOP,
@@ -24,7 +25,7 @@ from pipeline.text.characters import (
 )
 from pipeline.text.english import EXCEPTION, LONGEST, UNIT, find
 from pipeline.text.jit import njit
-from pipeline.text.kernels import ZERO
+from pipeline.text.kernels import ZERO, between32, borrow
 from pipeline.text.utf8 import code_point, previous, width
 
 _UNITED = 4  # words that are united to one exception at most
@@ -46,11 +47,12 @@ def split_run(
     as its far end holds the closing marks for a while. ``table`` and ``slots`` as ``characters.table()`` and
     ``english.lookup()`` give them.
     """
+    data, table, slots = borrow(data), borrow(table), borrow(slots)
     first, last_end, spare, closings = count, end, len(words) - 1, 0
-    exception = 0
+    exception, solid = 0, False
     while start < end:
-        exception = find(data, start, end, slots) & EXCEPTION
-        if exception:
+        exception, solid = find(data, start, end, slots) & EXCEPTION, is_solid(data, start, end)
+        if exception or solid:
             break
         opening = _opening(data, start, end, table)
         if opening and start + opening < end:
@@ -70,7 +72,7 @@ def split_run(
             break
     if exception:
         count = _append_parts(data, start, end, slots, words, count)
-    elif start < end and _is_address(data, start, end, table):
+    elif start < end and (solid or _is_address(data, start, end, table)):
         words[count].start, words[count].end = start, end
         count += 1
     elif start < end:
@@ -80,6 +82,17 @@ def split_run(
         words[count].end = words[spare - k + 1].start if k else last_end
         count += 1
     return count if count - first < 2 else _unite(data, slots, words, first, count)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def is_solid(data: np.ndarray, start: int, end: int) -> bool:
+    """True for letters of ASCII alone, and for digits alone, of up to 32 bytes that are not the last of the data:
+    nothing comes off them, and nothing splits them but an exception."""
+    if end - start > 32 or start + 32 > len(data):
+        return False
+    inside = ~uint64(0) >> uint64(64 - (end - start))
+    letters, digits = between32(data, start, 32, ord("a"), ord("z")), between32(data, start, 0, ord("0"), ord("9"))
+    return inside & ~letters == 0 or inside & ~digits == 0
 
 
 @njit(cache=True, nogil=True, forceinline=True)

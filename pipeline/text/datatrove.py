@@ -32,7 +32,16 @@ from pipeline.text.lines import (
     times_met,
 )
 from pipeline.text.utf8 import previous
-from pipeline.text.words import CAPACITY, WORD, next_sentence, plain_run, split, word_slot, word_tables
+from pipeline.text.words import (
+    CAPACITY,
+    next_sentence,
+    plain_run,
+    split,
+    split_again,
+    with_memory,
+    word_slot,
+    word_tables,
+)
 
 _FIELDS = """
     characters words real_words spaced_words spaced_characters letter_words stop_words
@@ -114,7 +123,7 @@ def count(
 
 
 class _Workspace(NamedTuple):
-    words: np.ndarray  # WORD: the words of a line
+    words: np.ndarray  # WORD: the words of a line, and those of runs that came before
     lines: np.ndarray  # uint64: a set of lines
     stops_met: np.ndarray  # int64: the text that a stop word was met in last
     scratch: np.ndarray  # uint8: a line without its citation marks
@@ -124,7 +133,7 @@ class _Workspace(NamedTuple):
 def _workspace(longest: int) -> _Workspace:
     """For texts of up to ``longest`` bytes. Memory is touched only as it is used."""
     return _Workspace(
-        np.empty(CAPACITY, WORD),
+        with_memory(),
         np.empty(set_size(longest), np.uint64),
         np.full(256, -1, np.int64),
         np.empty(longest, np.uint8),
@@ -185,8 +194,8 @@ def _count(
                     row.words += (letters > 0) + mark
                     at = after
                     continue
-                many, at = split(data, at, after, table, slots, words)
-                for k in range(many):
+                one, many, base, at = split_again(data, at, after, table, slots, words)
+                for k in range(one, one + many):
                     word = words[k]
                     sentences, ended = next_sentence(sentences, ended, word.characters, word.every)
                     is_real = not word.every & SYMBOL
@@ -197,7 +206,7 @@ def _count(
                     lettered += word.some & LETTER > 0
                     _meet(word.key, text, stops, stop_met, row)
                     compared, compared_end = _compare(
-                        word.key, word.characters, word.end, compared, compared_end, keys, ahead
+                        word.key, word.characters, base + word.end, compared, compared_end, keys, ahead
                     )
                 row.words += many
             row.real_words += real
@@ -210,7 +219,7 @@ def _count(
                 row.curly_bracket |= flags & c4.CURLY_BRACKET > 0
                 if flags & c4.KEPT:
                     if size >= 0:
-                        sentences = _count_sentences(frozen(scratch), ZERO, size, table, slots, words)
+                        sentences = _count_sentences(frozen(scratch), ZERO, size, table, slots, words[:CAPACITY])
                     row.kept_lines += 1
                     row.sentences += max(1, sentences)
                     if cut + last - first + 4 > len(mine):

@@ -11,7 +11,7 @@ from pipeline.text.buffers import string_array, text_buffers
 from pipeline.text.characters import BREAK, SPACE, kind
 from pipeline.text.hashing import span_hash
 from pipeline.text.jit import int64, njit
-from pipeline.text.kernels import between16, text_data, trailing_zeros
+from pipeline.text.kernels import between16, between32, text_data, trailing_zeros
 from pipeline.text.utf8 import continues, previous, width
 
 #: Lines of a document that are compared with each other; in a longer one those after are not. Bounds the memory.
@@ -24,11 +24,11 @@ def line_end(data: np.ndarray, start: int, end: int, table: np.ndarray) -> tuple
     ``data[start:stop]``, the next line starts at ``next``."""
     at = start
     while at < end:
-        if at + 16 <= end:  # most characters are surely no line break
-            plain = between16(data, at, 0, 0x1F, 0xC1) | between16(data, at, 0, 0xC3, 0xE1)
-            plain |= between16(data, at, 0, 0xE3, 0xFF)
-            at += int64(trailing_zeros(~plain))
-            if plain == 0xFFFF:
+        if at + 32 <= end:  # most characters are surely no line break
+            others = between32(data, at, 0, 0, 0x1E) | between32(data, at, 0, 0xC2, 0xC2)
+            others |= between32(data, at, 0, 0xE2, 0xE2)
+            at += int64(trailing_zeros(others | uint64(1 << 32)))
+            if others == 0:
                 continue
         byte = data[at]
         may_break = byte < 0x1F or byte == 0xC2 or byte == 0xE2

@@ -155,11 +155,10 @@ def _lengthen(keys, first, places, left):
     """The places where an (n+1)-gram may be repeated, with its key: the first places of its two n-grams."""
     kept = 0
     for k in range(left - 1):
-        place = places[k]
-        if places[k + 1] == place + 1:
-            keys[place] = uint64(first[place]) << uint64(32) | uint64(first[place + 1])
-            places[kept] = place
-            kept += 1
+        place = places[k]  # no branch: whether the next place is among them cannot be foreseen
+        keys[place] = uint64(first[place]) << uint64(32) | uint64(first[place + 1])
+        places[kept] = place
+        kept += places[k + 1] == place + 1
     return kept
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy import uint64
 
 from pipeline.text import characters, english
-from pipeline.text.affixes import split_run
+from pipeline.text.affixes import is_solid, split_run
 from pipeline.text.characters import (
     ALONE,
     BEFORE_STOP,
@@ -36,9 +36,9 @@ from pipeline.text.characters import (
     kind,
 )
 from pipeline.text.english import EXCEPTION, find_key, may_be_there
-from pipeline.text.hashing import short_key, word_key
+from pipeline.text.hashing import short_key, slot_of, word_key
 from pipeline.text.jit import njit
-from pipeline.text.kernels import ZERO, between32, text_data, trailing_zeros
+from pipeline.text.kernels import ZERO, between32, borrow, text_data, trailing_zeros
 from pipeline.text.utf8 import width
 
 #: A word: its bytes in the data; its ``word_key``; its length in code points; the class bits that some and that all of
@@ -57,6 +57,8 @@ WORD = np.dtype(
 RUN = 1 << 14
 #: Entries that the array for ``split`` needs at least.
 CAPACITY = 4 * RUN
+#: Runs that ``split_again`` remembers, a power of two; the bytes and the words that such a run has at most.
+_REMEMBERED, _SHORT, _FEW = 1 << 12, 32, 3
 
 
 def word_spans(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,6 +136,37 @@ def split(
     return count, at
 
 
+def with_memory() -> np.ndarray:
+    """The array ``words`` for ``split_again``: room for ``split``, and then a row for each run that is remembered: its
+    key and how many words it has, and these, whose places count from the run's start."""
+    return np.zeros(CAPACITY + _REMEMBERED * (1 + _FEW), WORD)
+
+
+@njit(cache=True, nogil=True)
+def split_again(
+    data: np.ndarray, start: int, end: int, table: np.ndarray, slots: np.ndarray, words: Any
+) -> tuple[Any, Any, Any, int]:
+    """``(first, count, base, at)``: as ``split`` gives them, the words are ``words[first : first + count]``, whose
+    places count from ``base``. A run that came before, as nearly half of those that are no plain word, is not split.
+    """
+    data, fresh = borrow(data), words[:CAPACITY]
+    if end - start > _SHORT:
+        count, at = split(data, start, end, table, slots, fresh)
+        return ZERO, count, ZERO, at
+    key = word_key(data, start, end) | uint64(1)  # no row is empty by it
+    row = CAPACITY + (1 + _FEW) * slot_of(key, _REMEMBERED - 1)
+    if words[row].key == key:
+        return row + 1, words[row].characters, start, end
+    count, at = split(data, start, end, table, slots, fresh)
+    if count <= _FEW:
+        words[row].key, words[row].characters = key, count
+        for k in range(count):
+            words[row + 1 + k] = words[k]
+            words[row + 1 + k].start -= start
+            words[row + 1 + k].end -= start
+    return ZERO, count, ZERO, at
+
+
 @njit(cache=True, nogil=True, forceinline=True)
 def plain_run(data: np.ndarray, at: int, end: int, table: np.ndarray, slots: np.ndarray) -> tuple[Any, Any, Any, Any]:
     """``(letters, mark, key, next)``: a run that ``split`` makes a word of ASCII letters of, a mark, or both.
@@ -144,7 +177,7 @@ def plain_run(data: np.ndarray, at: int, end: int, table: np.ndarray, slots: np.
     """
     if at + 32 > len(data):
         return np.int64(-1), np.int64(0), uint64(0), end
-    spaces = between32(data, at, 0, 9, 13) | between32(data, at, 0, 28, 32)
+    spaces = _spaces(data, at)
     others = ~between32(data, at, 32, ord("a"), ord("z")) | uint64(1 << 32)
     letters = min(np.int64(trailing_zeros(others)), end - at)
     gap = spaces >> uint64(letters)
@@ -161,7 +194,26 @@ def plain_run(data: np.ndarray, at: int, end: int, table: np.ndarray, slots: np.
         plain = not (may_be_there(whole, slots) and find_key(whole, slots) & EXCEPTION)
     if plain:
         return letters, mark, key, min(end, stop + np.int64(trailing_zeros(~gap)))
-    return np.int64(-1), mark, key, min(end, at + np.int64(trailing_zeros(spaces))) if spaces else end
+    if spaces:
+        return np.int64(-1), mark, key, min(end, at + np.int64(trailing_zeros(spaces)))
+    return np.int64(-1), mark, key, _next_space(data, at + 32, end)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _spaces(data, at):
+    """Which of the 32 bytes from ``at`` on are white space of ASCII, as bits."""
+    return between32(data, at, 0, 9, 13) | between32(data, at, 0, 28, 32)
+
+
+@njit(cache=True, nogil=True)
+def _next_space(data, at, end):
+    """The first white space of ASCII from ``at`` on; ``end`` if there is none before it, or near the data's end."""
+    while at < end and at + 32 <= len(data):
+        spaces = _spaces(data, at)
+        if spaces:
+            return min(end, at + np.int64(trailing_zeros(spaces)))
+        at += 32
+    return end
 
 
 @njit(cache=True, nogil=True)
@@ -180,15 +232,20 @@ def _closes(data, mark, table):
 
 @njit(cache=True, nogil=True)
 def _describe(data, table, word):
+    start, end = word.start, word.end
+    if is_solid(data, start, end):
+        bits = kind(data, start, table) & (LETTER | DIGIT | BEFORE_STOP)
+        _set(word, start, end, word_key(data, start, end), end - start, bits, bits)
+        return
     size, some, every = 0, 0, -1
-    at = word.start
-    while at < word.end:
+    at = start
+    while at < end:
         this = kind(data, at, table)
         some |= this
         every &= this
         size += 1
         at += width(data[at])
-    word.key, word.characters, word.some, word.every = word_key(data, word.start, word.end), size, some, every
+    _set(word, start, end, word_key(data, start, end), size, some, every)
 
 
 @njit(cache=True, nogil=True)

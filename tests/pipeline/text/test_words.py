@@ -112,6 +112,29 @@ def test_plain_runs_are_words_and_marks_as_any_are_split(text: str) -> None:
     assert seen == expected
 
 
+def test_a_run_that_comes_again_has_the_words_that_it_had() -> None:
+    table, slots = characters.table(), english.lookup()
+    found, memory = np.empty(words.CAPACITY, words.WORD), words.with_memory()
+
+    @given(st.lists(st.text(alphabet=ALPHABET, max_size=40) | RUNS, max_size=6), st.integers(0, 9))
+    def are_equal(texts: list[str], shift: int) -> None:
+        for text in [*texts, *texts]:
+            data = np.frombuffer(f"{'x' * shift}{text}y".encode(), np.uint8)
+            data.flags.writeable = False
+            count, at = words.split(data, shift, len(data) - 1, table, slots, found)
+            first, again, base, stop = words.split_again(data, shift, len(data) - 1, table, slots, memory)
+            assert (again, stop) == (count, at)
+            same = memory[first : first + again].copy()
+            same["start"] += base
+            same["end"] += base
+            assert same.tobytes() == found[:count].tobytes()
+            remembered.add(base > 0)
+
+    remembered: set[bool] = set()
+    are_equal()
+    assert remembered == {False, True}
+
+
 def test_a_run_of_any_length_is_split_in_bounded_space() -> None:
     run = words.RUN
     found = split("x" * (3 * run), "!" * (5 * run), "é" * run, "漢" * (2 * run))
