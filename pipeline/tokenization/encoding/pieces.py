@@ -68,20 +68,21 @@ def look_up(
     spots: np.ndarray,
     bounds: np.ndarray,
     cache: Cache,
+    room: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Cache]:
     """``(codes, cuts, opened, cache)`` of texts cut as ``pretokenize.cut_all`` cuts them.
 
-    ``codes`` int64: of all pieces; those of text i are ``cuts[i]:cuts[i + 1]`` (int64). ``opened`` int64: the pieces
-    in which sentences start, those at the bytes ``spots[bounds[i]:bounds[i + 1]]`` of text i: the first piece that ends
-    after one. ``cache`` takes the place of the given one; new pieces have no ids yet.
+    ``codes`` int64: of all pieces, written to ``room``, which is for as many as there are bytes; those of text i are
+    ``cuts[i]:cuts[i + 1]`` (int64). ``opened`` int64: the pieces in which sentences start, those at the bytes
+    ``spots[bounds[i]:bounds[i + 1]]`` of text i: the first piece that ends after one. ``cache`` takes the place of the
+    given one; new pieces have no ids yet.
     """
-    codes = np.empty(offsets[-1] - offsets[0], np.int64)  # what is not used costs no memory
     cuts, opened = np.zeros(len(offsets), np.int64), np.empty(len(spots), np.int64)
     state = np.array([0, offsets[0], offsets[0], 0, bounds[0], 0])
-    room = np.empty((pretokenize.SPANS, 3), np.int64), np.empty((pretokenize.SPANS, 3), np.uint64)
-    while not _scan(data, offsets, classes, kind, alone, spots, bounds, codes, cuts, opened, state, *room, cache):
+    spans = np.empty((pretokenize.SPANS, 3), np.int64), np.empty((pretokenize.SPANS, 3), np.uint64)
+    while not _scan(data, offsets, classes, kind, alone, spots, bounds, room, cuts, opened, state, *spans, cache):
         cache = _grown(cache)
-    return codes[: state[3]], cuts, opened[: state[5]], cache
+    return room[: state[3]], cuts, opened[: state[5]], cache
 
 
 @njit(cache=True, nogil=True)

@@ -318,10 +318,10 @@ def test_pieces_with_ids_of_any_number_and_size_are_written_at_both_looks() -> N
     known = {"a": [5], "b": [1 << 20, 7], "c": [1, 2, (1 << 20) - 1], "d": [1, 2, 3, 4], "e": [], "x" * 20: [9]}
     data, offsets = text_buffers(pa.array([" ".join(known), " ".join(reversed(known)), "q"]))
     bits, none = encode.character_classes.table(), np.zeros(0, np.int64)
-    cache = pieces.empty(8)
+    cache, room = pieces.empty(8), np.empty(len(data), np.int64)
     for _ in range(2):  # while the ids are not known, and once they are
         codes, cuts, opened, cache = pieces.look_up(
-            data, offsets, bits, pretokenize.WORDS, np.uint8(0), none, np.zeros(4, np.int64), cache
+            data, offsets, bits, pretokenize.WORDS, np.uint8(0), none, np.zeros(4, np.int64), cache, room
         )
         if cache.size[1] == 0:
             ids = [np.array(part, np.uint32) for part in (*known.values(), [8])]
