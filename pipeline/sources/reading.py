@@ -258,6 +258,7 @@ class _Decompressed(io.RawIOBase):
         self._members_end: int | None = None  # where the last whole member ends
         self._input = b""
         self._taken = 0  # bytes taken from ``raw``, those of ``_input`` included
+        self._fed = 0  # where the bytes begin whose output comes
         self._output = memoryview(b"")
         self._position = 0
         self._ended = False
@@ -271,7 +272,10 @@ class _Decompressed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._output and not self._ended:
             begin = self._taken - len(self._input)
-            chunk = b"" if self._is_full() else self._next()
+            if self._is_full():
+                chunk = b""
+            else:
+                chunk, self._fed = self._next(), begin
             if not chunk and not self._is_full():
                 self._end(begin)
                 break
@@ -283,7 +287,7 @@ class _Decompressed(io.RawIOBase):
             self._allowed += (len(chunk) - len(self._input)) * self._max_ratio - len(self._output)
             if self._allowed < 0:
                 self._ended, self._output = True, memoryview(b"")
-                raise Damaged(EXPANDS, begin)
+                raise Damaged(EXPANDS, self._fed)
         size = min(len(buffer), len(self._output))
         buffer[:size] = self._output[:size]
         self._output = self._output[size:]
