@@ -33,7 +33,7 @@ from pipeline.sources.reading import identity as identity
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-VERSION = 5
+VERSION = 6
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
 #: Bytes that a value of a list takes at least, once it is read.
@@ -68,9 +68,8 @@ def read_rows(config: RecordConfig, file: File, named: class_labels.Named | None
     """
     ids = Ids(config.name, file)
     position = 0
-    batches = _arrow_batches if file.name.lower().endswith(_ARROW) else _parquet_batches
     with open_raw(file) as handle:
-        for batch in batches(handle, columns(config), getattr(config, "max_compression_ratio", math.inf)):
+        for batch in _batches(handle, file, columns(config), getattr(config, "max_compression_ratio", math.inf)):
             if isinstance(batch, _Lost):
                 yield batch.damage.unread(file, position)
                 position += batch.rows
@@ -95,13 +94,29 @@ def rows(file: File, max_ratio: float, named: class_labels.Named | None = None) 
 
     Raises Damaged where the file is, and what a parser raises.
     """
-    batches = _arrow_batches if file.name.lower().endswith(_ARROW) else _parquet_batches
     with open_raw(file) as handle:
-        for batch in batches(handle, None, max_ratio):
+        for batch in _batches(handle, file, None, max_ratio):
             if isinstance(batch, _Lost):
                 raise batch.damage
             naming = named or _naming(batch)
             yield from (naming(row) if naming and row is not None else row for row in _rows(batch))
+
+
+def _batches(
+    handle: IO[bytes], file: File, wanted: set[str] | None, max_ratio: float
+) -> Iterator[pa.RecordBatch | _Lost]:
+    """Batches of ``file``. Raises Damaged once they come to more than ``max_ratio`` for each of its bytes: a dictionary
+    of one long text fills any number of rows.
+    """
+    expanded, most = 0, FREE + max_ratio * file.size
+    for batch in (_arrow_batches if file.name.lower().endswith(_ARROW) else _parquet_batches)(
+        handle, wanted, max_ratio
+    ):
+        if not isinstance(batch, _Lost):
+            expanded += batch.nbytes
+            if expanded > most:
+                raise Damaged(EXPANDS)
+        yield batch
 
 
 def _naming(batch: pa.RecordBatch) -> class_labels.Named | None:

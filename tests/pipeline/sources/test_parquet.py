@@ -318,13 +318,26 @@ def test_repeated_texts_of_a_dictionary_are_read_in_small_batches(tmp_path):
     indices = pa.array([0] * 3000, pa.int32())
     table = pa.table({"text": pa.DictionaryArray.from_arrays(indices, pa.array(["long text " * 10_000]))})
     write(tmp_path / "x.arrow", table)
-    config = Parquet(name="s", path=[str(tmp_path / "x.arrow")])
+    config = Parquet(name="s", path=[str(tmp_path / "x.arrow")], max_compression_ratio=10_000)
     (file,) = parquet.list_files(config)
     with (tmp_path / "x.arrow").open("rb") as handle:
         batches = parquet._arrow_batches(handle, None, 200.0)
         sizes = [batch.nbytes for batch in batches if not isinstance(batch, parquet._Lost)]
     assert max(sizes) < 40_000_000
     assert sum(isinstance(row, Document) for row in parquet.read(config, file)) == 3000
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+def test_a_file_of_kilobytes_does_not_become_gigabytes_of_text(tmp_path, ending):
+    indices = pa.array([0] * 20_000, pa.int32())
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(indices, pa.array(["long text " * 10_000]))})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+    *documents, last = read(tmp_path / f"x{ending}")
+    assert isinstance(last, Unread)
+    assert (last.reason, last.bytes) == ("expands beyond max_compression_ratio", last.of)
+    assert len(documents) * 100_000 <= 16 * 2**20 + 200 * last.of
 
 
 def test_a_row_group_is_read_in_small_batches(tmp_path):
