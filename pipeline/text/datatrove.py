@@ -124,6 +124,7 @@ def count(
 
 class _Workspace(NamedTuple):
     words: np.ndarray  # WORD: the words of a line, and those of runs that came before
+    runs: np.ndarray  # uint64: which runs these are
     lines: np.ndarray  # uint64: a set of lines
     stops_met: np.ndarray  # int64: the text that a stop word was met in last
     scratch: np.ndarray  # uint8: a line without its citation marks
@@ -133,7 +134,7 @@ class _Workspace(NamedTuple):
 def _workspace(longest: int) -> _Workspace:
     """For texts of up to ``longest`` bytes. Memory is touched only as it is used."""
     return _Workspace(
-        with_memory(),
+        *with_memory(),
         np.empty(set_size(longest), np.uint64),
         np.full(256, -1, np.int64),
         np.empty(longest, np.uint8),
@@ -147,7 +148,8 @@ def _count(
     counts, top, twice,
 ):  # fmt: skip
     data, table, slots = borrow(data), borrow(table), borrow(slots)
-    words, stop_met, members = borrow(space.words), borrow(space.stops_met), borrow(space.lines)
+    words, runs = borrow(space.words), borrow(space.runs)
+    stop_met, members = borrow(space.stops_met), borrow(space.lines)
     keys, ahead, scratch = borrow(space.grams.keys), borrow(space.grams.ahead), borrow(space.scratch)
     ahead[0] = 0
     cuts, total_cuts = np.empty((1024, 2), np.int64), ZERO
@@ -194,7 +196,7 @@ def _count(
                     row.words += (letters > 0) + mark
                     at = after
                     continue
-                one, many, base, at = split_again(data, at, after, table, slots, words)
+                one, many, base, at = split_again(data, at, after, table, slots, words, runs)
                 for k in range(one, one + many):
                     word = words[k]
                     sentences, ended = next_sentence(sentences, ended, word.characters, word.every)

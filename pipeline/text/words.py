@@ -136,34 +136,35 @@ def split(
     return count, at
 
 
-def with_memory() -> np.ndarray:
-    """The array ``words`` for ``split_again``: room for ``split``, and then a row for each run that is remembered: its
-    key and how many words it has, and these, whose places count from the run's start."""
-    return np.zeros(CAPACITY + _REMEMBERED * (1 + _FEW), WORD)
+def with_memory() -> tuple[np.ndarray, np.ndarray]:
+    """The arrays ``words`` and ``runs`` for ``split_again``: room for ``split`` and then for the words of each run that
+    is remembered, whose places count from the run's start; uint64: these runs' keys and how many words they have."""
+    return np.zeros(CAPACITY + _REMEMBERED * _FEW, WORD), np.zeros(_REMEMBERED, np.uint64)
 
 
 @njit(cache=True, nogil=True)
 def split_again(
-    data: np.ndarray, start: int, end: int, table: np.ndarray, slots: np.ndarray, words: Any
+    data: np.ndarray, start: int, end: int, table: np.ndarray, slots: np.ndarray, words: Any, runs: np.ndarray
 ) -> tuple[Any, Any, Any, int]:
     """``(first, count, base, at)``: as ``split`` gives them, the words are ``words[first : first + count]``, whose
     places count from ``base``. A run that came before, as nearly half of those that are no plain word, is not split.
     """
-    data, fresh = borrow(data), words[:CAPACITY]
+    data, runs, fresh = borrow(data), borrow(runs), words[:CAPACITY]
     if end - start > _SHORT:
         count, at = split(data, start, end, table, slots, fresh)
         return ZERO, count, ZERO, at
-    key = word_key(data, start, end) | uint64(1)  # no row is empty by it
-    row = CAPACITY + (1 + _FEW) * slot_of(key, _REMEMBERED - 1)
-    if words[row].key == key:
-        return row + 1, words[row].characters, start, end
+    key = word_key(data, start, end) & ~uint64(7) | uint64(4)  # not 0; the number of words has the lowest two bits
+    slot = slot_of(key, _REMEMBERED - 1)
+    row, known = CAPACITY + _FEW * slot, uint64(runs[slot] - key)
+    if known <= uint64(_FEW):
+        return row, np.int64(known), start, end
     count, at = split(data, start, end, table, slots, fresh)
     if count <= _FEW:
-        words[row].key, words[row].characters = key, count
+        runs[slot] = key + uint64(count)
         for k in range(count):
-            words[row + 1 + k] = words[k]
-            words[row + 1 + k].start -= start
-            words[row + 1 + k].end -= start
+            words[row + k] = words[k]
+            words[row + k].start -= start
+            words[row + k].end -= start
     return ZERO, count, ZERO, at
 
 

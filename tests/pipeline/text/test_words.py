@@ -114,7 +114,7 @@ def test_plain_runs_are_words_and_marks_as_any_are_split(text: str) -> None:
 
 def test_a_run_that_comes_again_has_the_words_that_it_had() -> None:
     table, slots = characters.table(), english.lookup()
-    found, memory = np.empty(words.CAPACITY, words.WORD), words.with_memory()
+    found, (memory, runs) = np.empty(words.CAPACITY, words.WORD), words.with_memory()
 
     @given(st.lists(st.text(alphabet=ALPHABET, max_size=40) | RUNS, max_size=6), st.integers(0, 9))
     def are_equal(texts: list[str], shift: int) -> None:
@@ -122,7 +122,7 @@ def test_a_run_that_comes_again_has_the_words_that_it_had() -> None:
             data = np.frombuffer(f"{'x' * shift}{text}y".encode(), np.uint8)
             data.flags.writeable = False
             count, at = words.split(data, shift, len(data) - 1, table, slots, found)
-            first, again, base, stop = words.split_again(data, shift, len(data) - 1, table, slots, memory)
+            first, again, base, stop = words.split_again(data, shift, len(data) - 1, table, slots, memory, runs)
             assert (again, stop) == (count, at)
             same = memory[first : first + again].copy()
             same["start"] += base
