@@ -16,7 +16,7 @@ from tests.helpers import s3_server
 
 #: The files that take longest, with the longest first. They begin first: one that began last would keep a single worker
 #: at work when all others have ended. Those that wait for a server or for the clock, and the others, take turns. The
-#: third compiles most kernels, which two workers at once would compile twice: those around it need few.
+#: third compiles most kernels, which a worker that needs one would have to wait for: those around it need few.
 LONGEST = [
     "acceptance/test_training.py",
     "flows/test_automations.py",
