@@ -1,4 +1,4 @@
-"""Canaries: documents of known sort that a build's stages must catch, and how many of them they do.
+"""Canaries: documents of a known kind that a build's stages must catch, and how many of them they do.
 
 Exact and near duplicates, repeated passages, personal data, evaluation items and other languages are planted among
 copies of documents of the build, and taken through the stages that are there for them: the same steps, settings and
