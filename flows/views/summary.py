@@ -73,7 +73,7 @@ def summary_view(build: Build) -> RenderableType:
     for run in models.summaries(build, "finetune"):
         names = models.predictors(run)
         main = models.main_measure(run)
-        scores = [(models.PREDICTORS.get(name, name), run["scores"][name][main]["value"]) for name in names]
+        scores = [(models.predictor(run, name), run["scores"][name][main]["value"]) for name in names]
         sentence = ", ".join(f"{name} {models.score(main, value)}" for name, value in scores)
         parts.append(line(run["name"], f"{models.MEASURES.get(main, main).lower()}: {sentence}"))
         if run.get("strategies"):

@@ -30,6 +30,8 @@ PREDICTORS = {
     "seen_words": "tags of words seen in training",
     "sentence": "sentence with the words of the question",
 }
+#: What ``majority`` is where it is no label.
+_MOST_FREQUENT = {"answers": "most frequent answer", "text2text": "most frequent target"}
 MEASURES = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro F1",
@@ -121,11 +123,18 @@ def scored(run: Mapping[str, Any]) -> dict[str, Any]:
     """A fine-tuning summary with its ``measures``, and a row of ``scores`` for the model and for each baseline."""
     measures = list(run["scores"]["model"])
     rows = [
-        {"name": PREDICTORS.get(name, name), "scores": [run["scores"][name][measure] for measure in measures]}
+        {"name": predictor(run, name), "scores": [run["scores"][name][measure] for measure in measures]}
         for name in predictors(run)
     ]
     named = [MEASURES.get(measure, words(measure)) for measure in measures]
     return {**run, "measured": measures, "measures": named, "rows": rows}
+
+
+def predictor(run: Mapping[str, Any], name: str) -> str:
+    """The name for people of the predictor ``name`` of a fine-tuning summary."""
+    if name == "majority" and run.get("like") in _MOST_FREQUENT:
+        return _MOST_FREQUENT[run["like"]]
+    return PREDICTORS.get(name, name)
 
 
 def main_measure(run: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ def finetuned(summary: Mapping[str, Any]) -> str:
     """The card of a fine-tuned model: its task, its labels, and its scores beside the baselines, with intervals."""
     rows, groups = summary["documents"], summary["groups"]
     scores = [
-        (models.PREDICTORS.get(name, name), *(_interval(score) for score in summary["scores"][name].values()))
+        (models.predictor(summary, name), *(_interval(score) for score in summary["scores"][name].values()))
         for name in models.predictors(summary)
     ]
     measures = [models.MEASURES.get(name, formats.words(name)) for name in summary["scores"]["model"]]
