@@ -46,7 +46,8 @@ def predict(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="Rows to predict: a jsonl, csv, tsv, parquet or arrow file, a pattern of them, or - for stdin."
+            help="Rows to predict: a jsonl, csv, tsv, parquet, arrow or (of questions) SQuAD json file, a pattern of"
+            " them, or - for stdin."
         ),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text to predict, instead of a file.")] = None,
@@ -93,10 +94,11 @@ def predict(
             if file is not None and Path(file).resolve() == output.resolve():
                 raise WrongUse(f"--output {output} is the file that is read; write to another")
         with tempfile.TemporaryDirectory() as spool:
-            sources = [] if file is None else _sources(file, kind, columns, Path(spool))
             model = opened(folder, base, text_column, pair_column)
             if file is None:
                 sources = [_of_texts(model, text or [], pair or [], Path(spool))]
+            else:
+                sources = _sources(file, kind, columns, Path(spool), model.usage.task)
             if output is None:
                 outcome = _written(model, sources, writing.Lines(sys.stdout.buffer), quarantine, error_budget)
             else:
@@ -121,7 +123,7 @@ def opened(folder: str, base: str | None, text_column: str | None = None, pair_c
     return replace(model, usage=model.usage.model_copy(update=columns))
 
 
-def _sources(file: str, kind: str | None, columns: str | None, spool: Path) -> list[Source]:
+def _sources(file: str, kind: str | None, columns: str | None, spool: Path, task: str) -> list[Source]:
     from pipeline.sources.base import File
     from training.prediction import reading
 
@@ -129,7 +131,7 @@ def _sources(file: str, kind: str | None, columns: str | None, spool: Path) -> l
     if kind is not None and kind not in known:
         raise WrongUse(f"--format {kind} is not read; take one of {', '.join(known)}")
     if file != "-":
-        return reading.sources(file, kind, names_of(columns))  # type: ignore[arg-type]
+        return reading.sources(file, kind, names_of(columns), reading.json_of(task))  # type: ignore[arg-type]
     path = spool / "stdin"
     with path.open("wb") as handle:
         shutil.copyfileobj(sys.stdin.buffer, handle)
@@ -147,6 +149,9 @@ def _of_texts(model: Model, texts: list[str], pairs: list[str], spool: Path) -> 
     path, names = spool / "texts", (model.usage.text, model.usage.pair or "pair")
     if pairs and model.usage.pair is None:
         raise WrongUse("--pair: the model reads no second text; leave it out, or name its column by --pair-column")
+    if not pairs and model.usage.pair is not None and model.usage.task != "similarity":
+        what = "the context of each question" if model.usage.task == "answers" else "the second text of each --text"
+        raise WrongUse(f"--pair is missing: the model reads two texts; give {what} by it")
     rows = zip(texts, pairs, strict=True) if pairs else ((text,) for text in texts)
     path.write_text("".join(dump_json(dict(zip(names, row, strict=False))) + "\n" for row in rows), encoding="utf-8")
     return reading.Source(File(str(path), "texts", path.stat().st_size), "jsonl", "--text")
@@ -181,7 +186,7 @@ def _tell(outcome: Outcome, model: Model, output: Path | None) -> None:
     if model.usage.costs:
         _say(BY_COSTS)
     if outcome.cut:
-        length = model.usage.sequence_length
+        length = model.reach(paired=model.usage.pair is not None)
         what = "row has" if outcome.cut == 1 else "rows have"
         _say(f"{outcome.cut:,} {what} more than the {length:,} tokens that the model reads: the end was not read")
     if outcome.quarantined:

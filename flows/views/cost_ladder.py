@@ -71,10 +71,11 @@ def _gain(curve: Mapping[str, Any]) -> str:
 def _suspects(audit: Mapping[str, Any]) -> str:
     if "why" in audit:
         return f"not looked for: {audit['why']}"
-    scores = audit["accuracy"]
+    scores, unseen = audit["accuracy"], audit["unseen_right"]
     without = "" if scores["without"] is None else f", {formats.share(scores['without'], 1)} without them"
     of_test = "1 is a test row" if audit["test_suspects"] == 1 else f"{audit['test_suspects']:,} are test rows"
     return (
-        f"{audit['count']:,} of {audit['audited']:,} rows; {of_test}: accuracy"
+        f"{audit['count']:,} of {audit['audited']:,} rows, doubted by a model that is right on"
+        f" {formats.share(unseen, 1)} of rows that it did not see; {of_test}: accuracy"
         f" {formats.share(scores['all'], 1)} with{without}"
     )

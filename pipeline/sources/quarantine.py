@@ -130,6 +130,10 @@ def examples(report: Mapping[str, Any]) -> list[str]:
     for reason, fault in worst:
         remedy = f"; {fault['remedy']}" if "remedy" in fault else ""
         lines.append(f"{fault['count']} x {reason} (first: {fault['file']}, record {fault['record']}{remedy})")
+    if hidden := sum(fault["count"] for fault in report["reasons"].values()) - sum(
+        fault["count"] for _, fault in worst
+    ):
+        lines.append(f"{hidden} x other faults")
     return lines
 
 

@@ -51,7 +51,7 @@ def of_file(model: Model, path: str) -> Examples:
             lines = handle.read().decode("utf-8", "replace").splitlines()
         rows = [row_of(model.usage, {model.usage.text: line}) for line in lines if line.strip()][:COMPARED]
     else:
-        for source in reading.sources(path):
+        for source in reading.sources(path, json=reading.json_of(model.usage.task)):
             for record in reading.rows(source):
                 if isinstance(record, Rejected):
                     raise WrongRows(f"{path}, record {record.record}: {record.reason}; correct it")

@@ -17,7 +17,7 @@ from training.recipe.finetuning import FinetuneConfig
 from training.recipe.sections import BuildRecipe
 
 #: Raised when equal rows would get another answer.
-VERSION = 3
+VERSION = 4
 
 
 def climb(build: Build[BuildRecipe], name: str, progress: loop.Progress | None = None) -> dict[str, Any]:

@@ -178,6 +178,9 @@ def climb(sets: Sets, rungs: Iterable[Rung], minutes: float, say: Callable[[str]
     end = started + minutes * 60
     for rung in rungs:
         begun = time.perf_counter()
+        if begun > end:
+            ladder.left_out[rung.title] = "the time was up before it"
+            continue
         try:
             with deadline.until(end):
                 needed = rung.estimate(sets) if rung.estimate else _by_sample(rung, sets)

@@ -28,7 +28,8 @@ def find(
     """The MOST suspect labels of training, development and test, and the accuracy with and without those of the test.
 
     ``parts`` are the texts of the three sets of ``rows``; ``right`` bool [test rows] says where the model is right. As
-    plain values; ``why`` says why there is no audit where a label has too few rows for one.
+    plain values; ``unseen_right`` is the share of labels that the audit's model predicts without having seen their row:
+    how much its doubts are worth. ``why`` says why there is no audit where a label has too few rows for one.
     """
     tables = (rows.train, rows.dev, rows.test)
     columns = {name: [v for table in tables for v in table[name].to_pylist()] for name in ("id", "place")}
@@ -71,6 +72,7 @@ def find(
         "audited": len(taken),
         "count": len(audit.rows),
         "share": audit.share,
+        "unseen_right": float((shares.argmax(1) == audited.labels).mean()),
         "accuracy": {"all": float(right.mean()), "without": float(right[kept].mean()) if kept.any() else None},
         "test_suspects": int((~kept).sum()),
         "rows": [

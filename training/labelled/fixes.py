@@ -64,8 +64,9 @@ def apply(decisions: Path, column: str, columns: tuple[str, ...] | None = None) 
         copy = path.with_name(f"{path.stem}.fixed{path.suffix}")
         with files.replacing(str(copy), summed=False) as handle:
             handle.write(content)
-        removed = sum(decision.label is None for decision in by_file[path].values())
-        fixed.append(Fixed(path, copy, len(by_file[path]) - removed, removed))
+        decided = by_file[path].values()
+        relabelled = sum(decision.label not in (None, decision.was) for decision in decided)
+        fixed.append(Fixed(path, copy, relabelled, sum(decision.label is None for decision in decided)))
     return fixed
 
 

@@ -93,9 +93,12 @@ class Model:
             return bool(self.reader.read([row.text], length=half)[0].overflowing)
         prefix = self.usage.text2text.prefix if self.usage.task == "text2text" else ""
         pairs = None if row.pair is None else [row.pair]
-        special = self.reader.tokenizer.num_special_tokens_to_add(is_pair=pairs is not None)
-        most = reach(self.task.config.long_text, self.reader.length, special)
-        return bool(self.reader.read([prefix + row.text], pairs, most)[0].overflowing)
+        return bool(self.reader.read([prefix + row.text], pairs, self.reach(pairs is not None))[0].overflowing)
+
+    def reach(self, paired: bool) -> int:
+        """The most tokens of a row, or of one that is ``paired``, that are read, special ones counted."""
+        special = self.reader.tokenizer.num_special_tokens_to_add(is_pair=paired)
+        return reach(self.task.config.long_text, self.reader.length, special)
 
 
 def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:

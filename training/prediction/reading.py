@@ -1,4 +1,4 @@
-"""The rows of files to predict, one after the other: JSON lines, CSV, TSV, Parquet and Arrow."""
+"""The rows of files to predict, one after the other: JSON lines, CSV, TSV, Parquet, Arrow and questions as in SQuAD."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from typing import Literal, NamedTuple, get_args
 
 from pipeline.sources import csv, jsonl, parquet
 from pipeline.sources.base import Fields, File, NoFiles, Rejected, Unread, find_files, printable
-from pipeline.sources.reading import COMPRESSED, OF_CONTENT, Damaged
+from pipeline.sources.reading import COMPRESSED, OF_CONTENT, Damaged, open_file
 from pipeline.store import files
-from training.labelled import tables
+from training.labelled import squad, tables
+from training.labelled.findings import Findings
 from training.labelled.rows import WrongRows
 
-Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow"]
+Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow", "squad"]
 _ENDINGS: dict[str, Format] = {
     **{".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv"},
     **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
 }
+_MOST_BYTES = 1 << 30  # of a file of questions
 _MAX_RATIO = 200.0  # as sources have it
 
 
-def format_of(path: str) -> Format:
-    """By the ending of ``path``, without that of a compression. Raises WrongRows where it says none."""
+def format_of(path: str, json: Format | None = None) -> Format:
+    """By the ending of ``path``, without that of a compression; ``json`` is what a .json holds.
+
+    Raises WrongRows where it says none.
+    """
     name = path.lower()
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
-    format_ = _ENDINGS.get(Path(name).suffix)
+    format_ = json if Path(name).suffix == ".json" else _ENDINGS.get(Path(name).suffix)
     if format_ is None:
         raise WrongRows(
             f"the name {path!r} does not say its format; name the file {', '.join(_ENDINGS)}, or say --format"
@@ -47,8 +52,15 @@ class Source(NamedTuple):
     columns: tuple[str, ...] | None = None
 
 
-def sources(path: str, wanted: Format | None = None, columns: tuple[str, ...] | None = None) -> list[Source]:
-    """The file, or the files of the pattern ``path``.
+def json_of(task: str) -> Format:
+    """What a file .json holds for a model of ``task``, as in training."""
+    return "squad" if task == "answers" else "jsonl"
+
+
+def sources(
+    path: str, wanted: Format | None = None, columns: tuple[str, ...] | None = None, json: Format | None = None
+) -> list[Source]:
+    """The file, or the files of the pattern ``path``; of those that are called .json the format is ``json``.
 
     Raises WrongRows where there is none, its format is unknown, or one that names its columns itself is given others.
     """
@@ -58,7 +70,7 @@ def sources(path: str, wanted: Format | None = None, columns: tuple[str, ...] | 
         raise WrongRows(f"no file {files.masked(path)!r}; correct the path") from error
     if len(inputs) == 1 and files.is_local(path):
         inputs = [inputs[0]._replace(path=path)]  # messages name it as the user does
-    made = [Source(file, wanted or format_of(file.path), file.path, columns) for file in inputs]
+    made = [Source(file, wanted or format_of(file.path, json), file.path, columns) for file in inputs]
     for source in made:
         check_columns(source)
     return made
@@ -99,6 +111,11 @@ def _read(file: File, kind: Format, columns: tuple[str, ...] | None) -> Iterator
         yield from jsonl.records(jsonl.Jsonl(name="predict", path=[file.path]), file)
     elif kind in ("csv", "tsv"):
         yield from csv.records(tables.table("predict", file, tabs=kind == "tsv", columns=columns), file)
+    elif kind == "squad":
+        with open_file(file, _MAX_RATIO) as stream:
+            content = stream.read(_MOST_BYTES)
+        for number, values in squad.read(content, file.path, Findings()):  # an answer is not needed here
+            yield Fields(number, number, 0, values)
     else:
         shown = file._replace(name=f"{file.name}.arrow") if kind == "arrow" else file  # the reader goes by the name
         for number, row in enumerate(parquet.rows(shown, _MAX_RATIO), 1):

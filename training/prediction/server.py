@@ -30,6 +30,8 @@ _ANSWERS: dict[str, Any] = {
     **{"classify": Label, "multi_label": Labels, "regression": Score, "tokens": Tags},
     **{"answers": Answer, "text2text": Text, "similarity": Vector},
 }
+#: Tasks of one text; a foreign model of another task may have learned of pairs, and does not say so.
+_ONE_TEXT = ("tokens", "text2text")
 _SHORT = Annotated[str, Field(max_length=CHARACTERS)]
 
 
@@ -96,7 +98,7 @@ def application(model: Model, hosts: list[str]) -> FastAPI:
             model=model.name,
             task=model.usage.task,
             labels=model.labels,
-            tokens=model.usage.sequence_length,
+            tokens=model.reach(paired=model.usage.pair is not None),
             rows=ROWS,
             characters=CHARACTERS,
         )
@@ -132,6 +134,8 @@ def answers_of(model: Model) -> Any:
 def _row(usage: Usage, number: int, asked: Asked) -> Any:
     values = {"text": asked.text} | ({} if asked.pair is None else {"pair": asked.pair})
     if asked.pair is not None and usage.pair is None:
+        if usage.task in _ONE_TEXT:
+            raise HTTPException(422, f"rows[{number}]: the model reads no second text; leave out 'pair'")
         usage = usage.model_copy(update={"pair": "pair"})
     try:
         return row_of(usage, values)

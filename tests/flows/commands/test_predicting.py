@@ -180,3 +180,57 @@ def test_a_model_is_served_where_its_command_says(model: str) -> None:
     (row,) = lines(mill("predict", model, "--text", "the cat").stdout)
     assert found["predictions"][0]["label"] == row["label"]
     assert found["predictions"][0]["scores"] == pytest.approx(row["scores"], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return published.publish(tmp_path_factory.mktemp("answers"), "answers", epochs=1)[0]
+
+
+def test_questions_are_read_as_squad_has_them(reader: str, tmp_path: Path) -> None:
+    """Answers are not needed; a context may have an emoji before the answer."""
+    contexts = {"a": "🙂 the cat sees . the fish sees .", "b": "the dog hears ."}
+    paragraphs = [
+        {"context": context, "qas": [{"id": f"{name}{n}", "question": "what swims ?"} for n in range(2)]}
+        for name, context in contexts.items()
+    ]
+    path = tmp_path / "asked.json"
+    path.write_text(json.dumps({"version": "2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}, indent=1))
+    run = mill("predict", reader, path)
+    assert run.exit_code == 0, run.output
+    made = lines(run.stdout)
+    assert [row["id"] for row in made] == ["a0", "a1", "b0", "b1"]
+    for row in made:
+        assert row["context"] == contexts[row["id"][0]]
+        assert row["answer"] == ("" if row["start"] is None else row["context"][row["start"] : row["end"]])
+    assert lines(mill("predict", reader, "-", "--format", "squad", stdin=path.read_bytes()).stdout) == made
+    path.write_text('{"question": "what swims ?"}\n{"question": "what swims ?"}\n')
+    run = mill("predict", reader, path)
+    assert run.exit_code == 1
+    assert "asked.json" in run.stderr
+
+
+def test_a_text_without_its_second_one_is_refused_by_the_option(reader: str) -> None:
+    run = mill("predict", reader, "--text", "what swims ?")
+    assert run.exit_code == 1
+    assert "--pair is missing: the model reads two texts; give the context of each question by it" in run.stderr
+
+
+def test_of_texts_read_in_chunks_the_whole_reach_is_stated(tmp_path: Path) -> None:
+    """Two chunks of 12 tokens, the second 4 further on, so that each token is once in the middle half: 16."""
+    chunks = {"kind": "chunks", "most": 2}
+    folder, *_ = published.publish(tmp_path, "classify", long_text=chunks, sequence_length=12, epochs=1)
+    run = mill("predict", folder, "--text", "cat " * 14, "--text", "cat " * 15)
+    assert run.exit_code == 0, run.output
+    assert "1 row has more than the 16 tokens that the model reads" in run.stderr
+
+
+def test_kinds_of_bad_rows_beyond_those_that_are_shown_are_counted(model: str, tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "the cat"}\n{"text": 5}\n{"text": ""}\n{"n": 1}\nno json\n[1]\n[2]\n')
+    run = mill("predict", model, data, "--error-budget", 1)
+    assert run.exit_code == 0, run.output
+    assert "left out: 6 bad rows\n" in run.stderr
+    shown = [line.split() for line in run.stderr.splitlines() if " x " in line]
+    assert sum(int(line[0]) for line in shown) == 6
+    assert shown[-1] == ["2", "x", "other", "faults"]

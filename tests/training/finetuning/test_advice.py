@@ -53,6 +53,7 @@ def test_wrong_labels_are_the_first_suspects(advised: Advice) -> None:
     assert first["place"].startswith("train.csv:")
     assert first["id"] not in {near["id"] for near in first["neighbours"]}
     assert [near["label"] for near in first["neighbours"]].count(first["suggested"]) >= 4
+    assert 1 - 2 * WRONG / found["audited"] <= found["unseen_right"] < 1  # but for the wrong ones, nearly all
 
 
 def test_the_curve_is_that_of_the_recommended_rung(advised: Advice) -> None:

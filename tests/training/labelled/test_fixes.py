@@ -42,6 +42,13 @@ def test_tabs_and_json_lines(tmp_path: Path) -> None:
     assert found.copy.read_text() == '{"text": "a\u2028b", "label": 0}\n'
 
 
+def test_a_decision_for_the_label_that_is_there_changes_nothing_and_counts_as_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pets.csv").write_text("text,label\nmeows,dog\nbarks,dog\n")
+    (found,) = fixes.apply(decide(tmp_path, "pets.csv", (2, "dog", "cat"), (3, "dog", "dog")), "label")
+    assert (found.relabelled, found.removed) == (1, 0)
+    assert found.copy.read_text() == "text,label\nmeows,cat\nbarks,dog\n"
+
+
 def test_labels_are_compared_as_they_are_read_and_written_as_they_stand(tmp_path: Path) -> None:
     """pandas writes 1.0 for a whole number beside gaps; a truth value stays one; spaces around a label do not count."""
     values = ("1.0", "true", "0", '{"b": 2}', "1.5")

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from training.prediction import batching, server
 from training.prediction import model as opening
@@ -187,3 +188,15 @@ def test_a_taken_port_is_one_message() -> None:
         server.listening("127.0.0.1", taken.getsockname()[1])
     assert server.is_local("::1")
     assert not server.is_local("0.0.0.0")
+
+
+@pytest.mark.parametrize("task", ["tokens", "text2text"])
+def test_a_second_text_that_would_not_be_read_is_refused(models: dict, task: str) -> None:
+    app = server.application(opening.open(models[task][0]), ["testserver"])
+    with TestClient(app) as asking:
+        answer = asking.post("/predict", json={"rows": [{"text": "the cat"}, {"text": "the cat", "pair": "a dog"}]})
+        assert (answer.status_code, answer.json()["detail"].partition(";")[0]) == (
+            422,
+            "rows[1]: the model reads no second text",
+        )
+        assert asking.post("/predict", json={"rows": [{"text": "the cat"}]}).status_code == 200
