@@ -17,7 +17,7 @@ from pipeline.build import mend, row_numbers
 from pipeline.build.build import Build
 from pipeline.build.machine import cores as cores
 from pipeline.curation import steps as curation
-from pipeline.store import files
+from pipeline.store import files, objects
 from pipeline.store.files import DamagedFile, LostFile
 from pipeline.tokenization import steps as tokenization
 from training.budget import budget
@@ -207,7 +207,8 @@ def report_as_it_stands(
 ) -> str:
     """Write the report of the build of RECIPE, and nothing else; returns its path."""
     opened = open_build(recipe, builds, settings)
-    with Pool("processes", workers or cores()) as pool:
+    runner = "processes" if objects.is_shared(opened.address) else "threads"  # memory:// is of this process alone
+    with Pool(runner, workers or cores()) as pool:
         path = report(opened, pool)
     tracking.conclude("Completed", outcome.summary(opened))
     return path

@@ -118,6 +118,9 @@ def test_a_build_in_memory_equals_that_in_a_folder_and_is_asked_by_its_address(r
             asked = CliRunner().invoke(app, arguments, catch_exceptions=False)
             assert asked.exit_code == 0, asked.output
             assert "topics" in asked.output or "all as written" in asked.output
+    written = CliRunner().invoke(app, ["report", str(recipe), "--builds", "memory://bucket/builds"])
+    assert written.exit_code == 0, written.output
+    assert "report/index.html" in contents(address)
     for path in store_cache.rglob("*"):  # what a command prints names the address
         assert str(store_cache) not in mirror.shown(str(path))
 
