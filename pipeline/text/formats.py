@@ -95,12 +95,15 @@ def apart(value: float, other: float) -> tuple[str, str]:
 
 
 def duration(hours: float | None) -> str:
-    """Hours in the unit that suits them: 0.0256 s, 3.5 min, 20.1 h; a dash for none."""
+    """Hours in the unit that suits them: 0.0256 s, 3.5 min, 20.1 h, 50.2 days, 8.6 years; a dash for none."""
     if hours is None:
         return "–"
     if hours < 1 / 60:
         return f"{_significant(hours * 3600, 3)} s"
-    return f"{_stripped(_significant(hours * 60, 3))} min" if hours < 1 else f"{number(hours)} h"
+    if hours < 1000:
+        return f"{_stripped(_significant(hours * 60, 3))} min" if hours < 1 else f"{number(hours)} h"
+    days = hours / 24
+    return f"{number(days)} days" if days < 730 else f"{number(days / 365.25)} years"
 
 
 def excerpt(text: str) -> str:

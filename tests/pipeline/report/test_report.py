@@ -532,12 +532,8 @@ def test_a_value_and_its_threshold_never_look_the_same(value, threshold, shown):
 
 
 def test_a_time_is_in_the_unit_that_suits_it():
-    assert [formats.duration(hours) for hours in (7.12e-06, 8.33 / 60, 2.5, None)] == [
-        "0.0256 s",
-        "8.33 min",
-        "2.5 h",
-        "–",
-    ]
+    hours = (7.12e-06, 8.33 / 60, 2.5, 1200, 74_994, None)
+    assert list(map(formats.duration, hours)) == ["0.0256 s", "8.33 min", "2.5 h", "50 days", "8.555 years", "–"]
 
 
 def test_a_rule_is_named_with_its_subject():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pydoc_data.topics
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from pipeline import report
 from pipeline.build.build import Build
 from pipeline.curation import recipe as recipes
-from pipeline.report import tables, tokens
+from pipeline.report import render, steps, tables, tokens
 from pipeline.store.packed_tokens import PackedTokens
 from tests.helpers.building import make
 
@@ -109,3 +110,12 @@ def test_the_page_tells_the_tokens_of_each_domain_and_the_advice(built):
     for row in tables.tokens_by_domain(found).rows:
         assert all(cell in page for cell in row)
     assert found["advice"] in page
+
+
+def test_the_account_of_tokens_begins_a_paragraph(built):
+    build = built[1]
+    for step in steps():
+        for item in step.items(build):
+            step.work(build, item)
+    page = Path(render(build)).read_text("utf-8")
+    assert re.findall(r"<p[^>]*>Tokens of (\w+): [\d,]+ of text", page) == ["bpe"]
