@@ -43,6 +43,7 @@ def plan(
         from flows.views import plan as views
         from pipeline.build.machine import cores
         from pipeline.curation import plan as plans
+        from pipeline.text import formats
 
         machines, each = _cluster(cluster) if cluster else (1, cores())
         sizes = {text: float(_bytes(text, "--size")) for text in size} if size else SIZES
@@ -63,7 +64,7 @@ def plan(
             rows.append((name, planned, dollars))
         price = (
             f"${core_hour:g} a core-hour, ${GIGABYTE_MONTH:g} a GB and month of storage, ${REQUESTS:g} a thousand"
-            f" requests; rates of {rates['sample'] / 1e6:.0f} MB of this corpus"
+            f" requests; rates of {formats.size(rates['sample'])} of this corpus"
         )
         terminal.print(views.plan_view(rows, machines, each, price))
         if not measure:

@@ -18,7 +18,7 @@ def plan_view(plans: Iterable[tuple[str, Plan, float]], machines: int, cores: in
     for name, plan, dollars in plans:
         cells = (
             formats.size(plan.size),
-            f"{plan.processor / 3600:,.4g}",
+            formats.number(plan.processor / 3600),
             formats.duration(plan.clock / 3600),
             formats.size(plan.memory * cores),
             formats.size(plan.disk),

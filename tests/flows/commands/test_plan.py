@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from flows import build as builds
+from flows.commands import options
 from flows.execution import progress
 from flows.execution.open_build import open_build
+from flows.views import plan as views
 from pipeline.curation import plan
 from pipeline.curation.costs import StepCost
 from tests.flows.commands.test_check import flat, records, write
@@ -102,6 +104,12 @@ def test_what_text_and_shards_and_a_start_add_follows_from_samples_and_shards_of
     assert planned.memory == 1_300 + 1_000
     assert planned.disk == 25_000
     assert planned.opened == 400
+
+
+def test_core_hours_of_a_petabyte_are_written_in_full(capsys):
+    row = ("1 PB", plan.Plan(1e15, 3.62e8, 1.0, 1e9, 1e15, 1, {}), 1.0)
+    options.terminal.print(views.plan_view([row], 1, 2, "price"))
+    assert "100,556" in capsys.readouterr().out
 
 
 def test_a_short_build_starts_no_other_process():
