@@ -42,6 +42,7 @@ def ray(folder: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
     own = {**environment, "RAY_USAGE_STATS_ENABLED": "0"}
     start = ["-c", "from ray.scripts.scripts import main; main()", "start", "--block", "--num-cpus=1"]
     start += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=80000000"]
+    start += [f"--node-ip-address={HOST}"]  # else the head takes that of a network card, where nothing may answer
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false"]
     head += [f"--ray-client-server-port={free_port()}"]
     with contextlib.ExitStack() as stack:
