@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 VERSION = 6
 _BATCH_BYTES = 16 << 20
 _DICTIONARY_BYTES = 64 << 20
+#: Bytes at most that a place in a column takes without its value: millions of empty ones may well be stored in none.
+_PLACE_BYTES = 8
 #: Bytes that a value of a list takes at least, once it is read.
 _ELEMENT = 8
 _MAGIC = b"ARROW1"
@@ -113,7 +115,7 @@ def _batches(
         handle, wanted, max_ratio
     ):
         if not isinstance(batch, _Lost):
-            expanded += batch.nbytes
+            expanded += max(0, batch.nbytes - _PLACE_BYTES * batch.num_rows * batch.num_columns)
             if expanded > most:
                 raise Damaged(EXPANDS)
         yield batch

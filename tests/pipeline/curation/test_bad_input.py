@@ -260,10 +260,9 @@ def test_decompression_bombs_are_stopped_in_bounded_memory(tmp_path):
     assert peak < 900, f"{peak} MB"
     build = Build(str(tmp_path / "build"), recipe)
     manifest = files.read_json(build.path("documents", "manifest.json"))["sources"]
-    for source in ("s0", "s1", "s3"):
+    for source in ("s0", "s1", "s2", "s3"):
         found = {entry["reason"] for entry in manifest[source]["unread"]["stretches"]}
         assert found | manifest[source]["reasons"].keys() == {"expands beyond max_compression_ratio"}, source
-    assert manifest["s2"]["documents"] + manifest["s2"]["quarantined"] == 2000
     assert manifest["s4"]["documents"] == len(GOOD)
 
 

@@ -383,11 +383,12 @@ def test_above_the_error_budget_the_build_stops_and_says_why(tmp_path):
         carry_out(build)
     message = str(error.value)
     assert "source 'web': 12 of 102 records are bad (11.76%), more than the error budget of 11.70%" in message
-    first, second, third = (line for line in message.split("\n") if line.startswith("  "))
+    first, second, third, rest = (line for line in message.split("\n") if line.startswith("  "))
     assert first == f"  6 x invalid JSON: unexpected end of data (first: {tmp_path}/a.jsonl, record 91)"
     assert second == f"  3 x field 'text' is a number, not a text (first: {tmp_path}/a.jsonl, record 97)"
     remedy = "`jq -c '.[]'` makes JSON lines of a list"
     assert third == f"  2 x a list, not an object (first: {tmp_path}/a.jsonl, record 100; {remedy})"
+    assert rest == "  1 x other faults"
     assert "raise `error_budget`" in message
     assert not files.exists(build.path("documents", "manifest.json"))
 

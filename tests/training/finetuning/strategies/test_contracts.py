@@ -180,7 +180,9 @@ def test_what_is_frozen_keeps_its_bits_and_what_is_small_is_kept_small(
     ready(base, STRATEGIES[name], tmp_path)
     frozen = set(before) - set(trained_tensors(base))
     done, summary = tuned(name)
-    assert summary["strategies"][0]["trained"] == COUNTS[name]
+    # in three epochs gradual unfreezing does not come to the embeddings
+    trained = LAYERS * LAYER + HEAD if name == "gradual_unfreezing" else COUNTS[name]
+    assert summary["strategies"][0]["trained"] == trained
     assert summary["strategies"][0]["peak_bytes"] > 0
     whole, small = (Path(done.result, file) for file in ("model.safetensors", "adapter.safetensors"))
     assert whole.exists() == (name not in ("unmerged", "adapters", *CHANGING))
